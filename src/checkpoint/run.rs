@@ -1,0 +1,229 @@
+//! The folder of a run: `RUN/checkpoints/step-000030/`, with `best` and `latest` beside the steps.
+
+use super::{Files, names};
+use crate::{
+    error::{Error, Result},
+    platform::storage,
+};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+/// A run folder, held by one process.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    _lock: storage::Lock,
+}
+
+/// Which checkpoint to continue from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resume {
+    Latest,
+    Best,
+    /// A checkpoint folder, of this run or another.
+    Folder(PathBuf),
+}
+
+impl FromStr for Resume {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "latest" => Self::Latest,
+            "best" => Self::Best,
+            folder => Self::Folder(folder.into()),
+        })
+    }
+}
+
+impl fmt::Display for Resume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latest => f.write_str(LATEST),
+            Self::Best => f.write_str(BEST),
+            Self::Folder(folder) => write!(f, "{}", folder.display()),
+        }
+    }
+}
+
+const LATEST: &str = "latest";
+const BEST: &str = "best";
+const CHECKPOINTS: &str = "checkpoints";
+
+impl RunFolder {
+    /// Takes a folder for a new run. It must not hold one already.
+    pub fn create(path: &Path) -> Result<Self> {
+        let run = Self::lock(path)?;
+        if !run.steps()?.is_empty() || path.join("log.jsonl").exists() {
+            return Err(Error::RunExists { path: path.into() });
+        }
+        Ok(run)
+    }
+
+    /// Takes `parent/name` for a new run, or `parent/name-2`, `-3`, … if that is taken.
+    pub fn create_numbered(parent: &Path, name: &str) -> Result<Self> {
+        let mut candidates =
+            std::iter::once(name.to_owned()).chain((2..).map(|number| format!("{name}-{number}")));
+        loop {
+            let candidate = candidates.next().unwrap_or_default();
+            match Self::create(&parent.join(candidate)) {
+                Err(Error::RunExists { .. } | Error::RunLocked { .. }) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Takes a folder whose run is to be continued.
+    pub fn reopen(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            return Err(Error::NotFound {
+                path: path.into(),
+                hint: "`--out` names the folder of the run to resume; start a new run without `--resume`".into(),
+            });
+        }
+        Self::lock(path)
+    }
+
+    fn lock(path: &Path) -> Result<Self> {
+        storage::create_folder(&path.join(CHECKPOINTS))?;
+        let lock = storage::lock(&path.join(".lock"))?.ok_or_else(|| Error::RunLocked { path: path.into() })?;
+        let run = Self { path: path.into(), _lock: lock };
+        run.sweep()?;
+        Ok(run)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes what a killed process left half written.
+    fn sweep(&self) -> Result<()> {
+        for path in storage::list(&self.path.join(CHECKPOINTS))? {
+            let name = file_name(&path);
+            if name.starts_with('.') && name.ends_with(".tmp") && path.is_dir() {
+                storage::remove_folder(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint and points `latest` (and `best`) to it, then removes the oldest ones
+    /// beyond `keep`; those that `best` or `latest` point to stay. Returns the folder.
+    pub fn save(&self, step: u64, files: &Files, is_best: bool, keep: usize) -> Result<PathBuf> {
+        let name = format!("step-{step:06}");
+        let folder = self.path.join(CHECKPOINTS).join(&name);
+        if folder.exists() {
+            // Left by an earlier process that had come further before it was resumed from before.
+            storage::remove_folder(&folder)?;
+        }
+        files.write_folder(&folder)?;
+        self.point(LATEST, &name)?;
+        if is_best {
+            self.point(BEST, &name)?;
+        }
+        self.rotate(keep)?;
+        Ok(folder)
+    }
+
+    /// Points `best` or `latest` to a checkpoint.
+    fn point(&self, pointer: &str, name: &str) -> Result<()> {
+        storage::set_link(&self.path.join(CHECKPOINTS).join(pointer), name)
+    }
+
+    fn rotate(&self, keep: usize) -> Result<()> {
+        let pointed: Vec<Option<String>> = [LATEST, BEST].iter().map(|pointer| self.pointed(pointer)).collect();
+        let mut steps = self.steps()?;
+        steps.retain(|(_, path)| !pointed.contains(&Some(file_name(path))));
+        // `latest` is one of those kept.
+        let excess = steps.len().saturating_sub(keep.saturating_sub(1));
+        for (_, path) in &steps[..excess] {
+            storage::remove_folder(path)?;
+        }
+        Ok(())
+    }
+
+    fn pointed(&self, pointer: &str) -> Option<String> {
+        storage::read_link(&self.path.join(CHECKPOINTS).join(pointer))
+    }
+
+    /// Complete checkpoints by ascending step.
+    fn steps(&self) -> Result<Vec<(u64, PathBuf)>> {
+        complete_steps(&self.path)
+    }
+
+    /// The checkpoint to continue from. `latest` is the newest complete one, whatever the pointer
+    /// says, since a process may be killed between the two.
+    pub fn find(&self, resume: &Resume) -> Result<PathBuf> {
+        match resume {
+            Resume::Latest => resolve(&self.path),
+            Resume::Best => resolve(&self.path.join(CHECKPOINTS).join(BEST)),
+            Resume::Folder(folder) => resolve(folder),
+        }
+    }
+
+    /// Renames checkpoints of later steps than `step`, the future of a run that is being resumed
+    /// from before it, so that they are no longer taken for its newest ones.
+    pub fn set_aside_after(&self, step: u64) -> Result<()> {
+        let folder = self.path.join(CHECKPOINTS);
+        for (_, path) in self.steps()?.into_iter().filter(|(saved, _)| *saved > step) {
+            let name = file_name(&path);
+            let names = (1..).map(|number| format!("superseded-{number}-{name}"));
+            let free = names.map(|name| (folder.join(&name), name)).find(|(path, _)| !path.exists());
+            let Some((aside, new_name)) = free else { continue };
+            storage::rename(&path, &aside)?;
+            if self.pointed(BEST).is_some_and(|best| best == name) {
+                self.point(BEST, &new_name)?;
+            }
+        }
+        match self.steps()?.pop() {
+            Some((_, newest)) => self.point(LATEST, &file_name(&newest)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The checkpoint that a path means: itself, a run's newest one, or where `best` or `latest` point.
+pub fn resolve(path: &Path) -> Result<PathBuf> {
+    let missing = |hint: &str| Error::NotFound { path: path.into(), hint: hint.into() };
+    if let Some(name) = storage::read_link(path)
+        && matches!(file_name(path).as_str(), BEST | LATEST)
+    {
+        let target = path.with_file_name(name);
+        return if target.is_dir() { Ok(target) } else { Err(missing("its checkpoint is gone")) };
+    }
+    if !path.exists() {
+        return Err(missing("name a run folder or a checkpoint folder"));
+    }
+    if path.join(names::CONFIG).is_file() {
+        return Ok(path.into());
+    }
+    match complete_steps(path)?.pop() {
+        Some((_, newest)) => Ok(newest),
+        None => Err(Error::Checkpoint {
+            path: path.into(),
+            message: "there is no complete checkpoint here".into(),
+            hint: Some("name a run folder or a checkpoint folder; a run saves its first checkpoint at `train.save_interval`".into()),
+        }),
+    }
+}
+
+fn complete_steps(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let folder = run.join(CHECKPOINTS);
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut steps: Vec<(u64, PathBuf)> = storage::list(&folder)?
+        .into_iter()
+        .filter_map(|path| Some((file_name(&path).strip_prefix("step-")?.parse().ok()?, path)))
+        .filter(|(_, path)| path.join(names::MANIFEST).is_file())
+        .collect();
+    steps.sort();
+    Ok(steps)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}

@@ -1,0 +1,88 @@
+//! safetensors files: bytes to tensors in host memory and back.
+
+use crate::model::parameters::{HostTensor, NamedData};
+use half::{bf16, f16};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use std::collections::HashMap;
+
+/// Writes f32 tensors, in the order of their names.
+pub fn write(tensors: &NamedData) -> Result<Vec<u8>, String> {
+    let bytes: Vec<(&String, &HostTensor, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, tensor)| (name, tensor, tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+        .collect();
+    let views = bytes
+        .iter()
+        .map(|(name, tensor, bytes)| Ok((*name, TensorView::new(Dtype::F32, tensor.shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .map_err(|e| e.to_string())?;
+    // transformers refuses files that do not say which framework laid them out.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize(views, Some(metadata)).map_err(|e| e.to_string())
+}
+
+/// Reads floating-point tensors, converted to f32. Others are errors.
+pub fn read(bytes: &[u8]) -> Result<NamedData, String> {
+    let tensors = SafeTensors::deserialize(bytes).map_err(|e| format!("not a complete safetensors file: {e}"))?;
+    tensors
+        .iter()
+        .map(|(name, view)| {
+            let data = view.data();
+            let values = match view.dtype() {
+                Dtype::F32 => data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+                Dtype::F16 => data.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+                Dtype::BF16 => data.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+                other => return Err(format!("tensor `{name}` has type {other:?}, not F32, F16 or BF16")),
+            };
+            Ok((name.to_owned(), HostTensor::new(view.shape(), values)))
+        })
+        .collect()
+}
+
+/// One tensor of 64-bit integers.
+pub fn read_i64(bytes: &[u8], name: &str) -> Result<(Vec<usize>, Vec<i64>), String> {
+    let tensors = SafeTensors::deserialize(bytes).map_err(|e| format!("not a complete safetensors file: {e}"))?;
+    let view = tensors.tensor(name).map_err(|_| format!("tensor `{name}` is missing"))?;
+    if view.dtype() != Dtype::I64 {
+        return Err(format!("tensor `{name}` has type {:?}, not I64", view.dtype()));
+    }
+    let values = view.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect();
+    Ok((view.shape().to_vec(), values))
+}
+
+/// All floating-point tensors, others left out.
+pub fn read_floats(bytes: &[u8]) -> Result<NamedData, String> {
+    let tensors = SafeTensors::deserialize(bytes).map_err(|e| format!("not a complete safetensors file: {e}"))?;
+    let floats = tensors.iter().filter(|(_, view)| view.dtype() == Dtype::F32);
+    Ok(floats
+        .map(|(name, view)| {
+            let values = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+            (name.to_owned(), HostTensor::new(view.shape(), values))
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trips_and_refuses_what_is_cut_off() {
+        let tensors = NamedData::from([
+            ("a".to_owned(), HostTensor::new([2, 2], vec![1.0, -0.0, f32::MIN_POSITIVE, 3.5])),
+            ("b".to_owned(), HostTensor::new([1], vec![7.0])),
+        ]);
+        let bytes = write(&tensors).unwrap();
+        assert_eq!(read(&bytes).unwrap(), tensors);
+        for length in [0, 4, 8, 20, bytes.len() - 1] {
+            assert!(read(&bytes[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_claims_2_to_the_60_bytes_is_refused() {
+        let mut bytes = (1u64 << 60).to_le_bytes().to_vec();
+        bytes.extend_from_slice(b"{}");
+        assert!(read(&bytes).is_err());
+    }
+}

@@ -1,0 +1,67 @@
+//! `kiln devices`: what this machine has.
+
+use super::table::{Align, Table};
+use crate::device::{self, DeviceInfo};
+use serde::Serialize;
+
+#[derive(Debug, clap::Args)]
+pub struct DevicesArguments {
+    /// Measure the peak of f32 matrix products; software adapters are left out
+    #[arg(long)]
+    measure: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Row {
+    #[serde(flatten)]
+    info: DeviceInfo,
+    dtypes: Vec<&'static str>,
+    /// What `--device auto` takes.
+    auto: bool,
+    peak_flops: Option<f64>,
+}
+
+pub(super) fn run(arguments: DevicesArguments) -> anyhow::Result<()> {
+    let auto = device::Choice::auto();
+    let mut rows = Vec::new();
+    for info in device::list() {
+        let opened = info.choice().open()?;
+        let measure = arguments.measure && !info.software;
+        let peak_flops =
+            if measure { Some(pollster::block_on(device::measure_peak(&opened, 1.0))?) } else { None };
+        rows.push(Row { dtypes: device::dtypes(&opened), auto: *info.choice() == auto, peak_flops, info });
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(());
+    }
+    let mut table = Table::new([
+        ("device", Align::Left),
+        ("", Align::Left),
+        ("memory", Align::Right),
+        ("dtypes", Align::Left),
+        ("f32 peak", Align::Right),
+        ("", Align::Left),
+    ]);
+    for row in rows {
+        let memory = row.info.memory_bytes.map(|bytes| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64));
+        let note = match (row.auto, row.info.software) {
+            (true, _) => "auto",
+            (_, true) => "software",
+            _ => "",
+        };
+        table.row([
+            row.info.name,
+            row.info.description,
+            memory.unwrap_or_else(|| "?".into()),
+            row.dtypes.join(" "),
+            row.peak_flops.map_or_else(String::new, |peak| format!("{:.1} GFLOP/s", peak / 1e9)),
+            note.into(),
+        ]);
+    }
+    print!("{table}");
+    Ok(())
+}

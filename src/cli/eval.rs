@@ -1,0 +1,103 @@
+//! `kiln eval RUN`: figures over a whole split.
+
+use super::DeviceOption;
+use crate::{
+    checkpoint::{Checkpoint, Weights, resolve},
+    config::Layout,
+    data::{Dataset, evaluation_batches},
+    error::Error,
+    eval::evaluate,
+    platform::Instant,
+};
+use serde_json::json;
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub struct EvalArguments {
+    /// A run folder or a checkpoint folder
+    #[arg(value_name = "RUN")]
+    path: PathBuf,
+    /// Text to evaluate on instead of the run's own; read whole unless --split says otherwise
+    #[arg(long, value_name = "PATH")]
+    data: Vec<PathBuf>,
+    /// Which part of the data
+    #[arg(long, value_enum)]
+    split: Option<Split>,
+    /// Rows per batch
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    batch_size: usize,
+    /// Use the moving average of the weights
+    #[arg(long)]
+    ema: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceOption,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Split {
+    Train,
+    Val,
+}
+
+pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
+    let folder = resolve(&arguments.path)?;
+    let checkpoint = Checkpoint::open_model(&folder)?;
+    let mut config = checkpoint.config.clone().unwrap_or_default();
+    let own_data = arguments.data.is_empty();
+    if !own_data {
+        config.data.paths.clone_from(&arguments.data);
+        // Other data has no part of it that was held out.
+        if arguments.split.is_none() {
+            config.data.val_fraction = 0.0;
+        }
+    }
+    let split = arguments.split.unwrap_or(if own_data { Split::Val } else { Split::Train });
+    if arguments.batch_size == 0 {
+        return Err(Error::invalid_value("--batch-size", 0, "must be at least 1").into());
+    }
+    // Unlike training, measuring needs no full block.
+    config.model.block_size = 1;
+    let dataset = Dataset::prepare(&config, Some(checkpoint.tokenizer()?))?;
+    let (tokens, bytes) = match split {
+        Split::Train => (&dataset.train, dataset.train_bytes),
+        Split::Val => (&dataset.val, dataset.val_bytes),
+    };
+    if tokens.len() < 2 {
+        return Err(Error::CorpusTooShort {
+            split: if split == Split::Val { "validation" } else { "training" },
+            tokens: tokens.len(),
+            needed: 2,
+        }
+        .into());
+    }
+    let device = arguments.device.choice()?.open()?;
+    let weights = if arguments.ema { Weights::Averaged } else { Weights::Latest };
+    let model = checkpoint.build(weights, &device)?;
+    let start = Instant::now();
+    let block_size = checkpoint.model.block_size;
+    let batches = evaluation_batches(tokens.clone(), config.data.layout, block_size, arguments.batch_size, 0);
+    let result = pollster::block_on(evaluate(&model, batches, &device))?;
+    // Documents cut to the block are not read whole, so their bytes do not belong to the loss.
+    let bytes = bytes.filter(|&bytes| bytes > 0 && config.data.layout == Layout::Stream);
+    let bits_per_byte = bytes.map(|bytes| result.bits_per_byte(bytes));
+    if arguments.json {
+        let mut json = serde_json::to_value(&result)?;
+        json["bits_per_byte"] = json!(bits_per_byte);
+        json["checkpoint"] = json!(folder);
+        json["seconds"] = json!(start.elapsed().as_secs_f64());
+        println!("{}", serde_json::to_string_pretty(&json)?);
+    } else {
+        println!("checkpoint     {}", folder.display());
+        println!("tokens         {}", result.tokens);
+        println!("loss           {:.4} nats", result.loss);
+        println!("perplexity     {:.4}", result.perplexity);
+        if let Some(bits_per_byte) = bits_per_byte {
+            println!("bits per byte  {bits_per_byte:.4}");
+        }
+        println!("accuracy       {:.2} %", 100.0 * result.accuracy);
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! The `kiln` binary: one file per subcommand. `--help` of each says what it does.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod bench;
+mod config;
+mod devices;
+mod eval;
+mod generate;
+mod interrupt;
+mod logfile;
+mod plot;
+mod progress;
+mod report;
+mod table;
+mod tensorboard;
+mod tokenizer;
+mod train;
+mod verify;
+mod watch;
+
+use crate::{
+    device,
+    error::Error,
+};
+use clap::{CommandFactory, Parser, Subcommand};
+use std::{
+    any::Any,
+    io::Write,
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+};
+
+/// Train transformer language models on any device, with one engine.
+#[derive(Debug, Parser)]
+#[command(name = "kiln", version, about, arg_required_else_help = true, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a model; with no arguments at all, on the embedded corpus
+    Train(train::TrainArguments),
+    /// Let a trained model write
+    Generate(generate::GenerateArguments),
+    /// Measure loss, perplexity, bits per byte and accuracy on a split
+    Eval(eval::EvalArguments),
+    /// Train a tokenizer, encode, decode, describe
+    Tokenizer(tokenizer::TokenizerArguments),
+    /// List the devices of this machine
+    Devices(devices::DevicesArguments),
+    /// Show configurations and presets
+    Config(config::ConfigArgs),
+    /// Hold a model to the PyTorch reference numbers beside it
+    Verify(verify::VerifyArguments),
+    /// Measure training speed
+    Bench(bench::BenchArguments),
+    /// Print a completion script for a shell
+    Completions { shell: clap_complete::Shell },
+}
+
+/// Runs a command and says how it ended: 0, 2 for a user's mistake, 1 for a failure.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+
+    // Burn and its drivers panic where a device is lost or out of memory; the message below is
+    // what is shown of it, and the last checkpoint is complete whatever happened.
+    if std::env::var_os("RUST_BACKTRACE").is_none_or(|value| value != "full") {
+        panic::set_hook(Box::new(|_| {}));
+    }
+    let result = panic::catch_unwind(AssertUnwindSafe(|| dispatch(arguments.command)));
+    match result {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => report(&error),
+        Err(payload) => report(&anyhow::Error::new(from_panic(payload.as_ref()))),
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Train(arguments) => train::run(arguments),
+        Command::Generate(arguments) => generate::run(arguments),
+        Command::Eval(arguments) => eval::run(arguments),
+        Command::Tokenizer(arguments) => tokenizer::run(arguments),
+        Command::Devices(arguments) => devices::run(arguments),
+        Command::Config(arguments) => config::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "kiln", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// Prints an error and its hint, and picks the exit code.
+fn report(error: &anyhow::Error) -> ExitCode {
+    let known = error.downcast_ref::<Error>();
+    if let Some(io) = error.downcast_ref::<std::io::Error>()
+        && io.kind() == std::io::ErrorKind::BrokenPipe
+    {
+        // The reader of a pipe had enough; that is not a failure.
+        return ExitCode::SUCCESS;
+    }
+    let mut stderr = std::io::stderr().lock();
+    let _ = writeln!(stderr, "error: {error:#}");
+    if let Some(hint) = known.and_then(Error::hint) {
+        let _ = writeln!(stderr, "hint: {hint}");
+    }
+    ExitCode::from(if known.is_some_and(Error::is_user_error) { 2 } else { 1 })
+}
+
+fn from_panic(payload: &(dyn Any + Send)) -> Error {
+    let message = payload.downcast_ref::<String>().cloned();
+    let message = message.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    let message = message.unwrap_or_else(|| "no message".into());
+    Error::DeviceFailed {
+        device: "in use".into(),
+        action: "computing".into(),
+        message: message.lines().next().unwrap_or_default().into(),
+        hint: Some(
+            "if memory ran out, lower `train.batch_size`; a run goes on from its last checkpoint with `--resume`; `RUST_BACKTRACE=full` shows where it happened"
+                .into(),
+        ),
+    }
+}
+
+/// The `--device` option.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct DeviceOption {
+    /// auto, cpu, cuda[:i], wgpu[:i], vulkan[:i] or metal[:i]
+    #[arg(long, default_value = "auto", value_name = "D")]
+    device: String,
+}
+
+impl DeviceOption {
+    fn choice(&self) -> crate::Result<device::Choice> {
+        self.device.parse()
+    }
+}

@@ -1,0 +1,376 @@
+//! What a run shows while it goes on, on standard error: on a terminal a bar with the latest numbers
+//! below it, elsewhere one line per report. Evaluations, samples and checkpoints stay visible above
+//! the bar.
+
+use super::{
+    report::next_commands,
+    table::{duration, grouped, parameters, short},
+};
+use crate::train::event::{
+    CheckpointReport, EvaluationReport, Event, FinishReason, FinishReport, RunInfo, SampleReport, StepReport,
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+
+/// The progress display of one process.
+pub struct Progress {
+    quiet: bool,
+    /// Present between the first and the last event, on a terminal.
+    bar: Option<ProgressBar>,
+    last_step: u64,
+    first_step: u64,
+    latest: Option<StepReport>,
+    val_loss: Option<f64>,
+    finished: Option<FinishReason>,
+}
+
+impl Progress {
+    /// With `quiet`, only evaluations, warnings and the end are shown.
+    pub fn new(quiet: bool) -> Self {
+        Self { quiet, bar: None, last_step: 0, first_step: 0, latest: None, val_loss: None, finished: None }
+    }
+
+    /// Shows an event.
+    pub fn on_event(&mut self, event: &Event) {
+        if let Some(text) = self.text(event) {
+            self.print(&text);
+        }
+        match event {
+            Event::Started(info) => {
+                (self.first_step, self.last_step) = (info.first_step, info.last_step);
+                self.bar = if self.quiet { None } else { bar(info) };
+            }
+            Event::Step(report) => {
+                self.latest = Some(report.clone());
+                self.update_bar();
+            }
+            Event::Evaluation(report) => {
+                self.val_loss = Some(report.val_loss);
+                self.update_bar();
+            }
+            Event::Finished(report) => self.finished = Some(report.reason),
+            Event::Sample(_) | Event::Checkpoint(_) | Event::Skipped { .. } => {}
+        }
+    }
+
+    /// Shows something that went wrong without ending the run.
+    pub fn warn(&self, message: &str) {
+        self.print(&format!("warning: {message}"));
+    }
+
+    /// Says where the results in the run folder are, and what to do with them.
+    pub fn finish(&self, run: &Path) {
+        let names = ["checkpoints", "report.html", "loss.png", "log.jsonl", "tensorboard"];
+        let present: Vec<_> = names.into_iter().filter(|name| run.join(name).exists()).collect();
+        let mut text = format!("results in {}: {}\n", run.display(), present.join(", "));
+        text.push_str("next:\n");
+        for (command, purpose) in next_commands(run, self.finished) {
+            text.push_str(&format!("  {command}  # {purpose}\n"));
+        }
+        self.print(text.trim_end());
+    }
+
+    /// Prints lines; above the bar if there is one.
+    fn print(&self, text: &str) {
+        match &self.bar {
+            Some(bar) if !bar.is_finished() => bar.println(text),
+            // Training goes on when nobody reads standard error any more.
+            _ => drop(writeln!(io::stderr(), "{text}")),
+        }
+    }
+
+    fn update_bar(&self) {
+        if let (Some(bar), Some(report)) = (&self.bar, &self.latest) {
+            bar.set_prefix(format!("eta {}", self.eta(report)));
+            bar.set_message(self.figures(report).join("  "));
+            bar.set_position(report.step);
+        }
+    }
+
+    /// What stays on the screen for an event. Steps have no lines of their own where there is a bar.
+    fn text(&self, event: &Event) -> Option<String> {
+        match event {
+            Event::Evaluation(report) => Some(self.evaluation(report)),
+            Event::Skipped { step, loss, batch } => Some(format!(
+                "{} | warning: skipped, the loss is {loss} (batch of {batch})",
+                self.position(*step)
+            )),
+            Event::Finished(report) => {
+                if let Some(bar) = &self.bar {
+                    bar.abandon();
+                }
+                Some(summary(report))
+            }
+            _ if self.quiet => None,
+            Event::Started(info) => Some(header(info)),
+            Event::Step(report) => self.bar.is_none().then(|| self.step(report)),
+            Event::Sample(report) => Some(sample(report)),
+            Event::Checkpoint(report) => Some(self.checkpoint(report)),
+        }
+    }
+
+    /// `step 00120/02000`
+    fn position(&self, step: u64) -> String {
+        let width = self.last_step.to_string().len().max(5);
+        format!("step {step:0width$}/{:0width$}", self.last_step)
+    }
+
+    fn step(&self, report: &StepReport) -> String {
+        let percent = 100.0 * report.step as f64 / self.last_step.max(1) as f64;
+        let mut columns = vec![format!("{} ({percent:.2}%)", self.position(report.step))];
+        columns.extend(self.figures(report));
+        columns.push(format!("eta {}", self.eta(report)));
+        columns.join(" | ")
+    }
+
+    /// The numbers of a step, each with its name.
+    fn figures(&self, report: &StepReport) -> Vec<String> {
+        let mut figures = vec![format!("loss {:.4}", report.loss)];
+        figures.extend(self.val_loss.map(|loss| format!("val {loss:.4}")));
+        figures.push(format!("lr {:.1e}", report.learning_rate));
+        figures.push(format!("norm {:.2}", report.grad_norm));
+        figures.push(format!("{} tok/s", short(report.tokens_per_second)));
+        figures.extend(report.mfu.map(|share| format!("mfu {:.1}%", 100.0 * share)));
+        figures
+    }
+
+    /// Time until the last step at the pace of this process so far, evaluations included.
+    fn eta(&self, report: &StepReport) -> String {
+        let done = report.step.saturating_sub(self.first_step).max(1) as f64;
+        let left = self.last_step.saturating_sub(report.step) as f64;
+        duration(report.seconds / done * left)
+    }
+
+    fn evaluation(&self, report: &EvaluationReport) -> String {
+        let mut columns = vec![
+            self.position(report.step),
+            format!("val loss {:.4}", report.val_loss),
+            format!("perplexity {:.2}", report.perplexity),
+        ];
+        columns.extend(report.train_loss.map(|loss| format!("train loss {loss:.4}")));
+        if report.is_best {
+            columns.push("best so far".into());
+        }
+        columns.join(" | ")
+    }
+
+    fn checkpoint(&self, report: &CheckpointReport) -> String {
+        let best = if report.is_best { " (best)" } else { "" };
+        format!("{} | saved {}{best}", self.position(report.step), report.path.display())
+    }
+}
+
+/// A bar on standard error; `None` where that is not a terminal.
+fn bar(info: &RunInfo) -> Option<ProgressBar> {
+    let target = ProgressDrawTarget::stderr();
+    if target.is_hidden() {
+        return None;
+    }
+    let template = "step {pos}/{len} {percent:>3}% {wide_bar:.green/dim} {prefix}\n{wide_msg}";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::with_draw_target(Some(info.last_step), target)
+        .with_style(style.progress_chars("━╸─"))
+        .with_finish(ProgressFinish::Abandon)
+        .with_position(info.first_step);
+    bar.tick();
+    Some(bar)
+}
+
+/// What is about to run, in four lines.
+fn header(info: &RunInfo) -> String {
+    let steps = match info.first_step {
+        0 => grouped(info.last_step),
+        first => format!("{} to {}", grouped(first), grouped(info.last_step)),
+    };
+    format!(
+        "device  {}\nmodel   {} parameters, vocabulary {}, uniform loss {:.4}\n\
+         data    {} training tokens, {} validation tokens\nsteps   {steps}, {} tokens each",
+        info.device,
+        parameters(info.parameters),
+        grouped(info.vocab_size as u64),
+        info.uniform_loss,
+        short(info.train_tokens as f64),
+        short(info.val_tokens as f64),
+        grouped(info.tokens_per_step as u64),
+    )
+}
+
+/// A sample as an indented block.
+fn sample(report: &SampleReport) -> String {
+    let mut text = format!("sample at step {}:\n", report.step);
+    for line in report.text.trim_end_matches('\n').split('\n') {
+        // A model may write anything, escape sequences for the terminal included.
+        let line = line.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}");
+        text.push_str(format!("  {line}").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// How the run ended.
+fn summary(report: &FinishReport) -> String {
+    let reason = match report.reason {
+        FinishReason::Completed => "finished",
+        FinishReason::StoppedAtStep => "stopped as asked",
+        FinishReason::EarlyStopped => "stopped early, the validation loss no longer improves,",
+        FinishReason::Interrupted => "interrupted",
+    };
+    let mut text = format!(
+        "{reason} at step {} after {}, {} tokens in all",
+        grouped(report.step),
+        duration(report.seconds),
+        short(report.tokens as f64)
+    );
+    if let Some(loss) = report.best_val_loss {
+        let step = report.best_step.map(|step| format!(" at step {}", grouped(step))).unwrap_or_default();
+        text.push_str(&format!("\nbest validation loss {loss:.4}{step} (perplexity {:.2})", loss.exp()));
+    }
+    if report.skipped_steps > 0 {
+        text.push_str(&format!("\nsteps skipped for a loss that was not finite: {}", report.skipped_steps));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started(first_step: u64) -> Event {
+        Event::Started(RunInfo {
+            device: "cpu".into(),
+            parameters: 803_072,
+            vocab_size: 65,
+            train_tokens: 1_003_854,
+            val_tokens: 111_540,
+            tokens_per_step: 768,
+            flops_per_step: 1e9,
+            peak_flops: None,
+            first_step,
+            last_step: 2000,
+            uniform_loss: 4.174_387,
+        })
+    }
+
+    fn step(step: u64, mfu: Option<f64>) -> Event {
+        Event::Step(StepReport {
+            step,
+            loss: 2.431_23,
+            grad_norm: 0.831,
+            learning_rate: 1e-3,
+            tokens: step * 768,
+            tokens_per_second: 18_240.0,
+            mfu,
+            epoch: 0.1,
+            seconds: 6.4,
+        })
+    }
+
+    fn evaluation(step: u64) -> Event {
+        Event::Evaluation(EvaluationReport {
+            step,
+            train_loss: Some(2.4),
+            val_loss: 2.5,
+            perplexity: 12.182_49,
+            is_best: true,
+            seconds: 1.0,
+        })
+    }
+
+    /// The lines printed for events where there is no terminal.
+    fn lines(quiet: bool, events: &[Event]) -> Vec<String> {
+        let mut progress = Progress::new(quiet);
+        let mut lines = Vec::new();
+        for event in events {
+            lines.extend(progress.text(event));
+            match event {
+                Event::Started(info) => {
+                    (progress.first_step, progress.last_step) = (info.first_step, info.last_step)
+                }
+                Event::Evaluation(report) => progress.val_loss = Some(report.val_loss),
+                _ => {}
+            }
+        }
+        lines
+    }
+
+    #[test]
+    fn a_step_is_one_line_of_named_numbers() {
+        let lines = lines(false, &[started(0), step(120, None), evaluation(120), step(128, Some(0.0312))]);
+        assert_eq!(
+            lines[1..],
+            [
+                "step 00120/02000 (6.00%) | loss 2.4312 | lr 1.0e-3 | norm 0.83 | 18.2k tok/s | eta 1m40s",
+                "step 00120/02000 | val loss 2.5000 | perplexity 12.18 | train loss 2.4000 | best so far",
+                "step 00128/02000 (6.40%) | loss 2.4312 | val 2.5000 | lr 1.0e-3 | norm 0.83 | 18.2k tok/s | \
+                 mfu 3.1% | eta 1m34s",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_header_names_device_model_data_and_steps() {
+        assert_eq!(
+            lines(false, &[started(500)])[0],
+            "device  cpu\nmodel   0.80M parameters, vocabulary 65, uniform loss 4.1744\n\
+             data    1.0M training tokens, 111.5k validation tokens\nsteps   500 to 2,000, 768 tokens each"
+        );
+    }
+
+    #[test]
+    fn the_eta_after_a_resume_counts_only_steps_of_this_process() {
+        let lines = lines(false, &[started(1000), step(1001, None)]);
+        assert!(lines[1].ends_with("eta 1h46m"), "{}", lines[1]);
+    }
+
+    #[test]
+    fn figures_below_the_bar_fit_80_columns() {
+        let Event::Step(mut report) = step(2000, Some(0.4321)) else { unreachable!() };
+        (report.loss, report.grad_norm, report.tokens_per_second) = (11.4312, 103.83, 118_249.0);
+        let mut progress = Progress::new(false);
+        progress.val_loss = Some(10.9);
+        let line = progress.figures(&report).join("  ");
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+
+    #[test]
+    fn quiet_shows_evaluations_warnings_and_the_end() {
+        let events = [
+            started(0),
+            step(1, None),
+            Event::Sample(SampleReport { step: 1, text: "x".into() }),
+            Event::Checkpoint(CheckpointReport { step: 1, path: "run".into(), is_best: false }),
+            evaluation(1),
+            Event::Skipped { step: 2, loss: f32::NAN, batch: "rows 1, 2".into() },
+            Event::Finished(FinishReport {
+                step: 2000,
+                reason: FinishReason::Completed,
+                best_val_loss: Some(1.4697),
+                best_step: Some(1750),
+                seconds: 192.0,
+                tokens: 1_536_000,
+                skipped_steps: 1,
+                peak_memory_bytes: None,
+            }),
+        ];
+        assert_eq!(lines(false, &events).len(), 7);
+        assert_eq!(
+            lines(true, &events),
+            [
+                "step 00001/02000 | val loss 2.5000 | perplexity 12.18 | train loss 2.4000 | best so far",
+                "step 00002/02000 | warning: skipped, the loss is NaN (batch of rows 1, 2)",
+                "finished at step 2,000 after 3m12s, 1.5M tokens in all\n\
+                 best validation loss 1.4697 at step 1,750 (perplexity 4.35)\n\
+                 steps skipped for a loss that was not finite: 1",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_sample_cannot_move_the_cursor() {
+        let report = SampleReport { step: 5, text: "to be\n\n\u{1b}[2J\tor\r\n".into() };
+        assert_eq!(sample(&report), "sample at step 5:\n  to be\n\n  \u{fffd}[2J\tor\u{fffd}\n");
+    }
+}

@@ -1,0 +1,389 @@
+//! `RUN/report.html`: one page about a run, without external resources, for light and dark screens
+//! and phones; and the plots `RUN/loss.svg` and `RUN/loss.png`. Everything comes from `RUN/log.jsonl`,
+//! so that it covers all resumes.
+
+use super::{
+    logfile::{self, LoggedEvent, read_events},
+    plot::{self, Curves, palette},
+    table::{bytes, duration, grouped, parameters, short},
+};
+use crate::{
+    platform::storage,
+    train::event::{Event, FinishReason},
+};
+use anyhow::Result;
+use std::{fmt::Write, path::Path};
+
+/// Writes `loss.svg`, `loss.png` and `report.html` into the folder `run`.
+pub fn write(run: &Path, config_toml: &str) -> Result<()> {
+    let events = read_events(&run.join(logfile::FILE_NAME))?;
+    let curves = Curves::from_events(&events);
+    let title = run_name(run);
+    let size = (1200, 700);
+    storage::write_atomic(&run.join("loss.svg"), plot::loss_svg(&curves, &title, size)?.as_bytes())?;
+    plot::write_loss_png(&curves, &title, size, &run.join("loss.png"))?;
+    storage::write_atomic(&run.join("report.html"), page(run, &events, &curves, config_toml)?.as_bytes())?;
+    Ok(())
+}
+
+/// Commands to try after a run that ended for `reason`, each with its purpose.
+pub fn next_commands(run: &Path, reason: Option<FinishReason>) -> Vec<(String, &'static str)> {
+    let run = shell_word(&run.display().to_string());
+    let resume = match reason {
+        Some(FinishReason::Completed) => " --set train.max_steps=N",
+        Some(FinishReason::StoppedAtStep) => " --set train.stop_after=0",
+        Some(FinishReason::EarlyStopped) => " --set train.early_stopping_patience=0",
+        Some(FinishReason::Interrupted) | None => "",
+    };
+    vec![
+        (format!("kiln generate {run}"), "write text with the model"),
+        (format!("kiln eval {run}"), "measure it on the validation split"),
+        (format!("kiln train --resume {run}{resume}"), "train on"),
+    ]
+}
+
+/// A word as a shell reads it.
+fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./\\:+,=@~".contains(c);
+    match word {
+        _ if !word.is_empty() && word.chars().all(is_plain) => word.into(),
+        _ if cfg!(windows) => format!("\"{word}\""),
+        _ => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+fn run_name(run: &Path) -> String {
+    run.file_name().unwrap_or(run.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            // HTML has no way to hold the other control characters.
+            c if c.is_control() && c != '\n' && c != '\t' => escaped.push('\u{fffd}'),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// The figures at the top of the page.
+#[derive(Debug, Default, PartialEq)]
+struct Figures {
+    best: Option<(f64, f64)>,
+    step: u64,
+    last_step: u64,
+    tokens: u64,
+    /// Time of all processes that trained this run.
+    seconds: f64,
+    tokens_per_second: Option<f64>,
+    device: String,
+    parameters: usize,
+    peak_memory: Option<u64>,
+    reason: Option<FinishReason>,
+}
+
+impl Figures {
+    fn from_events(events: &[LoggedEvent], curves: &Curves) -> Self {
+        let mut figures = Self { best: curves.best(), ..Self::default() };
+        let mut speeds = Vec::new();
+        // Seconds are those of one process: a run adds them up.
+        let mut earlier = 0.0;
+        for logged in events {
+            match &logged.event {
+                Event::Started(info) => {
+                    earlier = figures.seconds;
+                    figures.last_step = info.last_step;
+                    figures.device.clone_from(&info.device);
+                    figures.parameters = info.parameters;
+                    figures.reason = None;
+                }
+                Event::Step(report) => {
+                    (figures.step, figures.tokens) = (report.step, report.tokens);
+                    figures.seconds = earlier + report.seconds;
+                    speeds.extend(Some(report.tokens_per_second).filter(|speed| speed.is_finite()));
+                }
+                Event::Finished(report) => {
+                    (figures.step, figures.tokens) = (report.step, report.tokens);
+                    figures.seconds = earlier + report.seconds;
+                    figures.peak_memory = figures.peak_memory.max(report.peak_memory_bytes);
+                    figures.reason = Some(report.reason);
+                }
+                _ => {}
+            }
+        }
+        speeds.sort_by(f64::total_cmp);
+        figures.tokens_per_second = speeds.get(speeds.len() / 2).copied();
+        figures
+    }
+
+    /// Names and values as they are shown.
+    fn shown(&self) -> Vec<(&'static str, String)> {
+        let mut shown = Vec::new();
+        if let Some((step, loss)) = self.best {
+            shown.push(("best validation loss", format!("{loss:.4} at step {}", grouped(step as u64))));
+            shown.push(("perplexity", format!("{:.2}", loss.exp())));
+        }
+        shown.push(("steps", format!("{} of {}", grouped(self.step), grouped(self.last_step))));
+        shown.push(("tokens", short(self.tokens as f64)));
+        shown.push(("time", duration(self.seconds)));
+        shown.extend(self.tokens_per_second.map(|speed| ("tokens per second", short(speed))));
+        shown.push(("device", self.device.clone()));
+        shown.push(("parameters", parameters(self.parameters)));
+        shown.extend(self.peak_memory.map(|size| ("peak memory", bytes(size))));
+        shown
+    }
+
+    fn ending(&self) -> &'static str {
+        match self.reason {
+            Some(FinishReason::Completed) => "Completed.",
+            Some(FinishReason::StoppedAtStep) => "Stopped at the step asked for.",
+            Some(FinishReason::EarlyStopped) => "Stopped early: the validation loss no longer improved.",
+            Some(FinishReason::Interrupted) => "Interrupted.",
+            None => "Not finished.",
+        }
+    }
+}
+
+/// The whole page.
+fn page(run: &Path, events: &[LoggedEvent], curves: &Curves, config_toml: &str) -> Result<String> {
+    let name = escape(&run_name(run));
+    let figures = Figures::from_events(events, curves);
+    let mut html = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{name} - kiln</title>\n\
+         <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{name}</h1>\n<p>{}</p>\n\
+         <dl class=\"figures\">\n",
+        figures.ending()
+    );
+    for (label, value) in figures.shown() {
+        let _ = writeln!(html, "<div><dt>{label}</dt><dd>{}</dd></div>", escape(&value));
+    }
+    html.push_str("</dl>\n<h2>Loss</h2>\n");
+    push_plot(&mut html, "plot wide", "Loss over steps", &plot::loss_svg(curves, "", (1100, 560))?);
+    push_plot(&mut html, "plot narrow", "Loss over steps", &plot::loss_svg(curves, "", (560, 480))?);
+    html.push_str("<div class=\"pair\">\n");
+    for (title, points) in [("learning rate", &curves.learning_rate), ("gradient norm", &curves.grad_norm)] {
+        push_plot(&mut html, "plot", title, &plot::curve_svg(points, title, (540, 240))?);
+    }
+    html.push_str("</div>\n");
+    push_evaluations(&mut html, events);
+    push_samples(&mut html, events);
+    html.push_str("<h2>Next</h2>\n<pre>");
+    for (command, purpose) in next_commands(run, figures.reason) {
+        let _ = writeln!(html, "{}  <span class=\"note\"># {purpose}</span>", escape(&command));
+    }
+    let _ = write!(
+        html,
+        "</pre>\n<h2>Configuration</h2>\n<pre>{}</pre>\n</main>\n</body>\n</html>\n",
+        escape(config_toml.trim_end())
+    );
+    Ok(html)
+}
+
+/// Adds a picture whose colours follow the page.
+fn push_plot(html: &mut String, class: &str, label: &str, svg: &str) {
+    let colors = [
+        (palette::INK, "var(--ink)"),
+        (palette::GRID, "var(--grid)"),
+        (palette::PAPER, "var(--card)"),
+        (palette::TRAIN, "var(--train)"),
+        (palette::VALIDATION, "var(--validation)"),
+        (palette::UNIFORM, "var(--muted)"),
+    ];
+    let mut svg = svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{label}\" "), 1);
+    for (color, variable) in colors {
+        svg = svg.replace(
+            &format!("\"#{:02X}{:02X}{:02X}\"", color.0, color.1, color.2),
+            &format!("\"{variable}\""),
+        );
+    }
+    let _ = writeln!(html, "<div class=\"{class}\">{svg}</div>");
+}
+
+fn push_evaluations(html: &mut String, events: &[LoggedEvent]) {
+    let evaluations = || {
+        events.iter().filter_map(|logged| match &logged.event {
+            Event::Evaluation(report) => Some(report),
+            _ => None,
+        })
+    };
+    if evaluations().next().is_none() {
+        return;
+    }
+    html.push_str(
+        "<details>\n<summary>Evaluations</summary>\n<table>\n\
+         <tr><th>step</th><th>validation loss</th><th>perplexity</th></tr>\n",
+    );
+    for report in evaluations() {
+        let _ = writeln!(
+            html,
+            "<tr><td>{}</td><td>{:.4}</td><td>{:.2}</td></tr>",
+            grouped(report.step),
+            report.val_loss,
+            report.perplexity
+        );
+    }
+    html.push_str("</table>\n</details>\n");
+}
+
+/// All samples in order; the first and the last are open.
+fn push_samples(html: &mut String, events: &[LoggedEvent]) {
+    let samples: Vec<_> = events
+        .iter()
+        .filter_map(|logged| match &logged.event {
+            Event::Sample(report) => Some(report),
+            _ => None,
+        })
+        .collect();
+    if samples.is_empty() {
+        return;
+    }
+    html.push_str("<h2>Samples</h2>\n");
+    for (i, report) in samples.iter().enumerate() {
+        let open = if i == 0 || i + 1 == samples.len() { " open" } else { "" };
+        let _ = writeln!(
+            html,
+            "<details{open}>\n<summary>step {}</summary>\n<pre>{}</pre>\n</details>",
+            grouped(report.step),
+            escape(&report.text)
+        );
+    }
+}
+
+const STYLE: &str = include_str!("report.css");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::event::*;
+
+    fn events() -> Vec<LoggedEvent> {
+        let started = |first_step| {
+            Event::Started(RunInfo {
+                device: "cpu <0>".into(),
+                parameters: 803_072,
+                vocab_size: 65,
+                train_tokens: 1000,
+                val_tokens: 100,
+                tokens_per_step: 768,
+                flops_per_step: 1e9,
+                peak_flops: None,
+                first_step,
+                last_step: 20,
+                uniform_loss: 4.174,
+            })
+        };
+        let step = |step, seconds| {
+            Event::Step(StepReport {
+                step,
+                loss: 4.0 / step as f32,
+                grad_norm: 1.0,
+                learning_rate: 1e-3,
+                tokens: 768 * step,
+                tokens_per_second: 100.0 * step as f64,
+                mfu: None,
+                epoch: 0.0,
+                seconds,
+            })
+        };
+        let evaluation = |step, val_loss: f64| {
+            Event::Evaluation(EvaluationReport {
+                step,
+                train_loss: None,
+                val_loss,
+                perplexity: val_loss.exp(),
+                is_best: true,
+                seconds: 0.1,
+            })
+        };
+        let finished = Event::Finished(FinishReport {
+            step: 3,
+            reason: FinishReason::Interrupted,
+            best_val_loss: Some(1.5),
+            best_step: Some(2),
+            seconds: 30.5,
+            tokens: 2304,
+            skipped_steps: 0,
+            peak_memory_bytes: Some(3 << 29),
+        });
+        let sample = |step| Event::Sample(SampleReport { step, text: "<b>\"it's\" & so\u{1b}".into() });
+        // The first process was killed after ten seconds.
+        [
+            started(0),
+            step(1, 10.0),
+            evaluation(1, 2.0),
+            sample(1),
+            started(1),
+            step(2, 20.0),
+            evaluation(2, 1.5),
+            step(3, 30.0),
+            evaluation(3, f64::NAN),
+            sample(2),
+            sample(3),
+            finished,
+        ]
+        .map(|event| LoggedEvent { time: 0.0, event })
+        .into()
+    }
+
+    #[test]
+    fn figures_cover_all_processes_of_a_run() {
+        let events = events();
+        let figures = Figures::from_events(&events, &Curves::from_events(&events));
+        let shown = figures.shown();
+        let expected = [
+            ("best validation loss", "1.5000 at step 2"),
+            ("perplexity", "4.48"),
+            ("steps", "3 of 20"),
+            ("tokens", "2.3k"),
+            ("time", "41s"),
+            ("tokens per second", "200"),
+            ("device", "cpu <0>"),
+            ("parameters", "0.80M"),
+            ("peak memory", "1.5 GiB"),
+        ];
+        assert_eq!(shown, expected.map(|(label, value)| (label, value.to_string())));
+    }
+
+    #[test]
+    fn the_page_escapes_all_text_and_needs_no_other_file() {
+        let events = events();
+        let curves = Curves::from_events(&events);
+        let html = page(Path::new("runs/a <&> b"), &events, &curves, "name = \"<x>\"\n").unwrap();
+        assert!(html.contains("<title>a &lt;&amp;&gt; b - kiln</title>"));
+        assert!(html.contains("cpu &lt;0&gt;"));
+        assert!(html.contains("&lt;b&gt;&quot;it&#39;s&quot; &amp; so\u{fffd}"));
+        assert!(html.contains("name = &quot;&lt;x&gt;&quot;"));
+        assert!(html.contains("kiln generate &#39;runs/a &lt;&amp;&gt; b&#39;") || cfg!(windows));
+        assert_eq!(html.matches("<details open>").count(), 2);
+        assert!(!html.contains("src=") && !html.contains("href=") && !html.contains("url("));
+        // Every colour of the pictures follows the page.
+        assert!(!html.contains("=\"#"), "a colour of its own");
+    }
+
+    #[test]
+    fn commands_continue_a_run_according_to_how_it_ended() {
+        let resume = |reason| next_commands(Path::new("runs/x"), reason).pop().unwrap().0;
+        assert_eq!(resume(None), "kiln train --resume runs/x");
+        assert_eq!(
+            resume(Some(FinishReason::StoppedAtStep)),
+            "kiln train --resume runs/x --set train.stop_after=0"
+        );
+    }
+
+    #[cfg(not(windows))]
+    #[test]
+    fn words_are_quoted_for_the_shell_only_where_needed() {
+        assert_eq!(shell_word("runs/größe-1"), "runs/größe-1");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+        assert_eq!(shell_word(""), "''");
+    }
+}

@@ -1,0 +1,213 @@
+//! `kiln train`: from text to a trained model in a run folder.
+
+use super::{DeviceOption, config::ConfigSource, interrupt, watch::Watcher};
+use crate::{
+    checkpoint::{Checkpoint, Files, Resume, RunFolder, resolve},
+    config::Config,
+    data::Dataset,
+    device::{self, Choice, DeviceInfo},
+    error::{Error, Result},
+    model::size,
+    train::{self, Hooks, Trainer, event::Event},
+};
+use burn::tensor::Device;
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+};
+
+#[derive(Debug, clap::Args)]
+pub struct TrainArguments {
+    #[command(flatten)]
+    source: ConfigSource,
+    /// Text, JSONL or token files or folders of them (repeatable); default: the embedded corpus
+    #[arg(long, value_name = "PATH")]
+    data: Vec<PathBuf>,
+    /// Folder of the run; default: runs/PRESET, with a number where that is taken
+    #[arg(long, value_name = "RUN")]
+    out: Option<PathBuf>,
+    /// Go on with a run: its `latest` or `best` checkpoint, or a run or checkpoint folder
+    #[arg(long, value_name = "latest|best|DIR", num_args = 0..=1, default_missing_value = "latest",
+          conflicts_with_all = ["preset", "config"])]
+    resume: Option<Resume>,
+    #[command(flatten)]
+    device: DeviceOption,
+    /// Show only evaluations and the end
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// The presets that `kiln train` takes when nothing is named.
+const CPU_PRESET: &str = "shakespeare-char-cpu";
+const GPU_PRESET: &str = "shakespeare-char";
+
+/// Everything decided before the first step.
+struct Plan {
+    run: RunFolder,
+    trainer: Trainer,
+    resumed: bool,
+}
+
+pub(super) fn run(arguments: TrainArguments) -> anyhow::Result<()> {
+    let choice = arguments.device.choice()?;
+    let device = choice.open()?;
+    let info = choice.info();
+    let plan = match &arguments.resume {
+        Some(resume) => resume_plan(&arguments, resume, &device, info.as_ref())?,
+        None => new_plan(&arguments, &choice, &device, info.as_ref())?,
+    };
+    let Plan { run, mut trainer, resumed } = plan;
+    interrupt::listen()?;
+
+    let resume_step = resumed.then_some(trainer.steps_done());
+    let watcher = RefCell::new(Watcher::new(run.path(), resume_step, arguments.quiet)?);
+    let keep = trainer.config().train.keep_checkpoints;
+    let hardware = info.as_ref().is_none_or(|info| !info.software);
+    let peak_flops = if hardware { Some(pollster::block_on(device::measure_peak(&device, 0.2))?) } else { None };
+    let mut hooks = Hooks {
+        observe: &mut |event: &Event| {
+            watcher.borrow_mut().on_event(event);
+            Ok(())
+        },
+        save: &mut |step: u64, files: &Files, is_best: bool| run.save(step, files, is_best, keep),
+        interrupted: &interrupt::asked,
+        device: info.map_or_else(|| choice.to_string(), |info| format!("{} ({})", info.name, info.description)),
+        peak_flops,
+    };
+    pollster::block_on(trainer.run(&mut hooks))?;
+    watcher.into_inner().finish(&trainer.config().to_toml()?)
+}
+
+fn new_plan(
+    arguments: &TrainArguments,
+    choice: &Choice,
+    device: &Device,
+    info: Option<&DeviceInfo>,
+) -> Result<Plan> {
+    let default_preset = if choice.is_cpu() { CPU_PRESET } else { GPU_PRESET };
+    let mut config = arguments.source.resolve(default_preset)?;
+    use_data(&mut config, &arguments.data)?;
+    let dataset = Dataset::prepare(&config, None)?;
+    let config = train::resolve(config, &dataset)?;
+    check_memory(&config, info)?;
+    let run = match &arguments.out {
+        Some(out) => RunFolder::create(out)?,
+        None => {
+            let source = &arguments.source;
+            let file = source.config.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy());
+            let name = file.as_deref().or(source.preset.as_deref()).unwrap_or(default_preset);
+            RunFolder::create_numbered(Path::new("runs"), name)?
+        }
+    };
+    Ok(Plan { run, trainer: Trainer::new(config, dataset, device)?, resumed: false })
+}
+
+fn resume_plan(
+    arguments: &TrainArguments,
+    resume: &Resume,
+    device: &Device,
+    info: Option<&DeviceInfo>,
+) -> Result<Plan> {
+    let path = match (&arguments.out, resume) {
+        (Some(out), _) => out.clone(),
+        (None, Resume::Folder(folder)) => run_of(folder)?,
+        (None, _) => {
+            return Err(Error::InvalidValue {
+                key: "--resume".into(),
+                value: resume.to_string(),
+                message: "which run is not said".into(),
+                hint: Some("`kiln train --resume RUN`, or `kiln train --out RUN --resume best`".into()),
+            });
+        }
+    };
+    // A checkpoint of another run starts a new one from there.
+    let own = !matches!(resume, Resume::Folder(folder) if run_of(folder).is_ok_and(|run| !same(&run, &path)));
+    let (run, folder) = if own {
+        let run = RunFolder::reopen(&path)?;
+        let folder = run.find(resume)?;
+        (run, folder)
+    } else {
+        let Resume::Folder(folder) = resume else { unreachable!("only a folder can belong to another run") };
+        let folder = resolve(folder)?;
+        (RunFolder::create(&path)?, folder)
+    };
+    let checkpoint = Checkpoint::open_training(&folder)?;
+    let saved = checkpoint.config.clone().ok_or_else(|| Error::Checkpoint {
+        path: folder.clone(),
+        message: "it was not made by `kiln train`, so there is nothing to resume".into(),
+        hint: None,
+    })?;
+    let mut config = saved.clone();
+    config.apply(&arguments.source.set)?;
+    use_data(&mut config, &arguments.data)?;
+    let dataset = Dataset::prepare(&config, Some(checkpoint.tokenizer()?))?;
+    let config = train::resolve(config, &dataset)?;
+    check_memory(&config, info)?;
+    let trainer = Trainer::resume(config, dataset, device, &checkpoint)?;
+    if trainer.steps_done() >= trainer.config().train.last_step() {
+        return Err(Error::InvalidValue {
+            key: "train.max_steps".into(),
+            value: trainer.config().train.last_step().to_string(),
+            message: format!("the run is already at step {}", trainer.steps_done()),
+            hint: Some("go on with `--set train.max_steps=N`, and `train.stop_after=0` if that is set".into()),
+        });
+    }
+    run.set_aside_after(trainer.steps_done())?;
+    Ok(Plan { run, trainer, resumed: true })
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+/// The run that a run or checkpoint folder belongs to.
+fn run_of(folder: &Path) -> Result<PathBuf> {
+    let checkpoint = resolve(folder)?;
+    let checkpoints = checkpoint.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "checkpoints"));
+    match checkpoints.and_then(Path::parent) {
+        Some(run) if run.as_os_str().is_empty() => Ok(".".into()),
+        Some(run) => Ok(run.into()),
+        None => Err(Error::InvalidValue {
+            key: "--resume".into(),
+            value: folder.display().to_string(),
+            message: "the checkpoint is in no run folder".into(),
+            hint: Some("say where the run goes on with `--out RUN`".into()),
+        }),
+    }
+}
+
+/// Puts `--data` into the configuration, with paths that hold wherever the run is resumed.
+fn use_data(config: &mut Config, data: &[PathBuf]) -> Result<()> {
+    if !data.is_empty() {
+        config.data.paths = data.to_vec();
+    }
+    for path in config.data.paths.iter_mut().chain(config.tokenizer.path.as_mut()) {
+        *path = std::path::absolute(&*path).map_err(|e| Error::io("find", &*path, e))?;
+    }
+    Ok(())
+}
+
+/// Refuses a run that cannot fit before anything is allocated.
+fn check_memory(config: &Config, info: Option<&DeviceInfo>) -> Result<()> {
+    let Some((info, available)) = info.and_then(|info| Some((info, info.memory_bytes?))) else {
+        return Ok(());
+    };
+    let needed = size::training_bytes(config);
+    if needed <= available {
+        return Ok(());
+    }
+    const MIB: u64 = 1 << 20;
+    Err(Error::OutOfMemory {
+        device: info.name.clone(),
+        needed_mib: needed.div_ceil(MIB),
+        available_mib: available / MIB,
+        hint: if config.train.batch_size > 1 {
+            "lower `train.batch_size` (raise `train.gradient_accumulation_steps` to keep the step the same)".into()
+        } else {
+            "lower `model.block_size`, `model.n_layer` or `model.n_embd`".into()
+        },
+    })
+}

@@ -1,0 +1,150 @@
+//! The configuration of a run: one serde tree with a default for every key, read from TOML, changed
+//! by `key=value` overrides ([`overrides`]), started from a named preset ([`presets`]) and checked
+//! once ([`validate`]) before anything is built. Keys take nanoGPT's names where it has one.
+//!
+//! `kiln config show` prints the resolved tree; every checkpoint carries it as `kiln.toml`.
+
+mod model;
+pub mod overrides;
+pub mod presets;
+mod train;
+mod validate;
+
+pub use model::{Activation, Init, ModelConfig, Norm, NormPosition, Position, RopeLayout};
+pub use train::{OnNonFinite, OptimizerKind, ScheduleKind, TrainConfig};
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Everything that decides what a run computes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub data: DataConfig,
+    pub tokenizer: TokenizerConfig,
+    pub model: ModelConfig,
+    pub train: TrainConfig,
+    pub sample: SampleConfig,
+}
+
+/// Where the tokens come from and in which order they are read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// Text files, JSONL files, token shards (`.bin`) or folders of them. Empty: the embedded corpus.
+    pub paths: Vec<PathBuf>,
+    /// Share of the tokens, from the end, that is held out for validation. Ignored where the data
+    /// brings its own split (`train.bin` and `val.bin` in one folder).
+    pub val_fraction: f64,
+    /// How rows are cut from the tokens.
+    pub layout: Layout,
+    /// In which order rows are read.
+    pub order: Order,
+    /// Replace invalid UTF-8 by U+FFFD instead of refusing the file.
+    pub lossy: bool,
+    /// The field of a JSONL record that holds the text.
+    pub text_field: String,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            paths: Vec::new(),
+            val_fraction: 0.1,
+            layout: Layout::Stream,
+            order: Order::Random,
+            lossy: false,
+            text_field: "text".into(),
+        }
+    }
+}
+
+/// How rows of `block_size` tokens are cut from the tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// All documents end to end; a row may begin and end anywhere (nanoGPT).
+    Stream,
+    /// One document a row, cut or padded to the block; padding has no loss.
+    Documents,
+}
+
+/// In which order rows are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Rows drawn independently, with replacement (nanoGPT).
+    Random,
+    /// Every row once per epoch, shuffled anew each epoch.
+    Shuffled,
+}
+
+/// Which tokenizer turns text into tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenizerConfig {
+    pub kind: TokenizerKind,
+    /// Number of tokens that a byte-level BPE is trained to (`kind = "bpe"`).
+    pub vocab_size: usize,
+    /// The `tokenizer.json` to load (`kind = "file"`).
+    pub path: Option<PathBuf>,
+}
+
+impl Default for TokenizerConfig {
+    fn default() -> Self {
+        Self { kind: TokenizerKind::Char, vocab_size: 1024, path: None }
+    }
+}
+
+/// The kinds of tokenizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenizerKind {
+    /// One token per character that the text contains.
+    Char,
+    /// One token per byte: 256 tokens, any text.
+    Byte,
+    /// Byte-level byte-pair encoding, trained on the text.
+    Bpe,
+    /// A `tokenizer.json` that exists.
+    File,
+}
+
+/// How text is continued; also the arguments of `kiln generate`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SampleConfig {
+    /// Text to continue. Empty: a line break, or the tokenizer's first token.
+    pub prompt: String,
+    /// Number of tokens to add.
+    pub max_new_tokens: usize,
+    /// Divides the logits; 0 takes the most likely token each time.
+    pub temperature: f64,
+    /// Keep only the k most likely tokens; 0: all.
+    pub top_k: usize,
+    /// Keep the smallest set of tokens whose probability reaches p; 1: all.
+    pub top_p: f64,
+    /// Drop tokens less likely than this share of the most likely one; 0: none.
+    pub min_p: f64,
+    /// Divides the logits of tokens that already occurred (CTRL, arXiv:1909.05858); 1: none.
+    pub repetition_penalty: f64,
+    /// Text at which to stop; it is not part of the result.
+    pub stop: Vec<String>,
+    pub seed: u64,
+}
+
+impl Default for SampleConfig {
+    fn default() -> Self {
+        Self {
+            prompt: String::new(),
+            max_new_tokens: 200,
+            temperature: 0.8,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            stop: Vec::new(),
+            seed: 1337,
+        }
+    }
+}

@@ -1,0 +1,469 @@
+//! Text to configuration and back: TOML files ([`Config::from_toml`], [`Config::to_toml`]) and
+//! `key=value` overrides ([`Config::apply`]). A key is looked up before its value is read and each
+//! value is checked on its own, so that an error names the one entry that is wrong.
+
+mod help;
+
+use super::Config;
+use crate::error::{Error, Result};
+use serde::de::DeserializeOwned;
+use toml::{Table, Value, de::DeTable};
+
+pub use help::{KEYS, KeyHelp};
+
+/// Names that other projects use, with the last part of ours. Their spelling is too far from ours to
+/// be found by edit distance.
+const FOREIGN_NAMES: [(&str, &str); 5] = [
+    ("eval_iters", "eval_batches"),
+    ("lr", "learning_rate"),
+    ("lr_decay_iters", "decay_steps"),
+    ("max_iters", "max_steps"),
+    ("warmup_iters", "warmup_steps"),
+];
+
+/// Keys less alike than this (1: equal) are no suggestion.
+const LEAST_SIMILARITY: f64 = 0.6;
+
+impl Config {
+    /// Reads a configuration; keys that `text` leaves out keep their defaults. `origin` says where the
+    /// text is from, for messages, with its own backticks (`` `run.toml` ``, `` preset `debug` ``).
+    ///
+    /// # Errors
+    /// [`Error::ConfigSyntax`] for text that is not TOML; [`Error::ConfigEntry`] with the line for an
+    /// unknown key or a value of the wrong type. Ranges are checked by [`Config::validate`].
+    pub fn from_toml(text: &str, origin: &str) -> Result<Self> {
+        let table: Table = toml::from_str(text).map_err(|error| {
+            let message = error.message().replace('\n', ", ");
+            let message = match error.span() {
+                Some(span) => format!("line {}: {message}", line_at(text, span.start)),
+                None => message,
+            };
+            Error::ConfigSyntax { origin: origin.into(), message }
+        })?;
+        check_entries(&table, "").map_err(|refused| {
+            let (key, reason) = *refused;
+            match line_of(text, &key) {
+                Some(line) => Error::ConfigEntry { origin: origin.into(), line, reason: Box::new(reason) },
+                None => reason,
+            }
+        })?;
+        from_table(table)
+    }
+
+    /// Applies `key=value` overrides in order; a later one wins. A value is read as TOML (`0.5`, `true`,
+    /// `["a", "b"]`, `"quoted"`) where that fits the key, otherwise as plain text (`cosine`, `a file.txt`).
+    /// When one is refused, none is applied.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKey`] with the nearest key; [`Error::InvalidValue`] with what the key takes.
+    pub fn apply(&mut self, overrides: &[String]) -> Result<()> {
+        let mut table = self.to_table()?;
+        for text in overrides {
+            let Some((key, value)) = text.split_once('=') else {
+                return Err(Error::invalid_value("--set", text, "expected KEY=VALUE"));
+            };
+            let key = key.trim();
+            if !is_key(key) {
+                return Err(unknown_key(key));
+            }
+            insert(&mut table, key, read_value(key, value)?);
+        }
+        *self = from_table(table)?;
+        Ok(())
+    }
+
+    /// The whole tree as TOML; [`Config::from_toml`] reads it back unchanged. Optional keys without a
+    /// value are left out.
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`] for a number over 2⁶³ − 1, which TOML does not have.
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(self.to_table()?.to_string())
+    }
+
+    /// Every dotted key (`train.learning_rate`), in the order of the tree.
+    pub fn keys() -> Vec<String> {
+        KEYS.iter().map(|entry| entry.key.to_owned()).collect()
+    }
+
+    fn to_table(&self) -> Result<Table> {
+        Table::try_from(self).map_err(|error| match self.over_toml_range() {
+            Some((key, value)) => {
+                Error::invalid_value(key, value, "expected a whole number up to 9223372036854775807")
+            }
+            None => Error::ConfigSyntax { origin: "the configuration".into(), message: error.to_string() },
+        })
+    }
+
+    /// The first whole number that TOML cannot hold.
+    pub(super) fn over_toml_range(&self) -> Option<(&'static str, u64)> {
+        let tree = serde_json::to_value(self).ok()?;
+        KEYS.iter().find_map(|entry| {
+            let pointer = format!("/{}", entry.key.replace('.', "/"));
+            let value = tree.pointer(&pointer)?.as_u64()?;
+            (value > i64::MAX as u64).then_some((entry.key, value))
+        })
+    }
+}
+
+/// The candidate nearest to `name` by edit distance, if any is near enough to be worth a suggestion.
+pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(name, candidate), candidate))
+        .filter(|(similarity, _)| *similarity >= LEAST_SIMILARITY)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+fn is_key(key: &str) -> bool {
+    KEYS.iter().any(|entry| entry.key == key)
+}
+
+fn sections() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().filter_map(|entry| entry.key.split_once('.')).map(|(section, _)| section)
+}
+
+fn unknown_key(key: &str) -> Error {
+    Error::UnknownKey { key: key.into(), nearest: nearest_key(key).map(str::to_owned) }
+}
+
+/// The key that the writer of `key` most likely meant: a known foreign name, the same name in another
+/// section (or without one), a slip in the whole key, or one in its last part.
+fn nearest_key(key: &str) -> Option<&'static str> {
+    if sections().any(|section| section == key) {
+        return None;
+    }
+    let last = last_part(key);
+    let ours = FOREIGN_NAMES.iter().find(|(foreign, _)| *foreign == last).map_or(last, |(_, ours)| *ours);
+    let with_last = |wanted: &str| KEYS.iter().map(|entry| entry.key).find(|key| last_part(key) == wanted);
+    with_last(ours)
+        .or_else(|| nearest(key, KEYS.iter().map(|entry| entry.key)))
+        .or_else(|| nearest(last, KEYS.iter().map(|entry| last_part(entry.key))).and_then(with_last))
+}
+
+fn last_part(key: &str) -> &str {
+    key.rsplit_once('.').map_or(key, |(_, last)| last)
+}
+
+/// Checks every entry under `prefix`; an error comes with the key it belongs to.
+fn check_entries(table: &Table, prefix: &str) -> Result<(), Box<(String, Error)>> {
+    for (name, value) in table {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        let outcome = if is_key(&key) {
+            check_value(&key, value).map_err(|message| wrong_type(&key, value, &shown(value), &message))
+        } else if !sections().any(|section| section == key) {
+            Err(match nearest(&key, sections()).filter(|_| prefix.is_empty() && value.is_table()) {
+                Some(section) => Error::UnknownKey { key: key.clone(), nearest: Some(section.into()) },
+                None => unknown_key(&key),
+            })
+        } else if let Some(entries) = value.as_table() {
+            check_entries(entries, &key)?;
+            Ok(())
+        } else {
+            Err(Error::invalid_value(&key, shown(value), format!("expected a table of keys, `[{key}]`")))
+        };
+        outcome.map_err(|error| Box::new((key, error)))?;
+    }
+    Ok(())
+}
+
+/// The value that the text of an override stands for: the first reading that fits the key.
+fn read_value(key: &str, text: &str) -> Result<Value> {
+    let plain = Value::String(text.into());
+    let parsed = text.trim().parse::<Value>().ok().unwrap_or_else(|| plain.clone());
+    let message = match check_value(key, &parsed) {
+        Ok(()) => return Ok(parsed),
+        Err(message) => message,
+    };
+    // `sample.prompt=1` is text, and `train.schedule = cosine` is meant without the space.
+    for reading in [plain, Value::String(text.trim().into())] {
+        if check_value(key, &reading).is_ok() {
+            return Ok(reading);
+        }
+    }
+    Err(wrong_type(key, &parsed, text.trim(), &message))
+}
+
+/// Whether `value` has the type of `key`; otherwise what serde says about it.
+fn check_value(key: &str, value: &Value) -> Result<(), String> {
+    let mut table = Table::new();
+    insert(&mut table, key, value.clone());
+    read::<Config>(table).map(drop)
+}
+
+fn wrong_type(key: &str, value: &Value, text: &str, message: &str) -> Error {
+    let (message, hint) = match variants(key) {
+        Some(variants) => {
+            let meant = nearest(text, variants.iter().map(String::as_str));
+            let hint = meant.map(|variant| format!("did you mean `{variant}`?"));
+            (format!("expected one of {}", quoted(&variants)), hint)
+        }
+        None => (format!("expected {}", expected_type(message)), type_hint(key, value, message)),
+    };
+    Error::InvalidValue { key: key.into(), value: text.into(), message, hint }
+}
+
+/// The names that an enum key takes, from serde's complaint about one that no enum has.
+fn variants(key: &str) -> Option<Vec<String>> {
+    let message = check_value(key, &Value::String("?".into())).err()?;
+    let (_, list) = message.strip_prefix("unknown variant")?.split_once("expected ")?;
+    Some(list.split('`').skip(1).step_by(2).map(str::to_owned).collect())
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// What serde expected, in the words of the file rather than of the program.
+fn expected_type(message: &str) -> &str {
+    let expected = message.split("expected ").nth(1).unwrap_or("another type").trim();
+    match expected {
+        "u64" | "usize" => "a whole number, 0 or more",
+        "f32" | "f64" => "a number",
+        "a boolean" => "`true` or `false`",
+        "a sequence" => "a list",
+        "path string" => "a path",
+        other => other,
+    }
+}
+
+fn type_hint(key: &str, value: &Value, message: &str) -> Option<String> {
+    match value {
+        Value::Float(number)
+            if matches!(expected_type(message), "a whole number, 0 or more")
+                && number.fract() == 0.0
+                && (0.0..9e15).contains(number) =>
+        {
+            Some(format!("write `{key}={number}`"))
+        }
+        Value::String(text) if expected_type(message) == "a list" => {
+            Some(format!("write `{key}=[{}]`", Value::String(text.clone())))
+        }
+        _ => None,
+    }
+}
+
+/// A value as a message shows it: text without its quotes.
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Puts `value` at the dotted `key`, making the tables on the way.
+fn insert(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        Some((section, rest)) => {
+            let entry = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = entry {
+                insert(inner, rest, value);
+            }
+        }
+        None => drop(table.insert(key.into(), value)),
+    }
+}
+
+fn read<T: DeserializeOwned>(table: Table) -> Result<T, String> {
+    table.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
+}
+
+/// A tree whose entries have been checked one by one.
+fn from_table(table: Table) -> Result<Config> {
+    read(table).map_err(|message| Error::ConfigSyntax { origin: "the configuration".into(), message })
+}
+
+/// The line on which `key` stands, counted from 1.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let document = DeTable::parse(text).ok()?;
+    let mut table = document.get_ref();
+    let mut parts = key.split('.').peekable();
+    while let Some(part) = parts.next() {
+        let (name, value) = table.iter().find(|(name, _)| name.get_ref().as_ref() == part)?;
+        if parts.peek().is_none() {
+            return Some(line_at(text, name.span().start));
+        }
+        table = value.get_ref().as_table()?;
+    }
+    None
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Order, ScheduleKind, TokenizerKind};
+    use std::path::PathBuf;
+
+    fn set(overrides: &[&str]) -> Result<Config> {
+        let mut config = Config::default();
+        config.apply(&overrides.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())?;
+        Ok(config)
+    }
+
+    fn complaint(result: Result<Config>) -> (String, Option<String>) {
+        let error = result.unwrap_err();
+        assert!(error.is_user_error());
+        (error.to_string(), error.hint())
+    }
+
+    #[test]
+    fn overrides_read_numbers_names_lists_and_text() {
+        let config = set(&[
+            "train.schedule=inverse-sqrt",
+            "train.learning_rate=1",
+            "train.min_lr = 3e-5",
+            "model.n_layer=6",
+            "model.bias=true",
+            "data.paths=[\"a b\", \"c\"]",
+            "data.order= shuffled",
+            "sample.stop=[\"\\n\\n\"]",
+            "sample.prompt=1",
+            "tokenizer.kind=\"file\"",
+            "tokenizer.path=tokens/tokenizer.json",
+            "train.seed=9223372036854775807",
+        ])
+        .unwrap();
+        assert_eq!(config.train.schedule, ScheduleKind::InverseSqrt);
+        assert_eq!((config.train.learning_rate, config.train.min_lr), (1.0, 3e-5));
+        assert_eq!((config.model.n_layer, config.model.bias), (6, true));
+        assert_eq!(config.data.paths, [PathBuf::from("a b"), PathBuf::from("c")]);
+        assert_eq!(config.data.order, Order::Shuffled);
+        assert_eq!((config.sample.stop[0].as_str(), config.sample.prompt.as_str()), ("\n\n", "1"));
+        assert_eq!(config.tokenizer.kind, TokenizerKind::File);
+        assert_eq!(config.tokenizer.path, Some("tokens/tokenizer.json".into()));
+        assert_eq!(config.train.seed, i64::MAX as u64);
+    }
+
+    #[test]
+    fn text_keeps_its_spaces_equals_signs_and_newlines() {
+        assert_eq!(set(&["sample.prompt= a = b\nc = 1"]).unwrap().sample.prompt, " a = b\nc = 1");
+        assert_eq!(set(&["sample.prompt="]).unwrap().sample.prompt, "");
+        assert_eq!(
+            set(&["sample.prompt=true\ntrain.seed=1"]).unwrap().train.seed,
+            Config::default().train.seed
+        );
+    }
+
+    #[test]
+    fn a_later_override_wins_and_a_refused_one_leaves_the_tree_alone() {
+        assert_eq!(set(&["train.seed=1", "train.seed=2"]).unwrap().train.seed, 2);
+        let mut config = Config::default();
+        assert!(config.apply(&["train.seed=1".into(), "train.sed=2".into()]).is_err());
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn unknown_keys_come_with_the_nearest_one() {
+        for (written, meant) in [
+            ("train.learning_rat=1", "train.learning_rate"),
+            ("learning_rate=1", "train.learning_rate"),
+            ("model.learning_rate=1", "train.learning_rate"),
+            ("train.lr=1", "train.learning_rate"),
+            ("max_iters=1", "train.max_steps"),
+            ("model.nlayer=1", "model.n_layer"),
+            ("n_heads=1", "model.n_head"),
+            ("tokeniser.path=x", "tokenizer.path"),
+        ] {
+            let (message, hint) = complaint(set(&[written]));
+            let key = written.split_once('=').unwrap().0;
+            assert_eq!(message, format!("unknown configuration key `{key}`"));
+            assert_eq!(hint.unwrap(), format!("did you mean `{meant}`?"));
+        }
+        for far in ["qqq=1", "train=1", "=1"] {
+            assert_eq!(complaint(set(&[far])).1.unwrap(), "`kiln config show` lists every key");
+        }
+    }
+
+    #[test]
+    fn wrong_types_say_what_the_key_takes() {
+        for (written, message, hint) in [
+            (
+                "model.n_layer=six",
+                "invalid value `six` for `model.n_layer`: expected a whole number, 0 or more",
+                None,
+            ),
+            (
+                "model.n_layer=-1",
+                "invalid value `-1` for `model.n_layer`: expected a whole number, 0 or more",
+                None,
+            ),
+            (
+                "train.max_steps=1e4",
+                "invalid value `1e4` for `train.max_steps`: expected a whole number, 0 or more",
+                Some("write `train.max_steps=10000`"),
+            ),
+            ("train.beta1=big", "invalid value `big` for `train.beta1`: expected a number", None),
+            ("model.bias=yes", "invalid value `yes` for `model.bias`: expected `true` or `false`", None),
+            (
+                "data.paths=a.txt",
+                "invalid value `a.txt` for `data.paths`: expected a list",
+                Some("write `data.paths=[\"a.txt\"]`"),
+            ),
+            (
+                "model.position=rotery",
+                "invalid value `rotery` for `model.position`: expected one of `learned`, `sinusoidal`, `rotary`",
+                Some("did you mean `rotary`?"),
+            ),
+            (
+                "model.rope_layout=7",
+                "invalid value `7` for `model.rope_layout`: expected one of `half`, `interleaved`",
+                None,
+            ),
+        ] {
+            assert_eq!(complaint(set(&[written])), (message.to_owned(), hint.map(str::to_owned)));
+        }
+        let (message, _) = complaint(set(&["train.max_steps"]));
+        assert_eq!(message, "invalid value `train.max_steps` for `--set`: expected KEY=VALUE");
+    }
+
+    #[test]
+    fn files_fill_up_with_defaults_and_name_the_line_of_a_mistake() {
+        let read = |text: &str| Config::from_toml(text, "`run.toml`");
+        assert_eq!(read("").unwrap(), Config::default());
+        let config = read("[train]\nlearning_rate = 1\n").unwrap();
+        assert_eq!((config.train.learning_rate, config.train.beta1), (1.0, 0.9));
+
+        let (message, hint) = complaint(read("[train]\n\n# speed\nlearning_rte = 1\n"));
+        assert_eq!(message, "`run.toml` line 4: unknown configuration key `train.learning_rte`");
+        assert_eq!(hint.unwrap(), "did you mean `train.learning_rate`?");
+        let (message, _) = complaint(read("train.seed = 1\nmodel.bias = \"no\"\n"));
+        assert_eq!(
+            message,
+            "`run.toml` line 2: invalid value `no` for `model.bias`: expected `true` or `false`"
+        );
+        let (message, hint) = complaint(read("\n[modle]\nbias = true\n"));
+        assert_eq!(message, "`run.toml` line 2: unknown configuration key `modle`");
+        assert_eq!(hint.unwrap(), "did you mean `model`?");
+        let (message, _) = complaint(read("train = 5"));
+        assert_eq!(
+            message,
+            "`run.toml` line 1: invalid value `5` for `train`: expected a table of keys, `[train]`"
+        );
+        let (message, _) = complaint(read("[train]\nseed = \n"));
+        assert!(message.starts_with("cannot parse `run.toml`: line 2: "), "{message}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+
+    #[test]
+    fn the_tree_survives_toml() {
+        let config = set(&[
+            "train.learning_rate=0.1",
+            "train.epsilon=1e-30",
+            "tokenizer.path=x",
+            "sample.prompt=\"a\\n\\\"b\\u00e9\"",
+            "data.paths=[\"x/y\"]",
+        ])
+        .unwrap();
+        assert_eq!(Config::from_toml(&config.to_toml().unwrap(), "here").unwrap(), config);
+    }
+
+    #[test]
+    fn numbers_that_toml_lacks_are_named() {
+        let mut config = Config::default();
+        config.sample.seed = u64::MAX;
+        let message = config.to_toml().unwrap_err().to_string();
+        assert!(message.starts_with("invalid value `18446744073709551615` for `sample.seed`"), "{message}");
+    }
+}

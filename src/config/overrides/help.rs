@@ -1,0 +1,151 @@
+//! One line of help for every key, and the tree written out with them (`kiln config show`). A test
+//! holds the table to the fields of [`Config`].
+
+use super::super::Config;
+use crate::error::Result;
+use std::fmt::Write;
+
+/// A dotted key and what it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyHelp {
+    /// For example `train.learning_rate`.
+    pub key: &'static str,
+    /// One line, without a full stop.
+    pub help: &'static str,
+}
+
+const fn entry(key: &'static str, help: &'static str) -> KeyHelp {
+    KeyHelp { key, help }
+}
+
+/// Every key of [`Config`], in the order of its fields.
+pub const KEYS: &[KeyHelp] = &[
+    entry("data.paths", "text, JSONL or token files, or folders of them; empty: the embedded corpus"),
+    entry("data.val_fraction", "share of the tokens, from the end, held out for validation"),
+    entry("data.layout", "stream: rows cut anywhere; documents: one document a row"),
+    entry("data.order", "random: rows drawn with replacement; shuffled: every row once per epoch"),
+    entry("data.lossy", "replace invalid UTF-8 instead of refusing the file"),
+    entry("data.text_field", "field of a JSONL record that holds the text"),
+    entry("tokenizer.kind", "char, byte, bpe (trained on the text) or file (a tokenizer.json)"),
+    entry("tokenizer.vocab_size", "tokens that a bpe tokenizer is trained to"),
+    entry("tokenizer.path", "the tokenizer.json of kind file"),
+    entry("model.vocab_size", "tokens that the model knows; 0: as many as the tokenizer has"),
+    entry("model.block_size", "longest context in tokens"),
+    entry("model.n_layer", "blocks"),
+    entry("model.n_head", "query heads"),
+    entry("model.n_kv_head", "key and value heads; 0: n_head"),
+    entry("model.n_embd", "width of the residual stream"),
+    entry("model.n_inner", "width inside the MLP; 0: 4 n_embd, or 8/3 n_embd for gated activations"),
+    entry("model.position", "learned, sinusoidal or rotary"),
+    entry("model.rope_layout", "components that rotate together: half (Hugging Face) or interleaved (Meta)"),
+    entry("model.rope_theta", "base of the rotary wavelengths"),
+    entry("model.norm", "layernorm or rmsnorm"),
+    entry("model.norm_position", "pre (GPT-2, Llama) or post (the original transformer)"),
+    entry("model.norm_eps", "added to the variance before its root"),
+    entry("model.activation", "relu, gelu, gelu-tanh, swiglu or geglu"),
+    entry("model.bias", "biases in linear layers and LayerNorm"),
+    entry("model.tie_embeddings", "use the token embedding as the output projection"),
+    entry("model.dropout", "probability of zeroing an activation, in training only"),
+    entry("model.init", "gpt2: residual projections start smaller; llama: all alike"),
+    entry("model.init_std", "standard deviation of the initial weights"),
+    entry("train.batch_size", "rows per micro-batch"),
+    entry("train.gradient_accumulation_steps", "micro-batches per optimizer step"),
+    entry("train.max_steps", "optimizer steps of the whole schedule"),
+    entry("train.stop_after", "end at this step although the schedule goes on; 0: do not"),
+    entry("train.optimizer", "adamw, adam, sgd, lion or muon"),
+    entry("train.learning_rate", "highest learning rate"),
+    entry("train.schedule", "constant, linear, cosine, wsd or inverse-sqrt"),
+    entry("train.warmup_steps", "steps of linear warmup from 0"),
+    entry("train.decay_steps", "steps until min_lr, 0: max_steps; wsd: length of the decay, 0: a fifth"),
+    entry("train.min_lr", "lowest learning rate that a decaying schedule reaches"),
+    entry("train.beta1", "decay of the mean of gradients"),
+    entry("train.beta2", "decay of the mean of squared gradients"),
+    entry("train.epsilon", "added to the root of the squared gradients"),
+    entry("train.momentum", "momentum of sgd and muon"),
+    entry("train.weight_decay", "decay of matrices and embeddings"),
+    entry("train.grad_clip", "largest global gradient norm; 0: no clipping"),
+    entry("train.ema_decay", "decay of the moving average of the weights; 0: none is kept"),
+    entry("train.eval_interval", "steps between evaluations; 0: none"),
+    entry("train.eval_batches", "batches per evaluation; 0: the whole split"),
+    entry("train.log_interval", "steps between reads of the loss from the device"),
+    entry("train.save_interval", "steps between checkpoints; 0: at evaluations and at the end"),
+    entry("train.keep_checkpoints", "checkpoints kept besides the best one"),
+    entry("train.sample_interval", "steps between samples of text; 0: only at the end"),
+    entry("train.early_stopping_patience", "evaluations without improvement until the run stops; 0: never"),
+    entry("train.early_stopping_min_delta", "decrease of the validation loss that counts as improvement"),
+    entry("train.on_nan", "stop or skip when the loss is NaN or infinite"),
+    entry("train.seed", "decides initial weights, data order and dropout"),
+    entry("sample.prompt", "text to continue; empty: a line break, or the tokenizer's first token"),
+    entry("sample.max_new_tokens", "tokens to add"),
+    entry("sample.temperature", "divides the logits; 0: the most likely token each time"),
+    entry("sample.top_k", "keep the k most likely tokens; 0: all"),
+    entry("sample.top_p", "keep the smallest set of tokens that reaches this probability; 1: all"),
+    entry("sample.min_p", "drop tokens less likely than this share of the most likely one; 0: none"),
+    entry("sample.repetition_penalty", "divides the logits of tokens that occurred; 1: none"),
+    entry("sample.stop", "texts at which to stop"),
+    entry("sample.seed", "decides which tokens are drawn"),
+];
+
+impl Config {
+    /// [`Config::to_toml`] with the help of each key behind it as a comment. Optional keys without a
+    /// value are comments as a whole.
+    ///
+    /// # Errors
+    /// As [`Config::to_toml`].
+    pub fn to_annotated_toml(&self) -> Result<String> {
+        let table = self.to_table()?;
+        let mut text = String::new();
+        let mut section = "";
+        for KeyHelp { key, help } in KEYS {
+            let Some((head, name)) = key.split_once('.') else { continue };
+            if head != section {
+                let gap = if section.is_empty() { "" } else { "\n" };
+                section = head;
+                // Writing into a String cannot fail.
+                let _ = writeln!(text, "{gap}[{section}]");
+            }
+            let value = table.get(head).and_then(|entries| entries.get(name));
+            let line = value.map_or_else(|| format!("# {name} ="), |value| format!("{name} = {value}"));
+            let _ = writeln!(text, "{line:<36} # {help}");
+        }
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When this fails, a field was added to or removed from the configuration: edit [`KEYS`] likewise.
+    #[test]
+    fn the_table_has_exactly_the_keys_of_the_tree() {
+        let mut config = Config::default();
+        config.tokenizer.path = Some("x".into());
+        let tree = serde_json::to_value(&config).unwrap();
+        let mut found: Vec<String> = Vec::new();
+        for (section, entries) in tree.as_object().unwrap() {
+            found.extend(entries.as_object().unwrap().keys().map(|name| format!("{section}.{name}")));
+        }
+        let mut listed = Config::keys();
+        found.sort();
+        listed.sort();
+        assert_eq!(found, listed);
+    }
+
+    #[test]
+    fn help_is_one_line_without_a_full_stop() {
+        for KeyHelp { key, help } in KEYS {
+            assert!(!help.is_empty() && !help.contains('\n') && !help.ends_with('.'), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_annotated_tree_reads_back() {
+        let mut config = Config::default();
+        config.sample.prompt = "a # \"b\"\nc".into();
+        config.data.paths = vec!["x".into(), "y # z".into()];
+        let text = config.to_annotated_toml().unwrap();
+        assert!(text.contains("\n# path ="), "{text}");
+        assert_eq!(Config::from_toml(&text, "here").unwrap(), config);
+    }
+}

@@ -1,0 +1,182 @@
+//! Text in memory, as documents end to end.
+
+use crate::{
+    error::{Error, Result},
+    tokenizer::END_OF_TEXT,
+};
+use serde_json::Value;
+use std::{borrow::Cow, path::Path};
+
+/// Documents, none of them empty, in the order of their sources.
+#[derive(Debug, Default)]
+pub(super) struct Corpus {
+    text: String,
+    /// Where in `text` each document ends.
+    ends: Vec<usize>,
+}
+
+impl Corpus {
+    /// Adds the text of a file: one document, or several with `<|endoftext|>` between them. Line
+    /// breaks beside that mark belong to it.
+    pub(super) fn push_text(&mut self, text: &str) {
+        let text = with_unix_line_breaks(text);
+        if !text.contains(END_OF_TEXT) {
+            return self.push_document(&text);
+        }
+        for part in text.split(END_OF_TEXT) {
+            let part = part.trim_matches('\n');
+            if !part.trim().is_empty() {
+                self.push_document(part);
+            }
+        }
+    }
+
+    /// Adds the records of a JSONL file: one JSON object a line whose `field` is the text of a
+    /// document. Blank lines and empty texts are passed over.
+    pub(super) fn push_jsonl(&mut self, path: &Path, text: &str, field: &str) -> Result<()> {
+        for (index, line) in text.lines().enumerate() {
+            if line.trim().is_empty() {
+                continue;
+            }
+            let refused =
+                |message: String| Error::InvalidRecord { path: path.into(), line: index + 1, message };
+            let record: Value =
+                serde_json::from_str(line).map_err(|error| refused(format!("is not JSON: {error}")))?;
+            let Value::Object(record) = record else {
+                return Err(refused("is not a JSON object".into()));
+            };
+            match record.get(field) {
+                Some(Value::String(text)) => self.push_document(&with_unix_line_breaks(text)),
+                Some(_) => return Err(refused(format!("has a field `{field}` that is not a string"))),
+                None => return Err(refused(format!("has no field `{field}`"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn push_document(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.text.push_str(text);
+            self.ends.push(self.text.len());
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    pub(super) fn is_one_document(&self) -> bool {
+        self.ends.len() == 1
+    }
+
+    /// The documents, in two parts of which the second has about `val_fraction` of the characters.
+    /// One document is cut at a character, exactly as nanoGPT does; several are never cut, and each
+    /// part has at least one.
+    pub(super) fn split(&self, val_fraction: f64) -> (Vec<&str>, Vec<&str>) {
+        let mut documents = self.documents();
+        if val_fraction <= 0.0 {
+            return (documents, Vec::new());
+        }
+        if let [document] = documents[..] {
+            let characters = document.chars().count();
+            let cut = document.char_indices().nth(train_share(characters, val_fraction));
+            let (train, val) = document.split_at(cut.map_or(document.len(), |(byte, _)| byte));
+            return (vec![train], vec![val]);
+        }
+        let mut characters = 0;
+        let ends = documents.iter().map(|document| {
+            characters += document.chars().count();
+            characters
+        });
+        let val = documents.split_off(documents_in_train(&ends.collect::<Vec<_>>(), val_fraction));
+        (documents, val)
+    }
+
+    fn documents(&self) -> Vec<&str> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, &end)| &self.text[start..end]).collect()
+    }
+}
+
+/// How many of `length` characters or tokens are trained on (nanoGPT's `int(n * 0.9)`).
+pub(super) fn train_share(length: usize, val_fraction: f64) -> usize {
+    (length as f64 * (1.0 - val_fraction)) as usize
+}
+
+/// How many of at least two documents are trained on: those up to the boundary nearest to the share,
+/// but at least one, and not all. `ends`: where each document ends.
+pub(super) fn documents_in_train(ends: &[usize], val_fraction: f64) -> usize {
+    let target = train_share(ends.last().copied().unwrap_or(0), val_fraction);
+    let below = ends.partition_point(|&end| end <= target);
+    let distance = |count: usize| match count.checked_sub(1) {
+        Some(last) => ends.get(last).map_or(usize::MAX, |end| end.abs_diff(target)),
+        None => target,
+    };
+    let nearest = if distance(below + 1) < distance(below) { below + 1 } else { below };
+    nearest.clamp(1, ends.len() - 1)
+}
+
+fn with_unix_line_breaks(text: &str) -> Cow<'_, str> {
+    if text.contains("\r\n") { text.replace("\r\n", "\n").into() } else { text.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_text(text: &str) -> Corpus {
+        let mut corpus = Corpus::default();
+        corpus.push_text(text);
+        corpus
+    }
+
+    #[test]
+    fn marks_separate_documents() {
+        let corpus = of_text("one\r\ntwo\n<|endoftext|>\n\n three\n<|endoftext|>\n<|endoftext|>");
+        assert_eq!(corpus.documents(), ["one\ntwo", " three"]);
+        assert_eq!(of_text("\none\n").documents(), ["\none\n"]);
+        assert!(of_text("").is_empty());
+        assert!(of_text("<|endoftext|>\n").is_empty());
+    }
+
+    #[test]
+    fn records_are_documents() {
+        let mut corpus = Corpus::default();
+        let path = Path::new("a.jsonl");
+        corpus
+            .push_jsonl(
+                path,
+                "{\"text\": \"a\\r\\nb\", \"n\": 1}\r\n\n{\"text\":\"\"}\n{\"text\":\"c\"}",
+                "text",
+            )
+            .unwrap();
+        assert_eq!(corpus.documents(), ["a\nb", "c"]);
+        let mut message = |line: &str| {
+            let text = format!("{{\"body\":\"x\"}}\n{line}\n");
+            corpus.push_jsonl(path, &text, "body").unwrap_err().to_string()
+        };
+        assert!(message("{").starts_with("`a.jsonl` line 2: is not JSON"));
+        assert_eq!(message("[1]"), "`a.jsonl` line 2: is not a JSON object");
+        assert_eq!(message("{}"), "`a.jsonl` line 2: has no field `body`");
+        assert_eq!(message("{\"body\":3}"), "`a.jsonl` line 2: has a field `body` that is not a string");
+    }
+
+    #[test]
+    fn one_document_is_cut_at_a_character() {
+        let corpus = of_text("äöüßàéîôñç");
+        assert_eq!(corpus.split(0.1), (vec!["äöüßàéîôñ"], vec!["ç"]));
+        assert_eq!(corpus.split(0.25), (vec!["äöüßàéî"], vec!["ôñç"]));
+        assert_eq!(corpus.split(0.0), (vec!["äöüßàéîôñç"], vec![]));
+        assert_eq!(train_share(1_115_394, 0.1), 1_003_854);
+    }
+
+    #[test]
+    fn several_documents_are_not_cut() {
+        let corpus = of_text("aaaa<|endoftext|>bbbb<|endoftext|>cccc<|endoftext|>dd");
+        assert_eq!(corpus.split(0.1), (vec!["aaaa", "bbbb", "cccc"], vec!["dd"]));
+        assert_eq!(corpus.split(0.4), (vec!["aaaa", "bbbb"], vec!["cccc", "dd"]));
+        assert_eq!(corpus.split(0.99).0, ["aaaa"]);
+        assert_eq!(of_text("a<|endoftext|>bbbbbbbbb").split(0.01), (vec!["a"], vec!["bbbbbbbbb"]));
+        assert_eq!(corpus.split(0.0).0.len(), 4);
+    }
+}

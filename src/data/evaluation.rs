@@ -1,0 +1,162 @@
+//! Fixed windows over a split, for losses that can be compared between steps and between runs.
+
+use super::{HostBatch, TokenSplit};
+use crate::config::Layout;
+use std::{ops::Range, sync::Arc};
+
+/// Batches of non-overlapping windows of `block_size` tokens that have every target of the split
+/// exactly once: with [`Layout::Stream`] all tokens but the first, with [`Layout::Documents`] all but
+/// the first of each document. A window at the end is padded.
+///
+/// `limit`: number of batches, of windows spaced evenly over the split; 0 or more than there are: all.
+/// All batches have the same number of rows, since a device compiles its kernels per shape; rows that
+/// are left over in the last one have no targets.
+pub fn evaluation_batches(
+    split: Arc<TokenSplit>,
+    layout: Layout,
+    block_size: usize,
+    rows_per_batch: usize,
+    limit: usize,
+) -> EvaluationBatches {
+    let documents = match layout {
+        Layout::Stream => std::iter::once(0..split.len()).collect(),
+        Layout::Documents => {
+            (0..split.document_count()).map(|index| split.document(index)).collect::<Vec<_>>()
+        }
+    };
+    let mut windows = 0;
+    let starts = documents
+        .into_iter()
+        .map(|document| {
+            let first = windows;
+            windows += document.len().saturating_sub(1).div_ceil(block_size);
+            (first, document)
+        })
+        .collect();
+    let chosen = if limit == 0 { windows } else { windows.min(limit.saturating_mul(rows_per_batch)) };
+    EvaluationBatches {
+        split,
+        block_size,
+        rows: rows_per_batch.min(chosen),
+        starts,
+        windows,
+        chosen,
+        done: 0,
+    }
+}
+
+/// The iterator that [`evaluation_batches`] gives.
+pub struct EvaluationBatches {
+    split: Arc<TokenSplit>,
+    block_size: usize,
+    /// Rows of a batch.
+    rows: usize,
+    /// Number of windows before each document, and its tokens.
+    starts: Vec<(usize, Range<usize>)>,
+    windows: usize,
+    /// How many of the windows are read.
+    chosen: usize,
+    done: usize,
+}
+
+impl EvaluationBatches {
+    /// Positions of a window's inputs and of its last target.
+    fn tokens_of(&self, window: usize) -> Range<usize> {
+        // A document without a window has the same number before it as the next; the last one counts.
+        let index = self.starts.partition_point(|(first, _)| *first <= window) - 1;
+        let (first, document) = &self.starts[index];
+        let start = document.start + (window - first) * self.block_size;
+        start..document.end.min(start + self.block_size + 1)
+    }
+}
+
+impl Iterator for EvaluationBatches {
+    type Item = HostBatch;
+
+    fn next(&mut self) -> Option<HostBatch> {
+        if self.done == self.chosen {
+            return None;
+        }
+        let count = self.rows.min(self.chosen - self.done);
+        let mut batch = HostBatch::padding(self.rows, self.block_size);
+        for row in 0..count {
+            let window = (self.done + row) as u128 * self.windows as u128 / self.chosen as u128;
+            batch.set_row(row, &self.split, self.tokens_of(window as usize));
+        }
+        self.done += count;
+        Some(batch)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = (self.chosen - self.done).div_ceil(self.rows.max(1));
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for EvaluationBatches {}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{IGNORE_INDEX, Tokens},
+        *,
+    };
+
+    fn split(length: u32, documents: Vec<usize>) -> Arc<TokenSplit> {
+        Arc::new(TokenSplit::from_tokens("validation", Tokens::U32((0..length).collect()), documents))
+    }
+
+    fn targets(batches: impl Iterator<Item = HostBatch>) -> Vec<i32> {
+        let mut all = Vec::new();
+        for batch in batches {
+            let own: Vec<i32> = batch.targets.iter().copied().filter(|&t| t != IGNORE_INDEX).collect();
+            assert_eq!(own.len(), batch.target_tokens);
+            for (input, target) in batch.inputs.iter().zip(&batch.targets) {
+                assert!(*target == IGNORE_INDEX || *target == input + 1);
+            }
+            all.extend(own);
+        }
+        all
+    }
+
+    #[test]
+    fn every_target_comes_once() {
+        for length in [2, 5, 8, 9, 10, 33, 100] {
+            let batches = evaluation_batches(split(length, vec![]), Layout::Stream, 4, 3, 0);
+            assert_eq!(batches.len(), (length as usize - 1).div_ceil(4).div_ceil(3));
+            assert_eq!(targets(batches), (1..length as i32).collect::<Vec<_>>(), "{length}");
+        }
+        assert_eq!(evaluation_batches(split(1, vec![]), Layout::Stream, 4, 3, 0).count(), 0);
+        assert_eq!(evaluation_batches(split(0, vec![]), Layout::Stream, 4, 3, 0).count(), 0);
+    }
+
+    #[test]
+    fn documents_do_not_predict_their_first_token() {
+        let split = split(20, vec![0, 1, 2, 12, 13]);
+        let batches = evaluation_batches(split, Layout::Documents, 4, 2, 0);
+        assert_eq!(targets(batches), (3..12).chain(14..20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn batches_have_one_shape() {
+        let shapes: Vec<_> = evaluation_batches(split(30, vec![]), Layout::Stream, 4, 3, 0)
+            .map(|batch| (batch.rows, batch.inputs.len(), batch.target_tokens))
+            .collect();
+        assert_eq!(shapes, [(3, 12, 12), (3, 12, 12), (3, 12, 5)]);
+        let only = evaluation_batches(split(9, vec![]), Layout::Stream, 4, 64, 0).next().unwrap();
+        assert_eq!(only.rows, 2);
+    }
+
+    #[test]
+    fn a_limit_takes_windows_from_everywhere() {
+        let read = || -> Vec<i32> {
+            evaluation_batches(split(401, vec![]), Layout::Stream, 4, 5, 2)
+                .flat_map(|batch| batch.inputs.into_iter().step_by(4))
+                .collect()
+        };
+        assert_eq!(read(), (0..10).map(|i| 40 * i).collect::<Vec<_>>());
+        assert_eq!(read(), read());
+        let all = evaluation_batches(split(41, vec![]), Layout::Stream, 4, 5, 99);
+        assert_eq!(targets(all), (1..41).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,324 @@
+//! Cuts the rows of every training step out of a split.
+
+use super::{Cursor, HostBatch, TokenSplit, permutation::Permutation, random};
+use crate::{
+    config::{DataConfig, Layout, Order},
+    error::{Error, Result},
+};
+use std::{ops::Range, sync::Arc};
+
+/// Reads rows of a split. Stateless: any row of any step can be read at any time.
+pub struct Loader {
+    split: Arc<TokenSplit>,
+    layout: Layout,
+    order: Order,
+    block_size: usize,
+    rows_per_step: usize,
+    seed: u64,
+    fingerprint: String,
+    /// How many different rows there are: places to begin, blocks, or documents.
+    units: u64,
+    /// The documents that have a target, if some have none.
+    documents: Option<Vec<usize>>,
+}
+
+impl Loader {
+    /// `rows_per_step`: rows of one optimizer step, over all micro-batches and devices.
+    ///
+    /// # Errors
+    /// [`Error::CorpusTooShort`] if the split has no full block; [`Error::InvalidValue`] if rows are
+    /// documents and there are none with two tokens, or only one that a row cannot hold.
+    pub fn new(
+        split: Arc<TokenSplit>,
+        data: &DataConfig,
+        block_size: usize,
+        rows_per_step: usize,
+        seed: u64,
+    ) -> Result<Self> {
+        let (layout, order) = (data.layout, data.order);
+        check_split(&split, layout, block_size)?;
+        let mut documents = None;
+        let units = match (layout, order) {
+            (Layout::Stream, Order::Random) => split.len() - block_size,
+            (Layout::Stream, Order::Shuffled) => (split.len() - 1) / block_size,
+            (Layout::Documents, _) => {
+                let all = 0..split.document_count();
+                let usable: Vec<usize> = all.filter(|&index| split.document(index).len() >= 2).collect();
+                let count = usable.len();
+                if count == 1 && split.document(usable[0]).len() > block_size + 1 {
+                    return Err(one_long_document(&split));
+                }
+                documents = (count < split.document_count()).then_some(usable);
+                count
+            }
+        };
+        let fingerprint = split.fingerprint();
+        let units = units as u64;
+        Ok(Self { split, layout, order, block_size, rows_per_step, seed, fingerprint, units, documents })
+    }
+
+    /// Some of the rows of a step, counted from 0. The rows of step `step` are the same however they
+    /// are grouped: `rows(s, 0..4)` is `rows(s, 0..2)` followed by `rows(s, 2..4)`.
+    pub fn rows(&self, step: u64, rows: Range<usize>) -> HostBatch {
+        let mut batch = HostBatch::padding(rows.len(), self.block_size);
+        for (index, tokens) in self.places(step, rows).into_iter().enumerate() {
+            batch.set_row(index, &self.split, tokens);
+        }
+        batch
+    }
+
+    /// Where in the split the rows of a step begin, for messages.
+    pub fn describe(&self, step: u64) -> String {
+        const SHOWN: usize = 8;
+        let places = self.places(step, 0..self.rows_per_step.min(SHOWN));
+        let starts: Vec<String> = places.iter().map(|tokens| tokens.start.to_string()).collect();
+        let more = if self.rows_per_step > SHOWN { ", …" } else { "" };
+        format!("rows at tokens {}{more} of the {} split", starts.join(", "), self.split.name())
+    }
+
+    /// Positions of the tokens of some rows of a step.
+    fn places(&self, step: u64, rows: Range<usize>) -> Vec<Range<usize>> {
+        let mut epoch: Option<Epoch> = None;
+        let mut random = random::rng(self.seed, step, "rows");
+        let place = |row: usize| {
+            let (unit, offset) = match self.order {
+                Order::Random => {
+                    random.set_stream(row as u64);
+                    random.set_word_pos(0);
+                    (random::below(&mut random, self.units), 0)
+                }
+                Order::Shuffled => {
+                    let position = step * self.rows_per_step as u64 + row as u64;
+                    let number = position / self.units;
+                    let current = match epoch.take() {
+                        Some(current) if current.number == number => current,
+                        _ => self.begin_epoch(number),
+                    };
+                    let unit = current.permutation.at(position % self.units);
+                    (unit, epoch.insert(current).offset)
+                }
+            };
+            self.tokens_of(unit as usize, offset)
+        };
+        rows.map(place).collect()
+    }
+
+    /// How much of the split has been read before `step`, in passes over it.
+    pub fn epoch(&self, step: u64) -> f64 {
+        let rows = step as f64 * self.rows_per_step as f64;
+        match (self.layout, self.order) {
+            // Targets read over targets there are.
+            (Layout::Stream, Order::Random) => rows * self.block_size as f64 / (self.split.len() - 1) as f64,
+            _ => rows / self.units as f64,
+        }
+    }
+
+    /// What a checkpoint made before `step` has to remember.
+    pub fn cursor(&self, step: u64) -> Cursor {
+        Cursor {
+            seed: self.seed,
+            step,
+            epoch: self.epoch(step),
+            order: self.order,
+            layout: self.layout,
+            block_size: self.block_size,
+            rows_per_step: self.rows_per_step,
+            fingerprint: self.fingerprint.clone(),
+        }
+    }
+
+    /// Positions of the tokens of a row: its inputs and the target of the last one.
+    fn tokens_of(&self, unit: usize, offset: usize) -> Range<usize> {
+        let (start, end) = match (self.layout, self.order) {
+            (Layout::Stream, Order::Random) => (unit, self.split.len()),
+            (Layout::Stream, Order::Shuffled) => (offset + unit * self.block_size, self.split.len()),
+            (Layout::Documents, _) => {
+                let index = self.documents.as_ref().map_or(unit, |documents| documents[unit]);
+                let document = self.split.document(index);
+                (document.start, document.end)
+            }
+        };
+        start..end.min(start + self.block_size + 1)
+    }
+
+    /// Blocks begin anew somewhere in what is left over beside whole blocks.
+    fn begin_epoch(&self, number: u64) -> Epoch {
+        let offset = match self.layout {
+            Layout::Stream => {
+                let left_over = self.split.len() as u64 - 1 - self.units * self.block_size as u64;
+                random::below(&mut random::rng(self.seed, number, "offset"), left_over + 1)
+            }
+            Layout::Documents => 0,
+        };
+        let permutation = Permutation::new(self.seed, number, self.units);
+        Epoch { number, permutation, offset: offset as usize }
+    }
+}
+
+/// One pass in shuffled order.
+struct Epoch {
+    number: u64,
+    permutation: Permutation,
+    /// Where the first block begins.
+    offset: usize,
+}
+
+/// Refuses a split that not a single row can be cut from.
+pub(super) fn check_split(split: &TokenSplit, layout: Layout, block_size: usize) -> Result<()> {
+    match layout {
+        Layout::Stream if split.len() <= block_size => {
+            Err(Error::CorpusTooShort { split: split.name(), tokens: split.len(), needed: block_size + 1 })
+        }
+        Layout::Documents if (0..split.document_count()).all(|index| split.document(index).len() < 2) => {
+            Err(Error::InvalidValue {
+                key: "data.layout".into(),
+                value: "documents".into(),
+                message: format!("no document of the {} split has two tokens", split.name()),
+                hint: Some("give more text, or `--set data.layout=stream`".into()),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn one_long_document(split: &TokenSplit) -> Error {
+    Error::InvalidValue {
+        key: "data.layout".into(),
+        value: "documents".into(),
+        message: format!(
+            "the {} split is one document, of which every row would be the same beginning",
+            split.name()
+        ),
+        hint: Some(
+            "separate documents with `<|endoftext|>`, one JSONL record each or one file each, or \
+             `--set data.layout=stream`"
+                .into(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{IGNORE_INDEX, Tokens},
+        *,
+    };
+    use std::collections::BTreeMap;
+
+    fn split(length: usize, documents: Vec<usize>) -> Arc<TokenSplit> {
+        // Every token is its own position.
+        let tokens = Tokens::U32((0..length as u32).collect());
+        Arc::new(TokenSplit::from_tokens("train", tokens, documents))
+    }
+
+    fn loader(split: Arc<TokenSplit>, layout: Layout, order: Order, rows: usize, seed: u64) -> Loader {
+        Loader::new(split, &DataConfig { layout, order, ..DataConfig::default() }, 4, rows, seed).unwrap()
+    }
+
+    /// The first input of every row.
+    fn starts(batch: &HostBatch) -> Vec<i32> {
+        batch.inputs.iter().step_by(batch.time).copied().collect()
+    }
+
+    #[test]
+    fn random_rows_are_crops_of_the_stream() {
+        let loader = loader(split(14, vec![]), Layout::Stream, Order::Random, 64, 1);
+        let mut places = BTreeMap::new();
+        for step in 0..50 {
+            let batch = loader.rows(step, 0..64);
+            assert_eq!((batch.rows, batch.time, batch.target_tokens), (64, 4, 256));
+            for (inputs, targets) in batch.inputs.chunks(4).zip(batch.targets.chunks(4)) {
+                let start = inputs[0];
+                assert_eq!(inputs, [start, start + 1, start + 2, start + 3]);
+                assert_eq!(targets, [start + 1, start + 2, start + 3, start + 4]);
+                *places.entry(start).or_insert(0) += 1;
+            }
+        }
+        // nanoGPT's torch.randint(len(data) - block_size): 0..=9, each about 320 times.
+        assert_eq!(places.keys().copied().collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        assert!(places.values().all(|count| (250..390).contains(count)), "{places:?}");
+    }
+
+    #[test]
+    fn rows_do_not_depend_on_their_grouping() {
+        for (layout, order) in [
+            (Layout::Stream, Order::Random),
+            (Layout::Stream, Order::Shuffled),
+            (Layout::Documents, Order::Random),
+            (Layout::Documents, Order::Shuffled),
+        ] {
+            let loader = loader(split(103, vec![0, 3, 10, 50, 51, 80]), layout, order, 12, 5);
+            for step in [0, 3, 1000] {
+                let whole = loader.rows(step, 0..12);
+                let mut inputs = Vec::new();
+                let mut targets = Vec::new();
+                for rows in [0..1, 1..6, 6..12] {
+                    let part = loader.rows(step, rows);
+                    inputs.extend(part.inputs);
+                    targets.extend(part.targets);
+                }
+                assert_eq!((inputs, targets), (whole.inputs, whole.targets), "{layout:?} {order:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn seeds_and_steps_give_other_rows() {
+        let rows = |seed, step| {
+            starts(&loader(split(10_000, vec![]), Layout::Stream, Order::Random, 8, seed).rows(step, 0..8))
+        };
+        assert_eq!(rows(1, 0), rows(1, 0));
+        assert_ne!(rows(1, 0), rows(2, 0));
+        assert_ne!(rows(1, 0), rows(1, 1));
+    }
+
+    #[test]
+    fn shuffled_blocks_come_once_per_epoch() {
+        // (50 - 1) / 4 = 12 blocks; 5 rows a step do not divide them.
+        let loader = loader(split(50, vec![]), Layout::Stream, Order::Shuffled, 5, 3);
+        let all: Vec<i32> = (0..60).flat_map(|step| starts(&loader.rows(step, 0..5))).collect();
+        let mut orders = Vec::new();
+        for epoch in all.chunks(12) {
+            let offset = *epoch.iter().min().unwrap();
+            assert!((0..=1).contains(&offset));
+            let mut sorted = epoch.to_vec();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..12).map(|block| offset + 4 * block).collect::<Vec<_>>());
+            orders.push(epoch.to_vec());
+        }
+        assert_ne!(orders[0], orders[1]);
+        assert!((loader.epoch(12) - 5.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn documents_are_cut_and_padded() {
+        // Lengths 3, 1, 6 and 2: the second has no target.
+        let split = split(12, vec![0, 3, 4, 10]);
+        let loader = loader(split, Layout::Documents, Order::Shuffled, 3, 9);
+        let mut rows = BTreeMap::new();
+        let batch = loader.rows(0, 0..3);
+        for (inputs, targets) in batch.inputs.chunks(4).zip(batch.targets.chunks(4)) {
+            rows.insert(inputs[0], (inputs.to_vec(), targets.to_vec()));
+        }
+        assert_eq!(rows.len(), 3);
+        assert_eq!(rows[&0], (vec![0, 1, 0, 0], vec![1, 2, IGNORE_INDEX, IGNORE_INDEX]));
+        assert_eq!(rows[&4], (vec![4, 5, 6, 7], vec![5, 6, 7, 8]));
+        assert_eq!(rows[&10], (vec![10, 0, 0, 0], vec![11, IGNORE_INDEX, IGNORE_INDEX, IGNORE_INDEX]));
+        assert_eq!(batch.target_tokens, 2 + 4 + 1);
+        assert!((loader.epoch(2) - 2.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn too_little_text_is_refused() {
+        let build = |split, layout| {
+            let data = DataConfig { layout, ..DataConfig::default() };
+            Loader::new(split, &data, 4, 1, 0).map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert!(build(split(5, vec![]), Layout::Stream).is_ok());
+        let error = build(split(4, vec![]), Layout::Stream).unwrap_err();
+        assert!(error.starts_with("the train split has 4 tokens, but one block needs 5"));
+        assert!(build(split(3, vec![0, 1, 2]), Layout::Documents).unwrap_err().contains("has two tokens"));
+        assert!(build(split(5, vec![]), Layout::Documents).is_ok());
+        assert!(build(split(6, vec![]), Layout::Documents).unwrap_err().contains("one document"));
+    }
+}

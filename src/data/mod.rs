@@ -1,0 +1,26 @@
+//! From files to batches: [`Dataset::prepare`] reads text or token shards, splits them and encodes
+//! them; a [`Loader`] cuts the rows of every training step; [`evaluation_batches`] goes over a split
+//! in fixed windows.
+//!
+//! Which rows a step reads is a function of (seed, step, row) and of nothing else, so that a resumed
+//! run reads what the uninterrupted one would have read, however steps are cut into micro-batches.
+
+mod batch;
+mod corpus;
+mod cursor;
+mod dataset;
+mod evaluation;
+mod loader;
+mod permutation;
+pub mod random;
+mod shard;
+mod sources;
+mod split;
+
+pub use batch::{HostBatch, IGNORE_INDEX};
+pub use cursor::Cursor;
+pub use dataset::Dataset;
+pub use evaluation::{EvaluationBatches, evaluation_batches};
+pub use loader::Loader;
+pub use shard::write_shard;
+pub use split::{TokenSplit, Tokens};

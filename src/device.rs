@@ -1,0 +1,436 @@
+//! Devices by name: `cpu`, `cuda[:i]`, `wgpu[:i]`, `vulkan[:i]`, `metal[:i]`, `webgpu`, and `auto`
+//! for the best of them. Together with `platform.rs` the only place that knows which backend runs.
+
+use crate::error::{Error, Result};
+use burn::tensor::{Device, Distribution, FloatDType, Tensor};
+use serde::Serialize;
+use std::{fmt, str::FromStr};
+
+/// A device by name, not yet opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    api: Api,
+    index: usize,
+}
+
+/// The ways to reach a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Api {
+    Cpu,
+    Cuda,
+    /// The graphics API that wgpu settles on: Vulkan, Metal, DirectX 12 or OpenGL.
+    Wgpu,
+    Vulkan,
+    Metal,
+    /// The browser's own.
+    Webgpu,
+}
+
+impl Api {
+    const ALL: [Self; 6] = [Self::Cpu, Self::Cuda, Self::Wgpu, Self::Vulkan, Self::Metal, Self::Webgpu];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::Wgpu => "wgpu",
+            Self::Vulkan => "vulkan",
+            Self::Metal => "metal",
+            Self::Webgpu => "webgpu",
+        }
+    }
+
+    fn in_this_build(self) -> bool {
+        match self {
+            Self::Cpu => cfg!(feature = "flex"),
+            Self::Cuda => cfg!(feature = "cuda"),
+            Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Vulkan => cfg!(feature = "vulkan"),
+            Self::Metal => cfg!(feature = "metal"),
+            Self::Webgpu => cfg!(feature = "webgpu"),
+        }
+    }
+}
+
+/// What is known of a device without opening it.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeviceInfo {
+    /// What `--device` takes.
+    pub name: String,
+    /// As the device names itself.
+    pub description: String,
+    /// Emulated on the CPU; never chosen by `auto`.
+    pub software: bool,
+    /// Bytes of memory, where the platform tells.
+    pub memory_bytes: Option<u64>,
+    #[serde(skip)]
+    choice: Choice,
+    #[serde(skip)]
+    kind: Kind,
+}
+
+impl DeviceInfo {
+    /// The device this describes.
+    pub fn choice(&self) -> &Choice {
+        &self.choice
+    }
+}
+
+/// In ascending order of how much one wants to train there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Software,
+    Cpu,
+    OtherGpu,
+    IntegratedGpu,
+    DiscreteGpu,
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.api, self.index) {
+            (Api::Cpu | Api::Webgpu, _) | (_, 0) => f.write_str(self.api.name()),
+            (api, index) => write!(f, "{}:{index}", api.name()),
+        }
+    }
+}
+
+impl FromStr for Choice {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        if name == "auto" {
+            return Ok(Self::auto());
+        }
+        let (api, index) = name.split_once(':').map_or((name, Some(0)), |(api, i)| (api, i.parse().ok()));
+        match (Api::ALL.into_iter().find(|known| known.name() == api), index) {
+            (Some(api), Some(index)) => Ok(Self { api, index }),
+            _ => Err(Error::UnknownName {
+                what: "device",
+                name: name.into(),
+                hint: "one of auto, cpu, cuda[:i], wgpu[:i], vulkan[:i], metal[:i]; `kiln devices` lists those present"
+                    .into(),
+            }),
+        }
+    }
+}
+
+impl Choice {
+    /// The CPU.
+    pub fn cpu() -> Self {
+        Self { api: Api::Cpu, index: 0 }
+    }
+
+    /// The best hardware adapter, and the CPU where there is none. Never a software adapter.
+    pub fn auto() -> Self {
+        let found = list().into_iter().filter(|info| !info.software).max_by_key(|info| {
+            // Of several ways to one card, CUDA is the fastest, then the pinned API.
+            let api = match info.choice.api {
+                Api::Cuda => 3,
+                Api::Vulkan | Api::Metal => 2,
+                Api::Wgpu | Api::Webgpu => 1,
+                Api::Cpu => 0,
+            };
+            (info.kind, api, std::cmp::Reverse(info.choice.index))
+        });
+        found.map_or_else(Self::cpu, |info| info.choice)
+    }
+
+    /// Whether this is the CPU backend.
+    pub fn is_cpu(&self) -> bool {
+        self.api == Api::Cpu
+    }
+
+    /// Opens the device, without autodiff. In a browser, initialize it first with
+    /// `burn::tensor::Device::wgpu_options().init_async()`.
+    pub fn open(&self) -> Result<Device> {
+        if !self.api.in_this_build() {
+            return Err(self.unavailable(format!(
+                "this build does not have it (cargo feature `{}`)",
+                if self.api == Api::Cpu { "flex" } else { self.api.name() }
+            )));
+        }
+        if self.api == Api::Webgpu {
+            #[cfg(feature = "webgpu")]
+            return Ok(Device::webgpu(burn::tensor::DeviceKind::DefaultDevice));
+        }
+        match self.info() {
+            Some(info) => Ok(info.open()),
+            None => Err(self.unavailable("no such adapter on this machine".into())),
+        }
+    }
+
+    /// What is known of the device; `None` if this machine does not have it.
+    pub fn info(&self) -> Option<DeviceInfo> {
+        list_api(self.api).into_iter().find(|info| info.choice == *self)
+    }
+
+    fn unavailable(&self, reason: String) -> Error {
+        let present = list().into_iter().map(|info| info.name).collect();
+        Error::DeviceUnavailable { name: self.to_string(), reason, present }
+    }
+}
+
+/// Everything this build can reach on this machine.
+pub fn list() -> Vec<DeviceInfo> {
+    Api::ALL.into_iter().flat_map(list_api).collect()
+}
+
+fn list_api(api: Api) -> Vec<DeviceInfo> {
+    match api {
+        Api::Cpu if api.in_this_build() => {
+            vec![DeviceInfo::new(api, 0, Kind::Cpu, cpu_name(), crate::platform::memory_bytes().map(|m| m.0))]
+        }
+        #[cfg(feature = "cuda")]
+        Api::Cuda => cuda::list(),
+        #[cfg(feature = "wgpu")]
+        Api::Wgpu | Api::Vulkan | Api::Metal if api.in_this_build() => adapters::list(api),
+        _ => Vec::new(),
+    }
+}
+
+impl DeviceInfo {
+    fn new(api: Api, index: usize, kind: Kind, description: String, memory_bytes: Option<u64>) -> Self {
+        let choice = Choice { api, index };
+        let name = choice.to_string();
+        Self { name, description, software: kind == Kind::Software, memory_bytes, choice, kind }
+    }
+
+    fn open(&self) -> Device {
+        match self.choice.api {
+            #[cfg(feature = "flex")]
+            Api::Cpu => Device::flex(),
+            #[cfg(feature = "cuda")]
+            Api::Cuda => Device::cuda(self.choice.index),
+            #[cfg(feature = "wgpu")]
+            Api::Wgpu | Api::Vulkan | Api::Metal => adapters::open(&self.choice),
+            // `open` refuses what the build lacks before it gets here.
+            _ => Device::default(),
+        }
+    }
+}
+
+fn cpu_name() -> String {
+    let threads = crate::platform::threads();
+    let plural = if threads == 1 { "" } else { "s" };
+    match crate::platform::cpu_name() {
+        Some(name) => format!("{name}, {threads} thread{plural}"),
+        None => format!("{threads} thread{plural}"),
+    }
+}
+
+/// Names of the element types that a device computes in.
+pub fn dtypes(device: &Device) -> Vec<&'static str> {
+    let all = [
+        ("f64", FloatDType::F64),
+        ("f32", FloatDType::F32),
+        ("f16", FloatDType::F16),
+        ("bf16", FloatDType::BF16),
+    ];
+    all.into_iter().filter(|(_, dtype)| device.supports_dtype(*dtype)).map(|(name, _)| name).collect()
+}
+
+/// Measures the peak of f32 matrix products in FLOP/s: the best of several square products, the
+/// size growing until one takes `seconds / 8`.
+pub async fn measure_peak(device: &Device, seconds: f64) -> Result<f64> {
+    let device = device.clone().inner();
+    let mut best = 0f64;
+    let mut size = 256;
+    loop {
+        let a = Tensor::<2>::random([size, size], Distribution::Default, &device);
+        let b = Tensor::<2>::random([size, size], Distribution::Default, &device);
+        // The first product compiles and tunes.
+        wait(a.clone().matmul(b.clone())).await?;
+        let mut elapsed = f64::INFINITY;
+        for _ in 0..4 {
+            let start = crate::platform::Instant::now();
+            wait(a.clone().matmul(b.clone())).await?;
+            elapsed = elapsed.min(start.elapsed().as_secs_f64());
+        }
+        best = best.max(2.0 * (size as f64).powi(3) / elapsed);
+        if elapsed > seconds / 8.0 || size >= 8192 {
+            return Ok(best);
+        }
+        size *= 2;
+    }
+}
+
+/// Waits until a tensor is computed, by reading one element of it.
+async fn wait(tensor: Tensor<2>) -> Result<()> {
+    let device = tensor.device();
+    match tensor.slice([0..1, 0..1]).into_data_async().await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(device_failed(&device, "measuring", error.to_string())),
+    }
+}
+
+/// The error for a device that failed while working.
+pub fn device_failed(device: &Device, action: &str, message: String) -> Error {
+    let lower = message.to_lowercase();
+    let hint = if lower.contains("memory") || lower.contains("alloc") {
+        "lower `train.batch_size` (raise `train.gradient_accumulation_steps` to keep the step the same)"
+    } else {
+        "try again, or another device with `--device`"
+    };
+    Error::DeviceFailed {
+        device: format!("{device:?}"),
+        action: action.into(),
+        message: message.lines().next().unwrap_or_default().into(),
+        hint: Some(hint.into()),
+    }
+}
+
+#[cfg(feature = "cuda")]
+mod cuda {
+    use super::{Api, DeviceInfo, Kind};
+    use burn::tensor::{Device, DeviceType};
+
+    pub(super) fn list() -> Vec<DeviceInfo> {
+        let count = Device::enumerate(DeviceType::Cuda).into_vec().len();
+        if count == 0 {
+            return Vec::new();
+        }
+        let nvml = nvml_wrapper::Nvml::init().ok();
+        (0..count)
+            .map(|index| {
+                let card = nvml.as_ref().and_then(|nvml| nvml.device_by_index(index as u32).ok());
+                let name = card.as_ref().and_then(|card| card.name().ok());
+                let memory = card.as_ref().and_then(|card| card.memory_info().ok()).map(|memory| memory.total);
+                let name = name.unwrap_or_else(|| "NVIDIA GPU".into());
+                DeviceInfo::new(Api::Cuda, index, Kind::DiscreteGpu, name, memory)
+            })
+            .collect()
+    }
+}
+
+#[cfg(feature = "wgpu")]
+mod adapters {
+    //! Adapters as Burn's wgpu runtime numbers them: it settles on the first graphics API that has
+    //! hardware, and counts each type of adapter from zero.
+
+    use super::{Api, Choice, DeviceInfo, Kind};
+    use burn::tensor::{Device, DeviceKind};
+    use wgpu::{Adapter, Backend, DeviceType};
+
+    pub(super) fn list(api: Api) -> Vec<DeviceInfo> {
+        let adapters = ranked(api).into_iter().enumerate();
+        adapters
+            .map(|(index, (adapter, kind, _))| {
+                let info = adapter.get_info();
+                let description = format!("{} ({:?})", info.name, info.backend);
+                DeviceInfo::new(api, index, kind, description, memory_bytes(&adapter))
+            })
+            .collect()
+    }
+
+    pub(super) fn open(choice: &Choice) -> Device {
+        let kind = ranked(choice.api).into_iter().nth(choice.index);
+        let kind = kind.map_or(DeviceKind::DefaultDevice, |(_, _, kind)| kind);
+        match choice.api {
+            #[cfg(feature = "vulkan")]
+            Api::Vulkan => Device::vulkan(kind),
+            #[cfg(feature = "metal")]
+            Api::Metal => Device::metal(kind),
+            _ => Device::wgpu(kind),
+        }
+    }
+
+    /// Adapters of one API, the best first, with the name by which Burn selects each.
+    fn ranked(api: Api) -> Vec<(Adapter, Kind, DeviceKind)> {
+        let mut counts = [0usize; 3];
+        let mut next = |i: usize| {
+            counts[i] += 1;
+            counts[i] - 1
+        };
+        let mut adapters: Vec<_> = settled(api)
+            .into_iter()
+            .filter_map(|adapter| {
+                let (kind, selector) = match adapter.get_info().device_type {
+                    DeviceType::DiscreteGpu => (Kind::DiscreteGpu, DeviceKind::DiscreteGpu(next(0))),
+                    DeviceType::IntegratedGpu => (Kind::IntegratedGpu, DeviceKind::IntegratedGpu(next(1))),
+                    DeviceType::VirtualGpu => (Kind::OtherGpu, DeviceKind::VirtualGpu(next(2))),
+                    DeviceType::Cpu => (Kind::Software, DeviceKind::Cpu),
+                    // Burn has no selector for these.
+                    DeviceType::Other => return None,
+                };
+                Some((adapter, kind, selector))
+            })
+            .collect();
+        adapters.sort_by_key(|(_, kind, _)| std::cmp::Reverse(*kind));
+        adapters
+    }
+
+    fn settled(api: Api) -> Vec<Adapter> {
+        let chain: &[Backend] = match api {
+            Api::Vulkan => &[Backend::Vulkan],
+            Api::Metal => &[Backend::Metal],
+            _ if cfg!(target_os = "macos") => &[Backend::Metal],
+            _ if cfg!(target_os = "windows") => &[Backend::Vulkan, Backend::Dx12, Backend::Gl],
+            _ => &[Backend::Vulkan, Backend::Gl],
+        };
+        let mut software_only = Vec::new();
+        for &backend in chain {
+            let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+                backends: backend.into(),
+                ..wgpu::InstanceDescriptor::new_without_display_handle()
+            });
+            let adapters = pollster::block_on(instance.enumerate_adapters(backend.into()));
+            if adapters.iter().any(|adapter| adapter.get_info().device_type != DeviceType::Cpu) {
+                return adapters;
+            }
+            if software_only.is_empty() {
+                software_only = adapters;
+            }
+        }
+        software_only
+    }
+
+    /// Size of the largest device-local heap under Vulkan; `None` where the API does not tell.
+    fn memory_bytes(adapter: &Adapter) -> Option<u64> {
+        #[cfg(any(target_os = "linux", target_os = "windows"))]
+        {
+            // SAFETY: the handles are read while `adapter` keeps the instance alive, and only
+            // queried, never destroyed.
+            unsafe {
+                let vulkan = adapter.as_hal::<wgpu::hal::api::Vulkan>()?;
+                let instance = vulkan.shared_instance().raw_instance();
+                let properties = instance.get_physical_device_memory_properties(vulkan.raw_physical_device());
+                properties.memory_heaps_as_slice().iter().map(|heap| heap.size).max()
+            }
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "windows")))]
+        {
+            let _ = adapter;
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for name in ["cpu", "cuda", "cuda:1", "wgpu", "wgpu:2", "vulkan", "metal"] {
+            assert_eq!(name.parse::<Choice>().unwrap().to_string(), name);
+        }
+        for name in ["gpu", "cuda:x", "cuda:-1", ""] {
+            assert!(name.parse::<Choice>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn auto_never_takes_a_software_adapter() {
+        let auto = Choice::auto().info().unwrap();
+        assert!(!auto.software, "{auto:?}");
+    }
+
+    #[test]
+    fn an_absent_device_is_named_with_those_present() {
+        let error = "cuda:99".parse::<Choice>().unwrap().open().unwrap_err();
+        assert!(error.to_string().contains("`cuda:99`"), "{error}");
+        assert!(error.hint().unwrap().contains("cpu"));
+    }
+}

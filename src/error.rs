@@ -1,0 +1,175 @@
+//! The one error type of the library. A message names the offending path, key, value or shape in
+//! backticks and has no full stop; [`Error::hint`] says what to do about it on a line of its own.
+
+use std::{io, path::PathBuf};
+
+/// Shorthand for results of this library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong between a configuration and a trained model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be read, written, listed, renamed, …
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+
+    /// A path that the user named does not exist.
+    #[error("`{}` does not exist", path.display())]
+    NotFound { path: PathBuf, hint: String },
+
+    /// Another process holds the run folder.
+    #[error("`{}` is in use by another kiln process", path.display())]
+    RunLocked { path: PathBuf },
+
+    /// The run folder already holds a run and `--resume` was not given.
+    #[error("`{}` already holds a run", path.display())]
+    RunExists { path: PathBuf },
+
+    /// Text that is not UTF-8.
+    #[error("`{}` is not valid UTF-8 at byte {offset}", path.display())]
+    InvalidUtf8 { path: PathBuf, offset: usize },
+
+    /// A line of a JSONL file that is not an object with the text field.
+    #[error("`{}` line {line}: {message}", path.display())]
+    InvalidRecord { path: PathBuf, line: usize, message: String },
+
+    /// A token shard, or a file that describes one, that is not whole or of another tokenizer.
+    #[error("`{}` {message}", path.display())]
+    InvalidShard { path: PathBuf, message: String },
+
+    /// Sources without a single character of text.
+    #[error("there is no text in {sources}")]
+    EmptyCorpus { sources: String },
+
+    /// A split too short for one block.
+    #[error("the {split} split has {tokens} tokens, but one block needs {needed} (`model.block_size` + 1)")]
+    CorpusTooShort { split: &'static str, tokens: usize, needed: usize },
+
+    /// A key that the configuration does not have.
+    #[error("unknown configuration key `{key}`")]
+    UnknownKey { key: String, nearest: Option<String> },
+
+    /// A key whose value is of the wrong type or out of range, alone or together with others.
+    #[error("invalid value `{value}` for `{key}`: {message}")]
+    InvalidValue { key: String, value: String, message: String, hint: Option<String> },
+
+    /// A configuration file that is not TOML.
+    #[error("cannot parse {origin}: {message}")]
+    ConfigSyntax { origin: String, message: String },
+
+    /// An entry of a configuration file that is refused, and why.
+    #[error("{origin} line {line}: {reason}")]
+    ConfigEntry { origin: String, line: usize, reason: Box<Error> },
+
+    /// A name that is none of a fixed list (preset, device, command value).
+    #[error("unknown {what} `{name}`")]
+    UnknownName { what: &'static str, name: String, hint: String },
+
+    /// A device that this machine or this build does not have.
+    #[error("device `{name}` is not available: {reason}")]
+    DeviceUnavailable { name: String, reason: String, present: Vec<String> },
+
+    /// The device failed while working (lost, out of memory, compiler error).
+    #[error("device `{device}` failed while {action}: {message}")]
+    DeviceFailed { device: String, action: String, message: String, hint: Option<String> },
+
+    /// The run would need more memory than the device has.
+    #[error("the run needs about {needed_mib} MiB, but device `{device}` has {available_mib} MiB")]
+    OutOfMemory { device: String, needed_mib: u64, available_mib: u64, hint: String },
+
+    /// A tokenizer that is broken or does not fit the text or the checkpoint.
+    #[error("tokenizer {origin}: {message}")]
+    Tokenizer { origin: String, message: String, hint: Option<String> },
+
+    /// A checkpoint that is incomplete, truncated, tampered with, or of another model.
+    #[error("checkpoint `{}`: {message}", path.display())]
+    Checkpoint { path: PathBuf, message: String, hint: Option<String> },
+
+    /// Loss or gradient norm that is NaN or infinite.
+    #[error("the loss became {value} at step {step} (batch of {batch})")]
+    NonFiniteLoss { step: u64, value: f32, batch: String },
+
+    /// Anything about a finished computation that is not within its tolerance (`kiln verify`).
+    #[error("{message}")]
+    OverTolerance { message: String },
+}
+
+impl Error {
+    /// Wraps an [`io::Error`] with what was being done to which path.
+    pub fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Io { action, path: path.into(), source }
+    }
+
+    /// A refusal of a configuration value without a hint.
+    pub fn invalid_value(key: impl Into<String>, value: impl ToString, message: impl Into<String>) -> Self {
+        Self::InvalidValue { key: key.into(), value: value.to_string(), message: message.into(), hint: None }
+    }
+
+    /// What the reader can do about it, one sentence without a full stop.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => Some("check the path".into()),
+                io::ErrorKind::PermissionDenied => Some("check the permissions of the file and of its folder".into()),
+                io::ErrorKind::StorageFull => {
+                    Some("free some space, then continue with `--resume`: the last complete checkpoint is kept".into())
+                }
+                io::ErrorKind::ReadOnlyFilesystem => Some("choose a writable folder with `--out`".into()),
+                _ => None,
+            },
+            Self::NotFound { hint, .. } | Self::UnknownName { hint, .. } | Self::OutOfMemory { hint, .. } => {
+                Some(hint.clone())
+            }
+            Self::RunLocked { .. } => Some("wait for it to end, or choose another folder with `--out`".into()),
+            Self::RunExists { .. } => {
+                Some("continue it with `--resume`, or choose another folder with `--out`".into())
+            }
+            Self::InvalidUtf8 { .. } => Some(
+                "`--set data.lossy=true` replaces invalid bytes; `--set tokenizer.kind=byte` does not help, since text is decoded first".into(),
+            ),
+            Self::InvalidRecord { .. } => Some(
+                "each line is one JSON object with a string under `text` (another field: `--set data.text_field=NAME`)".into(),
+            ),
+            Self::InvalidShard { .. } => Some(
+                "shards are little-endian uint16 or uint32 tokens with the `tokenizer.json` that made them; write them anew from the text".into(),
+            ),
+            Self::EmptyCorpus { .. } => Some("name files with text through `--data`".into()),
+            Self::CorpusTooShort { .. } => Some(
+                "give more text, a smaller `--set model.block_size=N`, or another `--set data.val_fraction=F`".into(),
+            ),
+            Self::UnknownKey { nearest, .. } => Some(match nearest {
+                Some(key) => format!("did you mean `{key}`?"),
+                None => "`kiln config show` lists every key".into(),
+            }),
+            Self::DeviceUnavailable { present, .. } => Some(format!("present here: {}", present.join(", "))),
+            Self::InvalidValue { hint, .. }
+            | Self::Tokenizer { hint, .. }
+            | Self::Checkpoint { hint, .. }
+            | Self::DeviceFailed { hint, .. } => hint.clone(),
+            Self::NonFiniteLoss { .. } => Some(
+                "lower `train.learning_rate`, set `train.grad_clip`, or skip such batches with `--set train.on_nan=skip`".into(),
+            ),
+            Self::ConfigEntry { reason, .. } => reason.hint(),
+            Self::ConfigSyntax { .. } => Some("`kiln config show` prints a complete example".into()),
+            Self::OverTolerance { .. } => None,
+        }
+    }
+
+    /// Whether the caller asked for something that cannot be (exit code 2) rather than something
+    /// failing on the way (exit code 1).
+    pub fn is_user_error(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::IsADirectory
+                    | io::ErrorKind::NotADirectory
+            ),
+            Self::DeviceFailed { .. } | Self::NonFiniteLoss { .. } | Self::OverTolerance { .. } => false,
+            _ => true,
+        }
+    }
+}

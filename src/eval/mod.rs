@@ -1,0 +1,70 @@
+//! How good a model is on a split.
+
+pub mod verify;
+
+use crate::{
+    data::HostBatch,
+    device::device_failed,
+    error::Result,
+    model::Decoder,
+    objective::causal::Batch,
+};
+use burn::tensor::{Device, Tensor};
+use serde::Serialize;
+
+/// Figures of one pass over a split.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Mean negative log-likelihood per token, in nats.
+    pub loss: f64,
+    /// `exp(loss)`
+    pub perplexity: f64,
+    /// Share of tokens that were the most likely prediction.
+    pub accuracy: f64,
+    /// Target tokens.
+    pub tokens: u64,
+}
+
+impl Evaluation {
+    /// Loss in bits per byte of text, for a split of `bytes` bytes of UTF-8 read whole. Unlike
+    /// perplexity it can be compared across tokenizers.
+    pub fn bits_per_byte(&self, bytes: u64) -> f64 {
+        self.loss * self.tokens as f64 / std::f64::consts::LN_2 / bytes as f64
+    }
+}
+
+/// Batches whose results are read from the device together.
+const BATCHES_PER_READ: usize = 16;
+
+/// Evaluates a model without autodiff (`Module::valid`) on batches.
+pub async fn evaluate(
+    model: &Decoder,
+    batches: impl Iterator<Item = HostBatch>,
+    device: &Device,
+) -> Result<Evaluation> {
+    let device = device.clone().inner();
+    let (mut loss, mut correct, mut tokens) = (0f64, 0f64, 0u64);
+    let mut pending: Vec<Tensor<1>> = Vec::new();
+    let mut batches = batches.peekable();
+    while let Some(batch) = batches.next() {
+        tokens += batch.target_tokens as u64;
+        let batch = Batch::new(&batch, &device);
+        let logits = batch.logits(model);
+        let predicted = logits.clone().argmax(1); // [B T, 1]
+        let hits = predicted.equal(batch.targets.clone()).float() * batch.weights.clone();
+        pending.extend([batch.negative_log_likelihood(logits), hits.sum()]);
+        if pending.len() >= 2 * BATCHES_PER_READ || batches.peek().is_none() {
+            let data = Tensor::cat(std::mem::take(&mut pending), 0).into_data_async().await;
+            let failed = |message| device_failed(&device, "evaluating", message);
+            let data = data.map_err(|e| failed(e.to_string()))?;
+            let values = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+            for pair in values.chunks_exact(2) {
+                loss += f64::from(pair[0]);
+                correct += f64::from(pair[1]);
+            }
+        }
+    }
+    let count = tokens.max(1) as f64;
+    let loss = loss / count;
+    Ok(Evaluation { loss, perplexity: loss.exp(), accuracy: correct / count, tokens })
+}

@@ -1,0 +1,199 @@
+//! Holds a model to reference numbers made with PyTorch: logits, loss, the gradient of every
+//! parameter, and the losses of a few AdamW steps.
+//!
+//! The reference is a `fixture.safetensors` beside the model: `input_ids`, `attention_mask` and
+//! `labels` (`[B, T]`, i64, -100 is ignored), and f32 `logits` (`[B, T, V]`), `loss` (`[1]`),
+//! `grad.NAME` for parameters by their names in `model.safetensors`, and `adamw_losses` (one
+//! before each step of AdamW with learning rate 1e-2, betas 0.9 and 0.95, epsilon 1e-8 and weight
+//! decay 0.1 on every parameter).
+
+use crate::{
+    checkpoint::{Checkpoint, Weights, tensors},
+    config::TrainConfig,
+    data::{HostBatch, IGNORE_INDEX},
+    error::{Error, Result},
+    model::{
+        Decoder,
+        parameters::{self, HostTensor, NamedData},
+    },
+    objective::causal::{self, Batch},
+    optim::Optimizer,
+    platform::storage,
+};
+use burn::{
+    module::Module,
+    optim::GradientsParams,
+    tensor::{Bool, Device, Tensor, TensorData},
+};
+use serde::Serialize;
+use std::path::Path;
+
+/// Name of the reference file.
+pub const FIXTURE: &str = "fixture.safetensors";
+
+/// Largest errors that pass.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Tolerances {
+    pub logits: f64,
+    pub loss: f64,
+    pub gradient: f64,
+    pub adamw: f64,
+}
+
+impl Tolerances {
+    /// For devices that compute in f32 as PyTorch does on a CPU.
+    pub fn strict() -> Self {
+        Self { logits: 1e-4, loss: 1e-5, gradient: 1e-3, adamw: 1e-3 }
+    }
+
+    /// The same bound for everything.
+    pub fn uniform(bound: f64) -> Self {
+        Self { logits: bound, loss: bound, gradient: bound, adamw: bound }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Verification {
+    /// Largest absolute error.
+    pub logits: f64,
+    /// Absolute error.
+    pub loss: f64,
+    /// By parameter: norm of the error over norm of the reference.
+    pub gradients: Vec<(String, f64)>,
+    /// Relative error of each loss.
+    pub adamw: Vec<f64>,
+}
+
+impl Verification {
+    /// The parameter whose gradient is worst, and its relative error.
+    pub fn worst_gradient(&self) -> Option<&(String, f64)> {
+        self.gradients.iter().max_by(|a, b| a.1.total_cmp(&b.1))
+    }
+
+    /// What is over its tolerance, one sentence each.
+    pub fn failures(&self, tolerances: &Tolerances) -> Vec<String> {
+        let mut failures = Vec::new();
+        // Written so that NaN fails.
+        let mut check = |what: String, error: f64, bound: f64| {
+            if !(error <= bound) {
+                failures.push(format!("{what}: error {error:.3e} is over {bound:.0e}"));
+            }
+        };
+        check("logits".into(), self.logits, tolerances.logits);
+        check("loss".into(), self.loss, tolerances.loss);
+        for (name, error) in &self.gradients {
+            check(format!("gradient of `{name}`"), *error, tolerances.gradient);
+        }
+        for (step, error) in self.adamw.iter().enumerate() {
+            check(format!("loss before AdamW step {}", step + 1), *error, tolerances.adamw);
+        }
+        failures
+    }
+}
+
+struct Reference {
+    batch: Batch,
+    targets: usize,
+    floats: NamedData,
+}
+
+/// Compares the checkpoint in `folder` with the reference beside it, on `device`.
+pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
+    let path = folder.join(FIXTURE);
+    let failed = |message: String| Error::Checkpoint {
+        path: path.clone(),
+        message,
+        hint: Some("`kiln verify` needs a model with reference numbers beside it".into()),
+    };
+    if !path.is_file() {
+        return Err(failed("is missing".into()));
+    }
+    let device = device.clone().autodiff();
+    let checkpoint = Checkpoint::open_model(folder)?;
+    let mut reference = reference(&storage::read(&path)?, &device).map_err(failed)?;
+    let mut take = |name: &str| reference.floats.remove(name).ok_or_else(|| failed(format!("tensor `{name}` is missing")));
+    let (logits, loss, adamw_losses) = (take("logits")?, take("loss")?, take("adamw_losses")?);
+    let model = checkpoint.build(Weights::Latest, &device)?.train();
+
+    let computed = reference.batch.logits(&model).inner();
+    let [count, vocab] = computed.dims();
+    let read = parameters::read([("logits".to_owned(), parameters::FlatTensor::from_tensor(computed))].into()).await?;
+    if logits.values.len() != count * vocab {
+        return Err(failed(format!("logits have shape {:?}, but the model gives [{count}, {vocab}]", logits.shape)));
+    }
+    let logits_error = read.values().next().map_or(f64::NAN, |ours| largest_difference(ours, &logits));
+
+    let (own_loss, gradients) = loss_and_gradients(&model, &reference).await?;
+    let gradients = parameters::read(parameters::gradients(&model, &gradients)).await?;
+    let theirs = checkpoint.family.store(&checkpoint.model, gradients).map_err(failed)?;
+    let mut gradient_errors = Vec::new();
+    for (name, ours) in &theirs {
+        let reference = reference.floats.get(&format!("grad.{name}"));
+        let reference = reference.ok_or_else(|| failed(format!("tensor `grad.{name}` is missing")))?;
+        gradient_errors.push((name.clone(), relative_error(ours, reference)));
+    }
+
+    let config = TrainConfig { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, ..Default::default() };
+    let mut optimizer = Optimizer::uniform_adamw(&config);
+    let mut adamw = Vec::new();
+    let mut model = model;
+    for expected in &adamw_losses.values {
+        let (loss, gradients) = loss_and_gradients(&model, &reference).await?;
+        adamw.push(f64::from((loss - expected) / expected).abs());
+        model = optimizer.step(model, gradients, 1e-2, None);
+    }
+    let expected = loss.values.first().copied().unwrap_or(f32::NAN);
+    Ok(Verification {
+        logits: logits_error,
+        loss: f64::from(own_loss - expected).abs(),
+        gradients: gradient_errors,
+        adamw,
+    })
+}
+
+/// The batch of a fixture: causal models shift labels by one.
+fn reference(bytes: &[u8], device: &Device) -> Result<Reference, String> {
+    let (shape, ids) = tensors::read_i64(bytes, "input_ids")?;
+    let (_, mask) = tensors::read_i64(bytes, "attention_mask")?;
+    let (_, labels) = tensors::read_i64(bytes, "labels")?;
+    let &[rows, time] = &shape[..] else {
+        return Err(format!("`input_ids` has shape {shape:?}, not [batch, time]"));
+    };
+    if labels.len() != ids.len() || mask.len() != ids.len() {
+        return Err("`input_ids`, `attention_mask` and `labels` differ in shape".into());
+    }
+    let shifted = |i: usize| if (i + 1) % time == 0 { IGNORE_INDEX } else { labels[i + 1] as i32 };
+    let targets: Vec<i32> = (0..labels.len()).map(shifted).collect();
+    let host = HostBatch::new(ids.iter().map(|&id| id as i32).collect(), targets, rows, time);
+    let mut batch = Batch::new(&host, device);
+    let padding = mask.iter().map(|&real| real == 0).collect();
+    batch.padding = Some(Tensor::<2, Bool>::from_data(TensorData::new::<bool, _>(padding, shape), device));
+    Ok(Reference { targets: batch.target_tokens, batch, floats: tensors::read_floats(bytes)? })
+}
+
+async fn loss_and_gradients(model: &Decoder, reference: &Reference) -> Result<(f32, GradientsParams)> {
+    let loss = causal::loss(model, &reference.batch, reference.targets);
+    let gradients = GradientsParams::from_grads(loss.backward(), model);
+    let flat = parameters::FlatTensor::from_tensor(loss.inner());
+    let read = parameters::read([("loss".to_owned(), flat)].into()).await?;
+    let loss = read.values().next().and_then(|loss| loss.values.first().copied()).unwrap_or(f32::NAN);
+    Ok((loss, gradients))
+}
+
+fn largest_difference(ours: &HostTensor, reference: &HostTensor) -> f64 {
+    let differences = ours.values.iter().zip(&reference.values).map(|(a, b)| f64::from(a - b).abs());
+    // `max` drops NaN; an error that is NaN must not look like none.
+    differences.fold(0.0, |worst, d| if d.is_nan() || d > worst { d } else { worst })
+}
+
+/// Norm of the difference over norm of the reference; NaN if the shapes differ.
+fn relative_error(ours: &HostTensor, reference: &HostTensor) -> f64 {
+    if ours.shape != reference.shape {
+        return f64::NAN;
+    }
+    let square = |sum: f64, x: f64| sum + x * x;
+    let difference = ours.values.iter().zip(&reference.values).map(|(a, b)| f64::from(a - b)).fold(0.0, square);
+    let norm = reference.values.iter().map(|&b| f64::from(b)).fold(0.0, square);
+    (difference / norm.max(f64::MIN_POSITIVE)).sqrt()
+}

@@ -1,0 +1,136 @@
+//! Choosing a token from logits: temperature, top-k, top-p (arXiv:1904.09751), min-p
+//! (arXiv:2407.01082), repetition penalty (arXiv:1909.05858).
+
+use crate::config::SampleConfig;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Draws tokens; the same seed draws the same ones.
+pub struct Sampler<'a> {
+    config: &'a SampleConfig,
+    rng: ChaCha8Rng,
+}
+
+impl<'a> Sampler<'a> {
+    pub fn new(config: &'a SampleConfig) -> Self {
+        Self { config, rng: ChaCha8Rng::seed_from_u64(config.seed) }
+    }
+
+    /// A token drawn from `logits`, which are changed. `seen` are the tokens so far, for the
+    /// repetition penalty. Logits that are NaN are never chosen.
+    pub fn sample(&mut self, logits: &mut [f32], seen: &[u32]) -> u32 {
+        penalize(logits, seen, self.config.repetition_penalty as f32);
+        for logit in logits.iter_mut().filter(|logit| logit.is_nan()) {
+            *logit = f32::NEG_INFINITY;
+        }
+        if self.config.temperature == 0.0 {
+            return argmax(logits);
+        }
+        let candidates = candidates(logits, self.config);
+        let total: f64 = candidates.iter().map(|(_, p)| p).sum();
+        let mut left = uniform(&mut self.rng) * total;
+        for (token, p) in &candidates {
+            left -= p;
+            if left < 0.0 {
+                return *token;
+            }
+        }
+        candidates.last().map_or(0, |(token, _)| *token)
+    }
+}
+
+/// Uniform in [0, 1).
+fn uniform(rng: &mut impl Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
+    best.map_or(0, |(token, _)| token as u32)
+}
+
+fn penalize(logits: &mut [f32], seen: &[u32], penalty: f32) {
+    if penalty == 1.0 {
+        return;
+    }
+    let mut tokens = seen.to_vec();
+    tokens.sort_unstable();
+    tokens.dedup();
+    for token in tokens {
+        if let Some(logit) = logits.get_mut(token as usize) {
+            *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+        }
+    }
+}
+
+/// The tokens that may be drawn with their relative probabilities, most likely first.
+fn candidates(logits: &[f32], config: &SampleConfig) -> Vec<(u32, f64)> {
+    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+    order.sort_unstable_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
+    if config.top_k > 0 {
+        order.truncate(config.top_k);
+    }
+    let largest = order.first().map_or(0.0, |&token| f64::from(logits[token as usize]));
+    let weight = |token: u32| ((f64::from(logits[token as usize]) - largest) / config.temperature).exp();
+    let mut candidates: Vec<(u32, f64)> = order.into_iter().map(|token| (token, weight(token))).collect();
+    candidates.retain(|(_, p)| *p >= config.min_p && p.is_finite());
+    let total: f64 = candidates.iter().map(|(_, p)| p).sum();
+    let mut reached = 0.0;
+    let mut kept = 0;
+    for (_, p) in &candidates {
+        if kept > 0 && reached >= config.top_p * total {
+            break;
+        }
+        reached += p;
+        kept += 1;
+    }
+    candidates.truncate(kept);
+    candidates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(config: &SampleConfig) -> Vec<u32> {
+        // Probabilities 0.5, 0.25, 0.125, 0.125.
+        let logits = [0.5f32, 0.25, 0.125, 0.125].map(f32::ln);
+        candidates(&logits, config).into_iter().map(|(token, _)| token).collect()
+    }
+
+    fn config() -> SampleConfig {
+        SampleConfig { temperature: 1.0, ..Default::default() }
+    }
+
+    #[test]
+    fn filters_keep_the_likely_ones() {
+        assert_eq!(tokens(&config()), [0, 1, 2, 3]);
+        assert_eq!(tokens(&SampleConfig { top_k: 2, ..config() }), [0, 1]);
+        assert_eq!(tokens(&SampleConfig { top_p: 0.75, ..config() }), [0, 1]);
+        assert_eq!(tokens(&SampleConfig { top_p: 0.76, ..config() }), [0, 1, 2]);
+        assert_eq!(tokens(&SampleConfig { top_p: 1e-9, ..config() }), [0]);
+        assert_eq!(tokens(&SampleConfig { min_p: 0.3, ..config() }), [0, 1]);
+    }
+
+    #[test]
+    fn zero_temperature_takes_the_first_maximum_and_penalty_moves_it() {
+        let config = SampleConfig { temperature: 0.0, repetition_penalty: 2.0, ..Default::default() };
+        let mut sampler = Sampler::new(&config);
+        assert_eq!(sampler.sample(&mut [1.0, 3.0, 3.0], &[]), 1);
+        assert_eq!(sampler.sample(&mut [1.0, 3.0, 2.0], &[1]), 2);
+        assert_eq!(sampler.sample(&mut [f32::NAN, -1.0], &[]), 1);
+    }
+
+    #[test]
+    fn draws_follow_the_distribution_and_the_seed() {
+        let config = config();
+        let draw = || {
+            let mut sampler = Sampler::new(&config);
+            (0..4000).map(|_| sampler.sample(&mut [0.75f32.ln(), 0.25f32.ln()], &[])).collect::<Vec<_>>()
+        };
+        let drawn = draw();
+        let ones = drawn.iter().filter(|&&token| token == 1).count() as f64 / 4000.0;
+        assert!((ones - 0.25).abs() < 0.03, "{ones}");
+        assert_eq!(drawn, draw());
+    }
+}

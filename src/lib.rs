@@ -1,0 +1,23 @@
+//! Kiln trains transformer language models with one engine on every machine. The modules below
+//! stand in the order in which data flows: a configuration picks text and a tokenizer, the model
+//! turns tokens into logits, the objective into a loss, the loop into a trained checkpoint.
+//!
+//! `examples/train.rs` is the shortest program that trains with this library.
+
+pub mod error;
+pub mod platform;
+pub mod device;
+pub mod config;
+pub mod tokenizer;
+pub mod data;
+pub mod model;
+pub mod objective;
+pub mod optim;
+pub mod train;
+pub mod checkpoint;
+pub mod generate;
+pub mod eval;
+#[cfg(feature = "cli")]
+pub mod cli;
+
+pub use error::{Error, Result};

@@ -1,0 +1,13 @@
+//! The `kiln` binary: parse, run, print the error, exit code (2 for what the user asked wrongly, 1
+//! for what failed).
+
+use clap::Parser;
+use kiln::cli::{self, Arguments};
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::run(Arguments::parse())
+}

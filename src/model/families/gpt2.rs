@@ -1,0 +1,110 @@
+//! `GPT2LMHeadModel` of transformers.
+
+use super::{Entry, Fields, Transform::AsIs};
+use crate::{
+    config::{Activation, Init, ModelConfig, Norm, NormPosition, Position},
+    error::Result,
+};
+use serde_json::{Value, json};
+
+/// The activations by transformers' names.
+const ACTIVATIONS: [(&str, Activation); 4] = [
+    ("gelu_new", Activation::GeluTanh),
+    ("gelu_pytorch_tanh", Activation::GeluTanh),
+    ("gelu", Activation::Gelu),
+    ("relu", Activation::Relu),
+];
+
+pub(super) fn expresses(config: &ModelConfig) -> bool {
+    config.position == Position::Learned
+        && config.norm == Norm::Layernorm
+        && config.norm_position == NormPosition::Pre
+        && config.kv_heads() == config.n_head
+        && !config.activation.is_gated()
+}
+
+pub(super) fn to_json(config: &ModelConfig) -> Value {
+    let activation = ACTIVATIONS.iter().find(|(_, ours)| *ours == config.activation).map(|(name, _)| *name);
+    json!({
+        "architectures": ["GPT2LMHeadModel"],
+        "activation_function": activation,
+        "vocab_size": config.vocab_size,
+        "n_positions": config.block_size,
+        "n_embd": config.n_embd,
+        "n_layer": config.n_layer,
+        "n_head": config.n_head,
+        "n_inner": config.inner_size(),
+        "layer_norm_epsilon": config.norm_eps,
+        "initializer_range": config.init_std,
+        "embd_pdrop": config.dropout,
+        "attn_pdrop": config.dropout,
+        "resid_pdrop": config.dropout,
+    })
+}
+
+pub(super) fn from_json(fields: &Fields) -> Result<ModelConfig> {
+    let activation = fields.text("activation_function")?;
+    let known = ACTIVATIONS.iter().find(|(name, _)| *name == activation);
+    Ok(ModelConfig {
+        vocab_size: fields.integer("vocab_size")?,
+        block_size: fields.integer("n_positions")?,
+        n_layer: fields.integer("n_layer")?,
+        n_head: fields.integer("n_head")?,
+        n_kv_head: 0,
+        n_embd: fields.integer("n_embd")?,
+        n_inner: fields.integer_or("n_inner", 0)?,
+        position: Position::Learned,
+        norm: Norm::Layernorm,
+        norm_position: NormPosition::Pre,
+        norm_eps: fields.number_or("layer_norm_epsilon", 1e-5)?,
+        activation: known
+            .map(|(_, ours)| *ours)
+            .ok_or_else(|| fields.failed(format!("`activation_function` is `{activation}`, which kiln does not have")))?,
+        bias: true,
+        tie_embeddings: fields.flag_or("tie_word_embeddings", true)?,
+        dropout: fields.number_or("resid_pdrop", 0.0)?,
+        init: Init::Gpt2,
+        init_std: fields.number_or("initializer_range", 0.02)?,
+        ..Default::default()
+    })
+}
+
+/// Attention masks that old checkpoints carry along.
+pub(super) fn is_buffer(name: &str) -> bool {
+    name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
+}
+
+pub(super) fn entries(config: &ModelConfig) -> Vec<Entry> {
+    let (width, inner) = (config.n_embd, config.inner_size());
+    // GPT-2's Conv1D is laid out as ours, and its biases exist even where ours do not.
+    let with_bias = |entries: &mut Vec<Entry>, ours: String, theirs: String, width: usize| {
+        entries.push(Entry::whole(format!("{ours}.weight"), format!("{theirs}.weight"), width, AsIs));
+        let bias = format!("{theirs}.bias");
+        entries.push(match config.bias {
+            true => Entry::whole(format!("{ours}.bias"), bias, width, AsIs),
+            false => Entry::zeros(bias, width),
+        });
+    };
+    let mut entries = vec![
+        Entry::whole("embedding", "transformer.wte.weight", width, AsIs),
+        Entry::whole("position", "transformer.wpe.weight", width, AsIs),
+    ];
+    for layer in 0..config.n_layer {
+        let (ours, theirs) = (format!("blocks.{layer}"), format!("transformer.h.{layer}"));
+        for (our_part, their_part, width) in [
+            ("attention_norm", "ln_1", width),
+            ("attention.qkv", "attn.c_attn", 3 * width),
+            ("attention.output", "attn.c_proj", width),
+            ("mlp_norm", "ln_2", width),
+            ("mlp.up", "mlp.c_fc", inner),
+            ("mlp.down", "mlp.c_proj", width),
+        ] {
+            with_bias(&mut entries, format!("{ours}.{our_part}"), format!("{theirs}.{their_part}"), width);
+        }
+    }
+    with_bias(&mut entries, "norm".into(), "transformer.ln_f".into(), width);
+    if !config.tie_embeddings {
+        entries.push(Entry::whole("head.weight", "lm_head.weight", config.vocab_size, super::Transform::Transpose));
+    }
+    entries
+}

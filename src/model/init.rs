@@ -1,0 +1,75 @@
+//! Initial weights, drawn on the host so that every device starts from the same numbers.
+
+use burn::{
+    module::Param,
+    tensor::{Device, Tensor, TensorData},
+};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Draws parameters in the order in which the model asks for them.
+pub(crate) struct Initializer<'a> {
+    rng: ChaCha8Rng,
+    device: &'a Device,
+    /// Standard deviation of ordinary weights.
+    pub std: f64,
+    /// Standard deviation of projections back into the residual stream.
+    pub residual_std: f64,
+}
+
+impl<'a> Initializer<'a> {
+    pub fn new(seed: u64, std: f64, residual_std: f64, device: &'a Device) -> Self {
+        Self { rng: ChaCha8Rng::seed_from_u64(seed), device, std, residual_std }
+    }
+
+    /// Normal with mean 0 and standard deviation `std`.
+    pub fn normal<const D: usize>(&mut self, shape: [usize; D], std: f64) -> Param<Tensor<D>> {
+        let count = shape.iter().product();
+        let mut values = Vec::with_capacity(count + 1);
+        while values.len() < count {
+            let (a, b) = self.normal_pair();
+            values.extend([(a * std) as f32, (b * std) as f32]);
+        }
+        values.truncate(count);
+        Param::from_data(TensorData::new(values, shape), self.device)
+    }
+
+    pub fn constant<const D: usize>(&self, shape: [usize; D], value: f32) -> Param<Tensor<D>> {
+        Param::from_data(TensorData::new(vec![value; shape.iter().product()], shape), self.device)
+    }
+
+    /// A table that is not trained.
+    pub fn table(&self, values: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(values, shape), self.device)
+    }
+
+    /// Two independent standard normal numbers (Box and Muller, 1958).
+    fn normal_pair(&mut self) -> (f64, f64) {
+        // The upper 53 bits, shifted by half a unit so that the logarithm never sees 0.
+        let mut uniform = || ((self.rng.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+        let radius = (-2.0 * uniform().ln()).sqrt();
+        let angle = std::f64::consts::TAU * uniform();
+        (radius * angle.cos(), radius * angle.sin())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normal_has_the_asked_moments_and_depends_on_the_seed_only() {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        let draw = |seed| {
+            let tensor = Initializer::new(seed, 0.02, 0.02, &device).normal([100, 101], 0.5).val();
+            tensor.try_into_vec_as::<f32>().unwrap()
+        };
+        let values = draw(1);
+        let mean = values.iter().sum::<f32>() / values.len() as f32;
+        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / values.len() as f32;
+        assert!(mean.abs() < 0.02, "{mean}");
+        assert!((variance.sqrt() - 0.5).abs() < 0.02, "{variance}");
+        assert_eq!(values, draw(1));
+        assert_ne!(values, draw(2));
+    }
+}

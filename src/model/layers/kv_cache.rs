@@ -1,0 +1,73 @@
+//! Keys and values of tokens already seen, preallocated for the whole context, so that generating
+//! one more token costs one token's work.
+
+use crate::config::ModelConfig;
+use burn::tensor::{Device, Tensor};
+
+/// One cache per layer.
+pub struct KvCache {
+    layers: Vec<LayerCache>,
+    length: usize,
+    capacity: usize,
+}
+
+/// Keys and values of one layer, each `[B, G, capacity, D]`. Between calls both are present; while
+/// being written they are taken out, so that the buffer has one owner and is updated in place.
+struct LayerCache {
+    keys: Option<Tensor<4>>,
+    values: Option<Tensor<4>>,
+}
+
+impl KvCache {
+    /// An empty cache for `batch` sequences of up to `block_size` tokens.
+    pub fn new(config: &ModelConfig, batch: usize, device: &Device) -> Self {
+        let shape = [batch, config.kv_heads(), config.block_size, config.head_size()];
+        let layer =
+            || LayerCache { keys: Some(Tensor::zeros(shape, device)), values: Some(Tensor::zeros(shape, device)) };
+        Self { layers: (0..config.n_layer).map(|_| layer()).collect(), length: 0, capacity: config.block_size }
+    }
+
+    /// Tokens in the cache.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Tokens that still fit.
+    pub fn remaining(&self) -> usize {
+        self.capacity - self.length
+    }
+
+    /// Forgets all tokens.
+    pub fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    /// Counts `time` more tokens, once every layer has stored them.
+    pub(crate) fn advance(&mut self, time: usize) {
+        self.length += time;
+    }
+
+    /// Stores keys and values `[B, G, T, D]` of one layer behind those already there and returns
+    /// all of them, each `[B, G, len + T, D]`.
+    pub(crate) fn append(&mut self, layer: usize, keys: Tensor<4>, values: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        let start = self.length;
+        let cache = &mut self.layers[layer];
+        (store(&mut cache.keys, keys, start), store(&mut cache.values, values, start))
+    }
+}
+
+fn store(buffer: &mut Option<Tensor<4>>, new: Tensor<4>, start: usize) -> Tensor<4> {
+    let [batch, heads, time, size] = new.dims();
+    let end = start + time;
+    let updated = match buffer.take() {
+        Some(old) => old.slice_assign([0..batch, 0..heads, start..end, 0..size], new),
+        None => new,
+    };
+    let seen = updated.clone().narrow(2, 0, end);
+    *buffer = Some(updated);
+    seen
+}

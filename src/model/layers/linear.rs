@@ -1,0 +1,35 @@
+//! `y = x W + b` with `W` stored as `[d_input, d_output]`, GPT-2's layout.
+
+use crate::model::init::Initializer;
+use burn::{
+    module::{Module, Param},
+    tensor::{Tensor, module::linear},
+};
+
+/// A linear layer.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[d_input, d_output]`
+    pub weight: Param<Tensor<2>>,
+    /// `[d_output]`
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl Linear {
+    pub(crate) fn init(
+        [d_input, d_output]: [usize; 2],
+        bias: bool,
+        std: f64,
+        initializer: &mut Initializer,
+    ) -> Self {
+        Self {
+            weight: initializer.normal([d_input, d_output], std),
+            bias: bias.then(|| initializer.constant([d_output], 0.0)),
+        }
+    }
+
+    /// `[..., d_input]` -> `[..., d_output]`
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        linear(x, self.weight.val(), self.bias.as_ref().map(|bias| bias.val()))
+    }
+}

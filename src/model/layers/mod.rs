@@ -1,0 +1,8 @@
+//! The parts a transformer is made of.
+
+pub mod attention;
+pub mod kv_cache;
+pub mod linear;
+pub mod mlp;
+pub mod norm;
+pub mod position;

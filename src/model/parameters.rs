@@ -1,0 +1,207 @@
+//! A model's parameters by name: reading them (and gradients, and averages) off a device in one
+//! go, and writing them back. A name is the path of fields, for example
+//! `blocks.0.attention.qkv.weight`.
+
+use crate::{
+    device::device_failed,
+    error::{Error, Result},
+};
+use burn::{
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    optim::GradientsParams,
+    tensor::{Device, Tensor, TensorData, Transaction},
+};
+use std::collections::BTreeMap;
+
+/// Tensors in host memory by name, f32.
+pub type NamedData = BTreeMap<String, HostTensor>;
+
+/// A tensor in host memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostTensor {
+    pub shape: Vec<usize>,
+    /// Row-major.
+    pub values: Vec<f32>,
+}
+
+impl HostTensor {
+    pub fn new(shape: impl Into<Vec<usize>>, values: Vec<f32>) -> Self {
+        Self { shape: shape.into(), values }
+    }
+}
+
+/// A tensor on a device, of any rank, flattened.
+#[derive(Debug, Clone)]
+pub struct FlatTensor {
+    pub shape: Vec<usize>,
+    /// `[product of shape]`
+    pub values: Tensor<1>,
+}
+
+impl FlatTensor {
+    pub fn from_tensor<const D: usize>(tensor: Tensor<D>) -> Self {
+        let shape = tensor.dims();
+        let count = shape.iter().product::<usize>();
+        Self { shape: shape.to_vec(), values: tensor.reshape([count]) }
+    }
+
+    /// The tensor in its own shape; `D` must be its rank.
+    pub fn into_tensor<const D: usize>(self) -> Tensor<D> {
+        let mut shape = [1; D];
+        shape.copy_from_slice(&self.shape);
+        self.values.reshape(shape)
+    }
+
+    pub fn from_host(host: HostTensor, device: &Device) -> Self {
+        let count = host.values.len();
+        Self { shape: host.shape, values: Tensor::from_data(TensorData::new(host.values, [count]), device) }
+    }
+}
+
+/// Every parameter of a model, without autodiff.
+pub fn parameters<M: Module>(model: &M) -> BTreeMap<String, FlatTensor> {
+    struct Collect(Path, BTreeMap<String, FlatTensor>);
+    impl ModuleVisitor for Collect {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.enter(name);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.1.insert(self.0.name(), FlatTensor::from_tensor(param.val().inner()));
+        }
+    }
+    let mut collect = Collect(Path::default(), BTreeMap::new());
+    model.visit(&mut collect);
+    collect.1
+}
+
+/// Every gradient of a model.
+pub fn gradients<M: Module>(model: &M, gradients: &GradientsParams) -> BTreeMap<String, FlatTensor> {
+    struct Collect<'a>(Path, &'a GradientsParams, BTreeMap<String, FlatTensor>);
+    impl ModuleVisitor for Collect<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.enter(name);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.1.get::<D>(param.id) {
+                self.2.insert(self.0.name(), FlatTensor::from_tensor(gradient));
+            }
+        }
+    }
+    let mut collect = Collect(Path::default(), gradients, BTreeMap::new());
+    model.visit(&mut collect);
+    collect.2
+}
+
+/// Reads tensors into host memory with one wait for the device.
+pub async fn read(tensors: BTreeMap<String, FlatTensor>) -> Result<NamedData> {
+    let Some(device) = tensors.values().next().map(|t| t.values.device()) else {
+        return Ok(NamedData::new());
+    };
+    let mut transaction = Transaction::default();
+    let mut names = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        transaction = transaction.register(tensor.values);
+        names.push((name, tensor.shape));
+    }
+    let failed = |message: String| device_failed(&device, "reading tensors", message);
+    let data = transaction.execute_async().await.map_err(|e| failed(e.to_string()))?;
+    names
+        .into_iter()
+        .zip(data)
+        .map(|((name, shape), data)| {
+            let values = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+            Ok((name, HostTensor { shape, values }))
+        })
+        .collect()
+}
+
+/// Replaces every parameter of a model by the tensor of its name. `missing` and misshapen tensors
+/// are errors; names that the model does not have are left in `data`.
+pub fn load<M: Module>(model: M, data: &mut NamedData, origin: &std::path::Path) -> Result<M> {
+    struct Load<'a>(Path, &'a mut NamedData, Vec<String>);
+    impl ModuleMapper for Load<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.enter(name);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.exit();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let name = self.0.name();
+            let expected = param.lazy_shape().to_vec();
+            match self.1.remove(&name) {
+                None => self.2.push(format!("tensor `{name}` is missing")),
+                Some(host) if host.shape != expected => self.2.push(format!(
+                    "tensor `{name}` has shape {:?}, but the configuration asks for {expected:?}",
+                    host.shape
+                )),
+                Some(host) => {
+                    let mut shape = [1; D];
+                    shape.copy_from_slice(&host.shape);
+                    return param.map(|old| {
+                        let data = TensorData::new(host.values, shape);
+                        replace(&old, Tensor::from_data(data, &old.device().inner()))
+                    });
+                }
+            }
+            param
+        }
+    }
+    let mut load = Load(Path::default(), data, Vec::new());
+    let model = model.map(&mut load);
+    match load.2.into_iter().next() {
+        None => Ok(model),
+        Some(message) => Err(Error::Checkpoint { path: origin.into(), message, hint: None }),
+    }
+}
+
+/// The same model with other weights; `weights` has a tensor for every parameter.
+pub fn with_weights<M: Module>(model: M, weights: &BTreeMap<String, FlatTensor>) -> M {
+    struct Swap<'a>(Path, &'a BTreeMap<String, FlatTensor>);
+    impl ModuleMapper for Swap<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.enter(name);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.exit();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            match self.1.get(&self.0.name()) {
+                Some(weights) => param.map(|old| replace(&old, weights.clone().into_tensor())),
+                None => param,
+            }
+        }
+    }
+    model.map(&mut Swap(Path::default(), weights))
+}
+
+/// `new` in the role of `old`: on the same autodiff context, tracked if `old` was.
+pub fn replace<const D: usize>(old: &Tensor<D>, new: Tensor<D>) -> Tensor<D> {
+    let tracked = old.is_require_grad();
+    let new = if old.is_autodiff() { Tensor::from_inner(new) } else { new };
+    if tracked { new.require_grad() } else { new }
+}
+
+/// Where a visitor stands in the module tree.
+#[derive(Default)]
+pub struct Path(Vec<String>);
+
+impl Path {
+    pub fn enter(&mut self, name: &str) {
+        self.0.push(name.into());
+    }
+
+    pub fn exit(&mut self) {
+        self.0.pop();
+    }
+
+    pub fn name(&self) -> String {
+        self.0.join(".")
+    }
+}

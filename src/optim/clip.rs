@@ -1,0 +1,71 @@
+//! Adding up gradients of micro-batches and clipping them by their global norm
+//! (arXiv:1211.5063), without reading anything back from the device.
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    optim::GradientsParams,
+    tensor::{Device, Tensor},
+};
+
+/// `total += new`, parameter by parameter.
+pub fn accumulate<M: Module>(model: &M, total: Option<GradientsParams>, new: GradientsParams) -> GradientsParams {
+    struct Add(GradientsParams, GradientsParams);
+    impl ModuleVisitor for Add {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let sum = match (self.0.remove::<D>(param.id), self.1.remove::<D>(param.id)) {
+                (Some(old), Some(new)) => old + new,
+                (Some(one), None) | (None, Some(one)) => one,
+                (None, None) => return,
+            };
+            self.0.register(param.id, sum);
+        }
+    }
+    match total {
+        None => new,
+        Some(total) => {
+            let mut add = Add(total, new);
+            model.visit(&mut add);
+            add.0
+        }
+    }
+}
+
+/// The norm of all gradients taken as one vector, `[1]`.
+pub fn global_norm<M: Module>(model: &M, gradients: &GradientsParams, device: &Device) -> Tensor<1> {
+    struct SumOfSquares<'a>(&'a GradientsParams, Vec<Tensor<1>>);
+    impl ModuleVisitor for SumOfSquares<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.0.get::<D>(param.id) {
+                self.1.push(gradient.square().sum());
+            }
+        }
+    }
+    let mut squares = SumOfSquares(gradients, Vec::new());
+    model.visit(&mut squares);
+    if squares.1.is_empty() {
+        return Tensor::zeros([1], device);
+    }
+    Tensor::cat(squares.1, 0).sum().sqrt()
+}
+
+/// The factor, at most 1, that brings `norm` down to `limit`, `[1]`.
+pub fn clip_factor(norm: Tensor<1>, limit: f64) -> Tensor<1> {
+    // The epsilon of torch.nn.utils.clip_grad_norm_.
+    norm.add_scalar(1e-6).recip().mul_scalar(limit).clamp_max(1.0)
+}
+
+/// Multiplies every gradient by `factor` `[1]`.
+pub fn scale<M: Module>(model: &M, gradients: GradientsParams, factor: Tensor<1>) -> GradientsParams {
+    struct Scale(GradientsParams, Tensor<1>);
+    impl ModuleVisitor for Scale {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.0.remove::<D>(param.id) {
+                let factor: Tensor<D> = self.1.clone().reshape([1; D]);
+                self.0.register(param.id, gradient * factor);
+            }
+        }
+    }
+    let mut scale = Scale(gradients, factor);
+    model.visit(&mut scale);
+    scale.0
+}

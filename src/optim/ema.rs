@@ -1,0 +1,31 @@
+//! An exponential moving average of the weights (Polyak averaging).
+
+use crate::model::parameters::{FlatTensor, parameters};
+use burn::module::Module;
+use std::collections::BTreeMap;
+
+/// Averaged weights by parameter name.
+#[derive(Debug, Clone)]
+pub struct Ema {
+    pub decay: f64,
+    pub weights: BTreeMap<String, FlatTensor>,
+}
+
+impl Ema {
+    /// Starts from the weights of `model`.
+    pub fn new<M: Module>(decay: f64, model: &M) -> Self {
+        Self { decay, weights: parameters(model) }
+    }
+
+    /// `average = decay * average + (1 - decay) * weights`
+    pub fn update<M: Module>(&mut self, model: &M) {
+        for (name, new) in parameters(model) {
+            if let Some(average) = self.weights.get_mut(&name) {
+                let decay = self.decay;
+                average
+                    .values
+                    .inplace(|old| old.mul_scalar(decay) + new.values.mul_scalar(1.0 - decay));
+            }
+        }
+    }
+}

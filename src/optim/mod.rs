@@ -1,0 +1,8 @@
+//! From gradients to new weights: schedules, clipping, optimizers, averaging.
+
+pub mod clip;
+pub mod ema;
+mod optimizer;
+pub mod schedule;
+
+pub use optimizer::{Optimizer, OptimizerState, ParameterState, state_from_tensors, state_tensors};

@@ -1,0 +1,284 @@
+//! Burn's optimizers with a state that can be read, saved by parameter name and put back on a
+//! chosen device.
+//!
+//! Two parameter groups, as usual for transformers: matrices and embeddings decay, vectors
+//! (biases and norms) do not. Muon takes the matrices inside blocks and leaves the rest to AdamW.
+
+use crate::{
+    config::{OptimizerKind, TrainConfig},
+    model::parameters::{FlatTensor, NamedData, Path, replace},
+};
+use burn::{
+    module::{Module, ModuleMapper, Param},
+    optim::{
+        Adam, AdamConfig, AdamState, AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, AdjustLrFn,
+        GradientsParams, Lion, LionConfig, LionState, Muon, MuonConfig, MuonState, Optimizer as _,
+        decay::WeightDecayConfig,
+        momentum::{Momentum, MomentumConfig, MomentumState},
+    },
+    tensor::{Bool, Device, Tensor},
+};
+use std::collections::BTreeMap;
+
+/// What an optimizer remembers of one parameter.
+#[derive(Debug, Clone)]
+pub struct ParameterState {
+    /// Updates so far.
+    pub updates: usize,
+    /// First moment (Adam, AdamW), momentum (SGD, Lion, Muon).
+    pub first: FlatTensor,
+    /// Second moment (Adam, AdamW).
+    pub second: Option<FlatTensor>,
+}
+
+/// States by parameter name.
+pub type OptimizerState = BTreeMap<String, ParameterState>;
+
+/// An optimizer over a whole model.
+pub struct Optimizer {
+    decayed: Rule,
+    undecayed: Rule,
+    /// For matrices inside blocks, where it differs from `decayed`.
+    matrices: Option<Rule>,
+    pub state: OptimizerState,
+}
+
+/// How one parameter is updated.
+enum Rule {
+    AdamW(AdamW),
+    Adam(Adam),
+    Sgd { momentum: Momentum, weight_decay: f64 },
+    Lion(Lion),
+    Muon { muon: Muon, momentum: Momentum },
+}
+
+impl Optimizer {
+    /// The optimizer that `config` describes, without any state yet.
+    pub fn new(config: &TrainConfig) -> Self {
+        let rule = |weight_decay: f64| match config.optimizer {
+            OptimizerKind::Adamw | OptimizerKind::Muon => Rule::adamw(config, weight_decay),
+            OptimizerKind::Adam => Rule::Adam(
+                AdamConfig::new()
+                    .with_beta_1(config.beta1 as f32)
+                    .with_beta_2(config.beta2 as f32)
+                    .with_epsilon(config.epsilon as f32)
+                    .with_weight_decay(penalty(weight_decay))
+                    .build(),
+            ),
+            OptimizerKind::Sgd => Rule::Sgd { momentum: momentum(config, false), weight_decay },
+            OptimizerKind::Lion => Rule::Lion(
+                LionConfig::new()
+                    .with_beta_1(config.beta1 as f32)
+                    .with_beta_2(config.beta2 as f32)
+                    .with_weight_decay(weight_decay as f32)
+                    .build(),
+            ),
+        };
+        let matrices = (config.optimizer == OptimizerKind::Muon).then(|| Rule::Muon {
+            muon: MuonConfig::new()
+                .with_momentum(momentum_config(config, true))
+                .with_weight_decay(penalty(config.weight_decay))
+                // Matches the size of AdamW's updates, so that one learning rate serves both.
+                .with_adjust_lr_fn(AdjustLrFn::MatchRmsAdamW)
+                .build(),
+            momentum: momentum(config, false),
+        });
+        Self { decayed: rule(config.weight_decay), undecayed: rule(0.0), matrices, state: BTreeMap::new() }
+    }
+
+    /// AdamW that decays every parameter alike, as `torch.optim.AdamW` does by default.
+    pub fn uniform_adamw(config: &TrainConfig) -> Self {
+        let rule = || Rule::adamw(config, config.weight_decay);
+        Self { decayed: rule(), undecayed: rule(), matrices: None, state: BTreeMap::new() }
+    }
+
+    /// Updates every parameter that has a gradient. `keep_if`, a `[1]` tensor, makes the whole
+    /// update void where it is false: weights and moments stay as they were.
+    pub fn step<M: Module>(
+        &mut self,
+        model: M,
+        gradients: GradientsParams,
+        learning_rate: f64,
+        keep_if: Option<Tensor<1, Bool>>,
+    ) -> M {
+        model.map(&mut Update { optimizer: self, gradients, learning_rate, keep_if, path: Path::default() })
+    }
+}
+
+struct Update<'a> {
+    optimizer: &'a mut Optimizer,
+    gradients: GradientsParams,
+    learning_rate: f64,
+    keep_if: Option<Tensor<1, Bool>>,
+    path: Path,
+}
+
+impl ModuleMapper for Update<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(gradient) = self.gradients.remove::<D>(param.id) else {
+            return param;
+        };
+        let name = self.path.name();
+        let old_state = self.optimizer.state.remove(&name);
+        let Optimizer { decayed, undecayed, matrices, state: states } = &mut *self.optimizer;
+        let rule = match matrices {
+            Some(rule) if D == 2 && name.starts_with("blocks.") => rule,
+            _ if D >= 2 => decayed,
+            _ => undecayed,
+        };
+        param.map(|old| {
+            let weights = old.clone().inner();
+            let kept = self.keep_if.as_ref().map(|_| (weights.clone(), old_state.clone()));
+            let (mut new, mut state) = rule.step(self.learning_rate, weights, gradient, old_state);
+            if let (Some(keep_if), Some((weights, old_state))) = (&self.keep_if, kept) {
+                new = keep(keep_if, new, weights);
+                state = state.map(|state| state.keep_moments(keep_if, old_state));
+            }
+            states.extend(state.map(|state| (name, state)));
+            replace(&old, new)
+        })
+    }
+}
+
+/// `new` where `keep_if` is true, else `old`.
+fn keep<const D: usize>(keep_if: &Tensor<1, Bool>, new: Tensor<D>, old: Tensor<D>) -> Tensor<D> {
+    let mask: Tensor<D, Bool> = keep_if.clone().reshape([1; D]).expand(new.dims());
+    old.mask_where(mask, new)
+}
+
+impl Rule {
+    fn adamw(config: &TrainConfig, weight_decay: f64) -> Self {
+        Self::AdamW(
+            AdamWConfig::new()
+                .with_beta_1(config.beta1 as f32)
+                .with_beta_2(config.beta2 as f32)
+                .with_epsilon(config.epsilon as f32)
+                .with_weight_decay(weight_decay as f32)
+                .build(),
+        )
+    }
+
+    fn step<const D: usize>(
+        &self,
+        learning_rate: f64,
+        weights: Tensor<D>,
+        gradient: Tensor<D>,
+        state: Option<ParameterState>,
+    ) -> (Tensor<D>, Option<ParameterState>) {
+        let updates = state.as_ref().map_or(0, |state| state.updates) + 1;
+        let single = |first| ParameterState { updates, first: FlatTensor::from_tensor::<D>(first), second: None };
+        match self {
+            Self::AdamW(adamw) => {
+                let state = state.map(|state| AdamWState::new(state.into_adaptive()));
+                let (weights, state) = adamw.step(learning_rate, weights, gradient, state);
+                (weights, state.map(|state| ParameterState::from_adaptive(state.momentum)))
+            }
+            Self::Adam(adam) => {
+                let state = state.map(|state| AdamState::new(state.into_adaptive()));
+                let (weights, state) = adam.step(learning_rate, weights, gradient, state);
+                (weights, state.map(|state| ParameterState::from_adaptive(state.momentum)))
+            }
+            Self::Sgd { momentum, weight_decay } => {
+                let gradient = gradient + weights.clone().mul_scalar(*weight_decay);
+                let (velocity, _) = momentum.transform(gradient, state.map(ParameterState::into_momentum));
+                (weights - velocity.clone().mul_scalar(learning_rate), Some(single(velocity)))
+            }
+            Self::Lion(lion) => {
+                let state = state.map(|state| LionState::new(state.first.into_tensor()));
+                let (weights, state) = lion.step(learning_rate, weights, gradient, state);
+                (weights, state.map(|state| single(state.momentum)))
+            }
+            Self::Muon { muon, momentum } => {
+                let state = state.map(ParameterState::into_momentum);
+                // Burn's momentum state hides its velocity, so it is followed alongside.
+                let (velocity, _) = momentum.transform(gradient.clone(), state.clone());
+                let (weights, _) = muon.step(learning_rate, weights, gradient, state.map(MuonState::new));
+                (weights, Some(single(velocity)))
+            }
+        }
+    }
+}
+
+fn penalty(weight_decay: f64) -> Option<WeightDecayConfig> {
+    (weight_decay > 0.0).then(|| WeightDecayConfig::new(weight_decay as f32))
+}
+
+fn momentum_config(config: &TrainConfig, nesterov: bool) -> MomentumConfig {
+    MomentumConfig { momentum: config.momentum, dampening: 0.0, nesterov }
+}
+
+fn momentum(config: &TrainConfig, nesterov: bool) -> Momentum {
+    Momentum::new(&momentum_config(config, nesterov))
+}
+
+impl ParameterState {
+    fn into_momentum<const D: usize>(self) -> MomentumState<D> {
+        MomentumState::new(self.first.into_tensor())
+    }
+
+    fn into_adaptive<const D: usize>(self) -> AdaptiveMomentumState<D> {
+        let second = self.second.unwrap_or_else(|| self.first.clone());
+        AdaptiveMomentumState::new(self.updates, self.first.into_tensor(), second.into_tensor())
+    }
+
+    fn from_adaptive<const D: usize>(state: AdaptiveMomentumState<D>) -> Self {
+        Self {
+            updates: state.time,
+            first: FlatTensor::from_tensor(state.moment_1),
+            second: Some(FlatTensor::from_tensor(state.moment_2)),
+        }
+    }
+
+    fn keep_moments(self, keep_if: &Tensor<1, Bool>, old: Option<Self>) -> Self {
+        let moment = |new: FlatTensor, old: Option<FlatTensor>| {
+            let old = old.map_or_else(|| new.values.zeros_like(), |old| old.values);
+            FlatTensor { shape: new.shape, values: keep(keep_if, new.values, old) }
+        };
+        let (first, second) = old.map_or((None, None), |old| (Some(old.first), old.second));
+        Self {
+            updates: self.updates,
+            first: moment(self.first, first),
+            second: self.second.map(|new| moment(new, second)),
+        }
+    }
+}
+
+const FIRST: &str = ".moment_1";
+const SECOND: &str = ".moment_2";
+
+/// The tensors of a state by `PARAMETER.moment_1` and `PARAMETER.moment_2`.
+pub fn state_tensors(state: &OptimizerState) -> BTreeMap<String, FlatTensor> {
+    let mut tensors = BTreeMap::new();
+    for (name, state) in state {
+        tensors.insert(format!("{name}{FIRST}"), state.first.clone());
+        tensors.extend(state.second.clone().map(|second| (format!("{name}{SECOND}"), second)));
+    }
+    tensors
+}
+
+/// The inverse of [`state_tensors`], on `device`. `updates` counts the updates of each parameter.
+pub fn state_from_tensors(
+    mut tensors: NamedData,
+    updates: &BTreeMap<String, usize>,
+    device: &Device,
+) -> Result<OptimizerState, String> {
+    let state = updates.iter().map(|(name, &updates)| {
+        let mut moment = |suffix| tensors.remove(&format!("{name}{suffix}"));
+        let first = moment(FIRST).ok_or_else(|| format!("tensor `{name}{FIRST}` is missing"))?;
+        let second = moment(SECOND).map(|host| FlatTensor::from_host(host, device));
+        Ok((name.clone(), ParameterState { updates, first: FlatTensor::from_host(first, device), second }))
+    });
+    let state = state.collect::<Result<_, String>>()?;
+    match tensors.into_keys().next() {
+        None => Ok(state),
+        Some(name) => Err(format!("tensor `{name}` belongs to no parameter")),
+    }
+}

@@ -1,0 +1,83 @@
+//! The learning rate as a function of the step. Every schedule starts with a linear warmup and
+//! none rises again after its end.
+
+use crate::config::{ScheduleKind, TrainConfig};
+
+/// The learning rate of optimizer step `step`, the first being 0.
+pub fn learning_rate(config: &TrainConfig, step: u64) -> f64 {
+    let (peak, floor, warmup) = (config.learning_rate, config.min_lr, config.warmup_steps);
+    if step < warmup {
+        return peak * (step + 1) as f64 / (warmup + 1) as f64;
+    }
+    match config.schedule {
+        ScheduleKind::Constant => peak,
+        ScheduleKind::Linear => peak + (floor - peak) * progress(step, warmup, end(config)),
+        ScheduleKind::Cosine => {
+            let angle = std::f64::consts::PI * progress(step, warmup, end(config));
+            floor + (peak - floor) * 0.5 * (1.0 + angle.cos())
+        }
+        ScheduleKind::Wsd => {
+            let decay = if config.decay_steps == 0 { config.max_steps / 5 } else { config.decay_steps };
+            let start = config.max_steps.saturating_sub(decay).max(warmup);
+            peak + (floor - peak) * progress(step.max(start), start, config.max_steps)
+        }
+        ScheduleKind::InverseSqrt => {
+            (peak * (warmup.max(1) as f64 / (step + 1) as f64).sqrt().min(1.0)).max(floor)
+        }
+    }
+}
+
+fn end(config: &TrainConfig) -> u64 {
+    if config.decay_steps == 0 { config.max_steps } else { config.decay_steps }
+}
+
+/// Share of the way from `start` to `end`, from 0 to 1.
+fn progress(step: u64, start: u64, end: u64) -> f64 {
+    if end <= start {
+        return 1.0;
+    }
+    ((step - start) as f64 / (end - start) as f64).min(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(schedule: ScheduleKind) -> TrainConfig {
+        TrainConfig {
+            schedule,
+            learning_rate: 1.0,
+            min_lr: 0.1,
+            warmup_steps: 10,
+            max_steps: 110,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn warmup_is_linear_and_nothing_rises_after_it() {
+        use ScheduleKind::*;
+        for schedule in [Constant, Linear, Cosine, Wsd, InverseSqrt] {
+            let config = config(schedule);
+            let rates: Vec<f64> = (0..400).map(|step| learning_rate(&config, step)).collect();
+            assert!((rates[4] - 5.0 / 11.0).abs() < 1e-12, "{schedule:?}");
+            assert!(rates[..11].is_sorted(), "{schedule:?}");
+            assert!(rates[10..].windows(2).all(|pair| pair[1] <= pair[0]), "{schedule:?}");
+            assert!(rates.iter().all(|&rate| rate > 0.0 && rate <= 1.0), "{schedule:?}");
+        }
+    }
+
+    #[test]
+    fn decays_end_at_the_floor() {
+        for schedule in [ScheduleKind::Linear, ScheduleKind::Cosine, ScheduleKind::Wsd] {
+            let config = config(schedule);
+            assert!((learning_rate(&config, 110) - 0.1).abs() < 1e-12, "{schedule:?}");
+            assert!((learning_rate(&config, 1000) - 0.1).abs() < 1e-12, "{schedule:?}");
+        }
+        let cosine = config(ScheduleKind::Cosine);
+        assert!((learning_rate(&cosine, 60) - 0.55).abs() < 1e-12);
+        let wsd = config(ScheduleKind::Wsd);
+        assert_eq!(learning_rate(&wsd, 87), 1.0);
+        assert!((learning_rate(&wsd, 99) - 0.55).abs() < 1e-12);
+    }
+}

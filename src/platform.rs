@@ -1,0 +1,229 @@
+//! What differs between a desktop and a browser tab: the clock, storage, memory-mapped files and
+//! memory accounting. The only file of the library that asks which one it is compiled for; clippy
+//! (`clippy.toml`) refuses the functions wrapped here everywhere else.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub use web_time::{Instant, SystemTime};
+
+/// Seconds since 1970-01-01 UTC.
+pub fn unix_seconds() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64())
+}
+
+/// Largest resident memory of this process so far, in bytes; `None` where the platform does not tell.
+pub fn peak_memory_bytes() -> Option<u64> {
+    #[cfg(unix)]
+    {
+        let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).ok()?;
+        let unit = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
+        u64::try_from(usage.max_rss()).ok().map(|n| n * unit)
+    }
+    #[cfg(not(unix))]
+    None
+}
+
+/// Main memory of this machine in bytes: (total, available now); `None` in a browser.
+pub fn memory_bytes() -> Option<(u64, u64)> {
+    #[cfg(not(target_family = "wasm"))]
+    {
+        let mut system = sysinfo::System::new().ok()?;
+        system.refresh_memory();
+        (system.total_memory() > 0).then(|| (system.total_memory(), system.available_memory()))
+    }
+    #[cfg(target_family = "wasm")]
+    None
+}
+
+/// Hardware threads that this process may use.
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+/// The processor as it names itself; `None` where the platform does not tell.
+pub fn cpu_name() -> Option<String> {
+    #[cfg(not(target_family = "wasm"))]
+    {
+        let mut system = sysinfo::System::new().ok()?;
+        system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
+        let name = system.cpus().first()?.brand().trim().to_owned();
+        (!name.is_empty()).then_some(name)
+    }
+    #[cfg(target_family = "wasm")]
+    None
+}
+
+/// Files and folders. Every error names the path and what was being done to it. In a browser all
+/// of these return an error: the page keeps its files elsewhere and hands bytes to the library.
+pub mod storage {
+    use crate::error::{Error, Result};
+    use std::{
+        fs::{self, File},
+        io::{Read, Write},
+        ops::Deref,
+        path::{Path, PathBuf},
+    };
+
+    /// The bytes of a file, mapped into memory where the platform can, read otherwise.
+    pub struct Mapped(MappedInner);
+
+    #[cfg(not(target_family = "wasm"))]
+    type MappedInner = memmap2::Mmap;
+    #[cfg(target_family = "wasm")]
+    type MappedInner = Vec<u8>;
+
+    impl Deref for Mapped {
+        type Target = [u8];
+        fn deref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    /// Maps a file read-only. The file must not be truncated while it is mapped.
+    pub fn map(path: &Path) -> Result<Mapped> {
+        #[cfg(not(target_family = "wasm"))]
+        {
+            let file = open(path)?;
+            // SAFETY: the mapping is read-only and private to us; kiln never truncates or rewrites
+            // a shard in place (they are renamed into position), which is the documented contract.
+            let mapped = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io("map", path, e))?;
+            Ok(Mapped(mapped))
+        }
+        #[cfg(target_family = "wasm")]
+        read(path).map(Mapped)
+    }
+
+    /// Opens a file for reading.
+    fn open(path: &Path) -> Result<File> {
+        File::open(path).map_err(|e| Error::io("open", path, e))
+    }
+
+    /// The whole file.
+    pub fn read(path: &Path) -> Result<Vec<u8>> {
+        fs::read(path).map_err(|e| Error::io("read", path, e))
+    }
+
+    /// The whole file as text.
+    pub fn read_to_string(path: &Path) -> Result<String> {
+        String::from_utf8(read(path)?)
+            .map_err(|e| Error::InvalidUtf8 { path: path.into(), offset: e.utf8_error().valid_up_to() })
+    }
+
+    /// The first `limit` bytes of a file, or fewer if it is shorter.
+    pub fn read_prefix(path: &Path, limit: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        open(path)?.take(limit).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
+        Ok(bytes)
+    }
+
+    /// Opens a file for appending, creating it if needed.
+    pub fn append(path: &Path) -> Result<File> {
+        File::options().create(true).append(true).open(path).map_err(|e| Error::io("open", path, e))
+    }
+
+    /// A file held for one process; the operating system lets go of it however the process ends.
+    #[derive(Debug)]
+    pub struct Lock(#[allow(dead_code, reason = "held open for its lock")] File);
+
+    /// Takes a lock file, creating it if needed; `None` where another process has it.
+    pub fn lock(path: &Path) -> Result<Option<Lock>> {
+        let opened = File::options().create(true).read(true).write(true).truncate(false).open(path);
+        let file = opened.map_err(|e| Error::io("open", path, e))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
+        }
+    }
+
+    /// Writes a file and waits until it is on the disk.
+    pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+        let write = || -> std::io::Result<()> {
+            let mut file = File::create(path)?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        };
+        write().map_err(|e| Error::io("write", path, e))
+    }
+
+    /// Replaces a file in one step: a reader sees the old bytes or the new ones, never a mixture.
+    pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(".tmp");
+        let temporary = path.with_file_name(name);
+        write_synced(&temporary, bytes)?;
+        rename(&temporary, path)
+    }
+
+    /// Renames a file or folder, then syncs the folder that holds it.
+    pub fn rename(from: &Path, to: &Path) -> Result<()> {
+        fs::rename(from, to).map_err(|e| Error::io("rename", from, e))?;
+        to.parent().map_or(Ok(()), sync_folder)
+    }
+
+    /// Makes renames and new names in a folder durable. Platforms that cannot are passed over.
+    pub fn sync_folder(path: &Path) -> Result<()> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        if cfg!(unix) {
+            open(path)?.sync_all().map_err(|e| Error::io("sync", path, e))?;
+        }
+        Ok(())
+    }
+
+    /// Creates a folder and its parents.
+    pub fn create_folder(path: &Path) -> Result<()> {
+        fs::create_dir_all(path).map_err(|e| Error::io("create", path, e))
+    }
+
+    /// Removes a folder and everything in it.
+    pub fn remove_folder(path: &Path) -> Result<()> {
+        fs::remove_dir_all(path).map_err(|e| Error::io("remove", path, e))
+    }
+
+    /// Entries of a folder, sorted by name so that every machine sees the same order.
+    pub fn list(path: &Path) -> Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(path).map_err(|e| Error::io("list", path, e))?;
+        let mut paths = entries
+            .map(|entry| entry.map(|e| e.path()))
+            .collect::<std::io::Result<Vec<_>>>()
+            .map_err(|e| Error::io("list", path, e))?;
+        paths.sort();
+        Ok(paths)
+    }
+
+    /// Whether a path leads to a folder; false also where there is nothing.
+    pub fn is_folder(path: &Path) -> bool {
+        path.is_dir()
+    }
+
+    /// Whether a path leads to a file or folder.
+    pub fn exists(path: &Path) -> bool {
+        path.exists()
+    }
+
+    /// Length of a file in bytes.
+    pub fn len(path: &Path) -> Result<u64> {
+        fs::metadata(path).map(|m| m.len()).map_err(|e| Error::io("open", path, e))
+    }
+
+    /// Points `link` to `target`, a name in the same folder, in one step: a symbolic link where
+    /// the platform has them for everybody, a file with the name elsewhere.
+    pub fn set_link(link: &Path, target: &str) -> Result<()> {
+        #[cfg(unix)]
+        {
+            let name = link.file_name().unwrap_or_default().to_string_lossy();
+            let temporary = link.with_file_name(format!(".{name}.link"));
+            let _ = fs::remove_file(&temporary);
+            std::os::unix::fs::symlink(target, &temporary).map_err(|e| Error::io("create", link, e))?;
+            rename(&temporary, link)
+        }
+        #[cfg(not(unix))]
+        write_atomic(link, target.as_bytes())
+    }
+
+    /// What [`set_link`] stored; `None` where there is no link.
+    pub fn read_link(link: &Path) -> Option<String> {
+        let target = fs::read_link(link).map(|target| target.to_string_lossy().into_owned());
+        target.ok().or_else(|| if link.is_file() { fs::read_to_string(link).ok() } else { None })
+    }
+
+}

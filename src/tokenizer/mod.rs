@@ -1,0 +1,263 @@
+//! Tokenizers: text to token ids and back. All are read from and written as Hugging Face's
+//! `tokenizer.json`, which Python's `tokenizers` and `transformers` load with the same result as
+//! `encode(text, add_special_tokens=False)`.
+//!
+//! The `tokenizers` crate reads, writes and trains; the kinds that Kiln itself makes, and GPT-2's,
+//! are encoded and decoded by faster code of our own ([`codec`]).
+
+mod alphabet;
+mod bpe;
+mod char_table;
+mod codec;
+mod general;
+mod gpt2;
+mod json;
+mod stream;
+mod train;
+mod words;
+
+pub use stream::DecodeStream;
+
+use crate::{
+    config::TokenizerKind,
+    error::{Error, Result},
+    platform::storage,
+};
+use codec::Codec;
+use sha2::{Digest, Sha256};
+use std::{fmt, path::Path, sync::Arc};
+
+/// The text of the special token that GPT-2 puts between documents, and that Kiln gives its own BPE.
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// Names under which tokenizers of other models have their end-of-text token.
+const END_OF_TEXT_NAMES: [&str; 4] = [END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>"];
+
+/// Tables are as long as the largest id; an absurd one is refused rather than allocated.
+const LARGEST_ID: u32 = (1 << 24) - 1;
+
+/// Bytes of text that are encoded at once.
+const PIECE: usize = 1 << 20;
+
+const UNKNOWN_CHARACTER_HINT: &str = "use a tokenizer that takes any text (`--set tokenizer.kind=byte` or \
+     `bpe`), or one made from text with this character";
+
+/// A tokenizer. Cloning shares it.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// Where it came from, for messages.
+    origin: String,
+    hugging_face: tokenizers::Tokenizer,
+    codec: Codec,
+    kind: TokenizerKind,
+    vocab_size: usize,
+    end_of_text: Option<u32>,
+    fingerprint: String,
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let bytes = storage::read(path).map_err(|error| match error {
+            Error::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Error::NotFound {
+                    path,
+                    hint: "name a `tokenizer.json` with `--set tokenizer.path=FILE`".into(),
+                }
+            }
+            other => other,
+        })?;
+        Self::from_bytes(&bytes, &format!("`{}`", path.display()))
+    }
+
+    /// Reads the bytes of a `tokenizer.json`. Messages name it `origin`.
+    pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self> {
+        let refused = |message: String| Error::Tokenizer {
+            origin: origin.into(),
+            message,
+            hint: Some("it should be a `tokenizer.json` as Hugging Face's `tokenizers` writes it".into()),
+        };
+        let document = serde_json::from_slice(bytes).map_err(|e| refused(format!("is not JSON: {e}")))?;
+        json::check(&document).map_err(refused)?;
+        let mut hugging_face =
+            tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| refused(format!("cannot be read: {e}")))?;
+        // Rows are cut and padded by the loader; a tokenizer that did it too would lose text.
+        hugging_face.with_truncation(None).map_err(|e| refused(e.to_string()))?;
+        hugging_face.with_padding(None);
+
+        let mut vocabulary: Vec<(u32, String)> =
+            hugging_face.get_vocab(true).into_iter().map(|(token, id)| (id, token)).collect();
+        vocabulary.sort_unstable();
+        let Some(&(largest, _)) = vocabulary.last() else {
+            return Err(refused("has no tokens".into()));
+        };
+        if largest > LARGEST_ID {
+            return Err(refused(format!("has a token with the id {largest}")));
+        }
+        let document = serde_json::to_value(&*hugging_face).map_err(|e| refused(e.to_string()))?;
+        let (kind, codec) = codec::choose(&document, &vocabulary, &hugging_face);
+        let end_of_text = END_OF_TEXT_NAMES.iter().find_map(|name| hugging_face.token_to_id(name));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                origin: origin.into(),
+                codec,
+                kind,
+                vocab_size: largest as usize + 1,
+                end_of_text,
+                fingerprint: fingerprint(&vocabulary),
+                hugging_face,
+            }),
+        })
+    }
+
+    /// The pretty-printed `tokenizer.json`.
+    pub fn to_json(&self) -> Result<String> {
+        self.inner
+            .hugging_face
+            .to_string(true)
+            .map_err(|e| self.error(format!("cannot be written: {e}"), None))
+    }
+
+    /// The `tokenizer_config.json` that makes `transformers.AutoTokenizer` load the `tokenizer.json`
+    /// beside it as it is. `block_size`: the longest context of the model in tokens.
+    pub fn to_transformers_config(&self, block_size: usize) -> String {
+        let end_of_text = self.inner.end_of_text.and_then(|id| self.inner.hugging_face.id_to_token(id));
+        let config = serde_json::json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": block_size,
+            "clean_up_tokenization_spaces": false,
+            "eos_token": end_of_text,
+        });
+        format!("{config:#}\n")
+    }
+
+    /// What it is: a `tokenizer.json` that is a character, byte or GPT-2-like BPE tokenizer is of
+    /// that kind wherever it came from; all others are `File`.
+    pub fn kind(&self) -> TokenizerKind {
+        self.inner.kind
+    }
+
+    /// Largest token id + 1.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.vocab_size
+    }
+
+    /// The token that ends a document, if there is one.
+    pub fn end_of_text(&self) -> Option<u32> {
+        self.inner.end_of_text
+    }
+
+    /// 16 hexadecimal digits that depend on all tokens and their ids and on nothing else.
+    pub fn fingerprint(&self) -> &str {
+        &self.inner.fingerprint
+    }
+
+    /// Tokens of a text, without any that a template would add at its ends. Text that reads like an
+    /// added token (`<|endoftext|>`) becomes that token.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] with the character and its byte offset if it is not in the vocabulary.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let mut tokens = Vec::new();
+        self.encode_each(text, |piece| tokens.extend_from_slice(piece))?;
+        Ok(tokens)
+    }
+
+    /// Hands the tokens of a text to `sink` in pieces, in order, so that those of a long text need not
+    /// lie in memory at once. The pieces together are what [`encode`](Self::encode) gives.
+    ///
+    /// # Errors
+    /// Those of [`encode`](Self::encode); `sink` has then been given the tokens before the failure.
+    pub fn encode_each(&self, text: &str, mut sink: impl FnMut(&[u32])) -> Result<()> {
+        let piece_length = if self.inner.codec.cuts_at_lines() { PIECE } else { text.len() };
+        let mut offset = 0;
+        let mut tokens = Vec::new();
+        for piece in general::pieces(text, piece_length) {
+            tokens.clear();
+            self.inner.codec.encode(&self.inner.hugging_face, piece, &mut tokens).map_err(|failure| {
+                self.error(failure.message(offset), Some(UNKNOWN_CHARACTER_HINT.into()))
+            })?;
+            sink(&tokens);
+            offset += piece.len();
+        }
+        Ok(())
+    }
+
+    /// Text of tokens, added tokens included. Bytes that are not UTF-8 become U+FFFD.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] for an id that is not in the vocabulary.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        if let Some(table) = self.inner.codec.token_bytes() {
+            let mut bytes = Vec::new();
+            for &id in tokens {
+                bytes.extend_from_slice(table.get(id as usize).ok_or_else(|| self.unknown_id(id))?);
+            }
+            return Ok(match String::from_utf8(bytes) {
+                Ok(text) => text,
+                Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+            });
+        }
+        if let Some(&id) = tokens.iter().find(|&&id| id as usize >= self.inner.vocab_size) {
+            return Err(self.unknown_id(id));
+        }
+        self.inner.hugging_face.decode(tokens, false).map_err(|e| self.error(e.to_string(), None))
+    }
+
+    /// Text of one token; part of a character becomes U+FFFD. `None` for an id that is not in the
+    /// vocabulary.
+    pub fn token_text(&self, id: u32) -> Option<String> {
+        self.decode(&[id]).ok()
+    }
+
+    /// Number of bytes that a token adds to a text: 0 for the end-of-text token. `None` where that
+    /// depends on its neighbours (tokenizers that are not byte-level).
+    pub fn token_length(&self, id: u32) -> Option<usize> {
+        if Some(id) == self.inner.end_of_text {
+            return Some(0);
+        }
+        Some(self.inner.codec.token_bytes()?.get(id as usize)?.len())
+    }
+
+    /// Decodes tokens one at a time, as they are generated.
+    pub fn stream(&self) -> DecodeStream {
+        DecodeStream::new(self.clone())
+    }
+
+    fn unknown_id(&self, id: u32) -> Error {
+        let size = self.inner.vocab_size;
+        self.error(format!("token {id} is not in the vocabulary of {size} tokens"), None)
+    }
+
+    fn error(&self, message: String, hint: Option<String>) -> Error {
+        Error::Tokenizer { origin: self.inner.origin.clone(), message, hint }
+    }
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("kind", &self.inner.kind)
+            .field("vocab_size", &self.inner.vocab_size)
+            .field("fingerprint", &self.inner.fingerprint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `vocabulary` is sorted by id.
+fn fingerprint(vocabulary: &[(u32, String)]) -> String {
+    let mut hash = Sha256::new();
+    for (id, token) in vocabulary {
+        hash.update(id.to_le_bytes());
+        hash.update((token.len() as u64).to_le_bytes());
+        hash.update(token);
+    }
+    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

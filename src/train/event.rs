@@ -1,0 +1,118 @@
+//! What the loop tells whoever watches it: a terminal, a log, a page.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Something worth showing. Serialized with a `type` tag, one JSON object each, in `log.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    Started(RunInfo),
+    Step(StepReport),
+    Evaluation(EvaluationReport),
+    Sample(SampleReport),
+    Checkpoint(CheckpointReport),
+    /// A step whose loss or gradient was not finite and that therefore changed nothing.
+    Skipped {
+        step: u64,
+        loss: f32,
+        batch: String,
+    },
+    Finished(FinishReport),
+}
+
+/// What is about to run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunInfo {
+    /// For example `cpu` or `wgpu:0 (NVIDIA H100)`.
+    pub device: String,
+    pub parameters: usize,
+    pub vocab_size: usize,
+    pub train_tokens: usize,
+    pub val_tokens: usize,
+    /// Tokens of one optimizer step.
+    pub tokens_per_step: usize,
+    /// Floating-point operations of one optimizer step, forward and backward.
+    pub flops_per_step: f64,
+    /// Measured matrix-product peak of the device in FLOP/s, if it was measured.
+    pub peak_flops: Option<f64>,
+    /// Steps done before this process (resume).
+    pub first_step: u64,
+    pub last_step: u64,
+    /// Loss of guessing every token with equal probability, in nats.
+    pub uniform_loss: f64,
+}
+
+/// One optimizer step. `step` counts finished steps: the first report says 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    pub step: u64,
+    /// Mean cross entropy per target token, in nats.
+    pub loss: f32,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f32,
+    pub learning_rate: f64,
+    /// Target tokens seen since the run began, over all resumes.
+    pub tokens: u64,
+    /// Over the time since the previous reports were read.
+    pub tokens_per_second: f64,
+    /// Share of the measured peak, if there is one.
+    pub mfu: Option<f64>,
+    /// Passes over the training split so far.
+    pub epoch: f64,
+    /// Seconds since this process began to train.
+    pub seconds: f64,
+}
+
+/// One evaluation on the validation split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationReport {
+    pub step: u64,
+    pub train_loss: Option<f64>,
+    pub val_loss: f64,
+    pub perplexity: f64,
+    pub is_best: bool,
+    pub seconds: f64,
+}
+
+/// Text that the model wrote.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SampleReport {
+    pub step: u64,
+    pub text: String,
+}
+
+/// A checkpoint that is on the disk, complete.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointReport {
+    pub step: u64,
+    pub path: PathBuf,
+    pub is_best: bool,
+}
+
+/// How the run ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FinishReport {
+    pub step: u64,
+    pub reason: FinishReason,
+    pub best_val_loss: Option<f64>,
+    pub best_step: Option<u64>,
+    pub seconds: f64,
+    pub tokens: u64,
+    pub skipped_steps: u64,
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// Why the run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// `train.max_steps` reached.
+    Completed,
+    /// `train.stop_after` reached.
+    StoppedAtStep,
+    /// No improvement for `train.early_stopping_patience` evaluations.
+    EarlyStopped,
+    /// The user asked to stop (Ctrl-C, the page's button).
+    Interrupted,
+}

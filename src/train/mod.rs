@@ -1,0 +1,195 @@
+//! Training: one loop for every objective, device and platform. [`Trainer::step`] is the whole of
+//! it; `run.rs` says what happens between steps, `event.rs` what it tells those who watch.
+
+pub mod event;
+mod early_stop;
+mod run;
+mod step;
+
+pub use run::Hooks;
+
+use crate::{
+    checkpoint::{self, Checkpoint, Files, TrainerState, Weights},
+    config::Config,
+    data::{Dataset, Loader, random::seed_for},
+    error::{Error, Result},
+    model::{Decoder, parameters, size},
+    optim::{self, Optimizer, ema::Ema},
+};
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor},
+};
+use early_stop::EarlyStop;
+
+/// A model being trained.
+pub struct Trainer {
+    config: Config,
+    dataset: Dataset,
+    loader: Loader,
+    /// With autodiff.
+    device: Device,
+    model: Decoder,
+    optimizer: Optimizer,
+    ema: Option<Ema>,
+    /// Finished optimizer steps.
+    step: u64,
+    /// Target tokens seen.
+    tokens: u64,
+    skipped_steps: u64,
+    early_stop: EarlyStop,
+    /// Steps whose loss is still on the device.
+    pending: Vec<PendingStep>,
+}
+
+/// A step whose numbers have not been read yet.
+struct PendingStep {
+    /// Finished steps, this one included.
+    step: u64,
+    tokens: u64,
+    learning_rate: f64,
+    /// Loss and gradient norm, `[2]`.
+    numbers: Tensor<1>,
+}
+
+/// Resolves what only the data decides (the vocabulary) and checks the whole.
+pub fn resolve(mut config: Config, dataset: &Dataset) -> Result<Config> {
+    let vocab = dataset.tokenizer.vocab_size();
+    if config.model.vocab_size == 0 {
+        config.model.vocab_size = vocab;
+    }
+    if config.model.vocab_size < vocab {
+        return Err(Error::InvalidValue {
+            key: "model.vocab_size".into(),
+            value: config.model.vocab_size.to_string(),
+            message: format!("the tokenizer has {vocab} tokens"),
+            hint: Some("leave it at 0 to take the tokenizer's".into()),
+        });
+    }
+    config.validate()?;
+    Ok(config)
+}
+
+impl Trainer {
+    /// A new run on `device` (with or without autodiff). `config` is resolved ([`resolve`]).
+    pub fn new(config: Config, dataset: Dataset, device: &Device) -> Result<Self> {
+        let device = device.clone().autodiff();
+        let seed = seed_for(config.train.seed, 0, "init");
+        let model = Decoder::init(&config.model, seed, &device).train();
+        Self::assemble(config, dataset, device, model)
+    }
+
+    /// A run that goes on where `checkpoint` stopped. `config` may differ from the checkpoint's in
+    /// everything but the model.
+    pub fn resume(config: Config, dataset: Dataset, device: &Device, checkpoint: &Checkpoint) -> Result<Self> {
+        let failed = |message: String| Error::Checkpoint {
+            path: checkpoint.path().into(),
+            message,
+            hint: Some("resume with the settings and data of the run, or start a new one".into()),
+        };
+        if checkpoint.model != config.model {
+            return Err(failed("its `[model]` differs from the configuration's".into()));
+        }
+        let device = device.clone().autodiff();
+        let (state, moments) = checkpoint.training()?;
+        if state.optimizer != config.train.optimizer {
+            return Err(failed("its optimizer differs from `train.optimizer`".into()));
+        }
+        let model = checkpoint.build(Weights::Latest, &device)?.train();
+        let mut trainer = Self::assemble(config, dataset, device, model)?;
+        trainer.loader.cursor(state.step).check(&state.data)?;
+        let plain = trainer.device.clone().inner();
+        trainer.optimizer.state = optim::state_from_tensors(moments, &state.updates, &plain).map_err(failed)?;
+        if let Some(ema) = trainer.ema.as_mut().filter(|_| checkpoint.has_average()) {
+            let averaged = checkpoint.weights(Weights::Averaged)?.into_iter();
+            ema.weights =
+                averaged.map(|(name, host)| (name, parameters::FlatTensor::from_host(host, &plain))).collect();
+        }
+        trainer.step = state.step;
+        trainer.tokens = state.tokens;
+        trainer.skipped_steps = state.skipped_steps;
+        trainer.early_stop.restore(&state);
+        Ok(trainer)
+    }
+
+    fn assemble(config: Config, dataset: Dataset, device: Device, model: Decoder) -> Result<Self> {
+        let train = &config.train;
+        let rows_per_step = train.batch_size * train.gradient_accumulation_steps;
+        let loader = Loader::new(
+            dataset.train.clone(),
+            &config.data,
+            config.model.block_size,
+            rows_per_step,
+            train.seed,
+        )?;
+        Ok(Self {
+            optimizer: Optimizer::new(train),
+            ema: (train.ema_decay > 0.0).then(|| Ema::new(train.ema_decay, &model)),
+            early_stop: EarlyStop::new(train.early_stopping_patience, train.early_stopping_min_delta),
+            loader,
+            device,
+            model,
+            step: 0,
+            tokens: 0,
+            skipped_steps: 0,
+            pending: Vec::new(),
+            dataset,
+            config,
+        })
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// Finished optimizer steps.
+    pub fn steps_done(&self) -> u64 {
+        self.step
+    }
+
+    /// The model as it is used: without autodiff, averaged if the run averages.
+    pub fn trained_model(&self) -> Decoder {
+        match &self.ema {
+            Some(ema) => parameters::with_weights(self.model.valid(), &ema.weights),
+            None => self.model.valid(),
+        }
+    }
+
+    /// Floating-point operations of one optimizer step.
+    pub fn flops_per_step(&self) -> f64 {
+        self.tokens_per_step() as f64 * size::flops_per_token(&self.config.model)
+    }
+
+    /// Positions of one optimizer step, padding included.
+    pub fn tokens_per_step(&self) -> usize {
+        let train = &self.config.train;
+        train.batch_size * train.gradient_accumulation_steps * self.config.model.block_size
+    }
+
+    /// The whole state as checkpoint files.
+    pub async fn checkpoint(&self) -> Result<Files> {
+        let weights = parameters::read(parameters::parameters(&self.model)).await?;
+        let averaged = match &self.ema {
+            Some(ema) => Some(parameters::read(ema.weights.clone()).await?),
+            None => None,
+        };
+        let moments = parameters::read(optim::state_tensors(&self.optimizer.state)).await?;
+        let updates = self.optimizer.state.iter().map(|(name, state)| (name.clone(), state.updates));
+        let state = TrainerState {
+            step: self.step,
+            tokens: self.tokens,
+            skipped_steps: self.skipped_steps,
+            best_val_loss: self.early_stop.best_loss(),
+            best_step: self.early_stop.best_step(),
+            evaluations_without_improvement: self.early_stop.without_improvement(),
+            optimizer: self.config.train.optimizer,
+            updates: updates.collect(),
+            data: self.loader.cursor(self.step),
+        };
+        checkpoint::encode(&self.config, &self.dataset.tokenizer, weights, averaged, &moments, &state)
+    }
+}

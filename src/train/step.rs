@@ -1,0 +1,78 @@
+//! One optimizer step, from tokens to new weights.
+
+use super::{PendingStep, Trainer};
+use crate::{
+    config::OnNonFinite,
+    data::random::seed_for,
+    device::device_failed,
+    error::Result,
+    objective::causal::{self, Batch},
+    optim::{clip, schedule},
+};
+use burn::{module::Module, optim::GradientsParams, tensor::Tensor};
+
+impl Trainer {
+    /// Trains one step. Nothing in here waits for the device: losses and norms are left there and
+    /// read every `train.log_interval` steps.
+    pub fn step(&mut self) {
+        let train = &self.config.train;
+
+        // Batch: the same rows however they are grouped into micro-batches.
+        let rows = |i: usize| i * train.batch_size..(i + 1) * train.batch_size;
+        let host: Vec<_> =
+            (0..train.gradient_accumulation_steps).map(|i| self.loader.rows(self.step, rows(i))).collect();
+        let target_tokens: usize = host.iter().map(|batch| batch.target_tokens).sum();
+
+        // Forward and backward, adding up micro-batches.
+        let mut loss = Tensor::<1>::zeros([1], &self.device.clone().inner());
+        let mut gradients = None;
+        for (i, batch) in host.iter().enumerate() {
+            self.device.seed(seed_for(train.seed, self.step, &format!("dropout {i}")));
+            let batch = Batch::new(batch, &self.device);
+            let share = causal::loss(&self.model, &batch, target_tokens);
+            let new = GradientsParams::from_grads(share.backward(), &self.model);
+            gradients = Some(clip::accumulate(&self.model, gradients, new));
+            loss = loss + share.inner();
+        }
+        let mut gradients = gradients.unwrap_or_default();
+
+        // Clip by the global norm.
+        let norm = clip::global_norm(&self.model, &gradients, &self.device.clone().inner());
+        if train.grad_clip > 0.0 {
+            let factor = clip::clip_factor(norm.clone(), train.grad_clip);
+            gradients = clip::scale(&self.model, gradients, factor);
+        }
+
+        // Update the weights, unless the step is to be void where a number is not finite.
+        let learning_rate = schedule::learning_rate(train, self.step);
+        let numbers = Tensor::cat(vec![loss, norm], 0); // [2]
+        let keep_if = (train.on_nan == OnNonFinite::Skip).then(|| numbers.clone().is_finite().all());
+        let model = self.model.clone();
+        self.model = self.optimizer.step(model, gradients, learning_rate, keep_if);
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.model);
+        }
+
+        // Report, later.
+        self.step += 1;
+        self.tokens += target_tokens as u64;
+        self.pending.push(PendingStep { step: self.step, tokens: self.tokens, learning_rate, numbers });
+    }
+
+    /// Waits for the last step and gives its loss, in nats, and gradient norm; NaN before the first
+    /// step. Forgets what was pending: for measuring, not within a run.
+    pub async fn last_numbers(&mut self) -> Result<(f32, f32)> {
+        let Some(last) = std::mem::take(&mut self.pending).pop() else {
+            return Ok((f32::NAN, f32::NAN));
+        };
+        let failed = |message| device_failed(&self.device, "training", message);
+        let data = last.numbers.into_data_async().await.map_err(|e| failed(e.to_string()))?;
+        let numbers = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+        Ok((numbers[0], numbers[1]))
+    }
+
+    /// Number of trainable parameters.
+    pub fn parameters(&self) -> usize {
+        self.model.num_params()
+    }
+}

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Every check of the project, cheapest first: format, lints, the web build, the CUDA build, the tests.
+#
+#     bash tests/check.sh            all of it
+#     bash tests/check.sh --quick    without the GPU tests and the CUDA build
+#
+# Installs what a bare Debian or Ubuntu machine with Rust lacks: the wasm32 target, and SwiftShader (a Vulkan
+# driver that runs on the CPU, in Debian's package chromium), with which the GPU path is tested anywhere.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$HOME/kiln-target}"
+
+quick=false
+case "${1:-}" in
+    "") ;;
+    --quick) quick=true ;;
+    *)
+        echo "usage: bash tests/check.sh [--quick]" >&2
+        exit 2
+        ;;
+esac
+
+current="setup"
+trap '[ $? -eq 0 ] || echo "check.sh: step failed: $current" >&2' EXIT
+
+# step NAME COMMAND...: runs the command, then prints how long it took.
+step() {
+    local started=$SECONDS
+    current=$1
+    shift
+    echo "== $current"
+    "$@"
+    echo "== $current: $((SECONDS - started)) s"
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+swiftshader() {
+    local icd
+    for icd in /usr/lib/chromium/vk_swiftshader_icd.json /usr/lib/chromium-browser/vk_swiftshader_icd.json; do
+        if [ -f "$icd" ]; then
+            echo "$icd"
+            return
+        fi
+    done
+}
+
+has_vulkan_loader() {
+    PATH="$PATH:/sbin:/usr/sbin" ldconfig -p | grep -F libvulkan.so.1 >/dev/null
+}
+
+install_wasm_target() {
+    if [ ! -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown" ]; then
+        rustup target add wasm32-unknown-unknown
+    fi
+}
+
+# SwiftShader's driver comes with chromium, the loader that finds drivers with libvulkan1.
+install_swiftshader() {
+    if [ "$(uname)" != Linux ]; then
+        echo "not Linux: the GPU tests run on this machine's own device"
+        return
+    fi
+    if [ -z "$(swiftshader)" ] || ! has_vulkan_loader; then
+        as_root apt-get update
+        as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y --no-install-recommends chromium libvulkan1
+    fi
+    if [ -z "$(swiftshader)" ]; then
+        echo "no vk_swiftshader_icd.json after installing chromium: is it Debian's package?" >&2
+        return 1
+    fi
+}
+
+wasm_lints() {
+    CLIPPY_CONF_DIR="$PWD/tests/wasm-lints" cargo clippy --release --lib --no-default-features \
+        --features webgpu --target wasm32-unknown-unknown -- -D warnings
+}
+
+step "format" cargo fmt --check
+step "lints" cargo clippy --release --all-targets -- -D warnings
+step "wasm32 target" install_wasm_target
+step "web build" wasm_lints
+if ! $quick; then
+    step "CUDA build" cargo check --release --features cuda
+    step "SwiftShader" install_swiftshader
+    export KILN_TEST_WGPU=1
+    if [ "$(uname)" = Linux ] && [ -z "${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ]; then
+        icd="$(swiftshader)"
+        export VK_DRIVER_FILES="$icd" VK_ICD_FILENAMES="$icd"
+    fi
+fi
+
+# Not timed here: cargo's own summary stays the last line.
+current="tests"
+echo "== tests"
+cargo test --release

@@ -1,0 +1,161 @@
+//! What each command prints and writes.
+
+use crate::support::{debug_train, file, folder, kiln, ok, words};
+use serde_json::Value;
+use std::fs;
+
+fn json(command: &mut std::process::Command) -> Value {
+    let text = ok(command);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn a_run_leaves_everything_it_promises() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    ok(&mut debug_train(&run, ""));
+    for name in ["log.jsonl", "loss.svg", "loss.png", "report.html", "checkpoints/best", "checkpoints/latest"] {
+        assert!(run.join(name).exists(), "{name}");
+    }
+    assert!(fs::read_dir(run.join("tensorboard")).unwrap().count() > 0);
+    for name in ["config.json", "tokenizer.json", "generation_config.json", "trainer.json", "kiln.toml", "manifest.json"] {
+        assert!(run.join("checkpoints/latest").join(name).is_file(), "{name}");
+    }
+    let log = fs::read_to_string(run.join("log.jsonl")).unwrap();
+    for kind in ["started", "step", "evaluation", "sample", "checkpoint", "finished"] {
+        assert!(log.contains(&format!("\"type\":\"{kind}\"")), "{kind}");
+    }
+}
+
+#[test]
+fn generating_is_seeded_and_the_cache_changes_nothing() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    ok(&mut debug_train(&run, ""));
+    let generate = |more: &str| {
+        let mut command = kiln(["generate", "--device", "cpu", "--prompt", "To be"]);
+        ok(command.arg(&run).args(words(more)))
+    };
+    // Longer than the context, so that the window slides.
+    let text = generate("--max-new-tokens 100 --seed 1");
+    assert!(text.starts_with("To be") && text.chars().count() == 106, "{text}");
+    assert_eq!(text, generate("--max-new-tokens 100 --seed 1"));
+    assert_ne!(text, generate("--max-new-tokens 100 --seed 2"));
+    let result = json(kiln(["generate", "--device", "cpu", "--json", "--stop", "e"]).arg(&run));
+    assert!(!result["text"].as_str().unwrap().contains('e'), "{result}");
+}
+
+#[test]
+fn evaluating_reads_the_whole_split() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    ok(&mut debug_train(&run, ""));
+    let result = json(kiln(["eval", "--device", "cpu", "--json"]).arg(&run));
+    let loss = result["loss"].as_f64().unwrap();
+    assert!((result["perplexity"].as_f64().unwrap() - loss.exp()).abs() < 1e-9);
+    // Characters of plain ASCII: a token is a byte, and the first of the split has no prediction.
+    let bits = result["bits_per_byte"].as_f64().unwrap();
+    assert!((bits - loss / std::f64::consts::LN_2).abs() < 1e-3 * bits, "{result}");
+    assert!(result["tokens"].as_u64().unwrap() > 100_000, "{result}");
+    let other = file(&folder, "other.txt", "To be, or not to be");
+    let result = json(kiln(["eval", "--device", "cpu", "--json", "--data"]).arg(other).arg(&run));
+    assert_eq!(result["tokens"], 18);
+}
+
+#[test]
+fn tokenizers_round_trip() {
+    let folder = folder();
+    let text = file(&folder, "text.txt", "the cat sat on the mat, the cat sat. ".repeat(20));
+    for kind in ["char", "byte", "bpe"] {
+        let out = folder.path().join(format!("{kind}.json"));
+        let mut train = kiln(["tokenizer", "train", "--kind", kind, "--vocab-size", "280"]);
+        ok(train.arg(&text).arg("--out").arg(&out));
+        let tokens = ok(kiln(["tokenizer", "encode", "the cat", "--tokenizer"]).arg(&out));
+        let mut decode = kiln(["tokenizer", "decode", "--tokenizer"]);
+        assert_eq!(ok(decode.arg(&out).args(tokens.split_whitespace())), "the cat\n", "{kind}");
+        let info = ok(kiln(["tokenizer", "info", "--tokenizer"]).arg(&out).arg("--data").arg(&text));
+        assert!(info.contains(kind) && info.contains("MB/s"), "{info}");
+    }
+    // A shard that `kiln train` maps.
+    let shards = folder.path().join("shards");
+    fs::create_dir(&shards).unwrap();
+    fs::copy(folder.path().join("bpe.json"), shards.join("tokenizer.json")).unwrap();
+    for split in ["train.bin", "val.bin"] {
+        let mut encode = kiln(["tokenizer", "encode", "--tokenizer"]);
+        ok(encode.arg(shards.join("tokenizer.json")).arg("--data").arg(&text).arg("--out").arg(shards.join(split)));
+    }
+    let run = folder.path().join("run");
+    ok(debug_train(&run, "--set model.block_size=8 --set train.max_steps=5").arg("--data").arg(&shards));
+}
+
+#[test]
+fn devices_are_listed() {
+    let devices = json(&mut kiln(["devices", "--json"]));
+    let devices = devices.as_array().unwrap();
+    let cpu = devices.iter().find(|device| device["name"] == "cpu").unwrap();
+    assert!(cpu["memory_bytes"].as_u64().unwrap() > 1 << 28);
+    assert!(cpu["dtypes"].as_array().unwrap().iter().any(|dtype| dtype == "f32"));
+    let auto: Vec<_> = devices.iter().filter(|device| device["auto"] == true).collect();
+    assert!(auto.len() == 1 && auto[0]["software"] == false, "{devices:?}");
+    assert!(ok(&mut kiln(["devices"])).contains("cpu"));
+}
+
+#[test]
+fn benchmarks_are_measured_side_by_side() {
+    let command = "bench --json --preset debug --steps 3 --warmup 1 --device cpu --device cpu";
+    let figures = json(&mut kiln(words(command)));
+    let figures = figures.as_array().unwrap();
+    assert_eq!(figures.len(), 2);
+    for row in figures {
+        assert!(row["tokens_per_second"].as_f64().unwrap() > 0.0, "{row}");
+        assert!(row["mfu"].as_f64().unwrap() > 0.0 && row["mfu"].as_f64().unwrap() < 1.0, "{row}");
+        assert!(row["seconds_to_first_step"].as_f64().unwrap() > 0.0, "{row}");
+    }
+    assert!(ok(&mut kiln(words("bench --preset debug --steps 2 --device cpu"))).contains("tokens/s"));
+}
+
+#[test]
+fn configurations_are_shown_and_read_back() {
+    let folder = folder();
+    let shown = ok(&mut kiln(words("config show --preset llama-tiny --set train.seed=7")));
+    let path = file(&folder, "shown.toml", &shown);
+    let again = json(kiln(["config", "show", "--json", "--config"]).arg(path));
+    assert_eq!(again["train"]["seed"], 7);
+    assert_eq!(again["model"]["activation"], "swiglu");
+    let presets = ok(&mut kiln(words("config presets")));
+    for name in ["shakespeare-char", "shakespeare-char-cpu", "gpt2-124m", "llama-tiny", "debug"] {
+        assert!(presets.contains(name), "{presets}");
+    }
+}
+
+#[test]
+fn completions_are_printed_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(ok(&mut kiln(["completions", shell])).contains("kiln"));
+    }
+}
+
+#[test]
+fn the_default_folder_is_never_taken_twice() {
+    let folder = folder();
+    let mut train = || ok(kiln(words("train --preset debug --device cpu --set train.max_steps=5")).current_dir(&folder));
+    train();
+    let first = fs::read(folder.path().join("runs/debug/log.jsonl")).unwrap();
+    train();
+    assert_eq!(fs::read(folder.path().join("runs/debug/log.jsonl")).unwrap(), first);
+    assert!(folder.path().join("runs/debug-2/checkpoints/latest").exists());
+}
+
+#[test]
+fn knobs_are_configuration_not_flags() {
+    // A new knob belongs in the configuration; this list of flags grows only on purpose.
+    let help = ok(&mut kiln(["train", "--help"]));
+    let mut flags: Vec<&str> = help.split_whitespace().filter(|word| word.starts_with("--")).collect();
+    flags.iter_mut().for_each(|flag| *flag = flag.trim_end_matches(|c: char| !c.is_alphanumeric()));
+    flags.retain(|flag| help.lines().any(|line| line.trim_start().trim_start_matches("-q, ").trim_start_matches("-h, ").starts_with(*flag)));
+    flags.sort_unstable();
+    flags.dedup();
+    let expected =
+        ["--config", "--data", "--device", "--help", "--out", "--preset", "--quiet", "--resume", "--set"];
+    assert_eq!(flags, expected);
+}

@@ -1,0 +1,46 @@
+//! Every device computes what the CPU computes. Without a GPU, SwiftShader's Vulkan driver stands
+//! in (`VK_ICD_FILENAMES`). With `KILN_TEST_WGPU` set, a missing adapter is a failure; without it
+//! these tests run wherever there is an adapter.
+
+use crate::{
+    parity::fixture,
+    support::{debug_config, losses, trainer},
+};
+use kiln::{
+    device,
+    eval::verify::{Tolerances, verify},
+};
+
+/// Names of all devices but the CPU.
+fn others() -> Vec<String> {
+    let names: Vec<String> =
+        device::list().into_iter().filter(|info| !info.choice().is_cpu()).map(|info| info.name).collect();
+    let required = std::env::var_os("KILN_TEST_WGPU").is_some();
+    assert!(!required || !names.is_empty(), "KILN_TEST_WGPU is set, but there is no adapter");
+    eprintln!("devices compared with the CPU: {names:?}");
+    names
+}
+
+#[test]
+fn the_same_run_gives_the_same_losses() {
+    let config = ["train.batch_size=2", "model.n_embd=16", "train.learning_rate=3e-3"];
+    let expected = losses(trainer(debug_config(&config), "cpu"), 20);
+    for name in others() {
+        let found = losses(trainer(debug_config(&config), &name), 20);
+        let worst = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        eprintln!("{name}: losses differ by at most {worst:.1e}");
+        assert!(worst < 1e-3, "{name}: {found:?} instead of {expected:?}");
+    }
+}
+
+#[test]
+fn logits_gradients_and_adamw_equal_pytorch_there_too() {
+    for name in others() {
+        let device = name.parse::<device::Choice>().unwrap().open().unwrap();
+        for family in ["gpt2", "llama"] {
+            let found = pollster::block_on(verify(&fixture(family), &device)).unwrap();
+            let failures = found.failures(&Tolerances::uniform(1e-2));
+            assert_eq!(failures, Vec::<String>::new(), "{family} on {name}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! A run that is killed goes on as if nothing had happened.
+
+use crate::support::{debug_train, folder, kiln, ok};
+use std::{fs, path::Path, process::Stdio, thread, time::Duration};
+
+fn assert_same(a: &Path, b: &Path) {
+    for name in ["model.safetensors", "optimizer.safetensors"] {
+        assert!(fs::read(a.join(name)).unwrap() == fs::read(b.join(name)).unwrap(), "{name} differs");
+    }
+}
+
+fn resume(run: &Path) -> std::process::Command {
+    let mut command = kiln(["train", "--device", "cpu", "--resume"]);
+    command.arg(run);
+    command
+}
+
+const SETTINGS: &str = "--set train.max_steps=60 --set model.dropout=0.2 --set train.eval_interval=10 \
+                        --set train.ema_decay=0.9 --set train.keep_checkpoints=3";
+
+#[test]
+fn resuming_after_a_kill_gives_the_same_bytes() {
+    let folder = folder();
+    let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
+    ok(&mut debug_train(&whole, SETTINGS));
+
+    // Killed for good once the checkpoint of step 30 is there.
+    let settings = format!("{SETTINGS} --set train.save_interval=30");
+    let mut process = debug_train(&killed, &settings).stderr(Stdio::null()).spawn().unwrap();
+    while !killed.join("checkpoints/step-000030/manifest.json").exists() {
+        assert!(process.try_wait().unwrap().is_none(), "ended before step 30");
+        thread::sleep(Duration::from_millis(1));
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+    if !killed.join("checkpoints/step-000060/manifest.json").exists() {
+        ok(resume(&killed).args(["--set", "train.save_interval=0"]));
+    }
+    let last = "checkpoints/step-000060";
+    assert_same(&whole.join(last), &killed.join(last));
+    assert_eq!(fs::read(whole.join(last).join("ema.safetensors")).unwrap().len(),
+        fs::read(killed.join(last).join("ema.safetensors")).unwrap().len());
+}
+
+#[test]
+fn every_optimizer_resumes_exactly() {
+    for optimizer in ["adamw", "adam", "sgd", "lion", "muon"] {
+        let folder = folder();
+        let (whole, stopped) = (folder.path().join("whole"), folder.path().join("stopped"));
+        let settings = format!("--set train.optimizer={optimizer} --set model.dropout=0.1");
+        ok(&mut debug_train(&whole, &settings));
+        ok(&mut debug_train(&stopped, &format!("{settings} --set train.stop_after=10")));
+        ok(resume(&stopped).args(["--set", "train.stop_after=0"]));
+        let last = "checkpoints/step-000020";
+        assert_same(&whole.join(last), &stopped.join(last));
+    }
+}
+
+#[test]
+fn fifty_kills_never_leave_a_run_that_cannot_go_on() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    let settings = "--set train.max_steps=100000 --set train.save_interval=2 --set train.eval_interval=0 \
+                    --set train.log_interval=1";
+    let mut process = debug_train(&run, settings).stderr(Stdio::null()).spawn().unwrap();
+    let mut delay = 1u64;
+    let mut step = 0;
+    for kill in 0..50 {
+        // Wait until it trains, then an arbitrary moment of up to 60 ms.
+        let before = newest(&run);
+        while newest(&run) <= before {
+            assert!(process.try_wait().unwrap().is_none(), "kill {kill}: the run did not go on");
+            thread::sleep(Duration::from_millis(2));
+        }
+        delay = delay.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        thread::sleep(Duration::from_micros((delay >> 33) % 60_000));
+        process.kill().unwrap();
+        process.wait().unwrap();
+        let now = newest(&run);
+        assert!(now >= step, "kill {kill}: lost steps");
+        step = now;
+        process = resume(&run).stderr(Stdio::null()).spawn().unwrap();
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+    ok(resume(&run).args(["--set", &format!("train.stop_after={}", newest(&run) + 2)]));
+    let leftovers = fs::read_dir(run.join("checkpoints")).unwrap();
+    let leftovers = leftovers.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(".tmp"));
+    assert_eq!(leftovers.count(), 0);
+}
+
+/// The newest complete checkpoint's step.
+fn newest(run: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(run.join("checkpoints")) else { return 0 };
+    let steps = entries.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let step = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
+        path.join("manifest.json").exists().then_some(step)
+    });
+    steps.max().unwrap_or(0)
+}
+
+#[test]
+fn best_and_latest_and_rotation() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    ok(&mut debug_train(&run, "--set train.save_interval=2 --set train.keep_checkpoints=3"));
+    let latest = fs::read_link(run.join("checkpoints/latest")).unwrap();
+    assert_eq!(latest.to_str(), Some("step-000020"));
+    assert!(run.join("checkpoints/best/model.safetensors").is_file());
+    let count = fs::read_dir(run.join("checkpoints")).unwrap().filter(|entry| {
+        entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("step-")
+    });
+    assert!((3..=4).contains(&count.count()));
+
+    // Going back to an earlier step sets the later ones aside, and loses none.
+    let earlier = run.join("checkpoints/step-000018");
+    let out = ok(kiln(["train", "--device", "cpu", "--set", "train.stop_after=19", "--resume"]).arg(&earlier));
+    assert!(run.join("checkpoints/superseded-1-step-000020/model.safetensors").is_file(), "{out}");
+    assert_eq!(fs::read_link(run.join("checkpoints/latest")).unwrap().to_str(), Some("step-000019"));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_ends_cleanly() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    let mut process = debug_train(&run, "--set train.max_steps=100000 --set train.save_interval=5")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while newest(&run) == 0 {
+        assert!(process.try_wait().unwrap().is_none());
+        thread::sleep(Duration::from_millis(2));
+    }
+    std::process::Command::new("kill").args(["-INT", &process.id().to_string()]).status().unwrap();
+    assert!(process.wait().unwrap().success());
+    let log = fs::read_to_string(run.join("log.jsonl")).unwrap();
+    assert!(log.lines().last().unwrap().contains("\"reason\":\"interrupted\""), "{log}");
+    assert!(run.join("report.html").is_file());
+}

@@ -1,0 +1,103 @@
+//! Running the binary, and small models to run.
+
+use kiln::{
+    config::{Config, presets::Preset},
+    data::Dataset,
+    device::Choice,
+    train::{self, Trainer},
+};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+use tempfile::TempDir;
+
+/// The binary with these arguments, not yet started; CPU unless the arguments say otherwise.
+pub fn kiln<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+    command.args(arguments);
+    command
+}
+
+/// A word-by-word command line for the binary.
+pub fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Runs to success; standard output.
+#[track_caller]
+pub fn ok(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}\n{}", describe(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs to an error with this exit code whose message has all of `parts`; a one-line error, then
+/// at most a hint.
+#[track_caller]
+pub fn fails(command: &mut Command, code: i32, parts: &[&str]) {
+    let output = command.output().unwrap();
+    let text = describe(&output);
+    assert_eq!(output.status.code(), Some(code), "{command:?}\n{text}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = stderr.lines().skip_while(|line| !line.starts_with("error: ")).collect();
+    assert!((1..=2).contains(&lines.len()), "an error and a hint:\n{text}");
+    assert!(lines.get(1).is_none_or(|hint| hint.starts_with("hint: ")), "{text}");
+    for part in parts {
+        assert!(lines.iter().any(|line| line.contains(part)), "`{part}` is not in\n{text}");
+    }
+    assert!(!stderr.contains("panicked"), "{text}");
+}
+
+fn describe(output: &Output) -> String {
+    format!(
+        "{}\nstdout: {}\nstderr: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// A folder that goes away with the test.
+pub fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// A file in a folder.
+pub fn file(folder: &TempDir, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+    let path = folder.path().join(name);
+    std::fs::write(&path, contents).unwrap();
+    path
+}
+
+/// `kiln train` of the smallest preset on the CPU into `run`.
+pub fn debug_train(run: &Path, more: &str) -> Command {
+    let mut command = kiln(words("train --preset debug --device cpu"));
+    command.arg("--out").arg(run).args(words(more));
+    command
+}
+
+/// The configuration of the smallest preset with some keys changed.
+pub fn debug_config(overrides: &[&str]) -> Config {
+    let mut config = Preset::find("debug").unwrap().config().unwrap();
+    let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
+    config.apply(&overrides).unwrap();
+    config
+}
+
+/// A trainer for a configuration, on a device by name.
+pub fn trainer(config: Config, device: &str) -> Trainer {
+    let dataset = Dataset::prepare(&config, None).unwrap();
+    let config = train::resolve(config, &dataset).unwrap();
+    let device = device.parse::<Choice>().unwrap().open().unwrap();
+    Trainer::new(config, dataset, &device).unwrap()
+}
+
+/// Losses of the first steps.
+pub fn losses(mut trainer: Trainer, steps: usize) -> Vec<f32> {
+    let mut step = || {
+        trainer.step();
+        pollster::block_on(trainer.last_numbers()).unwrap().0
+    };
+    (0..steps).map(|_| step()).collect()
+}
