@@ -296,7 +296,8 @@ mod cuda {
             .map(|index| {
                 let card = nvml.as_ref().and_then(|nvml| nvml.device_by_index(index as u32).ok());
                 let name = card.as_ref().and_then(|card| card.name().ok());
-                let memory = card.as_ref().and_then(|card| card.memory_info().ok()).map(|memory| memory.total);
+                let memory =
+                    card.as_ref().and_then(|card| card.memory_info().ok()).map(|memory| memory.total);
                 let name = name.unwrap_or_else(|| "NVIDIA GPU".into());
                 DeviceInfo::new(Api::Cuda, index, Kind::DiscreteGpu, name, memory)
             })

@@ -4,20 +4,20 @@
 //!
 //! `examples/train.rs` is the shortest program that trains with this library.
 
-pub mod error;
-pub mod platform;
-pub mod device;
+pub mod checkpoint;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod config;
-pub mod tokenizer;
 pub mod data;
+pub mod device;
+pub mod error;
+pub mod eval;
+pub mod generate;
 pub mod model;
 pub mod objective;
 pub mod optim;
+pub mod platform;
+pub mod tokenizer;
 pub mod train;
-pub mod checkpoint;
-pub mod generate;
-pub mod eval;
-#[cfg(feature = "cli")]
-pub mod cli;
 
 pub use error::{Error, Result};

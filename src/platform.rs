@@ -225,5 +225,4 @@ pub mod storage {
         let target = fs::read_link(link).map(|target| target.to_string_lossy().into_owned());
         target.ok().or_else(|| if link.is_file() { fs::read_to_string(link).ok() } else { None })
     }
-
 }

@@ -38,10 +38,17 @@ fn data_without_permission() {
         fs::copy(env!("CARGO_BIN_EXE_kiln"), &copy).unwrap();
         let mut command = std::process::Command::new("setpriv");
         command.args(["--reuid=65534", "--clear-groups"]).arg(copy);
-        command.args(words("train --device cpu --preset debug --data")).arg(&secret).current_dir(folder.path());
+        command
+            .args(words("train --device cpu --preset debug --data"))
+            .arg(&secret)
+            .current_dir(folder.path());
         fails(&mut command, 2, &["secret.txt", "ermission denied", "hint: "]);
     } else {
-        fails(&mut train(&["--data", secret.to_str().unwrap()]), 2, &["secret.txt", "ermission denied", "hint: "]);
+        fails(
+            &mut train(&["--data", secret.to_str().unwrap()]),
+            2,
+            &["secret.txt", "ermission denied", "hint: "],
+        );
     }
 }
 
@@ -69,7 +76,11 @@ fn keys_and_values() {
 
     let folder = folder();
     let unknown = file(&folder, "unknown.toml", "[train]\nlearning_rat = 1.0\n");
-    fails(&mut kiln(["train", "--config", unknown.to_str().unwrap()]), 2, &["learning_rat", "`train.learning_rate`"]);
+    fails(
+        &mut kiln(["train", "--config", unknown.to_str().unwrap()]),
+        2,
+        &["learning_rat", "`train.learning_rate`"],
+    );
     let wrong = file(&folder, "wrong.toml", "[model]\nn_layer = \"four\"\n");
     fails(&mut kiln(["train", "--config", wrong.to_str().unwrap()]), 2, &["n_layer", "four"]);
     let broken = file(&folder, "broken.toml", "[model\n");
@@ -108,7 +119,9 @@ fn a_damaged_checkpoint() {
     *tampered.last_mut().unwrap() ^= 1;
     fs::write(&model, &tampered).unwrap();
     fails(&mut generate(), 2, &["`model.safetensors`", "checksum"]);
-    let resume = || kiln(["train", "--device", "cpu", "--set", "train.max_steps=30", "--resume", run.to_str().unwrap()]);
+    let resume = || {
+        kiln(["train", "--device", "cpu", "--set", "train.max_steps=30", "--resume", run.to_str().unwrap()])
+    };
     fails(&mut resume(), 2, &["`model.safetensors`", "checksum"]);
     fs::remove_file(&model).unwrap();
     fails(&mut generate(), 2, &["`model.safetensors` is missing"]);
@@ -129,7 +142,8 @@ fn a_tokenizer_that_does_not_fit() {
     ok(&mut debug_train(&run, ""));
     // Text with characters that the run's tokenizer has never seen.
     let greek = file(&folder, "greek.txt", "μῆνιν ἄειδε θεά ".repeat(100));
-    let mut eval = kiln(["eval", "--device", "cpu", "--data", greek.to_str().unwrap(), run.to_str().unwrap()]);
+    let mut eval =
+        kiln(["eval", "--device", "cpu", "--data", greek.to_str().unwrap(), run.to_str().unwrap()]);
     fails(&mut eval, 2, &["tokenizer", "μ", "hint: "]);
     // A tokenizer of another size in place of the checkpoint's, put there with its manifest gone.
     let checkpoint = run.join("checkpoints/step-000020");
@@ -178,7 +192,11 @@ fn resuming_what_cannot_be_resumed() {
     };
     fails(&mut resume(&[]), 2, &["already at step 20", "train.max_steps"]);
     fails(&mut resume(&["--set", "train.max_steps=30", "--set", "model.n_layer=3"]), 2, &["[model]"]);
-    fails(&mut resume(&["--set", "train.max_steps=30", "--set", "train.optimizer=lion"]), 2, &["train.optimizer"]);
+    fails(
+        &mut resume(&["--set", "train.max_steps=30", "--set", "train.optimizer=lion"]),
+        2,
+        &["train.optimizer"],
+    );
     fails(&mut resume(&["--set", "train.max_steps=30", "--set", "train.seed=5"]), 2, &["hint: "]);
     fails(&mut kiln(["train", "--resume"]), 2, &["--resume", "hint: "]);
     fails(&mut kiln(["train", "--resume", "no/run"]), 2, &["no/run", "does not exist"]);
@@ -216,7 +234,8 @@ fn a_full_disk_costs_no_complete_checkpoint() {
     );
     fails(std::process::Command::new("bash").args(["-c", &script]), 1, &["cannot write", ".safetensors"]);
     // The checkpoint of step 10 is still whole, nothing half written is left, and the run goes on.
-    let entries: Vec<_> = fs::read_dir(run.join("checkpoints")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let entries: Vec<_> =
+        fs::read_dir(run.join("checkpoints")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(!entries.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{entries:?}");
     ok(kiln(["train", "--device", "cpu", "--set", "train.max_steps=20", "--resume"]).arg(&run));
 }

@@ -14,11 +14,19 @@ fn a_run_leaves_everything_it_promises() {
     let folder = folder();
     let run = folder.path().join("run");
     ok(&mut debug_train(&run, ""));
-    for name in ["log.jsonl", "loss.svg", "loss.png", "report.html", "checkpoints/best", "checkpoints/latest"] {
+    for name in ["log.jsonl", "loss.svg", "loss.png", "report.html", "checkpoints/best", "checkpoints/latest"]
+    {
         assert!(run.join(name).exists(), "{name}");
     }
     assert!(fs::read_dir(run.join("tensorboard")).unwrap().count() > 0);
-    for name in ["config.json", "tokenizer.json", "generation_config.json", "trainer.json", "kiln.toml", "manifest.json"] {
+    for name in [
+        "config.json",
+        "tokenizer.json",
+        "generation_config.json",
+        "trainer.json",
+        "kiln.toml",
+        "manifest.json",
+    ] {
         assert!(run.join("checkpoints/latest").join(name).is_file(), "{name}");
     }
     let log = fs::read_to_string(run.join("log.jsonl")).unwrap();
@@ -82,7 +90,12 @@ fn tokenizers_round_trip() {
     fs::copy(folder.path().join("bpe.json"), shards.join("tokenizer.json")).unwrap();
     for split in ["train.bin", "val.bin"] {
         let mut encode = kiln(["tokenizer", "encode", "--tokenizer"]);
-        ok(encode.arg(shards.join("tokenizer.json")).arg("--data").arg(&text).arg("--out").arg(shards.join(split)));
+        ok(encode
+            .arg(shards.join("tokenizer.json"))
+            .arg("--data")
+            .arg(&text)
+            .arg("--out")
+            .arg(shards.join(split)));
     }
     let run = folder.path().join("run");
     ok(debug_train(&run, "--set model.block_size=8 --set train.max_steps=5").arg("--data").arg(&shards));
@@ -138,7 +151,8 @@ fn completions_are_printed_for_every_shell() {
 #[test]
 fn the_default_folder_is_never_taken_twice() {
     let folder = folder();
-    let mut train = || ok(kiln(words("train --preset debug --device cpu --set train.max_steps=5")).current_dir(&folder));
+    let train =
+        || ok(kiln(words("train --preset debug --device cpu --set train.max_steps=5")).current_dir(&folder));
     train();
     let first = fs::read(folder.path().join("runs/debug/log.jsonl")).unwrap();
     train();
@@ -152,7 +166,11 @@ fn knobs_are_configuration_not_flags() {
     let help = ok(&mut kiln(["train", "--help"]));
     let mut flags: Vec<&str> = help.split_whitespace().filter(|word| word.starts_with("--")).collect();
     flags.iter_mut().for_each(|flag| *flag = flag.trim_end_matches(|c: char| !c.is_alphanumeric()));
-    flags.retain(|flag| help.lines().any(|line| line.trim_start().trim_start_matches("-q, ").trim_start_matches("-h, ").starts_with(*flag)));
+    flags.retain(|flag| {
+        help.lines().any(|line| {
+            line.trim_start().trim_start_matches("-q, ").trim_start_matches("-h, ").starts_with(*flag)
+        })
+    });
     flags.sort_unstable();
     flags.dedup();
     let expected =

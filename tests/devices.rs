@@ -1,6 +1,6 @@
 //! Every device computes what the CPU computes. Without a GPU, SwiftShader's Vulkan driver stands
-//! in (`VK_ICD_FILENAMES`). With `KILN_TEST_WGPU` set, a missing adapter is a failure; without it
-//! these tests run wherever there is an adapter.
+//! in (`VK_ICD_FILENAMES`). With `KILN_TEST_WGPU` set, software adapters count and having none at
+//! all is a failure; without it these tests compare whatever hardware there is.
 
 use crate::{
     parity::fixture,
@@ -13,9 +13,10 @@ use kiln::{
 
 /// Names of all devices but the CPU.
 fn others() -> Vec<String> {
-    let names: Vec<String> =
-        device::list().into_iter().filter(|info| !info.choice().is_cpu()).map(|info| info.name).collect();
     let required = std::env::var_os("KILN_TEST_WGPU").is_some();
+    let devices = device::list().into_iter();
+    let others = devices.filter(|info| !info.choice().is_cpu() && (required || !info.software));
+    let names: Vec<String> = others.map(|info| info.name).collect();
     assert!(!required || !names.is_empty(), "KILN_TEST_WGPU is set, but there is no adapter");
     eprintln!("devices compared with the CPU: {names:?}");
     names

@@ -23,10 +23,9 @@ fn commands_of_the_readme_run() {
         let Some(arguments) = command.strip_prefix("kiln ").filter(|_| in_shell) else { continue };
         let arguments = arguments.split(" #").next().unwrap();
         let mut words = shell_words(arguments);
-        if ["train", "generate", "eval", "bench"].contains(&words[0].as_str()) {
-            if !words.iter().any(|word| word == "--device") {
-                words.extend(["--device".into(), "cpu".into()]);
-            }
+        let trains = ["train", "generate", "eval", "bench"].contains(&words[0].as_str());
+        if trains && !words.iter().any(|word| word == "--device") {
+            words.extend(["--device".into(), "cpu".into()]);
         }
         if words[0] == "train" && !words.iter().any(|word| word == "--resume") {
             // The same commands, shortened: what they compute is tested elsewhere.

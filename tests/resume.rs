@@ -4,7 +4,10 @@ use crate::support::{debug_train, folder, kiln, ok};
 use std::{fs, path::Path, process::Stdio, thread, time::Duration};
 
 fn assert_same(a: &Path, b: &Path) {
-    for name in ["model.safetensors", "optimizer.safetensors"] {
+    for name in ["model.safetensors", "optimizer.safetensors", "ema.safetensors"] {
+        if name == "ema.safetensors" && !a.join(name).exists() {
+            continue;
+        }
         assert!(fs::read(a.join(name)).unwrap() == fs::read(b.join(name)).unwrap(), "{name} differs");
     }
 }
@@ -38,8 +41,6 @@ fn resuming_after_a_kill_gives_the_same_bytes() {
     }
     let last = "checkpoints/step-000060";
     assert_same(&whole.join(last), &killed.join(last));
-    assert_eq!(fs::read(whole.join(last).join("ema.safetensors")).unwrap().len(),
-        fs::read(killed.join(last).join("ema.safetensors")).unwrap().len());
 }
 
 #[test]
@@ -85,7 +86,8 @@ fn fifty_kills_never_leave_a_run_that_cannot_go_on() {
     process.wait().unwrap();
     ok(resume(&run).args(["--set", &format!("train.stop_after={}", newest(&run) + 2)]));
     let leftovers = fs::read_dir(run.join("checkpoints")).unwrap();
-    let leftovers = leftovers.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(".tmp"));
+    let leftovers =
+        leftovers.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(".tmp"));
     assert_eq!(leftovers.count(), 0);
 }
 
@@ -108,14 +110,15 @@ fn best_and_latest_and_rotation() {
     let latest = fs::read_link(run.join("checkpoints/latest")).unwrap();
     assert_eq!(latest.to_str(), Some("step-000020"));
     assert!(run.join("checkpoints/best/model.safetensors").is_file());
-    let count = fs::read_dir(run.join("checkpoints")).unwrap().filter(|entry| {
-        entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("step-")
-    });
+    let count = fs::read_dir(run.join("checkpoints"))
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("step-"));
     assert!((3..=4).contains(&count.count()));
 
     // Going back to an earlier step sets the later ones aside, and loses none.
     let earlier = run.join("checkpoints/step-000018");
-    let out = ok(kiln(["train", "--device", "cpu", "--set", "train.stop_after=19", "--resume"]).arg(&earlier));
+    let out =
+        ok(kiln(["train", "--device", "cpu", "--set", "train.stop_after=19", "--resume"]).arg(&earlier));
     assert!(run.join("checkpoints/superseded-1-step-000020/model.safetensors").is_file(), "{out}");
     assert_eq!(fs::read_link(run.join("checkpoints/latest")).unwrap().to_str(), Some("step-000019"));
 }

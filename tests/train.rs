@@ -44,10 +44,16 @@ fn the_loss_falls_with_every_optimizer() {
     {
         let optimizer = format!("train.optimizer={optimizer}");
         let rate = format!("train.learning_rate={rate}");
-        let config =
-            debug_config(&[&optimizer, &rate, "train.schedule=constant", "train.momentum=0.9", "train.warmup_steps=0"]);
+        let config = debug_config(&[
+            &optimizer,
+            &rate,
+            "train.schedule=constant",
+            "train.momentum=0.9",
+            "train.warmup_steps=0",
+        ]);
         let losses = losses(trainer(config, "cpu"), 60);
-        let mean = |range: std::ops::Range<usize>| losses[range.clone()].iter().sum::<f32>() / range.len() as f32;
+        let mean =
+            |range: std::ops::Range<usize>| losses[range.clone()].iter().sum::<f32>() / range.len() as f32;
         assert!(mean(50..60) < mean(0..5) - 0.3, "{optimizer}: {losses:?}");
     }
 }
@@ -56,8 +62,18 @@ fn the_loss_falls_with_every_optimizer() {
 fn every_architecture_trains() {
     let variants: &[&[&str]] = &[
         &["model.position=sinusoidal", "model.activation=relu", "model.bias=true"],
-        &["model.position=rotary", "model.rope_layout=interleaved", "model.norm=rmsnorm", "model.activation=swiglu"],
-        &["model.position=rotary", "model.n_kv_head=1", "model.activation=geglu", "model.tie_embeddings=false"],
+        &[
+            "model.position=rotary",
+            "model.rope_layout=interleaved",
+            "model.norm=rmsnorm",
+            "model.activation=swiglu",
+        ],
+        &[
+            "model.position=rotary",
+            "model.n_kv_head=1",
+            "model.activation=geglu",
+            "model.tie_embeddings=false",
+        ],
         &["model.norm_position=post", "model.activation=gelu-tanh", "model.dropout=0.1"],
         &["model.init=llama", "model.norm=rmsnorm", "model.norm_position=post"],
         &["tokenizer.kind=byte"],
@@ -77,7 +93,11 @@ fn losses_are_those_recorded() {
     // must not change them; other processors round differently, hence the tolerance.
     for (name, overrides) in [
         ("gpt2", &["model.bias=true", "model.activation=gelu-tanh"][..]),
-        ("llama", &["model.position=rotary", "model.norm=rmsnorm", "model.activation=swiglu", "model.n_kv_head=1"][..]),
+        (
+            "llama",
+            &["model.position=rotary", "model.norm=rmsnorm", "model.activation=swiglu", "model.n_kv_head=1"]
+                [..],
+        ),
     ] {
         let losses = losses(trainer(debug_config(overrides), "cpu"), 20);
         let path = format!("{}/tests/fixtures/losses/{name}.txt", env!("CARGO_MANIFEST_DIR"));

@@ -75,7 +75,8 @@ impl Checkpoint {
     /// The tokenizer saved with the model.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let origin = self.files.path(names::TOKENIZER);
-        let tokenizer = Tokenizer::from_bytes(self.files.require(names::TOKENIZER)?, &origin.display().to_string())?;
+        let tokenizer =
+            Tokenizer::from_bytes(self.files.require(names::TOKENIZER)?, &origin.display().to_string())?;
         if tokenizer.vocab_size() > self.model.vocab_size {
             return Err(Error::Tokenizer {
                 origin: format!("`{}`", origin.display()),
@@ -127,7 +128,8 @@ impl Checkpoint {
     }
 
     fn tensors(&self, name: &str) -> Result<NamedData> {
-        tensors::read(self.files.require(name)?).map_err(|message| self.files.error(format!("`{name}`: {message}")))
+        tensors::read(self.files.require(name)?)
+            .map_err(|message| self.files.error(format!("`{name}`: {message}")))
     }
 
     fn map(&self, name: &str, theirs: NamedData) -> Result<NamedData> {

@@ -26,14 +26,21 @@ impl Manifest {
     pub fn of(files: &BTreeMap<String, Vec<u8>>) -> Self {
         let record = |bytes: &Vec<u8>| FileRecord { bytes: bytes.len() as u64, sha256: sha256(bytes) };
         let files = files.iter().filter(|(name, _)| *name != names::MANIFEST);
-        Self { format: Self::FORMAT, files: files.map(|(name, bytes)| (name.clone(), record(bytes))).collect() }
+        Self {
+            format: Self::FORMAT,
+            files: files.map(|(name, bytes)| (name.clone(), record(bytes))).collect(),
+        }
     }
 
     pub fn parse(json: &[u8]) -> Result<Self, String> {
         let manifest: Self =
             serde_json::from_slice(json).map_err(|e| format!("`{}` is broken: {e}", names::MANIFEST))?;
         if manifest.format != Self::FORMAT {
-            return Err(format!("its layout has version {}, but this kiln knows {}", manifest.format, Self::FORMAT));
+            return Err(format!(
+                "its layout has version {}, but this kiln knows {}",
+                manifest.format,
+                Self::FORMAT
+            ));
         }
         Ok(manifest)
     }
@@ -43,11 +50,19 @@ impl Manifest {
     }
 
     /// Holds those files that are `wanted` to their sizes and checksums.
-    pub fn check(&self, files: &BTreeMap<String, Vec<u8>>, wanted: impl Fn(&str) -> bool) -> Result<(), String> {
+    pub fn check(
+        &self,
+        files: &BTreeMap<String, Vec<u8>>,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<(), String> {
         for (name, record) in self.files.iter().filter(|(name, _)| wanted(name)) {
             let bytes = files.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
             if bytes.len() as u64 != record.bytes {
-                return Err(format!("`{name}` has {} bytes instead of {}: it is truncated", bytes.len(), record.bytes));
+                return Err(format!(
+                    "`{name}` has {} bytes instead of {}: it is truncated",
+                    bytes.len(),
+                    record.bytes
+                ));
             }
             if sha256(bytes) != record.sha256 {
                 return Err(format!("`{name}` does not match its checksum: it was changed or damaged"));

@@ -81,7 +81,8 @@ impl RunFolder {
         if !path.is_dir() {
             return Err(Error::NotFound {
                 path: path.into(),
-                hint: "`--out` names the folder of the run to resume; start a new run without `--resume`".into(),
+                hint: "`--out` names the folder of the run to resume; start a new run without `--resume`"
+                    .into(),
             });
         }
         Self::lock(path)
@@ -89,7 +90,8 @@ impl RunFolder {
 
     fn lock(path: &Path) -> Result<Self> {
         storage::create_folder(&path.join(CHECKPOINTS))?;
-        let lock = storage::lock(&path.join(".lock"))?.ok_or_else(|| Error::RunLocked { path: path.into() })?;
+        let lock =
+            storage::lock(&path.join(".lock"))?.ok_or_else(|| Error::RunLocked { path: path.into() })?;
         let run = Self { path: path.into(), _lock: lock };
         run.sweep()?;
         Ok(run)
@@ -134,7 +136,8 @@ impl RunFolder {
     }
 
     fn rotate(&self, keep: usize) -> Result<()> {
-        let pointed: Vec<Option<String>> = [LATEST, BEST].iter().map(|pointer| self.pointed(pointer)).collect();
+        let pointed: Vec<Option<String>> =
+            [LATEST, BEST].iter().map(|pointer| self.pointed(pointer)).collect();
         let mut steps = self.steps()?;
         steps.retain(|(_, path)| !pointed.contains(&Some(file_name(path))));
         // `latest` is one of those kept.

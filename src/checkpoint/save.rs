@@ -46,7 +46,8 @@ pub fn encode(
     let family = Family::of(&config.model);
     let end_of_text = tokenizer.end_of_text();
     let store = |weights| family.store(&config.model, weights).and_then(|named| tensors::write(&named));
-    let pretty = |value: &serde_json::Value| serde_json::to_vec_pretty(value).map_err(|e| failed(e.to_string()));
+    let pretty =
+        |value: &serde_json::Value| serde_json::to_vec_pretty(value).map_err(|e| failed(e.to_string()));
     let mut put = |name: &str, bytes: Vec<u8>| files.contents.insert(name.into(), bytes);
 
     put(names::MODEL, store(weights).map_err(failed)?);

@@ -23,15 +23,20 @@ pub fn write(tensors: &NamedData) -> Result<Vec<u8>, String> {
 
 /// Reads floating-point tensors, converted to f32. Others are errors.
 pub fn read(bytes: &[u8]) -> Result<NamedData, String> {
-    let tensors = SafeTensors::deserialize(bytes).map_err(|e| format!("not a complete safetensors file: {e}"))?;
+    let tensors =
+        SafeTensors::deserialize(bytes).map_err(|e| format!("not a complete safetensors file: {e}"))?;
     tensors
         .iter()
         .map(|(name, view)| {
             let data = view.data();
             let values = match view.dtype() {
                 Dtype::F32 => data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-                Dtype::F16 => data.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-                Dtype::BF16 => data.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+                Dtype::F16 => {
+                    data.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect()
+                }
+                Dtype::BF16 => {
+                    data.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()
+                }
                 other => return Err(format!("tensor `{name}` has type {other:?}, not F32, F16 or BF16")),
             };
             Ok((name.to_owned(), HostTensor::new(view.shape(), values)))
@@ -41,7 +46,8 @@ pub fn read(bytes: &[u8]) -> Result<NamedData, String> {
 
 /// One tensor of 64-bit integers.
 pub fn read_i64(bytes: &[u8], name: &str) -> Result<(Vec<usize>, Vec<i64>), String> {
-    let tensors = SafeTensors::deserialize(bytes).map_err(|e| format!("not a complete safetensors file: {e}"))?;
+    let tensors =
+        SafeTensors::deserialize(bytes).map_err(|e| format!("not a complete safetensors file: {e}"))?;
     let view = tensors.tensor(name).map_err(|_| format!("tensor `{name}` is missing"))?;
     if view.dtype() != Dtype::I64 {
         return Err(format!("tensor `{name}` has type {:?}, not I64", view.dtype()));
@@ -52,7 +58,8 @@ pub fn read_i64(bytes: &[u8], name: &str) -> Result<(Vec<usize>, Vec<i64>), Stri
 
 /// All floating-point tensors, others left out.
 pub fn read_floats(bytes: &[u8]) -> Result<NamedData, String> {
-    let tensors = SafeTensors::deserialize(bytes).map_err(|e| format!("not a complete safetensors file: {e}"))?;
+    let tensors =
+        SafeTensors::deserialize(bytes).map_err(|e| format!("not a complete safetensors file: {e}"))?;
     let floats = tensors.iter().filter(|(_, view)| view.dtype() == Dtype::F32);
     Ok(floats
         .map(|(name, view)| {

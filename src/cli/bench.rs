@@ -67,7 +67,9 @@ pub(super) fn run(arguments: BenchArguments) -> anyhow::Result<()> {
     let figures = match &choices[..] {
         [choice] => vec![measure(&arguments, config, choice, start)?],
         // A process each, so that memory and start-up time are each one's own.
-        several => several.iter().map(|choice| in_own_process(&arguments, choice)).collect::<anyhow::Result<_>>()?,
+        several => {
+            several.iter().map(|choice| in_own_process(&arguments, choice)).collect::<anyhow::Result<_>>()?
+        }
     };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&figures)?);
@@ -77,7 +79,12 @@ pub(super) fn run(arguments: BenchArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn measure(arguments: &BenchArguments, config: Config, choice: &Choice, start: Instant) -> anyhow::Result<Figures> {
+fn measure(
+    arguments: &BenchArguments,
+    config: Config,
+    choice: &Choice,
+    start: Instant,
+) -> anyhow::Result<Figures> {
     let device = choice.open()?;
     let info = choice.info();
     let dataset = Dataset::prepare(&config, None)?;
@@ -165,7 +172,11 @@ fn print_table(figures: &[Figures]) {
         ]);
     }
     if let Some(row) = figures.first() {
-        println!("{} parameters, {} tokens a step", super::table::parameters(row.parameters), row.tokens_per_step);
+        println!(
+            "{} parameters, {} tokens a step",
+            super::table::parameters(row.parameters),
+            row.tokens_per_step
+        );
     }
     print!("{table}");
 }

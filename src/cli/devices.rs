@@ -47,7 +47,8 @@ pub(super) fn run(arguments: DevicesArguments) -> anyhow::Result<()> {
         ("", Align::Left),
     ]);
     for row in rows {
-        let memory = row.info.memory_bytes.map(|bytes| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64));
+        let memory =
+            row.info.memory_bytes.map(|bytes| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64));
         let note = match (row.auto, row.info.software) {
             (true, _) => "auto",
             (_, true) => "software",

@@ -100,7 +100,8 @@ pub(super) fn run(arguments: GenerateArguments) -> anyhow::Result<()> {
             show(text);
         }
     };
-    let written = generate(&model, &checkpoint.model, &tokenizer, &sample, &device, &mut on_text, &interrupt::asked);
+    let written =
+        generate(&model, &checkpoint.model, &tokenizer, &sample, &device, &mut on_text, &interrupt::asked);
     let written = pollster::block_on(written)?;
     if let Some(error) = broken {
         return Err(error.into());

@@ -233,6 +233,7 @@ mod tests {
             peak_flops: None,
             first_step,
             last_step: 20,
+            log_interval: 1,
             uniform_loss: f64::NAN,
         })
     }

@@ -18,10 +18,7 @@ mod train;
 mod verify;
 mod watch;
 
-use crate::{
-    device,
-    error::Error,
-};
+use crate::{device, error::Error};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::{
     any::Any,

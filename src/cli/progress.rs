@@ -22,6 +22,7 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     last_step: u64,
     first_step: u64,
+    log_interval: u64,
     latest: Option<StepReport>,
     val_loss: Option<f64>,
     finished: Option<FinishReason>,
@@ -30,7 +31,16 @@ pub struct Progress {
 impl Progress {
     /// With `quiet`, only evaluations, warnings and the end are shown.
     pub fn new(quiet: bool) -> Self {
-        Self { quiet, bar: None, last_step: 0, first_step: 0, latest: None, val_loss: None, finished: None }
+        Self {
+            quiet,
+            bar: None,
+            last_step: 0,
+            first_step: 0,
+            log_interval: 1,
+            latest: None,
+            val_loss: None,
+            finished: None,
+        }
     }
 
     /// Shows an event.
@@ -41,6 +51,7 @@ impl Progress {
         match event {
             Event::Started(info) => {
                 (self.first_step, self.last_step) = (info.first_step, info.last_step);
+                self.log_interval = info.log_interval.max(1);
                 self.bar = if self.quiet { None } else { bar(info) };
             }
             Event::Step(report) => {
@@ -106,7 +117,12 @@ impl Progress {
             }
             _ if self.quiet => None,
             Event::Started(info) => Some(header(info)),
-            Event::Step(report) => self.bar.is_none().then(|| self.step(report)),
+            Event::Step(report) => {
+                let due = report.step.is_multiple_of(self.log_interval)
+                    || report.step == self.first_step + 1
+                    || report.step == self.last_step;
+                (due && self.bar.is_none()).then(|| self.step(report))
+            }
             Event::Sample(report) => Some(sample(report)),
             Event::Checkpoint(report) => Some(self.checkpoint(report)),
         }
@@ -250,6 +266,7 @@ mod tests {
             peak_flops: None,
             first_step,
             last_step: 2000,
+            log_interval: 1,
             uniform_loss: 4.174_387,
         })
     }

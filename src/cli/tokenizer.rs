@@ -86,7 +86,8 @@ impl WhichTokenizer {
         if !path.is_file() {
             return Err(Error::NotFound {
                 path,
-                hint: "name a `tokenizer.json` or a run with `--tokenizer`; `kiln tokenizer train` makes one".into(),
+                hint: "name a `tokenizer.json` or a run with `--tokenizer`; `kiln tokenizer train` makes one"
+                    .into(),
             });
         }
         Tokenizer::from_file(&path)

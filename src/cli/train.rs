@@ -63,7 +63,8 @@ pub(super) fn run(arguments: TrainArguments) -> anyhow::Result<()> {
     let watcher = RefCell::new(Watcher::new(run.path(), resume_step, arguments.quiet)?);
     let keep = trainer.config().train.keep_checkpoints;
     let hardware = info.as_ref().is_none_or(|info| !info.software);
-    let peak_flops = if hardware { Some(pollster::block_on(device::measure_peak(&device, 0.2))?) } else { None };
+    let peak_flops =
+        if hardware { Some(pollster::block_on(device::measure_peak(&device, 0.2))?) } else { None };
     let mut hooks = Hooks {
         observe: &mut |event: &Event| {
             watcher.borrow_mut().on_event(event);
@@ -71,7 +72,8 @@ pub(super) fn run(arguments: TrainArguments) -> anyhow::Result<()> {
         },
         save: &mut |step: u64, files: &Files, is_best: bool| run.save(step, files, is_best, keep),
         interrupted: &interrupt::asked,
-        device: info.map_or_else(|| choice.to_string(), |info| format!("{} ({})", info.name, info.description)),
+        device: info
+            .map_or_else(|| choice.to_string(), |info| format!("{} ({})", info.name, info.description)),
         peak_flops,
     };
     pollster::block_on(trainer.run(&mut hooks))?;
@@ -149,7 +151,9 @@ fn resume_plan(
             key: "train.max_steps".into(),
             value: trainer.config().train.last_step().to_string(),
             message: format!("the run is already at step {}", trainer.steps_done()),
-            hint: Some("go on with `--set train.max_steps=N`, and `train.stop_after=0` if that is set".into()),
+            hint: Some(
+                "go on with `--set train.max_steps=N`, and `train.stop_after=0` if that is set".into(),
+            ),
         });
     }
     run.set_aside_after(trainer.steps_done())?;
@@ -166,7 +170,8 @@ fn same(a: &Path, b: &Path) -> bool {
 /// The run that a run or checkpoint folder belongs to.
 fn run_of(folder: &Path) -> Result<PathBuf> {
     let checkpoint = resolve(folder)?;
-    let checkpoints = checkpoint.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "checkpoints"));
+    let checkpoints =
+        checkpoint.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "checkpoints"));
     match checkpoints.and_then(Path::parent) {
         Some(run) if run.as_os_str().is_empty() => Ok(".".into()),
         Some(run) => Ok(run.into()),
@@ -205,7 +210,8 @@ fn check_memory(config: &Config, info: Option<&DeviceInfo>) -> Result<()> {
         needed_mib: needed.div_ceil(MIB),
         available_mib: available / MIB,
         hint: if config.train.batch_size > 1 {
-            "lower `train.batch_size` (raise `train.gradient_accumulation_steps` to keep the step the same)".into()
+            "lower `train.batch_size` (raise `train.gradient_accumulation_steps` to keep the step the same)"
+                .into()
         } else {
             "lower `model.block_size`, `model.n_layer` or `model.n_embd`".into()
         },

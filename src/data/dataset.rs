@@ -124,7 +124,14 @@ impl Dataset {
             Some(bytes) => bytes.map(Some),
             None => [&train, &val].map(|split| bytes_of(split, &tokenizer)),
         };
-        Ok(Self { tokenizer, train: Arc::new(train), val: Arc::new(val), train_bytes, val_bytes, fingerprint })
+        Ok(Self {
+            tokenizer,
+            train: Arc::new(train),
+            val: Arc::new(val),
+            train_bytes,
+            val_bytes,
+            fingerprint,
+        })
     }
 }
 

@@ -3,11 +3,7 @@
 pub mod verify;
 
 use crate::{
-    data::HostBatch,
-    device::device_failed,
-    error::Result,
-    model::Decoder,
-    objective::causal::Batch,
+    data::HostBatch, device::device_failed, error::Result, model::Decoder, objective::causal::Batch,
 };
 use burn::tensor::{Device, Tensor};
 use serde::Serialize;

@@ -74,9 +74,8 @@ impl Verification {
     /// What is over its tolerance, one sentence each.
     pub fn failures(&self, tolerances: &Tolerances) -> Vec<String> {
         let mut failures = Vec::new();
-        // Written so that NaN fails.
         let mut check = |what: String, error: f64, bound: f64| {
-            if !(error <= bound) {
+            if error.is_nan() || error > bound {
                 failures.push(format!("{what}: error {error:.3e} is over {bound:.0e}"));
             }
         };
@@ -112,15 +111,22 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
     let device = device.clone().autodiff();
     let checkpoint = Checkpoint::open_model(folder)?;
     let mut reference = reference(&storage::read(&path)?, &device).map_err(failed)?;
-    let mut take = |name: &str| reference.floats.remove(name).ok_or_else(|| failed(format!("tensor `{name}` is missing")));
+    let mut take = |name: &str| {
+        reference.floats.remove(name).ok_or_else(|| failed(format!("tensor `{name}` is missing")))
+    };
     let (logits, loss, adamw_losses) = (take("logits")?, take("loss")?, take("adamw_losses")?);
     let model = checkpoint.build(Weights::Latest, &device)?.train();
 
     let computed = reference.batch.logits(&model).inner();
     let [count, vocab] = computed.dims();
-    let read = parameters::read([("logits".to_owned(), parameters::FlatTensor::from_tensor(computed))].into()).await?;
+    let read =
+        parameters::read([("logits".to_owned(), parameters::FlatTensor::from_tensor(computed))].into())
+            .await?;
     if logits.values.len() != count * vocab {
-        return Err(failed(format!("logits have shape {:?}, but the model gives [{count}, {vocab}]", logits.shape)));
+        return Err(failed(format!(
+            "logits have shape {:?}, but the model gives [{count}, {vocab}]",
+            logits.shape
+        )));
     }
     let logits_error = read.values().next().map_or(f64::NAN, |ours| largest_difference(ours, &logits));
 
@@ -134,7 +140,8 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
         gradient_errors.push((name.clone(), relative_error(ours, reference)));
     }
 
-    let config = TrainConfig { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, ..Default::default() };
+    let config =
+        TrainConfig { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, ..Default::default() };
     let mut optimizer = Optimizer::uniform_adamw(&config);
     let mut adamw = Vec::new();
     let mut model = model;
@@ -163,7 +170,7 @@ fn reference(bytes: &[u8], device: &Device) -> Result<Reference, String> {
     if labels.len() != ids.len() || mask.len() != ids.len() {
         return Err("`input_ids`, `attention_mask` and `labels` differ in shape".into());
     }
-    let shifted = |i: usize| if (i + 1) % time == 0 { IGNORE_INDEX } else { labels[i + 1] as i32 };
+    let shifted = |i: usize| if (i + 1).is_multiple_of(time) { IGNORE_INDEX } else { labels[i + 1] as i32 };
     let targets: Vec<i32> = (0..labels.len()).map(shifted).collect();
     let host = HostBatch::new(ids.iter().map(|&id| id as i32).collect(), targets, rows, time);
     let mut batch = Batch::new(&host, device);
@@ -193,7 +200,8 @@ fn relative_error(ours: &HostTensor, reference: &HostTensor) -> f64 {
         return f64::NAN;
     }
     let square = |sum: f64, x: f64| sum + x * x;
-    let difference = ours.values.iter().zip(&reference.values).map(|(a, b)| f64::from(a - b)).fold(0.0, square);
+    let difference =
+        ours.values.iter().zip(&reference.values).map(|(a, b)| f64::from(a - b)).fold(0.0, square);
     let norm = reference.values.iter().map(|&b| f64::from(b)).fold(0.0, square);
     (difference / norm.max(f64::MIN_POSITIVE)).sqrt()
 }

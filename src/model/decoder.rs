@@ -67,7 +67,8 @@ impl Decoder {
             embedding: initializer.normal(table, std),
             position: (config.position == Position::Learned)
                 .then(|| initializer.normal([config.block_size, config.n_embd], std)),
-            sinusoidal: (config.position == Position::Sinusoidal).then(|| sinusoidal_table(config, initializer)),
+            sinusoidal: (config.position == Position::Sinusoidal)
+                .then(|| sinusoidal_table(config, initializer)),
             rope: (config.position == Position::Rotary).then(|| Rope::init(config, initializer)),
             dropout: DropoutConfig::new(config.dropout).init(),
             blocks: (0..config.n_layer).map(|_| Block::init(config, initializer)).collect(),

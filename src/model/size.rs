@@ -73,7 +73,11 @@ mod tests {
         };
         let post = ModelConfig { norm_position: NormPosition::Post, bias: true, ..base.clone() };
         for config in [base, llama, post] {
-            assert_eq!(parameter_count(&config), Decoder::init(&config, 0, &device).num_params(), "{config:?}");
+            assert_eq!(
+                parameter_count(&config),
+                Decoder::init(&config, 0, &device).num_params(),
+                "{config:?}"
+            );
         }
     }
 

@@ -8,7 +8,11 @@ use burn::{
 };
 
 /// `total += new`, parameter by parameter.
-pub fn accumulate<M: Module>(model: &M, total: Option<GradientsParams>, new: GradientsParams) -> GradientsParams {
+pub fn accumulate<M: Module>(
+    model: &M,
+    total: Option<GradientsParams>,
+    new: GradientsParams,
+) -> GradientsParams {
     struct Add(GradientsParams, GradientsParams);
     impl ModuleVisitor for Add {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {

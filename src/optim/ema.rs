@@ -22,9 +22,7 @@ impl Ema {
         for (name, new) in parameters(model) {
             if let Some(average) = self.weights.get_mut(&name) {
                 let decay = self.decay;
-                average
-                    .values
-                    .inplace(|old| old.mul_scalar(decay) + new.values.mul_scalar(1.0 - decay));
+                average.values.inplace(|old| old.mul_scalar(decay) + new.values.mul_scalar(1.0 - decay));
             }
         }
     }

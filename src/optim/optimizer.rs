@@ -174,7 +174,8 @@ impl Rule {
         state: Option<ParameterState>,
     ) -> (Tensor<D>, Option<ParameterState>) {
         let updates = state.as_ref().map_or(0, |state| state.updates) + 1;
-        let single = |first| ParameterState { updates, first: FlatTensor::from_tensor::<D>(first), second: None };
+        let single =
+            |first| ParameterState { updates, first: FlatTensor::from_tensor::<D>(first), second: None };
         match self {
             Self::AdamW(adamw) => {
                 let state = state.map(|state| AdamWState::new(state.into_adaptive()));

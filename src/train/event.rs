@@ -39,6 +39,8 @@ pub struct RunInfo {
     /// Steps done before this process (resume).
     pub first_step: u64,
     pub last_step: u64,
+    /// Steps between readings of the loss, and between lines of a plain log.
+    pub log_interval: u64,
     /// Loss of guessing every token with equal probability, in nats.
     pub uniform_loss: f64,
 }

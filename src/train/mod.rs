@@ -1,8 +1,8 @@
 //! Training: one loop for every objective, device and platform. [`Trainer::step`] is the whole of
 //! it; `run.rs` says what happens between steps, `event.rs` what it tells those who watch.
 
-pub mod event;
 mod early_stop;
+pub mod event;
 mod run;
 mod step;
 
@@ -81,7 +81,12 @@ impl Trainer {
 
     /// A run that goes on where `checkpoint` stopped. `config` may differ from the checkpoint's in
     /// everything but the model.
-    pub fn resume(config: Config, dataset: Dataset, device: &Device, checkpoint: &Checkpoint) -> Result<Self> {
+    pub fn resume(
+        config: Config,
+        dataset: Dataset,
+        device: &Device,
+        checkpoint: &Checkpoint,
+    ) -> Result<Self> {
         let failed = |message: String| Error::Checkpoint {
             path: checkpoint.path().into(),
             message,
@@ -99,11 +104,13 @@ impl Trainer {
         let mut trainer = Self::assemble(config, dataset, device, model)?;
         trainer.loader.cursor(state.step).check(&state.data)?;
         let plain = trainer.device.clone().inner();
-        trainer.optimizer.state = optim::state_from_tensors(moments, &state.updates, &plain).map_err(failed)?;
+        trainer.optimizer.state =
+            optim::state_from_tensors(moments, &state.updates, &plain).map_err(failed)?;
         if let Some(ema) = trainer.ema.as_mut().filter(|_| checkpoint.has_average()) {
             let averaged = checkpoint.weights(Weights::Averaged)?.into_iter();
-            ema.weights =
-                averaged.map(|(name, host)| (name, parameters::FlatTensor::from_host(host, &plain))).collect();
+            ema.weights = averaged
+                .map(|(name, host)| (name, parameters::FlatTensor::from_host(host, &plain)))
+                .collect();
         }
         trainer.step = state.step;
         trainer.tokens = state.tokens;

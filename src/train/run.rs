@@ -3,7 +3,8 @@
 use super::{
     PendingStep, Trainer,
     event::{
-        CheckpointReport, EvaluationReport, Event, FinishReason, FinishReport, RunInfo, SampleReport, StepReport,
+        CheckpointReport, EvaluationReport, Event, FinishReason, FinishReport, RunInfo, SampleReport,
+        StepReport,
     },
 };
 use crate::{
@@ -138,6 +139,7 @@ impl Trainer {
             peak_flops: hooks.peak_flops,
             first_step: self.step,
             last_step,
+            log_interval: self.config.train.log_interval,
             uniform_loss: (vocab_size as f64).ln(),
         }
     }
@@ -229,7 +231,8 @@ impl Trainer {
         let sample = &self.config.sample;
         let model = self.trained_model();
         let (config, tokenizer) = (&self.config.model, &self.dataset.tokenizer);
-        let written = generate(&model, config, tokenizer, sample, &self.device, &mut |_| {}, &|| false).await?;
+        let written =
+            generate(&model, config, tokenizer, sample, &self.device, &mut |_| {}, &|| false).await?;
         let text = format!("{}{}", sample.prompt, written.text);
         (hooks.observe)(&Event::Sample(SampleReport { step: self.step, text }))
     }

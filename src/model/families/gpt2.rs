@@ -57,9 +57,9 @@ pub(super) fn from_json(fields: &Fields) -> Result<ModelConfig> {
         norm: Norm::Layernorm,
         norm_position: NormPosition::Pre,
         norm_eps: fields.number_or("layer_norm_epsilon", 1e-5)?,
-        activation: known
-            .map(|(_, ours)| *ours)
-            .ok_or_else(|| fields.failed(format!("`activation_function` is `{activation}`, which kiln does not have")))?,
+        activation: known.map(|(_, ours)| *ours).ok_or_else(|| {
+            fields.failed(format!("`activation_function` is `{activation}`, which kiln does not have"))
+        })?,
         bias: true,
         tie_embeddings: fields.flag_or("tie_word_embeddings", true)?,
         dropout: fields.number_or("resid_pdrop", 0.0)?,
@@ -104,7 +104,12 @@ pub(super) fn entries(config: &ModelConfig) -> Vec<Entry> {
     }
     with_bias(&mut entries, "norm".into(), "transformer.ln_f".into(), width);
     if !config.tie_embeddings {
-        entries.push(Entry::whole("head.weight", "lm_head.weight", config.vocab_size, super::Transform::Transpose));
+        entries.push(Entry::whole(
+            "head.weight",
+            "lm_head.weight",
+            config.vocab_size,
+            super::Transform::Transpose,
+        ));
     }
     entries
 }

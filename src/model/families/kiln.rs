@@ -35,7 +35,9 @@ pub(super) fn entries(config: &ModelConfig) -> Vec<Entry> {
         let block = format!("blocks.{layer}");
         norm(&mut entries, format!("{block}.attention_norm"));
         norm(&mut entries, format!("{block}.mlp_norm"));
-        for (part, width) in [("attention.qkv", qkv), ("attention.output", width), ("mlp.up", up), ("mlp.down", width)] {
+        for (part, width) in
+            [("attention.qkv", qkv), ("attention.output", width), ("mlp.up", up), ("mlp.down", width)]
+        {
             entries.push(same(format!("{block}.{part}.weight"), width));
             if config.bias {
                 entries.push(same(format!("{block}.{part}.bias"), width));

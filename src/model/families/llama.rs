@@ -11,11 +11,8 @@ use crate::{
 use serde_json::{Value, json};
 
 /// The gates by transformers' names of their non-linearity.
-const ACTIVATIONS: [(&str, Activation); 3] = [
-    ("silu", Activation::Swiglu),
-    ("gelu_pytorch_tanh", Activation::Geglu),
-    ("gelu_new", Activation::Geglu),
-];
+const ACTIVATIONS: [(&str, Activation); 3] =
+    [("silu", Activation::Swiglu), ("gelu_pytorch_tanh", Activation::Geglu), ("gelu_new", Activation::Geglu)];
 
 pub(super) fn expresses(config: &ModelConfig) -> bool {
     config.position == Position::Rotary
@@ -58,7 +55,8 @@ pub(super) fn from_json(fields: &Fields) -> Result<ModelConfig> {
         return Err(fields.failed(format!("`head_dim` is {head_size}, but kiln needs `hidden_size` / heads")));
     }
     let rope = fields.get("rope_parameters").or_else(|| fields.get("rope_scaling"));
-    let rope_type = rope.and_then(|rope| rope.get("rope_type").or_else(|| rope.get("type"))).and_then(Value::as_str);
+    let rope_type =
+        rope.and_then(|rope| rope.get("rope_type").or_else(|| rope.get("type"))).and_then(Value::as_str);
     if let Some(scaled) = rope_type.filter(|kind| *kind != "default") {
         return Err(fields.failed(format!("`rope_type` is `{scaled}`, but kiln knows only `default`")));
     }
@@ -81,9 +79,9 @@ pub(super) fn from_json(fields: &Fields) -> Result<ModelConfig> {
         norm: Norm::Rmsnorm,
         norm_position: NormPosition::Pre,
         norm_eps: fields.number_or("rms_norm_eps", 1e-6)?,
-        activation: known
-            .map(|(_, ours)| *ours)
-            .ok_or_else(|| fields.failed(format!("`hidden_act` is `{activation}`, which kiln does not have")))?,
+        activation: known.map(|(_, ours)| *ours).ok_or_else(|| {
+            fields.failed(format!("`hidden_act` is `{activation}`, which kiln does not have"))
+        })?,
         bias,
         tie_embeddings: fields.flag_or("tie_word_embeddings", false)?,
         dropout: fields.number_or("attention_dropout", 0.0)?,
@@ -103,7 +101,12 @@ pub(super) fn entries(config: &ModelConfig) -> Vec<Entry> {
     for layer in 0..config.n_layer {
         let (ours, theirs) = (format!("blocks.{layer}"), format!("model.layers.{layer}"));
         let norm = |ours_part: &str, their_part: &str| {
-            Entry::whole(format!("{ours}.{ours_part}.weight"), format!("{theirs}.{their_part}.weight"), width, AsIs)
+            Entry::whole(
+                format!("{ours}.{ours_part}.weight"),
+                format!("{theirs}.{their_part}.weight"),
+                width,
+                AsIs,
+            )
         };
         entries.push(norm("attention_norm", "input_layernorm"));
         entries.push(norm("mlp_norm", "post_attention_layernorm"));
@@ -111,9 +114,9 @@ pub(super) fn entries(config: &ModelConfig) -> Vec<Entry> {
         let kinds: &[&str] = if config.bias { &["weight", "bias"] } else { &["weight"] };
         for kind in kinds {
             let mut linear = |our_part: &str, parts: &[(&str, usize, Transform)]| {
-                let parts = parts.iter().map(|(part, width, transform)| {
-                    (format!("{theirs}.{part}.{kind}"), *width, *transform)
-                });
+                let parts = parts
+                    .iter()
+                    .map(|(part, width, transform)| (format!("{theirs}.{part}.{kind}"), *width, *transform));
                 entries.push(Entry::split(format!("{ours}.{our_part}.{kind}"), parts.collect()));
             };
             linear(

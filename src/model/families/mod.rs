@@ -100,7 +100,8 @@ impl Family {
     pub fn from_json(text: &[u8], path: &Path) -> Result<(Self, ModelConfig)> {
         let failed = |message: String| Error::Checkpoint { path: path.into(), message, hint: None };
         let json: Value = serde_json::from_slice(text).map_err(|e| failed(e.to_string()))?;
-        let fields = Fields { json: json.as_object().ok_or_else(|| failed("not a JSON object".into()))?, path };
+        let fields =
+            Fields { json: json.as_object().ok_or_else(|| failed("not a JSON object".into()))?, path };
         let (family, config) = match fields.text("model_type")? {
             "gpt2" => (Self::Gpt2, gpt2::from_json(&fields)?),
             "llama" => (Self::Llama, llama::from_json(&fields)?),
@@ -178,7 +179,12 @@ impl Family {
 
 impl Entry {
     /// A tensor stored whole.
-    fn whole(name: impl Into<String>, stored_as: impl Into<String>, width: usize, transform: Transform) -> Self {
+    fn whole(
+        name: impl Into<String>,
+        stored_as: impl Into<String>,
+        width: usize,
+        transform: Transform,
+    ) -> Self {
         Self::split(name, vec![(stored_as.into(), width, transform)])
     }
 
@@ -286,7 +292,7 @@ fn to_halves(i: usize, size: usize) -> usize {
 
 /// The inverse of [`to_halves`].
 fn to_pairs(i: usize, size: usize) -> usize {
-    if i % 2 == 0 { i / 2 } else { i / 2 + size / 2 }
+    if i.is_multiple_of(2) { i / 2 } else { i / 2 + size / 2 }
 }
 
 /// Typed access to the fields of a `config.json`.
@@ -305,7 +311,12 @@ impl Fields<'_> {
         self.json.get(key).filter(|value| !value.is_null())
     }
 
-    fn convert<'a, T>(&'a self, key: &str, what: &str, as_type: impl Fn(&'a Value) -> Option<T>) -> Result<T> {
+    fn convert<'a, T>(
+        &'a self,
+        key: &str,
+        what: &str,
+        as_type: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<T> {
         let value = self.get(key).ok_or_else(|| self.failed(format!("`{key}` is missing")))?;
         as_type(value).ok_or_else(|| self.failed(format!("`{key}` is `{value}`, which is not {what}")))
     }

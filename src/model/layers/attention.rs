@@ -58,7 +58,10 @@ impl Attention {
         let qkv = self.qkv.forward(x_BTE);
         let part = |start: usize, heads: usize| -> Tensor<4> {
             // [B, T, (H + 2G) D] -> [B, T, heads, D] -> [B, heads, T, D]
-            qkv.clone().narrow(2, start * size, heads * size).reshape([batch, time, heads, size]).swap_dims(1, 2)
+            qkv.clone()
+                .narrow(2, start * size, heads * size)
+                .reshape([batch, time, heads, size])
+                .swap_dims(1, 2)
         };
         let mut q_BHTD = part(0, heads);
         let mut k_BGSD = part(heads, groups);

@@ -22,9 +22,15 @@ impl KvCache {
     /// An empty cache for `batch` sequences of up to `block_size` tokens.
     pub fn new(config: &ModelConfig, batch: usize, device: &Device) -> Self {
         let shape = [batch, config.kv_heads(), config.block_size, config.head_size()];
-        let layer =
-            || LayerCache { keys: Some(Tensor::zeros(shape, device)), values: Some(Tensor::zeros(shape, device)) };
-        Self { layers: (0..config.n_layer).map(|_| layer()).collect(), length: 0, capacity: config.block_size }
+        let layer = || LayerCache {
+            keys: Some(Tensor::zeros(shape, device)),
+            values: Some(Tensor::zeros(shape, device)),
+        };
+        Self {
+            layers: (0..config.n_layer).map(|_| layer()).collect(),
+            length: 0,
+            capacity: config.block_size,
+        }
     }
 
     /// Tokens in the cache.
@@ -53,7 +59,12 @@ impl KvCache {
 
     /// Stores keys and values `[B, G, T, D]` of one layer behind those already there and returns
     /// all of them, each `[B, G, len + T, D]`.
-    pub(crate) fn append(&mut self, layer: usize, keys: Tensor<4>, values: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+    pub(crate) fn append(
+        &mut self,
+        layer: usize,
+        keys: Tensor<4>,
+        values: Tensor<4>,
+    ) -> (Tensor<4>, Tensor<4>) {
         let start = self.length;
         let cache = &mut self.layers[layer];
         (store(&mut cache.keys, keys, start), store(&mut cache.values, values, start))

@@ -69,8 +69,9 @@ impl Rope {
         let rotated_second = second * cos + first * sin;
         match self.layout {
             RopeLayout::Half => Tensor::cat(vec![rotated_first, rotated_second], 3),
-            RopeLayout::Interleaved => Tensor::stack::<5>(vec![rotated_first, rotated_second], 4)
-                .reshape([batch, heads, time, size]),
+            RopeLayout::Interleaved => {
+                Tensor::stack::<5>(vec![rotated_first, rotated_second], 4).reshape([batch, heads, time, size])
+            }
         }
     }
 }

@@ -1,0 +1,35 @@
+//! The shortest program that trains: a character model on the embedded corpus, then some text.
+//!
+//!     cargo run --release --example train
+
+use kiln::{
+    config::presets::Preset,
+    data::Dataset,
+    device::Choice,
+    generate::generate,
+    train::{self, Trainer},
+};
+
+fn main() -> kiln::Result<()> {
+    let config = Preset::find("debug")?.config()?;
+    let device = Choice::auto().open()?;
+    let dataset = Dataset::prepare(&config, None)?;
+    let config = train::resolve(config, &dataset)?;
+
+    let mut trainer = Trainer::new(config, dataset, &device)?;
+    for _ in 0..200 {
+        trainer.step();
+        if trainer.steps_done().is_multiple_of(20) {
+            let (loss, grad_norm) = pollster::block_on(trainer.last_numbers())?;
+            println!("step {:>3}  loss {loss:.4}  gradient norm {grad_norm:.2}", trainer.steps_done());
+        }
+    }
+
+    let (config, model) = (trainer.config(), trainer.trained_model());
+    let tokenizer = &trainer.dataset().tokenizer;
+    let mut print = |text: &str| print!("{text}");
+    let written = generate(&model, &config.model, tokenizer, &config.sample, &device, &mut print, &|| false);
+    pollster::block_on(written)?;
+    println!();
+    Ok(())
+}
