@@ -54,13 +54,12 @@ pub fn write_loss_png(curves: &Curves, title: &str, (width, height): (u32, u32),
     drop(area);
 
     let small = shrink(&large, width as usize, factor);
-    // The extension decides the format, so the temporary file keeps it.
-    let temporary = path.with_extension("tmp.png");
-    let mut backend = BitMapBackend::new(&temporary, (width, height));
-    backend.blit_bitmap((0, 0), (width, height), &small).map_err(drawing_error)?;
-    backend.present().map_err(drawing_error)?;
-    drop(backend);
-    Ok(storage::rename(&temporary, path)?)
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.write_header()?.write_image_data(&small)?;
+    Ok(storage::write_atomic(path, &bytes)?)
 }
 
 /// A small plot of one curve as SVG.
