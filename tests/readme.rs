@@ -11,6 +11,12 @@ fn commands_of_the_readme_run() {
         folder.path().join("tinyshakespeare.txt"),
     )
     .unwrap();
+    let model = folder.path().join("tests/fixtures/models/gpt2");
+    std::fs::create_dir_all(&model).unwrap();
+    for entry in std::fs::read_dir(crate::parity::fixture("gpt2")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
+    }
     let mut count = 0;
     let mut in_shell = false;
     for line in readme.lines() {

@@ -9,7 +9,7 @@
 
 use crate::{
     checkpoint::{Checkpoint, Weights, tensors},
-    config::TrainConfig,
+    config::{ModelConfig, TrainConfig},
     data::{HostBatch, IGNORE_INDEX},
     error::{Error, Result},
     model::{
@@ -110,7 +110,7 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
     }
     let device = device.clone().autodiff();
     let checkpoint = Checkpoint::open_model(folder)?;
-    let mut reference = reference(&storage::read(&path)?, &device).map_err(failed)?;
+    let mut reference = reference(&storage::read(&path)?, &checkpoint.model, &device).map_err(failed)?;
     let mut take = |name: &str| {
         reference.floats.remove(name).ok_or_else(|| failed(format!("tensor `{name}` is missing")))
     };
@@ -160,7 +160,7 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
 }
 
 /// The batch of a fixture: causal models shift labels by one.
-fn reference(bytes: &[u8], device: &Device) -> Result<Reference, String> {
+fn reference(bytes: &[u8], model: &ModelConfig, device: &Device) -> Result<Reference, String> {
     let (shape, ids) = tensors::read_i64(bytes, "input_ids")?;
     let (_, mask) = tensors::read_i64(bytes, "attention_mask")?;
     let (_, labels) = tensors::read_i64(bytes, "labels")?;
@@ -169,6 +169,13 @@ fn reference(bytes: &[u8], device: &Device) -> Result<Reference, String> {
     };
     if labels.len() != ids.len() || mask.len() != ids.len() {
         return Err("`input_ids`, `attention_mask` and `labels` differ in shape".into());
+    }
+    if time > model.block_size {
+        return Err(format!("`input_ids` has {time} positions, but the model has {}", model.block_size));
+    }
+    let known = |id: &i64| (0..model.vocab_size as i64).contains(id);
+    if !ids.iter().all(known) || !labels.iter().all(|id| known(id) || *id == i64::from(IGNORE_INDEX)) {
+        return Err(format!("a token is outside the model's vocabulary of {}", model.vocab_size));
     }
     let shifted = |i: usize| if (i + 1).is_multiple_of(time) { IGNORE_INDEX } else { labels[i + 1] as i32 };
     let targets: Vec<i32> = (0..labels.len()).map(shifted).collect();

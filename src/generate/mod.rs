@@ -129,11 +129,12 @@ pub async fn generate(
     Ok(Generated { text: output.into_text(), tokens: count, reason })
 }
 
-/// The prompt's tokens; for an empty prompt the token that ends documents, a line break, or
+/// The prompt's tokens; for a prompt without any the token that ends documents, a line break, or
 /// whatever the tokenizer's first token is.
 fn prompt_tokens(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>> {
-    if !prompt.is_empty() {
-        return tokenizer.encode(prompt);
+    let tokens = tokenizer.encode(prompt)?;
+    if !tokens.is_empty() {
+        return Ok(tokens);
     }
     if let Some(token) = tokenizer.end_of_text() {
         return Ok(vec![token]);

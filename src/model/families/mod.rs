@@ -220,7 +220,8 @@ impl Transform {
             _ if tensor.shape.is_empty() || tensor.shape.len() > 2 => None,
             Self::Transpose => Some(transpose(&tensor)),
             Self::TransposeRotary { head_size } => {
-                Some(permute_columns(&transpose(&tensor), head_size, to_pairs))
+                let whole_heads = tensor.shape[0].is_multiple_of(head_size);
+                whole_heads.then(|| permute_columns(&transpose(&tensor), head_size, to_pairs))
             }
         }
     }
