@@ -79,6 +79,7 @@ impl DeviceInfo {
 
 /// In ascending order of how much one wants to train there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(dead_code))]
 enum Kind {
     Software,
     Cpu,
