@@ -398,7 +398,9 @@ mod adapters {
                 let vulkan = adapter.as_hal::<wgpu::hal::api::Vulkan>()?;
                 let instance = vulkan.shared_instance().raw_instance();
                 let properties = instance.get_physical_device_memory_properties(vulkan.raw_physical_device());
-                properties.memory_heaps_as_slice().iter().map(|heap| heap.size).max()
+                let heaps = properties.memory_heaps_as_slice().iter();
+                // VK_MEMORY_HEAP_DEVICE_LOCAL_BIT
+                heaps.filter(|heap| heap.flags.as_raw() & 1 != 0).map(|heap| heap.size).max()
             }
         }
         #[cfg(not(any(target_os = "linux", target_os = "windows")))]

@@ -174,9 +174,18 @@ pub mod storage {
         fs::create_dir_all(path).map_err(|e| Error::io("create", path, e))
     }
 
-    /// Removes a folder and everything in it.
+    /// Removes a folder and everything in it. It disappears under its name at once, so that a kill
+    /// in between never leaves half of it there.
     pub fn remove_folder(path: &Path) -> Result<()> {
-        fs::remove_dir_all(path).map_err(|e| Error::io("remove", path, e))
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let aside = match name.ends_with(".tmp") {
+            true => path.to_path_buf(),
+            false => path.with_file_name(format!(".{name}.removed.tmp")),
+        };
+        if aside != path {
+            rename(path, &aside)?;
+        }
+        fs::remove_dir_all(&aside).map_err(|e| Error::io("remove", path, e))
     }
 
     /// Entries of a folder, sorted by name so that every machine sees the same order.

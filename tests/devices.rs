@@ -4,7 +4,7 @@
 
 use crate::{
     parity::fixture,
-    support::{debug_config, losses, trainer},
+    support::{debug_config, largest_difference, losses, trainer},
 };
 use kiln::{
     device,
@@ -28,7 +28,7 @@ fn the_same_run_gives_the_same_losses() {
     let expected = losses(trainer(debug_config(&config), "cpu"), 20);
     for name in others() {
         let found = losses(trainer(debug_config(&config), &name), 20);
-        let worst = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let worst = largest_difference(&found, &expected);
         eprintln!("{name}: losses differ by at most {worst:.1e}");
         assert!(worst < 1e-3, "{name}: {found:?} instead of {expected:?}");
     }

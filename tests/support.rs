@@ -93,6 +93,14 @@ pub fn trainer(config: Config, device: &str) -> Trainer {
     Trainer::new(config, dataset, &device).unwrap()
 }
 
+/// The largest difference of two lists; infinite if they differ in length or a number is not one.
+pub fn largest_difference(found: &[f32], expected: &[f32]) -> f32 {
+    if found.len() != expected.len() || found.iter().chain(expected).any(|value| !value.is_finite()) {
+        return f32::INFINITY;
+    }
+    found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
 /// Losses of the first steps.
 pub fn losses(mut trainer: Trainer, steps: usize) -> Vec<f32> {
     let mut step = || {

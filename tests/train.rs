@@ -1,7 +1,7 @@
 //! The loop computes what it says: losses fall as recorded, grouping does not matter, every
 //! optimizer, schedule and architecture trains.
 
-use crate::support::{debug_config, debug_train, file, folder, losses, ok, trainer};
+use crate::support::{debug_config, debug_train, file, folder, largest_difference, losses, ok, trainer};
 
 /// Losses and gradient norms of the first steps.
 fn numbers(overrides: &[&str], steps: usize) -> Vec<(f32, f32)> {
@@ -103,7 +103,7 @@ fn losses_are_those_recorded() {
         let path = format!("{}/tests/fixtures/losses/{name}.txt", env!("CARGO_MANIFEST_DIR"));
         let recorded = std::fs::read_to_string(path).unwrap();
         let recorded: Vec<f32> = recorded.lines().map(|line| line.parse().unwrap()).collect();
-        let worst = losses.iter().zip(&recorded).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let worst = largest_difference(&losses, &recorded);
         assert!(recorded.len() == 20 && worst < 1e-4, "{name}: {losses:?}");
     }
 }

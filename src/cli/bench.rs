@@ -3,6 +3,7 @@
 use super::{
     config::ConfigSource,
     table::{Align, Table, bytes, duration, short},
+    train::check_memory,
 };
 use crate::{
     config::Config,
@@ -89,6 +90,7 @@ fn measure(
     let info = choice.info();
     let dataset = Dataset::prepare(&config, None)?;
     let config = train::resolve(config, &dataset)?;
+    check_memory(&config, info.as_ref())?;
     let mut trainer = Trainer::new(config, dataset, &device)?;
     let mut step = || -> crate::Result<f64> {
         let start = Instant::now();

@@ -196,7 +196,7 @@ fn use_data(config: &mut Config, data: &[PathBuf]) -> Result<()> {
 }
 
 /// Refuses a run that cannot fit before anything is allocated.
-fn check_memory(config: &Config, info: Option<&DeviceInfo>) -> Result<()> {
+pub(super) fn check_memory(config: &Config, info: Option<&DeviceInfo>) -> Result<()> {
     let Some((info, available)) = info.and_then(|info| Some((info, info.memory_bytes?))) else {
         return Ok(());
     };

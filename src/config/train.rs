@@ -135,6 +135,7 @@ pub enum ScheduleKind {
 pub enum OnNonFinite {
     /// End the run with an error; the last checkpoint stays.
     Stop,
-    /// Leave weights and optimizer untouched by that step and go on.
+    /// Leave weights, moments and average untouched by that step and go on. It still counts as a
+    /// step of the schedule and of Adam's bias correction.
     Skip,
 }

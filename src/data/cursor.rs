@@ -64,7 +64,7 @@ impl Cursor {
                     "the checkpoint was trained with `{}`, so the data would not go on where it stopped",
                     then.to_lowercase()
                 ),
-                hint: Some("leave it as it was, or begin a new run from this checkpoint".into()),
+                hint: Some("leave it as it was".into()),
             }),
             None => Ok(()),
         }

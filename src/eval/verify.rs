@@ -109,7 +109,8 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
         return Err(failed("is missing".into()));
     }
     let device = device.clone().autodiff();
-    let checkpoint = Checkpoint::open_model(folder)?;
+    let mut checkpoint = Checkpoint::open_model(folder)?;
+    checkpoint.model.dropout = 0.0;
     let mut reference = reference(&storage::read(&path)?, &checkpoint.model, &device).map_err(failed)?;
     let mut take = |name: &str| {
         reference.floats.remove(name).ok_or_else(|| failed(format!("tensor `{name}` is missing")))

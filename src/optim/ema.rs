@@ -1,7 +1,10 @@
 //! An exponential moving average of the weights (Polyak averaging).
 
 use crate::model::parameters::{FlatTensor, parameters};
-use burn::module::Module;
+use burn::{
+    module::Module,
+    tensor::{Bool, Tensor},
+};
 use std::collections::BTreeMap;
 
 /// Averaged weights by parameter name.
@@ -18,11 +21,19 @@ impl Ema {
     }
 
     /// `average = decay * average + (1 - decay) * weights`
-    pub fn update<M: Module>(&mut self, model: &M) {
+    ///
+    /// `keep_if`, a `[1]` tensor, makes the update void where it is false.
+    pub fn update<M: Module>(&mut self, model: &M, keep_if: Option<&Tensor<1, Bool>>) {
         for (name, new) in parameters(model) {
             if let Some(average) = self.weights.get_mut(&name) {
                 let decay = self.decay;
-                average.values.inplace(|old| old.mul_scalar(decay) + new.values.mul_scalar(1.0 - decay));
+                average.values.inplace(|old| {
+                    let moved = old.clone().mul_scalar(decay) + new.values.mul_scalar(1.0 - decay);
+                    match keep_if {
+                        None => moved,
+                        Some(keep_if) => old.mask_where(keep_if.clone().expand(moved.dims()), moved),
+                    }
+                });
             }
         }
     }

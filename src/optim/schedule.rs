@@ -19,7 +19,7 @@ pub fn learning_rate(config: &TrainConfig, step: u64) -> f64 {
         ScheduleKind::Wsd => {
             let decay = if config.decay_steps == 0 { config.max_steps / 5 } else { config.decay_steps };
             let start = config.max_steps.saturating_sub(decay).max(warmup);
-            peak + (floor - peak) * progress(step.max(start), start, config.max_steps)
+            if step < start { peak } else { peak + (floor - peak) * progress(step, start, config.max_steps) }
         }
         ScheduleKind::InverseSqrt => {
             (peak * (warmup.max(1) as f64 / (step + 1) as f64).sqrt().min(1.0)).max(floor)

@@ -25,7 +25,7 @@ impl EarlyStop {
     /// Takes in an evaluation; true if it is the best one so far.
     pub fn observe(&mut self, loss: f64, step: u64) -> bool {
         let improved = self.best.is_none_or(|(best, _)| loss < best - self.min_delta);
-        let is_best = self.best.is_none_or(|(best, _)| loss < best);
+        let is_best = loss.is_finite() && self.best.is_none_or(|(best, _)| loss < best);
         if improved {
             self.without_improvement = 0;
         } else {

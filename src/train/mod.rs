@@ -67,6 +67,15 @@ pub fn resolve(mut config: Config, dataset: &Dataset) -> Result<Config> {
         });
     }
     config.validate()?;
+    // A prompt that cannot be encoded would otherwise end the run at its first sample.
+    dataset.tokenizer.encode(&config.sample.prompt)?;
+    if config.train.early_stopping_patience > 0 && dataset.val.is_empty() {
+        return Err(Error::invalid_value(
+            "train.early_stopping_patience",
+            config.train.early_stopping_patience,
+            "there is no validation split to watch",
+        ));
+    }
     Ok(config)
 }
 

@@ -82,13 +82,10 @@ impl Trainer {
                 self.read_losses(&mut meter, hooks).await?;
             }
             let mut is_best = false;
-            if evaluation_due && !interrupted {
+            if evaluation_due {
                 is_best = self.evaluate(&mut meter, hooks).await?;
             }
-            if sample_due && !interrupted {
-                self.sample(hooks).await?;
-            }
-            let exhausted = self.early_stop.exhausted();
+            let exhausted = evaluation_due && self.early_stop.exhausted();
             let with_evaluation = evaluation_due && self.config.train.save_interval == 0;
             if save_due || is_best || with_evaluation || exhausted {
                 let files = self.checkpoint().await?;
@@ -96,11 +93,14 @@ impl Trainer {
                 let report = CheckpointReport { step: self.step, path, is_best };
                 (hooks.observe)(&Event::Checkpoint(report))?;
             }
+            if sample_due && !interrupted {
+                self.sample(hooks).await?;
+            }
             if pauses {
                 // What happened between steps is not training time.
                 meter.restart(self);
             }
-            if interrupted {
+            if interrupted && !at_end {
                 reason = FinishReason::Interrupted;
                 break;
             }
@@ -213,6 +213,11 @@ impl Trainer {
             train.eval_batches,
         );
         let result = evaluate(&self.trained_model(), batches, &self.device).await?;
+        if !result.loss.is_finite() {
+            // The weights are spoilt, though every training loss so far was finite.
+            let batch = "the validation split".into();
+            return Err(Error::NonFiniteLoss { step: self.step, value: result.loss as f32, batch });
+        }
         let is_best = self.early_stop.observe(result.loss, self.step);
         let (sum, count) = std::mem::take(&mut meter.losses);
         (hooks.observe)(&Event::Evaluation(EvaluationReport {

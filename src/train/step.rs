@@ -48,9 +48,9 @@ impl Trainer {
         let numbers = Tensor::cat(vec![loss, norm], 0); // [2]
         let keep_if = (train.on_nan == OnNonFinite::Skip).then(|| numbers.clone().is_finite().all());
         let model = self.model.clone();
-        self.model = self.optimizer.step(model, gradients, learning_rate, keep_if);
+        self.model = self.optimizer.step(model, gradients, learning_rate, keep_if.clone());
         if let Some(ema) = &mut self.ema {
-            ema.update(&self.model);
+            ema.update(&self.model, keep_if.as_ref());
         }
 
         // Report, later.
