@@ -123,6 +123,26 @@ fn best_and_latest_and_rotation() {
     assert_eq!(fs::read_link(run.join("checkpoints/latest")).unwrap().to_str(), Some("step-000019"));
 }
 
+#[test]
+fn a_checkpoint_goes_on_in_a_new_run() {
+    let folder = folder();
+    let (run, copy, new) = (folder.path().join("run"), folder.path().join("copy"), folder.path().join("new"));
+    ok(&mut debug_train(&run, "--set train.stop_after=10"));
+    fs::create_dir(&copy).unwrap();
+    for entry in fs::read_dir(run.join("checkpoints/step-000010")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+    }
+    // Copied out of its run, and straight from it.
+    let resume_into = |from: &Path, out: &Path| {
+        ok(resume(from).arg("--out").arg(out).args(["--set", "train.stop_after=0"]));
+        assert!(out.join("checkpoints/step-000020/manifest.json").is_file());
+    };
+    resume_into(&copy, &new);
+    resume_into(&run, &folder.path().join("other"));
+    assert_same(&new.join("checkpoints/step-000020"), &folder.path().join("other/checkpoints/step-000020"));
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_saves_and_ends_cleanly() {

@@ -122,16 +122,21 @@ fn resume_plan(
             });
         }
     };
-    // A checkpoint of another run starts a new one from there.
-    let own = !matches!(resume, Resume::Folder(folder) if run_of(folder).is_ok_and(|run| !same(&run, &path)));
-    let (run, folder) = if own {
-        let run = RunFolder::reopen(&path)?;
-        let folder = run.find(resume)?;
-        (run, folder)
-    } else {
-        let Resume::Folder(folder) = resume else { unreachable!("only a folder can belong to another run") };
-        let folder = resolve(folder)?;
-        (RunFolder::create(&path)?, folder)
+    // A checkpoint that is not this run's starts a new run from there.
+    let foreign = match resume {
+        Resume::Folder(folder) if !run_of(folder).is_ok_and(|run| same(&run, &path)) => Some(folder),
+        _ => None,
+    };
+    let (run, folder) = match foreign {
+        Some(folder) => {
+            let folder = resolve(folder)?;
+            (RunFolder::create(&path)?, folder)
+        }
+        None => {
+            let run = RunFolder::reopen(&path)?;
+            let folder = run.find(resume)?;
+            (run, folder)
+        }
     };
     let checkpoint = Checkpoint::open_training(&folder)?;
     let saved = checkpoint.config.clone().ok_or_else(|| Error::Checkpoint {

@@ -175,6 +175,11 @@ impl Trainer {
         }
     }
 
+    /// Number of trainable parameters.
+    pub fn parameters(&self) -> usize {
+        self.model.num_params()
+    }
+
     /// Floating-point operations of one optimizer step.
     pub fn flops_per_step(&self) -> f64 {
         self.tokens_per_step() as f64 * size::flops_per_token(&self.config.model)

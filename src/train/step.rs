@@ -9,7 +9,7 @@ use crate::{
     objective::causal::{self, Batch},
     optim::{clip, schedule},
 };
-use burn::{module::Module, optim::GradientsParams, tensor::Tensor};
+use burn::{optim::GradientsParams, tensor::Tensor};
 
 impl Trainer {
     /// Trains one step. Nothing in here waits for the device: losses and norms are left there and
@@ -69,10 +69,5 @@ impl Trainer {
         let data = last.numbers.into_data_async().await.map_err(|e| failed(e.to_string()))?;
         let numbers = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
         Ok((numbers[0], numbers[1]))
-    }
-
-    /// Number of trainable parameters.
-    pub fn parameters(&self) -> usize {
-        self.model.num_params()
     }
 }
