@@ -35,16 +35,29 @@ impl Files {
                 files.contents.insert(name.into(), storage::read(&path)?);
             }
         }
-        if let Some(manifest) = files.contents.get(names::MANIFEST) {
-            Manifest::parse(manifest).and_then(|manifest| manifest.check(&files.contents, &wanted)).map_err(
-                |message| Error::Checkpoint {
-                    path: folder.into(),
-                    message,
-                    hint: Some("take another checkpoint of the run, for example with `--resume DIR`".into()),
-                },
-            )?;
-        }
+        files.check(wanted)?;
         Ok(files)
+    }
+
+    /// Holds those files that are `wanted` to the manifest, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] for a file that is missing, cut off or changed.
+    pub fn check(&self, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let Some(manifest) = self.contents.get(names::MANIFEST) else {
+            return Ok(());
+        };
+        let checked = Manifest::parse(manifest).and_then(|manifest| manifest.check(&self.contents, wanted));
+        checked.map_err(|message| Error::Checkpoint {
+            path: self.origin.clone(),
+            message,
+            hint: Some("take another checkpoint of the run, for example with `--resume DIR`".into()),
+        })
+    }
+
+    /// The manifest that goes with these files.
+    pub fn manifest(&self) -> Vec<u8> {
+        Manifest::of(&self.contents).to_json()
     }
 
     /// A file that may be absent.
@@ -87,7 +100,7 @@ impl Files {
         for (name, bytes) in &self.contents {
             storage::write_synced(&folder.join(name), bytes)?;
         }
-        storage::write_synced(&folder.join(names::MANIFEST), &Manifest::of(&self.contents).to_json())?;
+        storage::write_synced(&folder.join(names::MANIFEST), &self.manifest())?;
         storage::sync_folder(folder)
     }
 }

@@ -98,6 +98,9 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
             println!("bits per byte  {bits_per_byte:.4}");
         }
         println!("accuracy       {:.2} %", 100.0 * result.accuracy);
+        if tokens.answer_token().is_some() {
+            println!("exact match    {:.2} %", 100.0 * result.exact_match);
+        }
     }
     Ok(())
 }

@@ -216,6 +216,7 @@ mod tests {
             train_loss: None,
             val_loss: f64::INFINITY,
             perplexity: f64::NAN,
+            exact_match: None,
             is_best: false,
             seconds: 1.0,
         })

@@ -301,6 +301,7 @@ mod tests {
                 train_loss: None,
                 val_loss,
                 perplexity: val_loss.exp(),
+                exact_match: None,
                 is_best: true,
                 seconds: 0.1,
             })

@@ -48,13 +48,14 @@ impl TensorBoard {
                     scalar("train/tokens_per_second", report.tokens_per_second as f32),
                 ],
             ),
-            Event::Evaluation(report) => (
-                report.step,
-                vec![
+            Event::Evaluation(report) => {
+                let mut scalars = vec![
                     scalar("val/loss", report.val_loss as f32),
                     scalar("val/perplexity", report.perplexity as f32),
-                ],
-            ),
+                ];
+                scalars.extend(report.exact_match.map(|share| scalar("val/exact_match", share as f32)));
+                (report.step, scalars)
+            }
             Event::Sample(report) => (report.step, vec![text("samples", &report.text)]),
             Event::Started(_) | Event::Checkpoint(_) | Event::Skipped { .. } | Event::Finished(_) => {
                 return Ok(());

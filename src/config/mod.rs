@@ -33,6 +33,11 @@ pub struct Config {
 pub struct DataConfig {
     /// Text files, JSONL files, token shards (`.bin`) or folders of them. Empty: the embedded corpus.
     pub paths: Vec<PathBuf>,
+    /// A procedural task to train on instead of text.
+    pub task: Task,
+    /// In each row only what follows this text counts as target; empty: everything. Needs
+    /// `layout = "documents"`, and a tokenizer that has a token for exactly this text.
+    pub answer_after: String,
     /// Share of the tokens, from the end, that is held out for validation. Ignored where the data
     /// brings its own split (`train.bin` and `val.bin` in one folder).
     pub val_fraction: f64,
@@ -50,6 +55,8 @@ impl Default for DataConfig {
     fn default() -> Self {
         Self {
             paths: Vec::new(),
+            task: Task::None,
+            answer_after: String::new(),
             val_fraction: 0.1,
             layout: Layout::Stream,
             order: Order::Random,
@@ -57,6 +64,21 @@ impl Default for DataConfig {
             text_field: "text".into(),
         }
     }
+}
+
+/// The procedural tasks (`data/tasks.rs`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    None,
+    Copy,
+    Reverse,
+    Sort,
+    Addition,
+    ModularAddition,
+    Parity,
+    Dyck,
+    TwoSum,
 }
 
 /// How rows of `block_size` tokens are cut from the tokens.

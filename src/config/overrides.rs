@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value, de::DeTable};
 
-pub use help::{KEYS, KeyHelp};
+pub use help::{Field, FieldKind, KEYS, KeyHelp};
 
 /// Names that other projects use, with the last part of ours. Their spelling is too far from ours to
 /// be found by edit distance.

@@ -13,7 +13,7 @@ pub struct Preset {
     toml: &'static str,
 }
 
-const PRESETS: [Preset; 5] = [
+const PRESETS: [Preset; 14] = [
     Preset {
         name: "shakespeare-char",
         description: "10.7M parameters on characters, for a GPU: nanoGPT's train_shakespeare_char",
@@ -33,6 +33,51 @@ const PRESETS: [Preset; 5] = [
         name: "gpt2-124m",
         description: "GPT-2's smallest size, nanoGPT's schedule; needs a tokenizer.json and much text",
         toml: include_str!("../../assets/presets/gpt2-124m.toml"),
+    },
+    Preset {
+        name: "tiny-char",
+        description: "0.1M parameters on characters, a minute on a CPU, minutes in a browser tab",
+        toml: include_str!("../../assets/presets/tiny-char.toml"),
+    },
+    Preset {
+        name: "copy",
+        description: "0.1M parameters learn to repeat a word, a minute on a CPU; scored exactly",
+        toml: include_str!("../../assets/presets/copy.toml"),
+    },
+    Preset {
+        name: "reverse",
+        description: "0.1M parameters learn to write a word backwards, a minute on a CPU; scored exactly",
+        toml: include_str!("../../assets/presets/reverse.toml"),
+    },
+    Preset {
+        name: "sort",
+        description: "0.1M parameters learn to put digits in order, a minute on a CPU; scored exactly",
+        toml: include_str!("../../assets/presets/sort.toml"),
+    },
+    Preset {
+        name: "addition",
+        description: "0.1M parameters learn to add two numbers, a minute on a CPU; scored exactly",
+        toml: include_str!("../../assets/presets/addition.toml"),
+    },
+    Preset {
+        name: "modular-addition",
+        description: "0.1M parameters learn to add two numbers modulo 31, a minute on a CPU; scored exactly",
+        toml: include_str!("../../assets/presets/modular-addition.toml"),
+    },
+    Preset {
+        name: "parity",
+        description: "0.1M parameters learn to count ones modulo 2, bit by bit, a minute on a CPU; scored exactly",
+        toml: include_str!("../../assets/presets/parity.toml"),
+    },
+    Preset {
+        name: "dyck",
+        description: "0.1M parameters learn to close the open brackets, a minute on a CPU; scored exactly",
+        toml: include_str!("../../assets/presets/dyck.toml"),
+    },
+    Preset {
+        name: "two-sum",
+        description: "0.1M parameters learn to find the two digits that add up to a target, a minute on a CPU; scored exactly",
+        toml: include_str!("../../assets/presets/two-sum.toml"),
     },
     Preset {
         name: "debug",

@@ -1,7 +1,9 @@
 //! Everything that can be refused before data is read: ranges of single keys and keys that do not go
 //! together. Nothing downstream checks these again.
 
-use super::{Config, ModelConfig, Position, SampleConfig, ScheduleKind, TokenizerKind, TrainConfig};
+use super::{
+    Config, Layout, ModelConfig, Position, SampleConfig, ScheduleKind, Task, TokenizerKind, TrainConfig,
+};
 use crate::error::{Error, Result};
 use std::fmt::Display;
 
@@ -53,6 +55,17 @@ fn check_data(config: &Config) -> Result<()> {
     within("data.val_fraction", data.val_fraction, Range::Share)?;
     if data.text_field.is_empty() {
         return Err(Error::invalid_value("data.text_field", "", "expected the name of a field"));
+    }
+    if data.task != Task::None && !data.paths.is_empty() {
+        let message = "a task makes its own text, but `data.paths` names files too";
+        let name = serde_json::to_value(data.task).unwrap_or_default();
+        let name = name.as_str().unwrap_or_default().to_owned();
+        return Err(refused("data.task", name, message, "add `--set data.task=none` to train on the files"));
+    }
+    if !data.answer_after.is_empty() && data.layout != Layout::Documents {
+        let message = "it applies to rows that are documents";
+        let hint = "add `--set data.layout=documents`";
+        return Err(refused("data.answer_after", &data.answer_after, message, hint));
     }
     if tokenizer.kind == TokenizerKind::Bpe {
         size("tokenizer.vocab_size", tokenizer.vocab_size)?;

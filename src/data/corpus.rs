@@ -54,7 +54,8 @@ impl Corpus {
         Ok(())
     }
 
-    fn push_document(&mut self, text: &str) {
+    /// Adds one document; nothing if it is empty.
+    pub(super) fn push_document(&mut self, text: &str) {
         if !text.is_empty() {
             self.text.push_str(text);
             self.ends.push(self.text.len());

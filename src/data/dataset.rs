@@ -115,6 +115,8 @@ impl Dataset {
         if !val.is_empty() || config.data.val_fraction > 0.0 {
             check_split(&val, config.data.layout, config.model.block_size)?;
         }
+        let answer_token = answer_token(&config.data.answer_after, &tokenizer)?;
+        let (train, val) = (train.with_answers_after(answer_token), val.with_answers_after(answer_token));
         let mut hash = Sha256::new();
         for part in [tokenizer.fingerprint(), &train.fingerprint(), &val.fingerprint()] {
             hash.update(part);
@@ -132,6 +134,22 @@ impl Dataset {
             val_bytes,
             fingerprint,
         })
+    }
+}
+
+/// The token for the text that answers follow; `None` for no text.
+fn answer_token(text: &str, tokenizer: &Tokenizer) -> Result<Option<u32>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match tokenizer.encode(text).as_deref() {
+        Ok([token]) => Ok(Some(*token)),
+        _ => Err(Error::InvalidValue {
+            key: "data.answer_after".into(),
+            value: text.into(),
+            message: "the tokenizer has no single token for it".into(),
+            hint: Some("choose one character that the text contains, or leave it empty".into()),
+        }),
     }
 }
 

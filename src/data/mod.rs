@@ -16,6 +16,7 @@ pub mod random;
 mod shard;
 mod sources;
 mod split;
+pub mod tasks;
 
 pub use batch::{HostBatch, IGNORE_INDEX};
 pub use cursor::Cursor;

@@ -2,7 +2,7 @@
 
 use super::corpus::Corpus;
 use crate::{
-    config::DataConfig,
+    config::{DataConfig, Task},
     error::{Error, Result},
     platform::storage,
 };
@@ -31,6 +31,12 @@ pub(super) enum Source {
 /// [`Error::Io`], and [`Error::InvalidValue`] for text and shards together.
 pub(super) fn read(data: &DataConfig) -> Result<Source> {
     let mut corpus = Corpus::default();
+    if data.task != Task::None {
+        for document in data.task.documents() {
+            corpus.push_document(&document);
+        }
+        return Ok(Source::Text(corpus));
+    }
     if data.paths.is_empty() {
         corpus.push_text(EMBEDDED);
         return Ok(Source::Text(corpus));

@@ -93,6 +93,8 @@ pub struct TokenSplit {
     parts: Vec<Part>,
     len: usize,
     documents: Arc<[usize]>,
+    /// Only what follows this token in a row has a loss.
+    answer_token: Option<u32>,
 }
 
 impl TokenSplit {
@@ -106,7 +108,18 @@ impl TokenSplit {
 
     /// A split without tokens.
     pub fn empty(name: &'static str) -> Self {
-        Self { name, parts: Vec::new(), len: 0, documents: Arc::new([]) }
+        Self { name, parts: Vec::new(), len: 0, documents: Arc::new([]), answer_token: None }
+    }
+
+    /// Lets only what follows the first `token` of each row count as target.
+    pub(super) fn with_answers_after(mut self, token: Option<u32>) -> Self {
+        self.answer_token = token;
+        self
+    }
+
+    /// The token that an answer follows, if only answers count.
+    pub fn answer_token(&self) -> Option<u32> {
+        self.answer_token
     }
 
     /// Appends a store. `documents`: where its documents begin, in its own positions; empty for one.
@@ -115,7 +128,12 @@ impl TokenSplit {
         if len > 0 {
             let part = Part { store: Arc::new(store), range: 0..len, start: 0 };
             let documents = if documents.is_empty() { vec![0] } else { documents };
-            self.append(&Self { name: self.name, parts: vec![part], len, documents: documents.into() });
+            self.append(&Self {
+                parts: vec![part],
+                len,
+                documents: documents.into(),
+                ..Self::empty(self.name)
+            });
         }
     }
 

@@ -17,6 +17,9 @@ pub struct Evaluation {
     pub perplexity: f64,
     /// Share of tokens that were the most likely prediction.
     pub accuracy: f64,
+    /// Share of rows with targets whose every target was the most likely prediction: what greedy
+    /// decoding gets wholly right.
+    pub exact_match: f64,
     /// Target tokens.
     pub tokens: u64,
 }
@@ -39,28 +42,42 @@ pub async fn evaluate(
     device: &Device,
 ) -> Result<Evaluation> {
     let device = device.clone().inner();
-    let (mut loss, mut correct, mut tokens) = (0f64, 0f64, 0u64);
+    let (mut loss, mut correct, mut exact) = (0f64, 0f64, 0f64);
+    let (mut tokens, mut rows) = (0u64, 0u64);
     let mut pending: Vec<Tensor<1>> = Vec::new();
     let mut batches = batches.peekable();
     while let Some(batch) = batches.next() {
         tokens += batch.target_tokens as u64;
+        rows += batch.rows_with_targets() as u64;
+        let empty_rows = (batch.rows - batch.rows_with_targets()) as f64;
+        let shape = [batch.rows, batch.time];
         let batch = Batch::new(&batch, &device);
         let logits = batch.logits(model);
         let predicted = logits.clone().argmax(1); // [B T, 1]
         let hits = predicted.equal(batch.targets.clone()).float() * batch.weights.clone();
-        pending.extend([batch.negative_log_likelihood(logits), hits.sum()]);
-        if pending.len() >= 2 * BATCHES_PER_READ || batches.peek().is_none() {
+        let misses: Tensor<2> = (batch.weights.clone() - hits.clone()).reshape(shape); // [B, T]
+        // Rows without a target have no miss either.
+        let right = misses.sum_dim(1).equal_elem(0.0).float().sum().sub_scalar(empty_rows);
+        pending.extend([batch.negative_log_likelihood(logits), hits.sum(), right]);
+        if pending.len() >= 3 * BATCHES_PER_READ || batches.peek().is_none() {
             let data = Tensor::cat(std::mem::take(&mut pending), 0).into_data_async().await;
             let failed = |message| device_failed(&device, "evaluating", message);
             let data = data.map_err(|e| failed(e.to_string()))?;
             let values = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
-            for pair in values.chunks_exact(2) {
-                loss += f64::from(pair[0]);
-                correct += f64::from(pair[1]);
+            for sums in values.chunks_exact(3) {
+                loss += f64::from(sums[0]);
+                correct += f64::from(sums[1]);
+                exact += f64::from(sums[2]);
             }
         }
     }
     let count = tokens.max(1) as f64;
     let loss = loss / count;
-    Ok(Evaluation { loss, perplexity: loss.exp(), accuracy: correct / count, tokens })
+    Ok(Evaluation {
+        loss,
+        perplexity: loss.exp(),
+        accuracy: correct / count,
+        exact_match: exact / rows.max(1) as f64,
+        tokens,
+    })
 }

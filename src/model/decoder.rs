@@ -88,13 +88,7 @@ impl Decoder {
         let offset = cache.as_ref().map_or(0, |cache| cache.len());
         let device = tokens.device();
 
-        let mut x = embedding(self.embedding.val(), tokens); // [B, T, E]
-        let positions = self.position.as_ref().map(|table| table.val()).or_else(|| self.sinusoidal.clone());
-        if let Some(table) = positions {
-            x = x + table.narrow(0, offset, time).unsqueeze(); // + [1, T, E]
-        }
-        x = self.dropout.forward(x);
-
+        let mut x = self.embed(tokens, offset);
         let hidden = hidden_positions(time, offset, padding, &device);
         for (layer, block) in self.blocks.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| (cache, layer));
@@ -110,6 +104,34 @@ impl Decoder {
             Some(head) => head.forward(x),
             None => linear(x, self.embedding.val().transpose(), None),
         }
+    }
+
+    /// How much each position of tokens `[1, T]` looks at each other one in block `layer`,
+    /// `[H, T, T]`; for looking at, without dropout or autodiff (`Module::valid`).
+    pub fn attention_weights(&self, tokens: Tensor<2, Int>, layer: usize) -> Tensor<3> {
+        let [_, time] = tokens.dims();
+        let hidden = hidden_positions(time, 0, None, &tokens.device());
+        let mut x = self.embed(tokens, 0);
+        for block in &self.blocks[..layer] {
+            x = block.forward(x, self.rope.as_ref(), hidden.clone(), None);
+        }
+        let block = &self.blocks[layer];
+        let x = match block.norm_position {
+            NormPosition::Pre => block.attention_norm.forward(x),
+            NormPosition::Post => x,
+        };
+        block.attention.attend(x, self.rope.as_ref(), hidden, None).0.squeeze_dim(0)
+    }
+
+    /// Tokens `[B, T]`, the first of which stands at position `offset` -> `[B, T, E]`.
+    fn embed(&self, tokens: Tensor<2, Int>, offset: usize) -> Tensor<3> {
+        let [_, time] = tokens.dims();
+        let mut x = embedding(self.embedding.val(), tokens); // [B, T, E]
+        let positions = self.position.as_ref().map(|table| table.val()).or_else(|| self.sinusoidal.clone());
+        if let Some(table) = positions {
+            x = x + table.narrow(0, offset, time).unsqueeze(); // + [1, T, E]
+        }
+        self.dropout.forward(x)
     }
 }
 

@@ -50,6 +50,21 @@ pub fn training_bytes(config: &Config) -> u64 {
     4 * (weights + activations)
 }
 
+/// Bytes of the largest single tensor of training, f32: the logits of a micro-batch, the attention
+/// weights of a layer, what is inside the MLP, or the embedding. A device has a limit on it.
+pub fn largest_tensor_bytes(config: &Config) -> u64 {
+    let model = &config.model;
+    let tokens = config.train.batch_size as u64 * model.block_size as u64;
+    let widths = [
+        model.vocab_size as u64,
+        (model.n_head as u64).saturating_mul(model.block_size as u64),
+        2 * model.inner_size() as u64,
+    ];
+    let activations = widths.into_iter().map(|width| tokens.saturating_mul(width));
+    let table = model.vocab_size as u64 * model.n_embd as u64;
+    activations.fold(table, u64::max).saturating_mul(4)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

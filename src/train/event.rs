@@ -73,6 +73,10 @@ pub struct EvaluationReport {
     pub train_loss: Option<f64>,
     pub val_loss: f64,
     pub perplexity: f64,
+    /// Share of rows whose every target was the most likely token; only where targets are answers
+    /// (`data.answer_after`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact_match: Option<f64>,
     pub is_best: bool,
     pub seconds: f64,
 }

@@ -3,10 +3,11 @@
 
 mod early_stop;
 pub mod event;
+pub mod inspect;
 mod run;
 mod step;
 
-pub use run::Hooks;
+pub use run::{Hooks, Progress};
 
 use crate::{
     checkpoint::{self, Checkpoint, Files, TrainerState, Weights},

@@ -37,6 +37,12 @@ pub struct Hooks<'a> {
 /// Steps in a row without effect after which skipping makes no sense any more.
 const MAX_SKIPPED_IN_A_ROW: u64 = 100;
 
+/// A run in progress: what the trainer does not keep in its checkpoints.
+pub struct Progress {
+    first_step: u64,
+    meter: Meter,
+}
+
 /// Figures between two readings of the losses.
 struct Meter {
     start: Instant,
@@ -52,9 +58,22 @@ impl Trainer {
     /// Trains up to the configured step, or until interrupted or out of patience. Ends with a
     /// checkpoint of the last step.
     pub async fn run(&mut self, hooks: &mut Hooks<'_>) -> Result<FinishReport> {
-        let last_step = self.config.train.last_step();
+        let mut progress = self.begin(hooks)?;
+        let reason = loop {
+            if let Some(reason) = self.advance(&mut progress, hooks).await? {
+                break reason;
+            }
+        };
+        self.finish(&progress, reason, hooks)
+    }
+
+    /// The beginning of [`run`](Self::run), for callers that do something of their own between
+    /// steps: then [`advance`](Self::advance) until it gives a reason, then [`finish`](Self::finish).
+    pub fn begin(&self, hooks: &mut Hooks<'_>) -> Result<Progress> {
+        let info = self.info(&hooks.device, hooks.peak_flops);
+        (hooks.observe)(&Event::Started(info))?;
         let now = Instant::now();
-        let mut meter = Meter {
+        let meter = Meter {
             start: now,
             last_read: now,
             last_tokens: self.tokens,
@@ -62,62 +81,88 @@ impl Trainer {
             losses: (0.0, 0),
             skipped_in_a_row: 0,
         };
-        let info = self.info(hooks, last_step);
-        (hooks.observe)(&Event::Started(info))?;
-        let first_step = self.step;
-        let mut reason = FinishReason::Completed;
+        Ok(Progress { first_step: self.step, meter })
+    }
 
-        while self.step < last_step {
-            self.step();
-            let train = &self.config.train;
-            let at_end = self.step == last_step;
-            let due = |interval: u64| interval > 0 && self.step.is_multiple_of(interval);
-            let interrupted = (hooks.interrupted)();
-            let evaluation_due = (due(train.eval_interval) || at_end) && self.evaluates();
-            let sample_due = due(train.sample_interval) || at_end;
-            let save_due = due(train.save_interval) || at_end || interrupted;
+    /// One step and what is due after it. Gives a reason if the run is to end.
+    pub async fn advance(
+        &mut self,
+        progress: &mut Progress,
+        hooks: &mut Hooks<'_>,
+    ) -> Result<Option<FinishReason>> {
+        let last_step = self.config.train.last_step();
+        let ended = if last_step < self.config.train.max_steps {
+            FinishReason::StoppedAtStep
+        } else {
+            FinishReason::Completed
+        };
+        if self.step >= last_step {
+            return Ok(Some(ended));
+        }
+        let meter = &mut progress.meter;
+        self.step();
 
-            let pauses = evaluation_due || sample_due || save_due;
-            if due(train.log_interval) || self.step == first_step + 1 || pauses {
-                self.read_losses(&mut meter, hooks).await?;
-            }
-            let mut is_best = false;
-            if evaluation_due {
-                is_best = self.evaluate(&mut meter, hooks).await?;
-            }
-            let exhausted = evaluation_due && self.early_stop.exhausted();
-            let with_evaluation = evaluation_due && self.config.train.save_interval == 0;
-            if save_due || is_best || with_evaluation || exhausted {
-                let files = self.checkpoint().await?;
-                let path = (hooks.save)(self.step, &files, is_best)?;
-                let report = CheckpointReport { step: self.step, path, is_best };
-                (hooks.observe)(&Event::Checkpoint(report))?;
-            }
-            if sample_due && !interrupted {
-                self.sample(hooks).await?;
-            }
-            if pauses {
-                // What happened between steps is not training time.
-                meter.restart(self);
-            }
-            if interrupted && !at_end {
-                reason = FinishReason::Interrupted;
-                break;
-            }
-            if exhausted {
-                reason = FinishReason::EarlyStopped;
-                break;
-            }
+        let train = &self.config.train;
+        let at_end = self.step == last_step;
+        let due = |interval: u64| interval > 0 && self.step.is_multiple_of(interval);
+        let interrupted = (hooks.interrupted)();
+        let evaluation_due = (due(train.eval_interval) || at_end) && self.evaluates();
+        let sample_due = due(train.sample_interval) || at_end;
+        let save_due = due(train.save_interval) || at_end || interrupted;
+
+        let pauses = evaluation_due || sample_due || save_due;
+        if due(train.log_interval) || self.step == progress.first_step + 1 || pauses {
+            self.read_losses(meter, hooks).await?;
         }
-        if reason == FinishReason::Completed && last_step < self.config.train.max_steps {
-            reason = FinishReason::StoppedAtStep;
+        let mut is_best = false;
+        if evaluation_due {
+            is_best = self.evaluate(meter, hooks).await?;
         }
+        let exhausted = evaluation_due && self.early_stop.exhausted();
+        let with_evaluation = evaluation_due && self.config.train.save_interval == 0;
+        if save_due || is_best || with_evaluation || exhausted {
+            let files = self.checkpoint().await?;
+            let path = (hooks.save)(self.step, &files, is_best)?;
+            (hooks.observe)(&Event::Checkpoint(CheckpointReport { step: self.step, path, is_best }))?;
+        }
+        if sample_due && !interrupted {
+            self.sample(hooks).await?;
+        }
+        if pauses {
+            // What happened between steps is not training time.
+            meter.restart(self);
+        }
+        Ok(match (at_end, interrupted, exhausted) {
+            (true, ..) => Some(if exhausted { FinishReason::EarlyStopped } else { ended }),
+            (_, true, _) => Some(FinishReason::Interrupted),
+            (.., true) => Some(FinishReason::EarlyStopped),
+            _ => None,
+        })
+    }
+
+    /// Reports the losses that are still on the device, before a pause.
+    pub async fn settle(&mut self, progress: &mut Progress, hooks: &mut Hooks<'_>) -> Result<()> {
+        self.read_losses(&mut progress.meter, hooks).await
+    }
+
+    /// Goes on after a pause, which was not training time.
+    pub fn restart_clock(&self, progress: &mut Progress) {
+        progress.meter.restart(self);
+    }
+
+    /// The end of a run.
+    pub fn finish(
+        &self,
+        progress: &Progress,
+        reason: FinishReason,
+        hooks: &mut Hooks<'_>,
+    ) -> Result<FinishReport> {
         let report = FinishReport {
             step: self.step,
             reason,
             best_val_loss: self.early_stop.best_loss(),
             best_step: self.early_stop.best_step(),
-            seconds: meter.start.elapsed().as_secs_f64(),
+            seconds: progress.meter.start.elapsed().as_secs_f64(),
             tokens: self.tokens,
             skipped_steps: self.skipped_steps,
             peak_memory_bytes: peak_memory_bytes(),
@@ -126,19 +171,20 @@ impl Trainer {
         Ok(report)
     }
 
-    fn info(&self, hooks: &Hooks, last_step: u64) -> RunInfo {
+    /// What is about to run, on a device of this name and measured peak (FLOP/s).
+    pub fn info(&self, device: &str, peak_flops: Option<f64>) -> RunInfo {
         let vocab_size = self.config.model.vocab_size;
         RunInfo {
-            device: hooks.device.clone(),
+            device: device.into(),
             parameters: self.parameters(),
             vocab_size,
             train_tokens: self.dataset.train.len(),
             val_tokens: self.dataset.val.len(),
             tokens_per_step: self.tokens_per_step(),
             flops_per_step: self.flops_per_step(),
-            peak_flops: hooks.peak_flops,
+            peak_flops,
             first_step: self.step,
-            last_step,
+            last_step: self.config.train.last_step(),
             log_interval: self.config.train.log_interval,
             uniform_loss: (vocab_size as f64).ln(),
         }
@@ -225,6 +271,7 @@ impl Trainer {
             train_loss: (count > 0).then(|| sum / f64::from(count)),
             val_loss: result.loss,
             perplexity: result.perplexity,
+            exact_match: self.dataset.val.answer_token().map(|_| result.exact_match),
             is_best,
             seconds: start.elapsed().as_secs_f64(),
         }))?;

@@ -1,9 +1,11 @@
 //! One line of help for every key, and the tree written out with them (`kiln config show`). A test
 //! holds the table to the fields of [`Config`].
 
-use super::super::Config;
+use super::{super::Config, check_value, variants};
 use crate::error::Result;
+use serde::Serialize;
 use std::fmt::Write;
+use toml::Value;
 
 /// A dotted key and what it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +23,11 @@ const fn entry(key: &'static str, help: &'static str) -> KeyHelp {
 /// Every key of [`Config`], in the order of its fields.
 pub const KEYS: &[KeyHelp] = &[
     entry("data.paths", "text, JSONL or token files, or folders of them; empty: the embedded corpus"),
+    entry(
+        "data.task",
+        "a procedural task instead of text: copy, reverse, sort, addition, modular-addition, parity, dyck or two-sum; none: text",
+    ),
+    entry("data.answer_after", "only what follows this text in a row counts as target; empty: everything"),
     entry("data.val_fraction", "share of the tokens, from the end, held out for validation"),
     entry("data.layout", "stream: rows cut anywhere; documents: one document a row"),
     entry("data.order", "random: rows drawn with replacement; shuffled: every row once per epoch"),
@@ -86,7 +93,61 @@ pub const KEYS: &[KeyHelp] = &[
     entry("sample.seed", "decides which tokens are drawn"),
 ];
 
+/// A key as a form shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Field {
+    pub key: &'static str,
+    pub help: &'static str,
+    pub kind: FieldKind,
+    /// What a [`FieldKind::Choice`] takes.
+    pub choices: Vec<String>,
+}
+
+/// What kind of value a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FieldKind {
+    /// A whole number, 0 or more.
+    Integer,
+    Number,
+    Boolean,
+    Choice,
+    Text,
+    /// Of texts.
+    List,
+}
+
+impl KeyHelp {
+    fn kind(&self) -> FieldKind {
+        let takes = |value: Value| check_value(self.key, &value).is_ok();
+        if variants(self.key).is_some() {
+            FieldKind::Choice
+        } else if takes(Value::Boolean(true)) {
+            FieldKind::Boolean
+        } else if takes(Value::Float(0.5)) {
+            FieldKind::Number
+        } else if takes(Value::Integer(1)) {
+            FieldKind::Integer
+        } else if takes(Value::Array(Vec::new())) {
+            FieldKind::List
+        } else {
+            FieldKind::Text
+        }
+    }
+}
+
 impl Config {
+    /// Every key with its kind, for forms.
+    pub fn fields() -> Vec<Field> {
+        let fields = KEYS.iter().map(|entry| Field {
+            key: entry.key,
+            help: entry.help,
+            kind: entry.kind(),
+            choices: variants(entry.key).unwrap_or_default(),
+        });
+        fields.collect()
+    }
+
     /// [`Config::to_toml`] with the help of each key behind it as a comment. Optional keys without a
     /// value are comments as a whole.
     ///
@@ -130,6 +191,19 @@ mod tests {
         found.sort();
         listed.sort();
         assert_eq!(found, listed);
+    }
+
+    #[test]
+    fn fields_know_what_they_take() {
+        let kind = |key| Config::fields().into_iter().find(|field| field.key == key).unwrap().kind;
+        assert_eq!(kind("train.seed"), FieldKind::Integer);
+        assert_eq!(kind("train.learning_rate"), FieldKind::Number);
+        assert_eq!(kind("model.bias"), FieldKind::Boolean);
+        assert_eq!(kind("model.norm"), FieldKind::Choice);
+        assert_eq!(kind("sample.prompt"), FieldKind::Text);
+        assert_eq!(kind("sample.stop"), FieldKind::List);
+        let norm = Config::fields().into_iter().find(|field| field.key == "model.norm").unwrap();
+        assert_eq!(norm.choices, ["layernorm", "rmsnorm"]);
     }
 
     #[test]

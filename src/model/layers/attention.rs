@@ -54,6 +54,25 @@ impl Attention {
     ) -> Tensor<3> {
         let [batch, time, _] = x_BTE.dims();
         let (heads, groups, size) = (self.heads, self.kv_heads, self.head_size);
+        let (weights_BHTS, v_BGSD) = self.attend(x_BTE, rope, hidden, cache);
+        let seen = v_BGSD.dims()[2];
+        let weights = self.dropout.forward(weights_BHTS);
+        let mixed = weights.reshape([batch, groups, heads / groups * time, seen]).matmul(v_BGSD); // [B, G, R T, D]
+        let mixed: Tensor<4> = mixed.reshape([batch, heads, time, size]).swap_dims(1, 2); // [B, T, H, D]
+        self.output.forward(mixed.reshape([batch, time, heads * size]))
+    }
+
+    /// How much each query looks at each key, `[B, H, T, S]` with rows that add up to 1, and the
+    /// values `[B, G, S, D]`. Arguments as for [`forward`](Self::forward).
+    pub(crate) fn attend(
+        &self,
+        x_BTE: Tensor<3>,
+        rope: Option<&Rope>,
+        hidden: Option<Tensor<4, Bool>>,
+        cache: Option<(&mut KvCache, usize)>,
+    ) -> (Tensor<4>, Tensor<4>) {
+        let [batch, time, _] = x_BTE.dims();
+        let (heads, groups, size) = (self.heads, self.kv_heads, self.head_size);
         let repeats = heads / groups;
         let qkv = self.qkv.forward(x_BTE);
         let part = |start: usize, heads: usize| -> Tensor<4> {
@@ -84,9 +103,6 @@ impl Attention {
             // Finite, so that a row in which everything is hidden stays finite too.
             scores_BHTS = scores_BHTS.mask_fill(hidden.expand([batch, heads, time, seen]), -1e30);
         }
-        let weights = self.dropout.forward(softmax(scores_BHTS, 3));
-        let mixed = weights.reshape([batch, groups, repeats * time, seen]).matmul(v_BGSD); // [B, G, R T, D]
-        let mixed: Tensor<4> = mixed.reshape([batch, heads, time, size]).swap_dims(1, 2); // [B, T, H, D]
-        self.output.forward(mixed.reshape([batch, time, heads * size]))
+        (softmax(scores_BHTS, 3), v_BGSD)
     }
 }
