@@ -1,0 +1,72 @@
+//! What there is to choose from.
+
+use crate::problem::{Result, problem, to_js};
+use kiln::{
+    config::{
+        Config, Task,
+        overrides::Field,
+        presets::{Preset, presets},
+    },
+    model::size,
+};
+use serde::Serialize;
+use wasm_bindgen::prelude::*;
+
+/// Operations of a whole run that a tab gets through in minutes even without a GPU.
+const BROWSER_FLOPS: f64 = 1.5e12;
+
+#[derive(Serialize)]
+struct Catalogue {
+    version: &'static str,
+    fields: Vec<Field>,
+    presets: Vec<PresetInfo>,
+    tasks: Vec<TaskInfo>,
+}
+
+#[derive(Serialize)]
+struct PresetInfo {
+    name: &'static str,
+    description: &'static str,
+    browser: bool,
+    task: Option<Task>,
+    config: Config,
+}
+
+#[derive(Serialize)]
+struct TaskInfo {
+    name: Task,
+    description: &'static str,
+    example: String,
+}
+
+impl PresetInfo {
+    fn new(preset: &Preset) -> kiln::Result<Self> {
+        let config = preset.config()?;
+        let tokens =
+            config.train.batch_size * config.train.gradient_accumulation_steps * config.model.block_size;
+        let flops = tokens as f64 * config.train.max_steps as f64 * size::flops_per_token(&config.model);
+        Ok(Self {
+            name: preset.name,
+            description: preset.description,
+            browser: flops < BROWSER_FLOPS,
+            task: Some(config.data.task).filter(|task| *task != Task::None),
+            config,
+        })
+    }
+}
+
+/// Presets, tasks and the fields of a configuration: a `Catalogue` of `protocol.ts`.
+#[wasm_bindgen]
+pub fn catalogue() -> Result<JsValue> {
+    let presets = presets().iter().map(PresetInfo::new).collect::<kiln::Result<_>>().map_err(problem)?;
+    let tasks = Task::ALL.into_iter().filter_map(|task| {
+        let description = task.description()?;
+        Some(TaskInfo { name: task, description, example: task.example() })
+    });
+    Ok(to_js(&Catalogue {
+        version: env!("CARGO_PKG_VERSION"),
+        fields: Config::fields(),
+        presets,
+        tasks: tasks.collect(),
+    }))
+}

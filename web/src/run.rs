@@ -1,0 +1,289 @@
+//! One run, trained piece by piece so that the worker can listen in between.
+
+use crate::{
+    device::device,
+    files,
+    problem::{Result, problem, refusal, to_js},
+    spec::{OwnText, RunSpec, dataset, refuse_files},
+};
+use burn::tensor::Device;
+use js_sys::{Array, Function, Object, Reflect};
+use kiln::{
+    checkpoint::{Checkpoint, Files},
+    config::{Config, SampleConfig},
+    generate::generate,
+    model::size,
+    platform::Instant,
+    train::{self, Hooks, Progress, Trainer, event::Event},
+};
+use serde::Serialize;
+use std::path::PathBuf;
+use wasm_bindgen::prelude::*;
+
+/// A model in training.
+#[wasm_bindgen]
+pub struct Run {
+    trainer: Trainer,
+    progress: Option<Progress>,
+    device: Device,
+    outside: Outside,
+}
+
+/// What the loop's hooks reach.
+struct Outside {
+    device_name: String,
+    /// Is given each event.
+    observe: Function,
+    /// Checkpoints that the worker has not fetched yet.
+    saved: Vec<Saved>,
+}
+
+struct Saved {
+    step: u64,
+    is_best: bool,
+    files: Object,
+}
+
+#[derive(Serialize)]
+struct AttentionMaps {
+    tokens: Vec<String>,
+    layer: usize,
+    weights: Vec<Vec<Vec<f32>>>,
+}
+
+impl Outside {
+    /// Calls `work` with hooks that lead here.
+    async fn with_hooks<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Hooks<'_>) -> kiln::Result<T>,
+    ) -> Result<T> {
+        let Self { device_name, observe, saved } = self;
+        let mut hooks = Hooks {
+            observe: &mut |event: &Event| {
+                // An observer that throws is not a reason to stop training.
+                let _ = observe.call1(&JsValue::NULL, &to_js(event));
+                Ok(())
+            },
+            save: &mut |step: u64, checkpoint: &Files, is_best: bool| {
+                saved.push(Saved { step, is_best, files: files::to_js(checkpoint) });
+                Ok(PathBuf::from(format!("step-{step:06}")))
+            },
+            interrupted: &|| false,
+            device: device_name.clone(),
+            peak_flops: None,
+        };
+        work(&mut hooks).await.map_err(problem)
+    }
+}
+
+#[wasm_bindgen]
+impl Run {
+    /// A new run of a `RunSpec`. `device` is `cpu` or, once opened, `webgpu`; `largest` is the most
+    /// bytes that one buffer of it may have, and `available` what all may.
+    pub fn start(
+        spec: JsValue,
+        device_name: &str,
+        description: &str,
+        largest: f64,
+        available: f64,
+        observe: Function,
+    ) -> Result<Run> {
+        let spec = RunSpec::from_js(spec)?;
+        let device = device(device_name).map_err(problem)?;
+        let (config, dataset) = spec.resolve().map_err(problem)?;
+        check_fits(&config, device_name, largest, available).map_err(problem)?;
+        let trainer = Trainer::new(config, dataset, &device).map_err(problem)?;
+        Ok(Self::new(trainer, device, description, observe))
+    }
+
+    /// Goes on from a checkpoint's files; `text` is the visitor's own text, if the run had one.
+    #[allow(clippy::too_many_arguments)]
+    pub fn resume(
+        checkpoint: &Object,
+        origin: &str,
+        text: JsValue,
+        set: Vec<String>,
+        device_name: &str,
+        description: &str,
+        largest: f64,
+        available: f64,
+        observe: Function,
+    ) -> Result<Run> {
+        let text: Option<OwnText> =
+            serde_wasm_bindgen::from_value(text).map_err(|error| refusal(&error.to_string(), ""))?;
+        let device = device(device_name).map_err(problem)?;
+        let files = files::from_js(checkpoint, origin)?;
+        let resume = || -> kiln::Result<Trainer> {
+            let checkpoint = Checkpoint::from_files(files)?;
+            let mut config = checkpoint.config.clone().ok_or_else(|| kiln::Error::Checkpoint {
+                path: checkpoint.path().into(),
+                message: "it was not made by `kiln train`, so there is nothing to resume".into(),
+                hint: None,
+            })?;
+            config.apply(&set)?;
+            // Where the desktop read the text is of no use here: the page has it.
+            config.data.paths.clear();
+            refuse_files(&config).or_else(|error| if text.is_some() { Ok(()) } else { Err(error) })?;
+            check_fits(&config, device_name, largest, available)?;
+            let own = text.as_ref().map(|text| text.text.as_str());
+            let dataset = dataset(&config, own, Some(checkpoint.tokenizer()?))?;
+            let config = train::resolve(config, &dataset)?;
+            Trainer::resume(config, dataset, &device, &checkpoint)
+        };
+        let trainer = resume().map_err(problem)?;
+        Ok(Self::new(trainer, device, description, observe))
+    }
+
+    fn new(trainer: Trainer, device: Device, description: &str, observe: Function) -> Self {
+        let outside = Outside { device_name: description.into(), observe, saved: Vec::new() };
+        Self { trainer, progress: None, device, outside }
+    }
+
+    /// Trains for about so long, at least one step. Gives the reason if the run has ended.
+    pub async fn advance(&mut self, milliseconds: f64) -> Result<JsValue> {
+        let Self { trainer, progress, outside, .. } = self;
+        let started = Instant::now();
+        let reason = outside.with_hooks(async |hooks| {
+            if progress.is_none() {
+                *progress = Some(trainer.begin(hooks)?);
+            }
+            let Some(progress) = progress.as_mut() else { return Ok(None) };
+            loop {
+                if let Some(reason) = trainer.advance(progress, hooks).await? {
+                    trainer.finish(progress, reason, hooks)?;
+                    return Ok(Some(reason));
+                }
+                if started.elapsed().as_secs_f64() * 1e3 >= milliseconds {
+                    return Ok(None);
+                }
+            }
+        });
+        Ok(to_js(&reason.await?))
+    }
+
+    /// Reports the losses that are still on the device, before a pause.
+    pub async fn settle(&mut self) -> Result<()> {
+        let Self { trainer, progress, outside, .. } = self;
+        let Some(progress) = progress.as_mut() else { return Ok(()) };
+        outside.with_hooks(async |hooks| trainer.settle(progress, hooks).await).await
+    }
+
+    /// Goes on after a pause.
+    pub fn restart_clock(&mut self) {
+        if let Some(progress) = self.progress.as_mut() {
+            self.trainer.restart_clock(progress);
+        }
+    }
+
+    /// Checkpoints that came due since the last call: `{step, is_best, files}` each.
+    pub fn take_saved(&mut self) -> Array {
+        let saved = std::mem::take(&mut self.outside.saved);
+        let entries = saved.into_iter().map(|saved| {
+            let entry = Object::new();
+            let put = |name: &str, value: JsValue| drop(Reflect::set(&entry, &name.into(), &value));
+            put("step", (saved.step as f64).into());
+            put("is_best", saved.is_best.into());
+            put("files", saved.files.into());
+            entry
+        });
+        entries.collect()
+    }
+
+    /// The whole state now.
+    pub async fn checkpoint(&self) -> Result<Object> {
+        self.trainer.checkpoint().await.map(|files| files::to_js(&files)).map_err(problem)
+    }
+
+    /// Times one step that is not part of the run, in seconds.
+    pub async fn time_step(&mut self) -> Result<f64> {
+        let started = Instant::now();
+        self.trainer.step();
+        self.trainer.last_numbers().await.map_err(problem)?;
+        Ok(started.elapsed().as_secs_f64())
+    }
+
+    /// Finished steps.
+    pub fn step(&self) -> f64 {
+        self.trainer.steps_done() as f64
+    }
+
+    /// The step at which the run ends.
+    pub fn last_step(&self) -> f64 {
+        self.trainer.config().train.last_step() as f64
+    }
+
+    /// What is about to run: a `RunInfo` of `protocol.ts`.
+    pub fn info(&self, device: &str) -> JsValue {
+        to_js(&self.trainer.info(device, None))
+    }
+
+    /// Bytes that the device's allocator holds; nothing on the CPU.
+    pub fn gpu_bytes(&self) -> Option<f64> {
+        self.device.memory_pool_usage().map(|usage| usage.bytes_reserved as f64)
+    }
+
+    /// The resolved configuration.
+    pub fn config(&self) -> JsValue {
+        to_js(self.trainer.config())
+    }
+
+    /// Continues a prompt.
+    pub async fn generate(
+        &self,
+        prompt: String,
+        max_new_tokens: usize,
+        temperature: f64,
+        top_k: usize,
+        seed: f64,
+    ) -> Result<String> {
+        let config = self.trainer.config();
+        let sample = SampleConfig {
+            prompt,
+            max_new_tokens,
+            temperature,
+            top_k,
+            seed: seed as u64,
+            ..config.sample.clone()
+        };
+        sample.validate().map_err(problem)?;
+        let model = self.trainer.trained_model();
+        let tokenizer = &self.trainer.dataset().tokenizer;
+        let written =
+            generate(&model, &config.model, tokenizer, &sample, &self.device, &mut |_| {}, &|| false).await;
+        written.map(|written| written.text).map_err(problem)
+    }
+
+    /// How a layer attends within a text: `AttentionMaps` of `protocol.ts`.
+    pub async fn attention(&self, text: &str, layer: usize) -> Result<JsValue> {
+        let tokenizer = &self.trainer.dataset().tokenizer;
+        let mut tokens = tokenizer.encode(text).map_err(problem)?;
+        tokens.truncate(self.trainer.config().model.block_size);
+        let weights = self.trainer.attention(&tokens, layer).await.map_err(problem)?;
+        let name = |token: &u32| tokenizer.decode(&[*token]).unwrap_or_else(|_| format!("#{token}"));
+        Ok(to_js(&AttentionMaps { tokens: tokens.iter().map(name).collect(), layer, weights }))
+    }
+
+    /// Every parameter and its gradient: a list of `ParameterReport` of `protocol.ts`.
+    pub async fn parameters(&self) -> Result<JsValue> {
+        self.trainer.inspect().await.map(|reports| to_js(&reports)).map_err(problem)
+    }
+}
+
+/// Refuses a run that cannot fit before anything is allocated.
+fn check_fits(config: &Config, device: &str, largest: f64, available: f64) -> kiln::Result<()> {
+    const MIB: u64 = 1 << 20;
+    let hint = "lower `train.batch_size`, `model.block_size` or the size of the model";
+    for (needed, limit) in
+        [(size::training_bytes(config), available), (size::largest_tensor_bytes(config), largest)]
+    {
+        if needed as f64 > limit {
+            return Err(kiln::Error::OutOfMemory {
+                device: device.into(),
+                needed_mib: needed.div_ceil(MIB),
+                available_mib: limit as u64 / MIB,
+                hint: hint.into(),
+            });
+        }
+    }
+    Ok(())
+}

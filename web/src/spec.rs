@@ -1,0 +1,184 @@
+//! From what the visitor chose to a configuration and its data.
+
+use crate::problem::{Result, problem, refusal, to_js};
+use kiln::{
+    config::{Config, DataConfig, Task, TokenizerConfig, TokenizerKind, presets::Preset},
+    data::Dataset,
+    model::size,
+    tokenizer::Tokenizer,
+    train,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::{
+    cell::RefCell,
+    hash::{DefaultHasher, Hash, Hasher},
+};
+use wasm_bindgen::prelude::*;
+
+/// A run as the visitor describes it: `RunSpec` of `protocol.ts`.
+#[derive(Deserialize)]
+pub struct RunSpec {
+    pub preset: String,
+    pub set: Vec<String>,
+    pub text: Option<OwnText>,
+}
+
+/// Text that the visitor brought.
+#[derive(Deserialize)]
+pub struct OwnText {
+    pub name: String,
+    pub text: String,
+}
+
+#[derive(Serialize)]
+struct Plan<'a> {
+    config: &'a Config,
+    changed: Vec<Change>,
+    parameters: usize,
+    training_bytes: u64,
+    tokens_per_step: usize,
+    flops_per_step: f64,
+    train_tokens: usize,
+    val_tokens: usize,
+    vocab_size: usize,
+    command: String,
+}
+
+#[derive(Serialize)]
+struct Change {
+    key: &'static str,
+    value: Value,
+    preset: Value,
+}
+
+impl RunSpec {
+    /// Reads a `RunSpec`.
+    pub fn from_js(value: JsValue) -> Result<Self> {
+        serde_wasm_bindgen::from_value(value)
+            .map_err(|error| refusal(&format!("the run is not described completely: {error}"), ""))
+    }
+
+    /// The configuration before the data is known.
+    fn config(&self) -> kiln::Result<Config> {
+        let mut config = Preset::find(&self.preset)?.config()?;
+        config.apply(&self.set)?;
+        if self.text.is_some() {
+            config.data.task = Task::None;
+        }
+        refuse_files(&config)?;
+        Ok(config)
+    }
+
+    /// The configuration and the data, checked.
+    pub fn resolve(&self) -> kiln::Result<(Config, Dataset)> {
+        let config = self.config()?;
+        config.validate()?;
+        let dataset = dataset(&config, self.text.as_ref().map(|own| own.text.as_str()), None)?;
+        Ok((train::resolve(config, &dataset)?, dataset))
+    }
+
+    /// The same run on the desktop.
+    fn command(&self) -> String {
+        let mut command = format!("kiln train --preset {}", quoted(&self.preset));
+        if let Some(text) = &self.text {
+            command += &format!(" --data {}", quoted(&text.name));
+            if self.config().is_ok_and(|config| !config.data.answer_after.is_empty()) {
+                command += " --set data.task=none";
+            }
+        }
+        for entry in &self.set {
+            command += &format!(" --set {}", quoted(entry));
+        }
+        command
+    }
+}
+
+/// A page has no files: whatever names some is refused.
+pub fn refuse_files(config: &Config) -> kiln::Result<()> {
+    let hint = Some("choose text in the page instead".to_owned());
+    if let Some(path) = config.data.paths.first() {
+        let (value, message) = (path.display().to_string(), "a page cannot open files by name".into());
+        return Err(kiln::Error::InvalidValue { key: "data.paths".into(), value, message, hint });
+    }
+    if config.tokenizer.kind == TokenizerKind::File {
+        let message = "a page cannot open a tokenizer file".into();
+        let hint = Some("choose char, byte or bpe".into());
+        return Err(kiln::Error::InvalidValue {
+            key: "tokenizer.kind".into(),
+            value: "file".into(),
+            message,
+            hint,
+        });
+    }
+    Ok(())
+}
+
+/// Prepares data. The last tokenizer is kept, since a form asks for the same one again and again.
+pub fn dataset(config: &Config, text: Option<&str>, tokenizer: Option<Tokenizer>) -> kiln::Result<Dataset> {
+    type Key = (DataConfig, TokenizerConfig, u64);
+    thread_local! {
+        static LAST: RefCell<Option<(Key, Tokenizer)>> = const { RefCell::new(None) };
+    }
+    let prepare = |tokenizer| match text {
+        Some(text) => Dataset::from_text(config, text, tokenizer),
+        None => Dataset::prepare(config, tokenizer),
+    };
+    if tokenizer.is_some() {
+        return prepare(tokenizer);
+    }
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let key = (config.data.clone(), config.tokenizer.clone(), hasher.finish());
+    let last =
+        LAST.with(|last| last.borrow().as_ref().filter(|(of, _)| *of == key).map(|(_, own)| own.clone()));
+    let dataset = prepare(last)?;
+    LAST.with(|last| *last.borrow_mut() = Some((key, dataset.tokenizer.clone())));
+    Ok(dataset)
+}
+
+/// Checks a run and says what it will cost: a `Plan` of `protocol.ts`.
+#[wasm_bindgen]
+pub fn plan(spec: JsValue) -> Result<JsValue> {
+    let spec = RunSpec::from_js(spec)?;
+    let (config, dataset) = spec.resolve().map_err(problem)?;
+    let preset = Preset::find(&spec.preset).and_then(Preset::config).map_err(problem)?;
+    let tokens_per_step =
+        config.train.batch_size * config.train.gradient_accumulation_steps * config.model.block_size;
+    Ok(to_js(&Plan {
+        changed: changes(&config, &preset),
+        parameters: size::parameter_count(&config.model),
+        training_bytes: size::training_bytes(&config),
+        tokens_per_step,
+        flops_per_step: tokens_per_step as f64 * size::flops_per_token(&config.model),
+        train_tokens: dataset.train.len(),
+        val_tokens: dataset.val.len(),
+        vocab_size: config.model.vocab_size,
+        command: spec.command(),
+        config: &config,
+    }))
+}
+
+/// Keys whose value differs from the preset's.
+fn changes(config: &Config, preset: &Config) -> Vec<Change> {
+    let tree = |config: &Config| serde_json::to_value(config).unwrap_or_default();
+    let (own, base) = (tree(config), tree(preset));
+    let fields = Config::fields().into_iter().filter(|field| field.key != "model.vocab_size");
+    fields
+        .filter_map(|field| {
+            let pointer = format!("/{}", field.key.replace('.', "/"));
+            let value = |tree: &Value| tree.pointer(&pointer).cloned().unwrap_or_default();
+            let (value, preset) = (value(&own), value(&base));
+            (value != preset).then_some(Change { key: field.key, value, preset })
+        })
+        .collect()
+}
+
+/// A word as a POSIX shell reads it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.into();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
