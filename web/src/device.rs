@@ -3,7 +3,12 @@
 use crate::problem::{Result, refusal};
 use burn::tensor::Device;
 use kiln::device::Choice;
+use std::cell::RefCell;
 use wasm_bindgen::prelude::*;
+
+thread_local! {
+    static WEBGPU: RefCell<Option<Device>> = const { RefCell::new(None) };
+}
 
 /// Opens WebGPU, once per worker and before [`device`] is asked for it.
 #[wasm_bindgen]
@@ -13,10 +18,20 @@ pub async fn open_webgpu() -> Result<()> {
         let hint = "train on the CPU, or try another browser";
         refusal(&format!("WebGPU cannot be opened: {error}"), hint)
     };
-    opened.map(drop).map_err(failed)
+    let device = opened.map_err(failed)?;
+    WEBGPU.with(|slot| *slot.borrow_mut() = Some(device));
+    Ok(())
 }
 
-/// The device of a name, `webgpu` or `cpu`.
+/// The device of a name, `webgpu` (once opened) or `cpu`.
 pub fn device(name: &str) -> kiln::Result<Device> {
-    name.parse::<Choice>()?.open()
+    let choice: Choice = name.parse()?;
+    if choice.is_cpu() {
+        return choice.open();
+    }
+    WEBGPU.with(|slot| slot.borrow().clone()).ok_or_else(|| kiln::Error::DeviceUnavailable {
+        name: name.into(),
+        reason: "it was not opened".into(),
+        present: vec!["cpu".into()],
+    })
 }

@@ -1,0 +1,306 @@
+// One run in this worker: trains in slices, and between them answers what the page asks.
+
+import type { AttentionMaps, CheckpointFiles, FinishReport, Memory, Message, ParameterReport, Problem, RunInfo, RunSpec, RunState, TrainEvent } from "../protocol";
+import { Run, open_webgpu } from "./wasm/kiln_web";
+import { devices, limits } from "./gpu";
+import { RunStore } from "./storage";
+import { wasmMemory } from "./engine";
+
+/** Length of a slice: long enough to waste nothing, short enough for buttons to feel at once. */
+const SLICE_MILLISECONDS = 100;
+/** A run is saved at least so often, whatever its configuration says. */
+const AUTOSAVE_MILLISECONDS = 30_000;
+/** Below this many operations a step the CPU may beat a GPU: worth measuring. */
+const SMALL_STEP_FLOPS = 2e10;
+
+/** Where a run was told to stop early, it goes on: there is a button for stopping. */
+const WITHOUT_STOP = ["train.stop_after=0"];
+
+type DeviceName = "webgpu" | "cpu";
+
+interface Saved {
+  step: number;
+  is_best: boolean;
+  files: CheckpointFiles;
+}
+
+/** The run that this worker holds. */
+export class Runner {
+  private run: Run | null = null;
+  private store: RunStore | null = null;
+  private running = false;
+  private ended = false;
+  /** Reported but not yet in the store's log. */
+  private events: TrainEvent[] = [];
+  private info: RunInfo | null = null;
+  private lastSave = 0;
+  private lastSavedStep = -1;
+  private tail: Promise<unknown> = Promise.resolve();
+
+  constructor(private readonly send: (message: Message) => void) {}
+
+  async start(id: string, name: string, spec: RunSpec): Promise<RunInfo> {
+    const device = await this.choose(spec);
+    const run = Run.start(spec, device.name, device.description, device.limits.largest, device.limits.available, this.observe);
+    return this.hold(run, id, name, spec, spec.text, device.name);
+  }
+
+  async resume(id: string, wanted: RunSpec["device"]): Promise<RunInfo> {
+    const store = await RunStore.open(id);
+    const newest = await store.newest();
+    const { record } = store;
+    const text = await store.text();
+    if (!newest) {
+      // Ended before its first checkpoint: the same run from the beginning.
+      const spec = { ...record.spec, device: wanted, text: text === null ? null : { name: record.text_name ?? "text", text } };
+      return this.start(id, record.name, spec);
+    }
+    const device = await this.open(wanted === "auto" ? (await devices()).chosen : wanted);
+    const own = text === null ? null : { name: record.text_name ?? "text", text };
+    this.run = Run.resume(newest.files, record.name, own, WITHOUT_STOP, device.name, device.description, device.limits.largest, device.limits.available, this.observe);
+    this.store = store;
+    this.lastSavedStep = newest.step;
+    return this.describe(device.description);
+  }
+
+  async load(id: string, name: string, files: CheckpointFiles, text: RunSpec["text"], wanted: RunSpec["device"]): Promise<RunInfo> {
+    const device = await this.open(wanted === "auto" ? (await devices()).chosen : wanted);
+    const run = Run.resume(files, name, text, WITHOUT_STOP, device.name, device.description, device.limits.largest, device.limits.available, this.observe);
+    const info = await this.hold(run, id, name, { preset: "", set: [], device: wanted }, text, device.name);
+    await this.save(false);
+    return info;
+  }
+
+  /** Trains until paused or finished. */
+  go(): void {
+    if (this.running) return;
+    this.running = true;
+    this.lastSave = performance.now();
+    this.held().restart_clock();
+    this.send({ kind: "state", state: "running" });
+    void this.loop();
+  }
+
+  async pause(): Promise<void> {
+    this.running = false;
+    await this.exclusive(async () => {
+      if (this.ended || !this.run) return;
+      await this.run.settle();
+      await this.save(false);
+      this.send({ kind: "state", state: "paused" });
+    });
+  }
+
+  async step(): Promise<void> {
+    this.running = false;
+    await this.exclusive(async () => {
+      const run = this.held();
+      run.restart_clock();
+      this.send({ kind: "state", state: "running" });
+      await this.slice(0);
+      if (this.ended) return;
+      await run.settle();
+      this.send({ kind: "state", state: "paused" });
+    }).catch((error: unknown) => this.fail(error));
+  }
+
+  generate(prompt: string, maxNewTokens: number, temperature: number, topK: number): Promise<string> {
+    const seed = Math.floor(Math.random() * 2 ** 32);
+    return this.exclusive(() => this.held().generate(prompt, maxNewTokens, temperature, topK, seed));
+  }
+
+  attention(text: string, layer: number): Promise<AttentionMaps> {
+    return this.exclusive(() => this.held().attention(text, layer));
+  }
+
+  parameters(): Promise<ParameterReport[]> {
+    return this.exclusive(() => this.held().parameters());
+  }
+
+  checkpoint(): Promise<CheckpointFiles> {
+    return this.exclusive(async () => (await this.held().checkpoint()) as CheckpointFiles);
+  }
+
+  memory(): Memory {
+    return { wasm: wasmMemory(), gpu: this.run?.gpu_bytes() ?? null };
+  }
+
+  /** The device was lost or the engine panicked: nothing of it may be touched any more. */
+  abandon(): void {
+    this.running = false;
+    this.ended = true;
+    this.run = null;
+  }
+
+  private readonly observe = (event: TrainEvent): void => {
+    if (event.type === "started") this.info = event;
+    this.events.push(event);
+    this.send({ kind: "event", event });
+  };
+
+  private async loop(): Promise<void> {
+    try {
+      while (this.running) {
+        await this.exclusive(async () => {
+          if (!this.running) return;
+          await this.slice(SLICE_MILLISECONDS);
+          if (!this.ended && performance.now() - this.lastSave > AUTOSAVE_MILLISECONDS) await this.save(false);
+        });
+        await breathe();
+      }
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** Some steps, and what came due in them. */
+  private async slice(milliseconds: number): Promise<void> {
+    const run = this.held();
+    const reason = (await run.advance(milliseconds)) as FinishReport["reason"] | null;
+    this.ended = reason !== null;
+    const state: RunState = this.ended ? "finished" : "running";
+    for (const saved of run.take_saved() as Saved[]) await this.keep(saved.step, saved.files, saved.is_best, state);
+    if (this.ended) {
+      this.running = false;
+      this.send({ kind: "state", state });
+    }
+  }
+
+  /** Saves now, unless this step is saved already. */
+  private async save(isBest: boolean): Promise<void> {
+    const run = this.held();
+    if (run.step() === this.lastSavedStep || run.step() === 0) return;
+    await this.keep(run.step(), (await run.checkpoint()) as CheckpointFiles, isBest, "paused");
+  }
+
+  private async keep(step: number, files: CheckpointFiles, isBest: boolean, state: RunState): Promise<void> {
+    if (!this.store) return;
+    try {
+      const bytes = await this.store.save(step, files, isBest, this.events, state);
+      this.events = [];
+      this.lastSave = performance.now();
+      this.lastSavedStep = step;
+      this.send({ kind: "saved", step, bytes });
+    } catch (error) {
+      const full = error instanceof DOMException && error.name === "QuotaExceededError";
+      const message = full ? "the browser's storage is full" : `the run could not be saved: ${text(error)}`;
+      const hint = "training goes on in memory; download the checkpoint, or delete old runs to make room";
+      this.lastSave = performance.now();
+      this.send({ kind: "unsaved", problem: { message, hint, fatal: false } });
+    }
+  }
+
+  /** Takes a new run and makes its folder. */
+  private async hold(run: Run, id: string, name: string, spec: Omit<RunSpec, "text">, own: RunSpec["text"], device: DeviceName): Promise<RunInfo> {
+    this.run = run;
+    const record = {
+      id, name, spec: { preset: spec.preset, set: spec.set, device: spec.device },
+      text_name: own?.name ?? null, step: run.step(), last_step: run.last_step(), loss: null, val_loss: null,
+      state: "paused" as const, saved_at: Date.now(), bytes: 0, best: null,
+    };
+    try {
+      this.store = await RunStore.create(record, own?.text ?? null);
+    } catch (error) {
+      this.send({ kind: "unsaved", problem: { message: `the browser's storage cannot be used: ${text(error)}`, hint: "the run is kept in memory only; download its checkpoint", fatal: false } });
+    }
+    return this.describe(device);
+  }
+
+  private async describe(device: string): Promise<RunInfo> {
+    // Nothing is trained for it: the run's figures are those of its first event.
+    const info = this.held().info(device) as RunInfo;
+    this.info ??= info;
+    return info;
+  }
+
+  /** Opens the device that is asked for, or the faster of the two. */
+  private async choose(spec: RunSpec): Promise<Awaited<ReturnType<Runner["open"]>>> {
+    if (spec.device !== "auto") return this.open(spec.device);
+    const { chosen } = await devices();
+    if (chosen === "cpu") return this.open("cpu");
+    const gpu = await this.open("webgpu");
+    const cpu = await this.open("cpu");
+    const trial = (device: typeof gpu) => Run.start(spec, device.name, device.description, device.limits.largest, device.limits.available, () => undefined);
+    const onGpu = trial(gpu);
+    try {
+      if ((onGpu.info("") as RunInfo).flops_per_step > SMALL_STEP_FLOPS) return gpu;
+      const onCpu = trial(cpu);
+      try {
+        return (await best(onCpu)) < (await best(onGpu)) ? cpu : gpu;
+      } finally {
+        onCpu.free();
+      }
+    } finally {
+      onGpu.free();
+    }
+  }
+
+  private async open(name: DeviceName) {
+    const found = (await devices()).devices.find((device) => device.name === name);
+    if (name === "webgpu") {
+      if (!found?.available) throw { message: `WebGPU is not available: ${found?.reason}`, hint: "choose the CPU", fatal: false } satisfies Problem;
+      await openOnce();
+    }
+    const description = name === "webgpu" ? `webgpu (${found?.description})` : "cpu (WebAssembly)";
+    return { name, description, limits: await limits(name) };
+  }
+
+  private held(): Run {
+    if (!this.run) throw { message: "there is no run in this worker", hint: null, fatal: false } satisfies Problem;
+    return this.run;
+  }
+
+  private fail(error: unknown): void {
+    this.running = false;
+    if (this.ended) return;
+    this.send({ kind: "state", state: "failed" });
+    this.send({ kind: "problem", problem: asProblem(error) });
+  }
+
+  /** The engine does one thing at a time; the rest waits its turn. */
+  private exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.tail.then(work);
+    this.tail = result.catch(() => undefined);
+    return result;
+  }
+}
+
+let opening: Promise<void> | null = null;
+
+/** Opens WebGPU for the engine, which can do so once. */
+export function openOnce(): Promise<void> {
+  opening ??= open_webgpu();
+  return opening;
+}
+
+/** Seconds of the best of three steps; the first of them compiles. */
+async function best(run: Run): Promise<number> {
+  let seconds = Infinity;
+  for (let i = 0; i < 3; i += 1) seconds = Math.min(seconds, await run.time_step());
+  return seconds;
+}
+
+/** Lets messages in: a promise alone would not. */
+function breathe(): Promise<void> {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
+}
+
+function text(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Whatever was thrown, as a problem. */
+export function asProblem(error: unknown): Problem {
+  if (typeof error === "object" && error !== null && "message" in error && "fatal" in error) return error as Problem;
+  // A trap of WebAssembly leaves its memory in no known state.
+  const fatal = error instanceof WebAssembly.RuntimeError;
+  const hint = fatal ? "the browser may have run out of memory; a smaller model or batch needs less" : null;
+  return { message: text(error), hint, fatal };
+}

@@ -1,0 +1,133 @@
+// Nothing is lost: storage, downloads, the address bar, a lost device.
+
+import { type Page, expect, test } from "@playwright/test";
+import { execFileSync } from "node:child_process";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { TINY, address, expectSameLosses, kiln, logged, open, reaches, ready, steps, temporaryFolder, trainNatively, trains } from "./page";
+
+/** Stops the run by itself half-way, as `--set train.stop_after=15` does on the desktop. */
+const HALF = [...TINY, "train.stop_after=15", "train.save_interval=5"];
+
+async function download(page: Page): Promise<string> {
+  await page.getByTestId("tab-runs").click();
+  const [download] = await Promise.all([page.waitForEvent("download"), page.getByTestId("download").first().click()]);
+  const path = join(temporaryFolder(), download.suggestedFilename());
+  await download.saveAs(path);
+  return path;
+}
+
+/** Unpacks a zip with Python, which every test machine has, and gives the checkpoint's folder. */
+function unpack(zip: string): string {
+  const folder = temporaryFolder();
+  execFileSync("python3", ["-m", "zipfile", "-e", zip, folder]);
+  const [only] = readdirSync(folder);
+  return join(folder, only ?? "");
+}
+
+function pack(checkpoint: string): string {
+  const zip = join(temporaryFolder(), "checkpoint.zip");
+  const script = "import os,sys,zipfile\nz=zipfile.ZipFile(sys.argv[2],'w',zipfile.ZIP_DEFLATED)\nfor n in os.listdir(sys.argv[1]): z.write(os.path.join(sys.argv[1],n),'checkpoint/'+n)\nz.close()";
+  execFileSync("python3", ["-c", script, checkpoint, zip]);
+  return zip;
+}
+
+test("a run goes on after the page was reloaded", async ({ page }) => {
+  await open(page, ["train.max_steps=100000", "train.log_interval=1", "train.eval_interval=0", "train.save_interval=10"]);
+  await page.getByTestId("start").click();
+  await page.waitForFunction(() => (window.kiln.state.run?.savedStep ?? 0) >= 20, undefined, { timeout: 100_000 });
+  page.on("dialog", (dialog) => void dialog.accept());
+  await page.reload();
+  await ready(page);
+  await page.getByTestId("tab-runs").click();
+  const run = page.getByTestId("run-item").first();
+  await run.getByRole("button", { name: /resume|open/i }).first().click();
+  await page.waitForFunction(() => (window.kiln.state.run?.steps.at(-1)?.step ?? 0) >= 20, undefined, { timeout: 60_000 });
+  const before = (await steps(page)).at(-1)?.step ?? 0;
+  if ((await page.evaluate(() => window.kiln.state.run?.state)) === "paused") await page.getByTestId("resume").click();
+  await trains(page, before + 5);
+  const seen = (await steps(page)).map((report) => report.step);
+  expect(seen).toEqual(seen.map((_, index) => index + 1));
+});
+
+test("page to desktop to page is one run", async ({ page }) => {
+  const whole = trainNatively(TINY);
+  // The page trains 15 of 30 steps.
+  await open(page, HALF);
+  await page.getByTestId("start").click();
+  await reaches(page, "finished");
+  expectSameLosses(await steps(page), whole.steps.slice(0, 15));
+  const folder = unpack(await download(page));
+  expect(readdirSync(folder)).toContain("model.safetensors");
+  expect(kiln("generate", folder, "--device", "cpu", "--prompt", "The ").length).toBeGreaterThan(4);
+
+  // The desktop trains 7 more.
+  const desktop = join(temporaryFolder(), "run");
+  kiln("train", "--resume", folder, "--out", desktop, "--device", "cpu", "--set", "train.stop_after=22");
+  expectSameLosses(logged(desktop), whole.steps.slice(15, 22));
+
+  // And the page the rest.
+  const zip = pack(join(desktop, "checkpoints", "step-000022"));
+  await open(page, []);
+  await page.getByTestId("tab-runs").click();
+  await page.getByTestId("upload").setInputFiles(zip);
+  await reaches(page, "paused");
+  await page.getByTestId("resume").click();
+  await reaches(page, "finished");
+  expectSameLosses(await steps(page), whole.steps.slice(22));
+});
+
+test("the address brings the configuration back, whatever is in it", async ({ page }) => {
+  await open(page, ["model.n_layer=3", "train.seed=7"], "cpu", "addition");
+  await expect(page.getByTestId("preset")).toHaveValue("addition");
+  await expect(page.getByTestId("field-model.n_layer")).toHaveValue("3");
+  await page.getByTestId("reset-model.n_layer").click();
+  await expect(page.getByTestId("field-model.n_layer")).toHaveValue("2");
+  await expect(page).toHaveURL(/train\.seed%3D7/);
+  await expect(page).not.toHaveURL(/n_layer/);
+  await expect(page.getByTestId("command")).toContainText("kiln train --preset addition --set train.seed=7");
+
+  const errors: string[] = [];
+  page.on("pageerror", (error) => errors.push(error.message));
+  for (const hash of [
+    "#preset=<img src=x onerror=alert(1)>&set=model.n_layer=999999999999",
+    `#preset=debug&set=${encodeURIComponent("data.paths=[\"/etc/passwd\"]")}`,
+    "#set=%E0%A4%A&set=&set==&preset=debug&preset=debug&x",
+    `#preset=debug&set=${encodeURIComponent(`sample.prompt=${"x".repeat(5000)}`)}`,
+    `#preset=debug&set=model.n_embd%3D16777216&set=model.n_layer%3D16777216`,
+  ]) {
+    await page.goto("about:blank");
+    await page.goto(`./${hash}`);
+    await ready(page);
+    await expect(page.locator("img[src=x]")).toHaveCount(0);
+  }
+  expect(errors).toEqual([]);
+  await open(page, TINY);
+  await page.getByTestId("start").click();
+  await reaches(page, "finished");
+});
+
+test("a lost device costs nothing but the steps since the last save", async ({ page }) => {
+  await open(page, ["train.max_steps=1000", "train.log_interval=1", "train.eval_interval=0", "train.save_interval=2"], "webgpu");
+  await page.getByTestId("start").click();
+  await page.waitForFunction(() => (window.kiln.state.run?.savedStep ?? 0) >= 4, undefined, { timeout: 200_000 });
+  const destroyed = await Promise.all(page.workers().map((worker) => worker.evaluate(() => {
+    const { kilnDevice } = self as unknown as { kilnDevice?: { destroy(): void } };
+    kilnDevice?.destroy();
+    return kilnDevice !== undefined;
+  })));
+  expect(destroyed).toContain(true);
+  await expect(page.getByTestId("problem").first()).toContainText(/lost/);
+  await page.getByTestId("recover").click();
+  const saved = (await page.evaluate(() => window.kiln.state.run?.savedStep)) ?? 0;
+  await trains(page, saved + 2);
+  const seen = (await steps(page)).map((report) => report.step);
+  expect(seen).toEqual(seen.map((_, index) => index + 1));
+  await page.getByTestId("stop").click();
+});
+
+test("the hash of a run is the run", async ({ page }) => {
+  await page.goto(address(TINY, "cpu"));
+  await ready(page);
+  await expect(page.getByTestId("link")).toBeVisible();
+});

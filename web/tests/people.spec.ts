@@ -1,0 +1,42 @@
+// Everybody can use it: no finding of axe-core, at desktop and phone width, light and dark.
+
+import AxeBuilder from "@axe-core/playwright";
+import { expect, test } from "@playwright/test";
+import { open, reaches } from "./page";
+
+const TABS = ["metrics", "samples", "attention", "parameters", "runs", "about"];
+const SHOWN = ["train.max_steps=300", "train.eval_interval=50", "train.log_interval=5", "train.sample_interval=100", "train.learning_rate=0.003"];
+
+for (const [name, width, height] of [["desktop", 1280, 900], ["phone", 390, 844]] as const) {
+  for (const colorScheme of ["light", "dark"] as const) {
+    test(`${name}, ${colorScheme}`, async ({ page }) => {
+      await page.setViewportSize({ width, height });
+      await page.emulateMedia({ colorScheme });
+      await open(page, SHOWN, "cpu", "tiny-char");
+      await page.getByTestId("start").click();
+      await reaches(page, "finished");
+      for (const tab of TABS) {
+        await page.getByTestId(`tab-${tab}`).click();
+        const { violations } = await new AxeBuilder({ page }).analyze();
+        expect(violations.map((found) => `${tab}: ${found.id}: ${found.nodes.map((node) => node.html).join(" ")}`)).toEqual([]);
+        const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+        expect(overflow, `${tab} scrolls sideways`).toBeLessThanOrEqual(0);
+      }
+      await page.getByTestId("tab-metrics").click();
+      if (colorScheme === "light") {
+        const folder = process.env.KILN_SCREENSHOTS ?? "test-results";
+        await page.screenshot({ path: `${folder}/page-${name}.png`, fullPage: name === "phone" });
+      }
+    });
+  }
+}
+
+test("a run can be started, paused and ended from the keyboard", async ({ page }) => {
+  await open(page, ["train.max_steps=100000", "train.log_interval=1", "train.eval_interval=0"]);
+  await page.getByTestId("start").focus();
+  await page.keyboard.press("Enter");
+  await reaches(page, "running");
+  await page.getByTestId("pause").focus();
+  await page.keyboard.press("Space");
+  await reaches(page, "paused");
+});

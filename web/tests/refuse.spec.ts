@@ -1,0 +1,68 @@
+// Bad input: each is refused with a message that says what and why, and the page stays usable.
+
+import { type Page, expect, test } from "@playwright/test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { TINY, open, reaches, temporaryFolder } from "./page";
+
+async function file(page: Page, name: string, bytes: Buffer): Promise<void> {
+  const path = join(temporaryFolder(), name);
+  writeFileSync(path, bytes);
+  await page.getByRole("radio", { name: "File" }).check();
+  await page.getByTestId("source-text").setInputFiles(path);
+}
+
+async function stillTrains(page: Page): Promise<void> {
+  await open(page, [...TINY, "train.max_steps=3"]);
+  await page.getByTestId("start").click();
+  await reaches(page, "finished");
+}
+
+test("text that is empty, short, binary or too large", async ({ page }) => {
+  await open(page, TINY);
+  const problem = page.getByTestId("problem");
+  await file(page, "empty.txt", Buffer.alloc(0));
+  await expect(problem.first()).toContainText(/empty/i);
+  await file(page, "short.txt", Buffer.from("abc"));
+  await expect(problem.filter({ hasText: /split has \d+ tokens|one block needs/ }).first()).toBeVisible();
+  await file(page, "image.png", Buffer.from([0x89, 0x50, 0x4e, 0x47, 0, 0, 0, 0xff]));
+  await expect(problem.filter({ hasText: /binary|not (a )?text/i }).first()).toBeVisible();
+  await file(page, "latin1.txt", Buffer.from("caf\xe9 ".repeat(100), "latin1"));
+  await expect(problem.filter({ hasText: /UTF-8/ }).first()).toBeVisible();
+  await file(page, "large.txt", Buffer.alloc(201_000_000, "x"));
+  await expect(problem.filter({ hasText: /200 MB/ }).first()).toBeVisible();
+  await stillTrains(page);
+});
+
+test("a checkpoint that is damaged or of something else", async ({ page }) => {
+  await open(page, TINY);
+  await page.getByTestId("tab-runs").click();
+  const problem = page.getByTestId("problem");
+  const upload = async (name: string, bytes: Buffer): Promise<void> => {
+    const path = join(temporaryFolder(), name);
+    writeFileSync(path, bytes);
+    await page.getByTestId("upload").setInputFiles(path);
+  };
+  await upload("noise.zip", Buffer.from("this is no zip file, whatever its name says"));
+  await expect(problem.first()).toBeVisible();
+  await upload("config.json", Buffer.from(JSON.stringify({ model_type: "gpt2", n_embd: 1e12 })));
+  await expect(problem.filter({ hasText: /manifest|missing/ }).first()).toBeVisible();
+  await stillTrains(page);
+});
+
+test("a model that the device cannot hold", async ({ page }) => {
+  await open(page, [...TINY, "model.n_embd=16384", "model.n_layer=64", "model.n_head=16"]);
+  await page.getByTestId("start").click();
+  await expect(page.getByTestId("problem").filter({ hasText: /MiB/ }).first()).toBeVisible();
+  await open(page, [...TINY, "model.block_size=8192", "train.batch_size=64"], "webgpu");
+  await page.getByTestId("start").click();
+  await expect(page.getByTestId("problem").filter({ hasText: /MiB|block_size/ }).first()).toBeVisible();
+  await stillTrains(page);
+});
+
+test("a loss that is not finite ends the run, not the page", async ({ page }) => {
+  await open(page, ["train.max_steps=200", "train.log_interval=1", "train.learning_rate=1e30", "train.warmup_steps=0", "train.grad_clip=0", "train.eval_interval=0"]);
+  await page.getByTestId("start").click();
+  await expect(page.getByTestId("problem").filter({ hasText: /the loss became|NaN|inf/ }).first()).toBeVisible();
+  await stillTrains(page);
+});

@@ -1,0 +1,112 @@
+// Training in the page: the same numbers as on the desktop, and the controls.
+
+import { expect, test } from "@playwright/test";
+import { TINY, expectSameLosses, open, reaches, steps, trainNatively, trains } from "./page";
+
+const native = { run: undefined as ReturnType<typeof trainNatively> | undefined };
+
+test.beforeAll(() => {
+  native.run = trainNatively(TINY);
+});
+
+test("WebGPU is there", async ({ page }) => {
+  await open(page);
+  const found = await page.evaluate(async () => {
+    const planner = (window.kiln as unknown as { planner: { call(name: string): Promise<unknown> } }).planner;
+    return planner.call("devices") as Promise<{ devices: { name: string; description: string; available: boolean; software: boolean }[]; chosen: string }>;
+  });
+  const webgpu = found.devices.find((device) => device.name === "webgpu");
+  console.log(`adapter: ${webgpu?.description}`);
+  expect(webgpu?.available, "no WebGPU adapter: is this Debian's Chromium with --use-webgpu-adapter=swiftshader?").toBe(true);
+  // A software adapter is named as such and never chosen unasked.
+  expect(webgpu?.software).toBe(true);
+  expect(found.chosen).toBe("cpu");
+  await expect(page.getByTestId("device")).toBeVisible();
+});
+
+for (const device of ["cpu", "webgpu"]) {
+  test(`30 steps on ${device} are those of the desktop`, async ({ page }) => {
+    await open(page, TINY, device);
+    await page.getByTestId("start").click();
+    await reaches(page, "finished");
+    const info = await page.evaluate(() => window.kiln.state.run?.info?.device);
+    expect(info).toContain(device);
+    expectSameLosses(await steps(page), native.run?.steps ?? []);
+    await expect(page.getByTestId("step-count")).toContainText("30");
+    await page.getByTestId("tab-samples").click();
+    await expect(page.getByTestId("samples")).not.toBeEmpty();
+  });
+}
+
+test("pause, step, go on, stop", async ({ page }) => {
+  await open(page, ["train.max_steps=100000", "train.log_interval=1", "train.eval_interval=0"]);
+  await page.getByTestId("start").click();
+  await trains(page, 5);
+  await page.getByTestId("pause").click();
+  await reaches(page, "paused");
+  const paused = (await steps(page)).at(-1)?.step ?? 0;
+  expect(paused).toBeGreaterThanOrEqual(5);
+  await page.waitForTimeout(500);
+  expect((await steps(page)).at(-1)?.step).toBe(paused);
+  await page.getByTestId("step").click();
+  await trains(page, paused + 1);
+  await reaches(page, "paused");
+  expect((await steps(page)).at(-1)?.step).toBe(paused + 1);
+  await page.getByTestId("resume").click();
+  await trains(page, paused + 10);
+  await page.getByTestId("stop").click();
+  await reaches(page, "stopped");
+  const seen = (await steps(page)).map((report) => report.step);
+  expect(seen).toEqual(seen.map((_, index) => index + 1));
+});
+
+test("pasted text is trained on and continued", async ({ page }) => {
+  await open(page, ["train.max_steps=60", "train.eval_interval=30", "model.block_size=16", "train.learning_rate=0.01"]);
+  await page.getByRole("radio", { name: "Paste" }).check();
+  await page.getByTestId("paste-text").fill("abcdefgh ".repeat(200));
+  await page.getByTestId("use-text").click();
+  await expect(page.getByTestId("plan")).toContainText(/1,?620/);
+  await page.getByTestId("start").click();
+  await reaches(page, "finished");
+  await page.getByTestId("tab-samples").click();
+  await page.getByTestId("prompt").fill("abcd");
+  await page.getByTestId("generate").click();
+  await expect(page.getByTestId("generated")).toContainText("efgh");
+});
+
+test("a task is scored, and its answers are right in the end", async ({ page }) => {
+  await open(page, ["train.max_steps=400", "train.eval_interval=200", "train.log_interval=20"], "cpu", "copy");
+  await page.getByTestId("start").click();
+  await reaches(page, "finished");
+  const scores = await page.evaluate(() => (window.kiln.state.run as unknown as { evaluations: { exact_match: number }[] }).evaluations.map((report) => report.exact_match));
+  expect(scores).toHaveLength(2);
+  expect(scores[1]).toBeGreaterThan(0.5);
+});
+
+test("attention and parameters can be looked at", async ({ page }) => {
+  await open(page, TINY);
+  await page.getByTestId("start").click();
+  await reaches(page, "finished");
+  const client = () => page.evaluate(async () => {
+    const { client } = window.kiln as unknown as { client: { call(name: string, ...args: unknown[]): Promise<unknown> } };
+    const maps = (await client.call("attention", "To be, or", 1)) as { tokens: string[]; weights: number[][][] };
+    const parameters = (await client.call("parameters")) as { name: string; shape: number[]; gradients: { norm: number } }[];
+    return { maps, parameters };
+  });
+  const { maps, parameters } = await client();
+  expect(maps.tokens.join("")).toBe("To be, or");
+  expect(maps.weights).toHaveLength(2);
+  for (const head of maps.weights) {
+    head.forEach((row, query) => {
+      expect(row.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 4);
+      // Nobody looks ahead.
+      expect(row.slice(query + 1).every((weight) => weight === 0)).toBe(true);
+    });
+  }
+  expect(parameters.map((parameter) => parameter.name)).toContain("blocks.1.attention.qkv.weight");
+  expect(parameters.every((parameter) => parameter.gradients.norm > 0)).toBe(true);
+  await page.getByTestId("tab-attention").click();
+  await expect(page.getByTestId("attention-canvas").first()).toBeVisible();
+  await page.getByTestId("tab-parameters").click();
+  await expect(page.getByTestId("parameters-table")).toBeVisible();
+});
