@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Every check of the project, cheapest first: format, lints, the web build, the CUDA build, the tests.
+# Every check of the project, cheapest first: format, lints, the CUDA build, the page in a browser, the tests.
 #
 #     bash tests/check.sh            all of it
-#     bash tests/check.sh --quick    without the GPU tests and the CUDA build
+#     bash tests/check.sh --quick    without the GPU tests, the CUDA build and the page
 #
-# Installs what a bare Debian or Ubuntu machine with Rust lacks: the wasm32 target, and SwiftShader (a Vulkan
-# driver that runs on the CPU, in Debian's package chromium), with which the GPU path is tested anywhere.
+# Installs what a bare Debian or Ubuntu machine with Rust and Node lacks: the wasm32 target, the page's npm
+# packages and wasm-bindgen, Chromium, and SwiftShader (a Vulkan driver that runs on the CPU, part of
+# Debian's package chromium), with which the GPU path is tested anywhere.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$HOME/kiln-target}"
@@ -74,15 +75,23 @@ install_swiftshader() {
     fi
 }
 
-wasm_lints() {
-    CLIPPY_CONF_DIR="$PWD/tests/wasm-lints" cargo clippy --release --lib --no-default-features \
-        --features webgpu --target wasm32-unknown-unknown -- -D warnings
+# Of the library and of the page's crate, in the profile of the page's build.
+wasm_lints() (
+    export CLIPPY_CONF_DIR="$PWD/tests/wasm-lints"
+    cd web
+    cargo clippy --profile web --target wasm32-unknown-unknown --package kiln --lib --no-default-features \
+        --features flex,webgpu --package kiln-web -- -D warnings
+)
+
+page_build() {
+    bash web/build.sh
+    npm --prefix web run --silent page
 }
 
 step "format" cargo fmt --check
 step "lints" cargo clippy --release --all-targets -- -D warnings
 step "wasm32 target" install_wasm_target
-step "web build" wasm_lints
+step "web lints" wasm_lints
 if ! $quick; then
     # CubeCL's CUDA runtime downloads a bundle of LLVM while it builds, from a place that a machine with
     # nothing but package registries cannot reach; with DOCS_RS it leaves that out, and types are checked.
@@ -93,6 +102,12 @@ if ! $quick; then
         icd="$(swiftshader)"
         export VK_DRIVER_FILES="$icd" VK_ICD_FILENAMES="$icd"
     fi
+fi
+
+if ! $quick; then
+    step "binary" cargo build --release
+    step "page" page_build
+    step "page in a browser" npm --prefix web test --silent
 fi
 
 # Not timed here: cargo's own summary stays the last line.
