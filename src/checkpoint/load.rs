@@ -33,6 +33,15 @@ pub enum Weights {
     Averaged,
 }
 
+impl Weights {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Latest => names::MODEL,
+            Self::Averaged => names::EMA,
+        }
+    }
+}
+
 impl Checkpoint {
     /// Reads what a model needs: weights, configuration, tokenizer.
     pub fn open_model(folder: &Path) -> Result<Self> {
@@ -93,11 +102,9 @@ impl Checkpoint {
 
     /// Weights under our names.
     pub fn weights(&self, which: Weights) -> Result<NamedData> {
-        let name = match which {
-            Weights::Latest => names::MODEL,
-            Weights::Averaged => names::EMA,
-        };
-        let read = |name| self.tensors(name).and_then(|theirs| self.map(name, theirs));
+        let name = which.file();
+        let is_buffer = |name: &str| self.family.is_buffer(name);
+        let read = |name| self.tensors(name, is_buffer).and_then(|theirs| self.map(name, theirs));
         match (which, self.files.get(name)) {
             (Weights::Averaged, None) => Err(Error::Checkpoint {
                 path: self.path().into(),
@@ -119,7 +126,7 @@ impl Checkpoint {
         let trainer = self.files.require(names::TRAINER)?;
         let trainer = serde_json::from_slice(trainer)
             .map_err(|e| self.files.error(format!("`{}` is broken: {e}", names::TRAINER)))?;
-        Ok((trainer, self.tensors(names::OPTIMIZER)?))
+        Ok((trainer, self.tensors(names::OPTIMIZER, |_| false)?))
     }
 
     /// Whether the checkpoint has averaged weights.
@@ -127,14 +134,20 @@ impl Checkpoint {
         self.files.get(names::EMA).is_some()
     }
 
-    fn tensors(&self, name: &str) -> Result<NamedData> {
-        tensors::read(self.files.require(name)?)
+    fn tensors(&self, name: &str, ignored: impl Fn(&str) -> bool) -> Result<NamedData> {
+        tensors::read(self.files.require(name)?, ignored)
             .map_err(|message| self.files.error(format!("`{name}`: {message}")))
     }
 
     fn map(&self, name: &str, theirs: NamedData) -> Result<NamedData> {
-        self.family
-            .load(&self.model, theirs)
-            .map_err(|message| self.files.error(format!("`{name}`: {message}")))
+        self.family.load(&self.model, theirs).map_err(|message| self.mismatch(name, message))
+    }
+
+    fn mismatch(&self, name: &str, message: String) -> Error {
+        Error::Checkpoint {
+            path: self.path().into(),
+            message: format!("`{name}`: {message}"),
+            hint: Some("its configuration and its weights are of different models".into()),
+        }
     }
 }
