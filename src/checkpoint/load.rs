@@ -9,7 +9,9 @@ use crate::{
         Decoder,
         families::Family,
         parameters::{self, NamedData},
+        size,
     },
+    platform::memory_bytes,
     tokenizer::Tokenizer,
 };
 use burn::tensor::Device;
@@ -117,8 +119,33 @@ impl Checkpoint {
 
     /// The model with these weights on a device.
     pub fn build(&self, which: Weights, device: &Device) -> Result<Decoder> {
-        let model = Decoder::init(&self.model, 0, device);
-        parameters::load(model, &mut self.weights(which)?, self.path())
+        // The configuration comes from a file: nothing is allocated by it before the weights, which
+        // are there in full, agree with it.
+        let weights = self.weights(which)?;
+        self.check_positions()?;
+        let model = Decoder::unloaded(&self.model, device);
+        parameters::load(model, weights).map_err(|message| self.mismatch(which.file(), message))
+    }
+
+    /// Refuses tables of fixed positions beyond this machine's memory: unlike weights they are in no
+    /// file that would have to be as long.
+    fn check_positions(&self) -> Result<()> {
+        let needed = size::position_table_bytes(&self.model);
+        match memory_bytes() {
+            Some((total, _)) if needed > total => Err(Error::Checkpoint {
+                path: self.path().into(),
+                message: format!(
+                    "its {} positions take {} MiB, but this machine has {} MiB",
+                    self.model.block_size,
+                    needed >> 20,
+                    total >> 20
+                ),
+                hint: Some(
+                    "correct the longest context (`max_position_embeddings`) in its `config.json`".into(),
+                ),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// What the trainer was doing, and the optimizer's tensors.
