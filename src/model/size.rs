@@ -4,8 +4,8 @@
 use crate::config::{Config, ModelConfig, Norm, NormPosition, OptimizerKind, Position};
 
 /// Trainable parameters.
-pub fn parameter_count(model: &ModelConfig) -> u64 {
-    clamp(count_parameters(&Sizes::of(model), model))
+pub fn parameter_count(model: &ModelConfig) -> usize {
+    count_parameters(&Sizes::of(model), model).try_into().unwrap_or(usize::MAX)
 }
 
 /// Floating-point operations per token, forward and backward: 6 per parameter that takes part in a
@@ -124,7 +124,7 @@ mod tests {
         for config in [base, llama, post] {
             assert_eq!(
                 parameter_count(&config),
-                Decoder::init(&config, 0, &device).num_params() as u64,
+                Decoder::init(&config, 0, &device).num_params(),
                 "{config:?}"
             );
         }
@@ -150,7 +150,7 @@ mod tests {
             ..Default::default()
         };
         let mut config = Config { model, ..Default::default() };
-        assert_eq!(parameter_count(&config.model), u64::MAX);
+        assert_eq!(parameter_count(&config.model), usize::MAX);
         assert!(flops_per_token(&config.model) > 1e22);
         config.train.batch_size = LARGEST;
         assert_eq!(training_bytes(&config), u64::MAX);
