@@ -91,7 +91,7 @@ enum Kind {
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.api, self.index) {
-            (Api::Cpu | Api::Webgpu, _) | (_, 0) => f.write_str(self.api.name()),
+            (_, 0) => f.write_str(self.api.name()),
             (api, index) => write!(f, "{}:{index}", api.name()),
         }
     }
@@ -152,12 +152,15 @@ impl Choice {
                 if self.api == Api::Cpu { "flex" } else { self.api.name() }
             )));
         }
-        if self.api == Api::Webgpu {
+        if self.api == Api::Webgpu && self.index == 0 {
             #[cfg(feature = "webgpu")]
             return Ok(Device::webgpu(burn::tensor::DeviceKind::DefaultDevice));
         }
         match self.info() {
             Some(info) => Ok(info.open()),
+            None if self.api == Api::Cpu => {
+                Err(self.unavailable("there is one CPU device, `cpu`, with all processors in it".into()))
+            }
             None => Err(self.unavailable("no such adapter on this machine".into())),
         }
     }
@@ -433,6 +436,8 @@ mod tests {
 
     #[test]
     fn an_absent_device_is_named_with_those_present() {
+        let error = "cpu:3".parse::<Choice>().unwrap().open().unwrap_err();
+        assert!(error.to_string().contains("`cpu:3` is not available: there is one CPU"), "{error}");
         let error = "cuda:99".parse::<Choice>().unwrap().open().unwrap_err();
         assert!(error.to_string().contains("`cuda:99`"), "{error}");
         assert!(error.hint().unwrap().contains("cpu"));

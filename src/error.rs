@@ -87,12 +87,35 @@ pub enum Error {
     Checkpoint { path: PathBuf, message: String, hint: Option<String> },
 
     /// Loss or gradient norm that is NaN or infinite.
-    #[error("the loss became {value} at step {step} (batch of {batch})")]
-    NonFiniteLoss { step: u64, value: f32, batch: String },
+    #[error("{} at step {step} (batch of {batch}){}", not_finite(*loss, *grad_norm), in_a_row(*skipped))]
+    NonFiniteLoss {
+        step: u64,
+        loss: f32,
+        /// `None` where there is no gradient (evaluation).
+        grad_norm: Option<f32>,
+        batch: String,
+        /// Where such steps are skipped (`train.on_nan`): how many were so just before this one.
+        skipped: Option<u64>,
+    },
 
     /// Anything about a finished computation that is not within its tolerance (`kiln verify`).
     #[error("{message}")]
     OverTolerance { message: String },
+}
+
+/// What is not finite: the loss, or the gradient's norm alone.
+fn not_finite(loss: f32, grad_norm: Option<f32>) -> String {
+    match grad_norm {
+        Some(norm) if loss.is_finite() => format!("the gradient norm became {norm}, with a loss of {loss},"),
+        _ => format!("the loss became {loss}"),
+    }
+}
+
+fn in_a_row(skipped: Option<u64>) -> String {
+    match skipped {
+        None | Some(0) => String::new(),
+        Some(steps) => format!(", after {steps} skipped steps in a row"),
+    }
 }
 
 impl Error {
@@ -147,7 +170,10 @@ impl Error {
             | Self::Tokenizer { hint, .. }
             | Self::Checkpoint { hint, .. }
             | Self::DeviceFailed { hint, .. } => hint.clone(),
-            Self::NonFiniteLoss { .. } => Some(
+            Self::NonFiniteLoss { skipped: Some(_), .. } => Some(
+                "lower `train.learning_rate` or raise `train.warmup_steps`; `--resume best` goes back to the best checkpoint".into(),
+            ),
+            Self::NonFiniteLoss { skipped: None, .. } => Some(
                 "lower `train.learning_rate`, set `train.grad_clip`, or skip such batches with `--set train.on_nan=skip`".into(),
             ),
             Self::ConfigEntry { reason, .. } => reason.hint(),
@@ -171,5 +197,32 @@ impl Error {
             Self::DeviceFailed { .. } | Self::NonFiniteLoss { .. } | Self::OverTolerance { .. } => false,
             _ => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_finite_is_named_and_skipping_is_not_advised_twice() {
+        let error = |loss, grad_norm, skipped| Error::NonFiniteLoss {
+            step: 7,
+            loss,
+            grad_norm,
+            batch: "rows 1, 2".into(),
+            skipped,
+        };
+        let stopped = error(f32::NAN, Some(f32::NAN), None);
+        assert_eq!(stopped.to_string(), "the loss became NaN at step 7 (batch of rows 1, 2)");
+        assert!(stopped.hint().unwrap().contains("train.on_nan=skip"));
+        let overflow = error(3.5, Some(f32::INFINITY), None);
+        assert_eq!(
+            overflow.to_string(),
+            "the gradient norm became inf, with a loss of 3.5, at step 7 (batch of rows 1, 2)"
+        );
+        let skipping = error(f32::INFINITY, None, Some(100));
+        assert!(skipping.to_string().ends_with("rows 1, 2), after 100 skipped steps in a row"), "{skipping}");
+        assert!(!skipping.hint().unwrap().contains("on_nan"));
     }
 }

@@ -22,6 +22,17 @@ pub fn peak_memory_bytes() -> Option<u64> {
     None
 }
 
+/// Lets writing to a closed pipe end the process quietly, as it ends other commands of a shell; Rust
+/// turns it into an error instead, on which `println!` panics. Platforms without signals keep that.
+pub fn end_on_closed_pipe() {
+    #[cfg(unix)]
+    {
+        use nix::sys::signal::{SigHandler, Signal, signal};
+        // SAFETY: the default action runs no code of this process.
+        let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    }
+}
+
 /// Main memory of this machine in bytes: (total, available now); `None` in a browser.
 pub fn memory_bytes() -> Option<(u64, u64)> {
     #[cfg(not(target_family = "wasm"))]

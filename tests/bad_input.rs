@@ -99,6 +99,7 @@ fn devices_that_are_not_there() {
     let device = |name: &str| kiln(["train", "--preset", "debug", "--device", name]);
     fails(&mut device("cuda:7"), 2, &["`cuda:7`", "cpu"]);
     fails(&mut device("wgpu:99"), 2, &["`wgpu:99`", "present here: ", "cpu"]);
+    fails(&mut device("cpu:3"), 2, &["`cpu:3`", "one CPU device", "present here: "]);
     fails(&mut device("gpu"), 2, &["`gpu`", "cuda"]);
 }
 
@@ -205,10 +206,18 @@ fn resuming_what_cannot_be_resumed() {
 #[test]
 fn a_loss_that_is_not_finite_stops_with_step_and_batch() {
     let folder = folder();
-    let run = folder.path().join("run");
-    let explode = "--set train.learning_rate=1e30 --set train.min_lr=1e30 --set train.grad_clip=0 \
-                   --set train.warmup_steps=0 --set train.optimizer=sgd";
-    fails(&mut debug_train(&run, explode), 1, &["the loss became", "at step", "batch", "train.on_nan=skip"]);
+    // The first rate spoils the loss itself, the second its gradient alone.
+    for (rate, what) in
+        [("1e20", "the loss became"), ("1e30", "the gradient norm became NaN, with a loss of 4.15")]
+    {
+        let run = folder.path().join(rate);
+        let explode = format!(
+            "--set train.learning_rate={rate} --set train.min_lr={rate} --set train.grad_clip=0 \
+             --set train.warmup_steps=0 --set train.optimizer=sgd"
+        );
+        let parts = [what, "at step 2", "batch", "train.on_nan=skip"];
+        fails(&mut debug_train(&run, &explode), 1, &parts);
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -222,8 +231,7 @@ fn a_folder_that_cannot_be_written() {
 #[cfg(unix)]
 #[test]
 fn a_full_disk_costs_no_complete_checkpoint() {
-    // A file system without room: files may not grow beyond a limit that the model's checkpoint
-    // exceeds once its width is doubled... reached by limiting the size of any file written.
+    // As any user: no file may grow beyond a limit that a checkpoint's tensors exceed.
     let folder = folder();
     let run = folder.path().join("run");
     ok(&mut debug_train(&run, "--set train.max_steps=10"));
@@ -238,4 +246,108 @@ fn a_full_disk_costs_no_complete_checkpoint() {
         fs::read_dir(run.join("checkpoints")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(!entries.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{entries:?}");
     ok(kiln(["train", "--device", "cpu", "--set", "train.max_steps=20", "--resume"]).arg(&run));
+}
+
+/// A file system of its own on a folder, gone with the value.
+#[cfg(target_os = "linux")]
+struct SmallDisk<'a>(&'a std::path::Path);
+
+#[cfg(target_os = "linux")]
+impl<'a> SmallDisk<'a> {
+    /// `None` for who may not mount.
+    fn mount(path: &'a std::path::Path, size: &str) -> Option<Self> {
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(path);
+        mount.output().is_ok_and(|output| output.status.success()).then_some(Self(path))
+    }
+
+    fn resize(&self, size: &str) {
+        let mut mount = std::process::Command::new("mount");
+        ok(mount.args(["-o", &format!("remount,size={size}")]).arg(self.0));
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        // Lazily, so that it also goes where a failed test left a file open.
+        let unmounted = std::process::Command::new("umount").arg("--lazy").arg(self.0).status();
+        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_runs_full_costs_no_complete_checkpoint() {
+    let folder = folder();
+    let Some(disk) = SmallDisk::mount(folder.path(), "2m") else {
+        eprintln!("passed over: only the superuser may mount a small disk");
+        return;
+    };
+    let run = folder.path().join("run");
+    let settings = "--set train.save_interval=1 --set train.keep_checkpoints=50";
+    let full = ["cannot ", "/run/checkpoints/", "No space left on device", "free some space", "`--resume`"];
+    fails(&mut debug_train(&run, settings), 1, &full);
+
+    // The last complete checkpoint is one that works, and nothing half written takes up room.
+    let entries = fs::read_dir(run.join("checkpoints")).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    assert!(!names.iter().any(|name| name.ends_with(".tmp")), "{names:?}");
+    let last = names.iter().rfind(|name| name.starts_with("step-")).unwrap();
+    assert!(last != "step-000020" && run.join("checkpoints").join(last).join("manifest.json").is_file());
+    ok(kiln(["generate", "--device", "cpu", "--max-new-tokens", "5"]).arg(&run));
+    fails(kiln(["train", "--device", "cpu", "--resume"]).arg(&run), 1, &full);
+
+    disk.resize("32m");
+    ok(kiln(["train", "--device", "cpu", "--resume"]).arg(&run));
+    assert!(run.join("checkpoints/step-000020/manifest.json").is_file());
+}
+
+#[test]
+fn sizes_of_a_foreign_configuration_that_its_weights_do_not_have() {
+    let folder = folder();
+    let copy = crate::parity::copy_of("gpt2", &folder);
+    let config = fs::read_to_string(copy.join("config.json")).unwrap();
+    for (key, old, new) in [
+        ("n_embd", "48", "16777216"),
+        ("n_layer", "2", "16777216"),
+        ("n_positions", "32", "16777216"),
+        ("vocab_size", "101", "16777216"),
+        ("n_inner", "null", "16777216"),
+        ("n_embd", "48", "18446744073709551615"),
+    ] {
+        let changed = config.replace(&format!("\"{key}\": {old}"), &format!("\"{key}\": {new}"));
+        assert_ne!(changed, config);
+        fs::write(copy.join("config.json"), changed).unwrap();
+        let mut verify = kiln(["verify", "--device", "cpu"]);
+        let output = verify.arg(&copy).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{key}: {stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.len() < 400, "{key}: {stderr}");
+    }
+}
+
+#[test]
+fn a_shard_that_would_overwrite_a_tokenizer() {
+    let folder = folder();
+    let text = file(&folder, "text.txt", "the cat sat on the mat. ".repeat(20));
+    for name in ["tokenizer", "bytes"] {
+        let tokenizer = folder.path().join(format!("{name}.json"));
+        ok(kiln(["tokenizer", "train", "--kind", "byte", "--out"]).arg(&tokenizer).arg(&text));
+        let before = fs::read(&tokenizer).unwrap();
+        let shard = folder.path().join(format!("{name}.bin"));
+        let mut encode = kiln(["tokenizer", "encode", "--tokenizer"]);
+        encode.arg(&tokenizer).arg("--data").arg(&text).arg("--out").arg(&shard);
+        fails(&mut encode, 2, &["--out", &format!("{name}.json`"), "hint: "]);
+        assert_eq!(fs::read(&tokenizer).unwrap(), before);
+        assert!(!shard.exists());
+    }
+    // A shard's own sidecar is written anew.
+    for _ in 0..2 {
+        let mut encode = kiln(["tokenizer", "encode", "--tokenizer"]);
+        encode.arg(folder.path().join("bytes.json")).arg("--data").arg(&text);
+        ok(encode.arg("--out").arg(folder.path().join("train.bin")));
+    }
 }

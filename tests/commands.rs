@@ -148,6 +148,41 @@ fn completions_are_printed_for_every_shell() {
     }
 }
 
+/// Runs `kiln ARGUMENTS | READER` and gives the exit status of `kiln`; nothing may be complained of.
+#[cfg(unix)]
+fn piped(arguments: &str, reader: &str) -> i32 {
+    let script = format!("timeout 60 \"$KILN\" {arguments} | {reader} >/dev/null; exit ${{PIPESTATUS[0]}}");
+    let mut bash = std::process::Command::new("bash");
+    let output = bash.args(["-c", &script]).env("KILN", env!("CARGO_BIN_EXE_kiln")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{script}");
+    output.status.code().unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_ends_a_command_quietly_and_at_once() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    ok(&mut debug_train(&run, "--set train.max_steps=2"));
+    let run = run.display();
+    // 128 + SIGPIPE. Writing a million tokens would take far longer than the timeout.
+    let generate = format!("generate {run} --device cpu --prompt $'one\\ntwo' --max-new-tokens 1000000");
+    assert_eq!(piped(&generate, "head -1"), 141);
+    let fixture = crate::parity::fixture("gpt2");
+    for command in [
+        format!("eval {run} --device cpu"),
+        format!("verify {} --device cpu", fixture.display()),
+        "devices".into(),
+        "bench --preset debug --device cpu --steps 1 --warmup 1".into(),
+        "config show".into(),
+        "completions bash".into(),
+        "tokenizer encode 'to be' --tokenizer ".to_owned() + &format!("{run}"),
+    ] {
+        // 0 where all was written before the reader was gone.
+        assert!([0, 141].contains(&piped(&command, "true")), "{command}");
+    }
+}
+
 #[test]
 fn the_default_folder_is_never_taken_twice() {
     let folder = folder();

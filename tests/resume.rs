@@ -1,6 +1,7 @@
 //! A run that is killed goes on as if nothing had happened.
 
-use crate::support::{debug_train, folder, kiln, ok};
+use crate::support::{debug_train, fails, folder, kiln, ok};
+use kiln::checkpoint::{Files, tensors};
 use std::{fs, path::Path, process::Stdio, thread, time::Duration};
 
 fn assert_same(a: &Path, b: &Path) {
@@ -19,7 +20,7 @@ fn resume(run: &Path) -> std::process::Command {
 }
 
 const SETTINGS: &str = "--set train.max_steps=60 --set model.dropout=0.2 --set train.eval_interval=10 \
-                        --set train.ema_decay=0.9 --set train.keep_checkpoints=3";
+                        --set train.ema_decay=0.9 --set train.keep_checkpoints=10";
 
 #[test]
 fn resuming_after_a_kill_gives_the_same_bytes() {
@@ -27,20 +28,101 @@ fn resuming_after_a_kill_gives_the_same_bytes() {
     let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
     ok(&mut debug_train(&whole, SETTINGS));
 
-    // Killed for good once the checkpoint of step 30 is there.
+    // Killed for good once the checkpoint of step 30 is there; every one is kept, so that it is found
+    // however far the run has come when this process is woken.
+    let (middle, last) = (killed.join("checkpoints/step-000030"), "checkpoints/step-000060");
     let settings = format!("{SETTINGS} --set train.save_interval=30");
     let mut process = debug_train(&killed, &settings).stderr(Stdio::null()).spawn().unwrap();
-    while !killed.join("checkpoints/step-000030/manifest.json").exists() {
-        assert!(process.try_wait().unwrap().is_none(), "ended before step 30");
+    while !middle.join("manifest.json").exists() {
+        let ended = process.try_wait().unwrap();
+        assert!(ended.is_none() || middle.join("manifest.json").exists(), "ended before step 30");
         thread::sleep(Duration::from_millis(1));
     }
     process.kill().unwrap();
     process.wait().unwrap();
-    if !killed.join("checkpoints/step-000060/manifest.json").exists() {
-        ok(resume(&killed).args(["--set", "train.save_interval=0"]));
-    }
-    let last = "checkpoints/step-000060";
+    // From wherever it was killed; if it was too fast to be killed, from step 30.
+    let was_fast = killed.join(last).join("manifest.json").exists();
+    ok(resume(if was_fast { &middle } else { &killed }).args(["--set", "train.save_interval=0"]));
     assert_same(&whole.join(last), &killed.join(last));
+
+    // And once more from the step in the middle, whose later ones are set aside.
+    ok(resume(&middle).args(["--set", "train.save_interval=0"]));
+    assert!(killed.join("checkpoints/superseded-1-step-000060").is_dir());
+    assert_same(&whole.join(last), &killed.join(last));
+}
+
+#[test]
+fn resuming_where_there_is_no_run_leaves_nothing() {
+    let folder = folder();
+    let out = folder.path();
+    let mut resume = kiln(["train", "--device", "cpu", "--resume", "--out"]);
+    fails(resume.arg(out), 2, &["no complete checkpoint", "hint: "]);
+    assert_eq!(fs::read_dir(out).unwrap().count(), 0);
+    let mut resume = kiln(["train", "--device", "cpu", "--resume", "no/run", "--out"]);
+    fails(resume.arg(out.join("new")), 2, &["no/run", "does not exist"]);
+    assert_eq!(fs::read_dir(out).unwrap().count(), 0);
+}
+
+#[test]
+fn a_run_killed_before_its_first_checkpoint_starts_anew() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    let settings = "--set train.max_steps=1000000 --set train.eval_interval=0 --set train.log_interval=1";
+    let mut process = debug_train(&run, settings).stderr(Stdio::null()).spawn().unwrap();
+    let log = run.join("log.jsonl");
+    while fs::read_to_string(&log).unwrap_or_default().lines().count() < 3 {
+        assert!(process.try_wait().unwrap().is_none());
+        thread::sleep(Duration::from_millis(2));
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let old = fs::read(&log).unwrap();
+    fails(&mut resume(&run), 2, &["no complete checkpoint"]);
+    ok(&mut debug_train(&run, ""));
+    assert!(run.join("checkpoints/step-000020/manifest.json").is_file());
+    assert_eq!(fs::read(run.join("superseded-1-log.jsonl")).unwrap(), old);
+    assert!(fs::read_to_string(&log).unwrap().contains("\"last_step\":20,"));
+}
+
+#[test]
+fn a_checkpoint_goes_on_from_inside_its_folder() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    ok(&mut debug_train(&run, "--set train.stop_after=10"));
+    let checkpoint = run.join("checkpoints/step-000010");
+    ok(resume(Path::new(".")).args(["--set", "train.stop_after=0"]).current_dir(&checkpoint));
+    assert!(run.join("checkpoints/step-000020/manifest.json").is_file());
+}
+
+#[test]
+fn tensors_of_another_model_are_named() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    ok(&mut debug_train(&run, "--set train.stop_after=10 --set train.ema_decay=0.9"));
+    let checkpoint = run.join("checkpoints/step-000010");
+    let whole = Files::read_folder(&checkpoint, |_| true).unwrap();
+    for (file, tensor) in [
+        ("optimizer.safetensors", "blocks.1.mlp.up.weight.moment_2"),
+        ("ema.safetensors", "transformer.wpe.weight"),
+        ("model.safetensors", "transformer.wpe.weight"),
+    ] {
+        let mut tampered = whole.clone();
+        let mut named = tensors::read(&whole.contents[file], |_| false).unwrap();
+        // Half as high, with a manifest that says so.
+        let changed = named.get_mut(tensor).unwrap();
+        changed.shape[0] /= 2;
+        changed.values.truncate(changed.values.len() / 2);
+        tampered.contents.insert(file.into(), tensors::write(&named).unwrap());
+        fs::remove_dir_all(&checkpoint).unwrap();
+        tampered.write_folder(&checkpoint).unwrap();
+        let ours = tensor.replace("transformer.wpe.weight", "position");
+        let mut command = resume(&run);
+        fails(
+            command.args(["--set", "train.stop_after=0"]),
+            2,
+            &["step-000010", &format!("`{ours}` has shape")],
+        );
+    }
 }
 
 #[test]

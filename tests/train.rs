@@ -1,7 +1,9 @@
 //! The loop computes what it says: losses fall as recorded, grouping does not matter, every
 //! optimizer, schedule and architecture trains.
 
-use crate::support::{debug_config, debug_train, file, folder, largest_difference, losses, ok, trainer};
+use crate::support::{
+    debug_config, debug_train, fails, file, folder, largest_difference, losses, ok, trainer,
+};
 
 /// Losses and gradient norms of the first steps.
 fn numbers(overrides: &[&str], steps: usize) -> Vec<(f32, f32)> {
@@ -118,6 +120,19 @@ fn a_void_step_changes_nothing_and_is_reported() {
     ok(&mut debug_train(&run, settings));
     let log = std::fs::read_to_string(run.join("log.jsonl")).unwrap();
     assert!(log.contains("\"type\":\"skipped\""), "{log}");
+}
+
+#[test]
+fn skipping_gives_up_and_does_not_advise_to_skip() {
+    let run = folder();
+    let run = run.path().join("run");
+    let settings = "--set train.learning_rate=1e30 --set train.min_lr=1e30 --set train.grad_clip=0 --set train.on_nan=skip \
+                    --set train.warmup_steps=0 --set train.optimizer=sgd --set train.eval_interval=0 \
+                    --set train.max_steps=200";
+    let mut command = debug_train(&run, settings);
+    fails(&mut command, 1, &["after 100 skipped steps in a row", "hint: lower `train.learning_rate`"]);
+    let log = std::fs::read_to_string(run.join("log.jsonl")).unwrap();
+    assert_eq!(log.matches("\"type\":\"skipped\"").count(), 100);
 }
 
 #[test]

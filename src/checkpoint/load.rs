@@ -9,7 +9,9 @@ use crate::{
         Decoder,
         families::Family,
         parameters::{self, NamedData},
+        size,
     },
+    platform::memory_bytes,
     tokenizer::Tokenizer,
 };
 use burn::tensor::Device;
@@ -31,6 +33,15 @@ pub enum Weights {
     Latest,
     /// Their moving average.
     Averaged,
+}
+
+impl Weights {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Latest => names::MODEL,
+            Self::Averaged => names::EMA,
+        }
+    }
 }
 
 impl Checkpoint {
@@ -93,11 +104,9 @@ impl Checkpoint {
 
     /// Weights under our names.
     pub fn weights(&self, which: Weights) -> Result<NamedData> {
-        let name = match which {
-            Weights::Latest => names::MODEL,
-            Weights::Averaged => names::EMA,
-        };
-        let read = |name| self.tensors(name).and_then(|theirs| self.map(name, theirs));
+        let name = which.file();
+        let is_buffer = |name: &str| self.family.is_buffer(name);
+        let read = |name| self.tensors(name, is_buffer).and_then(|theirs| self.map(name, theirs));
         match (which, self.files.get(name)) {
             (Weights::Averaged, None) => Err(Error::Checkpoint {
                 path: self.path().into(),
@@ -110,8 +119,33 @@ impl Checkpoint {
 
     /// The model with these weights on a device.
     pub fn build(&self, which: Weights, device: &Device) -> Result<Decoder> {
-        let model = Decoder::init(&self.model, 0, device);
-        parameters::load(model, &mut self.weights(which)?, self.path())
+        // The configuration comes from a file: nothing is allocated by it before the weights, which
+        // are there in full, agree with it.
+        let weights = self.weights(which)?;
+        self.check_positions()?;
+        let model = Decoder::unloaded(&self.model, device);
+        parameters::load(model, weights).map_err(|message| self.mismatch(which.file(), message))
+    }
+
+    /// Refuses tables of fixed positions beyond this machine's memory: unlike weights they are in no
+    /// file that would have to be as long.
+    fn check_positions(&self) -> Result<()> {
+        let needed = size::position_table_bytes(&self.model);
+        match memory_bytes() {
+            Some((total, _)) if needed > total => Err(Error::Checkpoint {
+                path: self.path().into(),
+                message: format!(
+                    "its {} positions take {} MiB, but this machine has {} MiB",
+                    self.model.block_size,
+                    needed >> 20,
+                    total >> 20
+                ),
+                hint: Some(
+                    "correct the longest context (`max_position_embeddings`) in its `config.json`".into(),
+                ),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// What the trainer was doing, and the optimizer's tensors.
@@ -119,7 +153,7 @@ impl Checkpoint {
         let trainer = self.files.require(names::TRAINER)?;
         let trainer = serde_json::from_slice(trainer)
             .map_err(|e| self.files.error(format!("`{}` is broken: {e}", names::TRAINER)))?;
-        Ok((trainer, self.tensors(names::OPTIMIZER)?))
+        Ok((trainer, self.tensors(names::OPTIMIZER, |_| false)?))
     }
 
     /// Whether the checkpoint has averaged weights.
@@ -127,14 +161,20 @@ impl Checkpoint {
         self.files.get(names::EMA).is_some()
     }
 
-    fn tensors(&self, name: &str) -> Result<NamedData> {
-        tensors::read(self.files.require(name)?)
+    fn tensors(&self, name: &str, ignored: impl Fn(&str) -> bool) -> Result<NamedData> {
+        tensors::read(self.files.require(name)?, ignored)
             .map_err(|message| self.files.error(format!("`{name}`: {message}")))
     }
 
     fn map(&self, name: &str, theirs: NamedData) -> Result<NamedData> {
-        self.family
-            .load(&self.model, theirs)
-            .map_err(|message| self.files.error(format!("`{name}`: {message}")))
+        self.family.load(&self.model, theirs).map_err(|message| self.mismatch(name, message))
+    }
+
+    fn mismatch(&self, name: &str, message: String) -> Error {
+        Error::Checkpoint {
+            path: self.path().into(),
+            message: format!("`{name}`: {message}"),
+            hint: Some("its configuration and its weights are of different models".into()),
+        }
     }
 }

@@ -52,13 +52,21 @@ impl fmt::Display for Resume {
 const LATEST: &str = "latest";
 const BEST: &str = "best";
 const CHECKPOINTS: &str = "checkpoints";
+const LOCK: &str = ".lock";
+const LOG: &str = "log.jsonl";
 
 impl RunFolder {
-    /// Takes a folder for a new run. It must not hold one already.
+    /// Takes a folder for a new run. It must not hold a checkpoint already; the log of a run that ended
+    /// before its first one is set aside.
     pub fn create(path: &Path) -> Result<Self> {
         let run = Self::lock(path)?;
-        if !run.steps()?.is_empty() || path.join("log.jsonl").exists() {
+        // Anything at all: a checkpoint that is damaged or was superseded is not ours to write over.
+        if !storage::list(&path.join(CHECKPOINTS))?.is_empty() {
             return Err(Error::RunExists { path: path.into() });
+        }
+        if path.join(LOG).exists() {
+            let (aside, _) = superseded(path, LOG);
+            storage::rename(&path.join(LOG), &aside)?;
         }
         Ok(run)
     }
@@ -76,7 +84,7 @@ impl RunFolder {
         }
     }
 
-    /// Takes a folder whose run is to be continued.
+    /// Takes a folder whose run is to be continued. Where there is none, nothing is left there.
     pub fn reopen(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             return Err(Error::NotFound {
@@ -85,13 +93,16 @@ impl RunFolder {
                     .into(),
             });
         }
+        // A run that has just begun has no checkpoint yet either, but it is locked.
+        if !path.join(LOCK).exists() && complete_steps(path)?.is_empty() {
+            return Err(no_checkpoint(path));
+        }
         Self::lock(path)
     }
 
     fn lock(path: &Path) -> Result<Self> {
         storage::create_folder(&path.join(CHECKPOINTS))?;
-        let lock =
-            storage::lock(&path.join(".lock"))?.ok_or_else(|| Error::RunLocked { path: path.into() })?;
+        let lock = storage::lock(&path.join(LOCK))?.ok_or_else(|| Error::RunLocked { path: path.into() })?;
         let run = Self { path: path.into(), _lock: lock };
         run.sweep()?;
         Ok(run)
@@ -173,9 +184,7 @@ impl RunFolder {
         let folder = self.path.join(CHECKPOINTS);
         for (_, path) in self.steps()?.into_iter().filter(|(saved, _)| *saved > step) {
             let name = file_name(&path);
-            let names = (1..).map(|number| format!("superseded-{number}-{name}"));
-            let free = names.map(|name| (folder.join(&name), name)).find(|(path, _)| !path.exists());
-            let Some((aside, new_name)) = free else { continue };
+            let (aside, new_name) = superseded(&folder, &name);
             storage::rename(&path, &aside)?;
             if self.pointed(BEST).is_some_and(|best| best == name) {
                 self.point(BEST, &new_name)?;
@@ -205,11 +214,28 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
     }
     match complete_steps(path)?.pop() {
         Some((_, newest)) => Ok(newest),
-        None => Err(Error::Checkpoint {
-            path: path.into(),
-            message: "there is no complete checkpoint here".into(),
-            hint: Some("name a run folder or a checkpoint folder; a run saves its first checkpoint at `train.save_interval`".into()),
-        }),
+        None => Err(no_checkpoint(path)),
+    }
+}
+
+fn no_checkpoint(path: &Path) -> Error {
+    Error::Checkpoint {
+        path: path.into(),
+        message: "there is no complete checkpoint here".into(),
+        hint: Some("name a run folder or a checkpoint folder; a run saves its first checkpoint at `train.save_interval`".into()),
+    }
+}
+
+/// A free path and name in `folder` for `name` to be set aside under.
+fn superseded(folder: &Path, name: &str) -> (PathBuf, String) {
+    let mut number = 1;
+    loop {
+        let aside = format!("superseded-{number}-{name}");
+        let path = folder.join(&aside);
+        if !path.exists() {
+            return (path, aside);
+        }
+        number += 1;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Files, names, tensors};
 use crate::{
-    config::{Config, OptimizerKind},
+    config::{Config, OptimizerKind, SampleConfig},
     data::Cursor,
     error::{Error, Result},
     model::{families::Family, parameters::NamedData},
@@ -57,18 +57,45 @@ pub fn encode(
     put(names::CONFIG, pretty(&family.to_json(&config.model, end_of_text))?);
     put(names::TOKENIZER, tokenizer.to_json()?.into_bytes());
     put(names::TOKENIZER_CONFIG, tokenizer.to_transformers_config(config.model.block_size).into_bytes());
-    put(
-        names::GENERATION,
-        pretty(&json!({
-            "bos_token_id": end_of_text,
-            "eos_token_id": end_of_text,
-            "do_sample": config.sample.temperature > 0.0,
-            "temperature": config.sample.temperature,
-            "max_new_tokens": config.sample.max_new_tokens,
-        }))?,
-    );
+    put(names::GENERATION, pretty(&generation(&config.sample, end_of_text))?);
     put(names::OPTIMIZER, tensors::write(optimizer).map_err(failed)?);
     put(names::TRAINER, serde_json::to_vec_pretty(trainer).map_err(|e| failed(e.to_string()))?);
     put(names::KILN, config.to_toml()?.into_bytes());
     Ok(files)
+}
+
+/// `generation_config.json`: how transformers samples as Kiln does.
+fn generation(sample: &SampleConfig, end_of_text: Option<u32>) -> serde_json::Value {
+    let samples = sample.temperature > 0.0;
+    let mut json = json!({
+        "bos_token_id": end_of_text,
+        "eos_token_id": end_of_text,
+        "do_sample": samples,
+        "temperature": sample.temperature,
+        "max_new_tokens": sample.max_new_tokens,
+    });
+    // Where nothing is sampled, transformers warns of filters.
+    if samples && sample.top_k > 0 {
+        json["top_k"] = sample.top_k.into();
+    }
+    if samples && sample.top_p < 1.0 {
+        json["top_p"] = sample.top_p.into();
+    }
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_told_where_they_are_on() {
+        let off = generation(&SampleConfig::default(), Some(3));
+        assert!(off.get("top_k").is_none() && off.get("top_p").is_none(), "{off}");
+        let sample = SampleConfig { top_k: 20, top_p: 0.9, ..Default::default() };
+        let on = generation(&sample, None);
+        assert_eq!((&on["top_k"], &on["top_p"], &on["do_sample"]), (&json!(20), &json!(0.9), &json!(true)));
+        let greedy = generation(&SampleConfig { temperature: 0.0, ..sample }, None);
+        assert!(greedy.get("top_k").is_none() && greedy["do_sample"] == false, "{greedy}");
+    }
 }

@@ -21,12 +21,14 @@ pub fn write(tensors: &NamedData) -> Result<Vec<u8>, String> {
     safetensors::serialize(views, Some(metadata)).map_err(|e| e.to_string())
 }
 
-/// Reads floating-point tensors, converted to f32. Others are errors.
-pub fn read(bytes: &[u8]) -> Result<NamedData, String> {
+/// Reads floating-point tensors, converted to f32. Others are errors. Those that are `ignored` by name
+/// are left out, whatever they are.
+pub fn read(bytes: &[u8], ignored: impl Fn(&str) -> bool) -> Result<NamedData, String> {
     let tensors =
         SafeTensors::deserialize(bytes).map_err(|e| format!("not a complete safetensors file: {e}"))?;
     tensors
         .iter()
+        .filter(|(name, _)| !ignored(name))
         .map(|(name, view)| {
             let data = view.data();
             let values = match view.dtype() {
@@ -80,9 +82,9 @@ mod tests {
             ("b".to_owned(), HostTensor::new([1], vec![7.0])),
         ]);
         let bytes = write(&tensors).unwrap();
-        assert_eq!(read(&bytes).unwrap(), tensors);
+        assert_eq!(read(&bytes, |_| false).unwrap(), tensors);
         for length in [0, 4, 8, 20, bytes.len() - 1] {
-            assert!(read(&bytes[..length]).is_err(), "{length}");
+            assert!(read(&bytes[..length], |_| false).is_err(), "{length}");
         }
     }
 
@@ -90,6 +92,14 @@ mod tests {
     fn a_header_that_claims_2_to_the_60_bytes_is_refused() {
         let mut bytes = (1u64 << 60).to_le_bytes().to_vec();
         bytes.extend_from_slice(b"{}");
-        assert!(read(&bytes).is_err());
+        assert!(read(&bytes, |_| false).is_err());
+    }
+
+    #[test]
+    fn what_is_ignored_may_be_of_any_type() {
+        let mask = TensorView::new(Dtype::BOOL, vec![2], &[0, 1]).unwrap();
+        let bytes = safetensors::serialize([("h.0.attn.bias", mask)], None).unwrap();
+        assert!(read(&bytes, |_| false).unwrap_err().contains("`h.0.attn.bias` has type BOOL"));
+        assert_eq!(read(&bytes, |name| name.ends_with("attn.bias")).unwrap(), NamedData::new());
     }
 }

@@ -265,7 +265,7 @@ mod tests {
             evaluation(1),
             Event::Sample(SampleReport { step: 1, text: "line\nbreak \"quoted\"".into() }),
             Event::Checkpoint(CheckpointReport { step: 1, path: "a/b".into(), is_best: true }),
-            Event::Skipped { step: 2, loss: f32::INFINITY, batch: "rows 3, 4".into() },
+            Event::Skipped { step: 2, loss: f32::INFINITY, grad_norm: f32::NAN, batch: "rows 3, 4".into() },
             finished(2),
         ];
         let mut log = LogFile::open(run.path(), None).unwrap();

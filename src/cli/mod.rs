@@ -18,13 +18,14 @@ mod train;
 mod verify;
 mod watch;
 
-use crate::{device, error::Error};
+use crate::{device, error::Error, platform};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::{
     any::Any,
     io::Write,
-    panic::{self, AssertUnwindSafe},
+    panic::{self, AssertUnwindSafe, PanicHookInfo},
     process::ExitCode,
+    sync::Mutex,
 };
 
 /// Train transformer language models on any device, with one engine.
@@ -65,8 +66,17 @@ pub fn run(arguments: Arguments) -> ExitCode {
 
     // Burn and its drivers panic where a device is lost or out of memory; the message below is
     // what is shown of it, and the last checkpoint is complete whatever happened.
-    if std::env::var_os("RUST_BACKTRACE").is_none_or(|value| value != "full") {
-        panic::set_hook(Box::new(|_| {}));
+    let show = panic::take_hook();
+    let in_full = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value == "full");
+    panic::set_hook(Box::new(move |info| {
+        note_panic(info);
+        if in_full {
+            show(info);
+        }
+    }));
+    // Training goes on when nobody reads what it shows; all other commands are there to be read.
+    if !matches!(arguments.command, Command::Train(_)) {
+        platform::end_on_closed_pipe();
     }
     let result = panic::catch_unwind(AssertUnwindSafe(|| dispatch(arguments.command)));
     match result {
@@ -110,14 +120,27 @@ fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(if known.is_some_and(Error::is_user_error) { 2 } else { 1 })
 }
 
+/// Where the latest panic happened, in whichever thread: a panic of a worker reaches the command
+/// without its place.
+static PANICKED_AT: Mutex<Option<String>> = Mutex::new(None);
+
+fn note_panic(info: &PanicHookInfo) {
+    if let (Some(location), Ok(mut place)) = (info.location(), PANICKED_AT.lock()) {
+        *place = Some(format!("{}:{}", location.file(), location.line()));
+    }
+}
+
 fn from_panic(payload: &(dyn Any + Send)) -> Error {
     let message = payload.downcast_ref::<String>().cloned();
     let message = message.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
     let message = message.unwrap_or_else(|| "no message".into());
+    let message = message.lines().next().unwrap_or_default();
+    let place = PANICKED_AT.lock().ok().and_then(|mut place| place.take());
+    let place = place.map_or_else(String::new, |place| format!(" (at {place})"));
     Error::DeviceFailed {
         device: "in use".into(),
         action: "computing".into(),
-        message: message.lines().next().unwrap_or_default().into(),
+        message: format!("{message}{place}"),
         hint: Some(
             "if memory ran out, lower `train.batch_size`; a run goes on from its last checkpoint with `--resume`; `RUST_BACKTRACE=full` shows where it happened"
                 .into(),
@@ -136,5 +159,21 @@ pub(crate) struct DeviceOption {
 impl DeviceOption {
     fn choice(&self) -> crate::Result<device::Choice> {
         self.device.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_with_its_place() {
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(note_panic));
+        let line = line!() + 1;
+        let result = panic::catch_unwind(|| panic!("out of luck\nand more"));
+        panic::set_hook(hook);
+        let message = from_panic(result.unwrap_err().as_ref()).to_string();
+        assert!(message.contains(&format!("out of luck (at src/cli/mod.rs:{line})")), "{message}");
     }
 }

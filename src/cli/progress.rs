@@ -105,10 +105,13 @@ impl Progress {
     fn text(&self, event: &Event) -> Option<String> {
         match event {
             Event::Evaluation(report) => Some(self.evaluation(report)),
-            Event::Skipped { step, loss, batch } => Some(format!(
-                "{} | warning: skipped, the loss is {loss} (batch of {batch})",
-                self.position(*step)
-            )),
+            Event::Skipped { step, loss, grad_norm, batch } => {
+                let what = match loss.is_finite() {
+                    true => format!("the gradient norm is {grad_norm}, with a loss of {loss}"),
+                    false => format!("the loss is {loss}"),
+                };
+                Some(format!("{} | warning: skipped, {what} (batch of {batch})", self.position(*step)))
+            }
             Event::Finished(report) => {
                 if let Some(bar) = &self.bar {
                     bar.abandon();
@@ -362,7 +365,8 @@ mod tests {
             Event::Sample(SampleReport { step: 1, text: "x".into() }),
             Event::Checkpoint(CheckpointReport { step: 1, path: "run".into(), is_best: false }),
             evaluation(1),
-            Event::Skipped { step: 2, loss: f32::NAN, batch: "rows 1, 2".into() },
+            Event::Skipped { step: 2, loss: f32::NAN, grad_norm: f32::NAN, batch: "rows 1, 2".into() },
+            Event::Skipped { step: 3, loss: 2.5, grad_norm: f32::INFINITY, batch: "rows 3, 4".into() },
             Event::Finished(FinishReport {
                 step: 2000,
                 reason: FinishReason::Completed,
@@ -374,12 +378,14 @@ mod tests {
                 peak_memory_bytes: None,
             }),
         ];
-        assert_eq!(lines(false, &events).len(), 7);
+        assert_eq!(lines(false, &events).len(), 8);
         assert_eq!(
             lines(true, &events),
             [
                 "step 00001/02000 | val loss 2.5000 | perplexity 12.18 | train loss 2.4000 | best so far",
                 "step 00002/02000 | warning: skipped, the loss is NaN (batch of rows 1, 2)",
+                "step 00003/02000 | warning: skipped, the gradient norm is inf, with a loss of 2.5 \
+                 (batch of rows 3, 4)",
                 "finished at step 2,000 after 3m12s, 1.5M tokens in all\n\
                  best validation loss 1.4697 at step 1,750 (perplexity 4.35)\n\
                  steps skipped for a loss that was not finite: 1",

@@ -240,7 +240,9 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         let mut board = TensorBoard::create(run.path(), Some(10)).unwrap();
         board.write(&Event::Sample(SampleReport { step: 11, text: "to be".into() })).unwrap();
-        board.write(&Event::Skipped { step: 12, loss: f32::NAN, batch: String::new() }).unwrap();
+        board
+            .write(&Event::Skipped { step: 12, loss: f32::NAN, grad_norm: f32::NAN, batch: String::new() })
+            .unwrap();
         let files = storage::list(&run.path().join("tensorboard")).unwrap();
         assert_eq!(files.len(), 1);
         assert!(files[0].file_name().unwrap().to_str().unwrap().starts_with("events.out.tfevents."));

@@ -4,7 +4,7 @@ use super::table::grouped;
 use crate::{
     checkpoint::{names, resolve},
     config::{Config, TokenizerConfig, TokenizerKind},
-    data::{Dataset, write_shard},
+    data::{Dataset, check_shard_path, write_shard},
     error::{Error, Result},
     platform::{Instant, storage},
     tokenizer::Tokenizer,
@@ -121,6 +121,7 @@ pub(super) fn run(arguments: TokenizerArguments) -> anyhow::Result<()> {
                 print_tokens(&mut stdout, tokenizer.encode(&text)?)?;
                 return Ok(());
             }
+            out.as_deref().map_or(Ok(()), check_shard_path)?;
             let split = dataset(data, TokenizerConfig::default(), Some(tokenizer.clone()))?.train;
             match out {
                 Some(out) => {

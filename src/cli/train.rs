@@ -128,14 +128,11 @@ fn resume_plan(
         _ => None,
     };
     let (run, folder) = match foreign {
-        Some(folder) => {
-            let folder = resolve(folder)?;
-            (RunFolder::create(&path)?, folder)
-        }
+        Some(folder) => (None, resolve(folder)?),
         None => {
             let run = RunFolder::reopen(&path)?;
             let folder = run.find(resume)?;
-            (run, folder)
+            (Some(run), folder)
         }
     };
     let checkpoint = Checkpoint::open_training(&folder)?;
@@ -161,6 +158,7 @@ fn resume_plan(
             ),
         });
     }
+    let run = run.map_or_else(|| RunFolder::create(&path), Ok)?;
     run.set_aside_after(trainer.steps_done())?;
     Ok(Plan { run, trainer, resumed: true })
 }
@@ -175,11 +173,14 @@ fn same(a: &Path, b: &Path) -> bool {
 /// The run that a run or checkpoint folder belongs to.
 fn run_of(folder: &Path) -> Result<PathBuf> {
     let checkpoint = resolve(folder)?;
-    let checkpoints =
-        checkpoint.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "checkpoints"));
-    match checkpoints.and_then(Path::parent) {
-        Some(run) if run.as_os_str().is_empty() => Ok(".".into()),
-        Some(run) => Ok(run.into()),
+    // As it was named, so that messages name it so too; `.` says what it is in only once it is absolute.
+    let above = |checkpoint: &Path| {
+        let checkpoints = checkpoint.parent()?;
+        let run = checkpoints.file_name().filter(|name| *name == "checkpoints").and(checkpoints.parent())?;
+        Some(if run.as_os_str().is_empty() { PathBuf::from(".") } else { run.into() })
+    };
+    match above(&checkpoint).or_else(|| above(&checkpoint.canonicalize().ok()?)) {
+        Some(run) => Ok(run),
         None => Err(Error::InvalidValue {
             key: "--resume".into(),
             value: folder.display().to_string(),

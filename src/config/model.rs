@@ -79,8 +79,9 @@ impl ModelConfig {
     /// Width inside the MLP, resolved.
     pub fn inner_size(&self) -> usize {
         match (self.n_inner, self.activation.is_gated()) {
-            (0, false) => 4 * self.n_embd,
-            (0, true) => (8 * self.n_embd).div_ceil(3).next_multiple_of(16),
+            // Saturating, since this is asked before sizes are checked.
+            (0, false) => self.n_embd.saturating_mul(4),
+            (0, true) => self.n_embd.saturating_mul(8).div_ceil(3).next_multiple_of(16),
             (n, _) => n,
         }
     }

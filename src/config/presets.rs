@@ -21,7 +21,7 @@ const PRESETS: [Preset; 14] = [
     },
     Preset {
         name: "shakespeare-char-cpu",
-        description: "0.8M parameters on characters, minutes on a CPU: nanoGPT's settings for a laptop",
+        description: "0.8M parameters on characters, minutes on a CPU: nanoGPT's laptop settings, higher learning rate",
         toml: include_str!("../../assets/presets/shakespeare-char-cpu.toml"),
     },
     Preset {
@@ -157,15 +157,19 @@ mod tests {
         assert_eq!((train.eval_interval, train.eval_batches), (250, 200));
     }
 
-    /// The readme of nanoGPT, "I only have a macbook".
+    /// The readme of nanoGPT, "I only have a macbook", in all but the learning rate: there it is 1e-3,
+    /// with which the loss of the whole validation split ends at 1.91 instead of 1.77. The preset's file
+    /// has the measurements.
     #[test]
-    fn shakespeare_char_cpu_has_the_settings_of_nanogpt() {
+    fn shakespeare_char_cpu_has_the_settings_of_nanogpt_but_the_learning_rate() {
         let Config { model, train, .. } = config("shakespeare-char-cpu");
         assert_eq!((model.n_layer, model.n_head, model.n_embd, model.block_size), (4, 4, 128, 64));
         assert_eq!((model.dropout, model.bias), (0.0, false));
         assert_eq!((train.batch_size, train.max_steps, train.warmup_steps), (12, 2000, 100));
-        assert_eq!((train.learning_rate, train.min_lr, train.beta2), (1e-3, 1e-4, 0.99));
+        assert_eq!((train.min_lr, train.beta1, train.beta2), (1e-4, 0.9, 0.99));
+        assert_eq!((train.weight_decay, train.grad_clip), (0.1, 1.0));
         assert_eq!((train.eval_interval, train.eval_batches), (250, 20));
+        assert_eq!(train.learning_rate, 3e-3);
     }
 
     #[test]

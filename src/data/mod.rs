@@ -23,5 +23,5 @@ pub use cursor::Cursor;
 pub use dataset::Dataset;
 pub use evaluation::{EvaluationBatches, evaluation_batches};
 pub use loader::Loader;
-pub use shard::write_shard;
+pub use shard::{check_shard_path, write_shard};
 pub use split::{TokenSplit, Tokens};

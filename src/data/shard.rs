@@ -44,11 +44,35 @@ impl Dtype {
     }
 }
 
+/// Refuses a path for a shard (`NAME.bin`) whose sidecar (`NAME.json`) would be taken for a tokenizer or
+/// overwrite a file that is no sidecar: very likely the tokenizer.
+///
+/// # Errors
+/// [`Error::InvalidValue`].
+pub fn check_shard_path(path: &Path) -> Result<()> {
+    let sidecar = path.with_extension("json");
+    let is_tokenizer = sidecar.file_name().is_some_and(|name| name == "tokenizer.json");
+    let foreign = |sidecar: &Path| {
+        storage::exists(sidecar)
+            && storage::read(sidecar).is_ok_and(|json| serde_json::from_slice::<Sidecar>(&json).is_err())
+    };
+    if !is_tokenizer && !foreign(&sidecar) {
+        return Ok(());
+    }
+    Err(Error::InvalidValue {
+        key: "--out".into(),
+        value: path.display().to_string(),
+        message: format!("its description would be written to `{}`, a tokenizer's place", sidecar.display()),
+        hint: Some("choose another name, for example `train.bin`".into()),
+    })
+}
+
 /// Writes the tokens of a split as a shard at `path` (`NAME.bin`), its sidecar last.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Io`], and those of [`check_shard_path`] before anything is written.
 pub fn write_shard(path: &Path, split: &TokenSplit, tokenizer: &Tokenizer) -> Result<()> {
+    check_shard_path(path)?;
     let dtype = if tokenizer.vocab_size() <= 1 << 16 { Dtype::Uint16 } else { Dtype::Uint32 };
     let mut bytes = Vec::with_capacity(split.len() * dtype.bytes());
     split.for_each(|tokens| match dtype {

@@ -168,6 +168,9 @@ fn reference(bytes: &[u8], model: &ModelConfig, device: &Device) -> Result<Refer
     let &[rows, time] = &shape[..] else {
         return Err(format!("`input_ids` has shape {shape:?}, not [batch, time]"));
     };
+    if ids.is_empty() {
+        return Err(format!("`input_ids` has shape {shape:?}, which holds no token"));
+    }
     if labels.len() != ids.len() || mask.len() != ids.len() {
         return Err("`input_ids`, `attention_mask` and `labels` differ in shape".into());
     }
@@ -212,4 +215,23 @@ fn relative_error(ours: &HostTensor, reference: &HostTensor) -> f64 {
         ours.values.iter().zip(&reference.values).map(|(a, b)| f64::from(a - b)).fold(0.0, square);
     let norm = reference.values.iter().map(|&b| f64::from(b)).fold(0.0, square);
     (difference / norm.max(f64::MIN_POSITIVE)).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use safetensors::{Dtype, tensor::TensorView};
+
+    #[test]
+    fn a_fixture_without_tokens_is_refused() {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        let model = ModelConfig { vocab_size: 5, ..Default::default() };
+        for shape in [vec![0, 4], vec![2, 0]] {
+            let empty = || TensorView::new(Dtype::I64, shape.clone(), &[]).unwrap();
+            let tensors = ["input_ids", "attention_mask", "labels"].map(|name| (name, empty()));
+            let bytes = safetensors::serialize(tensors, None).unwrap();
+            let message = reference(&bytes, &model, &device).err().unwrap();
+            assert!(message.contains(&format!("`input_ids` has shape {shape:?}")), "{message}");
+        }
+    }
 }

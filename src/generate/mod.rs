@@ -48,16 +48,17 @@ pub struct NextToken<'a> {
 }
 
 impl<'a> NextToken<'a> {
-    /// `model` is without autodiff (`Module::valid`) and lives on `device`.
-    pub fn new(model: &'a Decoder, config: &ModelConfig, device: &Device) -> Self {
+    /// `model` is without autodiff (`Module::valid`) and lives on `device`. `capacity` is how many
+    /// tokens it is going to read; more than that, or than the model's context, are forgotten.
+    pub fn new(model: &'a Decoder, config: &ModelConfig, capacity: usize, device: &Device) -> Self {
         let device = device.clone().inner();
-        Self { model, cache: KvCache::new(config, 1, &device), context: Vec::new(), device }
+        Self { model, cache: KvCache::new(config, 1, capacity, &device), context: Vec::new(), device }
     }
 
     /// Reads `tokens` (at least one) after those already seen and returns the logits
     /// `[vocab_size]` of the one to follow. Once the context is full its older half is forgotten.
     pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
-        let block_size = self.cache.remaining() + self.cache.len();
+        let capacity = self.cache.remaining() + self.cache.len();
         let fits = tokens.len() <= self.cache.remaining();
         let to_read = if fits {
             tokens.to_vec()
@@ -65,8 +66,8 @@ impl<'a> NextToken<'a> {
             self.cache.clear();
             let mut all = std::mem::take(&mut self.context);
             all.extend_from_slice(tokens);
-            // A prompt may fill the whole block; a continuation leaves room to go on.
-            let kept = if tokens.len() > 1 { block_size } else { (block_size / 2).max(1) };
+            // A prompt may fill the whole context; a continuation leaves room to go on.
+            let kept = if tokens.len() > 1 { capacity } else { (capacity / 2).max(1) };
             all.split_off(all.len().saturating_sub(kept))
         };
         self.context.extend_from_slice(&to_read);
@@ -93,7 +94,9 @@ pub async fn generate(
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Generated> {
     let mut tokens = prompt_tokens(tokenizer, &sample.prompt)?;
-    let mut next = NextToken::new(model, config, device);
+    // Not the whole context where that is longer: some models' takes gigabytes.
+    let capacity = tokens.len().saturating_add(sample.max_new_tokens);
+    let mut next = NextToken::new(model, config, capacity, device);
     let mut sampler = Sampler::new(sample);
     let mut decoder = tokenizer.stream();
     let mut output = StopText::new(&sample.stop);
@@ -140,4 +143,60 @@ fn prompt_tokens(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>> {
         return Ok(vec![token]);
     }
     Ok(tokenizer.encode("\n").ok().filter(|tokens| !tokens.is_empty()).unwrap_or_else(|| vec![0]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Norm, Position, RopeLayout};
+
+    #[test]
+    fn logits_with_the_cache_are_those_without() {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        // Weights large enough that logits are far from zero and from each other.
+        let learned = ModelConfig {
+            vocab_size: 13,
+            block_size: 16,
+            n_layer: 2,
+            n_head: 4,
+            n_embd: 16,
+            init_std: 0.3,
+            ..Default::default()
+        };
+        let rotary = |rope_layout, n_kv_head| ModelConfig {
+            position: Position::Rotary,
+            norm: Norm::Rmsnorm,
+            rope_layout,
+            n_kv_head,
+            ..learned.clone()
+        };
+        let tokens: Vec<u32> = (0..16).map(|i| (i * i + 3) % 13).collect();
+        for config in [
+            rotary(RopeLayout::Half, 0),
+            rotary(RopeLayout::Half, 2),
+            rotary(RopeLayout::Interleaved, 1),
+            ModelConfig { n_kv_head: 2, ..learned.clone() },
+            ModelConfig { position: Position::Sinusoidal, ..learned.clone() },
+            learned,
+        ] {
+            let model = Decoder::init(&config, 3, &device);
+            let mut next = NextToken::new(&model, &config, tokens.len(), &device);
+            let mut seen = 0;
+            // A prompt, then one token at a time, and several at once in between.
+            for count in [5, 1, 1, 3, 1, 1, 1, 1, 1, 1] {
+                let cached = pollster::block_on(next.logits(&tokens[seen..seen + count])).unwrap();
+                seen += count;
+                let ids: Vec<i32> = tokens[..seen].iter().map(|&token| token as i32).collect();
+                let input =
+                    Tensor::<2, burn::tensor::Int>::from_data(TensorData::new(ids, [1, seen]), &device);
+                let last = model.forward(input, None).narrow(1, seen - 1, 1);
+                let plain = last.into_data().try_into_vec_as::<f32>().unwrap();
+                assert_eq!(cached.len(), plain.len());
+                let worst = cached.iter().zip(&plain).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(worst < 1e-5, "{worst:e} after {seen} tokens: {config:?}");
+                assert!(plain.iter().any(|logit| logit.abs() > 0.5), "{plain:?}");
+            }
+            assert_eq!(seen, tokens.len());
+        }
+    }
 }

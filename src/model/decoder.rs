@@ -59,8 +59,16 @@ impl Decoder {
             Init::Gpt2 => config.init_std / (2.0 * config.n_layer as f64).sqrt(),
             Init::Llama => config.init_std,
         };
-        let mut initializer = Initializer::new(seed, config.init_std, residual_std, device);
-        let initializer = &mut initializer;
+        Self::build(config, &mut Initializer::new(seed, config.init_std, residual_std, device))
+    }
+
+    /// A model to load weights into: parameters have their shapes, and take no memory before they are
+    /// replaced or used.
+    pub fn unloaded(config: &ModelConfig, device: &Device) -> Self {
+        Self::build(config, &mut Initializer::deferred(device))
+    }
+
+    fn build(config: &ModelConfig, initializer: &mut Initializer) -> Self {
         let table = [config.vocab_size, config.n_embd];
         let std = config.init_std;
         Self {

@@ -1,15 +1,17 @@
 //! Initial weights, drawn on the host so that every device starts from the same numbers.
 
 use burn::{
-    module::Param,
+    module::{Param, ParamId},
     tensor::{Device, Tensor, TensorData},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Draws parameters in the order in which the model asks for them.
+/// Makes parameters in the order in which the model asks for them.
 pub(crate) struct Initializer<'a> {
-    rng: ChaCha8Rng,
+    /// Where numbers are drawn from; `None`: none are, and parameters are not allocated before they
+    /// are used.
+    rng: Option<ChaCha8Rng>,
     device: &'a Device,
     /// Standard deviation of ordinary weights.
     pub std: f64,
@@ -19,15 +21,24 @@ pub(crate) struct Initializer<'a> {
 
 impl<'a> Initializer<'a> {
     pub fn new(seed: u64, std: f64, residual_std: f64, device: &'a Device) -> Self {
-        Self { rng: ChaCha8Rng::seed_from_u64(seed), device, std, residual_std }
+        Self { rng: Some(ChaCha8Rng::seed_from_u64(seed)), device, std, residual_std }
+    }
+
+    /// For a model whose parameters are about to be loaded: all of them are zeros that take no memory
+    /// until they are used.
+    pub fn deferred(device: &'a Device) -> Self {
+        Self { rng: None, device, std: 0.0, residual_std: 0.0 }
     }
 
     /// Normal with mean 0 and standard deviation `std`.
     pub fn normal<const D: usize>(&mut self, shape: [usize; D], std: f64) -> Param<Tensor<D>> {
+        let Some(rng) = &mut self.rng else {
+            return self.zeros(shape);
+        };
         let count = shape.iter().product();
         let mut values = Vec::with_capacity(count + 1);
         while values.len() < count {
-            let (a, b) = self.normal_pair();
+            let (a, b) = normal_pair(rng);
             values.extend([(a * std) as f32, (b * std) as f32]);
         }
         values.truncate(count);
@@ -35,6 +46,9 @@ impl<'a> Initializer<'a> {
     }
 
     pub fn constant<const D: usize>(&self, shape: [usize; D], value: f32) -> Param<Tensor<D>> {
+        if self.rng.is_none() {
+            return self.zeros(shape);
+        }
         Param::from_data(TensorData::new(vec![value; shape.iter().product()], shape), self.device)
     }
 
@@ -43,14 +57,21 @@ impl<'a> Initializer<'a> {
         Tensor::from_data(TensorData::new(values, shape), self.device)
     }
 
-    /// Two independent standard normal numbers (Box and Muller, 1958).
-    fn normal_pair(&mut self) -> (f64, f64) {
-        // The upper 53 bits, shifted by half a unit so that the logarithm never sees 0.
-        let mut uniform = || ((self.rng.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-        let radius = (-2.0 * uniform().ln()).sqrt();
-        let angle = std::f64::consts::TAU * uniform();
-        (radius * angle.cos(), radius * angle.sin())
+    fn zeros<const D: usize>(&self, shape: [usize; D]) -> Param<Tensor<D>> {
+        let zeros = move |device: &Device, require_grad: bool| {
+            Tensor::zeros(shape, device).set_require_grad(require_grad)
+        };
+        Param::uninitialized(ParamId::new(), zeros, self.device.clone(), true, shape.into())
     }
+}
+
+/// Two independent standard normal numbers (Box and Muller, 1958).
+fn normal_pair(rng: &mut ChaCha8Rng) -> (f64, f64) {
+    // The upper 53 bits, shifted by half a unit so that the logarithm never sees 0.
+    let mut uniform = || ((rng.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+    let radius = (-2.0 * uniform().ln()).sqrt();
+    let angle = std::f64::consts::TAU * uniform();
+    (radius * angle.cos(), radius * angle.sin())
 }
 
 #[cfg(test)]

@@ -2,10 +2,7 @@
 //! go, and writing them back. A name is the path of fields, for example
 //! `blocks.0.attention.qkv.weight`.
 
-use crate::{
-    device::device_failed,
-    error::{Error, Result},
-};
+use crate::{device::device_failed, error::Result};
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     optim::GradientsParams,
@@ -77,6 +74,50 @@ pub fn parameters<M: Module>(model: &M) -> BTreeMap<String, FlatTensor> {
     collect.1
 }
 
+/// The shape of every parameter of a model. Allocates none of them.
+pub fn shapes<M: Module>(model: &M) -> BTreeMap<String, Vec<usize>> {
+    struct Collect(Path, BTreeMap<String, Vec<usize>>);
+    impl ModuleVisitor for Collect {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.enter(name);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.1.insert(self.0.name(), param.lazy_shape().to_vec());
+        }
+    }
+    let mut collect = Collect(Path::default(), BTreeMap::new());
+    model.visit(&mut collect);
+    collect.1
+}
+
+/// Holds tensors to the names and shapes of a model's parameters.
+///
+/// # Errors
+/// What is wrong with the first tensor that is missing, misshapen, or not a parameter.
+pub fn check(data: &NamedData, shapes: &BTreeMap<String, Vec<usize>>) -> Result<(), String> {
+    for (name, expected) in shapes {
+        match data.get(name) {
+            None => return Err(format!("tensor `{name}` is missing")),
+            Some(host) => check_shape(name, host, expected)?,
+        }
+    }
+    match data.keys().find(|name| !shapes.contains_key(*name)) {
+        None => Ok(()),
+        Some(name) => Err(format!("tensor `{name}` is not part of the model")),
+    }
+}
+
+/// Refuses a tensor of another shape than the model's parameter has.
+pub fn check_shape(name: &str, host: &HostTensor, expected: &[usize]) -> Result<(), String> {
+    if host.shape == expected {
+        return Ok(());
+    }
+    Err(format!("tensor `{name}` has shape {:?}, but the configuration asks for {expected:?}", host.shape))
+}
+
 /// Every gradient of a model.
 pub fn gradients<M: Module>(model: &M, gradients: &GradientsParams) -> BTreeMap<String, FlatTensor> {
     struct Collect<'a>(Path, &'a GradientsParams, BTreeMap<String, FlatTensor>);
@@ -121,11 +162,14 @@ pub async fn read(tensors: BTreeMap<String, FlatTensor>) -> Result<NamedData> {
         .collect()
 }
 
-/// Replaces every parameter of a model by the tensor of its name. `missing` and misshapen tensors
-/// are errors; names that the model does not have are left in `data`.
-pub fn load<M: Module>(model: M, data: &mut NamedData, origin: &std::path::Path) -> Result<M> {
-    struct Load<'a>(Path, &'a mut NamedData, Vec<String>);
-    impl ModuleMapper for Load<'_> {
+/// Replaces every parameter of a model by the tensor of its name. The old values are not looked at, so
+/// that those of [`Decoder::unloaded`](super::Decoder::unloaded) are never allocated.
+///
+/// # Errors
+/// Those of [`check`], before anything is put on the device.
+pub fn load<M: Module>(model: M, data: NamedData) -> Result<M, String> {
+    struct Load(Path, NamedData);
+    impl ModuleMapper for Load {
         fn enter_module(&mut self, name: &str, _: &str) {
             self.0.enter(name);
         }
@@ -133,32 +177,17 @@ pub fn load<M: Module>(model: M, data: &mut NamedData, origin: &std::path::Path)
             self.0.exit();
         }
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let name = self.0.name();
-            let expected = param.lazy_shape().to_vec();
-            match self.1.remove(&name) {
-                None => self.2.push(format!("tensor `{name}` is missing")),
-                Some(host) if host.shape != expected => self.2.push(format!(
-                    "tensor `{name}` has shape {:?}, but the configuration asks for {expected:?}",
-                    host.shape
-                )),
-                Some(host) => {
-                    let mut shape = [1; D];
-                    shape.copy_from_slice(&host.shape);
-                    return param.map(|old| {
-                        let data = TensorData::new(host.values, shape);
-                        replace(&old, Tensor::from_data(data, &old.device().inner()))
-                    });
-                }
-            }
-            param
+            let Some(host) = self.1.remove(&self.0.name()) else {
+                return param;
+            };
+            let data = TensorData::new(host.values, host.shape);
+            let mut loaded = Param::from_data(data, &param.lazy_device());
+            loaded.id = param.id;
+            loaded
         }
     }
-    let mut load = Load(Path::default(), data, Vec::new());
-    let model = model.map(&mut load);
-    match load.2.into_iter().next() {
-        None => Ok(model),
-        Some(message) => Err(Error::Checkpoint { path: origin.into(), message, hint: None }),
-    }
+    check(&data, &shapes(&model))?;
+    Ok(model.map(&mut Load(Path::default(), data)))
 }
 
 /// The same model with other weights; `weights` has a tensor for every parameter.

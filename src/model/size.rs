@@ -5,49 +5,98 @@ use crate::config::{Config, ModelConfig, Norm, NormPosition, OptimizerKind, Posi
 
 /// Trainable parameters.
 pub fn parameter_count(model: &ModelConfig) -> usize {
-    let (width, inner, bias) = (model.n_embd, model.inner_size(), usize::from(model.bias));
-    let qkv = (model.n_head + 2 * model.kv_heads()) * model.head_size();
-    let attended = model.n_head * model.head_size();
-    let up = if model.activation.is_gated() { 2 * inner } else { inner };
-    let linear = |d_input: usize, d_output: usize| d_input * d_output + bias * d_output;
-    let norm = width + if model.norm == Norm::Layernorm { bias * width } else { 0 };
-    let block =
-        linear(width, qkv) + linear(attended, width) + linear(width, up) + linear(inner, width) + 2 * norm;
-    let table = model.vocab_size * width;
-    let positions = if model.position == Position::Learned { model.block_size * width } else { 0 };
-    let last_norm = if model.norm_position == NormPosition::Pre { norm } else { 0 };
-    let head = if model.tie_embeddings { 0 } else { table };
-    table + positions + model.n_layer * block + last_norm + head
+    count_parameters(&Sizes::of(model), model).try_into().unwrap_or(usize::MAX)
 }
 
 /// Floating-point operations per token, forward and backward: 6 per parameter that takes part in a
 /// matrix product plus 12 · layers · width · context for attention (PaLM, arXiv:2204.02311, appendix B).
 pub fn flops_per_token(model: &ModelConfig) -> f64 {
-    let table = model.vocab_size * model.n_embd;
-    let positions = if model.position == Position::Learned { model.block_size * model.n_embd } else { 0 };
+    let sizes = Sizes::of(model);
+    let table = sizes.vocab * sizes.width;
+    let positions = if model.position == Position::Learned { sizes.context * sizes.width } else { 0 };
     // The embedding is looked up, not multiplied; a tied one is multiplied as output projection.
     let looked_up = positions + if model.tie_embeddings { 0 } else { table };
-    let attention = model.n_layer * model.n_head * model.head_size() * model.block_size;
-    6.0 * (parameter_count(model) - looked_up) as f64 + 12.0 * attention as f64
+    let attention = sizes.layers * sizes.heads * sizes.head_size * sizes.context;
+    6.0 * (count_parameters(&sizes, model) - looked_up) as f64 + 12.0 * attention as f64
 }
 
 /// Bytes that training needs at least: weights, gradients, optimizer state, and the activations
 /// kept for the backward pass of one micro-batch, all f32. A floor, not a promise.
 pub fn training_bytes(config: &Config) -> u64 {
     let model = &config.model;
+    let sizes = Sizes::of(model);
     let moments = match config.train.optimizer {
         OptimizerKind::Adam | OptimizerKind::Adamw => 2,
         OptimizerKind::Sgd | OptimizerKind::Lion | OptimizerKind::Muon => 1,
     };
-    let ema = u64::from(config.train.ema_decay > 0.0);
-    let weights = parameter_count(model) as u64 * (2 + moments + ema);
-    let tokens = (config.train.batch_size * model.block_size) as u64;
+    let ema = u128::from(config.train.ema_decay > 0.0);
+    let weights = count_parameters(&sizes, model) * (2 + moments + ema);
+    let tokens = config.train.batch_size as u128 * sizes.context;
     // Per token and block: the inputs of the norms, linear layers and the non-linearity, and the
     // attention weights of every head; then logits and their log-probabilities.
     let gated = if model.activation.is_gated() { 3 } else { 2 };
-    let block = 6 * model.n_embd + gated * model.inner_size() + 2 * model.n_head * model.block_size;
-    let activations = tokens * (model.n_layer * block + 2 * model.vocab_size) as u64;
-    4 * (weights + activations)
+    let block = 6 * sizes.width + gated * sizes.inner + 2 * sizes.heads * sizes.context;
+    let activations = tokens * (sizes.layers * block + 2 * sizes.vocab);
+    clamp(4 * (weights + activations))
+}
+
+/// Bytes of the tables of fixed positions, f32. Trained positions are parameters.
+pub fn position_table_bytes(model: &ModelConfig) -> u64 {
+    let sizes = Sizes::of(model);
+    clamp(match model.position {
+        Position::Learned => 0,
+        Position::Sinusoidal => 4 * sizes.context * sizes.width,
+        // Half as many sines, and as many cosines.
+        Position::Rotary => 4 * sizes.context * sizes.head_size,
+    })
+}
+
+/// A validated model's sizes, each at most 2²⁴, in a type in which no product below can overflow.
+struct Sizes {
+    vocab: u128,
+    context: u128,
+    layers: u128,
+    heads: u128,
+    kv_heads: u128,
+    head_size: u128,
+    width: u128,
+    inner: u128,
+}
+
+impl Sizes {
+    fn of(model: &ModelConfig) -> Self {
+        Self {
+            vocab: model.vocab_size as u128,
+            context: model.block_size as u128,
+            layers: model.n_layer as u128,
+            heads: model.n_head as u128,
+            kv_heads: model.kv_heads() as u128,
+            head_size: model.head_size() as u128,
+            width: model.n_embd as u128,
+            inner: model.inner_size() as u128,
+        }
+    }
+}
+
+fn count_parameters(sizes: &Sizes, model: &ModelConfig) -> u128 {
+    let Sizes { vocab, context, layers, heads, kv_heads, head_size, width, inner } = *sizes;
+    let bias = u128::from(model.bias);
+    let qkv = (heads + 2 * kv_heads) * head_size;
+    let attended = heads * head_size;
+    let up = if model.activation.is_gated() { 2 * inner } else { inner };
+    let linear = |d_input: u128, d_output: u128| d_input * d_output + bias * d_output;
+    let norm = width + if model.norm == Norm::Layernorm { bias * width } else { 0 };
+    let block =
+        linear(width, qkv) + linear(attended, width) + linear(width, up) + linear(inner, width) + 2 * norm;
+    let table = vocab * width;
+    let positions = if model.position == Position::Learned { context * width } else { 0 };
+    let last_norm = if model.norm_position == NormPosition::Pre { norm } else { 0 };
+    let head = if model.tie_embeddings { 0 } else { table };
+    table + positions + layers * block + last_norm + head
+}
+
+fn clamp(size: u128) -> u64 {
+    size.try_into().unwrap_or(u64::MAX)
 }
 
 /// Bytes of the largest single tensor of training, f32: the logits of a micro-batch, the attention
@@ -101,5 +150,26 @@ mod tests {
         let mut config = Preset::find("gpt2-124m").unwrap().config().unwrap().model;
         config.vocab_size = 50257;
         assert_eq!(parameter_count(&config), 124_439_808);
+    }
+
+    #[test]
+    fn the_largest_sizes_that_are_valid_do_not_overflow() {
+        const LARGEST: usize = 1 << 24;
+        let model = ModelConfig {
+            vocab_size: LARGEST,
+            block_size: LARGEST,
+            n_layer: LARGEST,
+            n_head: LARGEST,
+            n_embd: LARGEST,
+            n_inner: LARGEST,
+            ..Default::default()
+        };
+        let mut config = Config { model, ..Default::default() };
+        assert_eq!(parameter_count(&config.model), usize::MAX);
+        assert!(flops_per_token(&config.model) > 1e22);
+        config.train.batch_size = LARGEST;
+        assert_eq!(training_bytes(&config), u64::MAX);
+        config.model.position = Position::Sinusoidal;
+        assert_eq!(position_table_bytes(&config.model), 1 << 50);
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::{
     config::{OptimizerKind, TrainConfig},
-    model::parameters::{FlatTensor, NamedData, Path, replace},
+    model::parameters::{FlatTensor, NamedData, Path, check_shape, replace},
 };
 use burn::{
     module::{Module, ModuleMapper, Param},
@@ -36,11 +36,26 @@ pub type OptimizerState = BTreeMap<String, ParameterState>;
 
 /// An optimizer over a whole model.
 pub struct Optimizer {
+    rules: Rules,
+    pub state: OptimizerState,
+}
+
+/// Which parameter is updated how.
+struct Rules {
     decayed: Rule,
     undecayed: Rule,
     /// For matrices inside blocks, where it differs from `decayed`.
     matrices: Option<Rule>,
-    pub state: OptimizerState,
+}
+
+impl Rules {
+    fn of(&self, name: &str, rank: usize) -> &Rule {
+        match &self.matrices {
+            Some(rule) if rank == 2 && name.starts_with("blocks.") => rule,
+            _ if rank >= 2 => &self.decayed,
+            _ => &self.undecayed,
+        }
+    }
 }
 
 /// How one parameter is updated.
@@ -83,13 +98,51 @@ impl Optimizer {
                 .build(),
             momentum: momentum(config, false),
         });
-        Self { decayed: rule(config.weight_decay), undecayed: rule(0.0), matrices, state: BTreeMap::new() }
+        let rules = Rules { decayed: rule(config.weight_decay), undecayed: rule(0.0), matrices };
+        Self { rules, state: BTreeMap::new() }
     }
 
     /// AdamW that decays every parameter alike, as `torch.optim.AdamW` does by default.
     pub fn uniform_adamw(config: &TrainConfig) -> Self {
         let rule = || Rule::adamw(config, config.weight_decay);
-        Self { decayed: rule(), undecayed: rule(), matrices: None, state: BTreeMap::new() }
+        let rules = Rules { decayed: rule(), undecayed: rule(), matrices: None };
+        Self { rules, state: BTreeMap::new() }
+    }
+
+    /// Takes over a saved state: `tensors` as [`state_tensors`] names them, and the number of updates
+    /// of each parameter. Both must be of exactly the parameters in `shapes`.
+    ///
+    /// # Errors
+    /// What is wrong with the first tensor that is missing, misshapen or of no parameter.
+    pub fn load_state(
+        &mut self,
+        mut tensors: NamedData,
+        updates: &BTreeMap<String, usize>,
+        shapes: &BTreeMap<String, Vec<usize>>,
+        device: &Device,
+    ) -> Result<(), String> {
+        if let Some(name) = updates.keys().find(|name| !shapes.contains_key(*name)) {
+            return Err(format!("updates of `{name}` are counted, which is not part of the model"));
+        }
+        let mut state = OptimizerState::new();
+        for (name, shape) in shapes {
+            let mut moment = |suffix: &str| {
+                let tensor = format!("{name}{suffix}");
+                let host = tensors.remove(&tensor).ok_or_else(|| format!("tensor `{tensor}` is missing"))?;
+                check_shape(&tensor, &host, shape)?;
+                Ok::<_, String>(FlatTensor::from_host(host, device))
+            };
+            let first = moment(FIRST)?;
+            let has_second = self.rules.of(name, shape.len()).has_second_moment();
+            let second = if has_second { Some(moment(SECOND)?) } else { None };
+            let updates = *updates.get(name).ok_or_else(|| format!("updates of `{name}` are not counted"))?;
+            state.insert(name.clone(), ParameterState { updates, first, second });
+        }
+        match tensors.into_keys().next() {
+            None => self.state = state,
+            Some(name) => return Err(format!("tensor `{name}` belongs to no parameter")),
+        }
+        Ok(())
     }
 
     /// Updates every parameter that has a gradient. `keep_if`, a `[1]` tensor, makes the whole
@@ -128,12 +181,8 @@ impl ModuleMapper for Update<'_> {
         };
         let name = self.path.name();
         let old_state = self.optimizer.state.remove(&name);
-        let Optimizer { decayed, undecayed, matrices, state: states } = &mut *self.optimizer;
-        let rule = match matrices {
-            Some(rule) if D == 2 && name.starts_with("blocks.") => rule,
-            _ if D >= 2 => decayed,
-            _ => undecayed,
-        };
+        let Optimizer { rules, state: states } = &mut *self.optimizer;
+        let rule = rules.of(&name, D);
         param.map(|old| {
             let weights = old.clone().inner();
             let kept = self.keep_if.as_ref().map(|_| (weights.clone(), old_state.clone()));
@@ -164,6 +213,10 @@ impl Rule {
                 .with_weight_decay(weight_decay as f32)
                 .build(),
         )
+    }
+
+    fn has_second_moment(&self) -> bool {
+        matches!(self, Self::AdamW(_) | Self::Adam(_))
     }
 
     fn step<const D: usize>(
@@ -265,21 +318,50 @@ pub fn state_tensors(state: &OptimizerState) -> BTreeMap<String, FlatTensor> {
     tensors
 }
 
-/// The inverse of [`state_tensors`], on `device`. `updates` counts the updates of each parameter.
-pub fn state_from_tensors(
-    mut tensors: NamedData,
-    updates: &BTreeMap<String, usize>,
-    device: &Device,
-) -> Result<OptimizerState, String> {
-    let state = updates.iter().map(|(name, &updates)| {
-        let mut moment = |suffix| tensors.remove(&format!("{name}{suffix}"));
-        let first = moment(FIRST).ok_or_else(|| format!("tensor `{name}{FIRST}` is missing"))?;
-        let second = moment(SECOND).map(|host| FlatTensor::from_host(host, device));
-        Ok((name.clone(), ParameterState { updates, first: FlatTensor::from_host(first, device), second }))
-    });
-    let state = state.collect::<Result<_, String>>()?;
-    match tensors.into_keys().next() {
-        None => Ok(state),
-        Some(name) => Err(format!("tensor `{name}` belongs to no parameter")),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::parameters::HostTensor;
+
+    #[test]
+    fn a_saved_state_is_held_to_the_models_parameters() {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        let shapes = BTreeMap::from([("blocks.0.x".to_owned(), vec![2, 3]), ("y".to_owned(), vec![4])]);
+        let updates = BTreeMap::from([("blocks.0.x".to_owned(), 5), ("y".to_owned(), 5)]);
+        let tensor = |shape: &[usize]| HostTensor::new(shape, vec![0.5; shape.iter().product()]);
+        let good = NamedData::from([
+            ("blocks.0.x.moment_1".to_owned(), tensor(&[2, 3])),
+            ("blocks.0.x.moment_2".to_owned(), tensor(&[2, 3])),
+            ("y.moment_1".to_owned(), tensor(&[4])),
+            ("y.moment_2".to_owned(), tensor(&[4])),
+        ]);
+        let load = |kind: OptimizerKind, tensors: &NamedData, updates: &BTreeMap<String, usize>| {
+            let mut optimizer = Optimizer::new(&TrainConfig { optimizer: kind, ..Default::default() });
+            optimizer.load_state(tensors.clone(), updates, &shapes, &device).map(|()| optimizer)
+        };
+        let adamw = OptimizerKind::Adamw;
+        assert_eq!(state_tensors(&load(adamw, &good, &updates).unwrap().state).len(), 4);
+        let refused = |kind: OptimizerKind, tensors: &NamedData, part: &str| {
+            let error = load(kind, tensors, &updates).err().unwrap();
+            assert!(error.contains(part), "{error}");
+        };
+
+        let mut tensors = good.clone();
+        tensors.insert("y.moment_1".into(), tensor(&[2, 2]));
+        refused(adamw, &tensors, "`y.moment_1` has shape [2, 2]");
+        tensors = good.clone();
+        tensors.remove("y.moment_2");
+        refused(adamw, &tensors, "`y.moment_2` is missing");
+        // Muon keeps one moment of matrices inside blocks, and two of the rest.
+        refused(OptimizerKind::Muon, &good, "`blocks.0.x.moment_2` belongs to no parameter");
+        tensors = good.clone();
+        tensors.insert("z.moment_1".into(), tensor(&[1]));
+        refused(adamw, &tensors, "`z.moment_1` belongs to no parameter");
+
+        let mut counted = updates.clone();
+        counted.remove("y");
+        assert!(load(adamw, &good, &counted).err().unwrap().contains("`y`"));
+        counted.extend([("y".to_owned(), 5), ("z".to_owned(), 5)]);
+        assert!(load(adamw, &good, &counted).err().unwrap().contains("`z`"));
     }
 }

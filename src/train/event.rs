@@ -16,6 +16,7 @@ pub enum Event {
     Skipped {
         step: u64,
         loss: f32,
+        grad_norm: f32,
         batch: String,
     },
     Finished(FinishReport),

@@ -10,7 +10,7 @@ mod step;
 pub use run::{Hooks, Progress};
 
 use crate::{
-    checkpoint::{self, Checkpoint, Files, TrainerState, Weights},
+    checkpoint::{self, Checkpoint, Files, TrainerState, Weights, names},
     config::Config,
     data::{Dataset, Loader, random::seed_for},
     error::{Error, Result},
@@ -114,11 +114,17 @@ impl Trainer {
         let mut trainer = Self::assemble(config, dataset, device, model)?;
         trainer.loader.cursor(state.step).check(&state.data)?;
         let plain = trainer.device.clone().inner();
-        trainer.optimizer.state =
-            optim::state_from_tensors(moments, &state.updates, &plain).map_err(failed)?;
+        let shapes = parameters::shapes(&trainer.model);
+        let of_file = |name: &str, message: String| failed(format!("`{name}`: {message}"));
+        trainer
+            .optimizer
+            .load_state(moments, &state.updates, &shapes, &plain)
+            .map_err(|message| of_file(names::OPTIMIZER, message))?;
         if let Some(ema) = trainer.ema.as_mut().filter(|_| checkpoint.has_average()) {
-            let averaged = checkpoint.weights(Weights::Averaged)?.into_iter();
+            let averaged = checkpoint.weights(Weights::Averaged)?;
+            parameters::check(&averaged, &shapes).map_err(|message| of_file(names::EMA, message))?;
             ema.weights = averaged
+                .into_iter()
                 .map(|(name, host)| (name, parameters::FlatTensor::from_host(host, &plain)))
                 .collect();
         }

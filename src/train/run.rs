@@ -214,7 +214,7 @@ impl Trainer {
         {
             let (loss, grad_norm) = (numbers[0], numbers[1]);
             if !(loss.is_finite() && grad_norm.is_finite()) {
-                self.not_finite(step, loss, meter, hooks)?;
+                self.not_finite(step, loss, grad_norm, meter, hooks)?;
                 continue;
             }
             meter.skipped_in_a_row = 0;
@@ -237,14 +237,27 @@ impl Trainer {
     }
 
     /// Ends the run, or counts a step that had no effect.
-    fn not_finite(&mut self, step: u64, loss: f32, meter: &mut Meter, hooks: &mut Hooks) -> Result<()> {
+    fn not_finite(
+        &mut self,
+        step: u64,
+        loss: f32,
+        grad_norm: f32,
+        meter: &mut Meter,
+        hooks: &mut Hooks,
+    ) -> Result<()> {
         let batch = self.loader.describe(step - 1);
-        meter.skipped_in_a_row += 1;
-        if self.config.train.on_nan == OnNonFinite::Stop || meter.skipped_in_a_row > MAX_SKIPPED_IN_A_ROW {
-            return Err(Error::NonFiniteLoss { step, value: loss, batch });
+        let skipped = self.skipped_in_a_row(meter);
+        if skipped.is_none_or(|steps| steps >= MAX_SKIPPED_IN_A_ROW) {
+            return Err(Error::NonFiniteLoss { step, loss, grad_norm: Some(grad_norm), batch, skipped });
         }
+        meter.skipped_in_a_row += 1;
         self.skipped_steps += 1;
-        (hooks.observe)(&Event::Skipped { step, loss, batch })
+        (hooks.observe)(&Event::Skipped { step, loss, grad_norm, batch })
+    }
+
+    /// How many steps were skipped just before; `None` where steps are not skipped.
+    fn skipped_in_a_row(&self, meter: &Meter) -> Option<u64> {
+        (self.config.train.on_nan == OnNonFinite::Skip).then_some(meter.skipped_in_a_row)
     }
 
     /// Evaluates on the validation split; true if it is the best result so far.
@@ -261,8 +274,13 @@ impl Trainer {
         let result = evaluate(&self.trained_model(), batches, &self.device).await?;
         if !result.loss.is_finite() {
             // The weights are spoilt, though every training loss so far was finite.
-            let batch = "the validation split".into();
-            return Err(Error::NonFiniteLoss { step: self.step, value: result.loss as f32, batch });
+            return Err(Error::NonFiniteLoss {
+                step: self.step,
+                loss: result.loss as f32,
+                grad_norm: None,
+                batch: "the validation split".into(),
+                skipped: self.skipped_in_a_row(meter),
+            });
         }
         let is_best = self.early_stop.observe(result.loss, self.step);
         let (sum, count) = std::mem::take(&mut meter.losses);

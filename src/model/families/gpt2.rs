@@ -43,6 +43,10 @@ pub(super) fn to_json(config: &ModelConfig) -> Value {
 }
 
 pub(super) fn from_json(fields: &Fields) -> Result<ModelConfig> {
+    // `reorder_and_upcast_attn` is left out: it only matters in half precision.
+    fields.only("scale_attn_weights", true)?;
+    fields.only("scale_attn_by_inverse_layer_idx", false)?;
+    fields.only("add_cross_attention", false)?;
     let activation = fields.text("activation_function")?;
     let known = ACTIVATIONS.iter().find(|(name, _)| *name == activation);
     Ok(ModelConfig {
@@ -69,7 +73,7 @@ pub(super) fn from_json(fields: &Fields) -> Result<ModelConfig> {
     })
 }
 
-/// Attention masks that old checkpoints carry along.
+/// Attention masks that checkpoints of the Hub carry along.
 pub(super) fn is_buffer(name: &str) -> bool {
     name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
 }

@@ -51,19 +51,19 @@ pub(super) fn from_json(fields: &Fields) -> Result<ModelConfig> {
     let n_embd = fields.integer("hidden_size")?;
     let n_head = fields.integer("num_attention_heads")?;
     let head_size = fields.integer_or("head_dim", n_embd / n_head.max(1))?;
-    if head_size * n_head != n_embd {
+    if head_size.checked_mul(n_head) != Some(n_embd) {
         return Err(fields.failed(format!("`head_dim` is {head_size}, but kiln needs `hidden_size` / heads")));
     }
-    let rope = fields.get("rope_parameters").or_else(|| fields.get("rope_scaling"));
-    let rope_type =
-        rope.and_then(|rope| rope.get("rope_type").or_else(|| rope.get("type"))).and_then(Value::as_str);
-    if let Some(scaled) = rope_type.filter(|kind| *kind != "default") {
-        return Err(fields.failed(format!("`rope_type` is `{scaled}`, but kiln knows only `default`")));
+    // The second is the older name; transformers 5 writes the first, and always.
+    for key in ["rope_parameters", "rope_scaling"] {
+        check_rope(fields, key)?;
     }
+    fields.only("partial_rotary_factor", 1.0)?;
     let bias = fields.flag_or("attention_bias", false)?;
     if bias != fields.flag_or("mlp_bias", false)? {
         return Err(fields.failed("`attention_bias` and `mlp_bias` differ, which kiln cannot express".into()));
     }
+    let rope = fields.get("rope_parameters").or_else(|| fields.get("rope_scaling"));
     let theta = rope.and_then(|rope| rope.get("rope_theta")).and_then(Value::as_f64);
     Ok(ModelConfig {
         vocab_size: fields.integer("vocab_size")?,
@@ -88,6 +88,24 @@ pub(super) fn from_json(fields: &Fields) -> Result<ModelConfig> {
         init: Init::Llama,
         init_std: fields.number_or("initializer_range", 0.02)?,
     })
+}
+
+/// Refuses wavelengths other than plain ones, and heads that rotate in part.
+fn check_rope(fields: &Fields, key: &str) -> Result<()> {
+    let Some(rope) = fields.get(key) else { return Ok(()) };
+    let kind = rope.get("rope_type").or_else(|| rope.get("type"));
+    // Plain parameters may come without a type; scaling without one is of the oldest kind, linear.
+    let plain = kind.map_or(rope.get("factor").is_none(), |kind| kind == "default");
+    let whole = rope.get("partial_rotary_factor").is_none_or(|share| share.as_f64() == Some(1.0));
+    if rope.is_object() && plain && whole {
+        return Ok(());
+    }
+    Err(fields.unsupported(key, rope, "plain rotary positions (`rope_type` = `default`)"))
+}
+
+/// Wavelengths that old checkpoints carry along.
+pub(super) fn is_buffer(name: &str) -> bool {
+    name.ends_with("rotary_emb.inv_freq")
 }
 
 pub(super) fn entries(config: &ModelConfig) -> Vec<Entry> {

@@ -117,6 +117,26 @@ impl Family {
         Ok((family, config))
     }
 
+    /// Whether a tensor of a checkpoint is a constant that transformers used to save along, of
+    /// whatever type; Kiln makes its own.
+    pub fn is_buffer(self, name: &str) -> bool {
+        match self {
+            Self::Gpt2 => gpt2::is_buffer(name),
+            Self::Llama => llama::is_buffer(name),
+            Self::Kiln => false,
+        }
+    }
+
+    /// What names begin with, except in checkpoints saved from the model without its output
+    /// projection, as GPT-2's own on the Hub are.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Gpt2 => "transformer.",
+            Self::Llama => "model.",
+            Self::Kiln => "",
+        }
+    }
+
     fn entries(self, config: &ModelConfig) -> Vec<Entry> {
         match self {
             Self::Gpt2 => gpt2::entries(config),
@@ -147,6 +167,19 @@ impl Family {
 
     /// The family's tensors under our names; all of them must be used.
     pub fn load(self, config: &ModelConfig, mut theirs: NamedData) -> Result<NamedData, String> {
+        theirs.retain(|name, _| !self.is_buffer(name));
+        let prefix = self.prefix();
+        if !theirs.keys().any(|name| name.starts_with(prefix)) {
+            let whole = |name: String| if name == HEAD { name } else { format!("{prefix}{name}") };
+            theirs = theirs.into_iter().map(|(name, tensor)| (whole(name), tensor)).collect();
+        }
+        // The list of entries is as long as the configuration says, which comes from a file too.
+        if config.n_layer > theirs.len() {
+            let (layers, tensors) = (config.n_layer, theirs.len());
+            return Err(format!(
+                "it has {tensors} tensors, too few for the {layers} layers of its configuration"
+            ));
+        }
         let mut ours = NamedData::new();
         for entry in self.entries(config) {
             let mut parts = Vec::new();
@@ -160,15 +193,15 @@ impl Family {
                 let loaded = part.transform.load(stored).filter(|tensor| tensor.shape.last() == Some(&width));
                 parts.push(loaded.ok_or_else(|| format!("tensor `{}` has an unexpected shape", part.name))?);
             }
-            if let Some(tensor) = join(parts) {
-                ours.insert(entry.name, tensor);
+            if parts.is_empty() {
+                continue;
             }
-        }
-        if self == Self::Gpt2 {
-            theirs.retain(|name, _| !gpt2::is_buffer(name));
+            let joined =
+                join(parts).ok_or_else(|| format!("the parts of `{}` differ in shape", entry.name))?;
+            ours.insert(entry.name, joined);
         }
         if config.tie_embeddings {
-            theirs.remove("lm_head.weight");
+            theirs.remove(HEAD);
         }
         match theirs.into_keys().next() {
             None => Ok(ours),
@@ -176,6 +209,9 @@ impl Family {
         }
     }
 }
+
+/// The output projection by the families' name.
+const HEAD: &str = "lm_head.weight";
 
 impl Entry {
     /// A tensor stored whole.
@@ -307,6 +343,26 @@ impl Fields<'_> {
         Error::Checkpoint { path: self.path.into(), message, hint: None }
     }
 
+    /// Refuses a setting under which the model computes something that Kiln does not.
+    fn unsupported(&self, key: &str, value: &Value, needed: &str) -> Error {
+        Error::Checkpoint {
+            path: self.path.into(),
+            message: format!("`{key}` is `{value}`, but kiln computes only {needed}"),
+            hint: Some("take a model without this setting: its numbers would be wrong".into()),
+        }
+    }
+
+    /// Refuses a field that is present with another value than the one that Kiln computes with.
+    fn only(&self, key: &str, known: impl Into<Value>) -> Result<()> {
+        let known = known.into();
+        match self.get(key) {
+            Some(value) if *value != known && value.as_f64().is_none_or(|n| known.as_f64() != Some(n)) => {
+                Err(self.unsupported(key, value, &format!("with `{known}`")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A field that is present and not null.
     fn get(&self, key: &str) -> Option<&Value> {
         self.json.get(key).filter(|value| !value.is_null())
@@ -401,10 +457,92 @@ mod tests {
         }
     }
 
+    /// A `config.json` of a family with some fields changed.
+    fn changed(config: &ModelConfig, changes: Value) -> Result<(Family, ModelConfig)> {
+        let mut json = Family::of(config).to_json(config, None);
+        for (key, value) in changes.as_object().unwrap() {
+            json[key] = value.clone();
+        }
+        Family::from_json(json.to_string().as_bytes(), Path::new("x/config.json"))
+    }
+
+    #[test]
+    fn settings_that_change_the_computation_are_refused() {
+        use serde_json::json;
+        let llama = llama(RopeLayout::Half, false);
+        for (config, changes) in [
+            (&gpt2(true), json!({ "scale_attn_by_inverse_layer_idx": true })),
+            (&gpt2(true), json!({ "scale_attn_weights": false })),
+            (&gpt2(true), json!({ "add_cross_attention": true })),
+            (&llama, json!({ "partial_rotary_factor": 0.5 })),
+            (&llama, json!({ "rope_parameters": { "rope_type": "default", "partial_rotary_factor": 0.5 } })),
+            (&llama, json!({ "rope_parameters": { "rope_type": "llama3", "factor": 8.0 } })),
+            // Beside plain `rope_parameters`, which do not hide it; the oldest form has no type.
+            (&llama, json!({ "rope_scaling": { "type": "linear", "factor": 2.0 } })),
+            (&llama, json!({ "rope_scaling": { "factor": 2.0 } })),
+            (&llama, json!({ "rope_scaling": "yarn" })),
+        ] {
+            let key = changes.as_object().unwrap().keys().next().unwrap().clone();
+            let error = changed(config, changes).unwrap_err();
+            let message = error.to_string();
+            assert!(message.contains("x/config.json") && message.contains(&format!("`{key}`")), "{message}");
+            assert!(error.hint().is_some());
+        }
+        for (config, changes) in [
+            (&gpt2(true), json!({ "scale_attn_weights": true, "scale_attn_by_inverse_layer_idx": false })),
+            (&llama, json!({ "partial_rotary_factor": 1, "rope_scaling": null })),
+            (&llama, json!({ "rope_scaling": { "rope_type": "default" } })),
+        ] {
+            changed(config, changes).unwrap();
+        }
+        let huge = json!({ "head_dim": 1usize << 40, "num_attention_heads": 1usize << 40, "hidden_size": 0 });
+        assert!(changed(&llama, huge).is_err());
+    }
+
+    #[test]
+    fn checkpoints_of_the_hub_may_lack_the_prefix_and_carry_buffers() {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        for (config, family, prefix, buffers) in [
+            (gpt2(true), Family::Gpt2, "transformer.", ["h.0.attn.bias", "h.1.attn.masked_bias"]),
+            (
+                llama(RopeLayout::Half, false),
+                Family::Llama,
+                "model.",
+                ["layers.0.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"],
+            ),
+        ] {
+            let model = Decoder::init(&config, 7, &device);
+            let read = parameters::read(parameters::parameters(&model));
+            let ours = pollster::block_on(read).unwrap();
+            let theirs = family.store(&config, ours.clone()).unwrap();
+            let bare = |name: &str| name.strip_prefix(prefix).unwrap_or(name).to_owned();
+            let mut stripped: NamedData =
+                theirs.iter().map(|(name, tensor)| (bare(name), tensor.clone())).collect();
+            for name in buffers {
+                stripped.insert(name.into(), HostTensor::new([1], vec![0.0]));
+            }
+            assert_eq!(family.load(&config, stripped).unwrap(), ours);
+            // A name that is missing is missing, prefix or not.
+            let mut missing = theirs.clone();
+            missing.remove(theirs.keys().next_back().unwrap());
+            assert!(family.load(&config, missing).unwrap_err().contains("is missing"));
+        }
+    }
+
+    #[test]
+    fn more_layers_than_a_file_can_hold_are_refused_before_they_are_listed() {
+        let config = ModelConfig { n_layer: 1 << 24, ..gpt2(true) };
+        let theirs = NamedData::from([("transformer.wte.weight".into(), HostTensor::new([1], vec![0.0]))]);
+        let error = Family::Gpt2.load(&config, theirs).unwrap_err();
+        assert!(error.contains("16777216 layers"), "{error}");
+    }
+
     #[test]
     fn a_missing_an_extra_and_an_unknown_model_type_are_named() {
         let config = gpt2(true);
-        let error = Family::Gpt2.load(&config, NamedData::new()).unwrap_err();
+        let mut theirs = NamedData::from([("x".to_owned(), HostTensor::new([1], vec![0.0]))]);
+        theirs.insert("y".into(), HostTensor::new([1], vec![0.0]));
+        let error = Family::Gpt2.load(&config, theirs).unwrap_err();
         assert!(error.contains("`transformer.wte.weight`"), "{error}");
         let path = Path::new("x/config.json");
         let error = Family::from_json(br#"{"model_type": "rwkv"}"#, path).unwrap_err().to_string();

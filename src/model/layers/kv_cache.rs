@@ -19,18 +19,15 @@ struct LayerCache {
 }
 
 impl KvCache {
-    /// An empty cache for `batch` sequences of up to `block_size` tokens.
-    pub fn new(config: &ModelConfig, batch: usize, device: &Device) -> Self {
-        let shape = [batch, config.kv_heads(), config.block_size, config.head_size()];
+    /// An empty cache for `batch` sequences of up to `capacity` tokens, at most `block_size`.
+    pub fn new(config: &ModelConfig, batch: usize, capacity: usize, device: &Device) -> Self {
+        let capacity = capacity.min(config.block_size);
+        let shape = [batch, config.kv_heads(), capacity, config.head_size()];
         let layer = || LayerCache {
             keys: Some(Tensor::zeros(shape, device)),
             values: Some(Tensor::zeros(shape, device)),
         };
-        Self {
-            layers: (0..config.n_layer).map(|_| layer()).collect(),
-            length: 0,
-            capacity: config.block_size,
-        }
+        Self { layers: (0..config.n_layer).map(|_| layer()).collect(), length: 0, capacity }
     }
 
     /// Tokens in the cache.
