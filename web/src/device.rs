@@ -6,6 +6,9 @@ use kiln::device::Choice;
 use std::cell::RefCell;
 use wasm_bindgen::prelude::*;
 
+/// Handing work to the browser's GPU process costs more than on the desktop, where 32 are usual.
+const TASKS_PER_SUBMIT: usize = 128;
+
 thread_local! {
     static WEBGPU: RefCell<Option<Device>> = const { RefCell::new(None) };
 }
@@ -13,7 +16,7 @@ thread_local! {
 /// Opens WebGPU, once per worker and before [`device`] is asked for it.
 #[wasm_bindgen]
 pub async fn open_webgpu() -> Result<()> {
-    let opened = Device::wgpu_options().init_async().await;
+    let opened = Device::wgpu_options().tasks_max(TASKS_PER_SUBMIT).init_async().await;
     let failed = |error| {
         let hint = "train on the CPU, or try another browser";
         refusal(&format!("WebGPU cannot be opened: {error}"), hint)

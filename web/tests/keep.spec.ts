@@ -42,9 +42,10 @@ test("a run goes on after the page was reloaded", async ({ page }) => {
   await page.getByTestId("tab-runs").click();
   const run = page.getByTestId("run-item").first();
   await run.getByRole("button", { name: /resume|open/i }).first().click();
-  await page.waitForFunction(() => (window.kiln.state.run?.steps.at(-1)?.step ?? 0) >= 20, undefined, { timeout: 60_000 });
+  await reaches(page, "paused");
   const before = (await steps(page)).at(-1)?.step ?? 0;
-  if ((await page.evaluate(() => window.kiln.state.run?.state)) === "paused") await page.getByTestId("resume").click();
+  expect(before).toBeGreaterThanOrEqual(20);
+  await page.getByTestId("resume").click();
   await trains(page, before + 5);
   const seen = (await steps(page)).map((report) => report.step);
   expect(seen).toEqual(seen.map((_, index) => index + 1));

@@ -44,6 +44,13 @@ export function instrument(onLost: (message: string) => void): void {
       void device.lost.then(({ reason, message }) => onLost(message || reason));
       return device;
     });
+  wrap("GPUDevice", "createShaderModule", (original) => function (this: unknown, given: unknown) {
+    const descriptor = given as { code: string };
+    if (!descriptor.code.startsWith("enable subgroups;")) return original.call(this, descriptor);
+    // Browsers want a proof that a subgroup reaches such operations together. In the engine's kernels it
+    // does, through conditions that are the same for a whole subgroup, which the compiler cannot know.
+    return original.call(this, { ...descriptor, code: `diagnostic(off, subgroup_uniformity);\n${descriptor.code}` });
+  });
   wrap("GPUQueue", "submit", (original) => function (this: unknown, ...args: unknown[]) {
     counters.submits += 1;
     return original.apply(this, args);
