@@ -88,7 +88,7 @@ page_build() {
     npm --prefix web run --silent page
 }
 
-step "format" cargo fmt --check
+step "format" cargo fmt --all --check
 step "lints" cargo clippy --release --all-targets -- -D warnings
 step "wasm32 target" install_wasm_target
 step "web lints" wasm_lints

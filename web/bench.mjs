@@ -2,7 +2,7 @@
 // machine, GPU work a step, size, time to the first step, memory, and TinyGPT's configurations.
 //
 //     npm --prefix web run bench            all of it, about ten minutes
-//     npm --prefix web run bench -- speed   one part: speed, memory, tinygpt, size
+//     npm --prefix web run bench -- speed   one part: size, speed, memory, tasks, tinygpt
 //
 // Needs the built page (npm --prefix web run build), the desktop binary, and Chromium. With no GPU,
 // Chromium and the binary both compute WebGPU on SwiftShader: compare those figures with one another only.
@@ -122,7 +122,7 @@ try {
   }
   if (wanted("memory")) {
     console.log("| path | step | WebAssembly | GPU buffers |\n| --- | --- | --- | --- |");
-    for (const [device, checks] of [["cpu", [100, 1_000, 10_000]], ["webgpu", [20, 100, 300]]]) {
+    for (const [device, checks] of [["cpu", [100, 1_000, 10_000]], ["webgpu", [10, 50, 100]]]) {
       const page = await open({ preset: "debug", set: [...QUIET, "train.max_steps=20000", "train.log_interval=10"] }, device);
       await page.getByTestId("start").click();
       for (const step of checks) {
@@ -130,6 +130,20 @@ try {
         const { wasm, gpu } = await page.evaluate(() => window.kiln.client.call("memory"));
         console.log(`| ${device} | ${whole(step)} | ${(wasm / 2 ** 20).toFixed(1)} MiB | ${gpu === null ? "–" : `${(gpu / 2 ** 20).toFixed(1)} MiB`} |`);
       }
+      await page.context().close();
+    }
+    console.log();
+  }
+  if (wanted("tasks")) {
+    console.log("| preset | steps | seconds | validation loss | exact match |\n| --- | --- | --- | --- | --- |");
+    for (const preset of ["tiny-char", "copy", "reverse", "sort", "addition", "modular-addition", "parity", "dyck", "two-sum"]) {
+      const page = await open({ preset, set: [] }, "cpu");
+      await page.getByTestId("start").click();
+      await page.waitForFunction(() => ["finished", "failed"].includes(window.kiln.state.run?.state), undefined, { timeout: 3_600_000 });
+      const { finish, evaluations } = await page.evaluate(() => window.kiln.state.run);
+      const last = evaluations.at(-1);
+      const exact = last.exact_match === undefined ? "–" : `${(100 * last.exact_match).toFixed(1)} %`;
+      console.log(`| ${preset} | ${whole(finish.step)} | ${whole(finish.seconds)} | ${last.val_loss.toFixed(4)} | ${exact} |`);
       await page.context().close();
     }
     console.log();

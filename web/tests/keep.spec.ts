@@ -4,7 +4,7 @@ import { type Page, expect, test } from "@playwright/test";
 import { execFileSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { TINY, address, expectSameLosses, kiln, logged, open, reaches, ready, steps, temporaryFolder, trainNatively, trains } from "./page";
+import { TINY, expectSameLosses, kiln, logged, open, reaches, ready, steps, temporaryFolder, trainNatively, trains } from "./page";
 
 /** Stops the run by itself half-way, as `--set train.stop_after=15` does on the desktop. */
 const HALF = [...TINY, "train.stop_after=15", "train.save_interval=5"];
@@ -127,8 +127,21 @@ test("a lost device costs nothing but the steps since the last save", async ({ p
   await page.getByTestId("stop").click();
 });
 
-test("the hash of a run is the run", async ({ page }) => {
-  await page.goto(address(TINY, "cpu"));
-  await ready(page);
-  await expect(page.getByTestId("link")).toBeVisible();
+test("a full storage stops saving, not training", async ({ page }) => {
+  await open(page, ["train.max_steps=100000", "train.log_interval=1", "train.eval_interval=0", "train.save_interval=5"]);
+  await page.getByTestId("start").click();
+  await page.waitForFunction(() => (window.kiln.state.run?.savedStep ?? 0) >= 5, undefined, { timeout: 60_000 });
+  for (const worker of page.workers()) {
+    await worker.evaluate(() => {
+      const { FileSystemSyncAccessHandle: handle } = self as unknown as { FileSystemSyncAccessHandle: { prototype: { write(): number } } };
+      handle.prototype.write = () => {
+        throw new DOMException("full", "QuotaExceededError");
+      };
+    });
+  }
+  await expect(page.getByTestId("problem").filter({ hasText: /storage is full/ }).first()).toBeVisible();
+  const before = (await steps(page)).at(-1)?.step ?? 0;
+  await trains(page, before + 5);
+  const [download] = await Promise.all([page.waitForEvent("download"), page.getByTestId("download-now").click()]);
+  expect(readdirSync(unpack((await download.path()) ?? ""))).toContain("manifest.json");
 });

@@ -25,7 +25,8 @@ for (const [name, width, height] of [["desktop", 1280, 900], ["phone", 390, 844]
       await page.getByTestId("tab-metrics").click();
       if (colorScheme === "light") {
         const folder = process.env.KILN_SCREENSHOTS ?? "test-results";
-        await page.screenshot({ path: `${folder}/page-${name}.png`, fullPage: name === "phone" });
+        if (name === "phone") await page.getByTestId("tab-metrics").scrollIntoViewIfNeeded();
+        await page.screenshot({ path: `${folder}/page-${name}.png` });
       }
     });
   }
