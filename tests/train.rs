@@ -2,7 +2,7 @@
 //! optimizer, schedule and architecture trains.
 
 use crate::support::{
-    debug_config, debug_train, fails, file, folder, largest_difference, losses, ok, trainer,
+    debug_config, debug_train, fails, file, folder, kiln, largest_difference, losses, ok, trainer,
 };
 
 /// Losses and gradient norms of the first steps.
@@ -37,6 +37,45 @@ fn grouping_rows_into_micro_batches_changes_nothing() {
             assert!(close(other.1, expected.1), "norm at step {step}: {other:?}, {expected:?}");
         }
     }
+}
+
+#[test]
+fn a_task_is_scored_by_what_greedy_decoding_gets_right() {
+    let out = folder();
+    let run = out.path().join("run");
+    let settings =
+        ["train.max_steps=150", "train.eval_interval=150", "train.sample_interval=0", "train.seed=3"];
+    let settings = settings.iter().flat_map(|entry| ["--set", entry]);
+    ok(kiln(["train", "--preset", "copy", "--device", "cpu"]).arg("--out").arg(&run).args(settings));
+    let text = ok(kiln(["eval"]).arg(&run).args(["--device", "cpu", "--json"]));
+    let scored: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let exact = scored["exact_match"].as_f64().unwrap();
+    assert!((0.02..0.98).contains(&exact), "the test needs a model that is right now and then: {exact}");
+
+    // The same by hand: greedy decoding of some of the validation split's questions.
+    let dataset = kiln::data::Dataset::prepare(
+        &kiln::config::presets::Preset::find("copy").unwrap().config().unwrap(),
+        None,
+    );
+    let split = dataset.as_ref().unwrap().val.clone();
+    let tokenizer = &dataset.as_ref().unwrap().tokenizer;
+    const QUESTIONS: usize = 60;
+    let mut right = 0;
+    for index in 0..QUESTIONS {
+        let range = split.document(index * split.document_count() / QUESTIONS);
+        let mut tokens = vec![0i32; range.len()];
+        split.copy(range, &mut tokens);
+        let line = tokenizer.decode(&tokens.iter().map(|&token| token as u32).collect::<Vec<_>>()).unwrap();
+        let (question, answer) = line.trim_end().split_once('=').unwrap();
+        let arguments = ["--device", "cpu", "--temperature", "0", "--max-new-tokens", "16", "--stop", "\n"];
+        let written =
+            ok(kiln(["generate"]).arg(&run).args(arguments).args(["--prompt", &format!("{question}=")]));
+        right += usize::from(written.trim_end() == format!("{question}={answer}"));
+    }
+    let by_hand = right as f64 / QUESTIONS as f64;
+    // Four standard deviations of a sample of this size.
+    let spread = 4.0 * (exact * (1.0 - exact) / QUESTIONS as f64).sqrt();
+    assert!((by_hand - exact).abs() <= spread, "{by_hand} by hand, {exact} by evaluation");
 }
 
 #[test]

@@ -299,6 +299,17 @@ mod tests {
     }
 
     #[test]
+    fn tasks_and_answers_need_what_they_need() {
+        check(&["data.task=sort", "data.layout=documents", "data.answer_after=="]).unwrap();
+        let (key, message, hint) = refusal(&["data.task=two-sum", "data.paths=['x.txt']"]);
+        assert_eq!((key.as_str(), hint.is_some()), ("data.task", true));
+        assert!(message.contains("`data.paths`"), "{message}");
+        let (key, _, hint) = refusal(&["data.answer_after=="]);
+        assert_eq!(key, "data.answer_after");
+        assert!(hint.unwrap().contains("data.layout=documents"));
+    }
+
+    #[test]
     fn the_defaults_are_valid() {
         Config::default().validate().unwrap();
     }

@@ -322,6 +322,36 @@ mod tests {
     }
 
     #[test]
+    fn only_answers_are_targets_where_that_is_asked() {
+        use super::super::{IGNORE_INDEX, evaluation_batches};
+        let mut config = config(TokenizerKind::Char, 8);
+        config.data = DataConfig {
+            layout: Layout::Documents,
+            answer_after: "=".into(),
+            val_fraction: 0.0,
+            ..DataConfig::default()
+        };
+        let text = "ab=b\n<|endoftext|>no answer<|endoftext|>a=b=b";
+        let dataset = Dataset::from_text(&config, text, None).unwrap();
+        let batch = evaluation_batches(dataset.train.clone(), Layout::Documents, 8, 3, 0).next().unwrap();
+        let answers: Vec<String> = batch
+            .targets
+            .chunks(8)
+            .map(|row| {
+                row.iter().filter(|&&token| token != IGNORE_INDEX).map(|&token| token as u32).collect()
+            })
+            .map(|tokens: Vec<u32>| dataset.tokenizer.decode(&tokens).unwrap())
+            .collect();
+        // What has no such mark is a target as a whole, but for its first character.
+        assert_eq!(answers, ["b", "o answer", "b=b"]);
+        assert_eq!((batch.target_tokens, batch.rows_with_targets()), (12, 3));
+
+        config.data.answer_after = "=>".into();
+        let error = Dataset::from_text(&config, text, None).unwrap_err();
+        assert!(error.to_string().contains("`data.answer_after`"), "{error}");
+    }
+
+    #[test]
     fn shards_bring_their_own_split_and_tokenizer() {
         let folder = TempDir::new().unwrap();
         let from_text =

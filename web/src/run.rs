@@ -4,7 +4,7 @@ use crate::{
     device::device,
     files,
     problem::{Result, problem, refusal, to_js},
-    spec::{OwnText, RunSpec, dataset, refuse_files},
+    spec::{OwnText, RunSpec, dataset},
 };
 use burn::tensor::Device;
 use js_sys::{Array, Function, Object, Reflect};
@@ -16,7 +16,7 @@ use kiln::{
     platform::Instant,
     train::{self, Hooks, Progress, Trainer, event::Event},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use wasm_bindgen::prelude::*;
 
@@ -27,6 +27,19 @@ pub struct Run {
     progress: Option<Progress>,
     device: Device,
     outside: Outside,
+}
+
+/// A device to train on, as the worker found it.
+#[derive(Deserialize)]
+struct Target {
+    /// `cpu`, or `webgpu` once that is opened.
+    name: String,
+    /// For people.
+    description: String,
+    /// The most bytes that one buffer may have.
+    largest: f64,
+    /// The most bytes that all may have.
+    available: f64,
 }
 
 /// What the loop's hooks reach.
@@ -78,40 +91,30 @@ impl Outside {
 
 #[wasm_bindgen]
 impl Run {
-    /// A new run of a `RunSpec`. `device` is `cpu` or, once opened, `webgpu`; `largest` is the most
-    /// bytes that one buffer of it may have, and `available` what all may.
-    pub fn start(
-        spec: JsValue,
-        device_name: &str,
-        description: &str,
-        largest: f64,
-        available: f64,
-        observe: Function,
-    ) -> Result<Run> {
-        let spec = RunSpec::from_js(spec)?;
-        let device = device(device_name).map_err(problem)?;
+    /// A new run of a `RunSpec` on a `Target`.
+    pub fn start(spec: JsValue, target: JsValue, observe: Function) -> Result<Run> {
+        let (spec, target) = (RunSpec::from_js(spec)?, Target::from_js(target)?);
+        let device = device(&target.name).map_err(problem)?;
         let (config, dataset) = spec.resolve().map_err(problem)?;
-        check_fits(&config, device_name, largest, available).map_err(problem)?;
+        target.check_fits(&config).map_err(problem)?;
         let trainer = Trainer::new(config, dataset, &device).map_err(problem)?;
-        Ok(Self::new(trainer, device, description, observe))
+        Ok(Self::new(trainer, device, target.description, observe))
     }
 
-    /// Goes on from a checkpoint's files; `text` is the visitor's own text, if the run had one.
-    #[allow(clippy::too_many_arguments)]
+    /// Goes on from a checkpoint's files, with changes `set`; `text` is the visitor's own text, if the
+    /// run had one, and `origin` a name of the checkpoint for messages.
     pub fn resume(
         checkpoint: &Object,
         origin: &str,
         text: JsValue,
         set: Vec<String>,
-        device_name: &str,
-        description: &str,
-        largest: f64,
-        available: f64,
+        target: JsValue,
         observe: Function,
     ) -> Result<Run> {
         let text: Option<OwnText> =
             serde_wasm_bindgen::from_value(text).map_err(|error| refusal(&error.to_string(), ""))?;
-        let device = device(device_name).map_err(problem)?;
+        let target = Target::from_js(target)?;
+        let device = device(&target.name).map_err(problem)?;
         let files = files::from_js(checkpoint, origin)?;
         let resume = || -> kiln::Result<Trainer> {
             let checkpoint = Checkpoint::from_files(files)?;
@@ -121,21 +124,20 @@ impl Run {
                 hint: None,
             })?;
             config.apply(&set)?;
-            // Where the desktop read the text is of no use here: the page has it.
+            // Where the desktop read its text is of no use here, and the tokenizer comes along.
             config.data.paths.clear();
-            refuse_files(&config).or_else(|error| if text.is_some() { Ok(()) } else { Err(error) })?;
-            check_fits(&config, device_name, largest, available)?;
+            target.check_fits(&config)?;
             let own = text.as_ref().map(|text| text.text.as_str());
             let dataset = dataset(&config, own, Some(checkpoint.tokenizer()?))?;
             let config = train::resolve(config, &dataset)?;
             Trainer::resume(config, dataset, &device, &checkpoint)
         };
         let trainer = resume().map_err(problem)?;
-        Ok(Self::new(trainer, device, description, observe))
+        Ok(Self::new(trainer, device, target.description, observe))
     }
 
-    fn new(trainer: Trainer, device: Device, description: &str, observe: Function) -> Self {
-        let outside = Outside { device_name: description.into(), observe, saved: Vec::new() };
+    fn new(trainer: Trainer, device: Device, device_name: String, observe: Function) -> Self {
+        let outside = Outside { device_name, observe, saved: Vec::new() };
         Self { trainer, progress: None, device, outside }
     }
 
@@ -269,21 +271,29 @@ impl Run {
     }
 }
 
-/// Refuses a run that cannot fit before anything is allocated.
-fn check_fits(config: &Config, device: &str, largest: f64, available: f64) -> kiln::Result<()> {
-    const MIB: u64 = 1 << 20;
-    let hint = "lower `train.batch_size`, `model.block_size` or the size of the model";
-    for (needed, limit) in
-        [(size::training_bytes(config), available), (size::largest_tensor_bytes(config), largest)]
-    {
-        if needed as f64 > limit {
-            return Err(kiln::Error::OutOfMemory {
-                device: device.into(),
-                needed_mib: needed.div_ceil(MIB),
-                available_mib: limit as u64 / MIB,
-                hint: hint.into(),
-            });
-        }
+impl Target {
+    fn from_js(value: JsValue) -> Result<Self> {
+        serde_wasm_bindgen::from_value(value)
+            .map_err(|error| refusal(&format!("the device is not described completely: {error}"), ""))
     }
-    Ok(())
+
+    /// Refuses a run that cannot fit before anything is allocated.
+    fn check_fits(&self, config: &Config) -> kiln::Result<()> {
+        const MIB: u64 = 1 << 20;
+        let hint = "lower `train.batch_size`, `model.block_size` or the size of the model";
+        for (needed, limit) in [
+            (size::training_bytes(config), self.available),
+            (size::largest_tensor_bytes(config), self.largest),
+        ] {
+            if needed as f64 > limit {
+                return Err(kiln::Error::OutOfMemory {
+                    device: self.name.clone(),
+                    needed_mib: needed.div_ceil(MIB),
+                    available_mib: limit as u64 / MIB,
+                    hint: hint.into(),
+                });
+            }
+        }
+        Ok(())
+    }
 }

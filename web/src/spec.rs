@@ -95,7 +95,7 @@ impl RunSpec {
 }
 
 /// A page has no files: whatever names some is refused.
-pub fn refuse_files(config: &Config) -> kiln::Result<()> {
+fn refuse_files(config: &Config) -> kiln::Result<()> {
     let hint = Some("choose text in the page instead".to_owned());
     if let Some(path) = config.data.paths.first() {
         let (value, message) = (path.display().to_string(), "a page cannot open files by name".into());

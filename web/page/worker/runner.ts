@@ -2,7 +2,7 @@
 
 import type { AttentionMaps, CheckpointFiles, FinishReport, Memory, Message, ParameterReport, Problem, RunInfo, RunSpec, RunState, TrainEvent } from "../protocol";
 import { Run, open_webgpu } from "./wasm/kiln_web";
-import { devices, limits } from "./gpu";
+import { type Limits, devices, limits } from "./gpu";
 import { RunStore } from "./storage";
 import { wasmMemory } from "./engine";
 
@@ -17,6 +17,9 @@ const SMALL_STEP_FLOPS = 2e10;
 const WITHOUT_STOP = ["train.stop_after=0"];
 
 type DeviceName = "webgpu" | "cpu";
+
+/** A device that the engine can be given. */
+type Target = Limits & { name: DeviceName; description: string };
 
 interface Saved {
   step: number;
@@ -41,7 +44,7 @@ export class Runner {
 
   async start(id: string, name: string, spec: RunSpec): Promise<RunInfo> {
     const device = await this.choose(spec);
-    const run = Run.start(spec, device.name, device.description, device.limits.largest, device.limits.available, this.observe);
+    const run = Run.start(spec, device, this.observe);
     return this.hold(run, id, name, spec, spec.text, device.name);
   }
 
@@ -55,17 +58,17 @@ export class Runner {
       const spec = { ...record.spec, device: wanted, text: text === null ? null : { name: record.text_name ?? "text", text } };
       return this.start(id, record.name, spec);
     }
-    const device = await this.open(wanted === "auto" ? (await devices()).chosen : wanted);
+    const device = await open(wanted === "auto" ? (await devices()).chosen : wanted);
     const own = text === null ? null : { name: record.text_name ?? "text", text };
-    this.run = Run.resume(newest.files, record.name, own, WITHOUT_STOP, device.name, device.description, device.limits.largest, device.limits.available, this.observe);
+    this.run = Run.resume(newest.files, record.name, own, WITHOUT_STOP, device, this.observe);
     this.store = store;
     this.lastSavedStep = newest.step;
     return this.describe(device.description);
   }
 
   async load(id: string, name: string, files: CheckpointFiles, text: RunSpec["text"], wanted: RunSpec["device"]): Promise<RunInfo> {
-    const device = await this.open(wanted === "auto" ? (await devices()).chosen : wanted);
-    const run = Run.resume(files, name, text, WITHOUT_STOP, device.name, device.description, device.limits.largest, device.limits.available, this.observe);
+    const device = await open(wanted === "auto" ? (await devices()).chosen : wanted);
+    const run = Run.resume(files, name, text, WITHOUT_STOP, device, this.observe);
     const info = await this.hold(run, id, name, { preset: "", set: [], device: wanted }, text, device.name);
     await this.save(false);
     return info;
@@ -214,13 +217,13 @@ export class Runner {
   }
 
   /** Opens the device that is asked for, or the faster of the two. */
-  private async choose(spec: RunSpec): Promise<Awaited<ReturnType<Runner["open"]>>> {
-    if (spec.device !== "auto") return this.open(spec.device);
+  private async choose(spec: RunSpec): Promise<Target> {
+    if (spec.device !== "auto") return open(spec.device);
     const { chosen } = await devices();
-    if (chosen === "cpu") return this.open("cpu");
-    const gpu = await this.open("webgpu");
-    const cpu = await this.open("cpu");
-    const trial = (device: typeof gpu) => Run.start(spec, device.name, device.description, device.limits.largest, device.limits.available, () => undefined);
+    if (chosen === "cpu") return open("cpu");
+    const gpu = await open("webgpu");
+    const cpu = await open("cpu");
+    const trial = (device: Target) => Run.start(spec, device, () => undefined);
     const onGpu = trial(gpu);
     try {
       if ((onGpu.info("") as RunInfo).flops_per_step > SMALL_STEP_FLOPS) return gpu;
@@ -233,16 +236,6 @@ export class Runner {
     } finally {
       onGpu.free();
     }
-  }
-
-  private async open(name: DeviceName) {
-    const found = (await devices()).devices.find((device) => device.name === name);
-    if (name === "webgpu") {
-      if (!found?.available) throw { message: `WebGPU is not available: ${found?.reason}`, hint: "choose the CPU", fatal: false } satisfies Problem;
-      await openOnce();
-    }
-    const description = name === "webgpu" ? `webgpu (${found?.description})` : "cpu (WebAssembly)";
-    return { name, description, limits: await limits(name) };
   }
 
   private held(): Run {
@@ -267,10 +260,15 @@ export class Runner {
 
 let opening: Promise<void> | null = null;
 
-/** Opens WebGPU for the engine, which can do so once. */
-export function openOnce(): Promise<void> {
+/** Opens a device for the engine, or says why it cannot be. */
+export async function open(name: DeviceName): Promise<Target> {
+  if (name === "cpu") return { name, description: "cpu (WebAssembly)", ...(await limits(name)) };
+  const found = (await devices()).devices.find((device) => device.name === name);
+  if (!found?.available) throw { message: `WebGPU is not available: ${found?.reason}`, hint: "choose the CPU", fatal: false } satisfies Problem;
+  // The engine can open it once.
   opening ??= open_webgpu();
-  return opening;
+  await opening;
+  return { name, description: `webgpu (${found.description})`, ...(await limits(name)) };
 }
 
 /** Seconds of the best of three steps; the first of them compiles. */

@@ -4,8 +4,8 @@
 import type { Calls, Message, Probe, Request, RunSpec } from "../protocol";
 import { Run, catalogue, plan } from "./wasm/kiln_web";
 import { loadEngine } from "./engine";
-import { counted, devices, instrument, limits } from "./gpu";
-import { Runner, asProblem, openOnce } from "./runner";
+import { counted, devices, instrument } from "./gpu";
+import { Runner, asProblem, open } from "./runner";
 import { RunStore, deleteRun, storedRuns } from "./storage";
 
 const send = (message: Message): void => self.postMessage(message);
@@ -56,10 +56,9 @@ const handlers: Handlers = {
 
 /** Times the steps of a plan without training anything. */
 async function probe(spec: RunSpec, device: "webgpu" | "cpu"): Promise<Probe> {
-  if (device === "webgpu") await openOnce();
-  const { largest, available } = await limits(device);
+  const target = await open(device);
   const started = performance.now();
-  const run = Run.start(spec, device, device, largest, available, () => undefined);
+  const run = Run.start(spec, target, () => undefined);
   try {
     await run.time_step();
     const first_step_seconds = (performance.now() - started) / 1e3;
