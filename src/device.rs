@@ -269,6 +269,16 @@ async fn wait(tensor: Tensor<2>) -> Result<()> {
     }
 }
 
+/// What `--device` calls the kind of a device.
+fn short_name(device: &Device) -> &'static str {
+    // Burn does not tell but in the debug text.
+    let text = format!("{device:?}");
+    [("Cuda", "cuda"), ("Wgpu", "wgpu")]
+        .into_iter()
+        .find_map(|(part, name)| text.contains(part).then_some(name))
+        .unwrap_or("cpu")
+}
+
 /// The error for a device that failed while working.
 pub fn device_failed(device: &Device, action: &str, message: String) -> Error {
     let lower = message.to_lowercase();
@@ -278,7 +288,7 @@ pub fn device_failed(device: &Device, action: &str, message: String) -> Error {
         "try again, or another device with `--device`"
     };
     Error::DeviceFailed {
-        device: format!("{device:?}"),
+        device: short_name(device).into(),
         action: action.into(),
         message: message.lines().next().unwrap_or_default().into(),
         hint: Some(hint.into()),

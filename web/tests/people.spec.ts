@@ -11,7 +11,8 @@ for (const [name, width, height] of [["desktop", 1280, 900], ["phone", 390, 844]
   for (const colorScheme of ["light", "dark"] as const) {
     test(`${name}, ${colorScheme}`, async ({ page }) => {
       await page.setViewportSize({ width, height });
-      await page.emulateMedia({ colorScheme });
+      // Colours are to be judged as they stay, not half-way between two.
+      await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
       await open(page, SHOWN, "cpu", "tiny-char");
       await page.getByTestId("start").click();
       await reaches(page, "finished");

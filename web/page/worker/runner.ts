@@ -10,6 +10,8 @@ import { wasmMemory } from "./engine";
 const SLICE_MILLISECONDS = 100;
 /** A run is saved at least so often, whatever its configuration says. */
 const AUTOSAVE_MILLISECONDS = 30_000;
+/** How long a browser may take to say that the GPU is lost. */
+const LOST_MILLISECONDS = 500;
 /** Below this many operations a step the CPU may beat a GPU: worth measuring. */
 const SMALL_STEP_FLOPS = 2e10;
 
@@ -152,7 +154,7 @@ export class Runner {
         await breathe();
       }
     } catch (error) {
-      this.fail(error);
+      await this.fail(error);
     }
   }
 
@@ -243,11 +245,14 @@ export class Runner {
     return this.run;
   }
 
-  private fail(error: unknown): void {
+  private async fail(error: unknown): Promise<void> {
     this.running = false;
+    const problem = asProblem(error);
+    // A lost GPU fails whatever was being read first, and says only then that it is lost.
+    if (problem.fatal) await new Promise((resolve) => setTimeout(resolve, LOST_MILLISECONDS));
     if (this.ended) return;
     this.send({ kind: "state", state: "failed" });
-    this.send({ kind: "problem", problem: asProblem(error) });
+    this.send({ kind: "problem", problem });
   }
 
   /** The engine does one thing at a time; the rest waits its turn. */
