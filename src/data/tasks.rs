@@ -7,9 +7,6 @@ use crate::config::Task;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeSet;
 
-/// What separates a question from its answer.
-pub const ANSWER_AFTER: &str = "=";
-
 /// Examples of a task. Tasks with fewer different ones give them all.
 const EXAMPLES: usize = 20_000;
 /// Draws in a row that bring nothing new after which a task counts as exhausted.
@@ -214,7 +211,7 @@ mod tests {
             let mut questions = BTreeSet::new();
             for document in &documents {
                 let line = document.strip_suffix('\n').unwrap();
-                let (question, answer) = line.split_once(ANSWER_AFTER).unwrap();
+                let (question, answer) = line.split_once('=').unwrap();
                 assert_eq!(answer, solve(task, question), "{task:?} {line}");
                 assert!(questions.insert(question), "{task:?} {line}");
             }

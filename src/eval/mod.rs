@@ -48,8 +48,9 @@ pub async fn evaluate(
     let mut batches = batches.peekable();
     while let Some(batch) = batches.next() {
         tokens += batch.target_tokens as u64;
-        rows += batch.rows_with_targets() as u64;
-        let empty_rows = (batch.rows - batch.rows_with_targets()) as f64;
+        let full_rows = batch.rows_with_targets();
+        rows += full_rows as u64;
+        let empty_rows = (batch.rows - full_rows) as f64;
         let shape = [batch.rows, batch.time];
         let batch = Batch::new(&batch, &device);
         let logits = batch.logits(model);

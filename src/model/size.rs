@@ -8,6 +8,12 @@ pub fn parameter_count(model: &ModelConfig) -> usize {
     count_parameters(&Sizes::of(model), model).try_into().unwrap_or(usize::MAX)
 }
 
+/// Positions of one optimizer step, padding included.
+pub fn tokens_per_step(config: &Config) -> usize {
+    let train = &config.train;
+    train.batch_size * train.gradient_accumulation_steps * config.model.block_size
+}
+
 /// Floating-point operations per token, forward and backward: 6 per parameter that takes part in a
 /// matrix product plus 12 · layers · width · context for attention (PaLM, arXiv:2204.02311, appendix B).
 pub fn flops_per_token(model: &ModelConfig) -> f64 {

@@ -194,8 +194,7 @@ impl Trainer {
 
     /// Positions of one optimizer step, padding included.
     pub fn tokens_per_step(&self) -> usize {
-        let train = &self.config.train;
-        train.batch_size * train.gradient_accumulation_steps * self.config.model.block_size
+        size::tokens_per_step(&self.config)
     }
 
     /// The whole state as checkpoint files.

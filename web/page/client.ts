@@ -2,15 +2,6 @@
 
 import type { Calls, Message, Problem, Request } from "./protocol";
 
-/** The part of a `Worker` that the client uses; the mock implements it too. */
-export interface Port {
-  postMessage(message: unknown): void;
-  terminate(): void;
-  onmessage: ((event: MessageEvent) => void) | null;
-  onerror: ((event: ErrorEvent) => void) | null;
-  onmessageerror: ((event: MessageEvent) => void) | null;
-}
-
 /** A refusal of a call or the end of a worker. */
 export class EngineError extends Error {
   constructor(readonly problem: Problem) {
@@ -33,17 +24,17 @@ export class Client {
   private readonly listeners = new Set<(message: Broadcast) => void>();
   private nextId = 1;
   private ended: Problem | null = null;
-  private port: Port;
+  private port: Worker;
 
   /** With `revives`, the call after the end of the worker goes to a new one: for work that keeps no state. */
   constructor(
-    private readonly makePort: () => Port,
+    private readonly makePort: () => Worker,
     private readonly revives = false,
   ) {
     this.port = this.open();
   }
 
-  private open(): Port {
+  private open(): Worker {
     const port = this.makePort();
     this.ended = null;
     port.onmessage = (event) => this.receive(event.data as Message);
@@ -133,12 +124,8 @@ function crashed(detail: string | undefined): Problem {
   };
 }
 
-/** Chooses once how workers are made: the engine, or with `?mock` in development its imitation. */
-export async function workerFactory(): Promise<(revives?: boolean) => Client> {
-  if (import.meta.env.DEV && new URLSearchParams(location.search).has("mock")) {
-    const { MockWorker } = await import("./mock");
-    return (revives) => new Client(() => new MockWorker(), revives);
-  }
+/** A client of a new worker; one that `revives` begins another after a failure. */
+export function makeClient(revives?: boolean): Client {
   const makePort = () => new Worker(new URL("./worker/worker.ts", import.meta.url), { type: "module" });
-  return (revives) => new Client(makePort, revives);
+  return new Client(makePort, revives);
 }

@@ -4,7 +4,7 @@ import "./style/base.css";
 import "./style/layout.css";
 import "./style/controls.css";
 import "./style/panels.css";
-import { asProblem, workerFactory } from "./client";
+import { asProblem, makeClient } from "./client";
 import { el, fill } from "./dom";
 import { aboutTab } from "./panels/about";
 import { attentionTab } from "./panels/attention";
@@ -28,7 +28,6 @@ import { exposeToTests } from "./testing";
 import { fromHash } from "./url";
 
 const store = new Store();
-const makeClient = await workerFactory();
 const planner = makeClient(true);
 const session = new Session(store, planner, makeClient);
 const planning = new Planning(store, planner, makeClient);

@@ -42,8 +42,7 @@ struct TaskInfo {
 impl PresetInfo {
     fn new(preset: &Preset) -> kiln::Result<Self> {
         let config = preset.config()?;
-        let tokens =
-            config.train.batch_size * config.train.gradient_accumulation_steps * config.model.block_size;
+        let tokens = size::tokens_per_step(&config);
         let flops = tokens as f64 * config.train.max_steps as f64 * size::flops_per_token(&config.model);
         Ok(Self {
             name: preset.name,

@@ -224,11 +224,6 @@ impl Run {
         self.device.memory_pool_usage().map(|usage| usage.bytes_reserved as f64)
     }
 
-    /// The resolved configuration.
-    pub fn config(&self) -> JsValue {
-        to_js(self.trainer.config())
-    }
-
     /// Continues a prompt.
     pub async fn generate(
         &self,

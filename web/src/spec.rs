@@ -59,10 +59,16 @@ impl RunSpec {
             .map_err(|error| refusal(&format!("the run is not described completely: {error}"), ""))
     }
 
-    /// The configuration before the data is known.
-    fn config(&self) -> kiln::Result<Config> {
+    /// What the preset and the changes say, without the visitor's own text.
+    fn chosen(&self) -> kiln::Result<Config> {
         let mut config = Preset::find(&self.preset)?.config()?;
         config.apply(&self.set)?;
+        Ok(config)
+    }
+
+    /// The configuration before the data is known.
+    fn config(&self) -> kiln::Result<Config> {
+        let mut config = self.chosen()?;
         if self.text.is_some() {
             config.data.task = Task::None;
         }
@@ -81,14 +87,14 @@ impl RunSpec {
     /// The same run on the desktop.
     fn command(&self) -> String {
         let mut command = format!("kiln train --preset {}", quoted(&self.preset));
-        if let Some(text) = &self.text {
-            command += &format!(" --data {}", quoted(&text.name));
-            if self.config().is_ok_and(|config| !config.data.answer_after.is_empty()) {
-                command += " --set data.task=none";
-            }
-        }
         for entry in &self.set {
             command += &format!(" --set {}", quoted(entry));
+        }
+        if let Some(text) = &self.text {
+            command += &format!(" --data {}", quoted(&text.name));
+            if self.chosen().is_ok_and(|config| config.data.task != Task::None) {
+                command += " --set data.task=none";
+            }
         }
         command
     }
@@ -143,8 +149,7 @@ pub fn plan(spec: JsValue) -> Result<JsValue> {
     let spec = RunSpec::from_js(spec)?;
     let (config, dataset) = spec.resolve().map_err(problem)?;
     let preset = Preset::find(&spec.preset).and_then(Preset::config).map_err(problem)?;
-    let tokens_per_step =
-        config.train.batch_size * config.train.gradient_accumulation_steps * config.model.block_size;
+    let tokens_per_step = size::tokens_per_step(&config);
     Ok(to_js(&Plan {
         changed: changes(&config, &preset),
         parameters: size::parameter_count(&config.model),

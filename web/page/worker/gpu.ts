@@ -14,7 +14,6 @@ interface Gpu {
 interface LostDevice {
   lost: Promise<{ reason: string; message: string }>;
 }
-// eslint-style any would hide mistakes: each prototype is named with the one method that is wrapped.
 type Method = (...args: unknown[]) => unknown;
 
 /** Most bytes of one buffer, and of all, that the engine may ask for. */

@@ -37,7 +37,6 @@ export class Runner {
   private ended = false;
   /** Reported but not yet in the store's log. */
   private events: TrainEvent[] = [];
-  private info: RunInfo | null = null;
   private lastSave = 0;
   private lastSavedStep = -1;
   private tail: Promise<unknown> = Promise.resolve();
@@ -47,7 +46,7 @@ export class Runner {
   async start(id: string, name: string, spec: RunSpec): Promise<RunInfo> {
     const device = await this.choose(spec);
     const run = Run.start(spec, device, this.observe);
-    return this.hold(run, id, name, spec, spec.text, device.name);
+    return this.hold(run, id, name, spec, spec.text, device);
   }
 
   async resume(id: string, wanted: RunSpec["device"]): Promise<RunInfo> {
@@ -55,23 +54,23 @@ export class Runner {
     const newest = await store.newest();
     const { record } = store;
     const text = await store.text();
+    const own = text === null ? null : { name: record.text_name ?? "text", text };
     if (!newest) {
       // Ended before its first checkpoint: the same run from the beginning.
-      const spec = { ...record.spec, device: wanted, text: text === null ? null : { name: record.text_name ?? "text", text } };
+      const spec = { ...record.spec, device: wanted, text: own };
       return this.start(id, record.name, spec);
     }
-    const device = await open(wanted === "auto" ? (await devices()).chosen : wanted);
-    const own = text === null ? null : { name: record.text_name ?? "text", text };
+    const device = await openWanted(wanted);
     this.run = Run.resume(newest.files, record.name, own, WITHOUT_STOP, device, this.observe);
     this.store = store;
     this.lastSavedStep = newest.step;
-    return this.describe(device.description);
+    return this.describe(device);
   }
 
   async load(id: string, name: string, files: CheckpointFiles, text: RunSpec["text"], wanted: RunSpec["device"]): Promise<RunInfo> {
-    const device = await open(wanted === "auto" ? (await devices()).chosen : wanted);
+    const device = await openWanted(wanted);
     const run = Run.resume(files, name, text, WITHOUT_STOP, device, this.observe);
-    const info = await this.hold(run, id, name, { preset: "", set: [], device: wanted }, text, device.name);
+    const info = await this.hold(run, id, name, { preset: "", set: [], device: wanted }, text, device);
     await this.save(false);
     return info;
   }
@@ -138,7 +137,6 @@ export class Runner {
   }
 
   private readonly observe = (event: TrainEvent): void => {
-    if (event.type === "started") this.info = event;
     this.events.push(event);
     this.send({ kind: "event", event });
   };
@@ -196,7 +194,7 @@ export class Runner {
   }
 
   /** Takes a new run and makes its folder. */
-  private async hold(run: Run, id: string, name: string, spec: Omit<RunSpec, "text">, own: RunSpec["text"], device: DeviceName): Promise<RunInfo> {
+  private async hold(run: Run, id: string, name: string, spec: Omit<RunSpec, "text">, own: RunSpec["text"], target: Target): Promise<RunInfo> {
     this.run = run;
     const record = {
       id, name, spec: { preset: spec.preset, set: spec.set, device: spec.device },
@@ -208,14 +206,12 @@ export class Runner {
     } catch (error) {
       this.send({ kind: "unsaved", problem: { message: `the browser's storage cannot be used: ${text(error)}`, hint: "the run is kept in memory only; download its checkpoint", fatal: false } });
     }
-    return this.describe(device);
+    return this.describe(target);
   }
 
-  private async describe(device: string): Promise<RunInfo> {
-    // Nothing is trained for it: the run's figures are those of its first event.
-    const info = this.held().info(device) as RunInfo;
-    this.info ??= info;
-    return info;
+  /** What is about to run; nothing is trained for it. */
+  private describe(target: Target): RunInfo {
+    return this.held().info(target.description) as RunInfo;
   }
 
   /** Opens the device that is asked for, or the faster of the two. */
@@ -261,6 +257,11 @@ export class Runner {
     this.tail = result.catch(() => undefined);
     return result;
   }
+}
+
+/** Opens a device for a run that is there already: `auto` is not measured anew. */
+async function openWanted(wanted: RunSpec["device"]): Promise<Target> {
+  return open(wanted === "auto" ? (await devices()).chosen : wanted);
 }
 
 let opening: Promise<void> | null = null;

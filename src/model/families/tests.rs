@@ -1,0 +1,151 @@
+//! Families: every mapping both ways, and what is refused.
+
+use super::*;
+use crate::{
+    config::{Activation, Norm, Position, RopeLayout},
+    model::{Decoder, parameters},
+};
+
+fn llama(rope_layout: RopeLayout, bias: bool) -> ModelConfig {
+    ModelConfig {
+        vocab_size: 11,
+        n_embd: 16,
+        n_head: 4,
+        n_kv_head: 2,
+        n_layer: 2,
+        position: Position::Rotary,
+        norm: Norm::Rmsnorm,
+        activation: Activation::Swiglu,
+        tie_embeddings: false,
+        rope_layout,
+        bias,
+        ..Default::default()
+    }
+}
+
+fn gpt2(bias: bool) -> ModelConfig {
+    ModelConfig { vocab_size: 11, n_embd: 16, n_layer: 2, bias, ..Default::default() }
+}
+
+#[test]
+fn every_family_round_trips_bit_for_bit() {
+    let device = crate::device::Choice::cpu().open().unwrap();
+    let post = ModelConfig { norm_position: crate::config::NormPosition::Post, ..gpt2(true) };
+    for (config, family) in [
+        (gpt2(true), Family::Gpt2),
+        (gpt2(false), Family::Gpt2),
+        (llama(RopeLayout::Half, false), Family::Llama),
+        (llama(RopeLayout::Interleaved, true), Family::Llama),
+        (post, Family::Kiln),
+    ] {
+        assert_eq!(Family::of(&config), family, "{config:?}");
+        let model = Decoder::init(&config, 7, &device);
+        let read = parameters::read(parameters::parameters(&model));
+        let ours = pollster::block_on(read).unwrap();
+        let theirs = family.store(&config, ours.clone()).unwrap();
+        assert_eq!(family.load(&config, theirs).unwrap(), ours, "{config:?}");
+
+        let json = family.to_json(&config, Some(3)).to_string();
+        let (read_family, read) = Family::from_json(json.as_bytes(), Path::new("config.json")).unwrap();
+        assert_eq!(read_family, family);
+        if family == Family::Kiln {
+            assert_eq!(read, config);
+        }
+        assert_eq!(read.n_embd, config.n_embd);
+        assert_eq!(read.inner_size(), config.inner_size());
+    }
+}
+
+/// A `config.json` of a family with some fields changed.
+fn changed(config: &ModelConfig, changes: Value) -> Result<(Family, ModelConfig)> {
+    let mut json = Family::of(config).to_json(config, None);
+    for (key, value) in changes.as_object().unwrap() {
+        json[key] = value.clone();
+    }
+    Family::from_json(json.to_string().as_bytes(), Path::new("x/config.json"))
+}
+
+#[test]
+fn settings_that_change_the_computation_are_refused() {
+    use serde_json::json;
+    let llama = llama(RopeLayout::Half, false);
+    for (config, changes) in [
+        (&gpt2(true), json!({ "scale_attn_by_inverse_layer_idx": true })),
+        (&gpt2(true), json!({ "scale_attn_weights": false })),
+        (&gpt2(true), json!({ "add_cross_attention": true })),
+        (&llama, json!({ "partial_rotary_factor": 0.5 })),
+        (&llama, json!({ "rope_parameters": { "rope_type": "default", "partial_rotary_factor": 0.5 } })),
+        (&llama, json!({ "rope_parameters": { "rope_type": "llama3", "factor": 8.0 } })),
+        // Beside plain `rope_parameters`, which do not hide it; the oldest form has no type.
+        (&llama, json!({ "rope_scaling": { "type": "linear", "factor": 2.0 } })),
+        (&llama, json!({ "rope_scaling": { "factor": 2.0 } })),
+        (&llama, json!({ "rope_scaling": "yarn" })),
+    ] {
+        let key = changes.as_object().unwrap().keys().next().unwrap().clone();
+        let error = changed(config, changes).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("x/config.json") && message.contains(&format!("`{key}`")), "{message}");
+        assert!(error.hint().is_some());
+    }
+    for (config, changes) in [
+        (&gpt2(true), json!({ "scale_attn_weights": true, "scale_attn_by_inverse_layer_idx": false })),
+        (&llama, json!({ "partial_rotary_factor": 1, "rope_scaling": null })),
+        (&llama, json!({ "rope_scaling": { "rope_type": "default" } })),
+    ] {
+        changed(config, changes).unwrap();
+    }
+    let huge = json!({ "head_dim": 1usize << 40, "num_attention_heads": 1usize << 40, "hidden_size": 0 });
+    assert!(changed(&llama, huge).is_err());
+}
+
+#[test]
+fn checkpoints_of_the_hub_may_lack_the_prefix_and_carry_buffers() {
+    let device = crate::device::Choice::cpu().open().unwrap();
+    for (config, family, prefix, buffers) in [
+        (gpt2(true), Family::Gpt2, "transformer.", ["h.0.attn.bias", "h.1.attn.masked_bias"]),
+        (
+            llama(RopeLayout::Half, false),
+            Family::Llama,
+            "model.",
+            ["layers.0.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"],
+        ),
+    ] {
+        let model = Decoder::init(&config, 7, &device);
+        let read = parameters::read(parameters::parameters(&model));
+        let ours = pollster::block_on(read).unwrap();
+        let theirs = family.store(&config, ours.clone()).unwrap();
+        let bare = |name: &str| name.strip_prefix(prefix).unwrap_or(name).to_owned();
+        let mut stripped: NamedData =
+            theirs.iter().map(|(name, tensor)| (bare(name), tensor.clone())).collect();
+        for name in buffers {
+            stripped.insert(name.into(), HostTensor::new([1], vec![0.0]));
+        }
+        assert_eq!(family.load(&config, stripped).unwrap(), ours);
+        // A name that is missing is missing, prefix or not.
+        let mut missing = theirs.clone();
+        missing.remove(theirs.keys().next_back().unwrap());
+        assert!(family.load(&config, missing).unwrap_err().contains("is missing"));
+    }
+}
+
+#[test]
+fn more_layers_than_a_file_can_hold_are_refused_before_they_are_listed() {
+    let config = ModelConfig { n_layer: 1 << 24, ..gpt2(true) };
+    let theirs = NamedData::from([("transformer.wte.weight".into(), HostTensor::new([1], vec![0.0]))]);
+    let error = Family::Gpt2.load(&config, theirs).unwrap_err();
+    assert!(error.contains("16777216 layers"), "{error}");
+}
+
+#[test]
+fn a_missing_an_extra_and_an_unknown_model_type_are_named() {
+    let config = gpt2(true);
+    let mut theirs = NamedData::from([("x".to_owned(), HostTensor::new([1], vec![0.0]))]);
+    theirs.insert("y".into(), HostTensor::new([1], vec![0.0]));
+    let error = Family::Gpt2.load(&config, theirs).unwrap_err();
+    assert!(error.contains("`transformer.wte.weight`"), "{error}");
+    let path = Path::new("x/config.json");
+    let error = Family::from_json(br#"{"model_type": "rwkv"}"#, path).unwrap_err().to_string();
+    assert!(error.contains("`rwkv`"), "{error}");
+    let error = Family::from_json(br#"{"model_type": "gpt2"}"#, path).unwrap_err().to_string();
+    assert!(error.contains("`n_embd` is missing") || error.contains("is missing"), "{error}");
+}
