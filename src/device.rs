@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use burn::tensor::{Device, Distribution, FloatDType, Tensor};
+use burn_std::config::RuntimeConfig as _;
 use serde::Serialize;
 use std::{fmt, str::FromStr};
 
@@ -143,9 +144,10 @@ impl Choice {
         self.api == Api::Cpu
     }
 
-    /// Opens the device, without autodiff. In a browser, initialize it first with
-    /// `burn::tensor::Device::wgpu_options().init_async()`.
+    /// Opens the device, without autodiff. In a browser, call [`configure_fusion`] and initialize it
+    /// first with `burn::tensor::Device::wgpu_options().init_async()`.
     pub fn open(&self) -> Result<Device> {
+        configure_fusion();
         if !self.api.in_this_build() {
             return Err(self.unavailable(format!(
                 "this build does not have it (cargo feature `{}`)",
@@ -173,6 +175,18 @@ impl Choice {
     fn unavailable(&self, reason: String) -> Error {
         let present = list().into_iter().map(|info| info.name).collect();
         Error::DeviceUnavailable { name: self.to_string(), reason, present }
+    }
+}
+
+/// How Burn fuses operations into kernels, on every device that is opened after the first call.
+///
+/// Burn follows several groups of operations at once by default. Where their order then conflicts it
+/// runs all of them one by one, which happens in AdamW and in the backward pass of LayerNorm. One
+/// group at a time takes a third fewer kernels a step (BENCHMARKS.md).
+pub fn configure_fusion() {
+    let config = serde_json::json!({ "fusion": { "beam_search": { "max_blocks": 1 } } });
+    if let Ok(config) = serde_json::from_value(config) {
+        burn::BurnConfig::try_set(config);
     }
 }
 

@@ -149,7 +149,7 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
     for expected in &adamw_losses.values {
         let (loss, gradients) = loss_and_gradients(&model, &reference).await?;
         adamw.push(f64::from((loss - expected) / expected).abs());
-        model = optimizer.step(model, gradients, 1e-2, None);
+        model = optimizer.step(model, gradients, 1e-2, None, None);
     }
     let expected = loss.values.first().copied().unwrap_or(f32::NAN);
     Ok(Verification {

@@ -36,40 +36,21 @@ pub fn accumulate<M: Module>(
 
 /// The norm of all gradients taken as one vector, `[1]`.
 pub fn global_norm<M: Module>(model: &M, gradients: &GradientsParams, device: &Device) -> Tensor<1> {
-    struct SumOfSquares<'a>(&'a GradientsParams, Vec<Tensor<1>>);
+    struct SumOfSquares<'a>(&'a GradientsParams, Tensor<1>);
     impl ModuleVisitor for SumOfSquares<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(gradient) = self.0.get::<D>(param.id) {
-                self.1.push(gradient.square().sum());
+                self.1.inplace(|sum| sum + gradient.square().sum());
             }
         }
     }
-    let mut squares = SumOfSquares(gradients, Vec::new());
+    let mut squares = SumOfSquares(gradients, Tensor::zeros([1], device));
     model.visit(&mut squares);
-    if squares.1.is_empty() {
-        return Tensor::zeros([1], device);
-    }
-    Tensor::cat(squares.1, 0).sum().sqrt()
+    squares.1.sqrt()
 }
 
 /// The factor, at most 1, that brings `norm` down to `limit`, `[1]`.
 pub fn clip_factor(norm: Tensor<1>, limit: f64) -> Tensor<1> {
     // The epsilon of torch.nn.utils.clip_grad_norm_.
     norm.add_scalar(1e-6).recip().mul_scalar(limit).clamp_max(1.0)
-}
-
-/// Multiplies every gradient by `factor` `[1]`.
-pub fn scale<M: Module>(model: &M, gradients: GradientsParams, factor: Tensor<1>) -> GradientsParams {
-    struct Scale(GradientsParams, Tensor<1>);
-    impl ModuleVisitor for Scale {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.0.remove::<D>(param.id) {
-                let factor: Tensor<D> = self.1.clone().reshape([1; D]);
-                self.0.register(param.id, gradient * factor);
-            }
-        }
-    }
-    let mut scale = Scale(gradients, factor);
-    model.visit(&mut scale);
-    scale.0
 }

@@ -145,16 +145,19 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Updates every parameter that has a gradient. `keep_if`, a `[1]` tensor, makes the whole
-    /// update void where it is false: weights and moments stay as they were.
+    /// Updates every parameter that has a gradient. `scale`, a `[1]` tensor, multiplies the gradients
+    /// first. `keep_if`, a `[1]` tensor, makes the whole update void where it is false: weights and
+    /// moments stay as they were.
     pub fn step<M: Module>(
         &mut self,
         model: M,
         gradients: GradientsParams,
         learning_rate: f64,
+        scale: Option<Tensor<1>>,
         keep_if: Option<Tensor<1, Bool>>,
     ) -> M {
-        model.map(&mut Update { optimizer: self, gradients, learning_rate, keep_if, path: Path::default() })
+        let path = Path::default();
+        model.map(&mut Update { optimizer: self, gradients, learning_rate, scale, keep_if, path })
     }
 }
 
@@ -162,6 +165,7 @@ struct Update<'a> {
     optimizer: &'a mut Optimizer,
     gradients: GradientsParams,
     learning_rate: f64,
+    scale: Option<Tensor<1>>,
     keep_if: Option<Tensor<1, Bool>>,
     path: Path,
 }
@@ -184,22 +188,27 @@ impl ModuleMapper for Update<'_> {
         let Optimizer { rules, state: states } = &mut *self.optimizer;
         let rule = rules.of(&name, D);
         param.map(|old| {
-            let weights = old.clone().inner();
-            let kept = self.keep_if.as_ref().map(|_| (weights.clone(), old_state.clone()));
-            let (mut new, mut state) = rule.step(self.learning_rate, weights, gradient, old_state);
+            // Flat, so that all that happens to a parameter has one shape and fuses on a GPU.
+            let weights = FlatTensor::from_tensor(old.clone().inner());
+            let mut gradient = FlatTensor::from_tensor(gradient);
+            if let Some(scale) = &self.scale {
+                gradient.values = gradient.values * scale.clone();
+            }
+            let kept = self.keep_if.as_ref().map(|_| (weights.values.clone(), old_state.clone()));
+            let (mut new, mut state) = rule.step::<D>(self.learning_rate, weights, gradient, old_state);
             if let (Some(keep_if), Some((weights, old_state))) = (&self.keep_if, kept) {
-                new = keep(keep_if, new, weights);
+                new.values = keep(keep_if, new.values, weights);
                 state = state.map(|state| state.keep_moments(keep_if, old_state));
             }
             states.extend(state.map(|state| (name, state)));
-            replace(&old, new)
+            replace(&old, new.into_tensor())
         })
     }
 }
 
 /// `new` where `keep_if` is true, else `old`.
-fn keep<const D: usize>(keep_if: &Tensor<1, Bool>, new: Tensor<D>, old: Tensor<D>) -> Tensor<D> {
-    let mask: Tensor<D, Bool> = keep_if.clone().reshape([1; D]).expand(new.dims());
+fn keep(keep_if: &Tensor<1, Bool>, new: Tensor<1>, old: Tensor<1>) -> Tensor<1> {
+    let mask = keep_if.clone().expand(new.dims());
     old.mask_where(mask, new)
 }
 
@@ -219,43 +228,55 @@ impl Rule {
         matches!(self, Self::AdamW(_) | Self::Adam(_))
     }
 
+    /// New weights and state of a parameter of rank `D`.
     fn step<const D: usize>(
         &self,
         learning_rate: f64,
-        weights: Tensor<D>,
-        gradient: Tensor<D>,
+        weights: FlatTensor,
+        gradient: FlatTensor,
         state: Option<ParameterState>,
-    ) -> (Tensor<D>, Option<ParameterState>) {
+    ) -> (FlatTensor, Option<ParameterState>) {
         let updates = state.as_ref().map_or(0, |state| state.updates) + 1;
-        let single =
-            |first| ParameterState { updates, first: FlatTensor::from_tensor::<D>(first), second: None };
+        let shape = weights.shape.clone();
+        let flat = |values| FlatTensor { shape: shape.clone(), values };
+        let single = |first| ParameterState { updates, first: flat(first), second: None };
+        let adaptive = |state: AdaptiveMomentumState<1>| ParameterState {
+            updates: state.time,
+            first: flat(state.moment_1),
+            second: Some(flat(state.moment_2)),
+        };
         match self {
             Self::AdamW(adamw) => {
                 let state = state.map(|state| AdamWState::new(state.into_adaptive()));
-                let (weights, state) = adamw.step(learning_rate, weights, gradient, state);
-                (weights, state.map(|state| ParameterState::from_adaptive(state.momentum)))
+                let (weights, state) = adamw.step(learning_rate, weights.values, gradient.values, state);
+                (flat(weights), state.map(|state| adaptive(state.momentum)))
             }
             Self::Adam(adam) => {
                 let state = state.map(|state| AdamState::new(state.into_adaptive()));
-                let (weights, state) = adam.step(learning_rate, weights, gradient, state);
-                (weights, state.map(|state| ParameterState::from_adaptive(state.momentum)))
+                let (weights, state) = adam.step(learning_rate, weights.values, gradient.values, state);
+                (flat(weights), state.map(|state| adaptive(state.momentum)))
             }
             Self::Sgd { momentum, weight_decay } => {
-                let gradient = gradient + weights.clone().mul_scalar(*weight_decay);
-                let (velocity, _) = momentum.transform(gradient, state.map(ParameterState::into_momentum));
-                (weights - velocity.clone().mul_scalar(learning_rate), Some(single(velocity)))
+                let gradient = gradient.values + weights.values.clone().mul_scalar(*weight_decay);
+                let state = state.map(|state| MomentumState::new(state.first.values));
+                let (velocity, _) = momentum.transform(gradient, state);
+                let weights = weights.values - velocity.clone().mul_scalar(learning_rate);
+                (flat(weights), Some(single(velocity)))
             }
             Self::Lion(lion) => {
-                let state = state.map(|state| LionState::new(state.first.into_tensor()));
-                let (weights, state) = lion.step(learning_rate, weights, gradient, state);
-                (weights, state.map(|state| single(state.momentum)))
+                let state = state.map(|state| LionState::new(state.first.values));
+                let (weights, state) = lion.step(learning_rate, weights.values, gradient.values, state);
+                (flat(weights), state.map(|state| single(state.momentum)))
             }
+            // Not element by element, so in its own shape.
             Self::Muon { muon, momentum } => {
-                let state = state.map(ParameterState::into_momentum);
+                let (weights, gradient) = (weights.into_tensor::<D>(), gradient.into_tensor::<D>());
+                let state = state.map(|state| MomentumState::new(state.first.into_tensor()));
                 // Burn's momentum state hides its velocity, so it is followed alongside.
                 let (velocity, _) = momentum.transform(gradient.clone(), state.clone());
                 let (weights, _) = muon.step(learning_rate, weights, gradient, state.map(MuonState::new));
-                (weights, Some(single(velocity)))
+                let velocity = FlatTensor::from_tensor(velocity);
+                (FlatTensor::from_tensor(weights), Some(single(velocity.values)))
             }
         }
     }
@@ -274,21 +295,9 @@ fn momentum(config: &TrainConfig, nesterov: bool) -> Momentum {
 }
 
 impl ParameterState {
-    fn into_momentum<const D: usize>(self) -> MomentumState<D> {
-        MomentumState::new(self.first.into_tensor())
-    }
-
-    fn into_adaptive<const D: usize>(self) -> AdaptiveMomentumState<D> {
+    fn into_adaptive(self) -> AdaptiveMomentumState<1> {
         let second = self.second.unwrap_or_else(|| self.first.clone());
-        AdaptiveMomentumState::new(self.updates, self.first.into_tensor(), second.into_tensor())
-    }
-
-    fn from_adaptive<const D: usize>(state: AdaptiveMomentumState<D>) -> Self {
-        Self {
-            updates: state.time,
-            first: FlatTensor::from_tensor(state.moment_1),
-            second: Some(FlatTensor::from_tensor(state.moment_2)),
-        }
+        AdaptiveMomentumState::new(self.updates, self.first.values, second.values)
     }
 
     fn keep_moments(self, keep_if: &Tensor<1, Bool>, old: Option<Self>) -> Self {

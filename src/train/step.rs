@@ -34,21 +34,18 @@ impl Trainer {
             gradients = Some(clip::accumulate(&self.model, gradients, new));
             loss = loss + share.inner();
         }
-        let mut gradients = gradients.unwrap_or_default();
+        let gradients = gradients.unwrap_or_default();
 
         // Clip by the global norm.
         let norm = clip::global_norm(&self.model, &gradients, &self.device.clone().inner());
-        if train.grad_clip > 0.0 {
-            let factor = clip::clip_factor(norm.clone(), train.grad_clip);
-            gradients = clip::scale(&self.model, gradients, factor);
-        }
+        let scale = (train.grad_clip > 0.0).then(|| clip::clip_factor(norm.clone(), train.grad_clip));
 
         // Update the weights, unless the step is to be void where a number is not finite.
         let learning_rate = schedule::learning_rate(train, self.step);
         let numbers = Tensor::cat(vec![loss, norm], 0); // [2]
         let keep_if = (train.on_nan == OnNonFinite::Skip).then(|| numbers.clone().is_finite().all());
         let model = self.model.clone();
-        self.model = self.optimizer.step(model, gradients, learning_rate, keep_if.clone());
+        self.model = self.optimizer.step(model, gradients, learning_rate, scale, keep_if.clone());
         if let Some(ema) = &mut self.ema {
             ema.update(&self.model, keep_if.as_ref());
         }

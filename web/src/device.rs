@@ -16,6 +16,7 @@ thread_local! {
 /// Opens WebGPU, once per worker and before [`device`] is asked for it.
 #[wasm_bindgen]
 pub async fn open_webgpu() -> Result<()> {
+    kiln::device::configure_fusion();
     let opened = Device::wgpu_options().tasks_max(TASKS_PER_SUBMIT).init_async().await;
     let failed = |error| {
         let hint = "train on the CPU, or try another browser";
