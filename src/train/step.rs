@@ -56,6 +56,21 @@ impl Trainer {
         self.pending.push(PendingStep { step: self.step, tokens: self.tokens, learning_rate, numbers });
     }
 
+    /// Takes two steps and forgets them, so that the device has compiled what steps need before the
+    /// first one counts. Two, because the second finds moments where the first found none.
+    pub async fn warm_up(&mut self) -> Result<()> {
+        let model = self.model.clone();
+        let state = self.optimizer.state.clone();
+        let ema = self.ema.clone();
+        let (step, tokens) = (self.step, self.tokens);
+        self.step();
+        self.step();
+        let read = self.last_numbers().await;
+        (self.model, self.optimizer.state, self.ema) = (model, state, ema);
+        (self.step, self.tokens) = (step, tokens);
+        read.map(drop)
+    }
+
     /// Waits for the last step and gives its loss, in nats, and gradient norm; NaN before the first
     /// step. Forgets what was pending: for measuring, not within a run.
     pub async fn last_numbers(&mut self) -> Result<(f32, f32)> {

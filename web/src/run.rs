@@ -196,6 +196,11 @@ impl Run {
         self.trainer.checkpoint().await.map(|files| files::to_js(&files)).map_err(problem)
     }
 
+    /// Lets the device compile what steps need. Changes nothing of the run.
+    pub async fn warm_up(&mut self) -> Result<()> {
+        self.trainer.warm_up().await.map_err(problem)
+    }
+
     /// Times one step that is not part of the run, in seconds.
     pub async fn time_step(&mut self) -> Result<f64> {
         let started = Instant::now();

@@ -38,6 +38,24 @@ for (const device of ["cpu", "webgpu"]) {
   });
 }
 
+/** GPU work of a step of the tiny model, measured, with a little room: a step that grows beyond it lost its fusion. */
+const MOST_DISPATCHES = 330;
+const MOST_SUBMITS = 6;
+
+test("a step stays within its dispatches and submits", async ({ page }) => {
+  await open(page, ["train.max_steps=40", "train.log_interval=5", "train.eval_interval=0", "train.sample_interval=0"], "webgpu");
+  await page.getByTestId("start").click();
+  const counted = () => page.evaluate(async () => ({ step: window.kiln.state.run?.steps.at(-1)?.step ?? 0, ...(await window.kiln.client!.call("counters")) }));
+  await trains(page, 10);
+  const before = await counted();
+  await trains(page, 30);
+  const after = await counted();
+  const a_step = (what: "dispatches" | "submits") => (after[what] - before[what]) / (after.step - before.step);
+  console.log(`a step: ${a_step("dispatches")} dispatches, ${a_step("submits")} submits`);
+  expect(a_step("dispatches")).toBeLessThan(MOST_DISPATCHES);
+  expect(a_step("submits")).toBeLessThan(MOST_SUBMITS);
+});
+
 test("pause, step, go on, stop", async ({ page }) => {
   await open(page, ["train.max_steps=100000", "train.log_interval=1", "train.eval_interval=0"]);
   await page.getByTestId("start").click();

@@ -61,7 +61,7 @@ export class Runner {
       return this.start(id, record.name, spec);
     }
     const device = await openWanted(wanted);
-    this.run = Run.resume(newest.files, record.name, own, WITHOUT_STOP, device, this.observe);
+    this.run = await warm(Run.resume(newest.files, record.name, own, WITHOUT_STOP, device, this.observe), device);
     this.store = store;
     this.lastSavedStep = newest.step;
     return this.describe(device);
@@ -195,7 +195,7 @@ export class Runner {
 
   /** Takes a new run and makes its folder. */
   private async hold(run: Run, id: string, name: string, spec: Omit<RunSpec, "text">, own: RunSpec["text"], target: Target): Promise<RunInfo> {
-    this.run = run;
+    this.run = await warm(run, target);
     const record = {
       id, name, spec: { preset: spec.preset, set: spec.set, device: spec.device },
       text_name: own?.name ?? null, step: run.step(), last_step: run.last_step(), loss: null, val_loss: null,
@@ -275,6 +275,12 @@ export async function open(name: DeviceName): Promise<Target> {
   opening ??= open_webgpu();
   await opening;
   return { name, description: `webgpu (${found.description})`, ...(await limits(name)) };
+}
+
+/** The run, with all that its steps need compiled. */
+async function warm(run: Run, { name }: Target): Promise<Run> {
+  if (name === "webgpu") await run.warm_up();
+  return run;
 }
 
 /** Seconds of the best of three steps; the first of them compiles. */
