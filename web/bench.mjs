@@ -1,8 +1,8 @@
 // The page's figures, as Markdown, for BENCHMARKS.md: speed beside the desktop binary on the same
-// machine, GPU work a step, size, time to the first step, memory, and TinyGPT's configurations.
+// machine, GPU work a step, size, time to the first step, TinyGPT's configurations, and memory.
 //
-//     npm --prefix web run bench            all of it, about ten minutes
-//     npm --prefix web run bench -- speed   one part: size, speed, memory, tasks, tinygpt
+//     npm --prefix web run bench            all of it, about an hour, most of it for 10,000 steps on SwiftShader
+//     npm --prefix web run bench -- speed   one part: size, speed, tasks, tinygpt, memory
 //
 // Needs the built page (npm --prefix web run build), the desktop binary, and Chromium. With no GPU,
 // Chromium and the binary both compute WebGPU on SwiftShader: compare those figures with one another only.
@@ -120,20 +120,6 @@ try {
     }
     console.log();
   }
-  if (wanted("memory")) {
-    console.log("| path | step | WebAssembly | GPU buffers |\n| --- | --- | --- | --- |");
-    for (const [device, checks] of [["cpu", [100, 1_000, 10_000]], ["webgpu", [10, 50, 100]]]) {
-      const page = await open({ preset: "debug", set: [...QUIET, "train.max_steps=20000", "train.log_interval=10"] }, device);
-      await page.getByTestId("start").click();
-      for (const step of checks) {
-        await until(page, step);
-        const { wasm, gpu } = await page.evaluate(() => window.kiln.client.call("memory"));
-        console.log(`| ${device} | ${whole(step)} | ${(wasm / 2 ** 20).toFixed(1)} MiB | ${gpu === null ? "–" : `${(gpu / 2 ** 20).toFixed(1)} MiB`} |`);
-      }
-      await page.context().close();
-    }
-    console.log();
-  }
   if (wanted("tasks")) {
     console.log("| preset | steps | seconds | validation loss | exact match |\n| --- | --- | --- | --- | --- |");
     for (const preset of ["tiny-char", "copy", "reverse", "sort", "addition", "modular-addition", "parity", "dyck", "two-sum"]) {
@@ -165,6 +151,20 @@ try {
       console.log(`| ${name} | ${(parameters / 1e6).toFixed(2)}M | ${context} | ${batch} | ${theirs} | ${whole(ours)} |`);
       await page.context().close();
     }
+  }
+  if (wanted("memory")) {
+    console.log("| path | step | WebAssembly | GPU buffers |\n| --- | --- | --- | --- |");
+    for (const [device, checks] of [["cpu", [100, 1_000, 10_000]], ["webgpu", [100, 1_000, 10_000]]]) {
+      const page = await open({ preset: "debug", set: [...QUIET, "train.max_steps=20000", "train.log_interval=10"] }, device);
+      await page.getByTestId("start").click();
+      for (const step of checks) {
+        await until(page, step);
+        const { wasm, gpu } = await page.evaluate(() => window.kiln.client.call("memory"));
+        console.log(`| ${device} | ${whole(step)} | ${(wasm / 2 ** 20).toFixed(1)} MiB | ${gpu === null ? "–" : `${(gpu / 2 ** 20).toFixed(1)} MiB`} |`);
+      }
+      await page.context().close();
+    }
+    console.log();
   }
 } finally {
   await browser.close();
