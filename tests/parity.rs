@@ -35,7 +35,7 @@ pub fn copy_of(family: &str, folder: &tempfile::TempDir) -> PathBuf {
 #[test]
 fn logits_gradients_and_adamw_equal_pytorch() {
     let device = Choice::cpu().open().unwrap();
-    for family in ["gpt2", "llama"] {
+    for family in ["gpt2", "llama", "mixtral"] {
         let found = pollster::block_on(verify(&fixture(family), &device)).unwrap();
         assert_eq!(found.failures(&Tolerances::strict()), Vec::<String>::new(), "{family}");
         assert_eq!(found.adamw.len(), 4);

@@ -286,6 +286,7 @@ mod tests {
             mfu,
             epoch: 0.1,
             seconds: 6.4,
+            router: None,
         })
     }
 
