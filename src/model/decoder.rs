@@ -243,6 +243,7 @@ pub struct Block {
 
 /// What follows attention.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one a layer, and Burn has no modules in boxes")]
 pub enum FeedForward {
     Dense(Mlp),
     Experts(Moe),

@@ -55,6 +55,12 @@ pub fn training_bytes(config: &Config) -> u64 {
     clamp(4 * (weights + activations))
 }
 
+/// Bytes of the keys and values of one sequence as long as the context, f32.
+pub fn kv_cache_bytes(model: &ModelConfig) -> u64 {
+    let sizes = Sizes::of(model);
+    clamp(4 * 2 * sizes.layers * sizes.kv_heads * sizes.head_size * sizes.context)
+}
+
 /// Bytes of the tables of fixed positions, f32. Trained positions are parameters.
 pub fn position_table_bytes(model: &ModelConfig) -> u64 {
     let sizes = Sizes::of(model);

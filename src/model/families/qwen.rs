@@ -83,7 +83,9 @@ fn whole_attention(fields: &Fields) -> Result<ModelConfig> {
 fn experts_json(config: &ModelConfig, architecture: &str) -> Value {
     let mut json = base_json(config, architecture);
     json["moe_intermediate_size"] = config.inner_size().into();
+    // Under both names that transformers has had for it.
     json["num_experts"] = config.n_experts.into();
+    json["num_local_experts"] = config.n_experts.into();
     json["num_experts_per_tok"] = config.experts_per_token.into();
     json["norm_topk_prob"] = config.normalize_experts.into();
     json["decoder_sparse_step"] = 1.into();
@@ -98,7 +100,11 @@ fn experts(fields: &Fields) -> Result<ModelConfig> {
     fields.only("mlp_only_layers", json!([]))?;
     Ok(ModelConfig {
         n_inner: fields.integer("moe_intermediate_size")?,
-        n_experts: fields.integer("num_experts")?,
+        n_experts: fields.integer(if fields.get("num_experts").is_some() {
+            "num_experts"
+        } else {
+            "num_local_experts"
+        })?,
         experts_per_token: fields.integer("num_experts_per_tok")?,
         normalize_experts: fields.flag_or("norm_topk_prob", false)?,
         router_aux_loss: aux_loss(fields)?,

@@ -85,6 +85,7 @@ fn frequency(config: &ModelConfig, i: usize) -> f64 {
 }
 
 /// Where the tokens of a batch stand.
+#[allow(clippy::large_enum_variant, reason = "one a forward pass")]
 pub enum Places {
     /// At `offset..offset + time`, in every row.
     Range { offset: usize, time: usize },
