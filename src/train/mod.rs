@@ -92,6 +92,18 @@ impl Trainer {
         Self::assemble(config, dataset, device, model)
     }
 
+    /// A new run with the weights of `checkpoint`, of whose model `config` is.
+    pub fn from_checkpoint(
+        config: Config,
+        dataset: Dataset,
+        device: &Device,
+        checkpoint: &Checkpoint,
+    ) -> Result<Self> {
+        let device = device.clone().autodiff();
+        let model = checkpoint.build_as(&config.model, Weights::Latest, &device)?.train();
+        Self::assemble(config, dataset, device, model)
+    }
+
     /// A run that goes on where `checkpoint` stopped. `config` may differ from the checkpoint's in
     /// everything but the model.
     pub fn resume(
