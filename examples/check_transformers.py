@@ -18,7 +18,7 @@ import tempfile
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 TEXT = "To be, or not to be, that is the question: whether it is nobler"
 
@@ -59,7 +59,9 @@ def main(folder, kiln):
     messages = Messages()
     transformers.logging.get_logger("transformers").addHandler(messages)
     model, loading = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    # For qwen2, AutoTokenizer passes over the class that tokenizer_config.json names.
+    tokenizers = PreTrainedTokenizerFast if model.config.model_type == \"qwen2\" else AutoTokenizer
+    tokenizer = tokenizers.from_pretrained(folder)
     model.eval()
     about_weights = [text for text in messages.texts if "weight" in text.lower()]
     assert not any(loading[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")), loading

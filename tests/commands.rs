@@ -208,7 +208,17 @@ fn knobs_are_configuration_not_flags() {
     });
     flags.sort_unstable();
     flags.dedup();
-    let expected =
-        ["--config", "--data", "--device", "--help", "--out", "--preset", "--quiet", "--resume", "--set"];
+    let expected = [
+        "--config",
+        "--data",
+        "--device",
+        "--help",
+        "--init-from",
+        "--out",
+        "--preset",
+        "--quiet",
+        "--resume",
+        "--set",
+    ];
     assert_eq!(flags, expected);
 }

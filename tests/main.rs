@@ -10,3 +10,4 @@ mod parity;
 mod readme;
 mod resume;
 mod train;
+mod weights;

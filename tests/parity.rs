@@ -8,12 +8,16 @@
 //! torch.optim.AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)  # 4 steps
 //! ```
 //!
-//! and the same for Llama (torch 2.9.1, transformers 5.23.0).
+//! and the same for Llama and Mixtral (torch 2.9.1, transformers 5.23.0); the others with
+//! `tests/fixtures/generate.py`.
 
 use crate::support::{fails, folder, kiln, ok};
 use kiln::{
+    checkpoint::{Checkpoint, Weights, tensors},
     device::Choice,
     eval::verify::{Tolerances, verify},
+    generate::NextToken,
+    model::families::Family,
 };
 use std::path::{Path, PathBuf};
 
@@ -32,14 +36,71 @@ pub fn copy_of(family: &str, folder: &tempfile::TempDir) -> PathBuf {
     copy
 }
 
+/// Every fixture, with the `model_type` that it is of.
+const FIXTURES: [(&str, &str); 13] = [
+    ("gpt2", "gpt2"),
+    ("llama", "llama"),
+    ("llama3", "llama"),
+    ("llama-linear", "llama"),
+    ("llama-left-padded", "llama"),
+    ("mistral", "mistral"),
+    ("qwen2", "qwen2"),
+    ("qwen3", "qwen3"),
+    ("gemma2", "gemma2"),
+    ("mixtral", "mixtral"),
+    ("mixtral-balanced", "mixtral"),
+    ("qwen2-moe", "qwen2_moe"),
+    ("qwen3-moe", "qwen3_moe"),
+];
+
 #[test]
 fn logits_gradients_and_adamw_equal_pytorch() {
     let device = Choice::cpu().open().unwrap();
-    for family in ["gpt2", "llama"] {
-        let found = pollster::block_on(verify(&fixture(family), &device)).unwrap();
-        assert_eq!(found.failures(&Tolerances::strict()), Vec::<String>::new(), "{family}");
+    for (fixture_name, _) in FIXTURES {
+        let found = pollster::block_on(verify(&fixture(fixture_name), &device)).unwrap();
+        assert_eq!(found.failures(&Tolerances::strict()), Vec::<String>::new(), "{fixture_name}");
         assert_eq!(found.adamw.len(), 4);
     }
+}
+
+#[test]
+fn a_model_that_is_read_and_written_is_the_same() {
+    for (name, model_type) in FIXTURES {
+        let checkpoint = Checkpoint::open_model(&fixture(name)).unwrap();
+        assert_eq!(checkpoint.family.name(), model_type);
+        assert_eq!(Family::of(&checkpoint.model), checkpoint.family, "{name}");
+        let ours = checkpoint.weights(Weights::Latest).unwrap();
+        let written = checkpoint.family.store(&checkpoint.model, ours).unwrap();
+        let bytes = std::fs::read(fixture(name).join("model.safetensors")).unwrap();
+        assert_eq!(written, tensors::read(&bytes, |_| false).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn greedy_text_is_that_of_transformers_with_and_without_a_cache() {
+    let device = Choice::cpu().open().unwrap();
+    let mut compared = 0;
+    for (name, _) in FIXTURES {
+        let bytes = std::fs::read(fixture(name).join("fixture.safetensors")).unwrap();
+        let Ok((_, expected)) = tensors::read_i64(&bytes, "generated") else { continue };
+        let expected: Vec<u32> = expected.into_iter().map(|token| token as u32).collect();
+        let checkpoint = Checkpoint::open_model(&fixture(name)).unwrap();
+        let model = checkpoint.build(Weights::Latest, &device).unwrap();
+        let next = || NextToken::new(&model, &checkpoint.model, expected.len(), &device);
+        let largest = |logits: Vec<f32>| (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+        let mut cached = next();
+        let mut new = expected[..5].to_vec();
+        for end in 5..expected.len() {
+            let with = pollster::block_on(cached.logits(&new)).unwrap();
+            let without = pollster::block_on(next().logits(&expected[..end])).unwrap();
+            let worst = with.iter().zip(&without).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-4, "{name}: {worst:e} at {end}");
+            assert_eq!(largest(with), Some(expected[end] as usize), "{name} at {end}");
+            new = vec![expected[end]];
+        }
+        compared += 1;
+    }
+    assert_eq!(compared, 10);
 }
 
 #[test]

@@ -11,6 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// No JSON file of a checkpoint is longer; tokenizers of 250,000 tokens have 20 MB.
+const LARGEST_JSON: u64 = 256 << 20;
+
 /// The files of one checkpoint.
 #[derive(Debug, Clone)]
 pub struct Files {
@@ -32,6 +35,12 @@ impl Files {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let known = name.ends_with(".safetensors") || name.ends_with(".json") || name == names::KILN;
             if known && (name == names::MANIFEST || wanted(name)) {
+                let length = storage::len(&path)?;
+                if name.ends_with(".json") && length > LARGEST_JSON {
+                    return Err(
+                        files.error(format!("`{name}` has {length} bytes, too many to be what it is for"))
+                    );
+                }
                 files.contents.insert(name.into(), storage::read(&path)?);
             }
         }
@@ -63,6 +72,14 @@ impl Files {
     /// A file that may be absent.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.contents.get(name).map(Vec::as_slice)
+    }
+
+    /// The files that hold the model's weights, with their names: one, or several shards.
+    pub fn weights(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let whole = self.contents.contains_key(names::MODEL);
+        let shard = |name: &str| name.starts_with("model-") && name.ends_with(".safetensors");
+        let files = self.contents.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+        files.filter(move |(name, _)| if whole { *name == names::MODEL } else { shard(name) })
     }
 
     /// A file that must be present.

@@ -1,7 +1,7 @@
 //! Reading a checkpoint: a model of any family that Kiln knows, its tokenizer, and what training
 //! needs to go on.
 
-use super::{Files, TrainerState, names, tensors};
+use super::{Files, TrainerState, names, shards, tensors};
 use crate::{
     config::{Config, ModelConfig},
     error::{Error, Result},
@@ -15,7 +15,7 @@ use crate::{
     tokenizer::Tokenizer,
 };
 use burn::tensor::Device;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A checkpoint in host memory.
 pub struct Checkpoint {
@@ -47,7 +47,12 @@ impl Weights {
 impl Checkpoint {
     /// Reads what a model needs: weights, configuration, tokenizer.
     pub fn open_model(folder: &Path) -> Result<Self> {
-        Self::from_files(Files::read_folder(folder, |name| name != names::OPTIMIZER)?)
+        Self::from_files(Files::read_folder(folder, Self::is_of_model)?)
+    }
+
+    /// Whether a file belongs to the model rather than to its training.
+    pub fn is_of_model(name: &str) -> bool {
+        name != names::OPTIMIZER
     }
 
     /// Reads everything; a checkpoint without a manifest is not complete.
@@ -81,6 +86,11 @@ impl Checkpoint {
     /// The folder it was read from.
     pub fn path(&self) -> &Path {
         &self.files.origin
+    }
+
+    /// Where the tokenizer lies that was saved with the model, if there is one.
+    pub fn tokenizer_path(&self) -> Option<PathBuf> {
+        self.files.get(names::TOKENIZER).map(|_| self.files.path(names::TOKENIZER))
     }
 
     /// The tokenizer saved with the model.
@@ -119,11 +129,16 @@ impl Checkpoint {
 
     /// The model with these weights on a device.
     pub fn build(&self, which: Weights, device: &Device) -> Result<Decoder> {
+        self.build_as(&self.model, which, device)
+    }
+
+    /// The same with a configuration that differs in what has no weights, such as dropout.
+    pub fn build_as(&self, config: &ModelConfig, which: Weights, device: &Device) -> Result<Decoder> {
         // The configuration comes from a file: nothing is allocated by it before the weights, which
         // are there in full, agree with it.
         let weights = self.weights(which)?;
         self.check_positions()?;
-        let model = Decoder::unloaded(&self.model, device);
+        let model = Decoder::unloaded(config, device);
         parameters::load(model, weights).map_err(|message| self.mismatch(which.file(), message))
     }
 
@@ -162,6 +177,9 @@ impl Checkpoint {
     }
 
     fn tensors(&self, name: &str, ignored: impl Fn(&str) -> bool) -> Result<NamedData> {
+        if name == names::MODEL && self.files.get(name).is_none() && self.files.get(names::INDEX).is_some() {
+            return shards::read(&self.files, ignored);
+        }
         tensors::read(self.files.require(name)?, ignored)
             .map_err(|message| self.files.error(format!("`{name}`: {message}")))
     }

@@ -12,6 +12,7 @@ mod load;
 mod manifest;
 mod run;
 mod save;
+mod shards;
 pub mod tensors;
 
 pub use files::Files;
@@ -23,6 +24,8 @@ pub use save::{TrainerState, encode};
 /// File names inside a checkpoint.
 pub mod names {
     pub const MODEL: &str = "model.safetensors";
+    /// Where weights lie that are in several files.
+    pub const INDEX: &str = "model.safetensors.index.json";
     pub const EMA: &str = "ema.safetensors";
     pub const CONFIG: &str = "config.json";
     pub const TOKENIZER: &str = "tokenizer.json";

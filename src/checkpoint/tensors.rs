@@ -46,6 +46,30 @@ pub fn read(bytes: &[u8], ignored: impl Fn(&str) -> bool) -> Result<NamedData, S
         .collect()
 }
 
+/// What the header of a file says of a tensor.
+pub struct TensorInfo {
+    pub name: String,
+    pub shape: Vec<usize>,
+    /// As safetensors names it, for example `BF16`.
+    pub dtype: String,
+}
+
+/// All tensors of a file, by name, whatever their type.
+pub fn list(bytes: &[u8]) -> Result<Vec<TensorInfo>, String> {
+    let tensors =
+        SafeTensors::deserialize(bytes).map_err(|e| format!("not a complete safetensors file: {e}"))?;
+    let mut listed: Vec<TensorInfo> = tensors
+        .iter()
+        .map(|(name, view)| TensorInfo {
+            name: name.into(),
+            shape: view.shape().to_vec(),
+            dtype: format!("{:?}", view.dtype()),
+        })
+        .collect();
+    listed.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(listed)
+}
+
 /// One tensor of 64-bit integers.
 pub fn read_i64(bytes: &[u8], name: &str) -> Result<(Vec<usize>, Vec<i64>), String> {
     let tensors =

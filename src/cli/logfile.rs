@@ -207,6 +207,7 @@ mod tests {
             mfu: None,
             epoch: 0.1,
             seconds: step as f64,
+            router: None,
         })
     }
 

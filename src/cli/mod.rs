@@ -6,6 +6,7 @@ mod config;
 mod devices;
 mod eval;
 mod generate;
+mod inspect;
 mod interrupt;
 mod logfile;
 mod plot;
@@ -50,6 +51,8 @@ enum Command {
     Devices(devices::DevicesArguments),
     /// Show configurations and presets
     Config(config::ConfigArgs),
+    /// List a model's tensors, parameters and memory
+    Inspect(inspect::InspectArguments),
     /// Hold a model to the PyTorch reference numbers beside it
     Verify(verify::VerifyArguments),
     /// Measure training speed
@@ -94,6 +97,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Tokenizer(arguments) => tokenizer::run(arguments),
         Command::Devices(arguments) => devices::run(arguments),
         Command::Config(arguments) => config::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Completions { shell } => {

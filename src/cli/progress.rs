@@ -7,7 +7,8 @@ use super::{
     table::{duration, grouped, parameters, short},
 };
 use crate::train::event::{
-    CheckpointReport, EvaluationReport, Event, FinishReason, FinishReport, RunInfo, SampleReport, StepReport,
+    CheckpointReport, EvaluationReport, Event, FinishReason, FinishReport, RouterReport, RunInfo,
+    SampleReport, StepReport,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use std::{
@@ -153,6 +154,7 @@ impl Progress {
         figures.push(format!("norm {:.2}", report.grad_norm));
         figures.push(format!("{} tok/s", short(report.tokens_per_second)));
         figures.extend(report.mfu.map(|share| format!("mfu {:.1}%", 100.0 * share)));
+        figures.extend(report.router.as_ref().map(experts));
         figures
     }
 
@@ -181,6 +183,13 @@ impl Progress {
         let best = if report.is_best { " (best)" } else { "" };
         format!("{} | saved {}{best}", self.position(report.step), report.path.display())
     }
+}
+
+/// The shares of the least and of the most used expert.
+fn experts(router: &RouterReport) -> String {
+    let shares = || router.utilization.iter().map(|share| 100.0 * share);
+    let (least, most) = (shares().fold(f32::INFINITY, f32::min), shares().fold(0.0, f32::max));
+    format!("experts {least:.0}-{most:.0}%")
 }
 
 /// A bar on standard error; `None` where that is not a terminal.
@@ -286,6 +295,7 @@ mod tests {
             mfu,
             epoch: 0.1,
             seconds: 6.4,
+            router: None,
         })
     }
 
@@ -316,6 +326,12 @@ mod tests {
             }
         }
         lines
+    }
+
+    #[test]
+    fn experts_show_the_least_and_the_most_used() {
+        let router = RouterReport { load_balancing: 2.0, z: 1.0, utilization: vec![0.5, 0.104, 0.396] };
+        assert_eq!(experts(&router), "experts 10-50%");
     }
 
     #[test]

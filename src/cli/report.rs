@@ -293,6 +293,7 @@ mod tests {
                 mfu: None,
                 epoch: 0.0,
                 seconds,
+                router: None,
             })
         };
         let evaluation = |step, val_loss: f64| {

@@ -39,15 +39,21 @@ impl TensorBoard {
     /// Appends the scalars or the text of an event; events that have neither are passed over.
     pub fn write(&mut self, event: &Event) -> Result<()> {
         let (step, values) = match event {
-            Event::Step(report) => (
-                report.step,
-                vec![
+            Event::Step(report) => {
+                let mut scalars = vec![
                     scalar("train/loss", report.loss),
                     scalar("train/grad_norm", report.grad_norm),
                     scalar("train/learning_rate", report.learning_rate as f32),
                     scalar("train/tokens_per_second", report.tokens_per_second as f32),
-                ],
-            ),
+                ];
+                if let Some(router) = &report.router {
+                    scalars.push(scalar("router/load_balancing", router.load_balancing));
+                    scalars.push(scalar("router/z", router.z));
+                    let shares = router.utilization.iter().enumerate();
+                    scalars.extend(shares.map(|(i, share)| scalar(&format!("router/expert_{i}"), *share)));
+                }
+                (report.step, scalars)
+            }
             Event::Evaluation(report) => {
                 let mut scalars = vec![
                     scalar("val/loss", report.val_loss as f32),

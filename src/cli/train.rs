@@ -3,7 +3,7 @@
 use super::{DeviceOption, config::ConfigSource, interrupt, watch::Watcher};
 use crate::{
     checkpoint::{Checkpoint, Files, Resume, RunFolder, resolve},
-    config::Config,
+    config::{Config, TokenizerConfig, TokenizerKind},
     data::Dataset,
     device::{self, Choice, DeviceInfo},
     error::{Error, Result},
@@ -30,6 +30,10 @@ pub struct TrainArguments {
     #[arg(long, value_name = "latest|best|DIR", num_args = 0..=1, default_missing_value = "latest",
           conflicts_with_all = ["preset", "config"])]
     resume: Option<Resume>,
+    /// Begin with the weights, the shape and the tokenizer of a model: a run, a checkpoint, or a
+    /// folder of transformers
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    init_from: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceOption,
     /// Show only evaluations and the end
@@ -89,6 +93,10 @@ fn new_plan(
     let default_preset = if choice.is_cpu() { CPU_PRESET } else { GPU_PRESET };
     let mut config = arguments.source.resolve(default_preset)?;
     use_data(&mut config, &arguments.data)?;
+    let origin = match &arguments.init_from {
+        None => None,
+        Some(folder) => Some(begin_from(&mut config, folder, &arguments.source.set)?),
+    };
     let dataset = Dataset::prepare(&config, None)?;
     let config = train::resolve(config, &dataset)?;
     check_memory(&config, info)?;
@@ -101,7 +109,42 @@ fn new_plan(
             RunFolder::create_numbered(Path::new("runs"), name)?
         }
     };
-    Ok(Plan { run, trainer: Trainer::new(config, dataset, device)?, resumed: false })
+    let trainer = match origin {
+        None => Trainer::new(config, dataset, device)?,
+        Some(checkpoint) => Trainer::from_checkpoint(config, dataset, device, &checkpoint)?,
+    };
+    Ok(Plan { run, trainer, resumed: false })
+}
+
+/// What of a model may differ from the one whose weights are taken.
+const FREE_KEYS: [&str; 4] =
+    ["model.dropout", "model.expert_capacity", "model.router_aux_loss", "model.router_z_loss"];
+
+/// Takes the shape and the tokenizer of a model into the configuration; what `set` changes in it
+/// stays changed where the weights allow it.
+fn begin_from(config: &mut Config, folder: &Path, set: &[String]) -> Result<Checkpoint> {
+    let checkpoint = Checkpoint::open_model(&resolve(folder)?)?;
+    config.model = checkpoint.model.clone();
+    let entries = set.iter().filter_map(|entry| Some((entry.split_once('=')?, entry)));
+    for ((key, value), entry) in entries.filter(|((key, _), _)| key.starts_with("model.")) {
+        if !FREE_KEYS.contains(&key.trim()) {
+            return Err(Error::InvalidValue {
+                key: key.trim().into(),
+                value: value.trim().into(),
+                message: format!("the model comes from `{}`", folder.display()),
+                hint: Some(format!("beside `--init-from` only {} can be set", FREE_KEYS.join(", "))),
+            });
+        }
+        config.apply(std::slice::from_ref(entry))?;
+    }
+    if !set.iter().any(|entry| entry.starts_with("tokenizer."))
+        && let Some(path) = checkpoint.tokenizer_path()
+    {
+        let path = std::path::absolute(&path).map_err(|e| Error::io("find", &path, e))?;
+        config.tokenizer =
+            TokenizerConfig { kind: TokenizerKind::File, path: Some(path), ..config.tokenizer.clone() };
+    }
+    Ok(checkpoint)
 }
 
 fn resume_plan(

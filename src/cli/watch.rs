@@ -78,6 +78,7 @@ mod tests {
             mfu: None,
             epoch: 0.0,
             seconds: 1.0,
+            router: None,
         })
     }
 

@@ -10,7 +10,7 @@ pub mod presets;
 mod train;
 mod validate;
 
-pub use model::{Activation, Init, ModelConfig, Norm, NormPosition, Position, RopeLayout};
+pub use model::{Activation, Init, ModelConfig, Norm, NormPosition, Position, RopeLayout, RopeScaling};
 pub use train::{OnNonFinite, OptimizerKind, ScheduleKind, TrainConfig};
 
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A decoder-only transformer. The defaults are GPT-2's choices at nanoGPT's CPU size.
+/// A transformer. The defaults are GPT-2's choices at nanoGPT's CPU size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
@@ -17,6 +17,8 @@ pub struct ModelConfig {
     pub n_kv_head: usize,
     /// Width of the residual stream.
     pub n_embd: usize,
+    /// Width of one head; 0: `n_embd` / `n_head`.
+    pub head_dim: usize,
     /// Width inside the MLP; 0: 4 × `n_embd`, or 8/3 of it rounded up to a multiple of 16 for gated MLPs.
     pub n_inner: usize,
     pub position: Position,
@@ -24,12 +26,56 @@ pub struct ModelConfig {
     pub rope_layout: RopeLayout,
     /// Base of the rotary wavelengths.
     pub rope_theta: f64,
+    /// How rotary wavelengths are stretched beyond the context that they were made for.
+    pub rope_scaling: RopeScaling,
+    /// By how much they are stretched.
+    pub rope_factor: f64,
+    /// Llama 3's scaling: the context that wavelengths were made for.
+    pub rope_original_context: usize,
+    /// Llama 3's scaling: wavelengths longer than the original context divided by this are stretched whole.
+    pub rope_low_freq_factor: f64,
+    /// Llama 3's scaling: wavelengths shorter than the original context divided by this are left alone.
+    pub rope_high_freq_factor: f64,
+    /// Tokens, itself included, that a position sees in layers with a sliding window; 0: no window.
+    pub sliding_window: usize,
+    /// With a sliding window: each so-manieth layer sees everything; 0: none does.
+    pub global_every: usize,
+    /// With a sliding window: index of the first layer that sees everything.
+    pub global_offset: usize,
+    /// Multiplies queries times keys; 0: 1 / √(head width).
+    pub attention_scale: f64,
+    /// Bends attention scores to within ± this (`s·tanh(x/s)`, Gemma 2); 0: does not.
+    pub attention_softcap: f64,
+    /// Bends logits to within ± this; 0: does not.
+    pub logit_softcap: f64,
+    /// Normalize each head's queries and keys (Qwen3, arXiv:2302.05442).
+    pub qk_norm: bool,
     pub norm: Norm,
     pub norm_position: NormPosition,
     pub norm_eps: f64,
+    /// Norm weights count from 1: the layer multiplies by 1 + weight (Gemma).
+    pub norm_offset: bool,
     pub activation: Activation,
     /// Biases in linear layers and LayerNorm.
     pub bias: bool,
+    /// Biases of queries, keys and values even without `bias` (Qwen2).
+    pub qkv_bias: bool,
+    /// Experts per layer (mixture of experts, arXiv:1701.06538); 0: one plain MLP.
+    pub n_experts: usize,
+    /// Experts that each token is sent to.
+    pub experts_per_token: usize,
+    /// Width inside the expert that every token passes too, through a gate of its own (Qwen2-MoE); 0: none.
+    pub shared_expert_inner: usize,
+    /// Scale the chosen experts' weights to add up to 1.
+    pub normalize_experts: bool,
+    /// Tokens an expert takes at most, as a multiple of an equal share; the rest is dropped. 0: none is.
+    pub expert_capacity: f64,
+    /// Weight of the load-balancing loss (arXiv:2101.03961).
+    pub router_aux_loss: f64,
+    /// Weight of the router-z loss (arXiv:2202.08906).
+    pub router_z_loss: f64,
+    /// Multiply embeddings by √`n_embd` (Gemma).
+    pub scale_embeddings: bool,
     /// Use the token embedding as the output projection.
     pub tie_embeddings: bool,
     /// Probability of zeroing an activation, in training only.
@@ -48,15 +94,38 @@ impl Default for ModelConfig {
             n_head: 4,
             n_kv_head: 0,
             n_embd: 128,
+            head_dim: 0,
             n_inner: 0,
             position: Position::Learned,
             rope_layout: RopeLayout::Half,
             rope_theta: 10_000.0,
+            rope_scaling: RopeScaling::None,
+            rope_factor: 1.0,
+            rope_original_context: 0,
+            rope_low_freq_factor: 1.0,
+            rope_high_freq_factor: 4.0,
+            sliding_window: 0,
+            global_every: 0,
+            global_offset: 0,
+            attention_scale: 0.0,
+            attention_softcap: 0.0,
+            logit_softcap: 0.0,
+            qk_norm: false,
             norm: Norm::Layernorm,
             norm_position: NormPosition::Pre,
             norm_eps: 1e-5,
+            norm_offset: false,
             activation: Activation::Gelu,
             bias: false,
+            qkv_bias: false,
+            n_experts: 0,
+            experts_per_token: 2,
+            shared_expert_inner: 0,
+            normalize_experts: true,
+            expert_capacity: 0.0,
+            router_aux_loss: 0.0,
+            router_z_loss: 0.0,
+            scale_embeddings: false,
             tie_embeddings: true,
             dropout: 0.0,
             init: Init::Gpt2,
@@ -71,9 +140,29 @@ impl ModelConfig {
         if self.n_kv_head == 0 { self.n_head } else { self.n_kv_head }
     }
 
-    /// Width of one head.
+    /// Width of one head, resolved.
     pub fn head_size(&self) -> usize {
-        self.n_embd / self.n_head
+        if self.head_dim == 0 { self.n_embd / self.n_head.max(1) } else { self.head_dim }
+    }
+
+    /// What multiplies queries times keys, resolved.
+    pub fn score_scale(&self) -> f64 {
+        if self.attention_scale == 0.0 {
+            1.0 / (self.head_size() as f64).sqrt()
+        } else {
+            self.attention_scale
+        }
+    }
+
+    /// Whether the attention of a layer reaches no further back than the sliding window.
+    pub fn slides(&self, layer: usize) -> bool {
+        let global = self.global_every > 0 && layer % self.global_every == self.global_offset;
+        self.sliding_window > 0 && !global
+    }
+
+    /// Whether layers hold experts instead of one MLP.
+    pub fn has_experts(&self) -> bool {
+        self.n_experts > 0
     }
 
     /// Width inside the MLP, resolved.
@@ -109,6 +198,17 @@ pub enum RopeLayout {
     Interleaved,
 }
 
+/// How rotary wavelengths are stretched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RopeScaling {
+    None,
+    /// All of them alike (arXiv:2306.15595).
+    Linear,
+    /// Long ones whole, short ones not at all, those between in part (Llama 3.1).
+    Llama3,
+}
+
 /// The normalization layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -127,6 +227,8 @@ pub enum NormPosition {
     Pre,
     /// `norm(x + f(x))` (the original transformer).
     Post,
+    /// `x + norm(f(norm(x)))`, with one more norm at the end (Gemma 2).
+    Both,
 }
 
 /// The non-linearity of the MLP.

@@ -13,7 +13,7 @@ pub struct Preset {
     toml: &'static str,
 }
 
-const PRESETS: [Preset; 14] = [
+const PRESETS: [Preset; 15] = [
     Preset {
         name: "shakespeare-char",
         description: "10.7M parameters on characters, for a GPU: nanoGPT's train_shakespeare_char",
@@ -28,6 +28,11 @@ const PRESETS: [Preset; 14] = [
         name: "llama-tiny",
         description: "2M parameters of Llama's architecture on a BPE of 1024 tokens, minutes on a CPU",
         toml: include_str!("../../assets/presets/llama-tiny.toml"),
+    },
+    Preset {
+        name: "moe-tiny",
+        description: "2.4M parameters in eight experts a layer, 0.9M at work for each token, on characters, minutes on a CPU",
+        toml: include_str!("../../assets/presets/moe-tiny.toml"),
     },
     Preset {
         name: "gpt2-124m",

@@ -1,9 +1,9 @@
 //! Everything that can be refused before data is read: ranges of single keys and keys that do not go
 //! together. Nothing downstream checks these again.
 
-use super::{
-    Config, Layout, ModelConfig, Position, SampleConfig, ScheduleKind, Task, TokenizerKind, TrainConfig,
-};
+mod model;
+
+use super::{Config, Layout, SampleConfig, ScheduleKind, Task, TokenizerKind, TrainConfig};
 use crate::error::{Error, Result};
 use std::fmt::Display;
 
@@ -25,7 +25,7 @@ impl Config {
             ));
         }
         check_data(self)?;
-        check_model(&self.model)?;
+        model::check(&self.model)?;
         check_batch(&self.train, self.model.block_size)?;
         check_optimizer(&self.train)?;
         check_schedule(&self.train)?;
@@ -89,49 +89,6 @@ fn check_data(config: &Config) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-fn check_model(model: &ModelConfig) -> Result<()> {
-    for (key, value) in [
-        ("model.block_size", model.block_size),
-        ("model.n_layer", model.n_layer),
-        ("model.n_head", model.n_head),
-        ("model.n_embd", model.n_embd),
-        ("model.n_inner", model.inner_size()),
-        ("model.n_kv_head", model.kv_heads()),
-        ("model.vocab_size", model.vocab_size.max(1)),
-    ] {
-        size(key, value)?;
-    }
-    let (width, heads) = (model.n_embd, model.n_head);
-    if !width.is_multiple_of(heads) {
-        let message = format!("heads that don't divide the width: `model.n_head` is {heads}");
-        return Err(nearest_width(width, heads, message));
-    }
-    if !heads.is_multiple_of(model.kv_heads()) {
-        let message = format!("key and value heads must divide `model.n_head`, which is {heads}");
-        let divisors: Vec<_> =
-            (1..=heads).filter(|n| heads.is_multiple_of(*n)).map(|n| n.to_string()).collect();
-        let hint = format!("one of {}", divisors.join(", "));
-        return Err(refused("model.n_kv_head", model.n_kv_head, message, hint));
-    }
-    match model.position {
-        Position::Rotary if !model.head_size().is_multiple_of(2) => {
-            let message = format!(
-                "rotary positions need heads of even width: {width} / {heads} heads = {}",
-                model.head_size()
-            );
-            return Err(nearest_width(width, 2 * heads, message));
-        }
-        Position::Sinusoidal if !width.is_multiple_of(2) => {
-            return Err(nearest_width(width, 2 * heads, "sinusoidal positions need an even width".into()));
-        }
-        _ => {}
-    }
-    within("model.rope_theta", model.rope_theta, Range::Positive)?;
-    within("model.norm_eps", model.norm_eps, Range::Positive)?;
-    within("model.dropout", model.dropout, Range::Share)?;
-    within("model.init_std", model.init_std, Range::Positive)
 }
 
 fn check_batch(train: &TrainConfig, block_size: usize) -> Result<()> {
@@ -260,13 +217,6 @@ fn at_least_one(key: &str, value: u64) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid_value(key, value, "expected a whole number, 1 or more"))
-}
-
-/// Refuses `model.n_embd`, with the nearest multiple of `unit` as the way out.
-fn nearest_width(width: usize, unit: usize, message: String) -> Error {
-    let below = width / unit * unit;
-    let nearest = if below > 0 && width - below <= unit / 2 { below } else { below + unit };
-    refused("model.n_embd", width, message, format!("the nearest that fits: `--set model.n_embd={nearest}`"))
 }
 
 fn refused(key: &str, value: impl Display, message: impl Into<String>, hint: impl Into<String>) -> Error {

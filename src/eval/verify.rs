@@ -3,7 +3,8 @@
 //!
 //! The reference is a `fixture.safetensors` beside the model: `input_ids`, `attention_mask` and
 //! `labels` (`[B, T]`, i64, -100 is ignored), and f32 `logits` (`[B, T, V]`), `loss` (`[1]`),
-//! `grad.NAME` for parameters by their names in `model.safetensors`, and `adamw_losses` (one
+//! `grad.NAME` for parameters by their names in `model.safetensors` (experts also in one tensor, as
+//! transformers keeps them in memory), optionally `position_ids` (`[B, T]`, i64), and `adamw_losses` (one
 //! before each step of AdamW with learning rate 1e-2, betas 0.9 and 0.95, epsilon 1e-8 and weight
 //! decay 0.1 on every parameter).
 
@@ -14,9 +15,10 @@ use crate::{
     error::{Error, Result},
     model::{
         Decoder,
+        families::Family,
         parameters::{self, HostTensor, NamedData},
     },
-    objective::causal::{self, Batch},
+    objective::causal::{Batch, Objective},
     optim::Optimizer,
     platform::storage,
 };
@@ -92,7 +94,10 @@ impl Verification {
 }
 
 struct Reference {
+    objective: Objective,
     batch: Batch,
+    /// 1 for tokens, 0 for padding, of which logits mean nothing.
+    real: Vec<i64>,
     targets: usize,
     floats: NamedData,
 }
@@ -111,7 +116,8 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
     let device = device.clone().autodiff();
     let mut checkpoint = Checkpoint::open_model(folder)?;
     checkpoint.model.dropout = 0.0;
-    let mut reference = reference(&storage::read(&path)?, &checkpoint.model, &device).map_err(failed)?;
+    let bytes = storage::read(&path)?;
+    let mut reference = reference(&bytes, checkpoint.family, &checkpoint.model, &device).map_err(failed)?;
     let mut take = |name: &str| {
         reference.floats.remove(name).ok_or_else(|| failed(format!("tensor `{name}` is missing")))
     };
@@ -129,7 +135,8 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
             logits.shape
         )));
     }
-    let logits_error = read.values().next().map_or(f64::NAN, |ours| largest_difference(ours, &logits));
+    let logits_error =
+        read.values().next().map_or(f64::NAN, |ours| largest_difference(ours, &logits, &reference.real));
 
     let (own_loss, gradients) = loss_and_gradients(&model, &reference).await?;
     let gradients = parameters::read(parameters::gradients(&model, &gradients)).await?;
@@ -161,7 +168,12 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
 }
 
 /// The batch of a fixture: causal models shift labels by one.
-fn reference(bytes: &[u8], model: &ModelConfig, device: &Device) -> Result<Reference, String> {
+fn reference(
+    bytes: &[u8],
+    family: Family,
+    model: &ModelConfig,
+    device: &Device,
+) -> Result<Reference, String> {
     let (shape, ids) = tensors::read_i64(bytes, "input_ids")?;
     let (_, mask) = tensors::read_i64(bytes, "attention_mask")?;
     let (_, labels) = tensors::read_i64(bytes, "labels")?;
@@ -185,13 +197,26 @@ fn reference(bytes: &[u8], model: &ModelConfig, device: &Device) -> Result<Refer
     let targets: Vec<i32> = (0..labels.len()).map(shifted).collect();
     let host = HostBatch::new(ids.iter().map(|&id| id as i32).collect(), targets, rows, time);
     let mut batch = Batch::new(&host, device);
-    let padding = mask.iter().map(|&real| real == 0).collect();
-    batch.padding = Some(Tensor::<2, Bool>::from_data(TensorData::new::<bool, _>(padding, shape), device));
-    Ok(Reference { targets: batch.target_tokens, batch, floats: tensors::read_floats(bytes)? })
+    let padding: Vec<bool> = mask.iter().map(|&real| real == 0).collect();
+    batch.padding =
+        Some(Tensor::<2, Bool>::from_data(TensorData::new::<bool, _>(padding, shape.clone()), device));
+    if let Ok((_, places)) = tensors::read_i64(bytes, "position_ids") {
+        if places.len() != ids.len()
+            || !places.iter().all(|place| (0..model.block_size as i64).contains(place))
+        {
+            return Err("`position_ids` are not one place within the context for each token".into());
+        }
+        let places = places.into_iter().map(|place| place as i32).collect();
+        let shape = [rows, time];
+        batch.positions = Some(Tensor::from_data(TensorData::new::<i32, _>(places, shape), device));
+    }
+    let floats = family.as_in_files(tensors::read_floats(bytes)?);
+    let objective = Objective::of(model);
+    Ok(Reference { objective, targets: batch.target_tokens, batch, real: mask, floats })
 }
 
 async fn loss_and_gradients(model: &Decoder, reference: &Reference) -> Result<(f32, GradientsParams)> {
-    let loss = causal::loss(model, &reference.batch, reference.targets);
+    let loss = reference.objective.loss(model, &reference.batch, reference.targets).total;
     let gradients = GradientsParams::from_grads(loss.backward(), model);
     let flat = parameters::FlatTensor::from_tensor(loss.inner());
     let read = parameters::read([("loss".to_owned(), flat)].into()).await?;
@@ -199,8 +224,13 @@ async fn loss_and_gradients(model: &Decoder, reference: &Reference) -> Result<(f
     Ok((loss, gradients))
 }
 
-fn largest_difference(ours: &HostTensor, reference: &HostTensor) -> f64 {
-    let differences = ours.values.iter().zip(&reference.values).map(|(a, b)| f64::from(a - b).abs());
+/// Over the positions that are no padding.
+fn largest_difference(ours: &HostTensor, reference: &HostTensor, real: &[i64]) -> f64 {
+    let width = ours.values.len() / real.len().max(1);
+    let rows = ours.values.chunks(width).zip(reference.values.chunks(width)).zip(real);
+    let differences = rows
+        .filter(|(_, real)| **real != 0)
+        .flat_map(|((ours, theirs), _)| ours.iter().zip(theirs).map(|(a, b)| f64::from(a - b).abs()));
     // `max` drops NaN; an error that is NaN must not look like none.
     differences.fold(0.0, |worst, d| if d.is_nan() || d > worst { d } else { worst })
 }
@@ -230,7 +260,7 @@ mod tests {
             let empty = || TensorView::new(Dtype::I64, shape.clone(), &[]).unwrap();
             let tensors = ["input_ids", "attention_mask", "labels"].map(|name| (name, empty()));
             let bytes = safetensors::serialize(tensors, None).unwrap();
-            let message = reference(&bytes, &model, &device).err().unwrap();
+            let message = reference(&bytes, Family::GPT2, &model, &device).err().unwrap();
             assert!(message.contains(&format!("`input_ids` has shape {shape:?}")), "{message}");
         }
     }

@@ -3,12 +3,13 @@
 use super::{
     init::Initializer,
     layers::{
-        attention::Attention,
+        attention::{Attention, Context, softcap},
         kv_cache::KvCache,
         linear::Linear,
         mlp::Mlp,
+        moe::{Moe, Routing},
         norm::Norm,
-        position::{Rope, sinusoidal_table},
+        position::{Places, Rope, sinusoidal_table},
     },
 };
 use crate::config::{Init, ModelConfig, NormPosition, Position};
@@ -36,19 +37,30 @@ pub struct Decoder {
     pub norm: Option<Norm>,
     /// `[n_embd, vocab_size]`; absent where the embedding serves as output projection.
     pub head: Option<Linear>,
+    /// 0: none.
+    #[module(skip)]
+    sliding_window: usize,
+    /// What embeddings are multiplied by.
+    #[module(skip)]
+    embedding_scale: f64,
+    /// 0: none.
+    #[module(skip)]
+    logit_softcap: f64,
 }
 
 /// What a forward pass reads.
 pub struct DecoderInput {
     /// `[B, T]`
     pub tokens: Tensor<2, Int>,
-    /// `[B, T]`, true for padding that nobody may attend to.
+    /// `[B, S]`, true for padding that nobody may attend to; S counts cached tokens too.
     pub padding: Option<Tensor<2, Bool>>,
+    /// `[B, T]`: where each token stands; `None`: one after another, after those in the cache.
+    pub positions: Option<Tensor<2, Int>>,
 }
 
 impl From<Tensor<2, Int>> for DecoderInput {
     fn from(tokens: Tensor<2, Int>) -> Self {
-        Self { tokens, padding: None }
+        Self { tokens, padding: None, positions: None }
     }
 }
 
@@ -79,10 +91,13 @@ impl Decoder {
                 .then(|| sinusoidal_table(config, initializer)),
             rope: (config.position == Position::Rotary).then(|| Rope::init(config, initializer)),
             dropout: DropoutConfig::new(config.dropout).init(),
-            blocks: (0..config.n_layer).map(|_| Block::init(config, initializer)).collect(),
-            norm: (config.norm_position == NormPosition::Pre).then(|| Norm::init(config, initializer)),
+            blocks: (0..config.n_layer).map(|layer| Block::init(config, layer, initializer)).collect(),
+            norm: (config.norm_position != NormPosition::Post).then(|| Norm::init(config, initializer)),
             head: (!config.tie_embeddings)
                 .then(|| Linear::init([config.n_embd, config.vocab_size], false, std, initializer)),
+            sliding_window: config.sliding_window,
+            embedding_scale: if config.scale_embeddings { (config.n_embd as f64).sqrt() } else { 1.0 },
+            logit_softcap: config.logit_softcap,
         }
     }
 
@@ -90,17 +105,26 @@ impl Decoder {
     ///
     /// Positions beyond `block_size` do not exist: the caller keeps `T` plus the cached tokens
     /// within it.
-    pub fn forward(&self, input: impl Into<DecoderInput>, mut cache: Option<&mut KvCache>) -> Tensor<3> {
-        let DecoderInput { tokens, padding } = input.into();
-        let [_, time] = tokens.dims();
-        let offset = cache.as_ref().map_or(0, |cache| cache.len());
-        let device = tokens.device();
+    pub fn forward(&self, input: impl Into<DecoderInput>, cache: Option<&mut KvCache>) -> Tensor<3> {
+        self.forward_routed(input, cache).0
+    }
 
-        let mut x = self.embed(tokens, offset);
-        let hidden = hidden_positions(time, offset, padding, &device);
+    /// The same, with what the router of each layer decided; nothing where there are no experts.
+    pub fn forward_routed(
+        &self,
+        input: impl Into<DecoderInput>,
+        mut cache: Option<&mut KvCache>,
+    ) -> (Tensor<3>, Vec<Routing>) {
+        let input = input.into();
+        let [_, time] = input.tokens.dims();
+        let offset = cache.as_ref().map_or(0, |cache| cache.len());
+        let (mut x, context) = self.enter(input, offset);
+        let mut routings = Vec::new();
         for (layer, block) in self.blocks.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| (cache, layer));
-            x = block.forward(x, self.rope.as_ref(), hidden.clone(), cache);
+            let routing;
+            (x, routing) = block.forward(x, &context, cache);
+            routings.extend(routing);
         }
         if let Some(cache) = cache {
             cache.advance(time);
@@ -108,67 +132,95 @@ impl Decoder {
         if let Some(norm) = &self.norm {
             x = norm.forward(x);
         }
-        match &self.head {
+        let logits = match &self.head {
             Some(head) => head.forward(x),
             None => linear(x, self.embedding.val().transpose(), None),
-        }
+        };
+        let limit = self.logit_softcap;
+        (if limit > 0.0 { softcap(logits, limit) } else { logits }, routings)
     }
 
     /// How much each position of tokens `[1, T]` looks at each other one in block `layer`,
     /// `[H, T, T]`; for looking at, without dropout or autodiff (`Module::valid`).
     pub fn attention_weights(&self, tokens: Tensor<2, Int>, layer: usize) -> Tensor<3> {
-        let [_, time] = tokens.dims();
-        let hidden = hidden_positions(time, 0, None, &tokens.device());
-        let mut x = self.embed(tokens, 0);
+        let (mut x, context) = self.enter(tokens.into(), 0);
         for block in &self.blocks[..layer] {
-            x = block.forward(x, self.rope.as_ref(), hidden.clone(), None);
+            x = block.forward(x, &context, None).0;
         }
         let block = &self.blocks[layer];
         let x = match block.norm_position {
-            NormPosition::Pre => block.attention_norm.forward(x),
+            NormPosition::Pre | NormPosition::Both => block.attention_norm.forward(x),
             NormPosition::Post => x,
         };
-        block.attention.attend(x, self.rope.as_ref(), hidden, None).0.squeeze_dim(0)
+        let hidden = block.hidden(&context);
+        block.attention.attend(x, context.rotation.as_ref(), hidden, None).0.squeeze_dim(0)
     }
 
-    /// Tokens `[B, T]`, the first of which stands at position `offset` -> `[B, T, E]`.
-    fn embed(&self, tokens: Tensor<2, Int>, offset: usize) -> Tensor<3> {
+    /// What the first block reads, `[B, T, E]`, and what all blocks share. The first token stands at
+    /// `offset` unless the input says otherwise.
+    fn enter(&self, input: DecoderInput, offset: usize) -> (Tensor<3>, Context) {
+        let DecoderInput { tokens, padding, positions } = input;
         let [_, time] = tokens.dims();
+        let device = tokens.device();
+        let places = positions.map_or(Places::Range { offset, time }, Places::Each);
+        let window = self.sliding_window;
+        let context = Context {
+            rotation: self.rope.as_ref().map(|rope| rope.at(&places)),
+            hidden: hidden_positions(time, offset, 0, padding.clone(), &device),
+            hidden_by_window: if window > 0 {
+                hidden_positions(time, offset, window, padding, &device)
+            } else {
+                None
+            },
+        };
         let mut x = embedding(self.embedding.val(), tokens); // [B, T, E]
-        let positions = self.position.as_ref().map(|table| table.val()).or_else(|| self.sinusoidal.clone());
-        if let Some(table) = positions {
-            x = x + table.narrow(0, offset, time).unsqueeze(); // + [1, T, E]
+        if self.embedding_scale != 1.0 {
+            x = x.mul_scalar(self.embedding_scale);
         }
-        self.dropout.forward(x)
+        let table = self.position.as_ref().map(|table| table.val()).or_else(|| self.sinusoidal.clone());
+        if let Some(table) = table {
+            x = x + places.rows_of(table); // + [1 or B, T, E]
+        }
+        (self.dropout.forward(x), context)
     }
 }
 
-/// True where query `offset + t` must not look: later positions and padding. `[1 or B, 1, T, S]`;
-/// `None` where nothing is hidden.
+/// True where query `offset + t` must not look: later positions, those that a window (if not 0) does
+/// not reach, and padding. `[1 or B, 1, T, S]`; `None` where nothing is hidden.
 fn hidden_positions(
     time: usize,
     offset: usize,
+    window: usize,
     padding: Option<Tensor<2, Bool>>,
     device: &Device,
 ) -> Option<Tensor<4, Bool>> {
     let seen = offset + time;
-    let future = (time > 1).then(|| {
+    let mut hidden: Option<Tensor<4, Bool>> = None;
+    let mut hide = |more: Tensor<4, Bool>| {
+        hidden = Some(match hidden.take() {
+            None => more,
+            Some(hidden) => hidden.bool_or(more),
+        });
+    };
+    if time > 1 {
         // True strictly above the diagonal that lets query t see key offset + t.
-        let kept = Tensor::<2, Bool>::tril_mask([time, seen], offset as i64, device);
-        kept.unsqueeze::<4>()
-    });
-    let padding = padding.map(|padding| {
-        let [batch, keys] = padding.dims();
-        padding.reshape([batch, 1, 1, keys])
-    });
-    match (future, padding) {
-        (Some(future), Some(padding)) => {
-            let [batch, _, _, keys] = padding.dims();
-            let shape = [batch, 1, time, keys];
-            Some(future.expand(shape).bool_or(padding.expand(shape)))
-        }
-        (future, padding) => future.or(padding),
+        hide(Tensor::<2, Bool>::tril_mask([time, seen], offset as i64, device).unsqueeze());
     }
+    if window > 0 && seen > window {
+        // True strictly below the diagonal of the furthest key in reach.
+        let furthest = offset as i64 - window as i64 + 1;
+        hide(Tensor::<2, Bool>::triu_mask([time, seen], furthest, device).unsqueeze());
+    }
+    if let Some(padding) = padding {
+        let [batch, keys] = padding.dims();
+        let shape = [batch, 1, time, keys];
+        let padding = padding.reshape([batch, 1, 1, keys]);
+        hidden = Some(match hidden {
+            None => padding,
+            Some(hidden) => hidden.expand(shape).bool_or(padding.expand(shape)),
+        });
+    }
+    hidden
 }
 
 /// Attention and MLP, each with a norm and a residual connection.
@@ -176,37 +228,76 @@ fn hidden_positions(
 pub struct Block {
     pub attention_norm: Norm,
     pub attention: Attention,
+    /// Of what attention gives, where blocks normalize on both sides.
+    pub attention_output_norm: Option<Norm>,
     pub mlp_norm: Norm,
-    pub mlp: Mlp,
+    pub mlp: FeedForward,
+    /// Of what the MLP gives, where blocks normalize on both sides.
+    pub mlp_output_norm: Option<Norm>,
     dropout: Dropout,
     #[module(skip)]
     norm_position: NormPosition,
+    #[module(skip)]
+    slides: bool,
+}
+
+/// What follows attention.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one a layer, and Burn has no modules in boxes")]
+pub enum FeedForward {
+    Dense(Mlp),
+    Experts(Moe),
 }
 
 impl Block {
-    fn init(config: &ModelConfig, initializer: &mut Initializer) -> Self {
+    fn init(config: &ModelConfig, layer: usize, initializer: &mut Initializer) -> Self {
+        let both = config.norm_position == NormPosition::Both;
         Self {
             attention_norm: Norm::init(config, initializer),
             attention: Attention::init(config, initializer),
+            attention_output_norm: both.then(|| Norm::init(config, initializer)),
             mlp_norm: Norm::init(config, initializer),
-            mlp: Mlp::init(config, initializer),
+            mlp: if config.has_experts() {
+                FeedForward::Experts(Moe::init(config, initializer))
+            } else {
+                FeedForward::Dense(Mlp::init(config, initializer))
+            },
+            mlp_output_norm: both.then(|| Norm::init(config, initializer)),
             dropout: DropoutConfig::new(config.dropout).init(),
             norm_position: config.norm_position,
+            slides: config.slides(layer),
         }
     }
 
-    /// `[B, T, E]` -> `[B, T, E]`
+    fn hidden(&self, context: &Context) -> Option<Tensor<4, Bool>> {
+        if self.slides { context.hidden_by_window.clone() } else { context.hidden.clone() }
+    }
+
+    /// `[B, T, E]` -> `[B, T, E]`, and what the router decided, if there is one.
     fn forward(
         &self,
         x: Tensor<3>,
-        rope: Option<&Rope>,
-        hidden: Option<Tensor<4, Bool>>,
+        context: &Context,
         cache: Option<(&mut KvCache, usize)>,
-    ) -> Tensor<3> {
-        let attention = |x| self.dropout.forward(self.attention.forward(x, rope, hidden, cache));
-        let mlp = |x| self.dropout.forward(self.mlp.forward(x));
-        match self.norm_position {
-            NormPosition::Pre => {
+    ) -> (Tensor<3>, Option<Routing>) {
+        let mut routing = None;
+        let attention = |x| {
+            let y = self.attention.forward(x, context.rotation.as_ref(), self.hidden(context), cache);
+            self.dropout.forward(normalized(&self.attention_output_norm, y))
+        };
+        let mut mlp = |x| {
+            let y = match &self.mlp {
+                FeedForward::Dense(mlp) => mlp.forward(x),
+                FeedForward::Experts(moe) => {
+                    let (y, decided) = moe.forward(x);
+                    routing = Some(decided);
+                    y
+                }
+            };
+            self.dropout.forward(normalized(&self.mlp_output_norm, y))
+        };
+        let x = match self.norm_position {
+            NormPosition::Pre | NormPosition::Both => {
                 let x = x.clone() + attention(self.attention_norm.forward(x));
                 x.clone() + mlp(self.mlp_norm.forward(x))
             }
@@ -214,6 +305,14 @@ impl Block {
                 let x = self.attention_norm.forward(x.clone() + attention(x));
                 self.mlp_norm.forward(x.clone() + mlp(x))
             }
-        }
+        };
+        (x, routing)
+    }
+}
+
+fn normalized(norm: &Option<Norm>, x: Tensor<3>) -> Tensor<3> {
+    match norm {
+        Some(norm) => norm.forward(x),
+        None => x,
     }
 }

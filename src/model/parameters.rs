@@ -59,8 +59,8 @@ impl FlatTensor {
 pub fn parameters<M: Module>(model: &M) -> BTreeMap<String, FlatTensor> {
     struct Collect(Path, BTreeMap<String, FlatTensor>);
     impl ModuleVisitor for Collect {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.enter(name);
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
         }
         fn exit_module(&mut self, _: &str, _: &str) {
             self.0.exit();
@@ -78,8 +78,8 @@ pub fn parameters<M: Module>(model: &M) -> BTreeMap<String, FlatTensor> {
 pub fn shapes<M: Module>(model: &M) -> BTreeMap<String, Vec<usize>> {
     struct Collect(Path, BTreeMap<String, Vec<usize>>);
     impl ModuleVisitor for Collect {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.enter(name);
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
         }
         fn exit_module(&mut self, _: &str, _: &str) {
             self.0.exit();
@@ -122,8 +122,8 @@ pub fn check_shape(name: &str, host: &HostTensor, expected: &[usize]) -> Result<
 pub fn gradients<M: Module>(model: &M, gradients: &GradientsParams) -> BTreeMap<String, FlatTensor> {
     struct Collect<'a>(Path, &'a GradientsParams, BTreeMap<String, FlatTensor>);
     impl ModuleVisitor for Collect<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.enter(name);
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
         }
         fn exit_module(&mut self, _: &str, _: &str) {
             self.0.exit();
@@ -170,8 +170,8 @@ pub async fn read(tensors: BTreeMap<String, FlatTensor>) -> Result<NamedData> {
 pub fn load<M: Module>(model: M, data: NamedData) -> Result<M, String> {
     struct Load(Path, NamedData);
     impl ModuleMapper for Load {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.enter(name);
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
         }
         fn exit_module(&mut self, _: &str, _: &str) {
             self.0.exit();
@@ -194,8 +194,8 @@ pub fn load<M: Module>(model: M, data: NamedData) -> Result<M, String> {
 pub fn with_weights<M: Module>(model: M, weights: &BTreeMap<String, FlatTensor>) -> M {
     struct Swap<'a>(Path, &'a BTreeMap<String, FlatTensor>);
     impl ModuleMapper for Swap<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.enter(name);
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
         }
         fn exit_module(&mut self, _: &str, _: &str) {
             self.0.exit();
@@ -222,8 +222,9 @@ pub fn replace<const D: usize>(old: &Tensor<D>, new: Tensor<D>) -> Tensor<D> {
 pub struct Path(Vec<String>);
 
 impl Path {
-    pub fn enter(&mut self, name: &str) {
-        self.0.push(name.into());
+    /// Goes into a field. The variant of an enum is not part of the path.
+    pub fn enter(&mut self, name: &str, container: &str) {
+        self.0.push(if container.starts_with("Enum:") { String::new() } else { name.into() });
     }
 
     pub fn exit(&mut self) {
@@ -231,6 +232,7 @@ impl Path {
     }
 
     pub fn name(&self) -> String {
-        self.0.join(".")
+        let parts: Vec<&str> = self.0.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+        parts.join(".")
     }
 }

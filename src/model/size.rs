@@ -5,7 +5,13 @@ use crate::config::{Config, ModelConfig, Norm, NormPosition, OptimizerKind, Posi
 
 /// Trainable parameters.
 pub fn parameter_count(model: &ModelConfig) -> usize {
-    count_parameters(&Sizes::of(model), model).try_into().unwrap_or(usize::MAX)
+    count_parameters(&Sizes::of(model), model, model.n_experts).try_into().unwrap_or(usize::MAX)
+}
+
+/// The parameters that take part in computing one token: with experts, those it is sent to.
+pub fn active_parameter_count(model: &ModelConfig) -> usize {
+    let active = model.n_experts.min(model.experts_per_token);
+    count_parameters(&Sizes::of(model), model, active).try_into().unwrap_or(usize::MAX)
 }
 
 /// Positions of one optimizer step, padding included.
@@ -15,7 +21,7 @@ pub fn tokens_per_step(config: &Config) -> usize {
 }
 
 /// Floating-point operations per token, forward and backward: 6 per parameter that takes part in a
-/// matrix product plus 12 · layers · width · context for attention (PaLM, arXiv:2204.02311, appendix B).
+/// matrix product (of the experts that a token is sent to) plus 12 · layers · width · context for attention (PaLM, arXiv:2204.02311, appendix B).
 pub fn flops_per_token(model: &ModelConfig) -> f64 {
     let sizes = Sizes::of(model);
     let table = sizes.vocab * sizes.width;
@@ -23,7 +29,8 @@ pub fn flops_per_token(model: &ModelConfig) -> f64 {
     // The embedding is looked up, not multiplied; a tied one is multiplied as output projection.
     let looked_up = positions + if model.tie_embeddings { 0 } else { table };
     let attention = sizes.layers * sizes.heads * sizes.head_size * sizes.context;
-    6.0 * (count_parameters(&sizes, model) - looked_up) as f64 + 12.0 * attention as f64
+    6.0 * (count_parameters(&sizes, model, model.n_experts.min(model.experts_per_token)) - looked_up) as f64
+        + 12.0 * attention as f64
 }
 
 /// Bytes that training needs at least: weights, gradients, optimizer state, and the activations
@@ -36,14 +43,22 @@ pub fn training_bytes(config: &Config) -> u64 {
         OptimizerKind::Sgd | OptimizerKind::Lion | OptimizerKind::Muon => 1,
     };
     let ema = u128::from(config.train.ema_decay > 0.0);
-    let weights = count_parameters(&sizes, model) * (2 + moments + ema);
+    let weights = count_parameters(&sizes, model, model.n_experts) * (2 + moments + ema);
     let tokens = config.train.batch_size as u128 * sizes.context;
     // Per token and block: the inputs of the norms, linear layers and the non-linearity, and the
     // attention weights of every head; then logits and their log-probabilities.
     let gated = if model.activation.is_gated() { 3 } else { 2 };
-    let block = 6 * sizes.width + gated * sizes.inner + 2 * sizes.heads * sizes.context;
+    let per_token = if model.has_experts() { model.experts_per_token as u128 } else { 1 };
+    let inner = sizes.inner * per_token + model.shared_expert_inner as u128;
+    let block = 6 * sizes.width + gated * inner + 2 * sizes.heads * sizes.context;
     let activations = tokens * (sizes.layers * block + 2 * sizes.vocab);
     clamp(4 * (weights + activations))
+}
+
+/// Bytes of the keys and values of one sequence as long as the context, f32.
+pub fn kv_cache_bytes(model: &ModelConfig) -> u64 {
+    let sizes = Sizes::of(model);
+    clamp(4 * 2 * sizes.layers * sizes.kv_heads * sizes.head_size * sizes.context)
 }
 
 /// Bytes of the tables of fixed positions, f32. Trained positions are parameters.
@@ -84,19 +99,33 @@ impl Sizes {
     }
 }
 
-fn count_parameters(sizes: &Sizes, model: &ModelConfig) -> u128 {
+/// With so many experts per layer; 0: one plain MLP.
+fn count_parameters(sizes: &Sizes, model: &ModelConfig, experts: usize) -> u128 {
     let Sizes { vocab, context, layers, heads, kv_heads, head_size, width, inner } = *sizes;
     let bias = u128::from(model.bias);
-    let qkv = (heads + 2 * kv_heads) * head_size;
     let attended = heads * head_size;
-    let up = if model.activation.is_gated() { 2 * inner } else { inner };
     let linear = |d_input: u128, d_output: u128| d_input * d_output + bias * d_output;
-    let norm = width + if model.norm == Norm::Layernorm { bias * width } else { 0 };
+    let norm = |width: u128| width + if model.norm == Norm::Layernorm { bias * width } else { 0 };
+    let mlp = |inner: u128| {
+        let up = if model.activation.is_gated() { 2 * inner } else { inner };
+        linear(width, up) + linear(inner, width)
+    };
+    let qkv = (heads + 2 * kv_heads) * head_size;
+    let qkv_bias = u128::from(model.bias || model.qkv_bias) * qkv;
+    let qk_norms = if model.qk_norm { 2 * norm(head_size) } else { 0 };
+    let feed_forward = if experts == 0 {
+        mlp(inner)
+    } else {
+        let shared = model.shared_expert_inner as u128;
+        let shared = if shared > 0 { mlp(shared) + width } else { 0 };
+        width * model.n_experts as u128 + experts as u128 * mlp(inner) + shared
+    };
+    let norms = if model.norm_position == NormPosition::Both { 4 } else { 2 };
     let block =
-        linear(width, qkv) + linear(attended, width) + linear(width, up) + linear(inner, width) + 2 * norm;
+        width * qkv + qkv_bias + qk_norms + linear(attended, width) + feed_forward + norms * norm(width);
     let table = vocab * width;
     let positions = if model.position == Position::Learned { context * width } else { 0 };
-    let last_norm = if model.norm_position == NormPosition::Pre { norm } else { 0 };
+    let last_norm = if model.norm_position == NormPosition::Post { 0 } else { norm(width) };
     let head = if model.tie_embeddings { 0 } else { table };
     table + positions + layers * block + last_norm + head
 }
@@ -141,8 +170,16 @@ mod tests {
             tie_embeddings: false,
             ..base.clone()
         };
+        let gemma = ModelConfig {
+            norm_position: NormPosition::Both,
+            head_dim: 20,
+            qk_norm: true,
+            qkv_bias: true,
+            ..llama.clone()
+        };
+        let experts = ModelConfig { n_experts: 3, shared_expert_inner: 24, ..llama.clone() };
         let post = ModelConfig { norm_position: NormPosition::Post, bias: true, ..base.clone() };
-        for config in [base, llama, post] {
+        for config in [base, llama, gemma, experts, post] {
             assert_eq!(
                 parameter_count(&config),
                 Decoder::init(&config, 0, &device).num_params(),
@@ -168,6 +205,8 @@ mod tests {
             n_head: LARGEST,
             n_embd: LARGEST,
             n_inner: LARGEST,
+            n_experts: LARGEST,
+            head_dim: LARGEST,
             ..Default::default()
         };
         let mut config = Config { model, ..Default::default() };

@@ -65,6 +65,27 @@ pub struct StepReport {
     pub epoch: f64,
     /// Seconds since this process began to train.
     pub seconds: f64,
+    /// Of a mixture of experts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<RouterReport>,
+}
+
+/// How the experts of all layers were used in a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RouterReport {
+    /// Before its weight `model.router_aux_loss`: the experts per token if all get equal shares.
+    pub load_balancing: f32,
+    /// Before its weight `model.router_z_loss`.
+    pub z: f32,
+    /// Share of the assignments that each expert gets.
+    pub utilization: Vec<f32>,
+}
+
+impl RouterReport {
+    pub(super) fn of(numbers: &[f32]) -> Option<Self> {
+        let &[load_balancing, z, ref utilization @ ..] = numbers else { return None };
+        Some(Self { load_balancing, z, utilization: utilization.to_vec() })
+    }
 }
 
 /// One evaluation on the validation split.

@@ -5,7 +5,7 @@ use crate::{
     device::device_failed,
     error::{Error, Result},
     model::parameters::{self, HostTensor},
-    objective::causal::{self, Batch},
+    objective::causal::Batch,
 };
 use burn::{
     module::Module,
@@ -66,8 +66,8 @@ impl Trainer {
     /// nothing.
     pub async fn inspect(&self) -> Result<Vec<ParameterReport>> {
         let batch = self.loader.rows(self.step, 0..self.config.train.batch_size);
-        let loss = causal::loss(&self.model, &Batch::new(&batch, &self.device), batch.target_tokens);
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
+        let loss = self.objective.loss(&self.model, &Batch::new(&batch, &self.device), batch.target_tokens);
+        let gradients = GradientsParams::from_grads(loss.total.backward(), &self.model);
         let gradients = parameters::read(parameters::gradients(&self.model, &gradients)).await?;
         let weights = parameters::read(parameters::parameters(&self.model)).await?;
         let nothing = HostTensor::new([0], Vec::new());

@@ -15,6 +15,7 @@ use crate::{
     data::{Dataset, Loader, random::seed_for},
     error::{Error, Result},
     model::{Decoder, parameters, size},
+    objective::causal::Objective,
     optim::{self, Optimizer, ema::Ema},
 };
 use burn::{
@@ -31,6 +32,7 @@ pub struct Trainer {
     /// With autodiff.
     device: Device,
     model: Decoder,
+    objective: Objective,
     optimizer: Optimizer,
     ema: Option<Ema>,
     /// Finished optimizer steps.
@@ -49,7 +51,8 @@ struct PendingStep {
     step: u64,
     tokens: u64,
     learning_rate: f64,
-    /// Loss and gradient norm, `[2]`.
+    /// Loss and gradient norm, and what [`Loss::router`](crate::objective::causal::Loss) holds: `[2]` or
+    /// `[4 + X]`.
     numbers: Tensor<1>,
 }
 
@@ -86,6 +89,18 @@ impl Trainer {
         let device = device.clone().autodiff();
         let seed = seed_for(config.train.seed, 0, "init");
         let model = Decoder::init(&config.model, seed, &device).train();
+        Self::assemble(config, dataset, device, model)
+    }
+
+    /// A new run with the weights of `checkpoint`, of whose model `config` is.
+    pub fn from_checkpoint(
+        config: Config,
+        dataset: Dataset,
+        device: &Device,
+        checkpoint: &Checkpoint,
+    ) -> Result<Self> {
+        let device = device.clone().autodiff();
+        let model = checkpoint.build_as(&config.model, Weights::Latest, &device)?.train();
         Self::assemble(config, dataset, device, model)
     }
 
@@ -146,6 +161,7 @@ impl Trainer {
             train.seed,
         )?;
         Ok(Self {
+            objective: Objective::of(&config.model),
             optimizer: Optimizer::new(train),
             ema: (train.ema_decay > 0.0).then(|| Ema::new(train.ema_decay, &model)),
             early_stop: EarlyStop::new(train.early_stopping_patience, train.early_stopping_min_delta),

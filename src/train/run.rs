@@ -3,8 +3,8 @@
 use super::{
     PendingStep, Trainer,
     event::{
-        CheckpointReport, EvaluationReport, Event, FinishReason, FinishReport, RunInfo, SampleReport,
-        StepReport,
+        CheckpointReport, EvaluationReport, Event, FinishReason, FinishReport, RouterReport, RunInfo,
+        SampleReport, StepReport,
     },
 };
 use crate::{
@@ -200,6 +200,7 @@ impl Trainer {
         if pending.is_empty() {
             return Ok(());
         }
+        let width = pending.first().map_or(2, |step| step.numbers.dims()[0]);
         let numbers = Tensor::cat(pending.iter().map(|step| step.numbers.clone()).collect(), 0);
         let failed = |message| device_failed(&self.device, "training", message);
         let data = numbers.into_data_async().await.map_err(|e| failed(e.to_string()))?;
@@ -210,7 +211,7 @@ impl Trainer {
         let steps_per_second = (self.step - meter.last_step) as f64 / seconds;
         let mfu = hooks.peak_flops.map(|peak| self.flops_per_step() * steps_per_second / peak);
         for (PendingStep { step, tokens, learning_rate, .. }, numbers) in
-            pending.into_iter().zip(numbers.chunks_exact(2))
+            pending.into_iter().zip(numbers.chunks_exact(width))
         {
             let (loss, grad_norm) = (numbers[0], numbers[1]);
             if !(loss.is_finite() && grad_norm.is_finite()) {
@@ -230,6 +231,7 @@ impl Trainer {
                 mfu,
                 epoch: self.loader.epoch(step),
                 seconds: meter.start.elapsed().as_secs_f64(),
+                router: RouterReport::of(&numbers[2..]),
             }))?;
         }
         meter.restart(self);

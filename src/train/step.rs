@@ -6,7 +6,7 @@ use crate::{
     data::random::seed_for,
     device::device_failed,
     error::Result,
-    objective::causal::{self, Batch},
+    objective::causal::{Batch, Loss},
     optim::{clip, schedule},
 };
 use burn::{optim::GradientsParams, tensor::Tensor};
@@ -25,14 +25,18 @@ impl Trainer {
 
         // Forward and backward, adding up micro-batches.
         let mut loss = Tensor::<1>::zeros([1], &self.device.clone().inner());
+        let mut router: Option<Tensor<1>> = None;
         let mut gradients = None;
         for (i, batch) in host.iter().enumerate() {
             self.device.seed(seed_for(train.seed, self.step, &format!("dropout {i}")));
             let batch = Batch::new(batch, &self.device);
-            let share = causal::loss(&self.model, &batch, target_tokens);
-            let new = GradientsParams::from_grads(share.backward(), &self.model);
+            let share: Loss = self.objective.loss(&self.model, &batch, target_tokens);
+            let new = GradientsParams::from_grads(share.total.backward(), &self.model);
             gradients = Some(clip::accumulate(&self.model, gradients, new));
-            loss = loss + share.inner();
+            loss = loss + share.cross_entropy.inner();
+            if let Some(share) = share.router.map(Tensor::inner) {
+                router = Some(router.map_or(share.clone(), |sum| sum + share));
+            }
         }
         let gradients = gradients.unwrap_or_default();
 
@@ -44,6 +48,7 @@ impl Trainer {
         let learning_rate = schedule::learning_rate(train, self.step);
         let numbers = Tensor::cat(vec![loss, norm], 0); // [2]
         let keep_if = (train.on_nan == OnNonFinite::Skip).then(|| numbers.clone().is_finite().all());
+        let numbers = Tensor::cat([Some(numbers), router].into_iter().flatten().collect(), 0);
         let model = self.model.clone();
         self.model = self.optimizer.step(model, gradients, learning_rate, scale, keep_if.clone());
         if let Some(ema) = &mut self.ema {

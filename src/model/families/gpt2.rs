@@ -1,11 +1,25 @@
 //! `GPT2LMHeadModel` of transformers.
 
-use super::{Entry, Fields, Transform::AsIs};
+use super::{
+    Entry, Fields, Spec,
+    transform::Transform::{self, AsIs},
+};
 use crate::{
     config::{Activation, Init, ModelConfig, Norm, NormPosition, Position},
     error::Result,
 };
 use serde_json::{Value, json};
+
+pub(super) const SPEC: Spec = Spec {
+    name: "gpt2",
+    prefix: "transformer.",
+    always_biased: true,
+    to_json,
+    from_json,
+    is_buffer,
+    entries,
+    name_in_files: |name| name,
+};
 
 /// The activations by transformers' names.
 const ACTIVATIONS: [(&str, Activation); 4] = [
@@ -15,15 +29,7 @@ const ACTIVATIONS: [(&str, Activation); 4] = [
     ("relu", Activation::Relu),
 ];
 
-pub(super) fn expresses(config: &ModelConfig) -> bool {
-    config.position == Position::Learned
-        && config.norm == Norm::Layernorm
-        && config.norm_position == NormPosition::Pre
-        && config.kv_heads() == config.n_head
-        && !config.activation.is_gated()
-}
-
-pub(super) fn to_json(config: &ModelConfig) -> Value {
+fn to_json(config: &ModelConfig) -> Value {
     let activation = ACTIVATIONS.iter().find(|(_, ours)| *ours == config.activation).map(|(name, _)| *name);
     json!({
         "architectures": ["GPT2LMHeadModel"],
@@ -42,7 +48,7 @@ pub(super) fn to_json(config: &ModelConfig) -> Value {
     })
 }
 
-pub(super) fn from_json(fields: &Fields) -> Result<ModelConfig> {
+fn from_json(fields: &Fields) -> Result<ModelConfig> {
     // `reorder_and_upcast_attn` is left out: it only matters in half precision.
     fields.only("scale_attn_weights", true)?;
     fields.only("scale_attn_by_inverse_layer_idx", false)?;
@@ -74,11 +80,11 @@ pub(super) fn from_json(fields: &Fields) -> Result<ModelConfig> {
 }
 
 /// Attention masks that checkpoints of the Hub carry along.
-pub(super) fn is_buffer(name: &str) -> bool {
+fn is_buffer(name: &str) -> bool {
     name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
 }
 
-pub(super) fn entries(config: &ModelConfig) -> Vec<Entry> {
+fn entries(config: &ModelConfig) -> Vec<Entry> {
     let (width, inner) = (config.n_embd, config.inner_size());
     // GPT-2's Conv1D is laid out as ours, and its biases exist even where ours do not.
     let with_bias = |entries: &mut Vec<Entry>, ours: String, theirs: String, width: usize| {
@@ -108,12 +114,7 @@ pub(super) fn entries(config: &ModelConfig) -> Vec<Entry> {
     }
     with_bias(&mut entries, "norm".into(), "transformer.ln_f".into(), width);
     if !config.tie_embeddings {
-        entries.push(Entry::whole(
-            "head.weight",
-            "lm_head.weight",
-            config.vocab_size,
-            super::Transform::Transpose,
-        ));
+        entries.push(Entry::whole("head.weight", "lm_head.weight", config.vocab_size, Transform::Transpose));
     }
     entries
 }

@@ -4,32 +4,54 @@
 //! tensors is stored and how. Storing only slices and transposes, so gradients and moments map the
 //! same way as weights.
 
+mod gemma2;
 mod gpt2;
 mod kiln;
 mod llama;
+mod mistral;
+mod mixtral;
+mod qwen;
+mod transform;
 
 use crate::{
-    config::ModelConfig,
+    config::{ModelConfig, Position, RopeScaling},
     error::{Error, Result},
     model::parameters::{HostTensor, NamedData},
 };
 use serde_json::{Map, Value};
-use std::path::Path;
+use std::{borrow::Cow, fmt, path::Path};
+use transform::Transform;
 
-/// The families that Kiln reads and writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    Gpt2,
-    Llama,
-    /// What no other family can express; only Kiln reads it.
-    Kiln,
+/// A family that Kiln reads and writes.
+#[derive(Clone, Copy)]
+pub struct Family(&'static Spec);
+
+/// What makes a family: one constant in each family's file.
+struct Spec {
+    /// `model_type` in `config.json`.
+    name: &'static str,
+    /// What names begin with, except in checkpoints saved from the model without its output
+    /// projection, as GPT-2's own on the Hub are.
+    prefix: &'static str,
+    /// Whether models of this family have biases where ours may not: ours are stored as zeros.
+    always_biased: bool,
+    to_json: fn(&ModelConfig) -> Value,
+    from_json: fn(&Fields) -> Result<ModelConfig>,
+    /// Whether a tensor is a constant that transformers used to save along, of whatever type; Kiln
+    /// makes its own.
+    is_buffer: fn(&str) -> bool,
+    entries: fn(&ModelConfig) -> Vec<Entry>,
+    /// A tensor's name in files by its name in transformers' memory.
+    name_in_files: fn(String) -> String,
 }
 
 /// How one tensor of ours is stored.
 pub struct Entry {
     /// Our name.
     name: String,
-    parts: Vec<Part>,
+    /// In one group, columns side by side; in several, those of each matrix of a stack.
+    groups: Vec<Vec<Part>>,
+    stacked: bool,
 }
 
 /// A range of columns of our tensor (its last dimension) under a name of the family's.
@@ -39,49 +61,68 @@ struct Part {
     transform: Transform,
 }
 
-/// How a part is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Transform {
-    AsIs,
-    /// Ours `[in, out]`, theirs `[out, in]`.
-    Transpose,
-    /// Transposed, and in each head of this width the columns that rotate together, adjacent with
-    /// us, are half a head apart with them.
-    TransposeRotary {
-        head_size: usize,
-    },
-    /// Theirs has a bias that ours does not: zeros of this length.
-    Zeros(usize),
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 impl Family {
+    pub const GPT2: Self = Self(&gpt2::SPEC);
+    pub const LLAMA: Self = Self(&llama::SPEC);
+    pub const MISTRAL: Self = Self(&mistral::SPEC);
+    pub const QWEN2: Self = Self(&qwen::QWEN2);
+    pub const QWEN3: Self = Self(&qwen::QWEN3);
+    pub const GEMMA2: Self = Self(&gemma2::SPEC);
+    pub const MIXTRAL: Self = Self(&mixtral::SPEC);
+    pub const QWEN2_MOE: Self = Self(&qwen::QWEN2_MOE);
+    pub const QWEN3_MOE: Self = Self(&qwen::QWEN3_MOE);
+    /// What no other family can express; only Kiln reads it.
+    pub const KILN: Self = Self(&kiln::SPEC);
+
+    /// All of them; a configuration belongs to the first that can express it.
+    const ALL: [Self; 10] = [
+        Self::GPT2,
+        Self::LLAMA,
+        Self::MISTRAL,
+        Self::QWEN2,
+        Self::QWEN3,
+        Self::GEMMA2,
+        Self::MIXTRAL,
+        Self::QWEN2_MOE,
+        Self::QWEN3_MOE,
+        Self::KILN,
+    ];
+
     /// The family that can express a configuration.
     pub fn of(config: &ModelConfig) -> Self {
-        if gpt2::expresses(config) {
-            Self::Gpt2
-        } else if llama::expresses(config) {
-            Self::Llama
-        } else {
-            Self::Kiln
-        }
+        Self::ALL.into_iter().find(|family| family.expresses(config)).unwrap_or(Self::KILN)
+    }
+
+    /// Whether a model of this family computes what a configuration says: whether it would be read
+    /// back from `config.json`.
+    fn expresses(self, config: &ModelConfig) -> bool {
+        let config = ModelConfig { bias: config.bias || self.0.always_biased, ..config.clone() };
+        let json = self.to_json(&config, None);
+        let Some(json) = json.as_object() else { return false };
+        let read = (self.0.from_json)(&Fields { json, path: Path::new("config.json") });
+        read.is_ok_and(|read| essence(&read) == essence(&config))
     }
 
     /// `model_type` in `config.json`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Gpt2 => "gpt2",
-            Self::Llama => "llama",
-            Self::Kiln => "kiln",
-        }
+        self.0.name
     }
 
     /// `config.json`. `end_of_text` is the token that ends a document, if the tokenizer has one.
     pub fn to_json(self, config: &ModelConfig, end_of_text: Option<u32>) -> Value {
-        let mut json = match self {
-            Self::Gpt2 => gpt2::to_json(config),
-            Self::Llama => llama::to_json(config),
-            Self::Kiln => kiln::to_json(config),
-        };
+        let mut json = (self.0.to_json)(config);
         json["model_type"] = self.name().into();
         json["dtype"] = "float32".into();
         json["tie_word_embeddings"] = config.tie_embeddings.into();
@@ -102,61 +143,49 @@ impl Family {
         let json: Value = serde_json::from_slice(text).map_err(|e| failed(e.to_string()))?;
         let fields =
             Fields { json: json.as_object().ok_or_else(|| failed("not a JSON object".into()))?, path };
-        let (family, config) = match fields.text("model_type")? {
-            "gpt2" => (Self::Gpt2, gpt2::from_json(&fields)?),
-            "llama" => (Self::Llama, llama::from_json(&fields)?),
-            "kiln" => (Self::Kiln, kiln::from_json(&fields)?),
-            other => {
-                return Err(Error::Checkpoint {
-                    path: path.into(),
-                    message: format!("`model_type` is `{other}`"),
-                    hint: Some("kiln reads gpt2, llama and kiln checkpoints".into()),
-                });
+        let name = fields.text("model_type")?;
+        let family = Self::ALL.into_iter().find(|family| family.name() == name).ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            Error::Checkpoint {
+                path: path.into(),
+                message: format!("`model_type` is `{name}`"),
+                hint: Some(format!("kiln reads {known}")),
             }
-        };
-        Ok((family, config))
+        })?;
+        Ok((family, (family.0.from_json)(&fields)?))
     }
 
-    /// Whether a tensor of a checkpoint is a constant that transformers used to save along, of
-    /// whatever type; Kiln makes its own.
+    /// Whether a tensor of a checkpoint is a constant of which Kiln makes its own.
     pub fn is_buffer(self, name: &str) -> bool {
-        match self {
-            Self::Gpt2 => gpt2::is_buffer(name),
-            Self::Llama => llama::is_buffer(name),
-            Self::Kiln => false,
-        }
+        (self.0.is_buffer)(name)
     }
 
-    /// What names begin with, except in checkpoints saved from the model without its output
-    /// projection, as GPT-2's own on the Hub are.
-    fn prefix(self) -> &'static str {
-        match self {
-            Self::Gpt2 => "transformer.",
-            Self::Llama => "model.",
-            Self::Kiln => "",
-        }
-    }
-
-    fn entries(self, config: &ModelConfig) -> Vec<Entry> {
-        match self {
-            Self::Gpt2 => gpt2::entries(config),
-            Self::Llama => llama::entries(config),
-            Self::Kiln => kiln::entries(config),
-        }
+    /// Tensors as transformers keeps them in memory, and names gradients, as they are in files.
+    pub fn as_in_files(self, tensors: NamedData) -> NamedData {
+        let apart = transform::experts_apart(tensors).into_iter();
+        apart.map(|(name, tensor)| ((self.0.name_in_files)(name), tensor)).collect()
     }
 
     /// Our tensors (weights or gradients) under the family's names.
     pub fn store(self, config: &ModelConfig, mut ours: NamedData) -> Result<NamedData, String> {
         let mut theirs = NamedData::new();
-        for entry in self.entries(config) {
-            let tensor = ours.remove(&entry.name);
-            for part in entry.parts {
-                let stored = match (part.transform, &tensor) {
-                    (Transform::Zeros(count), _) => HostTensor::new([count], vec![0.0; count]),
-                    (transform, Some(tensor)) => transform.store(columns(tensor, &part.columns)),
-                    (_, None) => return Err(format!("tensor `{}` is missing", entry.name)),
-                };
-                theirs.insert(part.name, stored);
+        for Entry { name, groups, stacked } in (self.0.entries)(config) {
+            let tensor = ours.remove(&name);
+            for (index, group) in groups.into_iter().enumerate() {
+                let tensor = tensor.as_ref().map(|tensor| match stacked {
+                    true => Cow::Owned(transform::matrix(tensor, index)),
+                    false => Cow::Borrowed(tensor),
+                });
+                for part in group {
+                    let stored = match (part.transform, &tensor) {
+                        (Transform::Zeros(count), _) => HostTensor::new([count], vec![0.0; count]),
+                        (transform, Some(tensor)) => {
+                            transform.store(transform::columns(tensor, &part.columns))
+                        }
+                        (_, None) => return Err(format!("tensor `{name}` is missing")),
+                    };
+                    theirs.insert(part.name, stored);
+                }
             }
         }
         match ours.into_keys().next() {
@@ -168,37 +197,50 @@ impl Family {
     /// The family's tensors under our names; all of them must be used.
     pub fn load(self, config: &ModelConfig, mut theirs: NamedData) -> Result<NamedData, String> {
         theirs.retain(|name, _| !self.is_buffer(name));
-        let prefix = self.prefix();
+        theirs = self.as_in_files(theirs);
+        let prefix = self.0.prefix;
         if !theirs.keys().any(|name| name.starts_with(prefix)) {
             let whole = |name: String| if name == HEAD { name } else { format!("{prefix}{name}") };
             theirs = theirs.into_iter().map(|(name, tensor)| (whole(name), tensor)).collect();
         }
         // The list of entries is as long as the configuration says, which comes from a file too.
-        if config.n_layer > theirs.len() {
-            let (layers, tensors) = (config.n_layer, theirs.len());
+        let (layers, experts, tensors) = (config.n_layer, config.n_experts, theirs.len());
+        if layers.saturating_mul(experts.max(1)) > tensors {
+            let of_experts = if experts > 0 { format!(" of {experts} experts") } else { String::new() };
             return Err(format!(
-                "it has {tensors} tensors, too few for the {layers} layers of its configuration"
+                "it has {tensors} tensors, too few for the {layers} layers{of_experts} of its configuration"
             ));
         }
         let mut ours = NamedData::new();
-        for entry in self.entries(config) {
-            let mut parts = Vec::new();
-            for part in entry.parts {
-                let stored = theirs.remove(&part.name);
-                if matches!(part.transform, Transform::Zeros(_)) {
-                    continue;
+        for Entry { name, groups, stacked } in (self.0.entries)(config) {
+            let mut matrices = Vec::new();
+            for group in groups {
+                let mut parts = Vec::new();
+                for part in group {
+                    let stored = theirs.remove(&part.name);
+                    if matches!(part.transform, Transform::Zeros(_)) {
+                        continue;
+                    }
+                    let stored = stored.ok_or_else(|| format!("tensor `{}` is missing", part.name))?;
+                    let width = part.columns.len();
+                    let loaded =
+                        part.transform.load(stored).filter(|tensor| tensor.shape.last() == Some(&width));
+                    parts.push(
+                        loaded.ok_or_else(|| format!("tensor `{}` has an unexpected shape", part.name))?,
+                    );
                 }
-                let stored = stored.ok_or_else(|| format!("tensor `{}` is missing", part.name))?;
-                let width = part.columns.len();
-                let loaded = part.transform.load(stored).filter(|tensor| tensor.shape.last() == Some(&width));
-                parts.push(loaded.ok_or_else(|| format!("tensor `{}` has an unexpected shape", part.name))?);
+                if !parts.is_empty() {
+                    let joined = transform::join(parts);
+                    matrices.push(joined.ok_or_else(|| format!("the parts of `{name}` differ in shape"))?);
+                }
             }
-            if parts.is_empty() {
-                continue;
+            let whole = if stacked { transform::stack(matrices) } else { matrices.pop() };
+            match whole {
+                Some(tensor) => drop(ours.insert(name, tensor)),
+                None if stacked => return Err(format!("the parts of `{name}` differ in shape")),
+                // A bias that only the family has.
+                None => {}
             }
-            let joined =
-                join(parts).ok_or_else(|| format!("the parts of `{}` differ in shape", entry.name))?;
-            ours.insert(entry.name, joined);
         }
         if config.tie_embeddings {
             theirs.remove(HEAD);
@@ -208,6 +250,46 @@ impl Family {
             Some(name) => Err(format!("tensor `{name}` is not part of the model")),
         }
     }
+}
+
+/// What decides the numbers that a model gives, resolved, and the rest by default.
+fn essence(config: &ModelConfig) -> ModelConfig {
+    let default = ModelConfig::default();
+    let mut essence = ModelConfig {
+        n_kv_head: config.kv_heads(),
+        head_dim: config.head_size(),
+        n_inner: config.inner_size(),
+        // Through a square root and back it may differ in the last digit.
+        attention_scale: f64::from(config.score_scale() as f32),
+        qkv_bias: config.bias || config.qkv_bias,
+        dropout: default.dropout,
+        init: default.init,
+        init_std: default.init_std,
+        expert_capacity: default.expert_capacity,
+        router_aux_loss: default.router_aux_loss,
+        router_z_loss: default.router_z_loss,
+        ..config.clone()
+    };
+    // Columns are stored in the order of the one layout; norms over them are not.
+    if config.position != Position::Rotary || !config.qk_norm {
+        essence.rope_layout = default.rope_layout;
+    }
+    if config.position != Position::Rotary {
+        essence.rope_theta = default.rope_theta;
+    }
+    if config.rope_scaling != RopeScaling::Llama3 {
+        essence.rope_original_context = default.rope_original_context;
+        essence.rope_low_freq_factor = default.rope_low_freq_factor;
+        essence.rope_high_freq_factor = default.rope_high_freq_factor;
+    }
+    if config.rope_scaling == RopeScaling::None {
+        essence.rope_factor = default.rope_factor;
+    }
+    if !config.has_experts() {
+        essence.experts_per_token = default.experts_per_token;
+        essence.normalize_experts = default.normalize_experts;
+    }
+    essence
 }
 
 /// The output projection by the families' name.
@@ -226,12 +308,12 @@ impl Entry {
 
     /// A tensor stored as several, side by side in our columns.
     fn split(name: impl Into<String>, parts: Vec<(String, usize, Transform)>) -> Self {
-        let mut start = 0;
-        let parts = parts.into_iter().map(|(name, width, transform)| {
-            start += width;
-            Part { name, columns: start - width..start, transform }
-        });
-        Self { name: name.into(), parts: parts.collect() }
+        Self { name: name.into(), groups: vec![side_by_side(parts)], stacked: false }
+    }
+
+    /// A stack of matrices, each stored as several.
+    fn stack(name: impl Into<String>, matrices: Vec<Vec<(String, usize, Transform)>>) -> Self {
+        Self { name: name.into(), groups: matrices.into_iter().map(side_by_side).collect(), stacked: true }
     }
 
     /// A bias of zeros that only the family has.
@@ -240,96 +322,13 @@ impl Entry {
     }
 }
 
-impl Transform {
-    fn store(self, tensor: HostTensor) -> HostTensor {
-        match self {
-            Self::AsIs | Self::Zeros(_) => tensor,
-            Self::Transpose => transpose(&tensor),
-            Self::TransposeRotary { head_size } => transpose(&permute_columns(&tensor, head_size, to_halves)),
-        }
-    }
-
-    /// `None` where a tensor does not have the rank that the transform needs.
-    fn load(self, tensor: HostTensor) -> Option<HostTensor> {
-        match self {
-            Self::AsIs | Self::Zeros(_) => Some(tensor),
-            _ if tensor.shape.is_empty() || tensor.shape.len() > 2 => None,
-            Self::Transpose => Some(transpose(&tensor)),
-            Self::TransposeRotary { head_size } => {
-                let whole_heads = tensor.shape[0].is_multiple_of(head_size);
-                whole_heads.then(|| permute_columns(&transpose(&tensor), head_size, to_pairs))
-            }
-        }
-    }
-}
-
-/// `[rows, columns]` -> `[columns, rows]`; a vector stays as it is.
-fn transpose(tensor: &HostTensor) -> HostTensor {
-    let &[rows, columns] = &tensor.shape[..] else {
-        return tensor.clone();
-    };
-    let values = (0..columns).flat_map(|c| (0..rows).map(move |r| tensor.values[r * columns + c])).collect();
-    HostTensor::new([columns, rows], values)
-}
-
-/// A range of columns of a matrix, or of elements of a vector.
-fn columns(tensor: &HostTensor, range: &std::ops::Range<usize>) -> HostTensor {
-    let width = tensor.shape.last().copied().unwrap_or(1);
-    if range.len() == width {
-        return tensor.clone();
-    }
-    let values = tensor.values.chunks(width).flat_map(|row| &row[range.clone()]).copied().collect();
-    let mut shape = tensor.shape.clone();
-    if let Some(last) = shape.last_mut() {
-        *last = range.len();
-    }
-    HostTensor::new(shape, values)
-}
-
-/// Matrices side by side, or vectors end to end; `None` for none at all or different heights.
-fn join(mut parts: Vec<HostTensor>) -> Option<HostTensor> {
-    if parts.len() < 2 {
-        return parts.pop();
-    }
-    let widths: Vec<usize> = parts.iter().filter_map(|part| part.shape.last().copied()).collect();
-    let rows = parts[0].values.len() / widths[0].max(1);
-    if parts.iter().zip(&widths).any(|(part, width)| part.values.len() != rows * width) {
-        return None;
-    }
-    let mut values = Vec::with_capacity(rows * widths.iter().sum::<usize>());
-    for row in 0..rows {
-        for (part, width) in parts.iter().zip(&widths) {
-            values.extend_from_slice(&part.values[row * width..(row + 1) * width]);
-        }
-    }
-    let mut shape = parts.swap_remove(0).shape;
-    if let Some(last) = shape.last_mut() {
-        *last = widths.iter().sum();
-    }
-    Some(HostTensor::new(shape, values))
-}
-
-/// Column `source(i)` of each head becomes its column `i`.
-fn permute_columns(tensor: &HostTensor, head_size: usize, source: fn(usize, usize) -> usize) -> HostTensor {
-    let width = tensor.shape.last().copied().unwrap_or(1);
-    let values = (0..tensor.values.len())
-        .map(|i| {
-            let (row, column) = (i / width, i % width);
-            let (head, within) = (column / head_size, column % head_size);
-            tensor.values[row * width + head * head_size + source(within, head_size)]
-        })
-        .collect();
-    HostTensor::new(tensor.shape.clone(), values)
-}
-
-/// From pairs `(2i, 2i + 1)` to halves `(i, i + d/2)`.
-fn to_halves(i: usize, size: usize) -> usize {
-    if i < size / 2 { 2 * i } else { 2 * (i - size / 2) + 1 }
-}
-
-/// The inverse of [`to_halves`].
-fn to_pairs(i: usize, size: usize) -> usize {
-    if i.is_multiple_of(2) { i / 2 } else { i / 2 + size / 2 }
+fn side_by_side(parts: Vec<(String, usize, Transform)>) -> Vec<Part> {
+    let mut start = 0;
+    let parts = parts.into_iter().map(|(name, width, transform)| {
+        start += width;
+        Part { name, columns: start - width..start, transform }
+    });
+    parts.collect()
 }
 
 /// Typed access to the fields of a `config.json`.
@@ -388,6 +387,19 @@ impl Fields<'_> {
 
     fn integer_or(&self, key: &str, default: usize) -> Result<usize> {
         if self.get(key).is_some() { self.integer(key) } else { Ok(default) }
+    }
+
+    fn integer_in(&self, group: &str, key: &str) -> Result<usize> {
+        let value = self.get(group).and_then(|group| group.get(key));
+        let number = value.and_then(Value::as_u64).and_then(|number| number.try_into().ok());
+        number.ok_or_else(|| self.failed(format!("`{key}` in `{group}` is missing or not a whole number")))
+    }
+
+    fn number_in(&self, group: &str, key: &str) -> Result<f64> {
+        let value = self.get(group).and_then(|group| group.get(key));
+        value
+            .and_then(Value::as_f64)
+            .ok_or_else(|| self.failed(format!("`{key}` in `{group}` is missing or not a number")))
     }
 
     fn number_or(&self, key: &str, default: f64) -> Result<f64> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    config::{Activation, Norm, Position, RopeLayout},
+    config::{Activation, Norm, Position, RopeLayout, RopeScaling},
     model::{Decoder, parameters},
 };
 
@@ -23,6 +23,30 @@ fn llama(rope_layout: RopeLayout, bias: bool) -> ModelConfig {
     }
 }
 
+/// A Llama with something changed.
+fn with(change: impl FnOnce(&mut ModelConfig)) -> ModelConfig {
+    let mut config = llama(RopeLayout::Half, false);
+    change(&mut config);
+    config
+}
+
+fn gemma2(config: &mut ModelConfig) {
+    *config = ModelConfig {
+        norm_position: crate::config::NormPosition::Both,
+        norm_offset: true,
+        scale_embeddings: true,
+        sliding_window: 4,
+        global_every: 2,
+        global_offset: 1,
+        attention_scale: 1.0 / 11f64.sqrt(),
+        attention_softcap: 50.0,
+        logit_softcap: 30.0,
+        activation: Activation::Geglu,
+        tie_embeddings: true,
+        ..config.clone()
+    };
+}
+
 fn gpt2(bias: bool) -> ModelConfig {
     ModelConfig { vocab_size: 11, n_embd: 16, n_layer: 2, bias, ..Default::default() }
 }
@@ -32,11 +56,25 @@ fn every_family_round_trips_bit_for_bit() {
     let device = crate::device::Choice::cpu().open().unwrap();
     let post = ModelConfig { norm_position: crate::config::NormPosition::Post, ..gpt2(true) };
     for (config, family) in [
-        (gpt2(true), Family::Gpt2),
-        (gpt2(false), Family::Gpt2),
-        (llama(RopeLayout::Half, false), Family::Llama),
-        (llama(RopeLayout::Interleaved, true), Family::Llama),
-        (post, Family::Kiln),
+        (gpt2(true), Family::GPT2),
+        (gpt2(false), Family::GPT2),
+        (llama(RopeLayout::Half, false), Family::LLAMA),
+        (llama(RopeLayout::Interleaved, true), Family::LLAMA),
+        (post, Family::KILN),
+        (with(|c| c.sliding_window = 4), Family::MISTRAL),
+        (with(|c| c.head_dim = 6), Family::LLAMA),
+        (with(|c| (c.rope_scaling, c.rope_factor) = (RopeScaling::Linear, 2.0)), Family::LLAMA),
+        (with(|c| (c.rope_scaling, c.rope_original_context) = (RopeScaling::Llama3, 32)), Family::LLAMA),
+        (with(|c| c.qkv_bias = true), Family::QWEN2),
+        (with(|c| c.qk_norm = true), Family::QWEN3),
+        (with(gemma2), Family::GEMMA2),
+        (with(|c| c.n_experts = 3), Family::MIXTRAL),
+        (with(|c| (c.n_experts, c.shared_expert_inner, c.qkv_bias) = (3, 8, true)), Family::QWEN2_MOE),
+        (with(|c| (c.n_experts, c.qk_norm) = (3, true)), Family::QWEN3_MOE),
+        // Interleaved columns can be put in order, but not norms over them.
+        (with(|c| (c.qk_norm, c.rope_layout) = (true, RopeLayout::Interleaved)), Family::KILN),
+        (with(|c| (c.sliding_window, c.global_every) = (4, 2)), Family::KILN),
+        (with(|c| (c.n_experts, c.normalize_experts) = (3, false)), Family::QWEN2_MOE),
     ] {
         assert_eq!(Family::of(&config), family, "{config:?}");
         let model = Decoder::init(&config, 7, &device);
@@ -48,9 +86,10 @@ fn every_family_round_trips_bit_for_bit() {
         let json = family.to_json(&config, Some(3)).to_string();
         let (read_family, read) = Family::from_json(json.as_bytes(), Path::new("config.json")).unwrap();
         assert_eq!(read_family, family);
-        if family == Family::Kiln {
+        if family == Family::KILN {
             assert_eq!(read, config);
         }
+        assert_eq!(Family::of(&read), family);
         assert_eq!(read.n_embd, config.n_embd);
         assert_eq!(read.inner_size(), config.inner_size());
     }
@@ -75,11 +114,10 @@ fn settings_that_change_the_computation_are_refused() {
         (&gpt2(true), json!({ "add_cross_attention": true })),
         (&llama, json!({ "partial_rotary_factor": 0.5 })),
         (&llama, json!({ "rope_parameters": { "rope_type": "default", "partial_rotary_factor": 0.5 } })),
-        (&llama, json!({ "rope_parameters": { "rope_type": "llama3", "factor": 8.0 } })),
-        // Beside plain `rope_parameters`, which do not hide it; the oldest form has no type.
-        (&llama, json!({ "rope_scaling": { "type": "linear", "factor": 2.0 } })),
-        (&llama, json!({ "rope_scaling": { "factor": 2.0 } })),
+        (&llama, json!({ "rope_parameters": { "rope_type": "dynamic", "factor": 8.0 } })),
         (&llama, json!({ "rope_scaling": "yarn" })),
+        (&with(gemma2), json!({ "layer_types": ["full_attention", "full_attention"] })),
+        (&with(|c| c.qk_norm = true), json!({ "use_sliding_window": true })),
     ] {
         let key = changes.as_object().unwrap().keys().next().unwrap().clone();
         let error = changed(config, changes).unwrap_err();
@@ -94,18 +132,28 @@ fn settings_that_change_the_computation_are_refused() {
     ] {
         changed(config, changes).unwrap();
     }
+    // Beside plain `rope_parameters`, which do not hide it; the oldest form has no type.
+    for scaling in [json!({ "type": "linear", "factor": 2.0 }), json!({ "factor": 2.0 })] {
+        let (_, read) = changed(&llama, json!({ "rope_scaling": scaling })).unwrap();
+        assert_eq!((read.rope_scaling, read.rope_factor), (RopeScaling::Linear, 2.0));
+    }
+    let incomplete = json!({ "rope_parameters": { "rope_type": "llama3", "factor": 8.0 } });
+    let message = changed(&llama, incomplete).unwrap_err().to_string();
+    assert!(message.contains("`original_max_position_embeddings` in `rope_parameters`"), "{message}");
     let huge = json!({ "head_dim": 1usize << 40, "num_attention_heads": 1usize << 40, "hidden_size": 0 });
-    assert!(changed(&llama, huge).is_err());
+    // Sizes are held to their bounds later, by `Config::validate`.
+    let (_, read) = changed(&llama, huge).unwrap();
+    assert!(crate::config::Config { model: read, ..Default::default() }.validate().is_err());
 }
 
 #[test]
 fn checkpoints_of_the_hub_may_lack_the_prefix_and_carry_buffers() {
     let device = crate::device::Choice::cpu().open().unwrap();
     for (config, family, prefix, buffers) in [
-        (gpt2(true), Family::Gpt2, "transformer.", ["h.0.attn.bias", "h.1.attn.masked_bias"]),
+        (gpt2(true), Family::GPT2, "transformer.", ["h.0.attn.bias", "h.1.attn.masked_bias"]),
         (
             llama(RopeLayout::Half, false),
-            Family::Llama,
+            Family::LLAMA,
             "model.",
             ["layers.0.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"],
         ),
@@ -132,7 +180,7 @@ fn checkpoints_of_the_hub_may_lack_the_prefix_and_carry_buffers() {
 fn more_layers_than_a_file_can_hold_are_refused_before_they_are_listed() {
     let config = ModelConfig { n_layer: 1 << 24, ..gpt2(true) };
     let theirs = NamedData::from([("transformer.wte.weight".into(), HostTensor::new([1], vec![0.0]))]);
-    let error = Family::Gpt2.load(&config, theirs).unwrap_err();
+    let error = Family::GPT2.load(&config, theirs).unwrap_err();
     assert!(error.contains("16777216 layers"), "{error}");
 }
 
@@ -141,7 +189,7 @@ fn a_missing_an_extra_and_an_unknown_model_type_are_named() {
     let config = gpt2(true);
     let mut theirs = NamedData::from([("x".to_owned(), HostTensor::new([1], vec![0.0]))]);
     theirs.insert("y".into(), HostTensor::new([1], vec![0.0]));
-    let error = Family::Gpt2.load(&config, theirs).unwrap_err();
+    let error = Family::GPT2.load(&config, theirs).unwrap_err();
     assert!(error.contains("`transformer.wte.weight`"), "{error}");
     let path = Path::new("x/config.json");
     let error = Family::from_json(br#"{"model_type": "rwkv"}"#, path).unwrap_err().to_string();

@@ -26,7 +26,10 @@ pub struct Mlp {
 
 impl Mlp {
     pub(crate) fn init(config: &ModelConfig, initializer: &mut Initializer) -> Self {
-        let inner = config.inner_size();
+        Self::of_width(config.inner_size(), config, initializer)
+    }
+
+    pub(crate) fn of_width(inner: usize, config: &ModelConfig, initializer: &mut Initializer) -> Self {
         let up_size = if config.activation.is_gated() { 2 * inner } else { inner };
         let (std, residual_std) = (initializer.std, initializer.residual_std);
         Self {
@@ -38,21 +41,24 @@ impl Mlp {
 
     /// `[B, T, n_embd]` -> `[B, T, n_embd]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = self.up.forward(x);
-        let x = match self.activation {
-            Activation::Relu => relu(x),
-            Activation::Gelu => gelu(x),
-            Activation::GeluTanh => gelu_approximate(x),
-            Activation::Swiglu => {
-                let (gate, up) = halves(x);
-                silu(gate) * up
-            }
-            Activation::Geglu => {
-                let (gate, up) = halves(x);
-                gelu_approximate(gate) * up
-            }
-        };
-        self.down.forward(x)
+        self.down.forward(gate(self.activation, self.up.forward(x)))
+    }
+}
+
+/// The non-linearity: `[.., n_inner]` -> the same, or gated `[.., 2 * n_inner]` -> `[.., n_inner]`.
+pub(crate) fn gate(activation: Activation, x: Tensor<3>) -> Tensor<3> {
+    match activation {
+        Activation::Relu => relu(x),
+        Activation::Gelu => gelu(x),
+        Activation::GeluTanh => gelu_approximate(x),
+        Activation::Swiglu => {
+            let (gate, up) = halves(x);
+            silu(gate) * up
+        }
+        Activation::Geglu => {
+            let (gate, up) = halves(x);
+            gelu_approximate(gate) * up
+        }
     }
 }
 

@@ -12,37 +12,51 @@ use burn::{
 /// A normalization layer.
 #[derive(Module, Debug)]
 pub struct Norm {
-    /// `[n_embd]`
+    /// `[width]`
     pub weight: Param<Tensor<1>>,
-    /// `[n_embd]`, LayerNorm only.
+    /// `[width]`, LayerNorm only.
     pub bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
     kind: NormKind,
     #[module(skip)]
     epsilon: f64,
+    /// What is added to `weight` before use.
+    #[module(skip)]
+    offset: f64,
 }
 
 impl Norm {
+    /// Of the residual stream.
     pub(crate) fn init(config: &ModelConfig, initializer: &mut Initializer) -> Self {
+        Self::of_width(config.n_embd, config, initializer)
+    }
+
+    pub(crate) fn of_width(width: usize, config: &ModelConfig, initializer: &mut Initializer) -> Self {
         let bias = config.norm == NormKind::Layernorm && config.bias;
+        let offset = if config.norm_offset { 1.0 } else { 0.0 };
         Self {
-            weight: initializer.constant([config.n_embd], 1.0),
-            bias: bias.then(|| initializer.constant([config.n_embd], 0.0)),
+            weight: initializer.constant([width], 1.0 - offset as f32),
+            bias: bias.then(|| initializer.constant([width], 0.0)),
             kind: config.norm,
             epsilon: config.norm_eps,
+            offset,
         }
     }
 
-    /// `[B, T, n_embd]` -> `[B, T, n_embd]`
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    /// `[..., width]` -> `[..., width]`
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let mut weight = self.weight.val();
+        if self.offset != 0.0 {
+            weight = weight.add_scalar(self.offset);
+        }
         match self.kind {
             NormKind::Layernorm => {
-                layer_norm(x, self.weight.val(), self.bias.as_ref().map(|bias| bias.val()), self.epsilon)
+                layer_norm(x, weight, self.bias.as_ref().map(|bias| bias.val()), self.epsilon)
             }
             NormKind::Rmsnorm => {
-                let mean_square = x.clone().square().mean_dim(2); // [B, T, 1]
+                let mean_square = x.clone().square().mean_dim(D - 1); // [..., 1]
                 let scale = mean_square.add_scalar(self.epsilon).sqrt().recip();
-                x * scale * self.weight.val().unsqueeze()
+                x * scale * weight.unsqueeze()
             }
         }
     }

@@ -1,0 +1,131 @@
+//! The checks of the `model` section.
+
+use super::{Range, refused, size, within};
+use crate::{
+    config::{ModelConfig, Position, RopeScaling},
+    error::{Error, Result},
+};
+
+pub(super) fn check(model: &ModelConfig) -> Result<()> {
+    for (key, value) in [
+        ("model.block_size", model.block_size),
+        ("model.n_layer", model.n_layer),
+        ("model.n_head", model.n_head),
+        ("model.n_embd", model.n_embd),
+        ("model.n_inner", model.inner_size()),
+        ("model.n_kv_head", model.kv_heads()),
+        ("model.vocab_size", model.vocab_size.max(1)),
+    ] {
+        size(key, value)?;
+    }
+    let (width, heads) = (model.n_embd, model.n_head);
+    if model.head_dim == 0 && !width.is_multiple_of(heads) {
+        let message = format!("heads that don't divide the width: `model.n_head` is {heads}");
+        return Err(nearest_width(width, heads, message));
+    }
+    size("model.head_dim", model.head_size())?;
+    if !heads.is_multiple_of(model.kv_heads()) {
+        let message = format!("key and value heads must divide `model.n_head`, which is {heads}");
+        let divisors: Vec<_> =
+            (1..=heads).filter(|n| heads.is_multiple_of(*n)).map(|n| n.to_string()).collect();
+        let hint = format!("one of {}", divisors.join(", "));
+        return Err(refused("model.n_kv_head", model.n_kv_head, message, hint));
+    }
+    match model.position {
+        Position::Rotary if !model.head_size().is_multiple_of(2) => {
+            if model.head_dim > 0 {
+                let message = "rotary positions need heads of even width";
+                return Err(Error::invalid_value("model.head_dim", model.head_dim, message));
+            }
+            let message = format!(
+                "rotary positions need heads of even width: {width} / {heads} heads = {}",
+                model.head_size()
+            );
+            return Err(nearest_width(width, 2 * heads, message));
+        }
+        Position::Sinusoidal if !width.is_multiple_of(2) => {
+            return Err(nearest_width(width, 2 * heads, "sinusoidal positions need an even width".into()));
+        }
+        _ => {}
+    }
+    within("model.rope_theta", model.rope_theta, Range::Positive)?;
+    check_rope_scaling(model)?;
+    check_attention(model)?;
+    check_experts(model)?;
+    within("model.norm_eps", model.norm_eps, Range::Positive)?;
+    within("model.dropout", model.dropout, Range::Share)?;
+    within("model.init_std", model.init_std, Range::Positive)
+}
+
+fn check_rope_scaling(model: &ModelConfig) -> Result<()> {
+    within("model.rope_factor", model.rope_factor, Range::Positive)?;
+    within("model.rope_low_freq_factor", model.rope_low_freq_factor, Range::Positive)?;
+    within("model.rope_high_freq_factor", model.rope_high_freq_factor, Range::Positive)?;
+    if model.rope_scaling == RopeScaling::None {
+        return Ok(());
+    }
+    if model.position != Position::Rotary {
+        let message = "only rotary positions have wavelengths to stretch";
+        let name = if model.rope_scaling == RopeScaling::Linear { "linear" } else { "llama3" };
+        return Err(refused("model.rope_scaling", name, message, "add `--set model.position=rotary`"));
+    }
+    if model.rope_scaling == RopeScaling::Llama3 {
+        size("model.rope_original_context", model.rope_original_context)?;
+        let (low, high) = (model.rope_low_freq_factor, model.rope_high_freq_factor);
+        if high <= low {
+            let message = format!("it must exceed `model.rope_low_freq_factor`, which is {low}");
+            return Err(Error::invalid_value("model.rope_high_freq_factor", high, message));
+        }
+    }
+    Ok(())
+}
+
+fn check_attention(model: &ModelConfig) -> Result<()> {
+    within("model.attention_scale", model.attention_scale, Range::FromZero)?;
+    within("model.attention_softcap", model.attention_softcap, Range::FromZero)?;
+    within("model.logit_softcap", model.logit_softcap, Range::FromZero)?;
+    let (every, offset) = (model.global_every, model.global_offset);
+    if model.sliding_window == 0 && every > 0 {
+        let message = "every layer sees everything: there is no window";
+        return Err(refused("model.global_every", every, message, "`--set model.sliding_window=N`"));
+    }
+    if offset > 0 && offset >= every {
+        let message = format!("it counts layers below `model.global_every`, which is {every}");
+        return Err(Error::invalid_value("model.global_offset", offset, message));
+    }
+    Ok(())
+}
+
+fn check_experts(model: &ModelConfig) -> Result<()> {
+    within("model.expert_capacity", model.expert_capacity, Range::FromZero)?;
+    within("model.router_aux_loss", model.router_aux_loss, Range::FromZero)?;
+    within("model.router_z_loss", model.router_z_loss, Range::FromZero)?;
+    if !model.has_experts() {
+        return match model.shared_expert_inner {
+            0 => Ok(()),
+            width => {
+                let message = "there are no experts to share with";
+                Err(refused("model.shared_expert_inner", width, message, "`--set model.n_experts=N`"))
+            }
+        };
+    }
+    size("model.n_experts", model.n_experts)?;
+    size("model.shared_expert_inner", model.shared_expert_inner.max(1))?;
+    if !(1..=model.n_experts).contains(&model.experts_per_token) {
+        let message = format!("expected 1 to `model.n_experts`, which is {}", model.n_experts);
+        return Err(Error::invalid_value("model.experts_per_token", model.experts_per_token, message));
+    }
+    if !model.activation.is_gated() || model.bias {
+        let message = "experts are gated MLPs without biases";
+        let hint = "add `--set model.activation=swiglu --set model.bias=false`";
+        return Err(refused("model.n_experts", model.n_experts, message, hint));
+    }
+    Ok(())
+}
+
+/// Refuses `model.n_embd`, with the nearest multiple of `unit` as the way out.
+fn nearest_width(width: usize, unit: usize, message: String) -> Error {
+    let below = width / unit * unit;
+    let nearest = if below > 0 && width - below <= unit / 2 { below } else { below + unit };
+    refused("model.n_embd", width, message, format!("the nearest that fits: `--set model.n_embd={nearest}`"))
+}

@@ -1,0 +1,61 @@
+//! `MixtralForCausalLM` of transformers: Mistral with experts (arXiv:2401.04088).
+
+use super::{
+    Fields, Spec,
+    llama::{self, Names, PLAIN, PREFIX, base_config, base_json, is_buffer},
+    mistral::window_json,
+};
+use crate::{config::ModelConfig, error::Result};
+use serde_json::Value;
+
+pub(super) const SPEC: Spec = Spec {
+    name: "mixtral",
+    prefix: PREFIX,
+    always_biased: false,
+    to_json,
+    from_json,
+    is_buffer,
+    entries: |config| llama::entries(config, &NAMES),
+    name_in_files: as_loaded,
+};
+
+const NAMES: Names = Names {
+    router: "block_sparse_moe.gate",
+    experts: "block_sparse_moe.experts",
+    expert_parts: ["w1", "w3", "w2"],
+    ..PLAIN
+};
+
+fn to_json(config: &ModelConfig) -> Value {
+    let mut json = base_json(config, "MixtralForCausalLM");
+    json["sliding_window"] = window_json(config);
+    json["num_local_experts"] = config.n_experts.into();
+    json["num_experts_per_tok"] = config.experts_per_token.into();
+    json["router_aux_loss_coef"] = config.router_aux_loss.into();
+    json["output_router_logits"] = (config.router_aux_loss > 0.0).into();
+    json
+}
+
+fn from_json(fields: &Fields) -> Result<ModelConfig> {
+    Ok(ModelConfig {
+        sliding_window: fields.integer_or("sliding_window", 0)?,
+        n_experts: fields.integer("num_local_experts")?,
+        experts_per_token: fields.integer("num_experts_per_tok")?,
+        normalize_experts: true,
+        router_aux_loss: aux_loss(fields)?,
+        ..base_config(fields)?
+    })
+}
+
+/// transformers 5 calls the parts of a mixture alike in all families, and files keep their old names.
+fn as_loaded(name: String) -> String {
+    let Some((layer, part)) = name.split_once(".mlp.") else { return name };
+    let part = part.replace("gate_proj", "w1").replace("up_proj", "w3").replace("down_proj", "w2");
+    format!("{layer}.block_sparse_moe.{part}")
+}
+
+/// The weight of the load-balancing loss; transformers adds it only where router logits are asked for.
+pub(super) fn aux_loss(fields: &Fields) -> Result<f64> {
+    let added = fields.flag_or("output_router_logits", false)?;
+    if added { fields.number_or("router_aux_loss_coef", 0.001) } else { Ok(0.0) }
+}

@@ -1,0 +1,161 @@
+//! How a tensor of ours and a tensor of a family's become one another: slices, transposes and orders
+//! of columns, never arithmetic.
+
+use crate::model::parameters::{HostTensor, NamedData};
+
+/// How a part of a tensor is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transform {
+    AsIs,
+    /// Ours `[in, out]`, theirs `[out, in]`.
+    Transpose,
+    /// Transposed, and in each head of this width the columns that rotate together, adjacent with
+    /// us, are half a head apart with them.
+    TransposeRotary {
+        head_size: usize,
+    },
+    /// Theirs has a bias that ours does not: zeros of this length.
+    Zeros(usize),
+}
+
+impl Transform {
+    pub(super) fn store(self, tensor: HostTensor) -> HostTensor {
+        match self {
+            Self::AsIs | Self::Zeros(_) => tensor,
+            Self::Transpose => transpose(&tensor),
+            Self::TransposeRotary { head_size } => transpose(&permute_columns(&tensor, head_size, to_halves)),
+        }
+    }
+
+    /// `None` where a tensor does not have the rank that the transform needs.
+    pub(super) fn load(self, tensor: HostTensor) -> Option<HostTensor> {
+        match self {
+            Self::AsIs | Self::Zeros(_) => Some(tensor),
+            _ if tensor.shape.is_empty() || tensor.shape.len() > 2 => None,
+            Self::Transpose => Some(transpose(&tensor)),
+            Self::TransposeRotary { head_size } => {
+                let whole_heads = tensor.shape[0].is_multiple_of(head_size);
+                whole_heads.then(|| permute_columns(&transpose(&tensor), head_size, to_pairs))
+            }
+        }
+    }
+}
+
+/// `[rows, columns]` -> `[columns, rows]`; a vector stays as it is.
+fn transpose(tensor: &HostTensor) -> HostTensor {
+    let &[rows, columns] = &tensor.shape[..] else {
+        return tensor.clone();
+    };
+    let values = (0..columns).flat_map(|c| (0..rows).map(move |r| tensor.values[r * columns + c])).collect();
+    HostTensor::new([columns, rows], values)
+}
+
+/// A range of columns of a matrix, or of elements of a vector.
+pub(super) fn columns(tensor: &HostTensor, range: &std::ops::Range<usize>) -> HostTensor {
+    let width = tensor.shape.last().copied().unwrap_or(1);
+    if range.len() == width {
+        return tensor.clone();
+    }
+    let values = tensor.values.chunks(width).flat_map(|row| &row[range.clone()]).copied().collect();
+    let mut shape = tensor.shape.clone();
+    if let Some(last) = shape.last_mut() {
+        *last = range.len();
+    }
+    HostTensor::new(shape, values)
+}
+
+/// Matrices side by side, or vectors end to end; `None` for none at all or different heights.
+pub(super) fn join(mut parts: Vec<HostTensor>) -> Option<HostTensor> {
+    if parts.len() < 2 {
+        return parts.pop();
+    }
+    let widths: Vec<usize> = parts.iter().filter_map(|part| part.shape.last().copied()).collect();
+    let rows = parts[0].values.len() / widths[0].max(1);
+    if parts.iter().zip(&widths).any(|(part, width)| part.values.len() != rows * width) {
+        return None;
+    }
+    let mut values = Vec::with_capacity(rows * widths.iter().sum::<usize>());
+    for row in 0..rows {
+        for (part, width) in parts.iter().zip(&widths) {
+            values.extend_from_slice(&part.values[row * width..(row + 1) * width]);
+        }
+    }
+    let mut shape = parts.swap_remove(0).shape;
+    if let Some(last) = shape.last_mut() {
+        *last = widths.iter().sum();
+    }
+    Some(HostTensor::new(shape, values))
+}
+
+/// Column `source(i)` of each head becomes its column `i`.
+fn permute_columns(tensor: &HostTensor, head_size: usize, source: fn(usize, usize) -> usize) -> HostTensor {
+    let width = tensor.shape.last().copied().unwrap_or(1);
+    let values = (0..tensor.values.len())
+        .map(|i| {
+            let (row, column) = (i / width, i % width);
+            let (head, within) = (column / head_size, column % head_size);
+            tensor.values[row * width + head * head_size + source(within, head_size)]
+        })
+        .collect();
+    HostTensor::new(tensor.shape.clone(), values)
+}
+
+/// From pairs `(2i, 2i + 1)` to halves `(i, i + d/2)`.
+fn to_halves(i: usize, size: usize) -> usize {
+    if i < size / 2 { 2 * i } else { 2 * (i - size / 2) + 1 }
+}
+
+/// The inverse of [`to_halves`].
+fn to_pairs(i: usize, size: usize) -> usize {
+    if i.is_multiple_of(2) { i / 2 } else { i / 2 + size / 2 }
+}
+
+/// One matrix of a stack `[n, rows, columns]`.
+pub(super) fn matrix(tensor: &HostTensor, index: usize) -> HostTensor {
+    let shape = tensor.shape.get(1..).unwrap_or_default().to_vec();
+    let size = shape.iter().product::<usize>();
+    HostTensor::new(shape, tensor.values[index * size..(index + 1) * size].to_vec())
+}
+
+/// Matrices of equal shape, one behind the other; `None` for none at all or different shapes.
+pub(super) fn stack(matrices: Vec<HostTensor>) -> Option<HostTensor> {
+    let mut shape = matrices.first()?.shape.clone();
+    if matrices.iter().any(|matrix| matrix.shape != shape) {
+        return None;
+    }
+    shape.insert(0, matrices.len());
+    Some(HostTensor::new(shape, matrices.into_iter().flat_map(|matrix| matrix.values).collect()))
+}
+
+/// Experts by their names in files. In memory, and so in the names of gradients, transformers 5 keeps
+/// those of a layer in one tensor, `experts.gate_up_proj` `[X, 2 F, E]` and `experts.down_proj`
+/// `[X, E, F]`.
+pub(super) fn experts_apart(tensors: NamedData) -> NamedData {
+    let mut apart = NamedData::new();
+    for (name, tensor) in tensors {
+        let fused = name.strip_suffix("experts.gate_up_proj").map(|layer| (layer, true));
+        let fused = fused.or_else(|| name.strip_suffix("experts.down_proj").map(|layer| (layer, false)));
+        let (Some((layer, is_up)), &[experts, rows, columns]) = (fused, &tensor.shape[..]) else {
+            apart.insert(name, tensor);
+            continue;
+        };
+        for expert in 0..experts {
+            let own = matrix(&tensor, expert);
+            let mut put = |part: &str, values: &[f32]| {
+                let shape = [values.len() / columns.max(1), columns];
+                apart.insert(
+                    format!("{layer}experts.{expert}.{part}.weight"),
+                    HostTensor::new(shape, values.to_vec()),
+                );
+            };
+            if is_up {
+                let (gate, up) = own.values.split_at(rows / 2 * columns);
+                put("gate_proj", gate);
+                put("up_proj", up);
+            } else {
+                put("down_proj", &own.values);
+            }
+        }
+    }
+    apart
+}
