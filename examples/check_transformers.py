@@ -60,7 +60,7 @@ def main(folder, kiln):
     transformers.logging.get_logger("transformers").addHandler(messages)
     model, loading = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
     # For qwen2, AutoTokenizer passes over the class that tokenizer_config.json names.
-    tokenizers = PreTrainedTokenizerFast if model.config.model_type == \"qwen2\" else AutoTokenizer
+    tokenizers = PreTrainedTokenizerFast if model.config.model_type == "qwen2" else AutoTokenizer
     tokenizer = tokenizers.from_pretrained(folder)
     model.eval()
     about_weights = [text for text in messages.texts if "weight" in text.lower()]
