@@ -16,7 +16,7 @@ use kiln::{
     checkpoint::{Checkpoint, Weights, tensors},
     device::Choice,
     eval::verify::{Tolerances, verify},
-    generate::NextToken,
+    generate::{NextToken, Vocabulary, beam::BeamSearch},
     model::families::Family,
 };
 use std::path::{Path, PathBuf};
@@ -77,7 +77,7 @@ fn a_model_that_is_read_and_written_is_the_same() {
 }
 
 #[test]
-fn greedy_text_is_that_of_transformers_with_and_without_a_cache() {
+fn greedy_and_beam_text_is_that_of_transformers() {
     let device = Choice::cpu().open().unwrap();
     let mut compared = 0;
     for (name, _) in FIXTURES {
@@ -98,6 +98,12 @@ fn greedy_text_is_that_of_transformers_with_and_without_a_cache() {
             assert_eq!(largest(with), Some(expected[end] as usize), "{name} at {end}");
             new = vec![expected[end]];
         }
+        let (_, beam) = tensors::read_i64(&bytes, "beam").unwrap();
+        let beam: Vec<u32> = beam.into_iter().map(|token| token as u32).collect();
+        let search = BeamSearch { beams: 3, length_penalty: 1.0, max_new_tokens: beam.len() - 5 };
+        let vocabulary = Vocabulary { known: checkpoint.model.vocab_size, end_of_text: None };
+        let found = search.run(&model, &checkpoint.model, &beam[..5], &vocabulary, &device);
+        assert_eq!(pollster::block_on(found).unwrap(), beam[5..], "{name}");
         compared += 1;
     }
     assert_eq!(compared, 10);

@@ -39,6 +39,12 @@ pub struct GenerateArguments {
     /// Divides the logits of tokens that already occurred
     #[arg(long, value_name = "R")]
     repetition_penalty: Option<f64>,
+    /// Take the most likely text, by beam search with so many candidates
+    #[arg(long, value_name = "N")]
+    num_beams: Option<usize>,
+    /// Beam search: above 0 favours long text, below 0 short text
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    length_penalty: Option<f64>,
     /// Text at which to stop; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
@@ -67,6 +73,8 @@ impl GenerateArguments {
         sample.top_p = self.top_p.unwrap_or(sample.top_p);
         sample.min_p = self.min_p.unwrap_or(sample.min_p);
         sample.repetition_penalty = self.repetition_penalty.unwrap_or(sample.repetition_penalty);
+        sample.num_beams = self.num_beams.unwrap_or(sample.num_beams);
+        sample.length_penalty = self.length_penalty.unwrap_or(sample.length_penalty);
         sample.seed = self.seed.unwrap_or(sample.seed);
         if !self.stop.is_empty() {
             sample.stop.clone_from(&self.stop);

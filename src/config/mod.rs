@@ -150,6 +150,10 @@ pub struct SampleConfig {
     pub min_p: f64,
     /// Divides the logits of tokens that already occurred (CTRL, arXiv:1909.05858); 1: none.
     pub repetition_penalty: f64,
+    /// Candidates of beam search, which takes the most likely text instead of drawing; 1: none.
+    pub num_beams: usize,
+    /// Beam search compares log-probabilities over length to this power: above 0 favours long text.
+    pub length_penalty: f64,
     /// Text at which to stop; it is not part of the result.
     pub stop: Vec<String>,
     pub seed: u64,
@@ -165,6 +169,8 @@ impl Default for SampleConfig {
             top_p: 1.0,
             min_p: 0.0,
             repetition_penalty: 1.0,
+            num_beams: 1,
+            length_penalty: 1.0,
             stop: Vec::new(),
             seed: 1337,
         }

@@ -11,6 +11,9 @@ use std::fmt::Display;
 /// them stay within 64 bits.
 const LARGEST_SIZE: usize = 1 << 24;
 
+/// Each beam has a cache of its own.
+const MOST_BEAMS: usize = 256;
+
 impl Config {
     /// Checks the whole tree.
     ///
@@ -46,7 +49,22 @@ impl SampleConfig {
             return Err(Error::invalid_value("sample.top_p", self.top_p, message));
         }
         within("sample.min_p", self.min_p, Range::Share)?;
-        within("sample.repetition_penalty", self.repetition_penalty, Range::Positive)
+        within("sample.repetition_penalty", self.repetition_penalty, Range::Positive)?;
+        if !self.length_penalty.is_finite() {
+            let message = "expected a finite number";
+            return Err(Error::invalid_value("sample.length_penalty", self.length_penalty, message));
+        }
+        if !(1..=MOST_BEAMS).contains(&self.num_beams) {
+            let message = format!("expected a whole number from 1 to {MOST_BEAMS}");
+            return Err(Error::invalid_value("sample.num_beams", self.num_beams, message));
+        }
+        if self.num_beams > 1 && self.repetition_penalty != 1.0 {
+            let message = "beam search does not penalize repetition";
+            let hint =
+                "add `--set sample.repetition_penalty=1`, or `--set sample.num_beams=1` to draw tokens";
+            return Err(refused("sample.repetition_penalty", self.repetition_penalty, message, hint));
+        }
+        Ok(())
     }
 }
 

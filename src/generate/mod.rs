@@ -1,5 +1,6 @@
-//! Continuing text: one token at a time through a KV cache, sampled on the host.
+//! Continuing text: one token at a time through a KV cache, sampled on the host, or by beam search.
 
+pub mod beam;
 pub mod sampling;
 mod stop;
 
@@ -10,6 +11,7 @@ use crate::{
     model::{Decoder, KvCache},
     tokenizer::Tokenizer,
 };
+use beam::BeamSearch;
 use burn::tensor::{Device, Tensor, TensorData};
 use sampling::Sampler;
 use serde::Serialize;
@@ -36,6 +38,15 @@ pub enum StopReason {
     EndOfText,
     /// The caller asked to stop.
     Interrupted,
+}
+
+/// Which tokens may be written.
+pub struct Vocabulary {
+    /// Tokens from this on are not the tokenizer's: a model may have more outputs (padding to a round
+    /// size).
+    pub known: usize,
+    /// The token that ends a document.
+    pub end_of_text: Option<u32>,
 }
 
 /// Logits of the next token, keeping what was already seen in a cache.
@@ -93,6 +104,9 @@ pub async fn generate(
     on_text: &mut dyn FnMut(&str),
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Generated> {
+    if sample.num_beams > 1 {
+        return generate_by_beams(model, config, tokenizer, sample, device, on_text).await;
+    }
     let mut tokens = prompt_tokens(tokenizer, &sample.prompt)?;
     // Not the whole context where that is longer: some models' takes gigabytes.
     let capacity = tokens.len().saturating_add(sample.max_new_tokens);
@@ -130,6 +144,39 @@ pub async fn generate(
         output.finish(&decoder.finish()?, on_text);
     }
     Ok(Generated { text: output.into_text(), tokens: count, reason })
+}
+
+/// The most likely text, which is known only as a whole.
+async fn generate_by_beams(
+    model: &Decoder,
+    config: &ModelConfig,
+    tokenizer: &Tokenizer,
+    sample: &SampleConfig,
+    device: &Device,
+    on_text: &mut dyn FnMut(&str),
+) -> Result<Generated> {
+    let prompt = prompt_tokens(tokenizer, &sample.prompt)?;
+    let vocabulary = Vocabulary { known: tokenizer.vocab_size(), end_of_text: tokenizer.end_of_text() };
+    let search = BeamSearch {
+        beams: sample.num_beams,
+        length_penalty: sample.length_penalty,
+        max_new_tokens: sample.max_new_tokens,
+    };
+    let tokens = search.run(model, config, &prompt, &vocabulary, device).await?;
+    let mut decoder = tokenizer.stream();
+    let mut output = StopText::new(&sample.stop);
+    let mut reason =
+        if tokens.len() < sample.max_new_tokens { StopReason::EndOfText } else { StopReason::Length };
+    for &token in &tokens {
+        if output.push(&decoder.push(token)?, on_text) {
+            reason = StopReason::StopText;
+            break;
+        }
+    }
+    if reason != StopReason::StopText {
+        output.finish(&decoder.finish()?, on_text);
+    }
+    Ok(Generated { text: output.into_text(), tokens: tokens.len(), reason })
 }
 
 /// The prompt's tokens; for a prompt without any the token that ends documents, a line break, or

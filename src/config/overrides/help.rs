@@ -112,6 +112,8 @@ pub const KEYS: &[KeyHelp] = &[
     entry("sample.top_p", "keep the smallest set of tokens that reaches this probability; 1: all"),
     entry("sample.min_p", "drop tokens less likely than this share of the most likely one; 0: none"),
     entry("sample.repetition_penalty", "divides the logits of tokens that occurred; 1: none"),
+    entry("sample.num_beams", "candidates of beam search, the most likely text; 1: tokens are drawn"),
+    entry("sample.length_penalty", "beam search: log-probability over length to this power"),
     entry("sample.stop", "texts at which to stop"),
     entry("sample.seed", "decides which tokens are drawn"),
 ];

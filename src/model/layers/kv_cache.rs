@@ -2,7 +2,7 @@
 //! one more token costs one token's work.
 
 use crate::config::ModelConfig;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 /// One cache per layer.
 pub struct KvCache {
@@ -47,6 +47,15 @@ impl KvCache {
     /// Forgets all tokens.
     pub fn clear(&mut self) {
         self.length = 0;
+    }
+
+    /// Row `i` becomes what row `rows[i]` was; `rows` is `[B]`.
+    pub fn select(&mut self, rows: Tensor<1, Int>) {
+        for layer in &mut self.layers {
+            for buffer in [&mut layer.keys, &mut layer.values] {
+                *buffer = buffer.take().map(|buffer| buffer.select(0, rows.clone()));
+            }
+        }
     }
 
     /// Counts `time` more tokens, once every layer has stored them.

@@ -1,0 +1,194 @@
+//! Beam search: the most likely text, as far as keeping a few candidates finds it. Scores and the end
+//! are those of transformers with `early_stopping=False` (lengths are of what is generated).
+
+use super::Vocabulary;
+use crate::{
+    config::ModelConfig,
+    device::device_failed,
+    error::Result,
+    model::{Decoder, KvCache},
+};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+/// What to search for.
+pub struct BeamSearch {
+    /// Candidates kept at each token.
+    pub beams: usize,
+    /// Candidates are compared by log-probability over length to this power.
+    pub length_penalty: f64,
+    /// Tokens to add at most.
+    pub max_new_tokens: usize,
+}
+
+/// A candidate.
+#[derive(Clone)]
+struct Beam {
+    /// Generated so far.
+    tokens: Vec<u32>,
+    /// Sum of log-probabilities, in nats.
+    log_probability: f64,
+}
+
+impl BeamSearch {
+    /// The best continuation of `prompt` (at least one token), without the token that ends documents.
+    /// `model` is without autodiff. Ends early where the context is full.
+    pub async fn run(
+        &self,
+        model: &Decoder,
+        config: &ModelConfig,
+        prompt: &[u32],
+        vocabulary: &Vocabulary,
+        device: &Device,
+    ) -> Result<Vec<u32>> {
+        let device = device.clone().inner();
+        let prompt = &prompt[prompt.len().saturating_sub(config.block_size)..];
+        let room = config.block_size - prompt.len();
+        // The last token needs no place in the context.
+        let steps = self.max_new_tokens.min(room + 1);
+        let mut cache = KvCache::new(config, self.beams, prompt.len() + steps, &device);
+        let mut beams = vec![Beam { tokens: Vec::new(), log_probability: 0.0 }; self.beams];
+        let mut finished: Vec<(f64, Vec<u32>)> = Vec::new();
+        let mut input: Vec<i32> =
+            (0..self.beams).flat_map(|_| prompt.iter().map(|&token| token as i32)).collect();
+
+        for step in 0..steps {
+            let time = input.len() / self.beams;
+            let tokens = Tensor::from_data(TensorData::new(input, [self.beams, time]), &device);
+            let logits = model.forward(tokens, Some(&mut cache)).narrow(1, time - 1, 1); // [beams, 1, V]
+            let width = logits.dims()[2];
+            let failed = |message| device_failed(&device, "generating", message);
+            let data = logits.into_data_async().await.map_err(|e| failed(e.to_string()))?;
+            let logits = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+
+            // All beams begin alike: one of them speaks for all.
+            let speaking = if step == 0 { 1 } else { self.beams };
+            let rows = logits.chunks_exact(width).take(speaking);
+            let mut candidates: Vec<(f64, usize, u32)> = Vec::new();
+            for (row, (logits, beam)) in rows.zip(&beams).enumerate() {
+                let scores = log_softmax(&logits[..vocabulary.known.min(width)]);
+                let scored = scores
+                    .enumerate()
+                    .map(|(token, score)| (beam.log_probability + score, row, token as u32));
+                candidates.extend(scored);
+            }
+            candidates.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
+
+            let mut parents = Vec::new();
+            let mut next = Vec::new();
+            for (rank, (log_probability, row, token)) in
+                candidates.into_iter().take(2 * self.beams).enumerate()
+            {
+                let mut tokens = beams[row].tokens.clone();
+                if Some(token) == vocabulary.end_of_text {
+                    // One that only gets here because others ended does not count.
+                    if rank < self.beams {
+                        finished.push((self.score(log_probability, tokens.len() + 1), tokens));
+                    }
+                } else if next.len() < self.beams {
+                    tokens.push(token);
+                    parents.push(row as i32);
+                    next.push(Beam { tokens, log_probability });
+                }
+            }
+            finished.sort_by(|a, b| b.0.total_cmp(&a.0));
+            finished.truncate(self.beams);
+            // A vocabulary of fewer tokens than beams.
+            while next.len() < self.beams && !next.is_empty() {
+                parents.push(parents[0]);
+                next.push(Beam { log_probability: f64::NEG_INFINITY, ..next[0].clone() });
+            }
+            if next.is_empty() {
+                break;
+            }
+            beams = next;
+            let attainable = self.score(beams[0].log_probability, step + 1);
+            let full = finished.len() == self.beams;
+            if full && finished.last().is_some_and(|(worst, _)| *worst >= attainable) {
+                beams.clear();
+                break;
+            }
+            cache.select(Tensor::<1, Int>::from_data(TensorData::new(parents, [self.beams]), &device));
+            input = beams.iter().filter_map(|beam| beam.tokens.last()).map(|&token| token as i32).collect();
+        }
+        let unfinished = beams.into_iter().filter(|beam| !beam.tokens.is_empty());
+        finished.extend(
+            unfinished.map(|beam| (self.score(beam.log_probability, beam.tokens.len()), beam.tokens)),
+        );
+        finished.sort_by(|a, b| b.0.total_cmp(&a.0));
+        Ok(finished.into_iter().next().map(|(_, tokens)| tokens).unwrap_or_default())
+    }
+
+    fn score(&self, log_probability: f64, length: usize) -> f64 {
+        log_probability / (length as f64).powf(self.length_penalty)
+    }
+}
+
+/// Logarithms of probabilities. Logits that are NaN have probability 0.
+fn log_softmax(logits: &[f32]) -> impl Iterator<Item = f64> {
+    let value = |logit: &f32| if logit.is_nan() { f64::NEG_INFINITY } else { f64::from(*logit) };
+    let largest = logits.iter().map(value).fold(f64::NEG_INFINITY, f64::max);
+    let total = logits.iter().map(|logit| (value(logit) - largest).exp()).sum::<f64>().ln() + largest;
+    logits.iter().map(move |logit| value(logit) - total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::activation;
+
+    fn search(beams: usize) -> BeamSearch {
+        BeamSearch { beams, length_penalty: 1.0, max_new_tokens: 3 }
+    }
+
+    /// With as many beams as there are texts, the search is exhaustive.
+    #[test]
+    fn enough_beams_find_the_most_likely_text_and_one_is_greedy() {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        let config = ModelConfig {
+            vocab_size: 4,
+            block_size: 8,
+            n_layer: 1,
+            n_head: 2,
+            n_embd: 8,
+            init_std: 1.0,
+            ..Default::default()
+        };
+        let vocabulary = Vocabulary { known: 4, end_of_text: None };
+        let mut differ = 0;
+        for seed in 0..8 {
+            let model = Decoder::init(&config, seed, &device);
+            let probabilities = |tokens: &[u32]| {
+                let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
+                let input = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, tokens.len()]), &device);
+                let logits = model.forward(input, None).narrow(1, tokens.len() - 1, 1);
+                activation::log_softmax(logits, 2).into_data().try_into_vec_as::<f32>().unwrap()
+            };
+            let mut best = (f32::NEG_INFINITY, Vec::new());
+            for text in 0..64u32 {
+                let tokens = [1, text / 16, text / 4 % 4, text % 4];
+                let score =
+                    (1..4).map(|end| probabilities(&tokens[..end])[tokens[end] as usize]).sum::<f32>();
+                if score > best.0 {
+                    best = (score, tokens[1..].to_vec());
+                }
+            }
+            let run = |beams| {
+                pollster::block_on(search(beams).run(&model, &config, &[1], &vocabulary, &device)).unwrap()
+            };
+            assert_eq!(run(64), best.1, "seed {seed}");
+            let mut greedy = vec![1];
+            for _ in 0..3 {
+                let scores = probabilities(&greedy);
+                greedy
+                    .push((0..4).max_by(|&a, &b| scores[a as usize].total_cmp(&scores[b as usize])).unwrap());
+            }
+            assert_eq!(run(1), greedy[1..]);
+            differ += usize::from(greedy[1..] != best.1);
+            // A context that ends is the end.
+            let long = BeamSearch { max_new_tokens: 100, ..search(2) };
+            let written = long.run(&model, &config, &[1, 2, 3], &vocabulary, &device);
+            assert_eq!(pollster::block_on(written).unwrap().len(), 6);
+        }
+        assert!(differ > 0);
+    }
+}
