@@ -39,13 +39,19 @@ export interface Catalogue {
   tasks: Task[];
 }
 
+/** Text of the visitor. A Blob is handed on without a copy, so that passing it costs the same whatever its length. */
+export interface OwnText {
+  name: string;
+  content: Blob;
+}
+
 /** A run as the visitor describes it. All of it but `text` goes into the URL. */
 export interface RunSpec {
   preset: string;
   /** `key=value`, applied in order over the preset. */
   set: string[];
   /** Text to train on instead of what the configuration names. */
-  text: { name: string; text: string } | null;
+  text: OwnText | null;
   device: "auto" | "webgpu" | "cpu";
 }
 
@@ -239,7 +245,7 @@ export interface PlannerCalls {
   stored_runs(): StoredRun[];
   delete_run(id: string): null;
   /** The newest checkpoint and the log of a stored run. */
-  read_run(id: string): { files: CheckpointFiles; events: TrainEvent[]; text: string | null };
+  read_run(id: string): { files: CheckpointFiles; events: TrainEvent[]; text: Blob | null };
 }
 
 /** What a worker that trains can be asked; it holds one run. */
@@ -249,7 +255,7 @@ export interface RunnerCalls {
   /** Goes on from a stored run, in the folder of that run. */
   resume(id: string, device: RunSpec["device"]): RunInfo;
   /** Goes on from files of the desktop's format, as a new stored run. */
-  load(id: string, name: string, files: CheckpointFiles, text: RunSpec["text"], device: RunSpec["device"]): RunInfo;
+  load(id: string, name: string, files: CheckpointFiles, text: OwnText | null, device: RunSpec["device"]): RunInfo;
   /** Trains until paused or finished. Returns at once; a `state` message says how it went. */
   run(): null;
   /** Ends after the step in progress, saves, and gives the state reached. */

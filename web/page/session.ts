@@ -6,6 +6,7 @@ import { History } from "./history";
 import type { CheckpointFiles, RunInfo, RunSpec, StoredRun, TrainEvent } from "./protocol";
 import { newRunId, overrides, runName, values } from "./specs";
 import type { Run, Store } from "./store";
+import type { NamedText } from "./text";
 
 /** How often a worker is asked for its memory while it trains. */
 const MEMORY_INTERVAL = 3_000;
@@ -235,13 +236,13 @@ export class Session {
 }
 
 /** Sets the form to what a stored run was made with. */
-export function setUpLike(store: Store, stored: StoredRun, text: string | null): void {
+export function setUpLike(store: Store, stored: StoredRun, text: NamedText | null): void {
   store.change(["setup"], (state) => {
     if (!state.catalogue?.presets.some((preset) => preset.name === stored.spec.preset)) return;
     state.setup = {
       preset: stored.spec.preset,
       overrides: overrides(stored.spec.set),
-      text: stored.text_name !== null && text !== null ? { name: stored.text_name, text } : null,
+      text,
       device: stored.spec.device,
     };
   });

@@ -51,6 +51,28 @@ test("a run goes on after the page was reloaded", async ({ page }) => {
   expect(seen).toEqual(seen.map((_, index) => index + 1));
 });
 
+test("a run that is opened again brings its text along", async ({ page }) => {
+  await open(page, [...TINY, "train.max_steps=3"]);
+  await page.getByRole("radio", { name: "Paste" }).check();
+  await page.getByTestId("paste-text").fill("abcdefgh ".repeat(200));
+  await page.getByTestId("use-text").click();
+  await page.getByTestId("start").click();
+  await reaches(page, "finished");
+  await page.reload();
+  await ready(page);
+  await page.getByTestId("tab-runs").click();
+  await page.getByTestId("open-run").click();
+  await expect(page.getByTestId("text-in-use")).toContainText("In use: pasted text, 1.80k characters");
+  await reaches(page, "finished");
+  // The text is the set-up's own by now.
+  await page.getByTestId("delete-run").click();
+  await page.getByTestId("confirm").click();
+  await expect(page.getByTestId("run-item")).toHaveCount(0);
+  await page.getByTestId("start").click();
+  await reaches(page, "finished");
+  expect(await page.evaluate(() => window.kiln.state.run?.info?.train_tokens)).toBe(1620);
+});
+
 test("page to desktop to page is one run", async ({ page }) => {
   const whole = trainNatively(TINY);
   // The page trains 15 of 30 steps.

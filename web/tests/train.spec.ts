@@ -92,6 +92,41 @@ test("pasted text is trained on and continued", async ({ page }) => {
   await expect(page.getByTestId("generated")).toContainText("efgh");
 });
 
+test("a long text is handed to the workers without a copy for each change", async ({ page }) => {
+  await page.addInitScript(() => {
+    const { postMessage } = Worker.prototype as unknown as { postMessage(message: unknown): void };
+    window.posted = 0;
+    Worker.prototype.postMessage = function (message: unknown) {
+      window.posted += JSON.stringify(message).length;
+      postMessage.call(this, message);
+    };
+  });
+  await open(page, [...TINY, "train.max_steps=3"]);
+  const text = Buffer.from("the quick brown fox jumps over a lazy dog and then some\n".repeat(360_000));
+  const planned = (seed: string) =>
+    page.waitForFunction((wanted) => {
+      const { plan, planning } = window.kiln.state;
+      return !planning && plan !== null && String(plan.config.train?.seed) === wanted && plan.train_tokens > 15e6;
+    }, seed);
+  await page.getByRole("radio", { name: "File" }).check();
+  await page.getByTestId("source-text").setInputFiles({ name: "long.txt", mimeType: "text/plain", buffer: text });
+  await expect(page.getByTestId("text-in-use")).toContainText("20.2M characters");
+  const seed = page.getByTestId("field-train.seed");
+  await page.getByText("Training", { exact: true }).click();
+  for (const value of ["1", "12", "123"]) {
+    await seed.fill(value);
+    await planned(value);
+  }
+  // A worker that takes the place of another has the text as well.
+  await page.evaluate(() => window.kiln.planner.terminate());
+  await seed.fill("4");
+  await planned("4");
+  await page.getByTestId("start").click();
+  await reaches(page, "finished");
+  expect(await page.evaluate(() => window.kiln.state.run?.info?.train_tokens)).toBeGreaterThan(15e6);
+  expect(await page.evaluate(() => window.posted)).toBeLessThan(50_000);
+});
+
 test("a task is scored, and its answers are right in the end", async ({ page }) => {
   await open(page, ["train.max_steps=400", "train.eval_interval=200", "train.log_interval=20"], "cpu", "copy");
   await page.getByTestId("start").click();

@@ -10,6 +10,7 @@ import type { StoredRun } from "../protocol";
 import { downloadCheckpoint, saveCheckpoint, uploadedFiles } from "../checkpoint-files";
 import { setUpLike, type Session } from "../session";
 import type { Store } from "../store";
+import { namedText } from "../text";
 import { Comparison, MOST_COMPARED, runColor } from "./compare";
 import { confirmed } from "./dialog";
 import type { Tab } from "./tabs";
@@ -49,7 +50,7 @@ export function runsTab(store: Store, session: Session, planner: Client): Tab {
     if (store.busy && store.state.run?.state !== "paused" && !(await confirmed("Another run is training. Stop it and open this one?", "Stop and open"))) return;
     if (store.state.run?.state === "running") await session.stop();
     const { text } = await planner.call("read_run", run.id);
-    setUpLike(store, run, text);
+    setUpLike(store, run, text && namedText(run.text_name ?? "text", await text.text()));
     await session.open(run);
   };
   const remove = async (run: StoredRun): Promise<void> => {

@@ -5,6 +5,7 @@ import { Run, open_webgpu } from "./wasm/kiln_web";
 import { type Limits, devices, limits } from "./gpu";
 import { RunStore } from "./storage";
 import { wasmMemory } from "./engine";
+import { type EngineSpec, type EngineText, readText } from "./text";
 
 /** Length of a slice: long enough to waste nothing, short enough for buttons to feel at once. */
 const SLICE_MILLISECONDS = 100;
@@ -43,7 +44,7 @@ export class Runner {
 
   constructor(private readonly send: (message: Message) => void) {}
 
-  async start(id: string, name: string, spec: RunSpec): Promise<RunInfo> {
+  async start(id: string, name: string, spec: EngineSpec): Promise<RunInfo> {
     const device = await this.choose(spec);
     const run = Run.start(spec, device, this.observe);
     return this.hold(run, id, name, spec, spec.text, device);
@@ -53,8 +54,8 @@ export class Runner {
     const store = await RunStore.open(id);
     const newest = await store.newest();
     const { record } = store;
-    const text = await store.text();
-    const own = text === null ? null : { name: record.text_name ?? "text", text };
+    const content = await store.text();
+    const own = await readText(content && { name: record.text_name ?? "text", content });
     if (!newest) {
       // Ended before its first checkpoint: the same run from the beginning.
       const spec = { ...record.spec, device: wanted, text: own };
@@ -67,7 +68,7 @@ export class Runner {
     return this.describe(device);
   }
 
-  async load(id: string, name: string, files: CheckpointFiles, text: RunSpec["text"], wanted: RunSpec["device"]): Promise<RunInfo> {
+  async load(id: string, name: string, files: CheckpointFiles, text: EngineText | null, wanted: RunSpec["device"]): Promise<RunInfo> {
     const device = await openWanted(wanted);
     const run = Run.resume(files, name, text, WITHOUT_STOP, device, this.observe);
     const info = await this.hold(run, id, name, { preset: "", set: [], device: wanted }, text, device);
@@ -194,7 +195,7 @@ export class Runner {
   }
 
   /** Takes a new run and makes its folder. */
-  private async hold(run: Run, id: string, name: string, spec: Omit<RunSpec, "text">, own: RunSpec["text"], target: Target): Promise<RunInfo> {
+  private async hold(run: Run, id: string, name: string, spec: Omit<RunSpec, "text">, own: EngineText | null, target: Target): Promise<RunInfo> {
     this.run = await warm(run, target);
     const record = {
       id, name, spec: { preset: spec.preset, set: spec.set, device: spec.device },
@@ -215,7 +216,7 @@ export class Runner {
   }
 
   /** Opens the device that is asked for, or the faster of the two. */
-  private async choose(spec: RunSpec): Promise<Target> {
+  private async choose(spec: EngineSpec): Promise<Target> {
     if (spec.device !== "auto") return open(spec.device);
     const { chosen } = await devices();
     if (chosen === "cpu") return open("cpu");

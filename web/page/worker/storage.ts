@@ -49,9 +49,9 @@ export class RunStore {
   }
 
   /** The visitor's own text, if the run has one. */
-  async text(): Promise<string | null> {
+  async text(): Promise<Blob | null> {
     if (this.record.text_name === null) return null;
-    return new TextDecoder().decode(await read(this.folder, "text.txt"));
+    return (await this.folder.getFileHandle("text.txt")).getFile();
   }
 
   /** What the run reported up to a step. */

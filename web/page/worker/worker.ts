@@ -7,6 +7,7 @@ import { loadEngine } from "./engine";
 import { counted, devices, instrument } from "./gpu";
 import { Runner, asProblem, open } from "./runner";
 import { RunStore, deleteRun, storedRuns } from "./storage";
+import { readSpec, readText } from "./text";
 
 const send = (message: Message): void => self.postMessage(message);
 const runner = new Runner(send);
@@ -28,7 +29,7 @@ type Handlers = { [K in keyof Calls]: (...args: Parameters<Calls[K]>) => ReturnT
 const handlers: Handlers = {
   catalogue: () => catalogue(),
   devices,
-  plan: (spec) => plan(spec),
+  plan: async (spec) => plan(await readSpec(spec)),
   probe,
   stored_runs: storedRuns,
   delete_run: (id) => deleteRun(id).then(() => null),
@@ -37,9 +38,9 @@ const handlers: Handlers = {
     const newest = await store.newest();
     return { files: newest?.files ?? {}, events: await store.events(newest?.step ?? 0), text: await store.text() };
   },
-  start: (id, name, spec) => runner.start(id, name, spec),
+  start: async (id, name, spec) => runner.start(id, name, await readSpec(spec)),
   resume: (id, device) => runner.resume(id, device),
-  load: (id, name, files, text, device) => runner.load(id, name, files, text, device),
+  load: async (id, name, files, text, device) => runner.load(id, name, files, await readText(text), device),
   run: () => {
     runner.go();
     return null;
@@ -57,8 +58,9 @@ const handlers: Handlers = {
 /** Times the steps of a plan without training anything. */
 async function probe(spec: RunSpec, device: "webgpu" | "cpu"): Promise<Probe> {
   const target = await open(device);
+  const own = await readSpec(spec);
   const started = performance.now();
-  const run = Run.start(spec, target, () => undefined);
+  const run = Run.start(own, target, () => undefined);
   try {
     await run.time_step();
     const first_step_seconds = (performance.now() - started) / 1e3;
