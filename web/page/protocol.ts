@@ -244,6 +244,8 @@ export interface PlannerCalls {
   probe(spec: RunSpec, device: "webgpu" | "cpu"): Probe;
   stored_runs(): StoredRun[];
   delete_run(id: string): null;
+  /** Of the worker that holds the run, if one does: it writes the run's record, too. */
+  rename_run(id: string, name: string): null;
   /** The newest checkpoint and the log of a stored run. */
   read_run(id: string): { files: CheckpointFiles; events: TrainEvent[]; text: Blob | null };
 }

@@ -122,6 +122,15 @@ export class Session {
     this.store.change(["run", "history"], (state) => void (state.run = null));
   }
 
+  /** Gives a stored run another name. */
+  async rename(id: string, name: string): Promise<void> {
+    const run = this.store.state.run;
+    const here = run?.id === id;
+    await ((here && this.client) || this.planner).call("rename_run", id, name);
+    if (here) this.store.change(["run"], () => void (run.name = name));
+    await this.refreshRuns();
+  }
+
   /** Reads the list of stored runs again. */
   async refreshRuns(): Promise<void> {
     try {

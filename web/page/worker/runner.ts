@@ -130,6 +130,15 @@ export class Runner {
     return { wasm: wasmMemory(), gpu: this.run?.gpu_bytes() ?? null };
   }
 
+  /** Renames the run that is held here; says whether it is this one. */
+  rename(id: string, name: string): Promise<boolean> {
+    return this.exclusive(async () => {
+      if (this.store?.record.id !== id) return false;
+      await this.store.rename(name);
+      return true;
+    });
+  }
+
   /** The device was lost or the engine panicked: nothing of it may be touched any more. */
   abandon(): void {
     this.running = false;

@@ -115,8 +115,13 @@ export class RunStore {
     return record.bytes;
   }
 
-  /** Writes what the list of runs shows. */
-  async writeRecord(): Promise<void> {
+  /** Gives the run another name. */
+  async rename(name: string): Promise<void> {
+    this.record.name = name;
+    await this.writeRecord();
+  }
+
+  private async writeRecord(): Promise<void> {
     await write(this.folder, "run.json", new TextEncoder().encode(JSON.stringify(this.record)));
   }
 

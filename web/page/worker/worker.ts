@@ -33,6 +33,10 @@ const handlers: Handlers = {
   probe,
   stored_runs: storedRuns,
   delete_run: (id) => deleteRun(id).then(() => null),
+  rename_run: async (id, name) => {
+    if (!(await runner.rename(id, name))) await (await RunStore.open(id)).rename(name);
+    return null;
+  },
   read_run: async (id) => {
     const store = await RunStore.open(id);
     const newest = await store.newest();
