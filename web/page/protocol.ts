@@ -226,10 +226,15 @@ export interface Memory {
   gpu: number | null;
 }
 
-/** GPU work since the run began, counted in the worker. */
+/** Work given to the GPU since the worker began. */
 export interface GpuCounters {
   dispatches: number;
   submits: number;
+}
+
+/** The same, with the steps that the run had finished at that moment. */
+export interface Counters extends GpuCounters {
+  step: number;
 }
 
 /** Files of a checkpoint by name, in the desktop's format. */
@@ -270,7 +275,7 @@ export interface RunnerCalls {
   /** The whole state now. */
   checkpoint(): CheckpointFiles;
   memory(): Memory;
-  counters(): GpuCounters;
+  counters(): Counters;
 }
 
 export type Calls = PlannerCalls & RunnerCalls;

@@ -1,8 +1,8 @@
 // One run in this worker: trains in slices, and between them answers what the page asks.
 
-import type { AttentionMaps, CheckpointFiles, FinishReport, Memory, Message, ParameterReport, Problem, RunInfo, RunSpec, RunState, TrainEvent } from "../protocol";
+import type { AttentionMaps, CheckpointFiles, Counters, FinishReport, Memory, Message, ParameterReport, Problem, RunInfo, RunSpec, RunState, TrainEvent } from "../protocol";
 import { Run, open_webgpu } from "./wasm/kiln_web";
-import { type Limits, devices, limits } from "./gpu";
+import { type Limits, counted, devices, limits } from "./gpu";
 import { RunStore } from "./storage";
 import { wasmMemory } from "./engine";
 import { type EngineSpec, type EngineText, readText } from "./text";
@@ -126,8 +126,14 @@ export class Runner {
     return this.exclusive(async () => (await this.held().checkpoint()) as CheckpointFiles);
   }
 
-  memory(): Memory {
-    return { wasm: wasmMemory(), gpu: this.run?.gpu_bytes() ?? null };
+  /** Between two slices, since the engine refuses to be asked while it waits for the GPU. */
+  memory(): Promise<Memory> {
+    return this.exclusive(async () => ({ wasm: wasmMemory(), gpu: this.run?.gpu_bytes() ?? null }));
+  }
+
+  /** Work counted between two slices, where it is that of whole steps. */
+  counters(): Promise<Counters> {
+    return this.exclusive(async () => ({ ...counted(), step: this.run?.step() ?? 0 }));
   }
 
   /** Renames the run that is held here; says whether it is this one. */
