@@ -1,5 +1,6 @@
 // Calls into a worker as promises, and what the worker says unasked as messages (`protocol.ts`).
 
+import { inPage } from "./hints";
 import type { Calls, Message, Problem, Request } from "./protocol";
 
 /** A refusal of a call or the end of a worker. */
@@ -112,7 +113,7 @@ export class Client {
 
 /** Anything thrown, as a problem that can be shown. */
 export function asProblem(error: unknown): Problem {
-  if (error instanceof EngineError) return error.problem;
+  if (error instanceof EngineError) return { ...error.problem, hint: error.problem.hint && inPage(error.problem.hint) };
   return { message: error instanceof Error ? error.message : String(error), hint: null, fatal: false };
 }
 

@@ -56,11 +56,11 @@ export function throttled(milliseconds: number, work: () => void): () => void {
 }
 
 /** Calls `work` once nothing has asked for it during `milliseconds`. */
-export function debounced(milliseconds: () => number, work: () => void): () => void {
+export function debounced(milliseconds: number, work: () => void): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined;
   return () => {
     clearTimeout(timer);
-    timer = setTimeout(work, milliseconds());
+    timer = setTimeout(work, milliseconds);
   };
 }
 

@@ -47,6 +47,8 @@ export const TERMS = {
   tokens_per_second: { name: "tokens per second", meaning: "How much text training works through. It depends on the machine, the model and the batch." },
   checkpoint: { name: "checkpoint", meaning: "Everything needed to go on later: weights, optimizer state, tokenizer and settings, in the format of the desktop program." },
   webgpu: { name: "WebGPU", meaning: "The browser's way to compute on the graphics card. Without it, training runs on the processor, more slowly." },
+  dispatch: { name: "dispatch", meaning: "One piece of work that the graphics card is given, such as a matrix product. Each costs time of its own, so that a step of fewer dispatches is faster. Evaluations and samples add some." },
+  submit: { name: "submit", meaning: "A bundle of dispatches sent to the graphics card. Each is a trip through the browser, so that fewer and larger ones are faster." },
 } satisfies Record<string, Term>;
 
 /** Short name of a term. */

@@ -60,6 +60,8 @@ export class History {
   readonly curves = new Curves(["mean", "last", "max", "last", "mean"]);
   /** WebAssembly and GPU bytes by step. */
   readonly memory = new Curves(["max", "max"]);
+  /** Dispatches and submits for each step; nothing on the CPU path. */
+  readonly gpuWork = new Curves(["mean", "mean"]);
   evaluations: EvaluationReport[] = [];
   samples: SampleReport[] = [];
   skipped = 0;

@@ -7,12 +7,14 @@ import type { DeviceInfo } from "./protocol";
 import type { Store } from "./store";
 import { toHash } from "./url";
 
-/** Texts from this length on take so long to hand to the worker that every key stroke should not. */
-const LONG_TEXT = 5_000_000;
+/** How long after the last change the planner is asked. */
+const DELAY_MILLISECONDS = 250;
 
 /** Asks the planner worker. */
 export class Planning {
-  private newest = 0;
+  private asking = false;
+  /** The set-up changed while the planner was at work. */
+  private stale = false;
   private prober: Client | null = null;
 
   constructor(
@@ -24,10 +26,7 @@ export class Planning {
   /** Begins to follow the set-up; resolves with the first plan or refusal. */
   async follow(): Promise<void> {
     await this.plan();
-    const soon = debounced(
-      () => ((this.store.state.setup.text?.text.length ?? 0) > LONG_TEXT ? 1000 : 250),
-      () => void this.plan(),
-    );
+    const soon = debounced(DELAY_MILLISECONDS, () => void this.plan());
     let first = true;
     this.store.watch(["setup"], () => {
       if (!first) {
@@ -38,20 +37,27 @@ export class Planning {
     });
   }
 
-  /** Plans now. An answer that was overtaken by a newer question is dropped. */
+  /**
+   * Plans now, or once the planner is done: with a long text it takes longer than the next key stroke,
+   * and what it was asked in between would only be out of date.
+   */
   async plan(): Promise<void> {
-    this.newest += 1;
-    const mine = this.newest;
     const hash = toHash(this.store.state.setup);
     if (location.hash !== hash) history.replaceState(null, "", hash);
-    try {
-      const plan = await this.planner.call("plan", this.store.spec);
-      if (mine !== this.newest) return;
-      this.store.change(["plan"], (state) => Object.assign(state, { plan, planProblem: null, planning: false }));
-    } catch (error) {
-      if (mine !== this.newest) return;
-      this.store.change(["plan"], (state) => Object.assign(state, { plan: null, planProblem: asProblem(error), planning: false }));
+    if (this.asking) {
+      this.stale = true;
+      return;
     }
+    this.asking = true;
+    do {
+      this.stale = false;
+      const found = await this.planner.call("plan", this.store.spec).then(
+        (plan) => ({ plan, planProblem: null }),
+        (error: unknown) => ({ plan: null, planProblem: asProblem(error) }),
+      );
+      if (!this.stale) this.store.change(["plan"], (state) => Object.assign(state, found, { planning: false }));
+    } while (this.stale);
+    this.asking = false;
   }
 
   /** Times one step on each device that is worth it. A worker of its own, so that it can be given up. */

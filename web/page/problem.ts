@@ -3,6 +3,9 @@
 import { el, fill, type Child } from "./dom";
 import type { Problem } from "./protocol";
 
+/** What is wrong, and what to do about it. */
+export type Refusal = Pick<Problem, "message" | "hint">;
+
 /** Text in which what stands between backticks is set as code. */
 export function withCode(text: string): Child[] {
   return text.split("`").map((part, i) => (i % 2 === 1 ? el("code", {}, part) : part));
@@ -19,7 +22,7 @@ export class ProblemBox {
   }
 
   /** Shows a problem with buttons, or nothing. */
-  show(problem: Pick<Problem, "message" | "hint"> | null, ...actions: Child[]): void {
+  show(problem: Refusal | null, ...actions: Child[]): void {
     const text = problem ? `${problem.message}\n${problem.hint ?? ""}\n${actions.length}` : "";
     this.element.hidden = problem === null;
     // Tests look for problems that are shown, wherever they are.
@@ -35,6 +38,28 @@ export class ProblemBox {
       problem.hint && el("p", { class: "notice-hint", testid: `${this.kind}-hint` }, ...withCode(sentence(problem.hint))),
       buttons.length > 0 && el("div", { class: "actions" }, ...buttons),
     );
+  }
+}
+
+/** What is wrong with the value of a control, right at it. */
+export class FieldProblem {
+  readonly element: HTMLElement;
+
+  constructor(private readonly control: HTMLElement, testid: string) {
+    this.element = el("p", { id: `${control.id}-problem`, class: "field-problem", testid, hidden: true });
+  }
+
+  /** Shows a refusal, or nothing. */
+  show(refusal: Refusal | null): void {
+    this.element.hidden = refusal === null;
+    fill(this.element, ...(refusal ? withCode([refusal.message, refusal.hint ?? ""].filter(Boolean).map(sentence).join(" ")) : []));
+    if (refusal) {
+      this.control.setAttribute("aria-invalid", "true");
+      this.control.setAttribute("aria-describedby", this.element.id);
+    } else {
+      this.control.removeAttribute("aria-invalid");
+      this.control.removeAttribute("aria-describedby");
+    }
   }
 }
 

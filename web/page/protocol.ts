@@ -39,13 +39,19 @@ export interface Catalogue {
   tasks: Task[];
 }
 
+/** Text of the visitor. A Blob is handed on without a copy, so that passing it costs the same whatever its length. */
+export interface OwnText {
+  name: string;
+  content: Blob;
+}
+
 /** A run as the visitor describes it. All of it but `text` goes into the URL. */
 export interface RunSpec {
   preset: string;
   /** `key=value`, applied in order over the preset. */
   set: string[];
   /** Text to train on instead of what the configuration names. */
-  text: { name: string; text: string } | null;
+  text: OwnText | null;
   device: "auto" | "webgpu" | "cpu";
 }
 
@@ -220,10 +226,15 @@ export interface Memory {
   gpu: number | null;
 }
 
-/** GPU work since the run began, counted in the worker. */
+/** Work given to the GPU since the worker began. */
 export interface GpuCounters {
   dispatches: number;
   submits: number;
+}
+
+/** The same, with the steps that the run had finished at that moment. */
+export interface Counters extends GpuCounters {
+  step: number;
 }
 
 /** Files of a checkpoint by name, in the desktop's format. */
@@ -238,8 +249,10 @@ export interface PlannerCalls {
   probe(spec: RunSpec, device: "webgpu" | "cpu"): Probe;
   stored_runs(): StoredRun[];
   delete_run(id: string): null;
+  /** Of the worker that holds the run, if one does: it writes the run's record, too. */
+  rename_run(id: string, name: string): null;
   /** The newest checkpoint and the log of a stored run. */
-  read_run(id: string): { files: CheckpointFiles; events: TrainEvent[]; text: string | null };
+  read_run(id: string): { files: CheckpointFiles; events: TrainEvent[]; text: Blob | null };
 }
 
 /** What a worker that trains can be asked; it holds one run. */
@@ -249,7 +262,7 @@ export interface RunnerCalls {
   /** Goes on from a stored run, in the folder of that run. */
   resume(id: string, device: RunSpec["device"]): RunInfo;
   /** Goes on from files of the desktop's format, as a new stored run. */
-  load(id: string, name: string, files: CheckpointFiles, text: RunSpec["text"], device: RunSpec["device"]): RunInfo;
+  load(id: string, name: string, files: CheckpointFiles, text: OwnText | null, device: RunSpec["device"]): RunInfo;
   /** Trains until paused or finished. Returns at once; a `state` message says how it went. */
   run(): null;
   /** Ends after the step in progress, saves, and gives the state reached. */
@@ -262,7 +275,7 @@ export interface RunnerCalls {
   /** The whole state now. */
   checkpoint(): CheckpointFiles;
   memory(): Memory;
-  counters(): GpuCounters;
+  counters(): Counters;
 }
 
 export type Calls = PlannerCalls & RunnerCalls;

@@ -3,12 +3,13 @@
 import { asProblem, EngineError, type Broadcast, type Client } from "./client";
 import { throttled } from "./dom";
 import { History } from "./history";
-import type { CheckpointFiles, RunInfo, RunSpec, StoredRun, TrainEvent } from "./protocol";
+import type { CheckpointFiles, Counters, RunInfo, RunSpec, StoredRun, TrainEvent } from "./protocol";
 import { newRunId, overrides, runName, values } from "./specs";
 import type { Run, Store } from "./store";
+import type { NamedText } from "./text";
 
-/** How often a worker is asked for its memory while it trains. */
-const MEMORY_INTERVAL = 3_000;
+/** How long after one answer a training worker is asked again for its memory and GPU work. */
+const USE_INTERVAL = 3_000;
 
 /** Holds the worker of the run on the page. */
 export class Session {
@@ -18,13 +19,15 @@ export class Session {
   private wish: "pause" | "stop" | null = null;
   private readonly refreshSoon = throttled(1_000, () => void this.refreshRuns());
   private persisted = false;
+  /** The last answer of the worker that trains. */
+  private counters: Counters | null = null;
 
   constructor(
     private readonly store: Store,
     private readonly planner: Client,
     private readonly makeClient: () => Client,
   ) {
-    setInterval(() => void this.readMemory(), MEMORY_INTERVAL);
+    void this.followUse();
   }
 
   /** Begins a run from the set-up and trains. */
@@ -121,6 +124,15 @@ export class Session {
     this.store.change(["run", "history"], (state) => void (state.run = null));
   }
 
+  /** Gives a stored run another name. */
+  async rename(id: string, name: string): Promise<void> {
+    const run = this.store.state.run;
+    const here = run?.id === id;
+    await ((here && this.client) || this.planner).call("rename_run", id, name);
+    if (here) this.store.change(["run"], () => void (run.name = name));
+    await this.refreshRuns();
+  }
+
   /** Reads the list of stored runs again. */
   async refreshRuns(): Promise<void> {
     try {
@@ -142,6 +154,7 @@ export class Session {
   private async begin(run: Run, prepare: (client: Client) => Promise<RunInfo>): Promise<boolean> {
     this.dropClient();
     this.wish = null;
+    this.counters = null;
     const client = this.makeClient();
     this.client = client;
     client.listen((message) => {
@@ -217,13 +230,33 @@ export class Session {
     this.client = null;
   }
 
-  private async readMemory(): Promise<void> {
+  private async followUse(): Promise<never> {
+    for (;;) {
+      await new Promise((resolve) => setTimeout(resolve, USE_INTERVAL));
+      await this.readUse();
+    }
+  }
+
+  private async readUse(): Promise<void> {
+    const { client } = this;
     const run = this.store.state.run;
-    if (!run || run.state !== "running" || !this.client) return;
-    const memory = await this.client.call("memory").catch(() => null);
-    const step = run.history.last?.step;
-    if (!memory || step === undefined || step <= (run.history.memory.xs.at(-1) ?? -1)) return;
-    run.history.memory.push(step, [memory.wasm, memory.gpu ?? NaN]);
+    if (!client || run?.state !== "running") {
+      // What a pause is used for, looking inside say, is no work of a step.
+      this.counters = null;
+      return;
+    }
+    const memory = await client.call("memory").catch(() => null);
+    const counters = await client.call("counters").catch(() => null);
+    if (this.client !== client || !counters) return;
+    const { history } = run;
+    const { step } = counters;
+    if (memory && step > (history.memory.xs.at(-1) ?? 0)) history.memory.push(step, [memory.wasm, memory.gpu ?? NaN]);
+    const before = (this.counters ??= counters);
+    const steps = step - before.step;
+    if (steps === 0) return;
+    this.counters = counters;
+    const dispatches = counters.dispatches - before.dispatches;
+    if (dispatches > 0) history.gpuWork.push(step, [dispatches / steps, (counters.submits - before.submits) / steps]);
   }
 
   /** Without it, the browser may clear the runs when the disk runs low. Asked once, at a click. */
@@ -235,13 +268,13 @@ export class Session {
 }
 
 /** Sets the form to what a stored run was made with. */
-export function setUpLike(store: Store, stored: StoredRun, text: string | null): void {
+export function setUpLike(store: Store, stored: StoredRun, text: NamedText | null): void {
   store.change(["setup"], (state) => {
     if (!state.catalogue?.presets.some((preset) => preset.name === stored.spec.preset)) return;
     state.setup = {
       preset: stored.spec.preset,
       overrides: overrides(stored.spec.set),
-      text: stored.text_name !== null && text !== null ? { name: stored.text_name, text } : null,
+      text,
       device: stored.spec.device,
     };
   });

@@ -1,6 +1,7 @@
 // What a description of a run amounts to, without asking the engine.
 
 import { shown } from "./format";
+import type { Refusal } from "./problem";
 import type { Catalogue, RunSpec, StoredRun } from "./protocol";
 
 /** Every key's value, as text: the preset's, or what was set over it. */
@@ -30,6 +31,17 @@ export function runName(spec: RunSpec, runs: StoredRun[]): string {
   const name = parts.filter(Boolean).join(" · ");
   const same = runs.filter((run) => run.name === name || run.name.startsWith(`${name} #`)).length;
   return same === 0 ? name : `${name} #${same + 1}`;
+}
+
+/** Characters that a name given by the visitor may have. */
+const LONGEST_NAME = 60;
+
+/** What is wrong with a name that the visitor gives to a run. */
+export function refusedName(name: string): Refusal | null {
+  const length = [...name].length;
+  if (length === 0) return { message: "the name is empty", hint: "write at least one character" };
+  if (length > LONGEST_NAME) return { message: `the name has ${length} characters`, hint: `leave at most ${LONGEST_NAME}` };
+  return null;
 }
 
 /** A folder name that no earlier run has; sorts by time. */

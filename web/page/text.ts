@@ -1,13 +1,24 @@
 // Text that the visitor brings: read whole, or refused with the reason before anything is changed.
 
 import { EngineError } from "./client";
-import type { RunSpec } from "./protocol";
+import type { OwnText } from "./protocol";
 
-/** Text and where it is from. */
-export type NamedText = NonNullable<RunSpec["text"]>;
+/** Text, where it is from, and what the page shows of it. */
+export interface NamedText extends OwnText {
+  characters: number;
+  beginning: string;
+}
 
-/** Bytes from which on a text is refused: page and worker each hold it, and its tokens. */
+/** Characters of the beginning that are kept at hand. */
+const BEGINNING = 24;
+
+/** Bytes from which on a text is refused: browser and worker each hold it, and its tokens. */
 export const LARGEST_TEXT = 200_000_000;
+
+/** Text that has been found good before. */
+export function namedText(name: string, text: string): NamedText {
+  return { name, content: new Blob([text]), characters: text.length, beginning: text.trimStart().slice(0, BEGINNING) };
+}
 
 /** Checks pasted text. */
 export function pastedText(text: string): NamedText {
@@ -89,7 +100,7 @@ function decoded(name: string, content: Uint8Array): NamedText {
 
 function named(name: string, text: string): NamedText {
   if (text.trim() === "") throw refusal(`\`${name}\` is empty: there is no text in it`, "a few thousand characters are a useful minimum");
-  return { name, text };
+  return namedText(name, text);
 }
 
 function decodeURIComponentSafely(text: string): string {

@@ -16,9 +16,7 @@ struct Problem<'a> {
 /// An error of the engine. Those of the device end the worker: its state is not to be trusted.
 pub fn problem(error: kiln::Error) -> JsValue {
     let fatal = matches!(error, kiln::Error::DeviceFailed { .. });
-    // In the page a key has a field, not an option of a command.
-    let hint = error.hint().map(|hint| hint.replace("`--set ", "`"));
-    to_js(&Problem { message: &error.to_string(), hint, fatal })
+    to_js(&Problem { message: &error.to_string(), hint: error.hint(), fatal })
 }
 
 /// A problem of this layer's own.

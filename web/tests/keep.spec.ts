@@ -51,6 +51,82 @@ test("a run goes on after the page was reloaded", async ({ page }) => {
   expect(seen).toEqual(seen.map((_, index) => index + 1));
 });
 
+test("a run that is opened again brings its text along", async ({ page }) => {
+  await open(page, [...TINY, "train.max_steps=3"]);
+  await page.getByRole("radio", { name: "Paste" }).check();
+  await page.getByTestId("paste-text").fill("abcdefgh ".repeat(200));
+  await page.getByTestId("use-text").click();
+  await page.getByTestId("start").click();
+  await reaches(page, "finished");
+  await page.reload();
+  await ready(page);
+  await page.getByTestId("tab-runs").click();
+  await page.getByTestId("open-run").click();
+  await expect(page.getByTestId("text-in-use")).toContainText("In use: pasted text, 1.80k characters");
+  await reaches(page, "finished");
+  // The text is the set-up's own by now.
+  await page.getByTestId("delete-run").click();
+  await page.getByTestId("confirm").click();
+  await expect(page.getByTestId("run-item")).toHaveCount(0);
+  await page.getByTestId("start").click();
+  await reaches(page, "finished");
+  expect(await page.evaluate(() => window.kiln.state.run?.info?.train_tokens)).toBe(1620);
+});
+
+test("a run keeps the name that it is given, while it trains and after", async ({ page }) => {
+  await open(page, ["train.max_steps=100000", "train.log_interval=1", "train.eval_interval=0", "train.save_interval=10"]);
+  await page.getByTestId("start").click();
+  await page.getByTestId("tab-runs").click();
+  const run = page.getByTestId("run-item");
+  const field = page.getByTestId("dialog-text");
+  const rename = async (name: string): Promise<void> => {
+    await run.getByTestId("rename-run").click();
+    await field.fill(name);
+    await page.keyboard.press("Enter");
+  };
+  await expect(run).toContainText("debug");
+  await rename("  ");
+  await expect(page.getByTestId("dialog-problem")).toHaveText("The name is empty. Write at least one character.");
+  await expect(field).toBeFocused();
+  await field.fill("n".repeat(61));
+  await page.keyboard.press("Enter");
+  await expect(page.getByTestId("dialog-problem")).toHaveText("The name has 61 characters. Leave at most 60.");
+  await expect(field).toHaveAttribute("aria-invalid", "true");
+  await page.getByTestId("cancel").click();
+  await expect(run.getByTestId("rename-run")).toBeFocused();
+  await expect(run).toContainText("debug");
+  await rename("  first <b>try</b> ");
+  await expect(run.getByRole("heading")).toHaveText("first <b>try</b>");
+  await expect(run.getByTestId("rename-run")).toBeFocused();
+
+  // The worker that trains writes the run's record with each save.
+  const saved = (await page.evaluate(() => window.kiln.state.run?.savedStep)) ?? 0;
+  await page.waitForFunction((before) => (window.kiln.state.run?.savedStep ?? 0) > before + 10, saved);
+  await page.getByTestId("stop").click();
+  await reaches(page, "stopped");
+  const [download] = await Promise.all([page.waitForEvent("download"), page.getByTestId("download").click()]);
+  expect(download.suggestedFilename()).toMatch(/^first-b-try-b-step-/);
+  page.on("dialog", (dialog) => void dialog.accept());
+  await page.reload();
+  await ready(page);
+  await page.getByTestId("tab-runs").click();
+  await run.getByTestId("compare").check();
+  const comparison = page.getByTestId("comparison");
+  await expect(comparison.getByRole("columnheader", { name: "first <b>try</b>" })).toBeVisible();
+  // Now that no worker holds it.
+  await rename("second try");
+  await expect(run.getByRole("heading")).toHaveText("second try");
+  await expect(comparison).not.toContainText("first");
+  await expect(comparison.getByRole("columnheader", { name: "second try" })).toBeVisible();
+  await expect(comparison.locator("figcaption")).toContainText("second try");
+  await page.reload();
+  await ready(page);
+  await page.getByTestId("tab-runs").click();
+  await expect(run.getByRole("heading")).toHaveText("second try");
+  await run.getByTestId("delete-run").click();
+  await expect(page.getByRole("dialog")).toContainText("second try");
+});
+
 test("page to desktop to page is one run", async ({ page }) => {
   const whole = trainNatively(TINY);
   // The page trains 15 of 30 steps.

@@ -5,19 +5,23 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
-import type { GpuCounters, RunState, StepReport, TrainEvent } from "../page/protocol";
+import type { Counters, Plan, RunInfo, RunState, StepReport, TrainEvent } from "../page/protocol";
 
 /** A model of 30k parameters: seconds on the CPU path, a minute on SwiftShader. */
 export const TINY = ["train.max_steps=30", "train.log_interval=1", "train.eval_interval=0", "sample.max_new_tokens=16"];
 
 interface Kiln {
   /** The worker that trains. */
-  client: { call(name: "counters"): Promise<GpuCounters> } | null;
-  state: { run: { id: string; state: RunState | "stopped"; steps: StepReport[]; savedStep: number | null; info: { device: string } | null } | null };
+  client: { call(name: "counters"): Promise<Counters> } | null;
+  /** The worker that plans. */
+  planner: { terminate(): void };
+  state: { plan: Plan | null; planning: boolean; run: { id: string; state: RunState | "stopped"; steps: StepReport[]; memory: (number | null)[][]; savedStep: number | null; info: RunInfo | null } | null };
 }
 declare global {
   interface Window {
     kiln: Kiln;
+    /** Length of what the page has sent to its workers, where a test counts it. */
+    posted: number;
   }
 }
 

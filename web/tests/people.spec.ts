@@ -1,11 +1,19 @@
 // Everybody can use it: no finding of axe-core, at desktop and phone width, light and dark.
 
 import AxeBuilder from "@axe-core/playwright";
-import { expect, test } from "@playwright/test";
+import { type Page, expect, test } from "@playwright/test";
 import { open, reaches } from "./page";
 
 const TABS = ["metrics", "samples", "attention", "parameters", "runs", "about"];
 const SHOWN = ["train.max_steps=300", "train.eval_interval=50", "train.log_interval=5", "train.sample_interval=100", "train.learning_rate=0.003"];
+
+/** Nothing that axe-core finds, and nothing wider than the window. */
+async function sound(page: Page, what: string): Promise<void> {
+  const { violations } = await new AxeBuilder({ page }).analyze();
+  expect(violations.map((found) => `${what}: ${found.id}: ${found.nodes.map((node) => node.html).join(" ")}`)).toEqual([]);
+  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+  expect(overflow, `${what} scrolls sideways`).toBeLessThanOrEqual(0);
+}
 
 for (const [name, width, height] of [["desktop", 1280, 900], ["phone", 390, 844]] as const) {
   for (const colorScheme of ["light", "dark"] as const) {
@@ -18,11 +26,19 @@ for (const [name, width, height] of [["desktop", 1280, 900], ["phone", 390, 844]
       await reaches(page, "finished");
       for (const tab of TABS) {
         await page.getByTestId(`tab-${tab}`).click();
-        const { violations } = await new AxeBuilder({ page }).analyze();
-        expect(violations.map((found) => `${tab}: ${found.id}: ${found.nodes.map((node) => node.html).join(" ")}`)).toEqual([]);
-        const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-        expect(overflow, `${tab} scrolls sideways`).toBeLessThanOrEqual(0);
+        await sound(page, tab);
       }
+      await page.getByTestId("tab-runs").click();
+      await page.getByTestId("rename-run").click();
+      await page.getByTestId("dialog-text").fill("");
+      await page.getByTestId("confirm").click();
+      await expect(page.getByTestId("dialog-problem")).toBeVisible();
+      await sound(page, "rename");
+      await page.getByTestId("dialog-text").fill("W".repeat(60));
+      await page.getByTestId("confirm").click();
+      await page.getByTestId("compare").check();
+      await expect(page.getByTestId("comparison")).toContainText("WWW");
+      await sound(page, "a long name");
       await page.getByTestId("tab-metrics").click();
       if (colorScheme === "light") {
         const folder = process.env.KILN_SCREENSHOTS ?? "test-results";

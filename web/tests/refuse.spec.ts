@@ -3,6 +3,7 @@
 import { type Page, expect, test } from "@playwright/test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { inPage } from "../page/hints";
 import { TINY, open, reaches, temporaryFolder } from "./page";
 
 async function file(page: Page, name: string, bytes: Buffer): Promise<void> {
@@ -32,6 +33,28 @@ test("text that is empty, short, binary or too large", async ({ page }) => {
   await file(page, "large.txt", Buffer.alloc(201_000_000, "x"));
   await expect(problem.filter({ hasText: /200 MB/ }).first()).toBeVisible();
   await stillTrains(page);
+});
+
+test("hints name the page's controls, not options of the command", async ({ page }) => {
+  for (const [engine, shown] of [
+    ["try again, or another device with `--device`", "try again, or another device under “Device”"],
+    ["name files with text through `--data`", "name files with text under “Text”"],
+    ["`--data` takes text files", "“Text” takes text files"],
+    ["take another checkpoint of the run, for example with `--resume DIR`", "take another checkpoint of the run, for example under “Runs”"],
+    ["raise `train.warmup_steps`; `--resume best` goes back to the best checkpoint", "raise `train.warmup_steps`"],
+    ["a tenth is usual: `--set train.min_lr=0.0001`", "a tenth is usual: “Lowest learning rate” = `0.0001`"],
+    ["go on with `train.stop_after=0`", "go on with “Stop after” = `0`"],
+    ["a smaller `--set model.block_size=N`, or another `--set data.val_fraction=F`", "a smaller “Context”, or another “Validation share”"],
+    ["(`--set tokenizer.kind=byte` or `bpe`)", "(“Tokens are” = `byte` or `bpe`)"],
+    // A tab has neither of these.
+    ["name a `tokenizer.json` with `--set tokenizer.path=FILE`", "name a `tokenizer.json` with `--set tokenizer.path=FILE`"],
+    ["choose a writable folder with `--out`", "choose a writable folder with `--out`"],
+  ] as const) {
+    expect(inPage(engine)).toBe(shown);
+  }
+  await open(page, ["train.learning_rate=0.001", "train.min_lr=0.01"]);
+  await expect(page.getByTestId("problem-hint").first()).toHaveText(/“Lowest learning rate” = 0\.0001/);
+  await expect(page.getByTestId("field-problem-train.min_lr")).toHaveText(/“Lowest learning rate” = 0\.0001/);
 });
 
 test("a checkpoint that is damaged or of something else", async ({ page }) => {

@@ -138,7 +138,7 @@ function exampleText(store: Store): string {
   const { catalogue, run, setup } = store.state;
   const preset = catalogue?.presets.find((known) => known.name === run?.spec.preset);
   const task = catalogue?.tasks.find((known) => known.name === preset?.task);
-  return setup.text ? setup.text.text.trim().slice(0, 24).replaceAll("\n", " ") : (task?.example ?? "First Citizen");
+  return setup.text ? setup.text.beginning.trimEnd().replaceAll("\n", " ") : (task?.example ?? "First Citizen");
 }
 
 function describe(maps: AttentionMaps, head: number, [query, key]: [number, number]): string {

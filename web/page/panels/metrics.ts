@@ -44,9 +44,19 @@ export function metricsTab(store: Store): Tab {
     ],
     format: bytes,
   });
+  const gpuWork = new Chart({
+    title: el("span", {}, term("dispatch", "Dispatches"), " and ", term("submit", "submits"), " a step"),
+    name: "Dispatches and submits a step",
+    curves: [
+      { name: "dispatches", color: "--train" },
+      { name: "submits", color: "--validation" },
+    ],
+    format: short,
+    tick,
+  });
   const accuracy = new Chart({ title: term("accuracy", "Task accuracy"), name: "Task accuracy", curves: [{ name: "", color: "--validation", points: true }], format: percent, tick: (value) => `${Math.round(value * 100)} %`, range: [0, 1] });
 
-  const charts = el("div", { class: "charts", testid: "charts" }, loss.element, accuracy.element, perplexity.element, gradient.element, rate.element, speed.element, memory.element);
+  const charts = el("div", { class: "charts", testid: "charts" }, loss.element, accuracy.element, perplexity.element, gradient.element, rate.element, speed.element, memory.element, gpuWork.element);
   const empty = el("div", { class: "empty" }, el("p", {}, "Press Start to train. The curves appear here as the model learns."));
   const table = el("table", { class: "data" });
   const details = el("details", { class: "minor" }, el("summary", {}, "The newest values as a table"), el("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": "Newest values" }, table));
@@ -62,6 +72,7 @@ export function metricsTab(store: Store): Tab {
     if (!run || !history || !some) return;
     accuracy.element.hidden = !history.evaluations.some((report) => report.exact_match != null);
     memory.element.hidden = history.memory.xs.length === 0;
+    gpuWork.element.hidden = history.gpuWork.xs.length === 0;
     if (element.offsetParent === null) return;
     drawLosses(run, loss, perplexity);
     const { xs, channels } = history.curves;
@@ -69,6 +80,7 @@ export function metricsTab(store: Store): Tab {
     rate.set([xs, channels[3]!]);
     speed.set([xs, channels[4]!]);
     memory.set([history.memory.xs, ...history.memory.channels]);
+    gpuWork.set([history.gpuWork.xs, ...history.gpuWork.channels]);
     accuracy.set([history.evaluations.map((report) => report.step), history.evaluations.map((report) => report.exact_match)]);
     if (details.open) fillTable(table, run);
   };

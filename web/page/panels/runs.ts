@@ -1,4 +1,4 @@
-// The runs in the browser's storage: open, compare, delete; checkpoints down and up.
+// The runs in the browser's storage: open, compare, rename, delete; checkpoints down and up.
 
 import { asProblem, type Client } from "../client";
 import { el, fill, setText } from "../dom";
@@ -9,9 +9,11 @@ import { ProblemBox } from "../problem";
 import type { StoredRun } from "../protocol";
 import { downloadCheckpoint, saveCheckpoint, uploadedFiles } from "../checkpoint-files";
 import { setUpLike, type Session } from "../session";
+import { refusedName } from "../specs";
 import type { Store } from "../store";
+import { namedText } from "../text";
 import { Comparison, MOST_COMPARED, runColor } from "./compare";
-import { confirmed } from "./dialog";
+import { asked, confirmed } from "./dialog";
 import type { Tab } from "./tabs";
 
 /** The runs tab. */
@@ -49,7 +51,7 @@ export function runsTab(store: Store, session: Session, planner: Client): Tab {
     if (store.busy && store.state.run?.state !== "paused" && !(await confirmed("Another run is training. Stop it and open this one?", "Stop and open"))) return;
     if (store.state.run?.state === "running") await session.stop();
     const { text } = await planner.call("read_run", run.id);
-    setUpLike(store, run, text);
+    setUpLike(store, run, text && namedText(run.text_name ?? "text", await text.text()));
     await session.open(run);
   };
   const remove = async (run: StoredRun): Promise<void> => {
@@ -57,6 +59,14 @@ export function runsTab(store: Store, session: Session, planner: Client): Tab {
     if (store.state.run?.id === run.id) session.forget();
     await planner.call("delete_run", run.id);
     await session.refreshRuns();
+  };
+  const rename = async (run: StoredRun): Promise<void> => {
+    const name = await asked("Name of the run", run.name, "Rename", (text) => (text === run.name ? null : refusedName(text)));
+    // The list may have been drawn anew behind the dialog.
+    focusOn(run.id, "rename-run");
+    if (name === null || name === run.name) return;
+    await session.rename(run.id, name);
+    await compare();
   };
   const item = (run: StoredRun): HTMLElement => {
     const here = store.state.run?.id === run.id && session.client !== null;
@@ -80,19 +90,21 @@ export function runsTab(store: Store, session: Session, planner: Client): Tab {
         { class: "actions" },
         el("button", { type: "button", testid: "open-run", disabled: here, onclick: () => void attempt(() => open(run)), "aria-label": `Open ${run.name}` }, "Open"),
         el("button", { type: "button", testid: "download-run", onclick: () => void attempt(async () => saveCheckpoint((await planner.call("read_run", run.id)).files, run.name, run.step)), "aria-label": `Download ${run.name}` }, "Download"),
+        el("button", { type: "button", testid: "rename-run", disabled: here && store.state.run?.state === "preparing", onclick: () => void attempt(() => rename(run)), "aria-label": `Rename ${run.name}` }, "Rename"),
         el("button", { type: "button", testid: "delete-run", onclick: () => void attempt(() => remove(run)), "aria-label": `Delete ${run.name}` }, "Delete"),
         el("span", { class: "check" }, box, el("label", { for: box.id }, "Compare", at >= 0 && el("i", { class: "swatch", style: `background: var(${runColor(at)})` }))),
       ),
     );
   };
+  const focusOn = (id: string, testid: string): void => list.querySelector<HTMLElement>(`[data-id="${CSS.escape(id)}"] [data-testid="${testid}"]`)?.focus();
   const render = (): void => {
     const { runs } = store.state;
     empty.hidden = runs.length > 0;
     for (const id of chosen.filter((known) => !runs.some((run) => run.id === known))) chosen.splice(chosen.indexOf(id), 1);
     const focused = document.activeElement instanceof HTMLElement && list.contains(document.activeElement) ? document.activeElement : null;
-    const place = focused && [focused.closest("li")?.dataset.id, focused.dataset.testid];
+    const place = focused && ([focused.closest("li")?.dataset.id ?? "", focused.dataset.testid ?? ""] as const);
     fill(list, ...runs.map(item));
-    if (place) list.querySelector<HTMLElement>(`[data-id="${CSS.escape(place[0] ?? "")}"] [data-testid="${place[1]}"]`)?.focus();
+    if (place) focusOn(...place);
   };
   const shown = (): void => {
     render();

@@ -1,10 +1,10 @@
 // One setting: its name, its input, an explanation behind "?", its way back to the preset, and what
 // the engine has against its value.
 
-import { el, fill, setText } from "../dom";
+import { el } from "../dom";
 import { shown } from "../format";
 import { TERM_OF_KEY, TERMS } from "../glossary";
-import { sentence, withCode } from "../problem";
+import { FieldProblem, sentence, type Refusal } from "../problem";
 import type { Field } from "../protocol";
 import type { Store } from "../store";
 import { label } from "./groups";
@@ -17,8 +17,8 @@ export interface FieldRow {
   element: HTMLElement;
   /** Shows the state of the store. */
   render(): void;
-  /** Shows or clears a refusal of this setting; says whether one is shown. */
-  refuse(problem: { message: string; hint: string | null } | null): void;
+  /** Shows or clears a refusal of this setting. */
+  refuse(problem: Refusal | null): void;
 }
 
 /** Builds the row of a field. */
@@ -29,10 +29,10 @@ export function fieldRow(store: Store, field: Field): FieldRow {
   const control = controlOf(field, id);
   const helpId = `${id}-help`;
   const help = el("div", { id: helpId, class: "field-help", hidden: true }, el("p", {}, sentence(field.help)), explanation(key), el("p", {}, el("code", {}, key)));
-  const problem = el("p", { id: `${id}-problem`, class: "field-problem", testid: `field-problem-${key}`, hidden: true });
+  const problem = new FieldProblem(control, `field-problem-${key}`);
   const question = el("button", { type: "button", class: "icon", "aria-expanded": "false", "aria-controls": helpId, "aria-label": `Explain ${name}` }, "?");
   const reset = el("button", { type: "button", class: "icon reset", testid: `reset-${key}`, hidden: true }, "↺");
-  const element = el("div", { class: `field ${field.kind}` }, el("label", { for: id }, name), question, control, reset, help, problem);
+  const element = el("div", { class: `field ${field.kind}` }, el("label", { for: id }, name), question, control, reset, help, problem.element);
 
   question.addEventListener("click", () => {
     help.hidden = !help.hidden;
@@ -62,19 +62,7 @@ export function fieldRow(store: Store, field: Field): FieldRow {
     reset.title = back;
     reset.setAttribute("aria-label", back);
   };
-  const refuse: FieldRow["refuse"] = (refusal) => {
-    problem.hidden = refusal === null;
-    if (refusal) {
-      fill(problem, ...withCode([refusal.message, refusal.hint].filter(Boolean).map((part) => sentence(part!)).join(" ")));
-      control.setAttribute("aria-invalid", "true");
-      control.setAttribute("aria-describedby", problem.id);
-    } else {
-      setText(problem, "");
-      control.removeAttribute("aria-invalid");
-      control.removeAttribute("aria-describedby");
-    }
-  };
-  return { key, element, render, refuse };
+  return { key, element, render, refuse: (refusal) => problem.show(refusal) };
 }
 
 function explanation(key: string): HTMLElement | null {

@@ -46,7 +46,7 @@ export function sourcePanel(store: Store): HTMLElement {
     radios.forEach((radio) => (radio.checked = radio.value === way));
     const { text } = store.state.setup;
     inUse.hidden = way === "builtin" && text === null;
-    setText(inUse, text ? `In use: ${text.name}, ${short(text.text.length)} characters` : "In use: the built-in text, until you give another");
+    setText(inUse, text ? `In use: ${text.name}, ${short(text.characters)} characters` : "In use: the built-in text, until you give another");
   };
   store.watch(["setup"], () => {
     // A run that was opened again brings its text along.

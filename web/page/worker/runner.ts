@@ -1,10 +1,11 @@
 // One run in this worker: trains in slices, and between them answers what the page asks.
 
-import type { AttentionMaps, CheckpointFiles, FinishReport, Memory, Message, ParameterReport, Problem, RunInfo, RunSpec, RunState, TrainEvent } from "../protocol";
+import type { AttentionMaps, CheckpointFiles, Counters, FinishReport, Memory, Message, ParameterReport, Problem, RunInfo, RunSpec, RunState, TrainEvent } from "../protocol";
 import { Run, open_webgpu } from "./wasm/kiln_web";
-import { type Limits, devices, limits } from "./gpu";
+import { type Limits, counted, devices, limits } from "./gpu";
 import { RunStore } from "./storage";
 import { wasmMemory } from "./engine";
+import { type EngineSpec, type EngineText, readText } from "./text";
 
 /** Length of a slice: long enough to waste nothing, short enough for buttons to feel at once. */
 const SLICE_MILLISECONDS = 100;
@@ -43,7 +44,7 @@ export class Runner {
 
   constructor(private readonly send: (message: Message) => void) {}
 
-  async start(id: string, name: string, spec: RunSpec): Promise<RunInfo> {
+  async start(id: string, name: string, spec: EngineSpec): Promise<RunInfo> {
     const device = await this.choose(spec);
     const run = Run.start(spec, device, this.observe);
     return this.hold(run, id, name, spec, spec.text, device);
@@ -53,8 +54,8 @@ export class Runner {
     const store = await RunStore.open(id);
     const newest = await store.newest();
     const { record } = store;
-    const text = await store.text();
-    const own = text === null ? null : { name: record.text_name ?? "text", text };
+    const content = await store.text();
+    const own = await readText(content && { name: record.text_name ?? "text", content });
     if (!newest) {
       // Ended before its first checkpoint: the same run from the beginning.
       const spec = { ...record.spec, device: wanted, text: own };
@@ -67,7 +68,7 @@ export class Runner {
     return this.describe(device);
   }
 
-  async load(id: string, name: string, files: CheckpointFiles, text: RunSpec["text"], wanted: RunSpec["device"]): Promise<RunInfo> {
+  async load(id: string, name: string, files: CheckpointFiles, text: EngineText | null, wanted: RunSpec["device"]): Promise<RunInfo> {
     const device = await openWanted(wanted);
     const run = Run.resume(files, name, text, WITHOUT_STOP, device, this.observe);
     const info = await this.hold(run, id, name, { preset: "", set: [], device: wanted }, text, device);
@@ -125,8 +126,23 @@ export class Runner {
     return this.exclusive(async () => (await this.held().checkpoint()) as CheckpointFiles);
   }
 
-  memory(): Memory {
-    return { wasm: wasmMemory(), gpu: this.run?.gpu_bytes() ?? null };
+  /** Between two slices, since the engine refuses to be asked while it waits for the GPU. */
+  memory(): Promise<Memory> {
+    return this.exclusive(async () => ({ wasm: wasmMemory(), gpu: this.run?.gpu_bytes() ?? null }));
+  }
+
+  /** Work counted between two slices, where it is that of whole steps. */
+  counters(): Promise<Counters> {
+    return this.exclusive(async () => ({ ...counted(), step: this.run?.step() ?? 0 }));
+  }
+
+  /** Renames the run that is held here; says whether it is this one. */
+  rename(id: string, name: string): Promise<boolean> {
+    return this.exclusive(async () => {
+      if (this.store?.record.id !== id) return false;
+      await this.store.rename(name);
+      return true;
+    });
   }
 
   /** The device was lost or the engine panicked: nothing of it may be touched any more. */
@@ -194,7 +210,7 @@ export class Runner {
   }
 
   /** Takes a new run and makes its folder. */
-  private async hold(run: Run, id: string, name: string, spec: Omit<RunSpec, "text">, own: RunSpec["text"], target: Target): Promise<RunInfo> {
+  private async hold(run: Run, id: string, name: string, spec: Omit<RunSpec, "text">, own: EngineText | null, target: Target): Promise<RunInfo> {
     this.run = await warm(run, target);
     const record = {
       id, name, spec: { preset: spec.preset, set: spec.set, device: spec.device },
@@ -215,7 +231,7 @@ export class Runner {
   }
 
   /** Opens the device that is asked for, or the faster of the two. */
-  private async choose(spec: RunSpec): Promise<Target> {
+  private async choose(spec: EngineSpec): Promise<Target> {
     if (spec.device !== "auto") return open(spec.device);
     const { chosen } = await devices();
     if (chosen === "cpu") return open("cpu");

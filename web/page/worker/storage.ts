@@ -49,9 +49,9 @@ export class RunStore {
   }
 
   /** The visitor's own text, if the run has one. */
-  async text(): Promise<string | null> {
+  async text(): Promise<Blob | null> {
     if (this.record.text_name === null) return null;
-    return new TextDecoder().decode(await read(this.folder, "text.txt"));
+    return (await this.folder.getFileHandle("text.txt")).getFile();
   }
 
   /** What the run reported up to a step. */
@@ -115,8 +115,13 @@ export class RunStore {
     return record.bytes;
   }
 
-  /** Writes what the list of runs shows. */
-  async writeRecord(): Promise<void> {
+  /** Gives the run another name. */
+  async rename(name: string): Promise<void> {
+    this.record.name = name;
+    await this.writeRecord();
+  }
+
+  private async writeRecord(): Promise<void> {
     await write(this.folder, "run.json", new TextEncoder().encode(JSON.stringify(this.record)));
   }
 

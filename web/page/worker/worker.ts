@@ -4,9 +4,10 @@
 import type { Calls, Message, Probe, Request, RunSpec } from "../protocol";
 import { Run, catalogue, plan } from "./wasm/kiln_web";
 import { loadEngine } from "./engine";
-import { counted, devices, instrument } from "./gpu";
+import { devices, instrument } from "./gpu";
 import { Runner, asProblem, open } from "./runner";
 import { RunStore, deleteRun, storedRuns } from "./storage";
+import { readSpec, readText } from "./text";
 
 const send = (message: Message): void => self.postMessage(message);
 const runner = new Runner(send);
@@ -28,18 +29,22 @@ type Handlers = { [K in keyof Calls]: (...args: Parameters<Calls[K]>) => ReturnT
 const handlers: Handlers = {
   catalogue: () => catalogue(),
   devices,
-  plan: (spec) => plan(spec),
+  plan: async (spec) => plan(await readSpec(spec)),
   probe,
   stored_runs: storedRuns,
   delete_run: (id) => deleteRun(id).then(() => null),
+  rename_run: async (id, name) => {
+    if (!(await runner.rename(id, name))) await (await RunStore.open(id)).rename(name);
+    return null;
+  },
   read_run: async (id) => {
     const store = await RunStore.open(id);
     const newest = await store.newest();
     return { files: newest?.files ?? {}, events: await store.events(newest?.step ?? 0), text: await store.text() };
   },
-  start: (id, name, spec) => runner.start(id, name, spec),
+  start: async (id, name, spec) => runner.start(id, name, await readSpec(spec)),
   resume: (id, device) => runner.resume(id, device),
-  load: (id, name, files, text, device) => runner.load(id, name, files, text, device),
+  load: async (id, name, files, text, device) => runner.load(id, name, files, await readText(text), device),
   run: () => {
     runner.go();
     return null;
@@ -51,14 +56,15 @@ const handlers: Handlers = {
   parameters: () => runner.parameters(),
   checkpoint: () => runner.checkpoint(),
   memory: () => runner.memory(),
-  counters: counted,
+  counters: () => runner.counters(),
 };
 
 /** Times the steps of a plan without training anything. */
 async function probe(spec: RunSpec, device: "webgpu" | "cpu"): Promise<Probe> {
   const target = await open(device);
+  const own = await readSpec(spec);
   const started = performance.now();
-  const run = Run.start(spec, target, () => undefined);
+  const run = Run.start(own, target, () => undefined);
   try {
     await run.time_step();
     const first_step_seconds = (performance.now() - started) / 1e3;
