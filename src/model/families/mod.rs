@@ -145,6 +145,14 @@ impl Family {
         }
     }
 
+    /// The names under which a tensor of ours is stored, for messages; our own if it is not.
+    pub fn stored_as(self, config: &ModelConfig, ours: &str) -> String {
+        let entry = self.entries(config).into_iter().find(|entry| entry.name == ours);
+        let names: Vec<String> =
+            entry.into_iter().flat_map(|entry| entry.parts).map(|part| part.name).collect();
+        if names.is_empty() { ours.into() } else { names.join("`, `") }
+    }
+
     /// Our tensors (weights or gradients) under the family's names.
     pub fn store(self, config: &ModelConfig, mut ours: NamedData) -> Result<NamedData, String> {
         let mut theirs = NamedData::new();
@@ -189,9 +197,12 @@ impl Family {
                     continue;
                 }
                 let stored = stored.ok_or_else(|| format!("tensor `{}` is missing", part.name))?;
-                let width = part.columns.len();
+                let (width, shape) = (part.columns.len(), stored.shape.clone());
                 let loaded = part.transform.load(stored).filter(|tensor| tensor.shape.last() == Some(&width));
-                parts.push(loaded.ok_or_else(|| format!("tensor `{}` has an unexpected shape", part.name))?);
+                parts.push(loaded.ok_or_else(|| {
+                    let name = &part.name;
+                    format!("tensor `{name}` has shape {shape:?}, but the configuration asks for a width of {width}")
+                })?);
             }
             if parts.is_empty() {
                 continue;
