@@ -173,6 +173,7 @@ fn a_closed_pipe_ends_a_command_quietly_and_at_once() {
         format!("eval {run} --device cpu"),
         format!("verify {} --device cpu", fixture.display()),
         "devices".into(),
+        format!("inspect {}", fixture.display()),
         "bench --preset debug --device cpu --steps 1 --warmup 1".into(),
         "config show".into(),
         "completions bash".into(),
@@ -208,7 +209,16 @@ fn knobs_are_configuration_not_flags() {
     });
     flags.sort_unstable();
     flags.dedup();
-    let expected =
-        ["--config", "--data", "--device", "--help", "--out", "--preset", "--quiet", "--resume", "--set"];
+    let expected = [
+        "--config",
+        "--data",
+        "--device",
+        "--help",
+        "--out",
+        "--preset",
+        "--quiet",
+        "--resume",
+        "--set",
+    ];
     assert_eq!(flags, expected);
 }

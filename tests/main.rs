@@ -5,8 +5,11 @@ mod support;
 
 mod bad_input;
 mod commands;
+mod convert;
 mod devices;
+mod inspect;
 mod parity;
 mod readme;
 mod resume;
+mod safetensors_files;
 mod train;

@@ -7,6 +7,7 @@
 //! | `optimizer.safetensors`, `trainer.json`, `kiln.toml` | resuming |
 //! | `manifest.json` | sizes and checksums; written last, so its presence means completeness |
 
+mod export;
 mod files;
 mod index;
 mod load;
@@ -16,6 +17,7 @@ mod save;
 pub mod tensors;
 mod weights;
 
+pub use export::{Export, Exported, Names};
 pub use files::{Bytes, Files};
 pub use index::Index;
 pub use load::{Checkpoint, Weights};
