@@ -214,6 +214,7 @@ fn knobs_are_configuration_not_flags() {
         "--data",
         "--device",
         "--help",
+        "--init-from",
         "--out",
         "--preset",
         "--quiet",

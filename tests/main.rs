@@ -7,6 +7,7 @@ mod bad_input;
 mod commands;
 mod convert;
 mod devices;
+mod init_from;
 mod inspect;
 mod parity;
 mod readme;

@@ -7,6 +7,7 @@ mod convert;
 mod devices;
 mod eval;
 mod generate;
+mod init_from;
 mod inspect;
 mod interrupt;
 mod logfile;

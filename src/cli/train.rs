@@ -1,6 +1,6 @@
 //! `kiln train`: from text to a trained model in a run folder.
 
-use super::{DeviceOption, config::ConfigSource, interrupt, watch::Watcher};
+use super::{DeviceOption, config::ConfigSource, init_from, interrupt, watch::Watcher};
 use crate::{
     checkpoint::{Checkpoint, Files, Resume, RunFolder, resolve},
     config::Config,
@@ -30,6 +30,10 @@ pub struct TrainArguments {
     #[arg(long, value_name = "latest|best|DIR", num_args = 0..=1, default_missing_value = "latest",
           conflicts_with_all = ["preset", "config"])]
     resume: Option<Resume>,
+    /// Start from the weights of a model: a run or checkpoint folder, a folder of Hugging Face's, or one
+    /// .safetensors file of it. Configuration and tokenizer are the model's
+    #[arg(long, value_name = "DIR|FILE", conflicts_with = "resume")]
+    init_from: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceOption,
     /// Show only evaluations and the end
@@ -87,9 +91,16 @@ fn new_plan(
     info: Option<&DeviceInfo>,
 ) -> Result<Plan> {
     let default_preset = if choice.is_cpu() { CPU_PRESET } else { GPU_PRESET };
-    let mut config = arguments.source.resolve(default_preset)?;
+    let initial = arguments.init_from.as_deref().map(Checkpoint::open_model).transpose()?;
+    let (mut config, tokenizer) = match &initial {
+        Some(checkpoint) => init_from::configure(&arguments.source, default_preset, checkpoint)?,
+        None => (arguments.source.resolve(default_preset)?, None),
+    };
     use_data(&mut config, &arguments.data)?;
-    let dataset = Dataset::prepare(&config, None)?;
+    let dataset = Dataset::prepare(&config, tokenizer)?;
+    if let Some(checkpoint) = &initial {
+        init_from::check_vocabulary(&dataset.tokenizer, checkpoint)?;
+    }
     let config = train::resolve(config, &dataset)?;
     check_memory(&config, info)?;
     let run = match &arguments.out {
@@ -101,7 +112,11 @@ fn new_plan(
             RunFolder::create_numbered(Path::new("runs"), name)?
         }
     };
-    Ok(Plan { run, trainer: Trainer::new(config, dataset, device)?, resumed: false })
+    let trainer = match &initial {
+        Some(checkpoint) => Trainer::start_from(config, dataset, device, checkpoint)?,
+        None => Trainer::new(config, dataset, device)?,
+    };
+    Ok(Plan { run, trainer, resumed: false })
 }
 
 fn resume_plan(

@@ -89,6 +89,19 @@ impl Trainer {
         Self::assemble(config, dataset, device, model)
     }
 
+    /// A new run that starts from the weights of `checkpoint` instead of random ones. `config` is resolved
+    /// and has the checkpoint's model, in which the context may be shorter and the dropout another.
+    pub fn start_from(
+        config: Config,
+        dataset: Dataset,
+        device: &Device,
+        checkpoint: &Checkpoint,
+    ) -> Result<Self> {
+        let device = device.clone().autodiff();
+        let model = checkpoint.build_as(&config.model, Weights::Latest, &device)?.train();
+        Self::assemble(config, dataset, device, model)
+    }
+
     /// A run that goes on where `checkpoint` stopped. `config` may differ from the checkpoint's in
     /// everything but the model.
     pub fn resume(
