@@ -173,6 +173,7 @@ fn a_closed_pipe_ends_a_command_quietly_and_at_once() {
         format!("eval {run} --device cpu"),
         format!("verify {} --device cpu", fixture.display()),
         "devices".into(),
+        format!("inspect {}", fixture.display()),
         "bench --preset debug --device cpu --steps 1 --warmup 1".into(),
         "config show".into(),
         "completions bash".into(),

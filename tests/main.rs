@@ -5,9 +5,12 @@ mod support;
 
 mod bad_input;
 mod commands;
+mod convert;
 mod devices;
+mod init_from;
+mod inspect;
 mod parity;
 mod readme;
 mod resume;
+mod safetensors_files;
 mod train;
-mod weights;

@@ -4,22 +4,55 @@
 use super::{Manifest, names};
 use crate::{
     error::{Error, Result},
-    platform::storage,
+    platform::storage::{self, Mapped},
 };
 use std::{
     collections::BTreeMap,
+    fmt,
+    ops::Deref,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-/// No JSON file of a checkpoint is longer; tokenizers of 250,000 tokens have 20 MB.
-const LARGEST_JSON: u64 = 256 << 20;
+/// Longest file that is read as text, in bytes. The largest vocabularies take half of it.
+const LONGEST_TEXT: u64 = 64 << 20;
+
+/// The bytes of a file. Cloning shares those that are mapped.
+#[derive(Clone)]
+pub enum Bytes {
+    Owned(Vec<u8>),
+    /// Tensors, which are read where they lie.
+    Mapped(Arc<Mapped>),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Owned(bytes) => bytes,
+            Self::Mapped(mapped) => mapped,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Owned(bytes)
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
+}
 
 /// The files of one checkpoint.
 #[derive(Debug, Clone)]
 pub struct Files {
     /// Where they come from, for messages.
     pub origin: PathBuf,
-    pub contents: BTreeMap<String, Vec<u8>>,
+    pub contents: BTreeMap<String, Bytes>,
 }
 
 impl Files {
@@ -27,25 +60,39 @@ impl Files {
         Self { origin: origin.into(), contents: BTreeMap::new() }
     }
 
-    /// Reads the files of a checkpoint folder and holds them to the manifest, if there is one.
-    /// `wanted` picks files by name, so that a command that needs only the model reads only that.
+    /// The files of a checkpoint folder that are `wanted` by name, so that a command that needs only the
+    /// model opens only that. Tensors are mapped, everything else is read. The manifest always comes along;
+    /// nothing is held to it yet ([`check`](Self::check)).
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`Error::Checkpoint`] for a text over 64 MiB.
     pub fn read_folder(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Self> {
         let mut files = Self::new(folder);
         for path in storage::list(folder)? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let known = name.ends_with(".safetensors") || name.ends_with(".json") || name == names::KILN;
-            if known && (name == names::MANIFEST || wanted(name)) {
-                let length = storage::len(&path)?;
-                if name.ends_with(".json") && length > LARGEST_JSON {
-                    return Err(
-                        files.error(format!("`{name}` has {length} bytes, too many to be what it is for"))
-                    );
-                }
-                files.contents.insert(name.into(), storage::read(&path)?);
+            let wanted = name == names::MANIFEST || wanted(name);
+            if !wanted || !names::is_known(name) || storage::is_folder(&path) {
+                continue;
             }
+            let bytes = match names::holds_tensors(name) {
+                true => Bytes::Mapped(Arc::new(storage::map(&path)?)),
+                false => Bytes::Owned(files.read_text(name, &path)?),
+            };
+            files.contents.insert(name.into(), bytes);
         }
-        files.check(wanted)?;
         Ok(files)
+    }
+
+    fn read_text(&self, name: &str, path: &Path) -> Result<Vec<u8>> {
+        let length = storage::len(path)?;
+        if length > LONGEST_TEXT {
+            let longest = LONGEST_TEXT >> 20;
+            return Err(self.refused(
+                format!("`{name}` has {length} bytes, but at most {longest} MiB are read"),
+                "it cannot be what its name says; take it anew from where the model is from",
+            ));
+        }
+        storage::read(path)
     }
 
     /// Holds those files that are `wanted` to the manifest, if there is one.
@@ -71,15 +118,7 @@ impl Files {
 
     /// A file that may be absent.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.contents.get(name).map(Vec::as_slice)
-    }
-
-    /// The files that hold the model's weights, with their names: one, or several shards.
-    pub fn weights(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let whole = self.contents.contains_key(names::MODEL);
-        let shard = |name: &str| name.starts_with("model-") && name.ends_with(".safetensors");
-        let files = self.contents.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
-        files.filter(move |(name, _)| if whole { *name == names::MODEL } else { shard(name) })
+        self.contents.get(name).map(Deref::deref)
     }
 
     /// A file that must be present.
@@ -96,28 +135,41 @@ impl Files {
         Error::Checkpoint { path: self.origin.clone(), message, hint: None }
     }
 
+    /// As [`error`](Self::error), with what to do about it.
+    pub fn refused(&self, message: String, hint: &str) -> Error {
+        Error::Checkpoint { path: self.origin.clone(), message, hint: Some(hint.into()) }
+    }
+
     /// Writes the files and their manifest into a new folder: complete under a temporary name,
     /// then renamed. `folder` must not exist.
     pub fn write_folder(&self, folder: &Path) -> Result<()> {
-        let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or("checkpoint");
-        let temporary = folder.with_file_name(format!(".{name}.tmp"));
-        let written = self.write_into(&temporary).and_then(|()| storage::rename(&temporary, folder));
-        if written.is_err() {
-            // What is half written helps nobody and may be what fills the disk.
-            let _ = storage::remove_folder(&temporary);
-        }
-        written
+        write_whole(folder, |folder| {
+            for (name, bytes) in &self.contents {
+                storage::write_synced(&folder.join(name), bytes)?;
+            }
+            storage::write_synced(&folder.join(names::MANIFEST), &self.manifest())
+        })
     }
+}
 
-    fn write_into(&self, folder: &Path) -> Result<()> {
-        if folder.is_dir() {
-            storage::remove_folder(folder)?;
+/// Makes a folder that is there whole or not at all: `write` fills it under a temporary name. `folder` must
+/// not exist, or be empty.
+pub(super) fn write_whole(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or("checkpoint");
+    let temporary = folder.with_file_name(format!(".{name}.tmp"));
+    let fill = || {
+        if temporary.is_dir() {
+            storage::remove_folder(&temporary)?;
         }
-        storage::create_folder(folder)?;
-        for (name, bytes) in &self.contents {
-            storage::write_synced(&folder.join(name), bytes)?;
-        }
-        storage::write_synced(&folder.join(names::MANIFEST), &self.manifest())?;
-        storage::sync_folder(folder)
+        storage::create_folder(&temporary)?;
+        write(&temporary)?;
+        storage::sync_folder(&temporary)?;
+        storage::rename(&temporary, folder)
+    };
+    let written = fill();
+    if written.is_err() {
+        // What is half written helps nobody and may be what fills the disk.
+        let _ = storage::remove_folder(&temporary);
     }
+    written
 }

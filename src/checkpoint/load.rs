@@ -1,7 +1,7 @@
 //! Reading a checkpoint: a model of any family that Kiln knows, its tokenizer, and what training
 //! needs to go on.
 
-use super::{Files, TrainerState, names, shards, tensors};
+use super::{Files, Location, TrainerState, WeightFiles, names, tensors};
 use crate::{
     config::{Config, ModelConfig},
     error::{Error, Result},
@@ -15,11 +15,13 @@ use crate::{
     tokenizer::Tokenizer,
 };
 use burn::tensor::Device;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// A checkpoint in host memory.
+/// A checkpoint, its tensors mapped.
 pub struct Checkpoint {
     files: Files,
+    /// The file of weights that the user named.
+    named: Option<String>,
     pub family: Family,
     pub model: ModelConfig,
     /// The configuration of the run that made it, if Kiln did.
@@ -35,29 +37,20 @@ pub enum Weights {
     Averaged,
 }
 
-impl Weights {
-    fn file(self) -> &'static str {
-        match self {
-            Self::Latest => names::MODEL,
-            Self::Averaged => names::EMA,
-        }
-    }
-}
-
 impl Checkpoint {
-    /// Reads what a model needs: weights, configuration, tokenizer.
-    pub fn open_model(folder: &Path) -> Result<Self> {
-        Self::from_files(Files::read_folder(folder, Self::is_of_model)?)
+    /// Opens what a model needs: weights, configuration, tokenizer. The path is that of a folder or of one
+    /// `.safetensors` file in it.
+    pub fn open_model(path: &Path) -> Result<Self> {
+        let location = Location::find(path)?;
+        let files = location.open()?;
+        files.check(|name| location.wants(name))?;
+        Ok(Self { named: location.named, ..Self::from_files(files)? })
     }
 
-    /// Whether a file belongs to the model rather than to its training.
-    pub fn is_of_model(name: &str) -> bool {
-        name != names::OPTIMIZER
-    }
-
-    /// Reads everything; a checkpoint without a manifest is not complete.
+    /// Opens everything; a checkpoint without a manifest is not complete.
     pub fn open_training(folder: &Path) -> Result<Self> {
         let files = Files::read_folder(folder, |_| true)?;
+        files.check(|_| true)?;
         files.require(names::MANIFEST)?;
         Self::from_files(files)
     }
@@ -65,7 +58,13 @@ impl Checkpoint {
     /// The same from files that lie anywhere.
     pub fn from_files(files: Files) -> Result<Self> {
         let path = files.path(names::CONFIG);
-        let (family, described) = Family::from_json(files.require(names::CONFIG)?, &path)?;
+        let json = files.get(names::CONFIG).ok_or_else(|| {
+            files.refused(
+                format!("`{}` is missing", names::CONFIG),
+                "the model's `config.json` belongs beside its weights; `kiln inspect` does without",
+            )
+        })?;
+        let (family, described) = Family::from_json(json, &path)?;
         let config = match files.get(names::KILN) {
             None => None,
             Some(toml) => {
@@ -80,17 +79,12 @@ impl Checkpoint {
         if model.vocab_size == 0 {
             return Err(files.error("`vocab_size` is 0".into()));
         }
-        Ok(Self { files, family, model, config })
+        Ok(Self { files, named: None, family, model, config })
     }
 
     /// The folder it was read from.
     pub fn path(&self) -> &Path {
         &self.files.origin
-    }
-
-    /// Where the tokenizer lies that was saved with the model, if there is one.
-    pub fn tokenizer_path(&self) -> Option<PathBuf> {
-        self.files.get(names::TOKENIZER).map(|_| self.files.path(names::TOKENIZER))
     }
 
     /// The tokenizer saved with the model.
@@ -112,19 +106,23 @@ impl Checkpoint {
         Ok(tokenizer)
     }
 
+    /// The files of weights, of which only headers are read.
+    pub fn weight_files(&self, which: Weights) -> Result<WeightFiles<'_>> {
+        let average = (which == Weights::Averaged).then_some(names::EMA);
+        if average.is_some() && !self.has_average() {
+            return Err(self.files.refused(
+                format!("`{}` is missing: the run kept no average of its weights", names::EMA),
+                "train with `--set train.ema_decay=0.999`",
+            ));
+        }
+        WeightFiles::open(&self.files, average.or(self.named.as_deref()))
+    }
+
     /// Weights under our names.
     pub fn weights(&self, which: Weights) -> Result<NamedData> {
-        let name = which.file();
-        let is_buffer = |name: &str| self.family.is_buffer(name);
-        let read = |name| self.tensors(name, is_buffer).and_then(|theirs| self.map(name, theirs));
-        match (which, self.files.get(name)) {
-            (Weights::Averaged, None) => Err(Error::Checkpoint {
-                path: self.path().into(),
-                message: format!("`{name}` is missing: the run kept no average of its weights"),
-                hint: Some("train with `--set train.ema_decay=0.999`".into()),
-            }),
-            _ => read(name),
-        }
+        let files = self.weight_files(which)?;
+        let theirs = files.read(|name| self.family.is_buffer(name))?;
+        self.family.load(&self.model, theirs).map_err(|message| self.mismatch(&files, &message))
     }
 
     /// The model with these weights on a device.
@@ -132,14 +130,28 @@ impl Checkpoint {
         self.build_as(&self.model, which, device)
     }
 
-    /// The same with a configuration that differs in what has no weights, such as dropout.
-    pub fn build_as(&self, config: &ModelConfig, which: Weights, device: &Device) -> Result<Decoder> {
+    /// The model with these weights under a configuration that differs from its own in a shorter context
+    /// or another dropout.
+    pub fn build_as(&self, model: &ModelConfig, which: Weights, device: &Device) -> Result<Decoder> {
         // The configuration comes from a file: nothing is allocated by it before the weights, which
         // are there in full, agree with it.
-        let weights = self.weights(which)?;
+        let mut weights = self.weights(which)?;
         self.check_positions()?;
-        let model = Decoder::unloaded(config, device);
-        parameters::load(model, weights).map_err(|message| self.mismatch(which.file(), message))
+        let mut decoder = Decoder::unloaded(&self.model, device);
+        let files = self.weight_files(which)?;
+        for (name, shape) in parameters::shapes(&decoder) {
+            if let Some(host) = weights.get(&name).filter(|host| host.shape != shape) {
+                // Under the name that it has in the file.
+                let stored = self.family.stored_as(&self.model, &name);
+                parameters::check_shape(&stored, host, &shape)
+                    .map_err(|message| self.mismatch(&files, &message))?;
+            }
+        }
+        if *model != self.model {
+            shorten(&mut weights, model);
+            decoder = Decoder::unloaded(model, device);
+        }
+        parameters::load(decoder, weights).map_err(|message| self.mismatch(&files, &message))
     }
 
     /// Refuses tables of fixed positions beyond this machine's memory: unlike weights they are in no
@@ -168,7 +180,9 @@ impl Checkpoint {
         let trainer = self.files.require(names::TRAINER)?;
         let trainer = serde_json::from_slice(trainer)
             .map_err(|e| self.files.error(format!("`{}` is broken: {e}", names::TRAINER)))?;
-        Ok((trainer, self.tensors(names::OPTIMIZER, |_| false)?))
+        let moments = tensors::read(self.files.require(names::OPTIMIZER)?)
+            .map_err(|message| self.files.error(format!("`{}`: {message}", names::OPTIMIZER)))?;
+        Ok((trainer, moments))
     }
 
     /// Whether the checkpoint has averaged weights.
@@ -176,23 +190,30 @@ impl Checkpoint {
         self.files.get(names::EMA).is_some()
     }
 
-    fn tensors(&self, name: &str, ignored: impl Fn(&str) -> bool) -> Result<NamedData> {
-        if name == names::MODEL && self.files.get(name).is_none() && self.files.get(names::INDEX).is_some() {
-            return shards::read(&self.files, ignored);
-        }
-        tensors::read(self.files.require(name)?, ignored)
-            .map_err(|message| self.files.error(format!("`{name}`: {message}")))
+    /// Whether a tokenizer lies beside the model.
+    pub fn has_tokenizer(&self) -> bool {
+        self.files.get(names::TOKENIZER).is_some()
     }
 
-    fn map(&self, name: &str, theirs: NamedData) -> Result<NamedData> {
-        self.family.load(&self.model, theirs).map_err(|message| self.mismatch(name, message))
+    /// The family's own `config.json`.
+    pub fn config_json(&self) -> Result<&[u8]> {
+        self.files.require(names::CONFIG)
     }
 
-    fn mismatch(&self, name: &str, message: String) -> Error {
-        Error::Checkpoint {
-            path: self.path().into(),
-            message: format!("`{name}`: {message}"),
-            hint: Some("its configuration and its weights are of different models".into()),
-        }
+    fn mismatch(&self, files: &WeightFiles<'_>, message: &str) -> Error {
+        let names: Vec<String> = files.names().map(|name| format!("`{name}`")).collect();
+        let names = if names.len() > 2 { format!("{} and others", names[0]) } else { names.join(", ") };
+        self.files.refused(
+            format!("{names}: {message}"),
+            "its configuration and its weights are of different models",
+        )
+    }
+}
+
+/// Drops trained positions beyond the context; all else is independent of it.
+fn shorten(weights: &mut NamedData, model: &ModelConfig) {
+    if let Some(table) = weights.get_mut("position").filter(|table| table.shape.len() == 2) {
+        table.values.truncate(model.block_size * table.shape[1]);
+        table.shape[0] = model.block_size;
     }
 }

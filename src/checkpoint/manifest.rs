@@ -1,6 +1,6 @@
 //! Sizes and checksums of a checkpoint's files.
 
-use super::names;
+use super::{Bytes, names};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -19,17 +19,28 @@ struct FileRecord {
     sha256: String,
 }
 
+impl Default for Manifest {
+    fn default() -> Self {
+        Self { format: Self::FORMAT, files: BTreeMap::new() }
+    }
+}
+
 impl Manifest {
     const FORMAT: u32 = 1;
 
     /// The manifest of a set of files.
-    pub fn of(files: &BTreeMap<String, Vec<u8>>) -> Self {
-        let record = |bytes: &Vec<u8>| FileRecord { bytes: bytes.len() as u64, sha256: sha256(bytes) };
-        let files = files.iter().filter(|(name, _)| *name != names::MANIFEST);
-        Self {
-            format: Self::FORMAT,
-            files: files.map(|(name, bytes)| (name.clone(), record(bytes))).collect(),
+    pub fn of(files: &BTreeMap<String, Bytes>) -> Self {
+        let mut manifest = Self::default();
+        for (name, bytes) in files.iter().filter(|(name, _)| *name != names::MANIFEST) {
+            manifest.record(name, bytes);
         }
+        manifest
+    }
+
+    /// Adds a file.
+    pub fn record(&mut self, name: &str, bytes: &[u8]) {
+        let record = FileRecord { bytes: bytes.len() as u64, sha256: sha256(bytes) };
+        self.files.insert(name.into(), record);
     }
 
     pub fn parse(json: &[u8]) -> Result<Self, String> {
@@ -52,7 +63,7 @@ impl Manifest {
     /// Holds those files that are `wanted` to their sizes and checksums.
     pub fn check(
         &self,
-        files: &BTreeMap<String, Vec<u8>>,
+        files: &BTreeMap<String, Bytes>,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<(), String> {
         for (name, record) in self.files.iter().filter(|(name, _)| wanted(name)) {

@@ -2,29 +2,33 @@
 //!
 //! | file | for |
 //! | --- | --- |
-//! | `model.safetensors`, `config.json`, `tokenizer.json`, `generation_config.json` | transformers, and every command of Kiln |
+//! | `model.safetensors` (or its parts with `model.safetensors.index.json`), `config.json`, `tokenizer.json`, `generation_config.json` | transformers, and every command of Kiln |
 //! | `ema.safetensors` | the averaged weights, if the run keeps them |
 //! | `optimizer.safetensors`, `trainer.json`, `kiln.toml` | resuming |
 //! | `manifest.json` | sizes and checksums; written last, so its presence means completeness |
 
+mod export;
 mod files;
+mod index;
 mod load;
 mod manifest;
 mod run;
 mod save;
-mod shards;
 pub mod tensors;
+mod weights;
 
-pub use files::Files;
+pub use export::{Export, Exported, Names};
+pub use files::{Bytes, Files};
+pub use index::Index;
 pub use load::{Checkpoint, Weights};
 pub use manifest::Manifest;
 pub use run::{Resume, RunFolder, resolve};
 pub use save::{TrainerState, encode};
+pub use weights::{Location, StoredTensor, WeightFiles};
 
 /// File names inside a checkpoint.
 pub mod names {
     pub const MODEL: &str = "model.safetensors";
-    /// Where weights lie that are in several files.
     pub const INDEX: &str = "model.safetensors.index.json";
     pub const EMA: &str = "ema.safetensors";
     pub const CONFIG: &str = "config.json";
@@ -35,4 +39,15 @@ pub mod names {
     pub const TRAINER: &str = "trainer.json";
     pub const KILN: &str = "kiln.toml";
     pub const MANIFEST: &str = "manifest.json";
+
+    /// Whether a file is one that Kiln reads.
+    pub(super) fn is_known(name: &str) -> bool {
+        let texts = [CONFIG, TOKENIZER, TOKENIZER_CONFIG, GENERATION, INDEX, TRAINER, KILN, MANIFEST];
+        holds_tensors(name) || texts.contains(&name)
+    }
+
+    /// Whether a file is one of tensors.
+    pub fn holds_tensors(name: &str) -> bool {
+        name.ends_with(".safetensors")
+    }
 }

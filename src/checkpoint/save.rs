@@ -1,6 +1,9 @@
 //! A trainer's state as checkpoint files.
 
-use super::{Files, names, tensors};
+use super::{
+    Files, names,
+    tensors::{self, FloatType},
+};
 use crate::{
     config::{Config, OptimizerKind, SampleConfig},
     data::Cursor,
@@ -45,10 +48,12 @@ pub fn encode(
     let failed = |message: String| Error::Checkpoint { path: "checkpoint".into(), message, hint: None };
     let family = Family::of(&config.model);
     let end_of_text = tokenizer.end_of_text();
-    let store = |weights| family.store(&config.model, weights).and_then(|named| tensors::write(&named));
+    let store = |weights| {
+        family.store(&config.model, weights).and_then(|named| tensors::write(&named, FloatType::F32))
+    };
     let pretty =
         |value: &serde_json::Value| serde_json::to_vec_pretty(value).map_err(|e| failed(e.to_string()));
-    let mut put = |name: &str, bytes: Vec<u8>| files.contents.insert(name.into(), bytes);
+    let mut put = |name: &str, bytes: Vec<u8>| files.contents.insert(name.into(), bytes.into());
 
     put(names::MODEL, store(weights).map_err(failed)?);
     if let Some(ema) = ema {
@@ -58,7 +63,7 @@ pub fn encode(
     put(names::TOKENIZER, tokenizer.to_json()?.into_bytes());
     put(names::TOKENIZER_CONFIG, tokenizer.to_transformers_config(config.model.block_size).into_bytes());
     put(names::GENERATION, pretty(&generation(&config.sample, end_of_text))?);
-    put(names::OPTIMIZER, tensors::write(optimizer).map_err(failed)?);
+    put(names::OPTIMIZER, tensors::write(optimizer, FloatType::F32).map_err(failed)?);
     put(names::TRAINER, serde_json::to_vec_pretty(trainer).map_err(|e| failed(e.to_string()))?);
     put(names::KILN, config.to_toml()?.into_bytes());
     Ok(files)

@@ -6,6 +6,7 @@ use crate::{
         Config,
         presets::{Preset, presets},
     },
+    error::Error,
     platform::storage,
 };
 use clap::{Args, Subcommand};
@@ -59,6 +60,17 @@ impl ConfigSource {
     /// # Errors
     /// For an unknown preset, a file that cannot be read, and a key or value that is refused.
     pub fn resolve(&self, default_preset: &str) -> crate::Result<Config> {
+        let config = self.read(default_preset)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The same, not yet checked as a whole.
+    ///
+    /// # Errors
+    /// For an unknown preset, a file that cannot be read, and a key or value that is unknown or of the wrong
+    /// type.
+    pub fn read(&self, default_preset: &str) -> crate::Result<Config> {
         let mut config = match &self.config {
             Some(path) => {
                 Config::from_toml(&storage::read_to_string(path)?, &format!("`{}`", path.display()))?
@@ -66,8 +78,35 @@ impl ConfigSource {
             None => Preset::find(self.preset.as_deref().unwrap_or(default_preset))?.config()?,
         };
         config.apply(&self.set)?;
-        config.validate()?;
         Ok(config)
+    }
+
+    /// The keys that the user set, in a file or one by one; a preset's are not among them.
+    ///
+    /// # Errors
+    /// For a file that cannot be read or is not TOML.
+    pub fn keys(&self) -> crate::Result<Vec<String>> {
+        let mut keys: Vec<String> =
+            self.set.iter().filter_map(|text| Some(text.split_once('=')?.0.trim().to_owned())).collect();
+        if let Some(path) = &self.config {
+            let text = storage::read_to_string(path)?;
+            let table: toml::Table = toml::from_str(&text).map_err(|error| Error::ConfigSyntax {
+                origin: format!("`{}`", path.display()),
+                message: error.message().into(),
+            })?;
+            keys.extend(Config::keys().into_iter().filter(|key| has_key(&table, key)));
+        }
+        Ok(keys)
+    }
+}
+
+/// Whether a table has an entry under a dotted key.
+fn has_key(table: &toml::Table, key: &str) -> bool {
+    match key.split_once('.') {
+        None => table.contains_key(key),
+        Some((section, rest)) => {
+            table.get(section).and_then(toml::Value::as_table).is_some_and(|table| has_key(table, rest))
+        }
     }
 }
 
@@ -132,6 +171,9 @@ mod tests {
         let config = source(&["--config", path, "--set", "train.seed=6"]).resolve("debug").unwrap();
         assert_eq!((config.train.batch_size, config.train.seed), (2, 6));
         assert_eq!(config.model, Config::default().model);
+        let keys = source(&["--config", path, "--set", "train.seed=6"]).keys().unwrap();
+        assert_eq!(keys, ["train.seed", "train.batch_size", "train.seed"]);
+        assert!(source(&["--preset", "debug"]).keys().unwrap().is_empty());
     }
 
     #[test]

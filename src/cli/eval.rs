@@ -2,7 +2,7 @@
 
 use super::DeviceOption;
 use crate::{
-    checkpoint::{Checkpoint, Weights, resolve},
+    checkpoint::{Checkpoint, Weights},
     config::Layout,
     data::{Dataset, evaluation_batches},
     error::Error,
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub struct EvalArguments {
-    /// A run folder or a checkpoint folder
+    /// A run or checkpoint folder, a folder of Hugging Face's, or one .safetensors file of it
     #[arg(value_name = "RUN")]
     path: PathBuf,
     /// Text to evaluate on instead of the run's own; read whole unless --split says otherwise
@@ -43,8 +43,7 @@ enum Split {
 }
 
 pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
-    let folder = resolve(&arguments.path)?;
-    let checkpoint = Checkpoint::open_model(&folder)?;
+    let checkpoint = Checkpoint::open_model(&arguments.path)?;
     let mut config = checkpoint.config.clone().unwrap_or_default();
     let own_data = arguments.data.is_empty();
     if !own_data {
@@ -86,11 +85,11 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
     if arguments.json {
         let mut json = serde_json::to_value(&result)?;
         json["bits_per_byte"] = json!(bits_per_byte);
-        json["checkpoint"] = json!(folder);
+        json["checkpoint"] = json!(checkpoint.path());
         json["seconds"] = json!(start.elapsed().as_secs_f64());
         println!("{}", serde_json::to_string_pretty(&json)?);
     } else {
-        println!("checkpoint     {}", folder.display());
+        println!("checkpoint     {}", checkpoint.path().display());
         println!("tokens         {}", result.tokens);
         println!("loss           {:.4} nats", result.loss);
         println!("perplexity     {:.4}", result.perplexity);

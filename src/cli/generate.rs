@@ -2,7 +2,7 @@
 
 use super::{DeviceOption, interrupt};
 use crate::{
-    checkpoint::{Checkpoint, Weights, resolve},
+    checkpoint::{Checkpoint, Weights},
     config::{Config, SampleConfig},
     generate::generate,
     platform::Instant,
@@ -15,7 +15,7 @@ use std::{
 
 #[derive(Debug, clap::Args)]
 pub struct GenerateArguments {
-    /// A run folder or a checkpoint folder
+    /// A run or checkpoint folder, a folder of Hugging Face's, or one .safetensors file of it
     #[arg(value_name = "RUN")]
     path: PathBuf,
     /// Text to continue
@@ -85,7 +85,7 @@ impl GenerateArguments {
 }
 
 pub(super) fn run(arguments: GenerateArguments) -> anyhow::Result<()> {
-    let checkpoint = Checkpoint::open_model(&resolve(&arguments.path)?)?;
+    let checkpoint = Checkpoint::open_model(&arguments.path)?;
     let tokenizer = checkpoint.tokenizer()?;
     let sample = arguments.sample(checkpoint.config.as_ref())?;
     let device = arguments.device.choice()?.open()?;

@@ -1,107 +1,197 @@
-//! `kiln inspect DIR`: what a model folder holds, without building the model.
+//! `kiln inspect`: what a model consists of and what it needs, from headers alone.
 
-use super::table::{Align, Table, short};
+use super::table::{Align, Table, bytes, grouped, parameters};
 use crate::{
-    checkpoint::{Checkpoint, Files, resolve, tensors},
-    config::{Config, ModelConfig},
+    checkpoint::{Checkpoint, Files, Location, StoredTensor, WeightFiles, names},
+    config::{Config, ModelConfig, TrainConfig},
+    error::Result,
     model::size,
 };
-use serde_json::{Value, json};
-use std::path::PathBuf;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub struct InspectArguments {
-    /// A run folder or a checkpoint folder, also one of transformers
-    #[arg(value_name = "DIR")]
+    /// A run or checkpoint folder, a folder of Hugging Face's, or one .safetensors file
+    #[arg(value_name = "DIR|FILE")]
     path: PathBuf,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
+#[derive(Serialize)]
+struct Report {
+    folder: PathBuf,
+    files: Vec<String>,
+    tensors: Vec<Row>,
+    /// Numbers in all tensors.
+    parameters: u64,
+    bytes_on_disk: u64,
+    /// `None` where Kiln does not know the model.
+    model: Option<Model>,
+    /// Why there is no model.
+    unknown: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    shape: Vec<usize>,
+    dtype: String,
+    parameters: u64,
+}
+
+#[derive(Serialize)]
+struct Model {
+    family: &'static str,
+    parameters: usize,
+    /// Those at work for each token.
+    active_parameters: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    width: usize,
+    inner_width: usize,
+    context: usize,
+    vocabulary: usize,
+    tied: bool,
+    weight_bytes: u64,
+    kv_cache_bytes: u64,
+    inference_bytes: u64,
+    training_bytes: u64,
+    training_batch_size: usize,
+}
+
 pub(super) fn run(arguments: InspectArguments) -> anyhow::Result<()> {
-    let folder = resolve(&arguments.path)?;
-    let files = Files::read_folder(&folder, Checkpoint::is_of_model)?;
-    let mut found = Vec::new();
-    for (name, bytes) in files.weights() {
-        let listed = tensors::list(bytes).map_err(|message| files.error(format!("`{name}`: {message}")))?;
-        found.extend(listed.into_iter().map(|tensor| (name, tensor)));
-    }
-    // A folder of another family still has tensors to list.
-    let checkpoint = Checkpoint::from_files(files.clone());
+    let report = inspect(&arguments.path)?;
     if arguments.json {
-        let tensors: Vec<Value> = found
-            .iter()
-            .map(|(file, t)| json!({"name": t.name, "shape": t.shape, "dtype": t.dtype, "file": file}))
-            .collect();
-        let model = match &checkpoint {
-            Ok(checkpoint) => {
-                let mut figures = figures(&checkpoint.model);
-                figures["family"] = checkpoint.family.name().into();
-                figures["configuration"] = serde_json::to_value(&checkpoint.model)?;
-                figures
-            }
-            Err(error) => json!({ "unknown": error.to_string() }),
-        };
-        println!("{}", serde_json::to_string_pretty(&json!({ "tensors": tensors, "model": model }))?);
-        return Ok(());
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}\n{}", tensor_table(&report.tensors), totals(&report));
     }
+    Ok(())
+}
+
+fn inspect(path: &Path) -> Result<Report> {
+    let location = locate(path)?;
+    let files = location.open()?;
+    // Checksums would read every tensor.
+    files.check(|name| location.wants(name) && !names::holds_tensors(name))?;
+    let weights = WeightFiles::open(&files, location.named.as_deref())?;
+    let row = |StoredTensor { name, shape, dtype, .. }| {
+        let parameters = shape.iter().map(|&size| size as u64).product();
+        Row { name, shape, dtype, parameters }
+    };
+    let tensors: Vec<Row> = weights.list().into_iter().map(row).collect();
+    let (model, unknown) = match known(&files) {
+        Ok(model) => (Some(model), None),
+        Err(reason) => (None, Some(reason)),
+    };
+    Ok(Report {
+        files: weights.names().map(str::to_owned).collect(),
+        parameters: tensors.iter().map(|tensor| tensor.parameters).sum(),
+        bytes_on_disk: weights.bytes(),
+        tensors,
+        model,
+        unknown,
+        folder: location.folder,
+    })
+}
+
+/// Like [`Location::find`], and also a folder that has weights and nothing else.
+fn locate(path: &Path) -> Result<Location> {
+    match path.join(names::MODEL).is_file() || path.join(names::INDEX).is_file() {
+        true => Ok(Location { folder: path.into(), named: None }),
+        false => Location::find(path),
+    }
+}
+
+/// What the configuration says, or why Kiln cannot tell.
+fn known(files: &Files) -> Result<Model, String> {
+    let checkpoint = Checkpoint::from_files(files.clone()).map_err(|error| error.to_string())?;
+    let model = &checkpoint.model;
+    // A run's own settings; otherwise the least that training takes.
+    let train = match &checkpoint.config {
+        Some(config) => config.train.clone(),
+        None => TrainConfig { batch_size: 1, ..Default::default() },
+    };
+    let training = Config { model: model.clone(), train, ..Default::default() };
+    let ModelConfig { n_layer, n_head, n_embd, block_size, vocab_size, tie_embeddings, .. } = *model;
+    let (weight_bytes, kv_cache_bytes) = (size::weight_bytes(model), size::kv_cache_bytes(model));
+    Ok(Model {
+        family: checkpoint.family.name(),
+        parameters: size::parameter_count(model),
+        active_parameters: size::active_parameter_count(model),
+        layers: n_layer,
+        heads: n_head,
+        kv_heads: model.kv_heads(),
+        width: n_embd,
+        inner_width: model.inner_size(),
+        context: block_size,
+        vocabulary: vocab_size,
+        tied: tie_embeddings,
+        weight_bytes,
+        kv_cache_bytes,
+        inference_bytes: weight_bytes.saturating_add(kv_cache_bytes),
+        training_bytes: size::training_bytes(&training),
+        training_batch_size: training.train.batch_size,
+    })
+}
+
+fn tensor_table(tensors: &[Row]) -> Table {
     let mut table = Table::new([
         ("tensor", Align::Left),
         ("shape", Align::Left),
         ("dtype", Align::Left),
         ("parameters", Align::Right),
     ]);
-    for (_, tensor) in &found {
-        let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
-        let count = tensor.shape.iter().product::<usize>();
-        table.row([tensor.name.clone(), shape.join(" x "), tensor.dtype.clone(), count.to_string()]);
+    for Row { name, shape, dtype, parameters } in tensors {
+        table.row([name.clone(), format!("{shape:?}"), dtype.clone(), grouped(*parameters)]);
     }
-    print!("{table}");
-    let bytes: usize = files.weights().map(|(_, bytes)| bytes.len()).sum();
-    println!("\n{} tensors in {} MiB", found.len(), bytes.div_ceil(1 << 20));
-    match &checkpoint {
-        Ok(checkpoint) => {
-            let model = &checkpoint.model;
-            let figures = figures(model);
-            let mib = |key: &str| figures[key].as_u64().unwrap_or(0).div_ceil(1 << 20);
-            println!("family       {}", checkpoint.family.name());
-            println!(
-                "shape        {} layers, width {}, {} heads ({} for keys and values), context {}, vocabulary {}",
-                model.n_layer,
-                model.n_embd,
-                model.n_head,
-                model.kv_heads(),
-                model.block_size,
-                model.vocab_size
-            );
-            let all = size::parameter_count(model);
-            let active = size::active_parameter_count(model);
-            let of_experts =
-                if active < all { format!(", {} a token", short(active as f64)) } else { String::new() };
-            println!("parameters   {}{of_experts}", short(all as f64));
-            println!(
-                "inference    {} MiB of weights, {} MiB of keys and values",
-                mib("weight_bytes"),
-                mib("kv_cache_bytes")
-            );
-            println!("training     {} MiB at least, one row a step, AdamW, f32", mib("training_bytes"));
-        }
-        Err(error) => println!("kiln cannot build this model: {error}"),
-    }
-    Ok(())
+    table
 }
 
-/// Sizes in bytes, of f32.
-fn figures(model: &ModelConfig) -> Value {
-    let mut training = Config { model: model.clone(), ..Default::default() };
-    training.train.batch_size = 1;
-    let parameters = size::parameter_count(model);
-    json!({
-        "parameters": parameters,
-        "active_parameters": size::active_parameter_count(model),
-        "weight_bytes": 4 * parameters as u64,
-        "kv_cache_bytes": size::kv_cache_bytes(model),
-        "training_bytes": size::training_bytes(&training),
-    })
+fn totals(report: &Report) -> Table {
+    let mut table = Table::new([("", Align::Left), ("", Align::Left)]);
+    let files = match &report.files[..] {
+        [one] => one.clone(),
+        several => format!("{} files", several.len()),
+    };
+    let total = grouped(report.parameters);
+    table.row(["folder", &report.folder.display().to_string()]);
+    table.row(["weights".into(), format!("{} in {files}", bytes(report.bytes_on_disk))]);
+    table.row(["tensors".into(), format!("{} of {total} numbers", report.tensors.len())]);
+    let Some(model) = &report.model else {
+        let reason = report.unknown.as_deref().unwrap_or_default();
+        table.row(["family".into(), format!("unknown to kiln: {reason}")]);
+        return table;
+    };
+    let shares = if model.kv_heads == model.heads {
+        String::new()
+    } else {
+        format!(", {} of keys and values", model.kv_heads)
+    };
+    table.row(["family", model.family]);
+    let active = match model.active_parameters < model.parameters {
+        true => format!(", {} of them for each token", parameters(model.active_parameters)),
+        false => String::new(),
+    };
+    table.row(["parameters".into(), parameters(model.parameters) + &active]);
+    table.row(["layers".into(), model.layers.to_string()]);
+    table.row(["heads".into(), format!("{}{shares}", model.heads)]);
+    table.row(["width".into(), format!("{}, {} inside the MLP", model.width, model.inner_width)]);
+    table.row(["context".into(), format!("{} tokens", grouped(model.context as u64))]);
+    table.row(["vocabulary".into(), format!("{} tokens", grouped(model.vocabulary as u64))]);
+    let tied = if model.tied { "tied to the token embedding" } else { "weights of its own" };
+    table.row(["output", tied]);
+    let (weights, cache) = (bytes(model.weight_bytes), bytes(model.kv_cache_bytes));
+    let inference = bytes(model.inference_bytes);
+    table.row([
+        "inference".into(),
+        format!("{inference}: weights {weights} in f32, keys and values of a full context {cache}"),
+    ]);
+    let (training, batch) = (bytes(model.training_bytes), model.training_batch_size);
+    table.row(["training".into(), format!("{training} at least, in batches of {batch}")]);
+    table
 }

@@ -3,9 +3,11 @@
 
 mod bench;
 mod config;
+mod convert;
 mod devices;
 mod eval;
 mod generate;
+mod init_from;
 mod inspect;
 mod interrupt;
 mod logfile;
@@ -51,10 +53,12 @@ enum Command {
     Devices(devices::DevicesArguments),
     /// Show configurations and presets
     Config(config::ConfigArgs),
-    /// List a model's tensors, parameters and memory
-    Inspect(inspect::InspectArguments),
     /// Hold a model to the PyTorch reference numbers beside it
     Verify(verify::VerifyArguments),
+    /// List the tensors of a model, its size and the memory that it needs
+    Inspect(inspect::InspectArguments),
+    /// Write a model in another type, layout or number of files
+    Convert(convert::ConvertArguments),
     /// Measure training speed
     Bench(bench::BenchArguments),
     /// Print a completion script for a shell
@@ -97,8 +101,9 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Tokenizer(arguments) => tokenizer::run(arguments),
         Command::Devices(arguments) => devices::run(arguments),
         Command::Config(arguments) => config::run(arguments),
-        Command::Inspect(arguments) => inspect::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Convert(arguments) => convert::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "kiln", &mut std::io::stdout());

@@ -1,9 +1,9 @@
 //! `kiln train`: from text to a trained model in a run folder.
 
-use super::{DeviceOption, config::ConfigSource, interrupt, watch::Watcher};
+use super::{DeviceOption, config::ConfigSource, init_from, interrupt, watch::Watcher};
 use crate::{
     checkpoint::{Checkpoint, Files, Resume, RunFolder, resolve},
-    config::{Config, TokenizerConfig, TokenizerKind},
+    config::Config,
     data::Dataset,
     device::{self, Choice, DeviceInfo},
     error::{Error, Result},
@@ -30,9 +30,9 @@ pub struct TrainArguments {
     #[arg(long, value_name = "latest|best|DIR", num_args = 0..=1, default_missing_value = "latest",
           conflicts_with_all = ["preset", "config"])]
     resume: Option<Resume>,
-    /// Begin with the weights, the shape and the tokenizer of a model: a run, a checkpoint, or a
-    /// folder of transformers
-    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    /// Start from the weights of a model: a run or checkpoint folder, a folder of Hugging Face's, or one
+    /// .safetensors file of it. Configuration and tokenizer are the model's
+    #[arg(long, value_name = "DIR|FILE", conflicts_with = "resume")]
     init_from: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceOption,
@@ -91,13 +91,16 @@ fn new_plan(
     info: Option<&DeviceInfo>,
 ) -> Result<Plan> {
     let default_preset = if choice.is_cpu() { CPU_PRESET } else { GPU_PRESET };
-    let mut config = arguments.source.resolve(default_preset)?;
-    use_data(&mut config, &arguments.data)?;
-    let origin = match &arguments.init_from {
-        None => None,
-        Some(folder) => Some(begin_from(&mut config, folder, &arguments.source.set)?),
+    let initial = arguments.init_from.as_deref().map(Checkpoint::open_model).transpose()?;
+    let (mut config, tokenizer) = match &initial {
+        Some(checkpoint) => init_from::configure(&arguments.source, default_preset, checkpoint)?,
+        None => (arguments.source.resolve(default_preset)?, None),
     };
-    let dataset = Dataset::prepare(&config, None)?;
+    use_data(&mut config, &arguments.data)?;
+    let dataset = Dataset::prepare(&config, tokenizer)?;
+    if let Some(checkpoint) = &initial {
+        init_from::check_vocabulary(&dataset.tokenizer, checkpoint)?;
+    }
     let config = train::resolve(config, &dataset)?;
     check_memory(&config, info)?;
     let run = match &arguments.out {
@@ -109,42 +112,11 @@ fn new_plan(
             RunFolder::create_numbered(Path::new("runs"), name)?
         }
     };
-    let trainer = match origin {
+    let trainer = match &initial {
+        Some(checkpoint) => Trainer::start_from(config, dataset, device, checkpoint)?,
         None => Trainer::new(config, dataset, device)?,
-        Some(checkpoint) => Trainer::from_checkpoint(config, dataset, device, &checkpoint)?,
     };
     Ok(Plan { run, trainer, resumed: false })
-}
-
-/// What of a model may differ from the one whose weights are taken.
-const FREE_KEYS: [&str; 4] =
-    ["model.dropout", "model.expert_capacity", "model.router_aux_loss", "model.router_z_loss"];
-
-/// Takes the shape and the tokenizer of a model into the configuration; what `set` changes in it
-/// stays changed where the weights allow it.
-fn begin_from(config: &mut Config, folder: &Path, set: &[String]) -> Result<Checkpoint> {
-    let checkpoint = Checkpoint::open_model(&resolve(folder)?)?;
-    config.model = checkpoint.model.clone();
-    let entries = set.iter().filter_map(|entry| Some((entry.split_once('=')?, entry)));
-    for ((key, value), entry) in entries.filter(|((key, _), _)| key.starts_with("model.")) {
-        if !FREE_KEYS.contains(&key.trim()) {
-            return Err(Error::InvalidValue {
-                key: key.trim().into(),
-                value: value.trim().into(),
-                message: format!("the model comes from `{}`", folder.display()),
-                hint: Some(format!("beside `--init-from` only {} can be set", FREE_KEYS.join(", "))),
-            });
-        }
-        config.apply(std::slice::from_ref(entry))?;
-    }
-    if !set.iter().any(|entry| entry.starts_with("tokenizer."))
-        && let Some(path) = checkpoint.tokenizer_path()
-    {
-        let path = std::path::absolute(&path).map_err(|e| Error::io("find", &path, e))?;
-        config.tokenizer =
-            TokenizerConfig { kind: TokenizerKind::File, path: Some(path), ..config.tokenizer.clone() };
-    }
-    Ok(checkpoint)
 }
 
 fn resume_plan(

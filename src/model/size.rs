@@ -55,10 +55,15 @@ pub fn training_bytes(config: &Config) -> u64 {
     clamp(4 * (weights + activations))
 }
 
-/// Bytes of the keys and values of one sequence as long as the context, f32.
+/// Bytes of the weights, f32.
+pub fn weight_bytes(model: &ModelConfig) -> u64 {
+    clamp(4 * count_parameters(&Sizes::of(model), model, model.n_experts))
+}
+
+/// Bytes of the keys and values of one sequence of the longest context, f32.
 pub fn kv_cache_bytes(model: &ModelConfig) -> u64 {
     let sizes = Sizes::of(model);
-    clamp(4 * 2 * sizes.layers * sizes.kv_heads * sizes.head_size * sizes.context)
+    clamp(4 * 2 * sizes.layers * sizes.context * sizes.kv_heads * sizes.head_size)
 }
 
 /// Bytes of the tables of fixed positions, f32. Trained positions are parameters.
@@ -193,6 +198,9 @@ mod tests {
         let mut config = Preset::find("gpt2-124m").unwrap().config().unwrap().model;
         config.vocab_size = 50257;
         assert_eq!(parameter_count(&config), 124_439_808);
+        assert_eq!(weight_bytes(&config), 497_759_232);
+        // 12 layers of 1024 keys and as many values, 768 wide.
+        assert_eq!(kv_cache_bytes(&config), 75_497_472);
     }
 
     #[test]

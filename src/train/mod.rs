@@ -92,8 +92,10 @@ impl Trainer {
         Self::assemble(config, dataset, device, model)
     }
 
-    /// A new run with the weights of `checkpoint`, of whose model `config` is.
-    pub fn from_checkpoint(
+    /// A new run that starts from the weights of `checkpoint` instead of random ones. `config` is resolved
+    /// and has the checkpoint's model, in which the context may be shorter, and what has no weights may
+    /// differ.
+    pub fn start_from(
         config: Config,
         dataset: Dataset,
         device: &Device,

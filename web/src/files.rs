@@ -29,7 +29,7 @@ pub fn from_js(object: &Object, origin: &str) -> Result<Files> {
         let bytes = bytes.dyn_into::<Uint8Array>().map_err(|_| {
             refusal(&format!("`{name}` of the checkpoint is not a file"), "choose the checkpoint's files")
         })?;
-        files.contents.insert(name, bytes.to_vec());
+        files.contents.insert(name, bytes.to_vec().into());
     }
     if files.get(names::MANIFEST).is_none() {
         return Err(refusal(

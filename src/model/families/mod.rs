@@ -67,6 +67,8 @@ impl PartialEq for Family {
     }
 }
 
+impl Eq for Family {}
+
 impl fmt::Debug for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -166,6 +168,14 @@ impl Family {
         apart.map(|(name, tensor)| ((self.0.name_in_files)(name), tensor)).collect()
     }
 
+    /// The names under which a tensor of ours is stored, for messages; our own if it is not.
+    pub fn stored_as(self, config: &ModelConfig, ours: &str) -> String {
+        let entry = (self.0.entries)(config).into_iter().find(|entry| entry.name == ours);
+        let parts = entry.into_iter().flat_map(|entry| entry.groups.into_iter().flatten());
+        let names: Vec<String> = parts.map(|part| part.name).collect();
+        if names.is_empty() { ours.into() } else { names.join("`, `") }
+    }
+
     /// Our tensors (weights or gradients) under the family's names.
     pub fn store(self, config: &ModelConfig, mut ours: NamedData) -> Result<NamedData, String> {
         let mut theirs = NamedData::new();
@@ -222,12 +232,15 @@ impl Family {
                         continue;
                     }
                     let stored = stored.ok_or_else(|| format!("tensor `{}` is missing", part.name))?;
-                    let width = part.columns.len();
+                    let (width, shape) = (part.columns.len(), stored.shape.clone());
                     let loaded =
                         part.transform.load(stored).filter(|tensor| tensor.shape.last() == Some(&width));
-                    parts.push(
-                        loaded.ok_or_else(|| format!("tensor `{}` has an unexpected shape", part.name))?,
-                    );
+                    parts.push(loaded.ok_or_else(|| {
+                        let name = &part.name;
+                        format!(
+                            "tensor `{name}` has shape {shape:?}, but the configuration asks for a width of {width}"
+                        )
+                    })?);
                 }
                 if !parts.is_empty() {
                     let joined = transform::join(parts);

@@ -1,0 +1,228 @@
+//! Writing a model as a folder of its own, in the layout and type that somebody else needs.
+
+use super::{
+    Checkpoint, Index, Manifest, Weights, files,
+    names::{self, TOKENIZER, TOKENIZER_CONFIG},
+    tensors::{self, FloatType},
+};
+use crate::{
+    error::{Error, Result},
+    model::{families::Family, parameters::NamedData},
+    platform::storage,
+};
+use serde_json::Value;
+use std::path::Path;
+
+/// Names and shapes of tensors, and what `config.json` says of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// The family's, which transformers loads.
+    HuggingFace,
+    /// Kiln's own, which express every configuration.
+    Kiln,
+}
+
+/// How a model is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Export {
+    pub names: Names,
+    /// `None`: the type that the weights are in, or f32 where there are several.
+    pub float: Option<FloatType>,
+    /// Bytes of tensors in one file at most, unless a single tensor is larger.
+    pub max_shard_size: u64,
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    pub family: Family,
+    pub float: FloatType,
+    /// Files of weights.
+    pub shards: usize,
+    pub parameters: u64,
+    /// Of the weights.
+    pub bytes: u64,
+}
+
+/// Everything besides weights and `config.json` that a model's folder may have and that holds for it in
+/// any type and layout.
+const COPIED: [&str; 11] = [
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    names::GENERATION,
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
+impl Export {
+    /// Writes the latest weights of a checkpoint, its configuration and its tokenizer into a new folder.
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`] if something is at `destination` already, [`Error::Checkpoint`] for a
+    /// model that cannot be read, that no Hugging Face family expresses, or whose numbers the type cannot
+    /// hold, and [`Error::Io`]. Nothing is left at `destination` then.
+    pub fn write(&self, checkpoint: &Checkpoint, destination: &Path) -> Result<Exported> {
+        check_free(destination)?;
+        let family = self.family(checkpoint)?;
+        let stored = checkpoint.weight_files(Weights::Latest)?.float_type();
+        let float = self.float.or(stored).unwrap_or(FloatType::F32);
+        let failed = |message| Error::Checkpoint { path: checkpoint.path().into(), message, hint: None };
+        let ours = checkpoint.weights(Weights::Latest)?;
+        let tensors = family.store(&checkpoint.model, ours).map_err(failed)?;
+        check_range(checkpoint, &tensors, float)?;
+
+        let config = config_json(checkpoint, family, float)?;
+        let shards = split(&tensors, float, self.max_shard_size);
+        let parameters = tensors.values().map(|tensor| tensor.values.len() as u64).sum();
+        let bytes = parameters * float.size();
+        let names = file_names(shards.len());
+        files::write_whole(destination, |folder| {
+            let mut manifest = Manifest::default();
+            let mut put = |name: &str, bytes: &[u8]| {
+                manifest.record(name, bytes);
+                storage::write_synced(&folder.join(name), bytes)
+            };
+            for (name, shard) in names.iter().zip(&shards) {
+                let part = shard.iter().filter_map(|name| tensors.get_key_value(*name));
+                put(name, &tensors::write(part, float).map_err(failed)?)?;
+            }
+            if names.len() > 1 {
+                let places = shards.iter().zip(&names);
+                let places = places.flat_map(|(shard, file)| shard.iter().map(|name| (*name, file.as_str())));
+                put(names::INDEX, &Index::of(places).to_json(parameters, bytes))?;
+            }
+            put(names::CONFIG, &config)?;
+            for name in COPIED {
+                let source = checkpoint.path().join(name);
+                if storage::exists(&source) {
+                    put(name, &storage::read(&source)?)?;
+                }
+            }
+            match self.names {
+                Names::HuggingFace => Ok(()),
+                Names::Kiln => storage::write_synced(&folder.join(names::MANIFEST), &manifest.to_json()),
+            }
+        })?;
+        Ok(Exported { family, float, shards: shards.len(), parameters, bytes })
+    }
+
+    fn family(&self, checkpoint: &Checkpoint) -> Result<Family> {
+        if self.names == Names::Kiln {
+            return Ok(Family::KILN);
+        }
+        let own = checkpoint.family;
+        let family = if own == Family::KILN { Family::of(&checkpoint.model) } else { own };
+        if family == Family::KILN {
+            return Err(Error::Checkpoint {
+                path: checkpoint.path().into(),
+                message: "no Hugging Face family that kiln knows computes what this model does".into(),
+                hint: Some("keep kiln's own names with `--layout kiln`".into()),
+            });
+        }
+        Ok(family)
+    }
+}
+
+/// Refuses to write over anything.
+fn check_free(destination: &Path) -> Result<()> {
+    let taken = storage::exists(destination)
+        && !(storage::is_folder(destination) && storage::list(destination)?.is_empty());
+    match taken {
+        false => Ok(()),
+        true => Err(Error::InvalidValue {
+            key: "DST".into(),
+            value: destination.display().to_string(),
+            message: "something is there already".into(),
+            hint: Some("name a new or empty folder: nothing is written over".into()),
+        }),
+    }
+}
+
+/// Refuses a type in which a finite number would become infinite.
+fn check_range(checkpoint: &Checkpoint, tensors: &NamedData, float: FloatType) -> Result<()> {
+    let largest = |values: &[f32]| values.iter().copied().find(|value| float.overflows(*value));
+    let over = tensors.iter().find_map(|(name, tensor)| Some((name, largest(&tensor.values)?)));
+    match over {
+        None => Ok(()),
+        Some((name, value)) => Err(Error::Checkpoint {
+            path: checkpoint.path().into(),
+            message: format!("tensor `{name}` has the number {value}, beyond the range of {}", float.name()),
+            hint: Some("`--dtype bf16` has the range of f32".into()),
+        }),
+    }
+}
+
+/// `config.json`: the source's own where the family stays, so that nothing which Kiln does not know is
+/// lost.
+fn config_json(checkpoint: &Checkpoint, family: Family, float: FloatType) -> Result<Vec<u8>> {
+    let failed = |e: serde_json::Error| Error::Checkpoint {
+        path: checkpoint.path().join(names::CONFIG),
+        message: e.to_string(),
+        hint: None,
+    };
+    let source: Value = serde_json::from_slice(checkpoint.config_json()?).map_err(failed)?;
+    let mut json = if family == checkpoint.family {
+        source
+    } else {
+        let mut json = family.to_json(&checkpoint.model, None);
+        for key in ["bos_token_id", "eos_token_id", "pad_token_id"] {
+            json[key] = source[key].clone();
+        }
+        json
+    };
+    if let Some(fields) = json.as_object_mut() {
+        // The older name, which would contradict the one that transformers 5 writes.
+        fields.remove("torch_dtype");
+    }
+    json["dtype"] = float.torch_name().into();
+    Ok(format!("{json:#}\n").into_bytes())
+}
+
+/// Names of tensors by file, none of which is over `most` bytes unless it is of one tensor.
+fn split(tensors: &NamedData, float: FloatType, most: u64) -> Vec<Vec<&str>> {
+    let mut shards: Vec<Vec<&str>> = Vec::new();
+    let mut room = 0;
+    for (name, tensor) in tensors {
+        let bytes = tensor.values.len() as u64 * float.size();
+        match shards.last_mut().filter(|_| bytes <= room) {
+            Some(shard) => shard.push(name),
+            None => {
+                shards.push(vec![name]);
+                room = most;
+            }
+        }
+        room = room.saturating_sub(bytes);
+    }
+    shards
+}
+
+fn file_names(count: usize) -> Vec<String> {
+    match count {
+        0 | 1 => vec![names::MODEL.into()],
+        _ => (1..=count).map(|number| format!("model-{number:05}-of-{count:05}.safetensors")).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::parameters::HostTensor;
+
+    #[test]
+    fn files_are_filled_up_to_their_size() {
+        let tensor = |name: &str, count| (name.to_owned(), HostTensor::new([count], vec![0.0; count]));
+        let tensors =
+            NamedData::from([tensor("a", 2), tensor("b", 3), tensor("c", 9), tensor("d", 1), tensor("e", 1)]);
+        assert_eq!(split(&tensors, FloatType::F32, 20), [vec!["a", "b"], vec!["c"], vec!["d", "e"]]);
+        assert_eq!(split(&tensors, FloatType::Bf16, 1 << 30).len(), 1);
+        assert_eq!(split(&tensors, FloatType::F32, 1).len(), 5);
+        assert_eq!(file_names(1), ["model.safetensors"]);
+        assert_eq!(file_names(2)[1], "model-00002-of-00002.safetensors");
+    }
+}

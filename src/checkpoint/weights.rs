@@ -1,0 +1,204 @@
+//! The files that hold a model's weights: one, or several with an index, or the one that the user
+//! named.
+
+use super::{
+    Files, Index, names, resolve,
+    tensors::{self, FloatType},
+};
+use crate::{error::Result, model::parameters::NamedData, platform::storage};
+use safetensors::SafeTensors;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+/// Where a model lies on a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    pub folder: PathBuf,
+    /// The file of weights that the user named.
+    pub named: Option<String>,
+}
+
+impl Location {
+    /// A folder of a model, a run (its newest checkpoint), or one `.safetensors` file.
+    ///
+    /// # Errors
+    /// Those of [`resolve`].
+    pub fn find(path: &Path) -> Result<Self> {
+        Ok(match Self::of_file(path) {
+            Some(location) => location,
+            None => Self { folder: resolve(path)?, named: None },
+        })
+    }
+
+    /// A `.safetensors` file and the folder that it is in; `None` for everything else.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str().filter(|name| names::holds_tensors(name))?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let folder = parent.unwrap_or(Path::new(".")).into();
+        (storage::exists(path) && !storage::is_folder(path))
+            .then(|| Self { folder, named: Some(name.into()) })
+    }
+
+    /// Opens what a model needs. Tensors are mapped and not yet looked at.
+    ///
+    /// # Errors
+    /// Those of [`Files::read_folder`].
+    pub fn open(&self) -> Result<Files> {
+        Files::read_folder(&self.folder, |name| self.wants(name))
+    }
+
+    /// Whether a file belongs to the model.
+    pub fn wants(&self, name: &str) -> bool {
+        match &self.named {
+            Some(named) if names::holds_tensors(name) => name == named,
+            _ => name != names::OPTIMIZER,
+        }
+    }
+}
+
+/// The opened files of a model's weights, of which only headers have been read.
+pub struct WeightFiles<'a> {
+    files: &'a Files,
+    parts: Vec<(String, SafeTensors<'a>)>,
+}
+
+/// A tensor as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredTensor {
+    pub name: String,
+    pub shape: Vec<usize>,
+    /// By its name in the format: `F32`, `BF16`, …
+    pub dtype: String,
+    /// Length on the disk.
+    pub bytes: u64,
+}
+
+const DAMAGED: &str = "copy or download the file again";
+const INCOMPLETE: &str = "get all files of the model, those that its index lists, from the same place";
+const UNREADABLE: &str = "kiln reads F32, F16, BF16 and F64; take the weights in one of these types";
+
+impl<'a> WeightFiles<'a> {
+    /// The one file, or those that the index names. A whole `model.safetensors` goes before an index, as
+    /// it does with transformers.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) naming the file, and the tensor if there is one,
+    /// for a file that is missing, cut off or broken, and for an index that does not agree with its files.
+    pub fn open(files: &'a Files, named: Option<&str>) -> Result<Self> {
+        let single = named.unwrap_or(names::MODEL);
+        match files.get(names::INDEX) {
+            Some(index) if named.is_none() && files.get(single).is_none() => Self::open_sharded(files, index),
+            _ => Self::open_single(files, single),
+        }
+    }
+
+    fn open_single(files: &'a Files, name: &str) -> Result<Self> {
+        let bytes = files.get(name).ok_or_else(|| {
+            files.refused(
+                format!("`{name}` is missing"),
+                "kiln reads `model.safetensors`, or its parts with their index; pickled weights (`.bin`, `.pt`) are \
+                 not read",
+            )
+        })?;
+        Ok(Self { files, parts: vec![(name.into(), parse(files, name, bytes)?)] })
+    }
+
+    fn open_sharded(files: &'a Files, index: &[u8]) -> Result<Self> {
+        let index = Index::parse(index).map_err(|message| files.refused(message, INCOMPLETE))?;
+        let mut parts = Vec::new();
+        for name in index.files() {
+            let bytes = files.get(name).ok_or_else(|| {
+                files.refused(format!("`{name}` is missing, which `{}` lists", names::INDEX), INCOMPLETE)
+            })?;
+            parts.push((name.to_owned(), parse(files, name, bytes)?));
+        }
+        let mut places = HashMap::new();
+        for (file, tensors) in &parts {
+            for tensor in tensors.names() {
+                if let Some(other) = places.insert(tensor, file.as_str()) {
+                    let message = format!("tensor `{tensor}` is in both `{other}` and `{file}`");
+                    return Err(files.refused(message, INCOMPLETE));
+                }
+            }
+        }
+        for (tensor, file) in index.tensors() {
+            if places.get(tensor) != Some(&file) {
+                let message =
+                    format!("`{file}`: tensor `{tensor}` is missing, which `{}` lists there", names::INDEX);
+                return Err(files.refused(message, INCOMPLETE));
+            }
+        }
+        drop(places);
+        Ok(Self { files, parts })
+    }
+
+    /// Names of the files.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Length of the files together.
+    pub fn bytes(&self) -> u64 {
+        self.names().filter_map(|name| self.files.get(name)).map(|bytes| bytes.len() as u64).sum()
+    }
+
+    /// The type of all tensors, if it is the same one and Kiln writes it.
+    pub fn float_type(&self) -> Option<FloatType> {
+        let mut types =
+            self.parts.iter().flat_map(|(_, tensors)| tensors.iter()).map(|(_, view)| view.dtype());
+        let first = types.next()?;
+        types.all(|other| other == first).then(|| FloatType::of(first))?
+    }
+
+    /// Every tensor, in the order of the names with numbers in the order of their values.
+    pub fn list(&self) -> Vec<StoredTensor> {
+        let tensors = self.parts.iter().flat_map(|(_, tensors)| tensors.iter());
+        let mut list: Vec<StoredTensor> = tensors
+            .map(|(name, view)| StoredTensor {
+                name: name.into(),
+                shape: view.shape().into(),
+                dtype: view.dtype().to_string(),
+                bytes: view.data().len() as u64,
+            })
+            .collect();
+        list.sort_by_cached_key(|tensor| natural(&tensor.name));
+        list
+    }
+
+    /// All tensors as f32. Those that are `ignored` by name are left out, whatever they are.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) for a tensor of a type that is not read.
+    pub fn read(&self, ignored: impl Fn(&str) -> bool) -> Result<NamedData> {
+        let mut all = NamedData::new();
+        for (name, tensors) in &self.parts {
+            let read = tensors::floats(tensors, &ignored);
+            all.append(&mut read.map_err(|e| self.files.refused(format!("`{name}`: {e}"), UNREADABLE))?);
+        }
+        Ok(all)
+    }
+}
+
+fn parse<'a>(files: &Files, name: &str, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
+    tensors::open(bytes).map_err(|message| files.refused(format!("`{name}`: {message}"), DAMAGED))
+}
+
+/// A key under which `layers.2` comes before `layers.10`.
+fn natural(name: &str) -> Vec<(u64, String)> {
+    let parts = name.split('.').map(|part| (part.parse().unwrap_or(u64::MAX), part.to_owned()));
+    parts.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_listed_by_number() {
+        let mut names = ["h.10.a", "h.2.b", "h.2.a", "embedding"];
+        names.sort_by_cached_key(|name| natural(name));
+        assert_eq!(names, ["embedding", "h.2.a", "h.2.b", "h.10.a"]);
+    }
+}

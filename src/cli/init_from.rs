@@ -1,0 +1,143 @@
+//! `kiln train --init-from`: which configuration and tokenizer a run has that starts from a model that
+//! exists.
+
+use super::config::ConfigSource;
+use crate::{
+    checkpoint::{Checkpoint, names},
+    config::{Config, ModelConfig, TokenizerConfig, TokenizerKind},
+    error::{Error, Result},
+    tokenizer::Tokenizer,
+};
+use serde_json::Value;
+
+/// What a run may have otherwise than the model that it starts from.
+const FREE: [&str; 5] = [
+    "model.block_size",
+    "model.dropout",
+    "model.expert_capacity",
+    "model.router_aux_loss",
+    "model.router_z_loss",
+];
+
+/// The configuration that the arguments name, with the checkpoint's model, and the checkpoint's tokenizer
+/// unless the user set one.
+///
+/// # Errors
+/// Those of the arguments, [`Error::InvalidValue`] for a key of the model that says something else than
+/// the checkpoint does, and those of the checkpoint's tokenizer.
+pub(super) fn configure(
+    source: &ConfigSource,
+    default_preset: &str,
+    checkpoint: &Checkpoint,
+) -> Result<(Config, Option<Tokenizer>)> {
+    let mut config = source.read(default_preset)?;
+    let keys = source.keys()?;
+    config.model = model(&config.model, &keys, checkpoint)?;
+    let tokenizer = if keys.iter().any(|key| key.starts_with("tokenizer.")) {
+        None
+    } else {
+        let path = checkpoint.path().join(names::TOKENIZER);
+        if !checkpoint.has_tokenizer() {
+            return Err(Error::NotFound {
+                path,
+                hint: "put the model's tokenizer there, or set one, for example with \
+                       `--set tokenizer.kind=file --set tokenizer.path=FILE`"
+                    .into(),
+            });
+        }
+        config.tokenizer =
+            TokenizerConfig { kind: TokenizerKind::File, path: Some(path), ..Default::default() };
+        Some(checkpoint.tokenizer()?)
+    };
+    // Validation would advise another vocabulary, which the model cannot have.
+    if config.tokenizer.kind == TokenizerKind::Byte && config.model.vocab_size < 256 {
+        return Err(too_many_tokens(TokenizerKind::Byte, 256, checkpoint));
+    }
+    config.validate()?;
+    Ok((config, tokenizer))
+}
+
+/// The checkpoint's model with what the user set of it; `said` holds the values of `keys`.
+fn model(said: &ModelConfig, keys: &[String], checkpoint: &Checkpoint) -> Result<ModelConfig> {
+    let mut model = checkpoint.model.clone();
+    let refused = |key: &str, value: String, message: String| Error::InvalidValue {
+        key: key.into(),
+        value,
+        message,
+        hint: Some(
+            "leave it out: `--init-from` takes the model as it is, but for a shorter `model.block_size`, \
+             another `model.dropout`, and the capacity and losses of experts"
+                .into(),
+        ),
+    };
+    let folder = checkpoint.path().display();
+    let (said_tree, tree) = (tree(said, &model), tree(&model, &model));
+    for key in keys.iter().filter(|key| !FREE.contains(&key.as_str())) {
+        let Some(field) = key.strip_prefix("model.") else { continue };
+        let pointer = format!("/{}", field.replace('.', "/"));
+        let (said, has) = (said_tree.pointer(&pointer), tree.pointer(&pointer));
+        if said != has {
+            return Err(refused(key, shown(said), format!("the model in `{folder}` has `{}`", shown(has))));
+        }
+    }
+    if keys.iter().any(|key| key == "model.block_size") {
+        if said.block_size > model.block_size {
+            let message = format!("the model in `{folder}` has positions for {} tokens", model.block_size);
+            return Err(refused("model.block_size", said.block_size.to_string(), message));
+        }
+        model.block_size = said.block_size;
+    }
+    for key in keys {
+        match key.as_str() {
+            "model.dropout" => model.dropout = said.dropout,
+            "model.expert_capacity" => model.expert_capacity = said.expert_capacity,
+            "model.router_aux_loss" => model.router_aux_loss = said.router_aux_loss,
+            "model.router_z_loss" => model.router_z_loss = said.router_z_loss,
+            _ => {}
+        }
+    }
+    Ok(model)
+}
+
+/// A configuration by key, with what 0 stands for in its place.
+fn tree(model: &ModelConfig, own: &ModelConfig) -> Value {
+    let resolved = ModelConfig {
+        n_kv_head: model.kv_heads(),
+        head_dim: model.head_size(),
+        attention_scale: model.score_scale(),
+        n_inner: model.inner_size(),
+        vocab_size: if model.vocab_size == 0 { own.vocab_size } else { model.vocab_size },
+        ..model.clone()
+    };
+    serde_json::to_value(resolved).unwrap_or_default()
+}
+
+fn shown(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::String(text)) => text.clone(),
+        value => value.unwrap_or(&Value::Null).to_string(),
+    }
+}
+
+/// Refuses a tokenizer with tokens that the model has no vectors for.
+///
+/// # Errors
+/// [`Error::InvalidValue`] for one of the user's.
+pub(super) fn check_vocabulary(tokenizer: &Tokenizer, checkpoint: &Checkpoint) -> Result<()> {
+    match tokenizer.vocab_size() {
+        tokens if tokens > checkpoint.model.vocab_size => {
+            Err(too_many_tokens(tokenizer.kind(), tokens, checkpoint))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn too_many_tokens(kind: TokenizerKind, tokens: usize, checkpoint: &Checkpoint) -> Error {
+    let (has, folder) = (checkpoint.model.vocab_size, checkpoint.path().display());
+    Error::InvalidValue {
+        key: "tokenizer.kind".into(),
+        value: shown(serde_json::to_value(kind).ok().as_ref()),
+        message: format!("it has {tokens} tokens, but the model in `{folder}` has {has}"),
+        hint: Some("leave the tokenizer out to take the one of the model".into()),
+    }
+}
