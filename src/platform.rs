@@ -95,7 +95,8 @@ pub mod storage {
         {
             let file = open(path)?;
             // SAFETY: the mapping is read-only and private to us; kiln never truncates or rewrites
-            // a shard in place (they are renamed into position), which is the documented contract.
+            // shards and weights in place (they are renamed into position), which is the documented
+            // contract. Who cuts a file of their own while it is read ends the process.
             let mapped = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io("map", path, e))?;
             Ok(Mapped(mapped))
         }
