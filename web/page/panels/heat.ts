@@ -18,7 +18,7 @@ export function drawHeat(canvas: HTMLCanvasElement, weights: number[][], tokens:
   const style = getComputedStyle(document.documentElement);
   context.scale(ratio, ratio);
   context.clearRect(0, 0, edge, edge);
-  context.fillStyle = style.getPropertyValue("--accent-fill");
+  context.fillStyle = style.getPropertyValue("--accent");
   weights.forEach((row, query) => {
     row.forEach((weight, key) => {
       // The square root lifts small weights into sight.

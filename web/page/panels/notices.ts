@@ -40,7 +40,7 @@ export function noticesPanel(store: Store, session: Session, showRuns: () => voi
   });
   watchAbsence(store);
   warnBeforeLoss(store);
-  return el("section", { class: "notices", "aria-label": "Notices" }, problem.element, unsaved.element, note.element);
+  return el("section", { class: "notices stack", "aria-label": "Notices" }, problem.element, unsaved.element, note.element);
 }
 
 async function download(store: Store, session: Session): Promise<void> {

@@ -19,7 +19,7 @@ import type { Tab } from "./tabs";
 /** The runs tab. */
 export function runsTab(store: Store, session: Session, planner: Client): Tab {
   const problem = new ProblemBox("runs");
-  const list = el("ul", { class: "plain runs", testid: "runs-list" });
+  const list = el("ul", { class: "plain stack", testid: "runs-list" });
   const empty = el("p", { class: "hint" }, "Runs are saved in this browser as they train, and can be gone on with after a reload.");
   const comparison = new Comparison();
   const chosen: string[] = [];
