@@ -6,7 +6,7 @@ use crate::{
     data::random::seed_for,
     device::device_failed,
     error::Result,
-    objective::causal::{Batch, Loss},
+    objective::causal::Batch,
     optim::{clip, schedule},
 };
 use burn::{optim::GradientsParams, tensor::Tensor};
@@ -30,7 +30,7 @@ impl Trainer {
         for (i, batch) in host.iter().enumerate() {
             self.device.seed(seed_for(train.seed, self.step, &format!("dropout {i}")));
             let batch = Batch::new(batch, &self.device);
-            let share: Loss = self.objective.loss(&self.model, &batch, target_tokens);
+            let share = self.objective.loss(&self.model, &batch, target_tokens);
             let new = GradientsParams::from_grads(share.total.backward(), &self.model);
             gradients = Some(clip::accumulate(&self.model, gradients, new));
             loss = loss + share.cross_entropy.inner();

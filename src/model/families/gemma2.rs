@@ -3,7 +3,7 @@
 
 use super::{
     Fields, Spec,
-    llama::{self, Names, PLAIN, PREFIX, base_config, base_json, is_buffer},
+    llama::{self, Names, PLAIN, base_config, base_json},
 };
 use crate::{
     config::{ModelConfig, NormPosition},
@@ -13,13 +13,10 @@ use serde_json::{Value, json};
 
 pub(super) const SPEC: Spec = Spec {
     name: "gemma2",
-    prefix: PREFIX,
-    always_biased: false,
     to_json,
     from_json,
-    is_buffer,
     entries: |config| llama::entries(config, &NAMES),
-    name_in_files: |name| name,
+    ..llama::SPEC
 };
 
 const NAMES: Names = Names {

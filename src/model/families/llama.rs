@@ -10,9 +10,10 @@ use crate::{
 };
 use serde_json::{Value, json};
 
+/// The base of the others, which say where they differ.
 pub(super) const SPEC: Spec = Spec {
     name: "llama",
-    prefix: PREFIX,
+    prefix: "model.",
     always_biased: false,
     to_json,
     from_json,
@@ -20,8 +21,6 @@ pub(super) const SPEC: Spec = Spec {
     entries: |config| entries(config, &PLAIN),
     name_in_files: |name| name,
 };
-
-pub(super) const PREFIX: &str = "model.";
 
 /// The gates by transformers' names of their non-linearity.
 const ACTIVATIONS: [(&str, Activation); 3] =
@@ -154,7 +153,7 @@ fn rotary(fields: &Fields) -> Result<ModelConfig> {
 }
 
 /// Wavelengths that old checkpoints carry along.
-pub(super) fn is_buffer(name: &str) -> bool {
+fn is_buffer(name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq")
 }
 

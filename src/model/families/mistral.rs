@@ -2,21 +2,12 @@
 
 use super::{
     Fields, Spec,
-    llama::{self, PLAIN, PREFIX, base_config, base_json, is_buffer},
+    llama::{self, base_config, base_json},
 };
 use crate::{config::ModelConfig, error::Result};
 use serde_json::Value;
 
-pub(super) const SPEC: Spec = Spec {
-    name: "mistral",
-    prefix: PREFIX,
-    always_biased: false,
-    to_json,
-    from_json,
-    is_buffer,
-    entries: |config| llama::entries(config, &PLAIN),
-    name_in_files: |name| name,
-};
+pub(super) const SPEC: Spec = Spec { name: "mistral", to_json, from_json, ..llama::SPEC };
 
 fn to_json(config: &ModelConfig) -> Value {
     let mut json = base_json(config, "MistralForCausalLM");

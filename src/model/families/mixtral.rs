@@ -2,7 +2,7 @@
 
 use super::{
     Fields, Spec,
-    llama::{self, Names, PLAIN, PREFIX, base_config, base_json, is_buffer},
+    llama::{self, Names, PLAIN, base_config, base_json},
     mistral::window_json,
 };
 use crate::{config::ModelConfig, error::Result};
@@ -10,13 +10,11 @@ use serde_json::Value;
 
 pub(super) const SPEC: Spec = Spec {
     name: "mixtral",
-    prefix: PREFIX,
-    always_biased: false,
     to_json,
     from_json,
-    is_buffer,
     entries: |config| llama::entries(config, &NAMES),
     name_in_files: as_loaded,
+    ..llama::SPEC
 };
 
 const NAMES: Names = Names {

@@ -4,28 +4,17 @@
 
 use super::{
     Fields, Spec,
-    llama::{self, PLAIN, PREFIX, base_config, base_json, is_buffer},
+    llama::{self, base_config, base_json},
     mixtral::aux_loss,
 };
 use crate::{config::ModelConfig, error::Result};
 use serde_json::{Value, json};
 
-const BASE: Spec = Spec {
-    name: "",
-    prefix: PREFIX,
-    always_biased: false,
-    to_json: |config| base_json(config, ""),
-    from_json: base_config,
-    is_buffer,
-    entries: |config| llama::entries(config, &PLAIN),
-    name_in_files: |name| name,
-};
-
 pub(super) const QWEN2: Spec = Spec {
     name: "qwen2",
     to_json: |config| base_json(config, "Qwen2ForCausalLM"),
     from_json: |fields| Ok(ModelConfig { qkv_bias: true, ..whole_attention(fields)? }),
-    ..BASE
+    ..llama::SPEC
 };
 
 pub(super) const QWEN3: Spec = Spec {
@@ -39,7 +28,7 @@ pub(super) const QWEN3: Spec = Spec {
         fields.only("attention_bias", false)?;
         Ok(ModelConfig { qk_norm: true, ..whole_attention(fields)? })
     },
-    ..BASE
+    ..llama::SPEC
 };
 
 pub(super) const QWEN2_MOE: Spec = Spec {
@@ -57,7 +46,7 @@ pub(super) const QWEN2_MOE: Spec = Spec {
             ..experts(fields)?
         })
     },
-    ..BASE
+    ..llama::SPEC
 };
 
 pub(super) const QWEN3_MOE: Spec = Spec {
@@ -71,7 +60,7 @@ pub(super) const QWEN3_MOE: Spec = Spec {
         fields.only("attention_bias", false)?;
         Ok(ModelConfig { qk_norm: true, ..experts(fields)? })
     },
-    ..BASE
+    ..llama::SPEC
 };
 
 /// Refuses windows, which begin at some layer here.
