@@ -1,7 +1,7 @@
 //! Beam search: the most likely text, as far as keeping a few candidates finds it. Scores and the end
 //! are those of transformers with `early_stopping=False` (lengths are of what is generated).
 
-use super::Vocabulary;
+use super::{StopReason, Vocabulary};
 use crate::{
     config::ModelConfig,
     device::device_failed,
@@ -30,8 +30,9 @@ struct Beam {
 }
 
 impl BeamSearch {
-    /// The best continuation of `prompt` (at least one token), without the token that ends documents.
-    /// `model` is without autodiff. Ends early where the context is full.
+    /// The best continuation of `prompt` (at least one token), without the token that ends documents, and
+    /// why it ends. `model` is without autodiff. A full context is the end too; `interrupted` is asked
+    /// after each token.
     pub async fn run(
         &self,
         model: &Decoder,
@@ -39,7 +40,8 @@ impl BeamSearch {
         prompt: &[u32],
         vocabulary: &Vocabulary,
         device: &Device,
-    ) -> Result<Vec<u32>> {
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<(Vec<u32>, StopReason)> {
         let device = device.clone().inner();
         let prompt = &prompt[prompt.len().saturating_sub(config.block_size)..];
         let room = config.block_size - prompt.len();
@@ -48,6 +50,7 @@ impl BeamSearch {
         let mut cache = KvCache::new(config, self.beams, prompt.len() + steps, &device);
         let mut beams = vec![Beam { tokens: Vec::new(), log_probability: 0.0 }; self.beams];
         let mut finished: Vec<(f64, Vec<u32>)> = Vec::new();
+        let mut unfinished_because = StopReason::Length;
         let mut input: Vec<i32> =
             (0..self.beams).flat_map(|_| prompt.iter().map(|&token| token as i32)).collect();
 
@@ -109,13 +112,19 @@ impl BeamSearch {
             }
             cache.select(Tensor::<1, Int>::from_data(TensorData::new(parents, [self.beams]), &device));
             input = beams.iter().filter_map(|beam| beam.tokens.last()).map(|&token| token as i32).collect();
+            if interrupted() {
+                unfinished_because = StopReason::Interrupted;
+                break;
+            }
         }
-        let unfinished = beams.into_iter().filter(|beam| !beam.tokens.is_empty());
-        finished.extend(
-            unfinished.map(|beam| (self.score(beam.log_probability, beam.tokens.len()), beam.tokens)),
-        );
-        finished.sort_by(|a, b| b.0.total_cmp(&a.0));
-        Ok(finished.into_iter().next().map(|(_, tokens)| tokens).unwrap_or_default())
+        let ended = finished.into_iter().map(|(score, tokens)| (score, tokens, StopReason::EndOfText));
+        let unfinished = beams.into_iter().filter(|beam| !beam.tokens.is_empty()).map(|beam| {
+            (self.score(beam.log_probability, beam.tokens.len()), beam.tokens, unfinished_because)
+        });
+        let mut all: Vec<_> = ended.chain(unfinished).collect();
+        all.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let best = all.into_iter().next().map(|(_, tokens, reason)| (tokens, reason));
+        Ok(best.unwrap_or((Vec::new(), StopReason::Length)))
     }
 
     fn score(&self, log_probability: f64, length: usize) -> f64 {
@@ -172,7 +181,9 @@ mod tests {
                 }
             }
             let run = |beams| {
-                pollster::block_on(search(beams).run(&model, &config, &[1], &vocabulary, &device)).unwrap()
+                pollster::block_on(search(beams).run(&model, &config, &[1], &vocabulary, &device, &|| false))
+                    .unwrap()
+                    .0
             };
             assert_eq!(run(64), best.1, "seed {seed}");
             let mut greedy = vec![1];
@@ -184,8 +195,17 @@ mod tests {
             assert_eq!(run(1), greedy[1..]);
             // A context that ends is the end.
             let long = BeamSearch { max_new_tokens: 100, ..search(2) };
-            let written = long.run(&model, &config, &[1, 2, 3], &vocabulary, &device);
-            assert_eq!(pollster::block_on(written).unwrap().len(), 6);
+            let write = |vocabulary, interrupted: &dyn Fn() -> bool| {
+                pollster::block_on(long.run(&model, &config, &[1, 2, 3], vocabulary, &device, interrupted))
+                    .unwrap()
+            };
+            let (tokens, reason) = write(&vocabulary, &|| false);
+            assert_eq!((tokens.len(), reason), (6, StopReason::Length));
+            let (tokens, reason) = write(&vocabulary, &|| true);
+            assert_eq!((tokens.len(), reason), (1, StopReason::Interrupted));
+            // Where only one token is known and it ends documents, nothing is written.
+            let only_end = Vocabulary { known: 1, end_of_text: Some(0) };
+            assert_eq!(write(&only_end, &|| false), (Vec::new(), StopReason::EndOfText));
         }
     }
 }

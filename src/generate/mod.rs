@@ -105,7 +105,7 @@ pub async fn generate(
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Generated> {
     if sample.num_beams > 1 {
-        return generate_by_beams(model, config, tokenizer, sample, device, on_text).await;
+        return generate_by_beams(model, config, tokenizer, sample, device, on_text, interrupted).await;
     }
     let mut tokens = prompt_tokens(tokenizer, &sample.prompt)?;
     // Not the whole context where that is longer: some models' takes gigabytes.
@@ -154,6 +154,7 @@ async fn generate_by_beams(
     sample: &SampleConfig,
     device: &Device,
     on_text: &mut dyn FnMut(&str),
+    interrupted: &dyn Fn() -> bool,
 ) -> Result<Generated> {
     let prompt = prompt_tokens(tokenizer, &sample.prompt)?;
     let vocabulary = Vocabulary { known: tokenizer.vocab_size(), end_of_text: tokenizer.end_of_text() };
@@ -162,11 +163,9 @@ async fn generate_by_beams(
         length_penalty: sample.length_penalty,
         max_new_tokens: sample.max_new_tokens,
     };
-    let tokens = search.run(model, config, &prompt, &vocabulary, device).await?;
+    let (tokens, mut reason) = search.run(model, config, &prompt, &vocabulary, device, interrupted).await?;
     let mut decoder = tokenizer.stream();
     let mut output = StopText::new(&sample.stop);
-    let mut reason =
-        if tokens.len() < sample.max_new_tokens { StopReason::EndOfText } else { StopReason::Length };
     for &token in &tokens {
         if output.push(&decoder.push(token)?, on_text) {
             reason = StopReason::StopText;
