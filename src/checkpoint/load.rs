@@ -120,9 +120,12 @@ impl Checkpoint {
 
     /// Weights under our names.
     pub fn weights(&self, which: Weights) -> Result<NamedData> {
-        let files = self.weight_files(which)?;
+        self.read(&self.weight_files(which)?)
+    }
+
+    fn read(&self, files: &WeightFiles<'_>) -> Result<NamedData> {
         let theirs = files.read(|name| self.family.is_buffer(name))?;
-        self.family.load(&self.model, theirs).map_err(|message| self.mismatch(&files, &message))
+        self.family.load(&self.model, theirs).map_err(|message| self.mismatch(files, &message))
     }
 
     /// The model with these weights on a device.
@@ -135,10 +138,10 @@ impl Checkpoint {
     pub fn build_as(&self, model: &ModelConfig, which: Weights, device: &Device) -> Result<Decoder> {
         // The configuration comes from a file: nothing is allocated by it before the weights, which
         // are there in full, agree with it.
-        let mut weights = self.weights(which)?;
+        let files = self.weight_files(which)?;
+        let mut weights = self.read(&files)?;
         self.check_positions()?;
         let mut decoder = Decoder::unloaded(&self.model, device);
-        let files = self.weight_files(which)?;
         for (name, shape) in parameters::shapes(&decoder) {
             if let Some(host) = weights.get(&name).filter(|host| host.shape != shape) {
                 // Under the name that it has in the file.

@@ -47,27 +47,24 @@ impl BeamSearch {
         let room = config.block_size - prompt.len();
         // The last token needs no place in the context.
         let steps = self.max_new_tokens.min(room + 1);
-        let mut cache = KvCache::new(config, self.beams, prompt.len() + steps, &device);
-        let mut beams = vec![Beam { tokens: Vec::new(), log_probability: 0.0 }; self.beams];
+        // One beam reads the prompt, and the others branch off from it.
+        let mut cache = KvCache::new(config, 1, prompt.len() + steps, &device);
+        let mut beams = vec![Beam { tokens: Vec::new(), log_probability: 0.0 }];
         let mut finished: Vec<(f64, Vec<u32>)> = Vec::new();
         let mut unfinished_because = StopReason::Length;
-        let mut input: Vec<i32> =
-            (0..self.beams).flat_map(|_| prompt.iter().map(|&token| token as i32)).collect();
+        let mut input: Vec<i32> = prompt.iter().map(|&token| token as i32).collect();
 
         for step in 0..steps {
-            let time = input.len() / self.beams;
-            let tokens = Tensor::from_data(TensorData::new(input, [self.beams, time]), &device);
-            let logits = model.forward(tokens, Some(&mut cache)).narrow(1, time - 1, 1); // [beams, 1, V]
+            let time = input.len() / beams.len();
+            let tokens = Tensor::from_data(TensorData::new(input, [beams.len(), time]), &device);
+            let logits = model.forward(tokens, Some(&mut cache)).narrow(1, time - 1, 1); // [N, 1, V]
             let width = logits.dims()[2];
             let failed = |message| device_failed(&device, "generating", message);
             let data = logits.into_data_async().await.map_err(|e| failed(e.to_string()))?;
             let logits = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
 
-            // All beams begin alike: one of them speaks for all.
-            let speaking = if step == 0 { 1 } else { self.beams };
-            let rows = logits.chunks_exact(width).take(speaking);
             let mut candidates: Vec<(f64, usize, u32)> = Vec::new();
-            for (row, (logits, beam)) in rows.zip(&beams).enumerate() {
+            for (row, (logits, beam)) in logits.chunks_exact(width).zip(&beams).enumerate() {
                 let scores = log_softmax(&logits[..vocabulary.known.min(width)]);
                 let scored = scores
                     .enumerate()

@@ -49,7 +49,7 @@ impl KvCache {
         self.length = 0;
     }
 
-    /// Row `i` becomes what row `rows[i]` was; `rows` is `[B]`.
+    /// Row `i` becomes what row `rows[i]` was; there are as many rows then as `rows`, `[N]`, has.
     pub fn select(&mut self, rows: Tensor<1, Int>) {
         for layer in &mut self.layers {
             for buffer in [&mut layer.keys, &mut layer.values] {

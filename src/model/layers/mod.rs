@@ -1,6 +1,7 @@
 //! The parts a transformer is made of.
 
 pub mod attention;
+pub mod block;
 pub mod kv_cache;
 pub mod linear;
 pub mod mlp;
