@@ -59,7 +59,7 @@ const until = (page, step) =>
     const run = window.kiln.state.run;
     if (run?.state === "failed") throw new Error(run.problem?.message ?? "failed");
     return (run?.steps.at(-1)?.step ?? 0) >= wantedStep;
-  }, step, { timeout: 3_600_000 });
+  }, step, { timeout: 0 });
 
 /** Trains in the page; figures of the steps after the first ten. */
 async function inPage(run, device, steps) {
