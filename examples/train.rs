@@ -6,7 +6,7 @@ use kiln::{
     config::presets::Preset,
     data::Dataset,
     device::Choice,
-    generate::generate,
+    generate::Generator,
     train::{self, Trainer},
 };
 
@@ -26,10 +26,13 @@ fn main() -> kiln::Result<()> {
     }
 
     let (config, model) = (trainer.config(), trainer.trained_model());
-    let tokenizer = &trainer.dataset().tokenizer;
-    let mut print = |text: &str| print!("{text}");
-    let written = generate(&model, &config.model, tokenizer, &config.sample, &device, &mut print, &|| false);
-    pollster::block_on(written)?;
+    let generator = Generator {
+        model: &model,
+        config: &config.model,
+        tokenizer: &trainer.dataset().tokenizer,
+        device: &device,
+    };
+    pollster::block_on(generator.generate(&config.sample, &mut |text| print!("{text}"), &|| false))?;
     println!();
     Ok(())
 }

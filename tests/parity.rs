@@ -16,8 +16,12 @@ use kiln::{
     checkpoint::{Checkpoint, Weights, tensors},
     device::Choice,
     eval::verify::{Tolerances, verify},
-    generate::{NextToken, Vocabulary, beam::BeamSearch},
-    model::families::Family,
+    generate::{
+        NextToken, Vocabulary,
+        beam::BeamSearch,
+        writer::{Side, Writer, padded},
+    },
+    model::{Model, families::Family},
 };
 use std::path::{Path, PathBuf};
 
@@ -37,7 +41,7 @@ pub fn copy_of(family: &str, folder: &tempfile::TempDir) -> PathBuf {
 }
 
 /// Every fixture, with the `model_type` that it is of.
-const FIXTURES: [(&str, &str); 13] = [
+const FIXTURES: [(&str, &str); 20] = [
     ("gpt2", "gpt2"),
     ("llama", "llama"),
     ("llama3", "llama"),
@@ -51,6 +55,13 @@ const FIXTURES: [(&str, &str); 13] = [
     ("mixtral-balanced", "mixtral"),
     ("qwen2-moe", "qwen2_moe"),
     ("qwen3-moe", "qwen3_moe"),
+    ("bert", "bert"),
+    ("bert-classify", "bert"),
+    ("bert-regression", "bert"),
+    ("bert-tokens", "bert"),
+    ("modernbert", "modernbert"),
+    ("t5", "t5"),
+    ("t5-v1_1", "t5"),
 ];
 
 #[test]
@@ -86,11 +97,23 @@ fn greedy_and_beam_text_is_that_of_transformers() {
         let expected: Vec<u32> = expected.into_iter().map(|token| token as u32).collect();
         let checkpoint = Checkpoint::open_model(&fixture(name)).unwrap();
         let model = checkpoint.build(Weights::Latest, &device).unwrap();
-        let next = || NextToken::new(&model, &checkpoint.model, expected.len(), &device);
+        let writer = || match &model {
+            Model::Decoder(decoder) => Writer::Decoder(decoder),
+            Model::EncoderDecoder(model) => {
+                let (shape, ids) = tensors::read_i64(&bytes, "input_ids").unwrap();
+                let source = ids[..shape[1]].iter().map(|&id| id as u32).collect();
+                let memory = model.encode(padded(&[source], Side::Right, &device)).0;
+                Writer::BesideEncoder { model, memory }
+            }
+            Model::Encoder(_) => panic!("an encoder does not write"),
+        };
+        // A decoder beside an encoder begins with its first token.
+        let given = if matches!(model, Model::Decoder(_)) { 5 } else { 1 };
+        let next = || NextToken::new(writer(), &checkpoint.model, expected.len(), &device);
         let largest = |logits: Vec<f32>| (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
         let mut cached = next();
-        let mut new = expected[..5].to_vec();
-        for end in 5..expected.len() {
+        let mut new = expected[..given].to_vec();
+        for end in given..expected.len() {
             let with = pollster::block_on(cached.logits(&new)).unwrap();
             let without = pollster::block_on(next().logits(&expected[..end])).unwrap();
             let worst = with.iter().zip(&without).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -100,13 +123,14 @@ fn greedy_and_beam_text_is_that_of_transformers() {
         }
         let (_, beam) = tensors::read_i64(&bytes, "beam").unwrap();
         let beam: Vec<u32> = beam.into_iter().map(|token| token as u32).collect();
-        let search = BeamSearch { beams: 3, length_penalty: 1.0, max_new_tokens: beam.len() - 5 };
+        let search = BeamSearch { beams: 3, length_penalty: 1.0, max_new_tokens: beam.len() - given };
         let vocabulary = Vocabulary { known: checkpoint.model.vocab_size, end_of_text: None };
-        let found = search.run(&model, &checkpoint.model, &beam[..5], &vocabulary, &device, &|| false);
-        assert_eq!(pollster::block_on(found).unwrap().0, beam[5..], "{name}");
+        let writer = writer();
+        let found = search.run(&writer, &checkpoint.model, &beam[..given], &vocabulary, &device, &|| false);
+        assert_eq!(pollster::block_on(found).unwrap().0, beam[given..], "{name}");
         compared += 1;
     }
-    assert_eq!(compared, 10);
+    assert_eq!(compared, 11);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::{
     config::{Config, ModelConfig},
     error::{Error, Result},
     model::{
-        Decoder,
+        Model,
         families::Family,
         parameters::{self, NamedData},
         size,
@@ -124,25 +124,25 @@ impl Checkpoint {
     }
 
     fn read(&self, files: &WeightFiles<'_>) -> Result<NamedData> {
-        let theirs = files.read(|name| self.family.is_buffer(name))?;
+        let theirs = files.read(|name| self.family.is_ignored(&self.model, name))?;
         self.family.load(&self.model, theirs).map_err(|message| self.mismatch(files, &message))
     }
 
     /// The model with these weights on a device.
-    pub fn build(&self, which: Weights, device: &Device) -> Result<Decoder> {
+    pub fn build(&self, which: Weights, device: &Device) -> Result<Model> {
         self.build_as(&self.model, which, device)
     }
 
     /// The model with these weights under a configuration that differs from its own in a shorter context
     /// or another dropout.
-    pub fn build_as(&self, model: &ModelConfig, which: Weights, device: &Device) -> Result<Decoder> {
+    pub fn build_as(&self, model: &ModelConfig, which: Weights, device: &Device) -> Result<Model> {
         // The configuration comes from a file: nothing is allocated by it before the weights, which
         // are there in full, agree with it.
         let files = self.weight_files(which)?;
         let mut weights = self.read(&files)?;
         self.check_positions()?;
-        let mut decoder = Decoder::unloaded(&self.model, device);
-        for (name, shape) in parameters::shapes(&decoder) {
+        let mut unloaded = Model::unloaded(&self.model, device);
+        for (name, shape) in parameters::shapes(&unloaded) {
             if let Some(host) = weights.get(&name).filter(|host| host.shape != shape) {
                 // Under the name that it has in the file.
                 let stored = self.family.stored_as(&self.model, &name);
@@ -152,9 +152,9 @@ impl Checkpoint {
         }
         if *model != self.model {
             shorten(&mut weights, model);
-            decoder = Decoder::unloaded(model, device);
+            unloaded = Model::unloaded(model, device);
         }
-        parameters::load(decoder, weights).map_err(|message| self.mismatch(&files, &message))
+        parameters::load(unloaded, weights).map_err(|message| self.mismatch(&files, &message))
     }
 
     /// Refuses tables of fixed positions beyond this machine's memory: unlike weights they are in no

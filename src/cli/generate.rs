@@ -4,7 +4,7 @@ use super::{DeviceOption, interrupt};
 use crate::{
     checkpoint::{Checkpoint, Weights},
     config::{Config, SampleConfig},
-    generate::generate,
+    generate::Generator,
     platform::Instant,
 };
 use serde_json::json;
@@ -108,9 +108,9 @@ pub(super) fn run(arguments: GenerateArguments) -> anyhow::Result<()> {
             show(text);
         }
     };
-    let written =
-        generate(&model, &checkpoint.model, &tokenizer, &sample, &device, &mut on_text, &interrupt::asked);
-    let written = pollster::block_on(written)?;
+    let generator =
+        Generator { model: &model, config: &checkpoint.model, tokenizer: &tokenizer, device: &device };
+    let written = pollster::block_on(generator.generate(&sample, &mut on_text, &interrupt::asked))?;
     if let Some(error) = broken {
         return Err(error.into());
     }

@@ -10,7 +10,10 @@ pub mod presets;
 mod train;
 mod validate;
 
-pub use model::{Activation, Init, ModelConfig, Norm, NormPosition, Position, RopeLayout, RopeScaling};
+pub use model::{
+    Activation, Architecture, Head, Init, ModelConfig, Norm, NormPosition, Pooling, Position, RopeLayout,
+    RopeScaling,
+};
 pub use train::{OnNonFinite, OptimizerKind, ScheduleKind, TrainConfig};
 
 use serde::{Deserialize, Serialize};

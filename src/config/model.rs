@@ -6,11 +6,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
+    pub architecture: Architecture,
+    /// What an encoder's last layer gives.
+    pub head: Head,
+    /// Names of the classes that a classifier tells apart; empty: those of the data.
+    pub labels: Vec<String>,
+    /// How a classifier of sequences makes one vector of many.
+    pub pooling: Pooling,
     /// Number of tokens; 0: as many as the tokenizer has.
     pub vocab_size: usize,
     /// Longest context in tokens.
     pub block_size: usize,
+    /// Blocks; with an encoder and a decoder, those of the encoder.
     pub n_layer: usize,
+    /// Blocks of the decoder beside an encoder; 0: `n_layer`.
+    pub n_decoder_layer: usize,
     /// Query heads.
     pub n_head: usize,
     /// Key and value heads (grouped-query attention, arXiv:2305.13245); 0: `n_head`.
@@ -36,12 +46,29 @@ pub struct ModelConfig {
     pub rope_low_freq_factor: f64,
     /// Llama 3's scaling: wavelengths shorter than the original context divided by this are left alone.
     pub rope_high_freq_factor: f64,
-    /// Tokens, itself included, that a position sees in layers with a sliding window; 0: no window.
+    /// Base of the rotary wavelengths in layers with a sliding window; 0: `rope_theta`.
+    pub rope_local_theta: f64,
+    /// Relative positions: distances that are told apart (T5, arXiv:1910.10683).
+    pub relative_buckets: usize,
+    /// Relative positions: distances from this on are one.
+    pub relative_max_distance: usize,
+    /// Tokens, itself included, that a position sees in layers with a sliding window; 0: no window. In
+    /// encoders half of it, rounded down, on each side.
     pub sliding_window: usize,
     /// With a sliding window: each so-manieth layer sees everything; 0: none does.
     pub global_every: usize,
     /// With a sliding window: index of the first layer that sees everything.
     pub global_offset: usize,
+    /// Let everything up to the mark before the answer (`data.answer_after`), or a prompt, see itself whole
+    /// (prefix language model, arXiv:1910.10683).
+    pub prefix_attention: bool,
+    /// Block-sparse attention: tokens of a block (arXiv:1904.10509, arXiv:2007.14062); 0: attention is not
+    /// sparse.
+    pub sparse_block: usize,
+    /// Block-sparse attention: blocks on each side of its own that a position sees.
+    pub sparse_local_blocks: usize,
+    /// Block-sparse attention: tokens from the first on that see, and are seen by, all.
+    pub sparse_global_tokens: usize,
     /// Multiplies queries times keys; 0: 1 / √(head width).
     pub attention_scale: f64,
     /// Bends attention scores to within ± this (`s·tanh(x/s)`, Gemma 2); 0: does not.
@@ -51,6 +78,10 @@ pub struct ModelConfig {
     /// Normalize each head's queries and keys (Qwen3, arXiv:2302.05442).
     pub qk_norm: bool,
     pub norm: Norm,
+    /// Normalize embeddings (BERT).
+    pub embedding_norm: bool,
+    /// The first block's attention reads embeddings as they are (ModernBERT, which has normalized them).
+    pub skip_first_norm: bool,
     pub norm_position: NormPosition,
     pub norm_eps: f64,
     /// Norm weights count from 1: the layer multiplies by 1 + weight (Gemma).
@@ -76,8 +107,14 @@ pub struct ModelConfig {
     pub router_z_loss: f64,
     /// Multiply embeddings by √`n_embd` (Gemma).
     pub scale_embeddings: bool,
+    /// Kinds of segments that tokens may belong to, each with a trained vector (BERT); 0: none.
+    pub token_types: usize,
     /// Use the token embedding as the output projection.
     pub tie_embeddings: bool,
+    /// Multiply what the output projection reads by 1 / √`n_embd` (T5 with tied embeddings).
+    pub scale_logits: bool,
+    /// The token before the first that a decoder beside an encoder writes.
+    pub decoder_start_token: usize,
     /// Probability of zeroing an activation, in training only.
     pub dropout: f64,
     pub init: Init,
@@ -88,9 +125,14 @@ pub struct ModelConfig {
 impl Default for ModelConfig {
     fn default() -> Self {
         Self {
+            architecture: Architecture::Decoder,
+            head: Head::LanguageModel,
+            labels: Vec::new(),
+            pooling: Pooling::First,
             vocab_size: 0,
             block_size: 64,
             n_layer: 4,
+            n_decoder_layer: 0,
             n_head: 4,
             n_kv_head: 0,
             n_embd: 128,
@@ -104,14 +146,23 @@ impl Default for ModelConfig {
             rope_original_context: 0,
             rope_low_freq_factor: 1.0,
             rope_high_freq_factor: 4.0,
+            rope_local_theta: 0.0,
+            relative_buckets: 32,
+            relative_max_distance: 128,
             sliding_window: 0,
             global_every: 0,
             global_offset: 0,
+            prefix_attention: false,
+            sparse_block: 0,
+            sparse_local_blocks: 1,
+            sparse_global_tokens: 0,
             attention_scale: 0.0,
             attention_softcap: 0.0,
             logit_softcap: 0.0,
             qk_norm: false,
             norm: Norm::Layernorm,
+            embedding_norm: false,
+            skip_first_norm: false,
             norm_position: NormPosition::Pre,
             norm_eps: 1e-5,
             norm_offset: false,
@@ -126,7 +177,10 @@ impl Default for ModelConfig {
             router_aux_loss: 0.0,
             router_z_loss: 0.0,
             scale_embeddings: false,
+            token_types: 0,
             tie_embeddings: true,
+            scale_logits: false,
+            decoder_start_token: 0,
             dropout: 0.0,
             init: Init::Gpt2,
             init_std: 0.02,
@@ -135,6 +189,20 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
+    /// Blocks of the decoder beside an encoder, resolved.
+    pub fn decoder_layers(&self) -> usize {
+        if self.n_decoder_layer == 0 { self.n_layer } else { self.n_decoder_layer }
+    }
+
+    /// What a classifier tells apart, or the one number of a regression; 0 for a language model.
+    pub fn classes(&self) -> usize {
+        match self.head {
+            Head::LanguageModel => 0,
+            Head::Regression => 1,
+            Head::SequenceClassification | Head::TokenClassification => self.labels.len(),
+        }
+    }
+
     /// Key and value heads, resolved.
     pub fn kv_heads(&self) -> usize {
         if self.n_kv_head == 0 { self.n_head } else { self.n_kv_head }
@@ -176,6 +244,42 @@ impl ModelConfig {
     }
 }
 
+/// Which stacks of blocks there are, and what sees what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Architecture {
+    /// Each token sees those before it (GPT, Llama).
+    Decoder,
+    /// Each token sees all (BERT).
+    Encoder,
+    /// A decoder that also sees what an encoder made of another text (T5).
+    EncoderDecoder,
+}
+
+/// What an encoder's last layer gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Head {
+    /// The probability of each token of the vocabulary at each position.
+    LanguageModel,
+    /// One class for the whole text.
+    SequenceClassification,
+    /// One class for each token.
+    TokenClassification,
+    /// One number for the whole text.
+    Regression,
+}
+
+/// How a classifier of sequences makes one vector of many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pooling {
+    /// That of the first token (BERT's `[CLS]`).
+    First,
+    /// The mean over all tokens.
+    Mean,
+}
+
 /// How the model knows where a token stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -186,6 +290,10 @@ pub enum Position {
     Sinusoidal,
     /// Rotation of queries and keys (arXiv:2104.09864).
     Rotary,
+    /// A trained bias of each head for each distance, the same in all layers (T5, arXiv:1910.10683).
+    Relative,
+    /// A fixed bias of each head that grows with the distance (arXiv:2108.12409).
+    Alibi,
 }
 
 /// Which components of a head rotate together.
@@ -244,12 +352,14 @@ pub enum Activation {
     Swiglu,
     /// `gelu_tanh(gate(x)) * up(x)` (arXiv:2002.05202).
     Geglu,
+    /// The same with the exact non-linearity (ModernBERT).
+    GegluExact,
 }
 
 impl Activation {
     /// Whether the MLP has a gate projection beside the up projection.
     pub fn is_gated(self) -> bool {
-        matches!(self, Self::Swiglu | Self::Geglu)
+        matches!(self, Self::Swiglu | Self::Geglu | Self::GegluExact)
     }
 }
 

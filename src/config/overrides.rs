@@ -403,7 +403,7 @@ mod tests {
             ),
             (
                 "model.position=rotery",
-                "invalid value `rotery` for `model.position`: expected one of `learned`, `sinusoidal`, `rotary`",
+                "invalid value `rotery` for `model.position`: expected one of `learned`, `sinusoidal`, `rotary`, `relative`, `alibi`",
                 Some("did you mean `rotary`?"),
             ),
             (

@@ -78,7 +78,7 @@ impl Iterator for EvaluationBatches {
             return None;
         }
         let count = self.rows.min(self.chosen - self.done);
-        let mut batch = HostBatch::padding(self.rows, self.block_size);
+        let mut batch = HostBatch::empty(self.rows, self.block_size);
         for row in 0..count {
             let window = (self.done + row) as u128 * self.windows as u128 / self.chosen as u128;
             batch.set_row(row, &self.split, self.tokens_of(window as usize));

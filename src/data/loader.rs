@@ -60,7 +60,7 @@ impl Loader {
     /// Some of the rows of a step, counted from 0. The rows of step `step` are the same however they
     /// are grouped: `rows(s, 0..4)` is `rows(s, 0..2)` followed by `rows(s, 2..4)`.
     pub fn rows(&self, step: u64, rows: Range<usize>) -> HostBatch {
-        let mut batch = HostBatch::padding(rows.len(), self.block_size);
+        let mut batch = HostBatch::empty(rows.len(), self.block_size);
         for (index, tokens) in self.places(step, rows).into_iter().enumerate() {
             batch.set_row(index, &self.split, tokens);
         }

@@ -2,9 +2,7 @@
 
 pub mod verify;
 
-use crate::{
-    data::HostBatch, device::device_failed, error::Result, model::Decoder, objective::causal::Batch,
-};
+use crate::{data::HostBatch, device::device_failed, error::Result, model::Model, objective::Batch};
 use burn::tensor::{Device, Tensor};
 use serde::Serialize;
 
@@ -37,7 +35,7 @@ const BATCHES_PER_READ: usize = 16;
 
 /// Evaluates a model without autodiff (`Module::valid`) on batches.
 pub async fn evaluate(
-    model: &Decoder,
+    model: &Model,
     batches: impl Iterator<Item = HostBatch>,
     device: &Device,
 ) -> Result<Evaluation> {
@@ -51,7 +49,7 @@ pub async fn evaluate(
         let full_rows = batch.rows_with_targets();
         rows += full_rows as u64;
         let empty_rows = (batch.rows - full_rows) as f64;
-        let shape = [batch.rows, batch.time];
+        let shape = [batch.rows, batch.targets.len() / batch.rows.max(1)];
         let batch = Batch::new(&batch, &device);
         let logits = batch.logits(model);
         let predicted = logits.clone().argmax(1); // [B T, 1]
@@ -59,7 +57,7 @@ pub async fn evaluate(
         let misses: Tensor<2> = (batch.weights.clone() - hits.clone()).reshape(shape); // [B, T]
         // Rows without a target have no miss either.
         let right = misses.sum_dim(1).equal_elem(0.0).float().sum().sub_scalar(empty_rows);
-        pending.extend([batch.negative_log_likelihood(logits), hits.sum(), right]);
+        pending.extend([batch.loss(logits), hits.sum(), right]);
         if pending.len() >= 3 * BATCHES_PER_READ || batches.peek().is_none() {
             let data = Tensor::cat(std::mem::take(&mut pending), 0).into_data_async().await;
             let failed = |message| device_failed(&device, "evaluating", message);

@@ -1,31 +1,32 @@
 //! Holds a model to reference numbers made with PyTorch: logits, loss, the gradient of every
 //! parameter, and the losses of a few AdamW steps.
 //!
-//! The reference is a `fixture.safetensors` beside the model: `input_ids`, `attention_mask` and
-//! `labels` (`[B, T]`, i64, -100 is ignored), and f32 `logits` (`[B, T, V]`), `loss` (`[1]`),
-//! `grad.NAME` for parameters by their names in `model.safetensors` (experts also in one tensor, as
-//! transformers keeps them in memory), optionally `position_ids` (`[B, T]`, i64), and `adamw_losses` (one
-//! before each step of AdamW with learning rate 1e-2, betas 0.9 and 0.95, epsilon 1e-8 and weight
-//! decay 0.1 on every parameter).
+//! The reference is a `fixture.safetensors` beside the model: `input_ids` and `attention_mask` (`[B, T]`,
+//! i64), `labels` (i64, -100 is ignored: `[B, T]`, of a decoder beside an encoder `[B, T']`, of a
+//! classifier of sequences `[B]`; of a regression f32 `[B]`), and f32 `logits` (`[B, T, V]` or as the
+//! labels are), `loss` (`[1]`), `grad.NAME` for parameters by their names in `model.safetensors` (experts
+//! also in one tensor, as transformers keeps them in memory), optionally `position_ids` and
+//! `token_type_ids` (`[B, T]`, i64), and `adamw_losses` (one before each step of AdamW with learning rate
+//! 1e-2, betas 0.9 and 0.95, epsilon 1e-8 and weight decay 0.1 on every parameter).
 
 use crate::{
     checkpoint::{Checkpoint, Weights, tensors},
-    config::{ModelConfig, TrainConfig},
+    config::{Architecture, Head, ModelConfig, TrainConfig},
     data::{HostBatch, IGNORE_INDEX},
     error::{Error, Result},
     model::{
-        Decoder,
+        Model,
         families::Family,
         parameters::{self, HostTensor, NamedData},
     },
-    objective::causal::{Batch, Objective},
+    objective::{self, Batch, Objective},
     optim::Optimizer,
     platform::storage,
 };
 use burn::{
     module::Module,
     optim::GradientsParams,
-    tensor::{Bool, Device, Tensor, TensorData},
+    tensor::{Device, Int, Tensor, TensorData},
 };
 use serde::Serialize;
 use std::path::Path;
@@ -141,11 +142,13 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
     let (own_loss, gradients) = loss_and_gradients(&model, &reference).await?;
     let gradients = parameters::read(parameters::gradients(&model, &gradients)).await?;
     let theirs = checkpoint.family.store(&checkpoint.model, gradients).map_err(failed)?;
+    let references = reference.floats.iter().filter(|(name, _)| name.starts_with("grad."));
+    let largest = references.map(|(_, gradient)| norm(&gradient.values)).fold(0.0, f64::max);
     let mut gradient_errors = Vec::new();
     for (name, ours) in &theirs {
         let reference = reference.floats.get(&format!("grad.{name}"));
         let reference = reference.ok_or_else(|| failed(format!("tensor `grad.{name}` is missing")))?;
-        gradient_errors.push((name.clone(), relative_error(ours, reference)));
+        gradient_errors.push((name.clone(), relative_error(ours, reference, largest)));
     }
 
     let config =
@@ -167,7 +170,8 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
     })
 }
 
-/// The batch of a fixture: causal models shift labels by one.
+/// The batch of a fixture, as transformers makes it of labels: causal models shift them by one, and what a
+/// decoder beside an encoder reads are its labels one later.
 fn reference(
     bytes: &[u8],
     family: Family,
@@ -176,46 +180,102 @@ fn reference(
 ) -> Result<Reference, String> {
     let (shape, ids) = tensors::read_i64(bytes, "input_ids")?;
     let (_, mask) = tensors::read_i64(bytes, "attention_mask")?;
-    let (_, labels) = tensors::read_i64(bytes, "labels")?;
     let &[rows, time] = &shape[..] else {
         return Err(format!("`input_ids` has shape {shape:?}, not [batch, time]"));
     };
     if ids.is_empty() {
         return Err(format!("`input_ids` has shape {shape:?}, which holds no token"));
     }
-    if labels.len() != ids.len() || mask.len() != ids.len() {
-        return Err("`input_ids`, `attention_mask` and `labels` differ in shape".into());
+    if mask.len() != ids.len() {
+        return Err("`input_ids` and `attention_mask` differ in shape".into());
     }
     if time > model.block_size {
         return Err(format!("`input_ids` has {time} positions, but the model has {}", model.block_size));
     }
-    let known = |id: &i64| (0..model.vocab_size as i64).contains(id);
-    if !ids.iter().all(known) || !labels.iter().all(|id| known(id) || *id == i64::from(IGNORE_INDEX)) {
+    if !ids.iter().all(|id| (0..model.vocab_size as i64).contains(id)) {
         return Err(format!("a token is outside the model's vocabulary of {}", model.vocab_size));
     }
-    let shifted = |i: usize| if (i + 1).is_multiple_of(time) { IGNORE_INDEX } else { labels[i + 1] as i32 };
-    let targets: Vec<i32> = (0..labels.len()).map(shifted).collect();
-    let host = HostBatch::new(ids.iter().map(|&id| id as i32).collect(), targets, rows, time);
+    let mut floats = tensors::read_floats(bytes)?;
+    let targets = match model.head {
+        Head::Regression => vec![0; rows],
+        _ => labels(bytes, model, rows, time)?,
+    };
+    let inputs = ids.iter().map(|&id| id as i32).collect();
+    let mut host = HostBatch::new(inputs, targets, rows, time);
+    let mut real = mask.clone();
+    match (model.architecture, model.head) {
+        (Architecture::Decoder, _) => {
+            let next =
+                |i: usize| if (i + 1).is_multiple_of(time) { IGNORE_INDEX } else { host.targets[i + 1] };
+            let targets = (0..host.targets.len()).map(next).collect();
+            host = HostBatch::new(host.inputs, targets, rows, time);
+        }
+        (Architecture::EncoderDecoder, _) => {
+            let start = model.decoder_start_token as i32;
+            for row in host.targets.chunks(host.targets.len() / rows) {
+                let written = row[..row.len() - 1].iter().map(|&id| if id < 0 { start } else { id });
+                host.decoder_inputs.extend(std::iter::once(start).chain(written));
+            }
+            real = vec![1; host.targets.len()];
+        }
+        (Architecture::Encoder, Head::Regression) => {
+            let labels = floats.remove("labels").filter(|labels| labels.values.len() == rows);
+            host.values = labels.ok_or("`labels` is not one number a row")?.values;
+            real = vec![1; rows];
+        }
+        (Architecture::Encoder, Head::SequenceClassification) => real = vec![1; rows],
+        (Architecture::Encoder, _) => {}
+    }
     let mut batch = Batch::new(&host, device);
     let padding: Vec<bool> = mask.iter().map(|&real| real == 0).collect();
-    batch.padding =
-        Some(Tensor::<2, Bool>::from_data(TensorData::new::<bool, _>(padding, shape.clone()), device));
-    if let Ok((_, places)) = tensors::read_i64(bytes, "position_ids") {
-        if places.len() != ids.len()
-            || !places.iter().all(|place| (0..model.block_size as i64).contains(place))
-        {
-            return Err("`position_ids` are not one place within the context for each token".into());
-        }
-        let places = places.into_iter().map(|place| place as i32).collect();
-        let shape = [rows, time];
-        batch.positions = Some(Tensor::from_data(TensorData::new::<i32, _>(places, shape), device));
-    }
-    let floats = family.as_in_files(tensors::read_floats(bytes)?);
+    batch.input.padding = Some(objective::mask(padding, rows, device));
+    batch.input.positions = small_numbers(bytes, "position_ids", &shape, model.block_size, device)?;
+    batch.input.token_types = small_numbers(bytes, "token_type_ids", &shape, model.token_types, device)?;
+    let floats = family.as_in_files(floats);
     let objective = Objective::of(model);
-    Ok(Reference { objective, targets: batch.target_tokens, batch, real: mask, floats })
+    Ok(Reference { objective, targets: batch.target_tokens, batch, real, floats })
 }
 
-async fn loss_and_gradients(model: &Decoder, reference: &Reference) -> Result<(f32, GradientsParams)> {
+/// Labels, as many in each row: of tokens, of what a decoder writes, or of rows.
+fn labels(bytes: &[u8], model: &ModelConfig, rows: usize, time: usize) -> Result<Vec<i32>, String> {
+    let (shape, labels) = tensors::read_i64(bytes, "labels")?;
+    let fits = match (model.architecture, model.head) {
+        (Architecture::EncoderDecoder, _) => {
+            matches!(shape[..], [found, length] if found == rows && (1..=model.block_size).contains(&length))
+        }
+        (_, Head::SequenceClassification) => shape == [rows],
+        _ => shape == [rows, time],
+    };
+    if !fits {
+        return Err(format!(
+            "`labels` has shape {shape:?}, which does not go with `input_ids` [{rows}, {time}]"
+        ));
+    }
+    let known = if model.head == Head::LanguageModel { model.vocab_size } else { model.classes() };
+    let is_known = |id: &i64| (0..known as i64).contains(id) || *id == i64::from(IGNORE_INDEX);
+    if !labels.iter().all(is_known) {
+        return Err(format!("a label is outside the model's {known}"));
+    }
+    Ok(labels.into_iter().map(|label| label as i32).collect())
+}
+
+/// An optional tensor of numbers below a bound, one for each token.
+fn small_numbers(
+    bytes: &[u8],
+    name: &str,
+    shape: &[usize],
+    bound: usize,
+    device: &Device,
+) -> Result<Option<Tensor<2, Int>>, String> {
+    let Ok((found, numbers)) = tensors::read_i64(bytes, name) else { return Ok(None) };
+    if found != shape || !numbers.iter().all(|number| (0..bound as i64).contains(number)) {
+        return Err(format!("`{name}` is not one number below {bound} for each token"));
+    }
+    let numbers: Vec<i32> = numbers.into_iter().map(|number| number as i32).collect();
+    Ok(Some(Tensor::from_data(TensorData::new(numbers, [shape[0], shape[1]]), device)))
+}
+
+async fn loss_and_gradients(model: &Model, reference: &Reference) -> Result<(f32, GradientsParams)> {
     let loss = reference.objective.loss(model, &reference.batch, reference.targets).total;
     let gradients = GradientsParams::from_grads(loss.backward(), model);
     let flat = parameters::FlatTensor::from_tensor(loss.inner());
@@ -235,16 +295,21 @@ fn largest_difference(ours: &HostTensor, reference: &HostTensor, real: &[i64]) -
     differences.fold(0.0, |worst, d| if d.is_nan() || d > worst { d } else { worst })
 }
 
-/// Norm of the difference over norm of the reference; NaN if the shapes differ.
-fn relative_error(ours: &HostTensor, reference: &HostTensor) -> f64 {
+/// Norm of the difference over norm of the reference; NaN if the shapes differ. `largest`: norm of the
+/// largest gradient. A reference below its rounding is that of a zero (the bias of keys moves all that a
+/// query looks at alike, so it has no gradient): there the difference counts over the largest.
+fn relative_error(ours: &HostTensor, reference: &HostTensor, largest: f64) -> f64 {
     if ours.shape != reference.shape {
         return f64::NAN;
     }
-    let square = |sum: f64, x: f64| sum + x * x;
-    let difference =
-        ours.values.iter().zip(&reference.values).map(|(a, b)| f64::from(a - b)).fold(0.0, square);
-    let norm = reference.values.iter().map(|&b| f64::from(b)).fold(0.0, square);
-    (difference / norm.max(f64::MIN_POSITIVE)).sqrt()
+    let difference: Vec<f32> = ours.values.iter().zip(&reference.values).map(|(a, b)| a - b).collect();
+    let size = norm(&reference.values);
+    let is_zero = size <= f64::from(f32::EPSILON) * largest;
+    norm(&difference) / if is_zero { largest } else { size }.max(f64::MIN_POSITIVE)
+}
+
+fn norm(values: &[f32]) -> f64 {
+    values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt()
 }
 
 #[cfg(test)]

@@ -1,13 +1,11 @@
 //! Beam search: the most likely text, as far as keeping a few candidates finds it. Scores and the end
 //! are those of transformers with `early_stopping=False` (lengths are of what is generated).
 
-use super::{StopReason, Vocabulary};
-use crate::{
-    config::ModelConfig,
-    device::device_failed,
-    error::Result,
-    model::{Decoder, KvCache},
+use super::{
+    StopReason, Vocabulary,
+    writer::{Side, Writer, padded},
 };
+use crate::{config::ModelConfig, error::Result, model::KvCache};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// What to search for.
@@ -31,11 +29,11 @@ struct Beam {
 
 impl BeamSearch {
     /// The best continuation of `prompt` (at least one token), without the token that ends documents, and
-    /// why it ends. `model` is without autodiff. A full context is the end too; `interrupted` is asked
+    /// why it ends. A full context is the end too; `interrupted` is asked
     /// after each token.
     pub async fn run(
         &self,
-        model: &Decoder,
+        writer: &Writer<'_>,
         config: &ModelConfig,
         prompt: &[u32],
         vocabulary: &Vocabulary,
@@ -52,16 +50,11 @@ impl BeamSearch {
         let mut beams = vec![Beam { tokens: Vec::new(), log_probability: 0.0 }];
         let mut finished: Vec<(f64, Vec<u32>)> = Vec::new();
         let mut unfinished_because = StopReason::Length;
-        let mut input: Vec<i32> = prompt.iter().map(|&token| token as i32).collect();
+        let mut input = vec![prompt.to_vec()];
 
         for step in 0..steps {
-            let time = input.len() / beams.len();
-            let tokens = Tensor::from_data(TensorData::new(input, [beams.len(), time]), &device);
-            let logits = model.forward(tokens, Some(&mut cache)).narrow(1, time - 1, 1); // [N, 1, V]
-            let width = logits.dims()[2];
-            let failed = |message| device_failed(&device, "generating", message);
-            let data = logits.into_data_async().await.map_err(|e| failed(e.to_string()))?;
-            let logits = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+            let logits = writer.next(padded(&input, Side::Left, &device), &mut cache).await?; // [N V]
+            let width = logits.len() / beams.len();
 
             let mut candidates: Vec<(f64, usize, u32)> = Vec::new();
             for (row, (logits, beam)) in logits.chunks_exact(width).zip(&beams).enumerate() {
@@ -108,7 +101,7 @@ impl BeamSearch {
                 break;
             }
             cache.select(Tensor::<1, Int>::from_data(TensorData::new(parents, [self.beams]), &device));
-            input = beams.iter().filter_map(|beam| beam.tokens.last()).map(|&token| token as i32).collect();
+            input = beams.iter().filter_map(|beam| beam.tokens.last()).map(|&token| vec![token]).collect();
             if interrupted() {
                 unfinished_because = StopReason::Interrupted;
                 break;
@@ -140,6 +133,7 @@ fn log_softmax(logits: &[f32]) -> impl Iterator<Item = f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Decoder;
     use burn::tensor::activation;
 
     fn search(beams: usize) -> BeamSearch {
@@ -162,6 +156,7 @@ mod tests {
         let vocabulary = Vocabulary { known: 4, end_of_text: None };
         for seed in 0..8 {
             let model = Decoder::init(&config, seed, &device);
+            let writer = Writer::Decoder(&model);
             let probabilities = |tokens: &[u32]| {
                 let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
                 let input = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, tokens.len()]), &device);
@@ -178,7 +173,7 @@ mod tests {
                 }
             }
             let run = |beams| {
-                pollster::block_on(search(beams).run(&model, &config, &[1], &vocabulary, &device, &|| false))
+                pollster::block_on(search(beams).run(&writer, &config, &[1], &vocabulary, &device, &|| false))
                     .unwrap()
                     .0
             };
@@ -193,7 +188,7 @@ mod tests {
             // A context that ends is the end.
             let long = BeamSearch { max_new_tokens: 100, ..search(2) };
             let write = |vocabulary, interrupted: &dyn Fn() -> bool| {
-                pollster::block_on(long.run(&model, &config, &[1, 2, 3], vocabulary, &device, interrupted))
+                pollster::block_on(long.run(&writer, &config, &[1, 2, 3], vocabulary, &device, interrupted))
                     .unwrap()
             };
             let (tokens, reason) = write(&vocabulary, &|| false);

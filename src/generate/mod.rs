@@ -1,21 +1,22 @@
-//! Continuing text: one token at a time through a KV cache, sampled on the host, or by beam search.
+//! Writing text: one token at a time through a KV cache, sampled on the host, or by beam search.
 
 pub mod beam;
 pub mod sampling;
 mod stop;
+pub mod writer;
 
 use crate::{
     config::{ModelConfig, SampleConfig},
-    device::device_failed,
     error::Result,
-    model::{Decoder, KvCache},
+    model::{KvCache, Model},
     tokenizer::Tokenizer,
 };
 use beam::BeamSearch;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use sampling::Sampler;
 use serde::Serialize;
 use stop::StopText;
+use writer::{Side, Writer, padded};
 
 /// What was written and why it ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -49,9 +50,109 @@ pub struct Vocabulary {
     pub end_of_text: Option<u32>,
 }
 
+/// A model that writes, with all that belongs to it.
+#[derive(Clone, Copy)]
+pub struct Generator<'a> {
+    /// Without autodiff (`Module::valid`).
+    pub model: &'a Model,
+    pub config: &'a ModelConfig,
+    pub tokenizer: &'a Tokenizer,
+    pub device: &'a Device,
+}
+
+impl Generator<'_> {
+    /// Continues `sample.prompt`, or with an encoder writes what belongs to it. `on_text` is given each new
+    /// piece of text as soon as it is certain; `interrupted` is asked after each token.
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`](crate::Error::InvalidValue) for an encoder without a decoder,
+    /// [`Error::Tokenizer`](crate::Error::Tokenizer) for a prompt that has no tokens, and
+    /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
+    pub async fn generate(
+        &self,
+        sample: &SampleConfig,
+        on_text: &mut dyn FnMut(&str),
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Generated> {
+        if sample.num_beams > 1 {
+            return self.search(sample, on_text, interrupted).await;
+        }
+        let Self { model, config, tokenizer, device } = *self;
+        let (writer, mut prompts) = Writer::open(model, config, tokenizer, &[&sample.prompt], device)?;
+        let mut tokens = prompts.pop().unwrap_or_default();
+        // Not the whole context where that is longer: some models' takes gigabytes.
+        let capacity = tokens.len().saturating_add(sample.max_new_tokens);
+        let mut next = NextToken::new(writer, config, capacity, device);
+        let mut sampler = Sampler::new(sample);
+        let mut decoder = tokenizer.stream();
+        let mut output = StopText::new(&sample.stop);
+        let end_of_text = tokenizer.end_of_text();
+        let known = tokenizer.vocab_size();
+
+        let mut count = 0;
+        let mut new = tokens.clone();
+        let reason = loop {
+            if count == sample.max_new_tokens {
+                break StopReason::Length;
+            }
+            let mut logits = next.logits(&new).await?;
+            // A model may have more outputs than the tokenizer has tokens (padding to a round size).
+            logits.truncate(known);
+            let token = sampler.sample(&mut logits, &tokens);
+            count += 1;
+            if Some(token) == end_of_text {
+                break StopReason::EndOfText;
+            }
+            tokens.push(token);
+            new = vec![token];
+            if output.push(&decoder.push(token)?, on_text) {
+                break StopReason::StopText;
+            }
+            if interrupted() {
+                break StopReason::Interrupted;
+            }
+        };
+        if reason != StopReason::StopText {
+            output.finish(&decoder.finish()?, on_text);
+        }
+        Ok(Generated { text: output.into_text(), tokens: count, reason })
+    }
+
+    /// The most likely text, which is known only as a whole.
+    async fn search(
+        &self,
+        sample: &SampleConfig,
+        on_text: &mut dyn FnMut(&str),
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Generated> {
+        let Self { model, config, tokenizer, device } = *self;
+        let (writer, prompts) = Writer::open(model, config, tokenizer, &[&sample.prompt], device)?;
+        let vocabulary = Vocabulary { known: tokenizer.vocab_size(), end_of_text: tokenizer.end_of_text() };
+        let search = BeamSearch {
+            beams: sample.num_beams,
+            length_penalty: sample.length_penalty,
+            max_new_tokens: sample.max_new_tokens,
+        };
+        let (tokens, mut reason) =
+            search.run(&writer, config, &prompts[0], &vocabulary, device, interrupted).await?;
+        let mut decoder = tokenizer.stream();
+        let mut output = StopText::new(&sample.stop);
+        for &token in &tokens {
+            if output.push(&decoder.push(token)?, on_text) {
+                reason = StopReason::StopText;
+                break;
+            }
+        }
+        if reason != StopReason::StopText {
+            output.finish(&decoder.finish()?, on_text);
+        }
+        Ok(Generated { text: output.into_text(), tokens: tokens.len(), reason })
+    }
+}
+
 /// Logits of the next token, keeping what was already seen in a cache.
 pub struct NextToken<'a> {
-    model: &'a Decoder,
+    writer: Writer<'a>,
     cache: KvCache,
     /// Tokens in the cache.
     context: Vec<u32>,
@@ -59,11 +160,11 @@ pub struct NextToken<'a> {
 }
 
 impl<'a> NextToken<'a> {
-    /// `model` is without autodiff (`Module::valid`) and lives on `device`. `capacity` is how many
-    /// tokens it is going to read; more than that, or than the model's context, are forgotten.
-    pub fn new(model: &'a Decoder, config: &ModelConfig, capacity: usize, device: &Device) -> Self {
+    /// The model lives on `device`. `capacity` is how many tokens it is going to read; more than that, or
+    /// than the model's context, are forgotten.
+    pub fn new(writer: Writer<'a>, config: &ModelConfig, capacity: usize, device: &Device) -> Self {
         let device = device.clone().inner();
-        Self { model, cache: KvCache::new(config, 1, capacity, &device), context: Vec::new(), device }
+        Self { writer, cache: KvCache::new(config, 1, capacity, &device), context: Vec::new(), device }
     }
 
     /// Reads `tokens` (at least one) after those already seen and returns the logits
@@ -82,119 +183,18 @@ impl<'a> NextToken<'a> {
             all.split_off(all.len().saturating_sub(kept))
         };
         self.context.extend_from_slice(&to_read);
-        let time = to_read.len();
-        let ids: Vec<i32> = to_read.into_iter().map(|token| token as i32).collect();
-        let input = Tensor::from_data(TensorData::new(ids, [1, time]), &self.device);
-        let logits = self.model.forward(input, Some(&mut self.cache)).narrow(1, time - 1, 1);
-        let data = logits.into_data_async().await;
-        let failed = |message| device_failed(&self.device, "generating", message);
-        let data = data.map_err(|e| failed(e.to_string()))?;
-        data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))
+        self.writer.next(padded(&[to_read], Side::Left, &self.device), &mut self.cache).await
     }
-}
-
-/// Continues `sample.prompt`. `on_text` is given each new piece of text as soon as it is certain;
-/// `interrupted` is asked after each token.
-pub async fn generate(
-    model: &Decoder,
-    config: &ModelConfig,
-    tokenizer: &Tokenizer,
-    sample: &SampleConfig,
-    device: &Device,
-    on_text: &mut dyn FnMut(&str),
-    interrupted: &dyn Fn() -> bool,
-) -> Result<Generated> {
-    if sample.num_beams > 1 {
-        return generate_by_beams(model, config, tokenizer, sample, device, on_text, interrupted).await;
-    }
-    let mut tokens = prompt_tokens(tokenizer, &sample.prompt)?;
-    // Not the whole context where that is longer: some models' takes gigabytes.
-    let capacity = tokens.len().saturating_add(sample.max_new_tokens);
-    let mut next = NextToken::new(model, config, capacity, device);
-    let mut sampler = Sampler::new(sample);
-    let mut decoder = tokenizer.stream();
-    let mut output = StopText::new(&sample.stop);
-    let end_of_text = tokenizer.end_of_text();
-    let known = tokenizer.vocab_size();
-
-    let mut count = 0;
-    let mut new = tokens.clone();
-    let reason = loop {
-        if count == sample.max_new_tokens {
-            break StopReason::Length;
-        }
-        let mut logits = next.logits(&new).await?;
-        // A model may have more outputs than the tokenizer has tokens (padding to a round size).
-        logits.truncate(known);
-        let token = sampler.sample(&mut logits, &tokens);
-        count += 1;
-        if Some(token) == end_of_text {
-            break StopReason::EndOfText;
-        }
-        tokens.push(token);
-        new = vec![token];
-        if output.push(&decoder.push(token)?, on_text) {
-            break StopReason::StopText;
-        }
-        if interrupted() {
-            break StopReason::Interrupted;
-        }
-    };
-    if reason != StopReason::StopText {
-        output.finish(&decoder.finish()?, on_text);
-    }
-    Ok(Generated { text: output.into_text(), tokens: count, reason })
-}
-
-/// The most likely text, which is known only as a whole.
-async fn generate_by_beams(
-    model: &Decoder,
-    config: &ModelConfig,
-    tokenizer: &Tokenizer,
-    sample: &SampleConfig,
-    device: &Device,
-    on_text: &mut dyn FnMut(&str),
-    interrupted: &dyn Fn() -> bool,
-) -> Result<Generated> {
-    let prompt = prompt_tokens(tokenizer, &sample.prompt)?;
-    let vocabulary = Vocabulary { known: tokenizer.vocab_size(), end_of_text: tokenizer.end_of_text() };
-    let search = BeamSearch {
-        beams: sample.num_beams,
-        length_penalty: sample.length_penalty,
-        max_new_tokens: sample.max_new_tokens,
-    };
-    let (tokens, mut reason) = search.run(model, config, &prompt, &vocabulary, device, interrupted).await?;
-    let mut decoder = tokenizer.stream();
-    let mut output = StopText::new(&sample.stop);
-    for &token in &tokens {
-        if output.push(&decoder.push(token)?, on_text) {
-            reason = StopReason::StopText;
-            break;
-        }
-    }
-    if reason != StopReason::StopText {
-        output.finish(&decoder.finish()?, on_text);
-    }
-    Ok(Generated { text: output.into_text(), tokens: tokens.len(), reason })
-}
-
-/// The prompt's tokens; for a prompt without any the token that ends documents, a line break, or
-/// whatever the tokenizer's first token is.
-fn prompt_tokens(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>> {
-    let tokens = tokenizer.encode(prompt)?;
-    if !tokens.is_empty() {
-        return Ok(tokens);
-    }
-    if let Some(token) = tokenizer.end_of_text() {
-        return Ok(vec![token]);
-    }
-    Ok(tokenizer.encode("\n").ok().filter(|tokens| !tokens.is_empty()).unwrap_or_else(|| vec![0]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Norm, Position, RopeLayout};
+    use crate::{
+        config::{Norm, Position, RopeLayout},
+        model::Decoder,
+    };
+    use burn::tensor::{Tensor, TensorData};
 
     #[test]
     fn logits_with_the_cache_are_those_without() {
@@ -226,7 +226,7 @@ mod tests {
             learned,
         ] {
             let model = Decoder::init(&config, 3, &device);
-            let mut next = NextToken::new(&model, &config, tokens.len(), &device);
+            let mut next = NextToken::new(Writer::Decoder(&model), &config, tokens.len(), &device);
             let mut seen = 0;
             // A prompt, then one token at a time, and several at once in between.
             for count in [5, 1, 1, 3, 1, 1, 1, 1, 1, 1] {

@@ -1,5 +1,6 @@
 //! Initial weights, drawn on the host so that every device starts from the same numbers.
 
+use crate::config::{Init, ModelConfig};
 use burn::{
     module::{Param, ParamId},
     tensor::{Device, Tensor, TensorData},
@@ -20,7 +21,12 @@ pub(crate) struct Initializer<'a> {
 }
 
 impl<'a> Initializer<'a> {
-    pub fn new(seed: u64, std: f64, residual_std: f64, device: &'a Device) -> Self {
+    pub fn new(config: &ModelConfig, seed: u64, device: &'a Device) -> Self {
+        let std = config.init_std;
+        let residual_std = match config.init {
+            Init::Gpt2 => std / (2.0 * config.n_layer as f64).sqrt(),
+            Init::Llama => std,
+        };
         Self { rng: Some(ChaCha8Rng::seed_from_u64(seed)), device, std, residual_std }
     }
 
@@ -82,7 +88,8 @@ mod tests {
     fn normal_has_the_asked_moments_and_depends_on_the_seed_only() {
         let device = crate::device::Choice::cpu().open().unwrap();
         let draw = |seed| {
-            let tensor = Initializer::new(seed, 0.02, 0.02, &device).normal([100, 101], 0.5).val();
+            let tensor =
+                Initializer::new(&ModelConfig::default(), seed, &device).normal([100, 101], 0.5).val();
             tensor.try_into_vec_as::<f32>().unwrap()
         };
         let values = draw(1);

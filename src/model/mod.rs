@@ -1,12 +1,122 @@
-//! The transformer: layers, the decoder made of them, and the mapping of its parameters to the
-//! file formats of Hugging Face families.
+//! The transformer: layers, the three architectures made of them, and the mapping of their parameters to
+//! the file formats of Hugging Face families.
 
 pub mod decoder;
+pub mod encoder;
+pub mod encoder_decoder;
 pub mod families;
 mod init;
 pub mod layers;
+pub mod layout;
 pub mod parameters;
 pub mod size;
 
-pub use decoder::{Decoder, DecoderInput};
+pub use decoder::Decoder;
+pub use encoder::Encoder;
+pub use encoder_decoder::EncoderDecoder;
 pub use layers::kv_cache::KvCache;
+
+use crate::config::{Architecture, ModelConfig};
+use burn::{
+    module::Module,
+    tensor::{Bool, Device, Int, Tensor},
+};
+use init::Initializer;
+use layers::{mask::Marks, moe::Routing, position::Places};
+
+/// A transformer of any architecture.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one a run, and Burn has no modules in boxes")]
+pub enum Model {
+    Decoder(Decoder),
+    Encoder(Encoder),
+    EncoderDecoder(EncoderDecoder),
+}
+
+/// What a forward pass reads.
+#[derive(Clone)]
+pub struct Input {
+    /// `[B, T]`
+    pub tokens: Tensor<2, Int>,
+    /// `[B, S]`, true for padding that nobody may attend to; S counts cached tokens too.
+    pub padding: Option<Tensor<2, Bool>>,
+    /// `[B, T]`: where each token stands; `None`: one after another, after those in the cache.
+    pub positions: Option<Tensor<2, Int>>,
+    /// `[B, T]`: the segment of each token; `None`: all are of the first.
+    pub token_types: Option<Tensor<2, Int>>,
+    /// `[B, S]`, true for tokens that earlier ones see too (prefix attention of a decoder).
+    pub prefix: Option<Tensor<2, Bool>>,
+    /// `[B, T']`: what the decoder beside an encoder reads.
+    pub decoder_tokens: Option<Tensor<2, Int>>,
+}
+
+impl From<Tensor<2, Int>> for Input {
+    fn from(tokens: Tensor<2, Int>) -> Self {
+        Self { tokens, padding: None, positions: None, token_types: None, prefix: None, decoder_tokens: None }
+    }
+}
+
+impl Input {
+    /// Where the tokens stand, after so many in the cache unless it is said.
+    fn places(&self, offset: usize) -> Places {
+        let [_, time] = self.tokens.dims();
+        self.positions.clone().map_or(Places::Range { offset, time }, Places::Each)
+    }
+
+    fn marks(&self) -> Marks {
+        Marks { padding: self.padding.clone(), prefix: self.prefix.clone() }
+    }
+}
+
+impl Model {
+    /// A new model with weights drawn from `seed`. Training needs an autodiff device.
+    pub fn init(config: &ModelConfig, seed: u64, device: &Device) -> Self {
+        Self::build(config, &mut Initializer::new(config, seed, device))
+    }
+
+    /// A model to load weights into: parameters have their shapes, and take no memory before they are
+    /// replaced or used.
+    pub fn unloaded(config: &ModelConfig, device: &Device) -> Self {
+        Self::build(config, &mut Initializer::deferred(device))
+    }
+
+    fn build(config: &ModelConfig, initializer: &mut Initializer) -> Self {
+        match config.architecture {
+            Architecture::Decoder => Self::Decoder(Decoder::build(config, initializer)),
+            Architecture::Encoder => Self::Encoder(Encoder::build(config, initializer)),
+            Architecture::EncoderDecoder => Self::EncoderDecoder(EncoderDecoder::build(config, initializer)),
+        }
+    }
+
+    /// Logits of everything that has a target, `[N, vocab_size or classes]`, and what the router of each
+    /// layer decided. N is B · T, with an encoder and a decoder B · T', of whole texts B.
+    pub fn forward(&self, mut input: Input) -> (Tensor<2>, Vec<Routing>) {
+        let (logits, routings) = match self {
+            Self::Decoder(decoder) => decoder.forward_routed(input, None),
+            Self::Encoder(encoder) => encoder.forward(input),
+            Self::EncoderDecoder(both) => {
+                let written = input.decoder_tokens.take().unwrap_or_else(|| input.tokens.clone());
+                let (memory, mut routings) = both.encode(input);
+                let (logits, more) = both.decode(written, &memory, None);
+                routings.extend(more);
+                (logits, routings)
+            }
+        };
+        let [batch, time, width] = logits.dims();
+        (logits.reshape([batch * time, width]), routings)
+    }
+
+    /// How much each position of tokens `[1, T]` looks at each other one in block `layer`, of the encoder
+    /// where there are both, `[H, T, T]`; for looking at, without dropout or autodiff (`Module::valid`).
+    pub fn attention_weights(&self, tokens: Tensor<2, Int>, layer: usize) -> Tensor<3> {
+        let input = Input::from(tokens);
+        let (places, marks) = (input.places(0), input.marks());
+        let (embeddings, stack) = match self {
+            Self::Decoder(decoder) => (&decoder.embeddings, &decoder.stack),
+            Self::Encoder(encoder) => (&encoder.embeddings, &encoder.stack),
+            Self::EncoderDecoder(both) => (&both.embeddings, &both.encoder),
+        };
+        let x = embeddings.forward(input.tokens, None, &places);
+        stack.attention_weights(x, &places, &marks, layer)
+    }
+}

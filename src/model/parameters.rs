@@ -163,7 +163,7 @@ pub async fn read(tensors: BTreeMap<String, FlatTensor>) -> Result<NamedData> {
 }
 
 /// Replaces every parameter of a model by the tensor of its name. The old values are not looked at, so
-/// that those of [`Decoder::unloaded`](super::Decoder::unloaded) are never allocated.
+/// that those of [`Model::unloaded`](super::Model::unloaded) are never allocated.
 ///
 /// # Errors
 /// Those of [`check`], before anything is put on the device.
@@ -222,9 +222,12 @@ pub fn replace<const D: usize>(old: &Tensor<D>, new: Tensor<D>) -> Tensor<D> {
 pub struct Path(Vec<String>);
 
 impl Path {
-    /// Goes into a field. The variant of an enum is not part of the path.
+    /// Goes into a field. The variant of an enum is not part of the path, and neither are the fields that
+    /// only hold parts together.
     pub fn enter(&mut self, name: &str, container: &str) {
-        self.0.push(if container.starts_with("Enum:") { String::new() } else { name.into() });
+        let is_part =
+            container.starts_with("Enum:") || ["embeddings", "stack", "distance_bias"].contains(&name);
+        self.0.push(if is_part { String::new() } else { name.into() });
     }
 
     pub fn exit(&mut self) {

@@ -1,17 +1,18 @@
 //! What a model costs: parameters, floating-point operations, memory. All from the configuration,
 //! before anything is built.
 
-use crate::config::{Config, ModelConfig, Norm, NormPosition, OptimizerKind, Position};
+use super::layout::{self, Shape, StackLayout};
+use crate::config::{Config, Head, ModelConfig, OptimizerKind, Position};
 
 /// Trainable parameters.
 pub fn parameter_count(model: &ModelConfig) -> usize {
-    count_parameters(&Sizes::of(model), model, model.n_experts).try_into().unwrap_or(usize::MAX)
+    count_parameters(model, model.n_experts).try_into().unwrap_or(usize::MAX)
 }
 
 /// The parameters that take part in computing one token: with experts, those it is sent to.
 pub fn active_parameter_count(model: &ModelConfig) -> usize {
     let active = model.n_experts.min(model.experts_per_token);
-    count_parameters(&Sizes::of(model), model, active).try_into().unwrap_or(usize::MAX)
+    count_parameters(model, active).try_into().unwrap_or(usize::MAX)
 }
 
 /// Positions of one optimizer step, padding included.
@@ -27,9 +28,10 @@ pub fn flops_per_token(model: &ModelConfig) -> f64 {
     let table = sizes.vocab * sizes.width;
     let positions = if model.position == Position::Learned { sizes.context * sizes.width } else { 0 };
     // The embedding is looked up, not multiplied; a tied one is multiplied as output projection.
-    let looked_up = positions + if model.tie_embeddings { 0 } else { table };
+    let is_tied = model.tie_embeddings && model.head == Head::LanguageModel;
+    let looked_up = positions + if is_tied { 0 } else { table };
     let attention = sizes.layers * sizes.heads * sizes.head_size * sizes.context;
-    6.0 * (count_parameters(&sizes, model, model.n_experts.min(model.experts_per_token)) - looked_up) as f64
+    6.0 * (count_parameters(model, model.n_experts.min(model.experts_per_token)) - looked_up) as f64
         + 12.0 * attention as f64
 }
 
@@ -43,7 +45,7 @@ pub fn training_bytes(config: &Config) -> u64 {
         OptimizerKind::Sgd | OptimizerKind::Lion | OptimizerKind::Muon => 1,
     };
     let ema = u128::from(config.train.ema_decay > 0.0);
-    let weights = count_parameters(&sizes, model, model.n_experts) * (2 + moments + ema);
+    let weights = count_parameters(model, model.n_experts) * (2 + moments + ema);
     let tokens = config.train.batch_size as u128 * sizes.context;
     // Per token and block: the inputs of the norms, linear layers and the non-linearity, and the
     // attention weights of every head; then logits and their log-probabilities.
@@ -57,7 +59,7 @@ pub fn training_bytes(config: &Config) -> u64 {
 
 /// Bytes of the weights, f32.
 pub fn weight_bytes(model: &ModelConfig) -> u64 {
-    clamp(4 * count_parameters(&Sizes::of(model), model, model.n_experts))
+    clamp(4 * count_parameters(model, model.n_experts))
 }
 
 /// Bytes of the keys and values of one sequence of the longest context, f32.
@@ -70,7 +72,7 @@ pub fn kv_cache_bytes(model: &ModelConfig) -> u64 {
 pub fn position_table_bytes(model: &ModelConfig) -> u64 {
     let sizes = Sizes::of(model);
     clamp(match model.position {
-        Position::Learned => 0,
+        Position::Learned | Position::Relative | Position::Alibi => 0,
         Position::Sinusoidal => 4 * sizes.context * sizes.width,
         // Half as many sines, and as many cosines.
         Position::Rotary => 4 * sizes.context * sizes.head_size,
@@ -94,7 +96,7 @@ impl Sizes {
         Self {
             vocab: model.vocab_size as u128,
             context: model.block_size as u128,
-            layers: model.n_layer as u128,
+            layers: layout::stacks(model).iter().map(|stack| stack.layers as u128).sum(),
             heads: model.n_head as u128,
             kv_heads: model.kv_heads() as u128,
             head_size: model.head_size() as u128,
@@ -104,35 +106,19 @@ impl Sizes {
     }
 }
 
-/// With so many experts per layer; 0: one plain MLP.
-fn count_parameters(sizes: &Sizes, model: &ModelConfig, experts: usize) -> u128 {
-    let Sizes { vocab, context, layers, heads, kv_heads, head_size, width, inner } = *sizes;
-    let bias = u128::from(model.bias);
-    let attended = heads * head_size;
-    let linear = |d_input: u128, d_output: u128| d_input * d_output + bias * d_output;
-    let norm = |width: u128| width + if model.norm == Norm::Layernorm { bias * width } else { 0 };
-    let mlp = |inner: u128| {
-        let up = if model.activation.is_gated() { 2 * inner } else { inner };
-        linear(width, up) + linear(inner, width)
+/// Parameters; of the experts of a layer only so many.
+fn count_parameters(model: &ModelConfig, experts: usize) -> u128 {
+    let count = |shapes: Vec<Shape>| -> u128 { shapes.iter().map(Shape::count).sum() };
+    let of_block = |shape: &Shape| match shape.is_of_experts() {
+        true => shape.count() / model.n_experts.max(1) as u128 * experts as u128,
+        false => shape.count(),
     };
-    let qkv = (heads + 2 * kv_heads) * head_size;
-    let qkv_bias = u128::from(model.bias || model.qkv_bias) * qkv;
-    let qk_norms = if model.qk_norm { 2 * norm(head_size) } else { 0 };
-    let feed_forward = if experts == 0 {
-        mlp(inner)
-    } else {
-        let shared = model.shared_expert_inner as u128;
-        let shared = if shared > 0 { mlp(shared) + width } else { 0 };
-        width * model.n_experts as u128 + experts as u128 * mlp(inner) + shared
+    // All layers but the first are alike.
+    let of_stack = |stack: &StackLayout| {
+        let layer = |layer| stack.block(model, layer).iter().map(of_block).sum::<u128>();
+        layer(0) + layer(1) * (stack.layers as u128).saturating_sub(1)
     };
-    let norms = if model.norm_position == NormPosition::Both { 4 } else { 2 };
-    let block =
-        width * qkv + qkv_bias + qk_norms + linear(attended, width) + feed_forward + norms * norm(width);
-    let table = vocab * width;
-    let positions = if model.position == Position::Learned { context * width } else { 0 };
-    let last_norm = if model.norm_position == NormPosition::Post { 0 } else { norm(width) };
-    let head = if model.tie_embeddings { 0 } else { table };
-    table + positions + layers * block + last_norm + head
+    count(layout::beside_blocks(model)) + layout::stacks(model).iter().map(of_stack).sum::<u128>()
 }
 
 fn clamp(size: u128) -> u64 {
@@ -158,8 +144,8 @@ pub fn largest_tensor_bytes(config: &Config) -> u64 {
 mod tests {
     use super::*;
     use crate::{
-        config::{Activation, presets::Preset},
-        model::Decoder,
+        config::{Activation, Architecture, Norm, NormPosition, presets::Preset},
+        model::Model,
     };
     use burn::module::Module;
 
@@ -184,12 +170,16 @@ mod tests {
         };
         let experts = ModelConfig { n_experts: 3, shared_expert_inner: 24, ..llama.clone() };
         let post = ModelConfig { norm_position: NormPosition::Post, bias: true, ..base.clone() };
-        for config in [base, llama, gemma, experts, post] {
-            assert_eq!(
-                parameter_count(&config),
-                Decoder::init(&config, 0, &device).num_params(),
-                "{config:?}"
-            );
+        let both = ModelConfig {
+            architecture: Architecture::EncoderDecoder,
+            position: Position::Relative,
+            n_decoder_layer: 2,
+            ..base.clone()
+        };
+        let encoder =
+            ModelConfig { architecture: Architecture::Encoder, skip_first_norm: true, ..base.clone() };
+        for config in [base, llama, gemma, experts, post, both, encoder] {
+            assert_eq!(parameter_count(&config), Model::init(&config, 0, &device).num_params(), "{config:?}");
         }
     }
 

@@ -51,7 +51,7 @@ struct Rules {
 impl Rules {
     fn of(&self, name: &str, rank: usize) -> &Rule {
         match &self.matrices {
-            Some(rule) if rank == 2 && name.starts_with("blocks.") => rule,
+            Some(rule) if rank == 2 && name.contains("blocks.") => rule,
             _ if rank >= 2 => &self.decayed,
             _ => &self.undecayed,
         }

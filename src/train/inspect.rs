@@ -5,7 +5,7 @@ use crate::{
     device::device_failed,
     error::{Error, Result},
     model::parameters::{self, HostTensor},
-    objective::causal::Batch,
+    objective::Batch,
 };
 use burn::{
     module::Module,

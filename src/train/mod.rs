@@ -14,8 +14,8 @@ use crate::{
     config::Config,
     data::{Dataset, Loader, random::seed_for},
     error::{Error, Result},
-    model::{Decoder, parameters, size},
-    objective::causal::Objective,
+    model::{Model, parameters, size},
+    objective::Objective,
     optim::{self, Optimizer, ema::Ema},
 };
 use burn::{
@@ -31,7 +31,7 @@ pub struct Trainer {
     loader: Loader,
     /// With autodiff.
     device: Device,
-    model: Decoder,
+    model: Model,
     objective: Objective,
     optimizer: Optimizer,
     ema: Option<Ema>,
@@ -51,7 +51,7 @@ struct PendingStep {
     step: u64,
     tokens: u64,
     learning_rate: f64,
-    /// Loss and gradient norm, and what [`Loss::router`](crate::objective::causal::Loss) holds: `[2]` or
+    /// Loss and gradient norm, and what [`Loss::router`](crate::objective::Loss) holds: `[2]` or
     /// `[4 + X]`.
     numbers: Tensor<1>,
 }
@@ -88,7 +88,7 @@ impl Trainer {
     pub fn new(config: Config, dataset: Dataset, device: &Device) -> Result<Self> {
         let device = device.clone().autodiff();
         let seed = seed_for(config.train.seed, 0, "init");
-        let model = Decoder::init(&config.model, seed, &device).train();
+        let model = Model::init(&config.model, seed, &device).train();
         Self::assemble(config, dataset, device, model)
     }
 
@@ -152,7 +152,7 @@ impl Trainer {
         Ok(trainer)
     }
 
-    fn assemble(config: Config, dataset: Dataset, device: Device, model: Decoder) -> Result<Self> {
+    fn assemble(config: Config, dataset: Dataset, device: Device, model: Model) -> Result<Self> {
         let train = &config.train;
         let rows_per_step = train.batch_size * train.gradient_accumulation_steps;
         let loader = Loader::new(
@@ -193,7 +193,7 @@ impl Trainer {
     }
 
     /// The model as it is used: without autodiff, averaged if the run averages.
-    pub fn trained_model(&self) -> Decoder {
+    pub fn trained_model(&self) -> Model {
         match &self.ema {
             Some(ema) => parameters::with_weights(self.model.valid(), &ema.weights),
             None => self.model.valid(),

@@ -14,7 +14,7 @@ use crate::{
     device::device_failed,
     error::{Error, Result},
     eval::evaluate,
-    generate::generate,
+    generate::Generator,
     platform::{Instant, peak_memory_bytes},
 };
 use burn::tensor::Tensor;
@@ -302,9 +302,13 @@ impl Trainer {
     async fn sample(&self, hooks: &mut Hooks<'_>) -> Result<()> {
         let sample = &self.config.sample;
         let model = self.trained_model();
-        let (config, tokenizer) = (&self.config.model, &self.dataset.tokenizer);
-        let written =
-            generate(&model, config, tokenizer, sample, &self.device, &mut |_| {}, &|| false).await?;
+        let generator = Generator {
+            model: &model,
+            config: &self.config.model,
+            tokenizer: &self.dataset.tokenizer,
+            device: &self.device,
+        };
+        let written = generator.generate(sample, &mut |_| {}, &|| false).await?;
         let text = format!("{}{}", sample.prompt, written.text);
         (hooks.observe)(&Event::Sample(SampleReport { step: self.step, text }))
     }

@@ -6,7 +6,7 @@ use crate::{
     data::random::seed_for,
     device::device_failed,
     error::Result,
-    objective::causal::Batch,
+    objective::Batch,
     optim::{clip, schedule},
 };
 use burn::{optim::GradientsParams, tensor::Tensor};
@@ -33,7 +33,7 @@ impl Trainer {
             let share = self.objective.loss(&self.model, &batch, target_tokens);
             let new = GradientsParams::from_grads(share.total.backward(), &self.model);
             gradients = Some(clip::accumulate(&self.model, gradients, new));
-            loss = loss + share.cross_entropy.inner();
+            loss = loss + share.of_targets.inner();
             if let Some(share) = share.router.map(Tensor::inner) {
                 router = Some(router.map_or(share.clone(), |sum| sum + share));
             }

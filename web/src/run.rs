@@ -11,7 +11,7 @@ use js_sys::{Array, Function, Object, Reflect};
 use kiln::{
     checkpoint::{Checkpoint, Files},
     config::{Config, SampleConfig},
-    generate::generate,
+    generate::Generator,
     model::size,
     platform::Instant,
     train::{self, Hooks, Progress, Trainer, event::Event},
@@ -250,8 +250,8 @@ impl Run {
         sample.validate().map_err(problem)?;
         let model = self.trainer.trained_model();
         let tokenizer = &self.trainer.dataset().tokenizer;
-        let written =
-            generate(&model, &config.model, tokenizer, &sample, &self.device, &mut |_| {}, &|| false).await;
+        let generator = Generator { model: &model, config: &config.model, tokenizer, device: &self.device };
+        let written = generator.generate(&sample, &mut |_| {}, &|| false).await;
         written.map(|written| written.text).map_err(problem)
     }
 

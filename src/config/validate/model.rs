@@ -2,7 +2,7 @@
 
 use super::{Range, refused, size, within};
 use crate::{
-    config::{ModelConfig, Position, RopeScaling},
+    config::{Architecture, Head, ModelConfig, Position, RopeScaling},
     error::{Error, Result},
 };
 
@@ -49,12 +49,79 @@ pub(super) fn check(model: &ModelConfig) -> Result<()> {
         _ => {}
     }
     within("model.rope_theta", model.rope_theta, Range::Positive)?;
+    within("model.rope_local_theta", model.rope_local_theta, Range::FromZero)?;
+    check_architecture(model)?;
+    check_relative(model)?;
     check_rope_scaling(model)?;
     check_attention(model)?;
     check_experts(model)?;
     within("model.norm_eps", model.norm_eps, Range::Positive)?;
     within("model.dropout", model.dropout, Range::Share)?;
     within("model.init_std", model.init_std, Range::Positive)
+}
+
+/// What goes with an architecture.
+fn check_architecture(model: &ModelConfig) -> Result<()> {
+    size("model.n_decoder_layer", model.decoder_layers())?;
+    size("model.token_types", model.token_types.max(1))?;
+    if model.architecture != Architecture::Encoder && model.head != Head::LanguageModel {
+        let message = "decoders write: only encoders classify";
+        return Err(refused(
+            "model.head",
+            head_name(model.head),
+            message,
+            "add `--set model.architecture=encoder`",
+        ));
+    }
+    if model.architecture != Architecture::EncoderDecoder && model.n_decoder_layer > 0 {
+        let message = "there is no decoder beside an encoder";
+        let hint = "`--set model.architecture=encoder-decoder`, or `model.n_layer`";
+        return Err(refused("model.n_decoder_layer", model.n_decoder_layer, message, hint));
+    }
+    if model.architecture != Architecture::Decoder && model.prefix_attention {
+        let message = "an encoder sees everything as it is";
+        return Err(Error::invalid_value("model.prefix_attention", true, message));
+    }
+    if model.vocab_size > 0 && model.decoder_start_token >= model.vocab_size {
+        let message = format!("the vocabulary ends at {}", model.vocab_size - 1);
+        return Err(Error::invalid_value("model.decoder_start_token", model.decoder_start_token, message));
+    }
+    let mut labels: Vec<&str> = model.labels.iter().map(String::as_str).collect();
+    labels.sort_unstable();
+    if let Some(twice) = labels.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Error::invalid_value("model.labels", twice[0], "it is listed twice"));
+    }
+    match model.head {
+        Head::LanguageModel | Head::Regression if !labels.is_empty() => {
+            let message = "only classifiers have classes";
+            let hint = "add `--set model.head=sequence-classification`";
+            Err(refused("model.labels", labels.join(", "), message, hint))
+        }
+        _ => size("model.labels", labels.len().max(1)),
+    }
+}
+
+fn head_name(head: Head) -> String {
+    let name = serde_json::to_value(head).unwrap_or_default();
+    name.as_str().unwrap_or_default().to_owned()
+}
+
+fn check_relative(model: &ModelConfig) -> Result<()> {
+    if model.position != Position::Relative {
+        return Ok(());
+    }
+    size("model.relative_buckets", model.relative_buckets)?;
+    size("model.relative_max_distance", model.relative_max_distance)?;
+    let (buckets, furthest) = (model.relative_buckets, model.relative_max_distance);
+    if buckets < 4 || !buckets.is_multiple_of(4) {
+        let message = "half of them are for one distance each, in both directions: a multiple of 4";
+        return Err(Error::invalid_value("model.relative_buckets", buckets, message));
+    }
+    if furthest <= buckets / 2 {
+        let message = format!("it must exceed half of `model.relative_buckets`, which is {buckets}");
+        return Err(Error::invalid_value("model.relative_max_distance", furthest, message));
+    }
+    Ok(())
 }
 
 fn check_rope_scaling(model: &ModelConfig) -> Result<()> {
@@ -84,6 +151,9 @@ fn check_attention(model: &ModelConfig) -> Result<()> {
     within("model.attention_scale", model.attention_scale, Range::FromZero)?;
     within("model.attention_softcap", model.attention_softcap, Range::FromZero)?;
     within("model.logit_softcap", model.logit_softcap, Range::FromZero)?;
+    size("model.sparse_block", model.sparse_block.max(1))?;
+    size("model.sparse_local_blocks", model.sparse_local_blocks.max(1))?;
+    size("model.sparse_global_tokens", model.sparse_global_tokens.max(1))?;
     let (every, offset) = (model.global_every, model.global_offset);
     if model.sliding_window == 0 && every > 0 {
         let message = "every layer sees everything: there is no window";

@@ -16,7 +16,7 @@ pub(super) const SPEC: Spec = Spec {
     always_biased: true,
     to_json,
     from_json,
-    is_buffer,
+    is_ignored,
     entries,
     name_in_files: |name| name,
 };
@@ -29,11 +29,22 @@ const ACTIVATIONS: [(&str, Activation); 4] = [
     ("relu", Activation::Relu),
 ];
 
+/// transformers' name of a plain activation; `None` for a gate.
+pub(super) fn activation_name(activation: Activation) -> Option<&'static str> {
+    ACTIVATIONS.iter().find(|(_, ours)| *ours == activation).map(|(name, _)| *name)
+}
+
+/// The plain activation that a field names.
+pub(super) fn activation(fields: &Fields, key: &str) -> Result<Activation> {
+    let name = fields.text(key)?;
+    let known = ACTIVATIONS.iter().find(|(known, _)| *known == name).map(|(_, ours)| *ours);
+    known.ok_or_else(|| fields.failed(format!("`{key}` is `{name}`, which kiln does not have")))
+}
+
 fn to_json(config: &ModelConfig) -> Value {
-    let activation = ACTIVATIONS.iter().find(|(_, ours)| *ours == config.activation).map(|(name, _)| *name);
     json!({
         "architectures": ["GPT2LMHeadModel"],
-        "activation_function": activation,
+        "activation_function": activation_name(config.activation),
         "vocab_size": config.vocab_size,
         "n_positions": config.block_size,
         "n_embd": config.n_embd,
@@ -53,8 +64,6 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
     fields.only("scale_attn_weights", true)?;
     fields.only("scale_attn_by_inverse_layer_idx", false)?;
     fields.only("add_cross_attention", false)?;
-    let activation = fields.text("activation_function")?;
-    let known = ACTIVATIONS.iter().find(|(name, _)| *name == activation);
     Ok(ModelConfig {
         vocab_size: fields.integer("vocab_size")?,
         block_size: fields.integer("n_positions")?,
@@ -67,9 +76,7 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
         norm: Norm::Layernorm,
         norm_position: NormPosition::Pre,
         norm_eps: fields.number_or("layer_norm_epsilon", 1e-5)?,
-        activation: known.map(|(_, ours)| *ours).ok_or_else(|| {
-            fields.failed(format!("`activation_function` is `{activation}`, which kiln does not have"))
-        })?,
+        activation: activation(fields, "activation_function")?,
         bias: true,
         tie_embeddings: fields.flag_or("tie_word_embeddings", true)?,
         dropout: fields.number_or("resid_pdrop", 0.0)?,
@@ -80,7 +87,7 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
 }
 
 /// Attention masks that checkpoints of the Hub carry along.
-fn is_buffer(name: &str) -> bool {
+fn is_ignored(_: &ModelConfig, name: &str) -> bool {
     name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
 }
 

@@ -17,7 +17,7 @@ pub(super) const SPEC: Spec = Spec {
     always_biased: false,
     to_json,
     from_json,
-    is_buffer,
+    is_ignored,
     entries: |config| entries(config, &PLAIN),
     name_in_files: |name| name,
 };
@@ -153,7 +153,7 @@ fn rotary(fields: &Fields) -> Result<ModelConfig> {
 }
 
 /// Wavelengths that old checkpoints carry along.
-fn is_buffer(name: &str) -> bool {
+fn is_ignored(_: &ModelConfig, name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq")
 }
 

@@ -4,17 +4,21 @@
 //! tensors is stored and how. Storing only slices and transposes, so gradients and moments map the
 //! same way as weights.
 
+mod bert;
 mod gemma2;
 mod gpt2;
+mod heads;
 mod kiln;
 mod llama;
 mod mistral;
 mod mixtral;
+mod modernbert;
 mod qwen;
+mod t5;
 mod transform;
 
 use crate::{
-    config::{ModelConfig, Position, RopeScaling},
+    config::{Architecture, Head, ModelConfig, Position, RopeScaling},
     error::{Error, Result},
     model::parameters::{HostTensor, NamedData},
 };
@@ -37,9 +41,10 @@ struct Spec {
     always_biased: bool,
     to_json: fn(&ModelConfig) -> Value,
     from_json: fn(&Fields) -> Result<ModelConfig>,
-    /// Whether a tensor is a constant that transformers used to save along, of whatever type; Kiln
-    /// makes its own.
-    is_buffer: fn(&str) -> bool,
+    /// Whether a tensor, of whatever type, is none of the model's: a constant that transformers used to
+    /// save along and of which Kiln makes its own, a second name of a shared tensor, a head that the
+    /// configuration does not ask for.
+    is_ignored: fn(&ModelConfig, &str) -> bool,
     entries: fn(&ModelConfig) -> Vec<Entry>,
     /// A tensor's name in files by its name in transformers' memory.
     name_in_files: fn(String) -> String,
@@ -85,11 +90,14 @@ impl Family {
     pub const MIXTRAL: Self = Self(&mixtral::SPEC);
     pub const QWEN2_MOE: Self = Self(&qwen::QWEN2_MOE);
     pub const QWEN3_MOE: Self = Self(&qwen::QWEN3_MOE);
+    pub const BERT: Self = Self(&bert::SPEC);
+    pub const MODERNBERT: Self = Self(&modernbert::SPEC);
+    pub const T5: Self = Self(&t5::SPEC);
     /// What no other family can express; only Kiln reads it.
     pub const KILN: Self = Self(&kiln::SPEC);
 
     /// All of them; a configuration belongs to the first that can express it.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 13] = [
         Self::GPT2,
         Self::LLAMA,
         Self::MISTRAL,
@@ -99,6 +107,9 @@ impl Family {
         Self::MIXTRAL,
         Self::QWEN2_MOE,
         Self::QWEN3_MOE,
+        Self::BERT,
+        Self::MODERNBERT,
+        Self::T5,
         Self::KILN,
     ];
 
@@ -127,10 +138,14 @@ impl Family {
         let mut json = (self.0.to_json)(config);
         json["model_type"] = self.name().into();
         json["dtype"] = "float32".into();
-        json["tie_word_embeddings"] = config.tie_embeddings.into();
+        if json.get("tie_word_embeddings").is_none() {
+            json["tie_word_embeddings"] = config.tie_embeddings.into();
+        }
         json["use_cache"] = true.into();
         for key in ["bos_token_id", "eos_token_id", "pad_token_id"] {
-            json[key] = Value::Null;
+            if json.get(key).is_none() {
+                json[key] = Value::Null;
+            }
         }
         if let Some(token) = end_of_text {
             json["bos_token_id"] = token.into();
@@ -157,9 +172,9 @@ impl Family {
         Ok((family, (family.0.from_json)(&fields)?))
     }
 
-    /// Whether a tensor of a checkpoint is a constant of which Kiln makes its own.
-    pub fn is_buffer(self, name: &str) -> bool {
-        (self.0.is_buffer)(name)
+    /// Whether a tensor of a checkpoint is none that the model needs.
+    pub fn is_ignored(self, config: &ModelConfig, name: &str) -> bool {
+        (self.0.is_ignored)(config, name)
     }
 
     /// Tensors as transformers keeps them in memory, and names gradients, as they are in files.
@@ -206,7 +221,7 @@ impl Family {
 
     /// The family's tensors under our names; all of them must be used.
     pub fn load(self, config: &ModelConfig, mut theirs: NamedData) -> Result<NamedData, String> {
-        theirs.retain(|name, _| !self.is_buffer(name));
+        theirs.retain(|name, _| !self.is_ignored(config, name));
         theirs = self.as_in_files(theirs);
         let prefix = self.0.prefix;
         if !theirs.keys().any(|name| name.starts_with(prefix)) {
@@ -215,6 +230,7 @@ impl Family {
         }
         // The list of entries is as long as the configuration says, which comes from a file too.
         let (layers, experts, tensors) = (config.n_layer, config.n_experts, theirs.len());
+        let layers = layers.max(config.n_decoder_layer);
         if layers.saturating_mul(experts.max(1)) > tensors {
             let of_experts = if experts > 0 { format!(" of {experts} experts") } else { String::new() };
             return Err(format!(
@@ -283,6 +299,31 @@ fn essence(config: &ModelConfig) -> ModelConfig {
         router_z_loss: default.router_z_loss,
         ..config.clone()
     };
+    if config.architecture != Architecture::EncoderDecoder {
+        essence.n_decoder_layer = default.n_decoder_layer;
+        essence.decoder_start_token = default.decoder_start_token;
+    } else {
+        essence.n_decoder_layer = config.decoder_layers();
+    }
+    if !matches!(config.head, Head::SequenceClassification | Head::Regression) {
+        essence.pooling = default.pooling;
+    }
+    if config.head != Head::LanguageModel {
+        essence.tie_embeddings = default.tie_embeddings;
+    }
+    if config.position != Position::Relative {
+        essence.relative_buckets = default.relative_buckets;
+        essence.relative_max_distance = default.relative_max_distance;
+    }
+    essence.rope_local_theta = match config.position {
+        Position::Rotary if config.sliding_window > 0 && config.rope_local_theta == 0.0 => config.rope_theta,
+        Position::Rotary if config.sliding_window > 0 => config.rope_local_theta,
+        _ => default.rope_local_theta,
+    };
+    if config.sparse_block == 0 {
+        essence.sparse_local_blocks = default.sparse_local_blocks;
+        essence.sparse_global_tokens = default.sparse_global_tokens;
+    }
     // Columns are stored in the order of the one layout; norms over them are not.
     if config.position != Position::Rotary || !config.qk_norm {
         essence.rope_layout = default.rope_layout;

@@ -1,7 +1,8 @@
-//! One layer of a transformer: attention, then an MLP or a mixture of experts.
+//! One layer of a transformer: attention, then attention over an encoder's output if there is one, then
+//! an MLP or a mixture of experts.
 
 use super::{
-    attention::{Attention, Context},
+    attention::{Attention, Context, CrossAttention, View},
     kv_cache::KvCache,
     mlp::Mlp,
     moe::{Moe, Routing},
@@ -20,17 +21,21 @@ use burn::{
 /// Attention and MLP, each with a norm and a residual connection.
 #[derive(Module, Debug)]
 pub struct Block {
-    pub attention_norm: Norm,
+    /// Absent where the first block reads embeddings that are normalized already.
+    pub attention_norm: Option<Norm>,
     pub attention: Attention,
     /// Of what attention gives, where blocks normalize on both sides.
     pub attention_output_norm: Option<Norm>,
-    pub mlp_norm: Norm,
+    /// Beside an encoder.
+    pub cross_norm: Option<Norm>,
+    pub cross: Option<CrossAttention>,
+    pub mlp_norm: Option<Norm>,
     pub mlp: FeedForward,
     /// Of what the MLP gives, where blocks normalize on both sides.
     pub mlp_output_norm: Option<Norm>,
     dropout: Dropout,
     #[module(skip)]
-    pub(crate) norm_position: NormPosition,
+    norm_position: NormPosition,
     #[module(skip)]
     slides: bool,
 }
@@ -43,14 +48,32 @@ pub enum FeedForward {
     Experts(Moe),
 }
 
+/// What an encoder made of its text.
+#[derive(Clone)]
+pub struct Memory {
+    /// `[B, S, E]`
+    pub states: Tensor<3>,
+    /// `[B, 1, 1, S]`, true for padding.
+    pub padding: Option<Tensor<4, Bool>>,
+}
+
 impl Block {
-    pub(crate) fn init(config: &ModelConfig, layer: usize, initializer: &mut Initializer) -> Self {
+    /// Of a layer; with `crosses` it also looks at an encoder's output.
+    pub(crate) fn init(
+        config: &ModelConfig,
+        layer: usize,
+        crosses: bool,
+        initializer: &mut Initializer,
+    ) -> Self {
         let both = config.norm_position == NormPosition::Both;
+        let unnormalized = config.skip_first_norm && layer == 0;
         Self {
-            attention_norm: Norm::init(config, initializer),
+            attention_norm: (!unnormalized).then(|| Norm::init(config, initializer)),
             attention: Attention::init(config, initializer),
             attention_output_norm: both.then(|| Norm::init(config, initializer)),
-            mlp_norm: Norm::init(config, initializer),
+            cross_norm: crosses.then(|| Norm::init(config, initializer)),
+            cross: crosses.then(|| CrossAttention::init(config, initializer)),
+            mlp_norm: Some(Norm::init(config, initializer)),
             mlp: if config.has_experts() {
                 FeedForward::Experts(Moe::init(config, initializer))
             } else {
@@ -63,9 +86,8 @@ impl Block {
         }
     }
 
-    /// What the queries of this block must not look at.
-    pub(crate) fn hidden(&self, context: &Context) -> Option<Tensor<4, Bool>> {
-        if self.slides { context.hidden_by_window.clone() } else { context.hidden.clone() }
+    fn view<'a>(&self, context: &'a Context) -> &'a View {
+        if self.slides { &context.local } else { &context.global }
     }
 
     /// `[B, T, E]` -> `[B, T, E]`, and what the router decided, if there is one.
@@ -73,39 +95,58 @@ impl Block {
         &self,
         x: Tensor<3>,
         context: &Context,
-        cache: Option<(&mut KvCache, usize)>,
+        memory: Option<&Memory>,
+        mut cache: Option<(&mut KvCache, usize)>,
     ) -> (Tensor<3>, Option<Routing>) {
-        let mut routing = None;
         let attention = |x| {
-            let y = self.attention.forward(x, context.rotation.as_ref(), self.hidden(context), cache);
-            self.dropout.forward(normalized(&self.attention_output_norm, y))
+            let cache = cache.as_mut().map(|(cache, layer)| (&mut **cache, *layer));
+            self.attention.forward(x, self.view(context), context.bias.clone(), cache)
         };
-        let mut mlp = |x| {
-            let y = match &self.mlp {
-                FeedForward::Dense(mlp) => mlp.forward(x),
-                FeedForward::Experts(moe) => {
-                    let (y, decided) = moe.forward(x);
-                    routing = Some(decided);
-                    y
-                }
-            };
-            self.dropout.forward(normalized(&self.mlp_output_norm, y))
+        let mut x = self.residual(x, &self.attention_norm, attention, &self.attention_output_norm);
+        if let (Some(cross), Some(memory)) = (&self.cross, memory) {
+            let cross = |x| cross.forward(x, &memory.states, memory.padding.clone(), cache);
+            x = self.residual(x, &self.cross_norm, cross, &None);
+        }
+        let mut routing = None;
+        let mlp = |x| match &self.mlp {
+            FeedForward::Dense(mlp) => mlp.forward(x),
+            FeedForward::Experts(moe) => {
+                let (y, decided) = moe.forward(x);
+                routing = Some(decided);
+                y
+            }
         };
-        let x = match self.norm_position {
+        (self.residual(x, &self.mlp_norm, mlp, &self.mlp_output_norm), routing)
+    }
+
+    /// `x` and what `layer` makes of it.
+    fn residual(
+        &self,
+        x: Tensor<3>,
+        norm: &Option<Norm>,
+        layer: impl FnOnce(Tensor<3>) -> Tensor<3>,
+        output_norm: &Option<Norm>,
+    ) -> Tensor<3> {
+        match self.norm_position {
             NormPosition::Pre | NormPosition::Both => {
-                let x = x.clone() + attention(self.attention_norm.forward(x));
-                x.clone() + mlp(self.mlp_norm.forward(x))
+                let y = normalized(output_norm, layer(normalized(norm, x.clone())));
+                x + self.dropout.forward(y)
             }
-            NormPosition::Post => {
-                let x = self.attention_norm.forward(x.clone() + attention(x));
-                self.mlp_norm.forward(x.clone() + mlp(x))
-            }
+            NormPosition::Post => normalized(norm, x.clone() + self.dropout.forward(layer(x))),
+        }
+    }
+
+    /// How much each position looks at each other one, `[B, H, T, S]`.
+    pub(crate) fn attention_weights(&self, x: Tensor<3>, context: &Context) -> Tensor<4> {
+        let x = match self.norm_position {
+            NormPosition::Pre | NormPosition::Both => normalized(&self.attention_norm, x),
+            NormPosition::Post => x,
         };
-        (x, routing)
+        self.attention.attend(x, self.view(context), context.bias.clone(), None).0
     }
 }
 
-fn normalized(norm: &Option<Norm>, x: Tensor<3>) -> Tensor<3> {
+pub(crate) fn normalized(norm: &Option<Norm>, x: Tensor<3>) -> Tensor<3> {
     match norm {
         Some(norm) => norm.forward(x),
         None => x,

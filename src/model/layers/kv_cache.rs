@@ -1,7 +1,7 @@
 //! Keys and values of tokens already seen, preallocated for the whole context, so that generating
 //! one more token costs one token's work.
 
-use crate::config::ModelConfig;
+use crate::config::{Architecture, ModelConfig};
 use burn::tensor::{Device, Int, Tensor};
 
 /// One cache per layer.
@@ -16,18 +16,25 @@ pub struct KvCache {
 struct LayerCache {
     keys: Option<Tensor<4>>,
     values: Option<Tensor<4>>,
+    /// Of an encoder's output, `[B, G, S, D]`, once they are made.
+    memory: Option<(Tensor<4>, Tensor<4>)>,
 }
 
 impl KvCache {
     /// An empty cache for `batch` sequences of up to `capacity` tokens, at most `block_size`.
     pub fn new(config: &ModelConfig, batch: usize, capacity: usize, device: &Device) -> Self {
         let capacity = capacity.min(config.block_size);
+        let layers = match config.architecture {
+            Architecture::EncoderDecoder => config.decoder_layers(),
+            _ => config.n_layer,
+        };
         let shape = [batch, config.kv_heads(), capacity, config.head_size()];
         let layer = || LayerCache {
             keys: Some(Tensor::zeros(shape, device)),
             values: Some(Tensor::zeros(shape, device)),
+            memory: None,
         };
-        Self { layers: (0..config.n_layer).map(|_| layer()).collect(), length: 0, capacity }
+        Self { layers: (0..layers).map(|_| layer()).collect(), length: 0, capacity }
     }
 
     /// Tokens in the cache.
@@ -44,7 +51,7 @@ impl KvCache {
         self.capacity - self.length
     }
 
-    /// Forgets all tokens.
+    /// Forgets all tokens, but not what an encoder made.
     pub fn clear(&mut self) {
         self.length = 0;
     }
@@ -55,12 +62,23 @@ impl KvCache {
             for buffer in [&mut layer.keys, &mut layer.values] {
                 *buffer = buffer.take().map(|buffer| buffer.select(0, rows.clone()));
             }
+            let of_rows = |tensor: Tensor<4>| tensor.select(0, rows.clone());
+            layer.memory = layer.memory.take().map(|(keys, values)| (of_rows(keys), of_rows(values)));
         }
     }
 
     /// Counts `time` more tokens, once every layer has stored them.
     pub(crate) fn advance(&mut self, time: usize) {
         self.length += time;
+    }
+
+    /// Keys and values of an encoder's output in one layer, made the first time.
+    pub(crate) fn of_memory(
+        &mut self,
+        layer: usize,
+        make: impl FnOnce() -> (Tensor<4>, Tensor<4>),
+    ) -> (Tensor<4>, Tensor<4>) {
+        self.layers[layer].memory.get_or_insert_with(make).clone()
     }
 
     /// Stores keys and values `[B, G, T, D]` of one layer behind those already there and returns

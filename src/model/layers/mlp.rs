@@ -51,14 +51,20 @@ pub(crate) fn gate(activation: Activation, x: Tensor<3>) -> Tensor<3> {
         Activation::Relu => relu(x),
         Activation::Gelu => gelu(x),
         Activation::GeluTanh => gelu_approximate(x),
-        Activation::Swiglu => {
+        gated @ (Activation::Swiglu | Activation::Geglu | Activation::GegluExact) => {
             let (gate, up) = halves(x);
-            silu(gate) * up
+            ungated(gated, gate) * up
         }
-        Activation::Geglu => {
-            let (gate, up) = halves(x);
-            gelu_approximate(gate) * up
-        }
+    }
+}
+
+/// The non-linearity without its gate.
+pub(crate) fn ungated(activation: Activation, x: Tensor<3>) -> Tensor<3> {
+    match activation {
+        Activation::Swiglu => silu(x),
+        Activation::Geglu => gelu_approximate(x),
+        Activation::GegluExact => gelu(x),
+        plain => gate(plain, x),
     }
 }
 

@@ -2,9 +2,12 @@
 
 pub mod attention;
 pub mod block;
+pub mod embeddings;
 pub mod kv_cache;
 pub mod linear;
+pub(crate) mod mask;
 pub mod mlp;
 pub mod moe;
 pub mod norm;
 pub mod position;
+pub mod stack;

@@ -199,6 +199,7 @@ const ADD: IndexingUpdateOp = IndexingUpdateOp::Add;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Init;
     use burn::tensor::{Device, Distribution};
 
     fn config() -> ModelConfig {
@@ -209,6 +210,8 @@ mod tests {
             n_experts: 5,
             experts_per_token: 2,
             activation: Activation::Swiglu,
+            init: Init::Llama,
+            init_std: 0.5,
             ..Default::default()
         }
     }
@@ -243,7 +246,7 @@ mod tests {
         for (tokens, per_token, normalize) in [(1, 1, false), (3, 2, true), (150, 2, true), (40, 5, false)] {
             let config =
                 ModelConfig { experts_per_token: per_token, normalize_experts: normalize, ..config() };
-            let moe = Moe::init(&config, &mut Initializer::new(7, 0.5, 0.5, &device));
+            let moe = Moe::init(&config, &mut Initializer::new(&config, 7, &device));
             let x = Tensor::<2>::random([tokens, 12], Distribution::Normal(0.0, 1.0), &device).require_grad();
             let (weights, routing) = moe.route(x.clone());
             let sparse = moe.sparse(x.clone(), weights, routing.chosen);
@@ -267,7 +270,7 @@ mod tests {
         let x = Tensor::<2>::random([30, 12], Distribution::Normal(0.0, 1.0), &device);
         let with_capacity = |expert_capacity| {
             let config = ModelConfig { expert_capacity, ..config() };
-            let moe = Moe::init(&config, &mut Initializer::new(7, 0.5, 0.5, &device));
+            let moe = Moe::init(&config, &mut Initializer::new(&config, 7, &device));
             let (weights, routing) = moe.route(x.clone());
             (moe.sparse(x.clone(), weights, routing.chosen), dense(&moe, x.clone()))
         };
@@ -282,7 +285,7 @@ mod tests {
     #[test]
     fn the_most_likely_experts_are_chosen_in_order() {
         let device = device();
-        let moe = Moe::init(&config(), &mut Initializer::new(1, 0.5, 0.5, &device));
+        let moe = Moe::init(&config(), &mut Initializer::new(&config(), 1, &device));
         let x = Tensor::<2>::random([9, 12], Distribution::Normal(0.0, 1.0), &device);
         let (_, routing) = moe.route(x);
         let logits = routing.logits.into_data().try_into_vec_as::<f32>().unwrap();

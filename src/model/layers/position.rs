@@ -1,14 +1,15 @@
 //! How a token's place enters the model: fixed sines (arXiv:1706.03762) added to the embedding,
-//! or rotation of queries and keys (arXiv:2104.09864). Trained positions are a plain table in the
-//! decoder.
+//! rotation of queries and keys (arXiv:2104.09864), or a bias of attention scores by distance, trained
+//! (arXiv:1910.10683) or fixed (arXiv:2108.12409). Trained positions are a plain table beside the
+//! embedding.
 
 use crate::{
-    config::{ModelConfig, RopeLayout, RopeScaling},
+    config::{ModelConfig, Position, RopeLayout, RopeScaling},
     model::init::Initializer,
 };
 use burn::{
-    module::Module,
-    tensor::{Int, Tensor, module::embedding},
+    module::{Module, Param},
+    tensor::{Device, Int, Tensor, TensorData, module::embedding},
 };
 
 /// The sinusoidal table `[block_size, n_embd]`, sines in even and cosines in odd columns.
@@ -46,9 +47,9 @@ pub struct Rotation {
 }
 
 impl Rope {
-    pub(crate) fn init(config: &ModelConfig, initializer: &Initializer) -> Self {
+    pub(crate) fn init(config: &ModelConfig, theta: f64, initializer: &Initializer) -> Self {
         let half = config.head_size() / 2;
-        let frequencies: Vec<f64> = (0..half).map(|i| frequency(config, i)).collect();
+        let frequencies: Vec<f64> = (0..half).map(|i| frequency(config, theta, i)).collect();
         let angles = || (0..config.block_size).flat_map(|p| frequencies.iter().map(move |f| p as f64 * f));
         let shape = [config.block_size, half];
         Self {
@@ -70,8 +71,8 @@ impl Rope {
 }
 
 /// Angle by which pair `i` of a head turns per position.
-fn frequency(config: &ModelConfig, i: usize) -> f64 {
-    let plain = 1.0 / config.rope_theta.powf((2 * i) as f64 / config.head_size() as f64);
+fn frequency(config: &ModelConfig, theta: f64, i: usize) -> f64 {
+    let plain = 1.0 / theta.powf((2 * i) as f64 / config.head_size() as f64);
     match config.rope_scaling {
         RopeScaling::None => plain,
         RopeScaling::Linear => plain / config.rope_factor,
@@ -82,6 +83,103 @@ fn frequency(config: &ModelConfig, i: usize) -> f64 {
             kept * plain + (1.0 - kept) * plain / config.rope_factor
         }
     }
+}
+
+/// What is added to attention scores by distance, the same in all layers.
+#[derive(Module, Debug)]
+pub enum Bias {
+    Relative(RelativeBias),
+    Alibi(Alibi),
+}
+
+/// A trained number for each head and each of some buckets of distances: short ones apart, long ones
+/// together.
+#[derive(Module, Debug)]
+pub struct RelativeBias {
+    /// `[relative_buckets, H]`
+    pub relative_bias: Param<Tensor<2>>,
+    #[module(skip)]
+    max_distance: usize,
+    #[module(skip)]
+    causal: bool,
+}
+
+/// Minus the distance times a slope of each head.
+#[derive(Module, Debug)]
+pub struct Alibi {
+    /// `[1, H]`
+    slopes: Tensor<2>,
+}
+
+impl Bias {
+    pub(crate) fn init(config: &ModelConfig, causal: bool, initializer: &mut Initializer) -> Option<Self> {
+        let heads = config.n_head;
+        match config.position {
+            Position::Relative => Some(Self::Relative(RelativeBias {
+                relative_bias: initializer.normal([config.relative_buckets, heads], initializer.std),
+                max_distance: config.relative_max_distance,
+                causal,
+            })),
+            Position::Alibi => {
+                let slopes = slopes(heads).into_iter().map(|slope| slope as f32).collect();
+                Some(Self::Alibi(Alibi { slopes: initializer.table(slopes, [1, heads]) }))
+            }
+            _ => None,
+        }
+    }
+
+    /// For `time` queries after `offset` tokens and all keys up to the last of them, `[1, H, T, S]`.
+    pub(crate) fn at(&self, time: usize, offset: usize, device: &Device) -> Tensor<4> {
+        let seen = offset + time;
+        let pairs = (offset..seen).flat_map(|query| (0..seen).map(move |key| (query, key)));
+        match self {
+            Self::Relative(RelativeBias { relative_bias, max_distance, causal }) => {
+                let table = relative_bias.val();
+                let [buckets, heads] = table.dims();
+                let bucket = |(query, key): (usize, usize)| {
+                    relative_bucket(key as i64 - query as i64, buckets, *max_distance, *causal) as i32
+                };
+                let ids = TensorData::new(pairs.map(bucket).collect::<Vec<_>>(), [1, time * seen]);
+                let bias = embedding(table, Tensor::<2, Int>::from_data(ids, device)); // [1, T S, H]
+                bias.swap_dims(1, 2).reshape([1, heads, time, seen])
+            }
+            Self::Alibi(Alibi { slopes }) => {
+                let [_, heads] = slopes.dims();
+                let distances = pairs.map(|(query, key)| -(query.abs_diff(key) as f32)).collect::<Vec<_>>();
+                let distances =
+                    Tensor::<4>::from_data(TensorData::new(distances, [1, 1, time, seen]), device);
+                distances * slopes.clone().reshape([1, heads, 1, 1])
+            }
+        }
+    }
+}
+
+/// The bucket of a key so far after its query: half of the buckets are for one distance each, the others
+/// grow with it. Without `causal`, half of all are for keys that come later.
+fn relative_bucket(distance: i64, buckets: usize, max_distance: usize, causal: bool) -> usize {
+    let (buckets, first) = match causal {
+        true => (buckets, 0),
+        false => (buckets / 2, if distance > 0 { buckets / 2 } else { 0 }),
+    };
+    let distance = if causal { (-distance).max(0) } else { distance.abs() } as usize;
+    let exact = buckets / 2;
+    if distance < exact {
+        return first + distance;
+    }
+    // In f32, whose rounding decides at the edges of buckets.
+    let growth = (distance as f32 / exact.max(1) as f32).ln()
+        / (max_distance as f32 / exact.max(1) as f32).ln()
+        * (buckets - exact) as f32;
+    first + (exact + growth as usize).min(buckets.saturating_sub(1))
+}
+
+/// Powers of two from 2^(-8/H) down, as the paper's code has them where H is no power of two.
+fn slopes(heads: usize) -> Vec<f64> {
+    let of_power = |heads: usize, step: usize| {
+        (1..=heads).step_by(step).map(move |head| 2f64.powf(-8.0 * head as f64 / heads as f64))
+    };
+    let below = if heads.is_power_of_two() { heads } else { heads.next_power_of_two() / 2 };
+    of_power(below, 1).chain(of_power(2 * below, 2).take(heads - below)).collect()
 }
 
 /// Where the tokens of a batch stand.
@@ -125,5 +223,34 @@ impl Rotation {
                 Tensor::stack::<5>(vec![rotated_first, rotated_second], 4).reshape([batch, heads, time, size])
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `T5Attention._relative_position_bucket` of transformers 5.23, 8 buckets up to distance 10:
+    /// `f(torch.arange(-12, 13), bidirectional, 8, 10)`
+    #[test]
+    fn buckets_are_those_of_t5() {
+        let both_ways: Vec<usize> = (-12..=12).map(|d| relative_bucket(d, 8, 10, false)).collect();
+        assert_eq!(both_ways, [3, 3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 1, 0, 5, 6, 6, 6, 7, 7, 7, 7, 7, 7, 7, 7]);
+        let back: Vec<usize> = (-12..=1).map(|d| relative_bucket(d, 8, 10, true)).collect();
+        assert_eq!(back, [7, 7, 7, 7, 7, 6, 5, 4, 4, 3, 2, 1, 0, 0]);
+    }
+
+    /// `get_slopes` of ofirpress/attention_with_linear_biases.
+    #[test]
+    fn slopes_are_those_of_the_paper() {
+        assert_eq!(slopes(8), (1..=8).map(|i| 0.5f64.powi(i)).collect::<Vec<_>>());
+        let twelve = slopes(12);
+        assert_eq!(twelve.len(), 12);
+        for (found, expected) in
+            twelve[8..].iter().zip([0.707_106_78, 0.353_553_39, 0.176_776_69, 0.088_388_35])
+        {
+            assert!((found - expected).abs() < 1e-7, "{twelve:?}");
+        }
+        assert_eq!(slopes(1), [2f64.powi(-8)]);
     }
 }

@@ -1,0 +1,121 @@
+//! What writes: a decoder that continues a text, or one beside an encoder that has read it.
+
+use crate::{
+    config::ModelConfig,
+    device::device_failed,
+    error::{Error, Result},
+    model::{Decoder, EncoderDecoder, Input, KvCache, Model, layers::block::Memory},
+    tokenizer::Tokenizer,
+};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+/// A model that has read what an encoder is to read, if it has one.
+pub enum Writer<'a> {
+    Decoder(&'a Decoder),
+    BesideEncoder { model: &'a EncoderDecoder, memory: Memory },
+}
+
+impl<'a> Writer<'a> {
+    /// What writes after `prompts`, as many tokens of each as the context holds, and the tokens that it is
+    /// to go on after.
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`] for an encoder, and [`Error::Tokenizer`] for a prompt without tokens of its own.
+    pub fn open(
+        model: &'a Model,
+        config: &ModelConfig,
+        tokenizer: &Tokenizer,
+        prompts: &[&str],
+        device: &Device,
+    ) -> Result<(Self, Vec<Vec<u32>>)> {
+        let device = device.clone().inner();
+        match model {
+            Model::Decoder(decoder) => {
+                let tokens = prompts.iter().map(|prompt| prompt_tokens(tokenizer, prompt));
+                Ok((Self::Decoder(decoder), tokens.collect::<Result<_>>()?))
+            }
+            Model::EncoderDecoder(model) => {
+                let read = |prompt: &&str| {
+                    let mut tokens = tokenizer.encode(prompt)?;
+                    tokens.truncate(config.block_size - 1);
+                    tokens.extend(tokenizer.end_of_text());
+                    Ok(if tokens.is_empty() { vec![0] } else { tokens })
+                };
+                let sources = prompts.iter().map(read).collect::<Result<Vec<_>>>()?;
+                let (memory, _) = model.encode(padded(&sources, Side::Right, &device));
+                let start = vec![config.decoder_start_token as u32];
+                Ok((Self::BesideEncoder { model, memory }, vec![start; prompts.len()]))
+            }
+            Model::Encoder(_) => Err(Error::InvalidValue {
+                key: "model.architecture".into(),
+                value: "encoder".into(),
+                message: "an encoder does not write".into(),
+                hint: Some("`kiln fill` fills its masks, `kiln classify` asks its classifier".into()),
+            }),
+        }
+    }
+
+    /// Logits `[B, T, vocab_size]` of what follows each of the tokens, which continue those in the cache.
+    pub fn forward(&self, input: Input, cache: &mut KvCache) -> Tensor<3> {
+        match self {
+            Self::Decoder(decoder) => decoder.forward(input, Some(cache)),
+            Self::BesideEncoder { model, memory } => model.decode(input.tokens, memory, Some(cache)).0,
+        }
+    }
+
+    /// The same of the last token alone, read off the device, `[B * vocab_size]`.
+    pub async fn next(&self, input: Input, cache: &mut KvCache) -> Result<Vec<f32>> {
+        let [_, time] = input.tokens.dims();
+        let device = input.tokens.device();
+        let logits = self.forward(input, cache).narrow(1, time - 1, 1); // [B, 1, vocab_size]
+        let failed = |message| device_failed(&device, "generating", message);
+        let data = logits.into_data_async().await.map_err(|e| failed(e.to_string()))?;
+        data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))
+    }
+}
+
+/// Where shorter rows are padded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// So that all rows end together and can go on.
+    Left,
+    Right,
+}
+
+/// Rows of different lengths as a batch; where they differ, padding is marked, and places count from each
+/// row's first token.
+pub fn padded(rows: &[Vec<u32>], side: Side, device: &Device) -> Input {
+    let time = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let shape = [rows.len(), time];
+    let place = |row: &[u32], column: usize| match side {
+        Side::Left => (column + row.len()).checked_sub(time),
+        Side::Right => (column < row.len()).then_some(column),
+    };
+    let places = || rows.iter().flat_map(|row| (0..time).map(move |column| (row, place(row, column))));
+    let tokens = places().map(|(row, place)| place.map_or(0, |place| row[place] as i32));
+    let input =
+        Input::from(Tensor::<2, Int>::from_data(TensorData::new(tokens.collect::<Vec<_>>(), shape), device));
+    if rows.iter().all(|row| row.len() == time) {
+        return input;
+    }
+    let padding = places().map(|(_, place)| place.is_none()).collect();
+    let positions = places().map(|(_, place)| place.unwrap_or(0) as i32).collect::<Vec<_>>();
+    Input {
+        padding: Some(crate::objective::mask(padding, rows.len(), device)),
+        positions: (side == Side::Left).then(|| Tensor::from_data(TensorData::new(positions, shape), device)),
+        ..input
+    }
+}
+
+/// The prompt's tokens; for a prompt without any the token that ends documents, a line break, or
+/// whatever the tokenizer's first token is.
+fn prompt_tokens(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>> {
+    let tokens = tokenizer.encode(prompt)?;
+    if !tokens.is_empty() {
+        return Ok(tokens);
+    }
+    if let Some(token) = tokenizer.end_of_text() {
+        return Ok(vec![token]);
+    }
+    Ok(tokenizer.encode("\n").ok().filter(|tokens| !tokens.is_empty()).unwrap_or_else(|| vec![0]))
+}

@@ -1,0 +1,175 @@
+//! The encoder: blocks in which each token sees all, and what is made of their states: the tokens that
+//! were masked, a class of the text or of each token, a number.
+
+use super::{
+    Input,
+    init::Initializer,
+    layers::{embeddings::Embeddings, linear::Linear, mlp::ungated, moe::Routing, norm::Norm, stack::Stack},
+};
+use crate::config::{Activation, Head as HeadKind, ModelConfig, NormPosition, Pooling};
+use burn::{
+    module::{Module, Param},
+    nn::{Dropout, DropoutConfig},
+    tensor::{Bool, Tensor},
+};
+
+/// An encoder-only transformer (BERT, ModernBERT).
+#[derive(Module, Debug)]
+pub struct Encoder {
+    pub embeddings: Embeddings,
+    pub stack: Stack,
+    pub head: Head,
+}
+
+/// What is made of an encoder's states.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one a model, and Burn has no modules in boxes")]
+pub enum Head {
+    LanguageModel(LanguageHead),
+    Classifier(Classifier),
+}
+
+/// Logits of the whole vocabulary at each position.
+#[derive(Module, Debug)]
+pub struct LanguageHead {
+    pub transform: Transform,
+    /// `[n_embd, vocab_size]`; absent where the embedding serves as output projection.
+    pub output: Option<Linear>,
+    /// `[vocab_size]`
+    pub bias: Param<Tensor<1>>,
+}
+
+/// Logits of classes, or a number, of the text or of each token.
+#[derive(Module, Debug)]
+pub struct Classifier {
+    /// Before the projection.
+    pub transform: Option<Transform>,
+    dropout: Dropout,
+    /// `[n_embd, classes]`
+    pub output: Linear,
+    /// Of the text as a whole; `None`: of each token.
+    #[module(skip)]
+    pooling: Option<Pooling>,
+}
+
+/// A layer between the last block and a projection.
+#[derive(Module, Debug)]
+pub struct Transform {
+    /// `[n_embd, n_embd]`
+    pub dense: Linear,
+    /// Absent in BERT's pooler, which ends with a hyperbolic tangent.
+    pub norm: Option<Norm>,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl Encoder {
+    pub(super) fn build(config: &ModelConfig, initializer: &mut Initializer) -> Self {
+        Self {
+            embeddings: Embeddings::init(config, initializer),
+            stack: Stack::encoder(config, initializer),
+            head: Head::init(config, initializer),
+        }
+    }
+
+    /// States `[B, T, n_embd]`, and what the router of each layer decided.
+    pub fn states(&self, input: Input) -> (Tensor<3>, Vec<Routing>) {
+        let (places, marks) = (input.places(0), input.marks());
+        let x = self.embeddings.forward(input.tokens, input.token_types, &places);
+        self.stack.forward(x, &places, &marks, None, None)
+    }
+
+    /// Tokens `[B, T]` -> logits `[B, T, vocab_size]`, `[B, T, classes]` or, of the text as a whole,
+    /// `[B, 1, classes]`.
+    pub fn forward(&self, input: Input) -> (Tensor<3>, Vec<Routing>) {
+        let padding = input.padding.clone();
+        let (x, routings) = self.states(input);
+        let logits = match &self.head {
+            Head::Classifier(classifier) => classifier.forward(x, padding),
+            Head::LanguageModel(LanguageHead { transform, output, bias }) => {
+                let x = transform.forward(x);
+                let logits = match output {
+                    Some(output) => output.forward(x),
+                    None => self.embeddings.likeness(x),
+                };
+                logits + bias.val().unsqueeze()
+            }
+        };
+        (logits, routings)
+    }
+}
+
+impl Head {
+    fn init(config: &ModelConfig, initializer: &mut Initializer) -> Self {
+        let sizes = |outputs| [config.n_embd, outputs];
+        let std = config.init_std;
+        let pooling = match config.head {
+            HeadKind::LanguageModel => {
+                return Self::LanguageModel(LanguageHead {
+                    transform: Transform::init(config, true, initializer),
+                    output: (!config.tie_embeddings)
+                        .then(|| Linear::init(sizes(config.vocab_size), false, std, initializer)),
+                    bias: initializer.constant([config.vocab_size], 0.0),
+                });
+            }
+            HeadKind::TokenClassification => None,
+            HeadKind::SequenceClassification | HeadKind::Regression => Some(config.pooling),
+        };
+        Self::Classifier(Classifier {
+            transform: has_transform(config)
+                .then(|| Transform::init(config, config.norm_position != NormPosition::Post, initializer)),
+            dropout: DropoutConfig::new(config.dropout).init(),
+            output: Linear::init(sizes(config.classes()), true, std, initializer),
+            pooling,
+        })
+    }
+}
+
+/// Whether there is a layer between the last block and a classifier's projection: BERT's classifier of
+/// tokens has none.
+pub(super) fn has_transform(config: &ModelConfig) -> bool {
+    config.norm_position != NormPosition::Post || config.head != HeadKind::TokenClassification
+}
+
+impl Classifier {
+    /// `[B, T, n_embd]` -> `[B, T or 1, classes]`. `padding`, `[B, T]`, is true for padding.
+    fn forward(&self, mut x: Tensor<3>, padding: Option<Tensor<2, Bool>>) -> Tensor<3> {
+        match self.pooling {
+            None => {}
+            Some(Pooling::First) => x = x.narrow(1, 0, 1),
+            Some(Pooling::Mean) => {
+                let [batch, time, _] = x.dims();
+                let real = match padding {
+                    Some(padding) => padding.bool_not().float(),
+                    None => Tensor::ones([batch, time], &x.device()),
+                };
+                let count = real.clone().sum_dim(1).clamp_min(1.0); // [B, 1]
+                let share: Tensor<3> = (real / count).unsqueeze_dim(1); // [B, 1, T]
+                x = share.matmul(x);
+            }
+        }
+        if let Some(transform) = &self.transform {
+            x = transform.forward(x);
+        }
+        self.output.forward(self.dropout.forward(x))
+    }
+}
+
+impl Transform {
+    fn init(config: &ModelConfig, has_norm: bool, initializer: &mut Initializer) -> Self {
+        let width = config.n_embd;
+        Self {
+            dense: Linear::init([width, width], config.bias, config.init_std, initializer),
+            norm: has_norm.then(|| Norm::init(config, initializer)),
+            activation: config.activation,
+        }
+    }
+
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let x = self.dense.forward(x);
+        match &self.norm {
+            Some(norm) => norm.forward(ungated(self.activation, x)),
+            None => x.tanh(),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `BertForMaskedLM` and the classifiers beside it of transformers (arXiv:1810.04805).
+
+use super::{
+    Entry, Fields, Spec, gpt2, heads,
+    transform::Transform::{AsIs, Transpose},
+};
+use crate::{
+    config::{Architecture, Head, Init, ModelConfig, Norm, NormPosition, Position},
+    error::Result,
+};
+use serde_json::{Value, json};
+
+pub(super) const SPEC: Spec = Spec {
+    name: "bert",
+    prefix: "bert.",
+    always_biased: false,
+    to_json,
+    from_json,
+    is_ignored,
+    entries,
+    // As TensorFlow called them, in the oldest checkpoints.
+    name_in_files: |name| {
+        name.replace(".LayerNorm.gamma", ".LayerNorm.weight").replace(".LayerNorm.beta", ".LayerNorm.bias")
+    },
+};
+
+fn to_json(config: &ModelConfig) -> Value {
+    let mut json = json!({
+        "hidden_act": gpt2::activation_name(config.activation),
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.block_size,
+        "type_vocab_size": config.token_types,
+        "hidden_size": config.n_embd,
+        "intermediate_size": config.inner_size(),
+        "num_hidden_layers": config.n_layer,
+        "num_attention_heads": config.n_head,
+        "layer_norm_eps": config.norm_eps,
+        "position_embedding_type": "absolute",
+        "initializer_range": config.init_std,
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.dropout,
+    });
+    heads::write(&mut json, config, "Bert");
+    json
+}
+
+fn from_json(fields: &Fields) -> Result<ModelConfig> {
+    fields.only("position_embedding_type", "absolute")?;
+    fields.only("is_decoder", false)?;
+    fields.only("add_cross_attention", false)?;
+    Ok(ModelConfig {
+        architecture: Architecture::Encoder,
+        vocab_size: fields.integer("vocab_size")?,
+        block_size: fields.integer("max_position_embeddings")?,
+        token_types: fields.integer_or("type_vocab_size", 2)?,
+        n_layer: fields.integer("num_hidden_layers")?,
+        n_head: fields.integer("num_attention_heads")?,
+        n_embd: fields.integer("hidden_size")?,
+        n_inner: fields.integer("intermediate_size")?,
+        position: Position::Learned,
+        norm: Norm::Layernorm,
+        embedding_norm: true,
+        norm_position: NormPosition::Post,
+        norm_eps: fields.number_or("layer_norm_eps", 1e-12)?,
+        activation: gpt2::activation(fields, "hidden_act")?,
+        bias: true,
+        tie_embeddings: fields.flag_or("tie_word_embeddings", true)?,
+        dropout: fields.number_or("hidden_dropout_prob", 0.1)?,
+        init: Init::Llama,
+        init_std: fields.number_or("initializer_range", 0.02)?,
+        ..heads::read(fields, "Bert")?
+    })
+}
+
+/// Position numbers, second names of tied tensors, and heads that pretraining had beside the one in use.
+fn is_ignored(config: &ModelConfig, name: &str) -> bool {
+    let has_pooler = matches!(config.head, Head::SequenceClassification | Head::Regression);
+    name.ends_with("embeddings.position_ids")
+        || name.starts_with("cls.seq_relationship.")
+        || name == "cls.predictions.decoder.bias"
+        || (name == "cls.predictions.decoder.weight" && config.tie_embeddings)
+        || (name.starts_with("cls.") && config.head != Head::LanguageModel)
+        || (name.contains("pooler.dense.") && !has_pooler)
+}
+
+fn entries(config: &ModelConfig) -> Vec<Entry> {
+    let (width, inner) = (config.n_embd, config.inner_size());
+    let mut entries = vec![
+        Entry::whole("embedding", "bert.embeddings.word_embeddings.weight", width, AsIs),
+        Entry::whole("position", "bert.embeddings.position_embeddings.weight", width, AsIs),
+        Entry::whole("token_type", "bert.embeddings.token_type_embeddings.weight", width, AsIs),
+    ];
+    let norm = |entries: &mut Vec<Entry>, ours: String, theirs: String| {
+        for kind in ["weight", "bias"] {
+            entries.push(Entry::whole(format!("{ours}.{kind}"), format!("{theirs}.{kind}"), width, AsIs));
+        }
+    };
+    // One of ours, side by side what they keep apart.
+    let linear = |entries: &mut Vec<Entry>, ours: String, theirs: &[String], width: usize| {
+        for kind in ["weight", "bias"] {
+            let parts = theirs.iter().map(|name| (format!("{name}.{kind}"), width, Transpose)).collect();
+            entries.push(Entry::split(format!("{ours}.{kind}"), parts));
+        }
+    };
+    norm(&mut entries, "embedding_norm".into(), "bert.embeddings.LayerNorm".into());
+    for layer in 0..config.n_layer {
+        let (ours, theirs) = (format!("blocks.{layer}"), format!("bert.encoder.layer.{layer}"));
+        let qkv = ["query", "key", "value"].map(|part| format!("{theirs}.attention.self.{part}"));
+        linear(&mut entries, format!("{ours}.attention.qkv"), &qkv, width);
+        for (our_part, their_part, width) in [
+            ("attention.output", "attention.output.dense", width),
+            ("mlp.up", "intermediate.dense", inner),
+            ("mlp.down", "output.dense", width),
+        ] {
+            linear(&mut entries, format!("{ours}.{our_part}"), &[format!("{theirs}.{their_part}")], width);
+        }
+        norm(&mut entries, format!("{ours}.attention_norm"), format!("{theirs}.attention.output.LayerNorm"));
+        norm(&mut entries, format!("{ours}.mlp_norm"), format!("{theirs}.output.LayerNorm"));
+    }
+    let dense = "head.transform.dense".to_owned();
+    match config.head {
+        Head::LanguageModel => {
+            let vocab = config.vocab_size;
+            linear(&mut entries, dense, &["cls.predictions.transform.dense".into()], width);
+            norm(&mut entries, "head.transform.norm".into(), "cls.predictions.transform.LayerNorm".into());
+            entries.push(Entry::whole("head.bias", "cls.predictions.bias", vocab, AsIs));
+            if !config.tie_embeddings {
+                let output = "cls.predictions.decoder.weight";
+                entries.push(Entry::whole("head.output.weight", output, vocab, Transpose));
+            }
+            return entries;
+        }
+        Head::TokenClassification => {}
+        Head::SequenceClassification | Head::Regression => {
+            linear(&mut entries, dense, &["bert.pooler.dense".into()], width);
+        }
+    }
+    linear(&mut entries, "head.output".into(), &["classifier".into()], config.classes());
+    entries
+}

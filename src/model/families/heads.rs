@@ -1,0 +1,99 @@
+//! What encoders of transformers are called by the head they have, and the names of their classes.
+
+use super::Fields;
+use crate::{
+    config::{Head, ModelConfig},
+    error::Result,
+};
+use serde_json::{Map, Value};
+
+/// What follows the family's name in `architectures`.
+const ARCHITECTURES: [(Head, &str); 4] = [
+    (Head::LanguageModel, "ForMaskedLM"),
+    (Head::TokenClassification, "ForTokenClassification"),
+    (Head::SequenceClassification, "ForSequenceClassification"),
+    (Head::Regression, "ForSequenceClassification"),
+];
+
+/// Adds the architecture and the classes to a `config.json`.
+pub(super) fn write(json: &mut Value, config: &ModelConfig, family: &str) {
+    let suffix = ARCHITECTURES.iter().find(|(head, _)| *head == config.head).map_or("", |(_, name)| name);
+    json["architectures"] = vec![format!("{family}{suffix}")].into();
+    match config.head {
+        Head::LanguageModel => {}
+        Head::Regression => {
+            json["problem_type"] = "regression".into();
+            json["id2label"] = serde_json::json!({ "0": "LABEL_0" });
+            json["label2id"] = serde_json::json!({ "LABEL_0": 0 });
+        }
+        Head::SequenceClassification | Head::TokenClassification => {
+            if config.head == Head::SequenceClassification {
+                json["problem_type"] = "single_label_classification".into();
+            }
+            let numbered = || config.labels.iter().enumerate();
+            let by_id = numbered().map(|(id, label)| (id.to_string(), Value::from(label.as_str())));
+            json["id2label"] = by_id.collect::<Map<_, _>>().into();
+            let by_label = numbered().map(|(id, label)| (label.clone(), Value::from(id)));
+            json["label2id"] = by_label.collect::<Map<_, _>>().into();
+        }
+    }
+}
+
+/// The head, the classes and nothing else of a `config.json`. A model without a head counts as one that
+/// fills masks: the weights tell whether it can.
+pub(super) fn read(fields: &Fields, family: &str) -> Result<ModelConfig> {
+    let listed = fields.get("architectures").and_then(Value::as_array);
+    let name = listed.and_then(|names| names.first()).and_then(Value::as_str).unwrap_or(family);
+    let bare = name.strip_prefix(family).unwrap_or(name);
+    let head = match bare {
+        "" | "Model" | "ForPreTraining" => Head::LanguageModel,
+        _ => match ARCHITECTURES.iter().find(|(_, suffix)| *suffix == bare) {
+            Some((head, _)) => *head,
+            None => {
+                let known = "language models, classifiers of sequences or tokens, and regression";
+                return Err(fields.unsupported("architectures", &name.into(), known));
+            }
+        },
+    };
+    if head == Head::LanguageModel {
+        return Ok(ModelConfig { head, ..Default::default() });
+    }
+    let labels = labels(fields)?;
+    let problem = fields.get("problem_type").and_then(Value::as_str);
+    match (head, problem) {
+        (Head::SequenceClassification, Some("multi_label_classification")) => {
+            Err(fields.unsupported("problem_type", &"multi_label_classification".into(), "one class a text"))
+        }
+        // As transformers decides where nothing is said.
+        (Head::SequenceClassification, problem) if problem == Some("regression") || labels.len() == 1 => {
+            if labels.len() != 1 {
+                return Err(fields.failed("a regression to several numbers, which kiln does not have".into()));
+            }
+            Ok(ModelConfig { head: Head::Regression, ..Default::default() })
+        }
+        _ => Ok(ModelConfig { head, labels, ..Default::default() }),
+    }
+}
+
+/// Names of classes by id; two where nothing is said, as in transformers.
+fn labels(fields: &Fields) -> Result<Vec<String>> {
+    let Some(named) = fields.get("id2label") else {
+        let count = fields.integer_or("num_labels", 2)?;
+        if count > MOST_LABELS {
+            return Err(fields.failed(format!("`num_labels` is {count}, more than {MOST_LABELS}")));
+        }
+        return Ok((0..count).map(|id| format!("LABEL_{id}")).collect());
+    };
+    let named = named.as_object().ok_or_else(|| fields.failed("`id2label` is not an object".into()))?;
+    (0..named.len())
+        .map(|id| {
+            let label = named.get(&id.to_string()).and_then(Value::as_str);
+            label
+                .map(str::to_owned)
+                .ok_or_else(|| fields.failed(format!("`id2label` does not name class {id}")))
+        })
+        .collect()
+}
+
+/// More than any classifier has; names would be made for as many as a file says.
+const MOST_LABELS: usize = 1 << 16;

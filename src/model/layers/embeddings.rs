@@ -1,0 +1,88 @@
+//! What the first block reads: a vector for each token, and where they are trained or fixed ones, for
+//! its place and its segment.
+
+use super::{
+    norm::Norm,
+    position::{Places, sinusoidal_table},
+};
+use crate::{
+    config::{ModelConfig, Position},
+    model::init::Initializer,
+};
+use burn::{
+    module::{Module, Param},
+    nn::{Dropout, DropoutConfig},
+    tensor::{
+        Int, Tensor,
+        module::{embedding, linear},
+    },
+};
+
+/// Token, position and segment embeddings.
+#[derive(Module, Debug)]
+pub struct Embeddings {
+    /// `[vocab_size, n_embd]`
+    pub embedding: Param<Tensor<2>>,
+    /// `[block_size, n_embd]`, trained positions only.
+    pub position: Option<Param<Tensor<2>>>,
+    /// `[token_types, n_embd]`
+    pub token_type: Option<Param<Tensor<2>>>,
+    pub embedding_norm: Option<Norm>,
+    sinusoidal: Option<Tensor<2>>,
+    dropout: Dropout,
+    /// What embeddings are multiplied by.
+    #[module(skip)]
+    scale: f64,
+}
+
+impl Embeddings {
+    pub(crate) fn init(config: &ModelConfig, initializer: &mut Initializer) -> Self {
+        let (width, std) = (config.n_embd, config.init_std);
+        Self {
+            embedding: initializer.normal([config.vocab_size, width], std),
+            position: (config.position == Position::Learned)
+                .then(|| initializer.normal([config.block_size, width], std)),
+            token_type: (config.token_types > 0)
+                .then(|| initializer.normal([config.token_types, width], std)),
+            embedding_norm: config.embedding_norm.then(|| Norm::init(config, initializer)),
+            sinusoidal: (config.position == Position::Sinusoidal)
+                .then(|| sinusoidal_table(config, initializer)),
+            dropout: DropoutConfig::new(config.dropout).init(),
+            scale: if config.scale_embeddings { (width as f64).sqrt() } else { 1.0 },
+        }
+    }
+
+    /// Tokens `[B, T]` at some places -> `[B, T, n_embd]`. `token_types`, `[B, T]`: the segment of each
+    /// token; `None`: all are of the first.
+    pub(crate) fn forward(
+        &self,
+        tokens: Tensor<2, Int>,
+        token_types: Option<Tensor<2, Int>>,
+        places: &Places,
+    ) -> Tensor<3> {
+        let mut x = embedding(self.embedding.val(), tokens);
+        if self.scale != 1.0 {
+            x = x.mul_scalar(self.scale);
+        }
+        if let Some(table) = &self.token_type {
+            let table = table.val();
+            x = x + match token_types {
+                Some(token_types) => embedding(table, token_types),
+                None => table.narrow(0, 0, 1).unsqueeze(), // [1, 1, n_embd]
+            };
+        }
+        let table = self.position.as_ref().map(|table| table.val()).or_else(|| self.sinusoidal.clone());
+        if let Some(table) = table {
+            x = x + places.rows_of(table); // + [1 or B, T, n_embd]
+        }
+        if let Some(norm) = &self.embedding_norm {
+            x = norm.forward(x);
+        }
+        self.dropout.forward(x)
+    }
+
+    /// How much states `[B, T, n_embd]` are like each token, `[B, T, vocab_size]`.
+    pub(crate) fn likeness(&self, x: Tensor<3>) -> Tensor<3> {
+        linear(x, self.embedding.val().transpose(), None)
+    }
+}

@@ -1,0 +1,188 @@
+//! What a position must not look at: later tokens, tokens out of the reach of a window or of sparse
+//! blocks, padding.
+
+use crate::config::{Architecture, ModelConfig};
+use burn::tensor::{Bool, Device, Tensor, TensorData};
+
+/// Which keys the queries of a stack of blocks see, whatever the tokens are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mask {
+    /// Nothing later.
+    causal: bool,
+    /// Keys within reach of a query in layers with a sliding window; 0: no layer has one.
+    window: usize,
+    sparse: Option<Sparse>,
+}
+
+/// Blocks of tokens that see their neighbours, and some tokens that see all (arXiv:2007.14062).
+#[derive(Debug, Clone, Copy)]
+struct Sparse {
+    block: usize,
+    local_blocks: usize,
+    global_tokens: usize,
+}
+
+impl Sparse {
+    fn sees(&self, query: usize, key: usize) -> bool {
+        let near = (query / self.block).abs_diff(key / self.block) <= self.local_blocks;
+        near || query < self.global_tokens || key < self.global_tokens
+    }
+}
+
+/// What of a batch is not to be seen, or is to be seen by all.
+#[derive(Clone, Default)]
+pub(crate) struct Marks {
+    /// `[B, S]`, true for padding.
+    pub padding: Option<Tensor<2, Bool>>,
+    /// `[B, S]`, true for tokens that earlier ones see too.
+    pub prefix: Option<Tensor<2, Bool>>,
+}
+
+impl Mask {
+    /// Of an encoder, or of a decoder, beside an encoder or not.
+    pub fn init(config: &ModelConfig, causal: bool) -> Self {
+        // The encoder's text is long; what a decoder writes beside it is seen whole.
+        let applies = causal == (config.architecture == Architecture::Decoder);
+        let sparse = (config.sparse_block > 0 && applies).then_some(Sparse {
+            block: config.sparse_block,
+            local_blocks: config.sparse_local_blocks,
+            global_tokens: config.sparse_global_tokens,
+        });
+        Self { causal, window: if applies { config.sliding_window } else { 0 }, sparse }
+    }
+
+    /// Whether some layers have a window.
+    pub fn has_window(&self) -> bool {
+        self.window > 0
+    }
+
+    /// True where query `offset + t` must not look, `[1 or B, 1, T, S]` with S = `offset + time`; `None`
+    /// where nothing is hidden. `in_window`: in layers with a sliding window.
+    pub fn hidden(
+        &self,
+        time: usize,
+        offset: usize,
+        in_window: bool,
+        marks: &Marks,
+        device: &Device,
+    ) -> Option<Tensor<4, Bool>> {
+        let seen = offset + time;
+        let mut hidden = Hidden(None);
+        if self.causal && time > 1 {
+            // True strictly above the diagonal that lets query t see key offset + t.
+            let mut later: Tensor<4, Bool> =
+                Tensor::<2, Bool>::tril_mask([time, seen], offset as i64, device).unsqueeze();
+            if let Some(prefix) = &marks.prefix {
+                let [batch, keys] = prefix.dims();
+                let shape = [batch, 1, time, keys];
+                let other: Tensor<4, Bool> = prefix.clone().bool_not().reshape([batch, 1, 1, keys]);
+                later = later.expand(shape).bool_and(other.expand(shape));
+            }
+            hidden.hide(later);
+        }
+        if in_window {
+            // Half of it on each side where queries look both ways.
+            let back = if self.causal { self.window - 1 } else { self.window / 2 };
+            if seen > back {
+                // True strictly below the diagonal of the furthest key in reach.
+                let furthest = offset as i64 - back as i64;
+                hidden.hide(Tensor::<2, Bool>::triu_mask([time, seen], furthest, device).unsqueeze());
+            }
+            if !self.causal && seen > back {
+                let furthest = (offset + back) as i64;
+                hidden.hide(Tensor::<2, Bool>::tril_mask([time, seen], furthest, device).unsqueeze());
+            }
+        }
+        if let Some(sparse) = &self.sparse {
+            let queries = offset..seen;
+            let far: Vec<bool> =
+                queries.flat_map(|query| (0..seen).map(move |key| !sparse.sees(query, key))).collect();
+            let far = TensorData::new::<bool, _>(far, [time, seen]);
+            hidden.hide(Tensor::<2, Bool>::from_data(far, device).unsqueeze());
+        }
+        if let Some(padding) = &marks.padding {
+            hidden.hide(of_keys(padding));
+        }
+        hidden.0
+    }
+}
+
+/// A mask of keys `[B, S]` as one that is the same for all queries, `[B, 1, 1, S]`.
+pub(crate) fn of_keys(padding: &Tensor<2, Bool>) -> Tensor<4, Bool> {
+    let [batch, keys] = padding.dims();
+    padding.clone().reshape([batch, 1, 1, keys])
+}
+
+/// The union of several masks.
+struct Hidden(Option<Tensor<4, Bool>>);
+
+impl Hidden {
+    fn hide(&mut self, more: Tensor<4, Bool>) {
+        self.0 = Some(match self.0.take() {
+            None => more,
+            Some(hidden) => {
+                let (a, b) = (hidden.dims(), more.dims());
+                let shape: [usize; 4] = std::array::from_fn(|i| a[i].max(b[i]));
+                hidden.expand(shape).bool_or(more.expand(shape))
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `.` where a query (row) sees a key (column).
+    fn drawn(config: &ModelConfig, causal: bool, [time, offset]: [usize; 2], in_window: bool) -> Vec<String> {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        let hidden = Mask::init(config, causal).hidden(time, offset, in_window, &Marks::default(), &device);
+        let seen = time + offset;
+        let flags = match hidden {
+            Some(hidden) => hidden.expand([1, 1, time, seen]).into_data().iter::<bool>().collect(),
+            None => vec![false; time * seen],
+        };
+        let row = |row: &[bool]| row.iter().map(|hidden| if *hidden { '#' } else { '.' }).collect();
+        flags.chunks(seen).map(row).collect()
+    }
+
+    #[test]
+    fn windows_reach_back_or_both_ways() {
+        let decoder = ModelConfig { sliding_window: 2, ..Default::default() };
+        assert_eq!(drawn(&decoder, true, [4, 0], true), [".###", "..##", "#..#", "##.."]);
+        assert_eq!(drawn(&decoder, true, [1, 3], true), ["##.."]);
+        assert_eq!(drawn(&decoder, true, [3, 0], false), [".##", "..#", "..."]);
+        let encoder = ModelConfig { architecture: Architecture::Encoder, ..decoder };
+        assert_eq!(drawn(&encoder, false, [4, 0], true), ["..##", "...#", "#...", "##.."]);
+        assert_eq!(drawn(&encoder, false, [2, 0], false), ["..", ".."]);
+    }
+
+    #[test]
+    fn sparse_blocks_see_their_neighbours_and_the_first_tokens() {
+        let config = ModelConfig {
+            architecture: Architecture::Encoder,
+            sparse_block: 2,
+            sparse_local_blocks: 0,
+            sparse_global_tokens: 1,
+            ..Default::default()
+        };
+        assert_eq!(drawn(&config, false, [5, 0], false), [".....", "..###", ".#..#", ".#..#", ".###."]);
+        let decoder = ModelConfig { architecture: Architecture::Decoder, ..config };
+        assert_eq!(drawn(&decoder, true, [4, 0], false), [".###", "..##", ".#.#", ".#.."]);
+        assert_eq!(drawn(&decoder, true, [1, 4], false), [".###."]);
+    }
+
+    #[test]
+    fn a_prefix_is_seen_by_earlier_tokens_and_padding_by_none() {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        let marks = Marks {
+            prefix: Some(Tensor::from_data([[true, true, false], [false, false, false]], &device)),
+            padding: Some(Tensor::from_data([[false, false, false], [true, false, false]], &device)),
+        };
+        let hidden = Mask::init(&ModelConfig::default(), true).hidden(3, 0, false, &marks, &device).unwrap();
+        let flags: Vec<bool> = hidden.into_data().iter::<bool>().collect();
+        let (first, second) = flags.split_at(9);
+        assert_eq!(first, [false, false, true, false, false, true, false, false, false]);
+        assert_eq!(second, [true, true, true, true, false, true, true, false, false]);
+    }
+}

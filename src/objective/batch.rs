@@ -1,0 +1,107 @@
+//! A batch on a device: what the model reads, and what it is to say.
+
+use crate::{
+    data::{HostBatch, IGNORE_INDEX},
+    model::{Input, Model},
+};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation::log_softmax};
+
+/// A batch on a device. N: everything that may have a target, B · T tokens or B texts.
+#[derive(Clone)]
+pub struct Batch {
+    pub input: Input,
+    /// `[N, 1]`; 0 where there is no target.
+    pub targets: Tensor<2, Int>,
+    /// `[N, 1]`, 1 where there is a target and 0 elsewhere.
+    pub weights: Tensor<2>,
+    /// `[N, 1]`: the numbers that a regression is to give.
+    pub values: Option<Tensor<2>>,
+    /// Number of targets.
+    pub target_tokens: usize,
+}
+
+impl Batch {
+    /// Copies a batch to a device.
+    pub fn new(host: &HostBatch, device: &Device) -> Self {
+        let count = host.targets.len();
+        let targets = host.targets.iter().map(|&target| target.max(0)).collect();
+        let weights = host.targets.iter().map(|&target| f32::from(target != IGNORE_INDEX)).collect();
+        let tokens = |tokens: &[i32]| -> Tensor<2, Int> {
+            let width = tokens.len() / host.rows.max(1);
+            Tensor::from_data(TensorData::new(tokens.to_vec(), [host.rows, width]), device)
+        };
+        let has_decoder = !host.decoder_inputs.is_empty();
+        Self {
+            input: Input {
+                padding: host.padding().map(|padding| mask(padding, host.rows, device)),
+                prefix: host.prefix().map(|prefix| mask(prefix, host.rows, device)),
+                decoder_tokens: has_decoder.then(|| tokens(&host.decoder_inputs)),
+                ..Input::from(tokens(&host.inputs))
+            },
+            targets: Tensor::from_data(TensorData::new::<i32, _>(targets, [count, 1]), device),
+            weights: Tensor::from_data(TensorData::new::<f32, _>(weights, [count, 1]), device),
+            values: (!host.values.is_empty())
+                .then(|| Tensor::from_data(TensorData::new(host.values.clone(), [count, 1]), device)),
+            target_tokens: host.target_tokens,
+        }
+    }
+
+    /// Logits `[N, vocab_size or classes]` of this batch, or `[N, 1]` numbers.
+    pub fn logits(&self, model: &Model) -> Tensor<2> {
+        model.forward(self.input.clone()).0
+    }
+
+    /// Sum over the targets, `[1]`: negative log-probabilities in nats, or squared errors.
+    pub fn loss(&self, logits: Tensor<2>) -> Tensor<1> {
+        let each = match &self.values {
+            Some(values) => (logits - values.clone()).square(),
+            None => log_softmax(logits, 1).gather(1, self.targets.clone()).neg(), // [N, 1]
+        };
+        (each * self.weights.clone()).sum()
+    }
+
+    /// 1 for tokens of the input and 0 for padding, `[B T, 1]`.
+    pub(super) fn real(&self) -> Tensor<2> {
+        let [rows, time] = self.input.tokens.dims();
+        match &self.input.padding {
+            Some(padding) => padding.clone().bool_not().float().reshape([rows * time, 1]),
+            // Where padding can only follow the tokens, what has a target is no padding.
+            None if self.weights.dims()[0] == rows * time => self.weights.clone(),
+            None => Tensor::ones([rows * time, 1], &self.weights.device()),
+        }
+    }
+}
+
+/// Flags of `rows` rows as a mask.
+pub(crate) fn mask(flags: Vec<bool>, rows: usize, device: &Device) -> Tensor<2, Bool> {
+    let width = flags.len() / rows.max(1);
+    Tensor::from_data(TensorData::new::<bool, _>(flags, [rows, width]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_targets_do_not_count_and_none_at_all_gives_zero() {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        let logits = Tensor::<2>::from_data([[0.0, 0.0], [5.0, -5.0]], &device);
+        let loss = |targets: Vec<i32>| {
+            let batch = HostBatch::new(vec![0, 0], targets, 1, 2);
+            Batch::new(&batch, &device).loss(logits.clone()).into_scalar::<f32>()
+        };
+        assert!((loss(vec![0, IGNORE_INDEX]) - 2f32.ln()).abs() < 1e-6);
+        assert!((loss(vec![1, 1]) - (2f32.ln() + 10.000_045)).abs() < 1e-4);
+        assert_eq!(loss(vec![IGNORE_INDEX, IGNORE_INDEX]), 0.0);
+    }
+
+    #[test]
+    fn a_regression_counts_squared_errors() {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        let mut host = HostBatch::new(vec![0; 6], vec![0, 0, IGNORE_INDEX], 3, 2);
+        host.values = vec![1.0, -1.0, 9.0];
+        let given = Tensor::<2>::from_data([[3.0], [-1.5], [0.0]], &device);
+        let loss = Batch::new(&host, &device).loss(given).into_scalar::<f32>();
+        assert!((loss - 4.25).abs() < 1e-6);
+    }
+}
