@@ -17,6 +17,7 @@ pub mod model;
 pub mod objective;
 pub mod optim;
 pub mod platform;
+pub mod predict;
 pub mod tokenizer;
 pub mod train;
 

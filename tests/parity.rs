@@ -16,12 +16,8 @@ use kiln::{
     checkpoint::{Checkpoint, Weights, tensors},
     device::Choice,
     eval::verify::{Tolerances, verify},
-    generate::{
-        NextToken, Vocabulary,
-        beam::BeamSearch,
-        writer::{Side, Writer, padded},
-    },
-    model::{Model, families::Family},
+    generate::{NextToken, Vocabulary, beam::BeamSearch, writer::Writer},
+    model::{Input, Model, Side, families::Family},
 };
 use std::path::{Path, PathBuf};
 
@@ -102,7 +98,7 @@ fn greedy_and_beam_text_is_that_of_transformers() {
             Model::EncoderDecoder(model) => {
                 let (shape, ids) = tensors::read_i64(&bytes, "input_ids").unwrap();
                 let source = ids[..shape[1]].iter().map(|&id| id as u32).collect();
-                let memory = model.encode(padded(&[source], Side::Right, &device)).0;
+                let memory = model.encode(Input::padded(&[source], Side::Right, &device)).0;
                 Writer::BesideEncoder { model, memory }
             }
             Model::Encoder(_) => panic!("an encoder does not write"),

@@ -1,12 +1,16 @@
 //! `kiln eval RUN`: figures over a whole split.
 
-use super::DeviceOption;
+use super::{DeviceOption, interrupt};
 use crate::{
     checkpoint::{Checkpoint, Weights},
-    config::Layout,
-    data::{Dataset, evaluation_batches},
+    config::{Architecture, Head, Layout, ModelConfig},
+    data::{Cut, Dataset, TokenSplit, evaluation_batches},
     error::Error,
-    eval::evaluate,
+    eval::{
+        Evaluation, evaluate,
+        written::{Written, written},
+    },
+    generate::Generator,
     platform::Instant,
 };
 use serde_json::json;
@@ -29,6 +33,9 @@ pub struct EvalArguments {
     /// Use the moving average of the weights
     #[arg(long)]
     ema: bool,
+    /// Let an encoder-decoder write what belongs to each text, and compare
+    #[arg(long)]
+    generate: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -45,6 +52,7 @@ enum Split {
 pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::open_model(&arguments.path)?;
     let mut config = checkpoint.config.clone().unwrap_or_default();
+    config.model.clone_from(&checkpoint.model);
     let own_data = arguments.data.is_empty();
     if !own_data {
         config.data.paths.clone_from(&arguments.data);
@@ -64,11 +72,11 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
         Split::Train => (&dataset.train, dataset.train_bytes),
         Split::Val => (&dataset.val, dataset.val_bytes),
     };
-    if tokens.len() < 2 {
+    if tokens.is_empty() {
         return Err(Error::CorpusTooShort {
             split: if split == Split::Val { "validation" } else { "training" },
             tokens: tokens.len(),
-            needed: 2,
+            needed: 1,
         }
         .into());
     }
@@ -76,30 +84,76 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
     let weights = if arguments.ema { Weights::Averaged } else { Weights::Latest };
     let model = checkpoint.build(weights, &device)?;
     let start = Instant::now();
-    let block_size = checkpoint.model.block_size;
-    let batches = evaluation_batches(tokens.clone(), config.data.layout, block_size, arguments.batch_size, 0);
-    let result = pollster::block_on(evaluate(&model, batches, &device))?;
+    let cut = Cut { block_size: checkpoint.model.block_size, ..Cut::of(&config, &dataset.tokenizer)? };
+    let batches = evaluation_batches(tokens.clone(), cut, arguments.batch_size, 0);
+    let result = pollster::block_on(evaluate(&model, &checkpoint.model, batches, &device))?;
     // Documents cut to the block are not read whole, so their bytes do not belong to the loss.
-    let bytes = bytes.filter(|&bytes| bytes > 0 && config.data.layout == Layout::Stream);
+    let reads_all = config.layout() == Layout::Stream && config.model.architecture == Architecture::Decoder;
+    let bytes = bytes.filter(|&bytes| bytes > 0 && reads_all);
     let bits_per_byte = bytes.map(|bytes| result.bits_per_byte(bytes));
+    let generator = Generator {
+        model: &model,
+        config: &checkpoint.model,
+        tokenizer: &dataset.tokenizer,
+        device: &device,
+    };
+    let written = match arguments.generate {
+        true => Some(compare(&generator, tokens)?),
+        false => None,
+    };
     if arguments.json {
         let mut json = serde_json::to_value(&result)?;
+        json["written"] = json!(written);
         json["bits_per_byte"] = json!(bits_per_byte);
         json["checkpoint"] = json!(checkpoint.path());
         json["seconds"] = json!(start.elapsed().as_secs_f64());
         println!("{}", serde_json::to_string_pretty(&json)?);
     } else {
         println!("checkpoint     {}", checkpoint.path().display());
-        println!("tokens         {}", result.tokens);
-        println!("loss           {:.4} nats", result.loss);
-        println!("perplexity     {:.4}", result.perplexity);
-        if let Some(bits_per_byte) = bits_per_byte {
-            println!("bits per byte  {bits_per_byte:.4}");
-        }
-        println!("accuracy       {:.2} %", 100.0 * result.accuracy);
-        if tokens.answer_token().is_some() {
+        show(&result, &checkpoint.model, bits_per_byte);
+        if tokens.answers().are_texts() {
             println!("exact match    {:.2} %", 100.0 * result.exact_match);
+        }
+        if let Some(written) = written {
+            println!("written        {}", written.texts);
+            println!("exact match    {:.2} %", 100.0 * written.exact_match);
+            println!("word errors    {:.2} %", 100.0 * written.word_error_rate);
         }
     }
     Ok(())
+}
+
+/// What the model writes against what belongs to the texts.
+fn compare(generator: &Generator, split: &TokenSplit) -> anyhow::Result<Written> {
+    interrupt::listen()?;
+    let written = pollster::block_on(written(generator, split, &interrupt::asked))?;
+    Ok(written.ok_or_else(|| Error::InvalidValue {
+        key: "--generate".into(),
+        value: "true".into(),
+        message: "nothing belongs to the texts that could be written".into(),
+        hint: Some("it is for models that were trained with `data.target_field`".into()),
+    })?)
+}
+
+fn show(result: &Evaluation, model: &ModelConfig, bits_per_byte: Option<f64>) {
+    println!("targets        {}", result.tokens);
+    if model.head == Head::Regression {
+        println!("squared error  {:.4}", result.loss);
+        return;
+    }
+    println!("loss           {:.4} nats", result.loss);
+    println!("perplexity     {:.4}", result.perplexity);
+    if let Some(bits_per_byte) = bits_per_byte {
+        println!("bits per byte  {bits_per_byte:.4}");
+    }
+    println!("accuracy       {:.2} %", 100.0 * result.accuracy);
+    let Some(confusion) = &result.classes else { return };
+    println!("macro F1       {:.4}", confusion.macro_f1());
+    for (label, class) in model.labels.iter().zip(confusion.all()) {
+        let (precision, recall, f1) = (class.precision, class.recall, class.f1);
+        println!(
+            "  {label:<12} F1 {f1:.4}, precision {precision:.4}, recall {recall:.4} of {}",
+            class.support
+        );
+    }
 }

@@ -1,10 +1,14 @@
 //! `kiln generate RUN`: let a trained model write, shown as it writes.
 
-use super::{DeviceOption, interrupt};
+use super::{
+    interrupt,
+    model::{ModelArguments, OpenModel},
+    texts::texts,
+};
 use crate::{
-    checkpoint::{Checkpoint, Weights},
     config::{Config, SampleConfig},
-    generate::Generator,
+    generate::{Generated, Generator},
+    model::Model,
     platform::Instant,
 };
 use serde_json::json;
@@ -15,12 +19,14 @@ use std::{
 
 #[derive(Debug, clap::Args)]
 pub struct GenerateArguments {
-    /// A run or checkpoint folder, a folder of Hugging Face's, or one .safetensors file of it
-    #[arg(value_name = "RUN")]
-    path: PathBuf,
-    /// Text to continue
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Text to continue; of an encoder-decoder, the text that it reads
     #[arg(long, short)]
     prompt: Option<String>,
+    /// A file of prompts, one a line, or JSONL with a field `text`; all are written for together
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "num_beams"])]
+    prompts: Option<PathBuf>,
     /// Number of tokens to add
     #[arg(long, value_name = "N")]
     max_new_tokens: Option<usize>,
@@ -50,14 +56,9 @@ pub struct GenerateArguments {
     stop: Vec<String>,
     #[arg(long)]
     seed: Option<u64>,
-    /// Use the moving average of the weights
-    #[arg(long)]
-    ema: bool,
     /// Print JSON instead of streaming text
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    device: DeviceOption,
 }
 
 impl GenerateArguments {
@@ -85,13 +86,19 @@ impl GenerateArguments {
 }
 
 pub(super) fn run(arguments: GenerateArguments) -> anyhow::Result<()> {
-    let checkpoint = Checkpoint::open_model(&arguments.path)?;
-    let tokenizer = checkpoint.tokenizer()?;
-    let sample = arguments.sample(checkpoint.config.as_ref())?;
-    let device = arguments.device.choice()?.open()?;
-    let weights = if arguments.ema { Weights::Averaged } else { Weights::Latest };
-    let model = checkpoint.build(weights, &device)?;
+    let opened = arguments.model.checkpoint()?;
+    let sample = arguments.sample(opened.0.config.as_ref())?;
+    let prompts = match &arguments.prompts {
+        Some(file) => texts(&[], Some(file))?,
+        None => Vec::new(),
+    };
+    let OpenModel { checkpoint, tokenizer, device, model } = arguments.model.load(opened)?;
     interrupt::listen()?;
+    let generator =
+        Generator { model: &model, config: &checkpoint.model, tokenizer: &tokenizer, device: &device };
+    if !prompts.is_empty() {
+        return many(&generator, &prompts, &sample, arguments.json);
+    }
 
     let mut stdout = std::io::stdout().lock();
     let mut broken = None;
@@ -100,7 +107,8 @@ pub(super) fn run(arguments: GenerateArguments) -> anyhow::Result<()> {
         broken = broken.take().or(written.err());
     };
     let start = Instant::now();
-    if !arguments.json {
+    // What a decoder beside an encoder writes does not continue the prompt.
+    if !arguments.json && matches!(model, Model::Decoder(_)) {
         show(&sample.prompt);
     }
     let mut on_text = |text: &str| {
@@ -108,8 +116,6 @@ pub(super) fn run(arguments: GenerateArguments) -> anyhow::Result<()> {
             show(text);
         }
     };
-    let generator =
-        Generator { model: &model, config: &checkpoint.model, tokenizer: &tokenizer, device: &device };
     let written = pollster::block_on(generator.generate(&sample, &mut on_text, &interrupt::asked))?;
     if let Some(error) = broken {
         return Err(error.into());
@@ -117,14 +123,9 @@ pub(super) fn run(arguments: GenerateArguments) -> anyhow::Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     let tokens_per_second = written.tokens as f64 / seconds;
     if arguments.json {
-        let result = json!({
-            "prompt": sample.prompt,
-            "text": written.text,
-            "tokens": written.tokens,
-            "reason": written.reason,
-            "seconds": seconds,
-            "tokens_per_second": tokens_per_second,
-        });
+        let mut result = json(&sample.prompt, &written);
+        result["seconds"] = seconds.into();
+        result["tokens_per_second"] = tokens_per_second.into();
         writeln!(stdout, "{}", serde_json::to_string_pretty(&result)?)?;
     } else {
         writeln!(stdout)?;
@@ -133,4 +134,36 @@ pub(super) fn run(arguments: GenerateArguments) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Prompts that are read together.
+const AT_ONCE: usize = 32;
+
+/// Writes behind each of many prompts, one line each.
+fn many(
+    generator: &Generator,
+    prompts: &[String],
+    sample: &SampleConfig,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    for prompts in prompts.chunks(AT_ONCE) {
+        let texts: Vec<&str> = prompts.iter().map(String::as_str).collect();
+        let written = pollster::block_on(generator.generate_each(&texts, sample, &interrupt::asked))?;
+        for (prompt, written) in texts.iter().zip(&written) {
+            if as_json {
+                writeln!(stdout, "{}", json(prompt, written))?;
+            } else {
+                writeln!(stdout, "{}", written.text.replace('\n', "\\n"))?;
+            }
+        }
+        if interrupt::asked() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn json(prompt: &str, written: &Generated) -> serde_json::Value {
+    json!({ "prompt": prompt, "text": written.text, "tokens": written.tokens, "reason": written.reason })
 }

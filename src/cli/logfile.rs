@@ -218,6 +218,7 @@ mod tests {
             val_loss: f64::INFINITY,
             perplexity: f64::NAN,
             exact_match: None,
+            macro_f1: None,
             is_best: false,
             seconds: 1.0,
         })

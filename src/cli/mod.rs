@@ -2,20 +2,24 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod bench;
+mod classify;
 mod config;
 mod convert;
 mod devices;
 mod eval;
+mod fill;
 mod generate;
 mod init_from;
 mod inspect;
 mod interrupt;
 mod logfile;
+mod model;
 mod plot;
 mod progress;
 mod report;
 mod table;
 mod tensorboard;
+mod texts;
 mod tokenizer;
 mod train;
 mod verify;
@@ -45,6 +49,10 @@ enum Command {
     Train(train::TrainArguments),
     /// Let a trained model write
     Generate(generate::GenerateArguments),
+    /// Ask a classifier about texts
+    Classify(classify::ClassifyArguments),
+    /// Fill the masks of a text
+    Fill(fill::FillArguments),
     /// Measure loss, perplexity, bits per byte and accuracy on a split
     Eval(eval::EvalArguments),
     /// Train a tokenizer, encode, decode, describe
@@ -97,6 +105,8 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Train(arguments) => train::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),
+        Command::Classify(arguments) => classify::run(arguments),
+        Command::Fill(arguments) => fill::run(arguments),
         Command::Eval(arguments) => eval::run(arguments),
         Command::Tokenizer(arguments) => tokenizer::run(arguments),
         Command::Devices(arguments) => devices::run(arguments),

@@ -172,6 +172,7 @@ impl Progress {
             format!("perplexity {:.2}", report.perplexity),
         ];
         columns.extend(report.train_loss.map(|loss| format!("train loss {loss:.4}")));
+        columns.extend(report.macro_f1.map(|f1| format!("F1 {f1:.4}")));
         columns.extend(report.exact_match.map(|share| format!("exact match {:.1} %", 100.0 * share)));
         if report.is_best {
             columns.push("best so far".into());
@@ -306,6 +307,7 @@ mod tests {
             val_loss: 2.5,
             perplexity: 12.182_49,
             exact_match: None,
+            macro_f1: None,
             is_best: true,
             seconds: 1.0,
         })

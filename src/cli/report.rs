@@ -303,6 +303,7 @@ mod tests {
                 val_loss,
                 perplexity: val_loss.exp(),
                 exact_match: None,
+                macro_f1: None,
                 is_best: true,
                 seconds: 0.1,
             })

@@ -26,8 +26,37 @@ pub struct Config {
     pub data: DataConfig,
     pub tokenizer: TokenizerConfig,
     pub model: ModelConfig,
+    pub objective: ObjectiveConfig,
     pub train: TrainConfig,
     pub sample: SampleConfig,
+}
+
+impl Config {
+    /// How rows are cut from the tokens: a text that has an answer is a row.
+    pub fn layout(&self) -> Layout {
+        let has_answers = !(self.data.label_field.is_empty() && self.data.target_field.is_empty());
+        if has_answers { Layout::Documents } else { self.data.layout }
+    }
+}
+
+/// What a model is to learn of a text, beside which the architecture and the head decide: a decoder its
+/// next token, an encoder its hidden tokens or its class, an encoder with a decoder another text or what
+/// was cut out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ObjectiveConfig {
+    /// Share of the tokens that are hidden (BERT) or cut out (T5).
+    pub mask_fraction: f64,
+    /// Hide words with all their tokens.
+    pub whole_words: bool,
+    /// Mean length, in tokens, of what is cut out.
+    pub mean_span_length: f64,
+}
+
+impl Default for ObjectiveConfig {
+    fn default() -> Self {
+        Self { mask_fraction: 0.15, whole_words: false, mean_span_length: 3.0 }
+    }
 }
 
 /// Where the tokens come from and in which order they are read.
@@ -52,6 +81,11 @@ pub struct DataConfig {
     pub lossy: bool,
     /// The field of a JSONL record that holds the text.
     pub text_field: String,
+    /// The field that holds the class of the text, the list of classes of its words (the text is then a
+    /// list of words), or the number that a regression is to give.
+    pub label_field: String,
+    /// The field that holds the text that an encoder with a decoder is to write.
+    pub target_field: String,
 }
 
 impl Default for DataConfig {
@@ -65,6 +99,8 @@ impl Default for DataConfig {
             order: Order::Random,
             lossy: false,
             text_field: "text".into(),
+            label_field: String::new(),
+            target_field: String::new(),
         }
     }
 }

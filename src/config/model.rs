@@ -203,6 +203,11 @@ impl ModelConfig {
         }
     }
 
+    /// What the model tells apart: tokens or classes.
+    pub fn outputs(&self) -> usize {
+        if self.head == Head::LanguageModel { self.vocab_size } else { self.classes() }
+    }
+
     /// Key and value heads, resolved.
     pub fn kv_heads(&self) -> usize {
         if self.n_kv_head == 0 { self.n_head } else { self.n_kv_head }

@@ -3,7 +3,9 @@
 
 mod model;
 
-use super::{Config, Layout, SampleConfig, ScheduleKind, Task, TokenizerKind, TrainConfig};
+use super::{
+    Architecture, Config, Head, Layout, SampleConfig, ScheduleKind, Task, TokenizerKind, TrainConfig,
+};
 use crate::error::{Error, Result};
 use std::fmt::Display;
 
@@ -29,6 +31,7 @@ impl Config {
         }
         check_data(self)?;
         model::check(&self.model)?;
+        check_objective(self)?;
         check_batch(&self.train, self.model.block_size)?;
         check_optimizer(&self.train)?;
         check_schedule(&self.train)?;
@@ -105,6 +108,31 @@ fn check_data(config: &Config) -> Result<()> {
             message,
             "set it to 256, or to 0 to follow",
         ));
+    }
+    Ok(())
+}
+
+/// What of the data goes with which model.
+fn check_objective(config: &Config) -> Result<()> {
+    let Config { data, model, objective, .. } = config;
+    if !(objective.mask_fraction > 0.0 && objective.mask_fraction < 1.0) {
+        let message = "expected a number above 0 and below 1";
+        return Err(Error::invalid_value("objective.mask_fraction", objective.mask_fraction, message));
+    }
+    if !(objective.mean_span_length >= 1.0 && objective.mean_span_length.is_finite()) {
+        let message = "expected a number from 1 on";
+        return Err(Error::invalid_value("objective.mean_span_length", objective.mean_span_length, message));
+    }
+    let classifies = model.head != Head::LanguageModel;
+    if !data.label_field.is_empty() && !classifies {
+        let message = "the model gives no classes";
+        let hint = "add `--set model.architecture=encoder --set model.head=sequence-classification`";
+        return Err(refused("data.label_field", &data.label_field, message, hint));
+    }
+    if !data.target_field.is_empty() && model.architecture != Architecture::EncoderDecoder {
+        let message = "only an encoder with a decoder writes another text";
+        let hint = "add `--set model.architecture=encoder-decoder`";
+        return Err(refused("data.target_field", &data.target_field, message, hint));
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! Rows of token ids in main memory, ready to be sent to a device.
 
-use super::TokenSplit;
-use std::ops::Range;
-
 /// The target of a position that has no loss.
 pub const IGNORE_INDEX: i32 = -100;
+
+/// Rows that are no longer than others are padded to a multiple of this, so that a device sees few shapes.
+const WIDTH_STEP: usize = 8;
 
 /// A micro-batch: `rows` rows of `time` tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +29,29 @@ pub struct HostBatch {
     pub values: Vec<f32>,
 }
 
+/// What a model reads of one text, and what it is to say.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Row {
+    pub inputs: Vec<i32>,
+    /// As many as there are inputs, or decoder inputs, or one.
+    pub targets: Vec<i32>,
+    pub decoder_inputs: Vec<i32>,
+    pub value: Option<f32>,
+    /// Tokens at the beginning that see each other whole.
+    pub prefix: usize,
+}
+
+/// How rows lie in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Width {
+    /// All of this many tokens; padding only follows, where each token sees those before it.
+    Fixed(usize),
+    /// As the longest, rounded up; every token sees all.
+    Longest,
+    /// The same with one target a row.
+    LongestWithOneTarget,
+}
+
 impl HostBatch {
     /// A batch of given `inputs` and `targets`, each `[rows * time]`.
     pub fn new(inputs: Vec<i32>, targets: Vec<i32>, rows: usize, time: usize) -> Self {
@@ -44,6 +67,44 @@ impl HostBatch {
             decoder_inputs: Vec::new(),
             values: Vec::new(),
         }
+    }
+
+    /// A batch of `count` rows, of which those beyond the given ones have no targets.
+    pub fn of(mut rows: Vec<Row>, count: usize, width: Width) -> Self {
+        let longest = |length: fn(&Row) -> usize| rows.iter().map(length).max().unwrap_or(0);
+        let rounded = |length: usize| length.max(1).next_multiple_of(WIDTH_STEP);
+        let written = longest(|row| row.decoder_inputs.len());
+        let time = match width {
+            Width::Fixed(time) => time,
+            _ => rounded(longest(|row| row.inputs.len())),
+        };
+        let (decoder_time, target_time) = match (written, width) {
+            (0, Width::LongestWithOneTarget) => (0, 1),
+            (0, _) => (0, time),
+            (written, _) => (rounded(written), rounded(written)),
+        };
+        rows.resize_with(count, Row::default);
+        let fill = |width: usize, filler: i32, part: fn(&Row) -> &Vec<i32>| -> Vec<i32> {
+            let row = |row| {
+                let part: &Vec<i32> = part(row);
+                part.iter().copied().chain(std::iter::repeat(filler)).take(width)
+            };
+            rows.iter().flat_map(row).collect()
+        };
+        let inputs = fill(time, 0, |row| &row.inputs);
+        let targets = fill(target_time, IGNORE_INDEX, |row| &row.targets);
+        let mut batch = Self::new(inputs, targets, count, time);
+        batch.decoder_inputs = fill(decoder_time, 0, |row| &row.decoder_inputs);
+        if !matches!(width, Width::Fixed(_)) {
+            batch.lengths = rows.iter().map(|row| row.inputs.len()).collect();
+        }
+        if rows.iter().any(|row| row.prefix > 0) {
+            batch.prefixes = rows.iter().map(|row| row.prefix).collect();
+        }
+        if rows.iter().any(|row| row.value.is_some()) {
+            batch.values = rows.iter().map(|row| row.value.unwrap_or(0.0)).collect();
+        }
+        batch
     }
 
     /// Which of the inputs are padding that is to be hidden; `None` where there is none.
@@ -68,27 +129,36 @@ impl HostBatch {
         let rows = self.targets.chunks_exact((self.targets.len() / self.rows.max(1)).max(1));
         rows.filter(|row| row.iter().any(|&target| target != IGNORE_INDEX)).count()
     }
+}
 
-    /// Rows without a single target.
-    pub(super) fn empty(rows: usize, time: usize) -> Self {
-        let size = rows * time;
-        Self::new(vec![0; size], vec![IGNORE_INDEX; size], rows, time)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_padded_to_their_longest() {
+        let row = |inputs: Vec<i32>| Row { targets: inputs.clone(), inputs, ..Row::default() };
+        let batch = HostBatch::of(vec![row(vec![1, 2]), row(vec![3; 9])], 3, Width::Longest);
+        assert_eq!((batch.rows, batch.time, batch.target_tokens), (3, 16, 11));
+        assert_eq!(batch.lengths, [2, 9, 0]);
+        assert_eq!(batch.inputs[..3], [1, 2, 0]);
+        assert_eq!(batch.targets[..3], [1, 2, IGNORE_INDEX]);
+        assert_eq!(batch.padding().unwrap()[..3], [false, false, true]);
+        let whole = HostBatch::of(vec![row(vec![1; 8])], 1, Width::Longest);
+        assert_eq!(whole.padding(), None);
     }
 
-    /// Puts tokens of a split, at least two and at most `time` + 1, at the beginning of a row: all
-    /// but the last are inputs, all but the first are targets. If the split says which token an answer
-    /// follows, those up to the first one of it have no loss.
-    pub(super) fn set_row(&mut self, row: usize, split: &TokenSplit, tokens: Range<usize>) {
-        let length = tokens.len() - 1;
-        let start = row * self.time;
-        split.copy(tokens.start..tokens.end - 1, &mut self.inputs[start..][..length]);
-        split.copy(tokens.start + 1..tokens.end, &mut self.targets[start..][..length]);
-        let question = split.answer_token().and_then(|token| {
-            let targets = &self.targets[start..][..length];
-            targets.iter().position(|&target| target as u32 == token)
-        });
-        let ignored = question.map_or(0, |last| last + 1);
-        self.targets[start..][..ignored].fill(IGNORE_INDEX);
-        self.target_tokens += length - ignored;
+    #[test]
+    fn a_target_of_a_row_or_of_a_decoder_has_its_own_width() {
+        let text = Row { inputs: vec![1, 2, 3], targets: vec![1], value: Some(0.5), ..Row::default() };
+        let batch = HostBatch::of(vec![text.clone()], 2, Width::LongestWithOneTarget);
+        assert_eq!(
+            (batch.targets.as_slice(), batch.values.as_slice()),
+            (&[1, IGNORE_INDEX][..], &[0.5, 0.0][..])
+        );
+        let pair = Row { decoder_inputs: vec![0, 7], targets: vec![7, 8], ..text };
+        let batch = HostBatch::of(vec![pair], 1, Width::Longest);
+        assert_eq!((batch.targets.len(), batch.decoder_inputs.len()), (8, 8));
+        assert_eq!((batch.target_tokens, batch.rows_with_targets()), (2, 1));
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     error::{Error, Result},
     tokenizer::END_OF_TEXT,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::{borrow::Cow, path::Path};
 
 /// Documents, none of them empty, in the order of their sources.
@@ -13,6 +13,32 @@ pub(super) struct Corpus {
     text: String,
     /// Where in `text` each document ends.
     ends: Vec<usize>,
+    /// What belongs to each document; empty where nothing does.
+    answers: Vec<Answer>,
+}
+
+/// What belongs to a document.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Answer {
+    Class(String),
+    /// Words, which together are the document, and the class of each.
+    Words(Vec<(String, String)>),
+    Value(f32),
+    Text(String),
+}
+
+/// Which fields of a JSONL record are read, and as what.
+pub(super) struct Fields<'a> {
+    pub text: &'a str,
+    pub answer: Option<(&'a str, AnswerKind)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AnswerKind {
+    Class,
+    Words,
+    Value,
+    Text,
 }
 
 impl Corpus {
@@ -31,9 +57,9 @@ impl Corpus {
         }
     }
 
-    /// Adds the records of a JSONL file: one JSON object a line whose `field` is the text of a
-    /// document. Blank lines and empty texts are passed over.
-    pub(super) fn push_jsonl(&mut self, path: &Path, text: &str, field: &str) -> Result<()> {
+    /// Adds the records of a JSONL file: one JSON object a line whose text is a document. Blank lines and
+    /// empty texts are passed over.
+    pub(super) fn push_jsonl(&mut self, path: &Path, text: &str, fields: &Fields) -> Result<()> {
         for (index, line) in text.lines().enumerate() {
             if line.trim().is_empty() {
                 continue;
@@ -45,10 +71,10 @@ impl Corpus {
             let Value::Object(record) = record else {
                 return Err(refused("is not a JSON object".into()));
             };
-            match record.get(field) {
-                Some(Value::String(text)) => self.push_document(&with_unix_line_breaks(text)),
-                Some(_) => return Err(refused(format!("has a field `{field}` that is not a string"))),
-                None => return Err(refused(format!("has no field `{field}`"))),
+            let (text, answer) = fields.read(&record).map_err(refused)?;
+            if !text.is_empty() {
+                self.push_document(&with_unix_line_breaks(&text));
+                self.answers.extend(answer);
             }
         }
         Ok(())
@@ -93,9 +119,59 @@ impl Corpus {
         (documents, val)
     }
 
-    fn documents(&self) -> Vec<&str> {
+    /// What belongs to the documents; empty where nothing does.
+    pub(super) fn answers(&self) -> &[Answer] {
+        &self.answers
+    }
+
+    pub(super) fn documents(&self) -> Vec<&str> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, &end)| &self.text[start..end]).collect()
+    }
+}
+
+impl Fields<'_> {
+    /// The text of a record and what belongs to it.
+    fn read(&self, record: &Map<String, Value>) -> Result<(String, Option<Answer>), String> {
+        let value = |field: &str| record.get(field).ok_or_else(|| format!("has no field `{field}`"));
+        let text_of = |field: &str| match value(field)? {
+            Value::String(text) => Ok(text.clone()),
+            _ => Err(format!("has a field `{field}` that is not a string")),
+        };
+        let name_of = |value: &Value| match value {
+            Value::String(name) => Some(name.clone()),
+            Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+            _ => None,
+        };
+        let names_of = |field: &str| {
+            let names = value(field)?.as_array().and_then(|list| list.iter().map(name_of).collect());
+            names.ok_or_else(|| format!("has a field `{field}` that is not a list of names"))
+        };
+        let Some((field, kind)) = self.answer else {
+            return Ok((text_of(self.text)?, None));
+        };
+        let answer = match kind {
+            AnswerKind::Class => {
+                let name = name_of(value(field)?);
+                Answer::Class(name.ok_or_else(|| format!("has a field `{field}` that is not a name"))?)
+            }
+            AnswerKind::Value => {
+                let number = value(field)?.as_f64().filter(|number| (*number as f32).is_finite());
+                let number = number.ok_or_else(|| format!("has a field `{field}` that is not a number"))?;
+                Answer::Value(number as f32)
+            }
+            AnswerKind::Text => Answer::Text(with_unix_line_breaks(&text_of(field)?).into_owned()),
+            AnswerKind::Words => {
+                let (words, classes): (Vec<String>, Vec<String>) = (names_of(self.text)?, names_of(field)?);
+                if words.len() != classes.len() {
+                    let (words, classes) = (words.len(), classes.len());
+                    return Err(format!("has {words} words in `{}`, but {classes} in `{field}`", self.text));
+                }
+                let text = words.join(" ");
+                return Ok((text, Some(Answer::Words(words.into_iter().zip(classes).collect()))));
+            }
+        };
+        Ok((text_of(self.text)?, Some(answer)))
     }
 }
 
@@ -148,13 +224,13 @@ mod tests {
             .push_jsonl(
                 path,
                 "{\"text\": \"a\\r\\nb\", \"n\": 1}\r\n\n{\"text\":\"\"}\n{\"text\":\"c\"}",
-                "text",
+                &Fields { text: "text", answer: None },
             )
             .unwrap();
         assert_eq!(corpus.documents(), ["a\nb", "c"]);
         let mut message = |line: &str| {
             let text = format!("{{\"body\":\"x\"}}\n{line}\n");
-            corpus.push_jsonl(path, &text, "body").unwrap_err().to_string()
+            corpus.push_jsonl(path, &text, &Fields { text: "body", answer: None }).unwrap_err().to_string()
         };
         assert!(message("{").starts_with("`a.jsonl` line 2: is not JSON"));
         assert_eq!(message("[1]"), "`a.jsonl` line 2: is not a JSON object");
@@ -179,5 +255,31 @@ mod tests {
         assert_eq!(corpus.split(0.99).0, ["aaaa"]);
         assert_eq!(of_text("a<|endoftext|>bbbbbbbbb").split(0.01), (vec!["a"], vec!["bbbbbbbbb"]));
         assert_eq!(corpus.split(0.0).0.len(), 4);
+    }
+
+    #[test]
+    fn records_may_have_answers() {
+        let read = |line: &str, answer| {
+            let mut corpus = Corpus::default();
+            let fields = Fields { text: "t", answer: Some(("a", answer)) };
+            corpus.push_jsonl(Path::new("a.jsonl"), line, &fields).map(|()| corpus.answers.remove(0))
+        };
+        let class = |name: &str| Answer::Class(name.into());
+        assert_eq!(read(r#"{"t":"x","a":"spam"}"#, AnswerKind::Class).unwrap(), class("spam"));
+        assert_eq!(read(r#"{"t":"x","a":1}"#, AnswerKind::Class).unwrap(), class("1"));
+        assert_eq!(read(r#"{"t":"x","a":-0.5}"#, AnswerKind::Value).unwrap(), Answer::Value(-0.5));
+        assert_eq!(read(r#"{"t":"x","a":"y"}"#, AnswerKind::Text).unwrap(), Answer::Text("y".into()));
+        let words = read(r#"{"t":["x","y"],"a":["A","B"]}"#, AnswerKind::Words).unwrap();
+        assert_eq!(words, Answer::Words(vec![("x".into(), "A".into()), ("y".into(), "B".into())]));
+        for (line, kind, message) in [
+            (r#"{"t":"x"}"#, AnswerKind::Class, "has no field `a`"),
+            (r#"{"t":"x","a":[]}"#, AnswerKind::Class, "has a field `a` that is not a name"),
+            (r#"{"t":"x","a":"y"}"#, AnswerKind::Value, "has a field `a` that is not a number"),
+            (r#"{"t":"x","a":1e300}"#, AnswerKind::Value, "has a field `a` that is not a number"),
+            (r#"{"t":["x"],"a":[]}"#, AnswerKind::Words, "has 1 words in `t`, but 0 in `a`"),
+        ] {
+            let error = read(line, kind).unwrap_err().to_string();
+            assert_eq!(error, format!("`a.jsonl` line 1: {message}"));
+        }
     }
 }

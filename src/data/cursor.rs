@@ -74,16 +74,14 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Loader, TokenSplit, Tokens},
+        super::{Cut, Loader, TokenSplit, Tokens},
         *,
     };
-    use crate::config::DataConfig;
     use std::sync::Arc;
 
     fn cursor(tokens: Vec<u16>, order: Order, rows: usize, step: u64) -> Cursor {
         let split = Arc::new(TokenSplit::from_tokens("train", Tokens::U16(tokens), vec![]));
-        let data = DataConfig { order, ..DataConfig::default() };
-        Loader::new(split, &data, 4, rows, 1).unwrap().cursor(step)
+        Loader::new(split, Cut::causal(Layout::Stream, 4), order, rows, 1).unwrap().cursor(step)
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! Everything a run reads: the tokens of both splits and the tokenizer they are of.
 
 use super::{
-    TokenSplit, Tokens,
+    Answers, TokenSplit,
+    answers::{self, Encoder, Part},
     corpus::{Corpus, documents_in_train, train_share},
     loader::check_split,
-    shard,
+    random, shard,
     sources::{self, Source},
 };
 use crate::{
-    config::{Config, TokenizerKind},
+    config::{Config, Head, TokenizerKind},
     error::{Error, Result},
+    objective::{Rows, rows::special_tokens},
     platform::storage,
     tokenizer::Tokenizer,
 };
@@ -29,6 +31,8 @@ pub struct Dataset {
     pub val_bytes: Option<u64>,
     /// 16 hexadecimal digits of the tokens and of the tokenizer.
     pub fingerprint: String,
+    /// Names of the classes of a classifier's data, in order of their numbers.
+    pub labels: Vec<String>,
 }
 
 impl Dataset {
@@ -44,7 +48,7 @@ impl Dataset {
     /// [`Error::EmptyCorpus`], [`Error::InvalidShard`], [`Error::Io`]), [`Error::Tokenizer`] if the
     /// tokenizer does not fit the text, and [`Error::CorpusTooShort`].
     pub fn prepare(config: &Config, tokenizer: Option<Tokenizer>) -> Result<Self> {
-        match sources::read(&config.data)? {
+        match sources::read(&config.data, answers::wanted(config)?)? {
             Source::Text(corpus) => Self::from_corpus(config, &corpus, tokenizer),
             Source::Shards(paths) => {
                 let folder = paths[0].parent().unwrap_or(Path::new(""));
@@ -74,18 +78,27 @@ impl Dataset {
     }
 
     fn from_corpus(config: &Config, corpus: &Corpus, given: Option<Tokenizer>) -> Result<Self> {
-        let (train, val) = corpus.split(config.data.val_fraction);
+        let (train, val) = parts(corpus, config.data.val_fraction)?;
         let is_given = given.is_some();
         let tokenizer = match given {
             Some(tokenizer) => tokenizer,
-            None if config.tokenizer.kind == TokenizerKind::Bpe => {
-                Tokenizer::train(&config.tokenizer, train.iter().copied())?
+            None => {
+                let special = special_tokens(config);
+                match config.tokenizer.kind {
+                    TokenizerKind::Bpe => Tokenizer::train(&config.tokenizer, &special, train.texts())?,
+                    _ => Tokenizer::train(&config.tokenizer, &special, train.texts().chain(val.texts()))?,
+                }
             }
-            None => Tokenizer::train(&config.tokenizer, train.iter().chain(&val).copied())?,
         };
-        let separator = tokenizer.end_of_text().filter(|_| !corpus.is_one_document());
-        let encode = |name, documents: &[&str]| {
-            encode(name, documents, &tokenizer, separator).map_err(|error| match error {
+        let labels = match (config.model.head, &config.model.labels[..]) {
+            (Head::SequenceClassification | Head::TokenClassification, []) => {
+                answers::classes([&train, &val])
+            }
+            (_, labels) => labels.to_vec(),
+        };
+        let encoder = Encoder::new(config, &tokenizer, !corpus.is_one_document(), &labels);
+        let encode = |name, part: &Part| {
+            encoder.encode(name, part).map_err(|error| match error {
                 Error::Tokenizer { origin, message, .. } if is_given => Error::Tokenizer {
                     origin,
                     message: format!("does not fit the data: {message}"),
@@ -98,10 +111,10 @@ impl Dataset {
                 other => other,
             })
         };
-        let train_bytes = train.iter().map(|document| document.len() as u64).sum();
-        let (train, val_split) = (encode("train", &train)?, encode("validation", &val)?);
-        let bytes = [train_bytes, val.iter().map(|document| document.len() as u64).sum()];
-        Self::from_splits(config, tokenizer, train, val_split, Some(bytes))
+        let (train_split, val_split) = (encode("train", &train)?, encode("validation", &val)?);
+        let bytes = [train.bytes(), val.bytes()];
+        let dataset = Self::from_splits(config, tokenizer.clone(), train_split, val_split, Some(bytes))?;
+        Ok(Self { labels, ..dataset })
     }
 
     fn from_splits(
@@ -111,12 +124,18 @@ impl Dataset {
         val: TokenSplit,
         bytes: Option<[u64; 2]>,
     ) -> Result<Self> {
-        check_split(&train, config.data.layout, config.model.block_size)?;
+        let (layout, block_size) = (config.layout(), config.model.block_size);
+        let least_tokens = Rows::of(config, &tokenizer)?.least_tokens();
+        check_split(&train, layout, block_size, least_tokens)?;
         if !val.is_empty() || config.data.val_fraction > 0.0 {
-            check_split(&val, config.data.layout, config.model.block_size)?;
+            check_split(&val, layout, block_size, least_tokens)?;
         }
-        let answer_token = answer_token(&config.data.answer_after, &tokenizer)?;
-        let (train, val) = (train.with_answers_after(answer_token), val.with_answers_after(answer_token));
+        let (train, val) = match answer_token(&config.data.answer_after, &tokenizer)? {
+            None => (train, val),
+            Some(token) => {
+                (train.with_answers(Answers::After(token)), val.with_answers(Answers::After(token)))
+            }
+        };
         let mut hash = Sha256::new();
         for part in [tokenizer.fingerprint(), &train.fingerprint(), &val.fingerprint()] {
             hash.update(part);
@@ -133,6 +152,7 @@ impl Dataset {
             train_bytes,
             val_bytes,
             fingerprint,
+            labels: config.model.labels.clone(),
         })
     }
 }
@@ -153,24 +173,38 @@ fn answer_token(text: &str, tokenizer: &Tokenizer) -> Result<Option<u32>> {
     }
 }
 
-/// Encodes documents, each followed by `separator`.
-fn encode(
-    name: &'static str,
-    documents: &[&str],
-    tokenizer: &Tokenizer,
-    separator: Option<u32>,
-) -> Result<TokenSplit> {
-    let mut tokens = Tokens::for_vocabulary(tokenizer.vocab_size());
-    let mut starts = Vec::with_capacity(documents.len());
-    for document in documents {
-        let start = tokens.len();
-        tokenizer.encode_each(document, |piece| tokens.extend(piece))?;
-        tokens.extend(separator.as_slice());
-        if tokens.len() > start {
-            starts.push(start);
-        }
+/// What is trained on and what is held out. Documents that have answers are put into a random order first:
+/// labelled data often comes class by class.
+///
+/// # Errors
+/// [`Error::InvalidValue`] if there is only one of them, and some are to be held out.
+fn parts(corpus: &Corpus, val_fraction: f64) -> Result<(Part<'_>, Part<'_>)> {
+    if corpus.answers().is_empty() {
+        let part = |documents| Part { documents, answers: Vec::new() };
+        let (train, val) = corpus.split(val_fraction);
+        return Ok((part(train), part(val)));
     }
-    Ok(TokenSplit::from_tokens(name, tokens, starts))
+    let (documents, answers) = (corpus.documents(), corpus.answers());
+    let mut order: Vec<usize> = (0..documents.len()).collect();
+    random::shuffle(&mut order, &mut random::rng(0, 0, "split"));
+    let held_out = match val_fraction {
+        none if none <= 0.0 => 0,
+        share => ((documents.len() as f64 * share).round() as usize).max(1),
+    };
+    if held_out >= documents.len() {
+        return Err(Error::InvalidValue {
+            key: "data.val_fraction".into(),
+            value: val_fraction.to_string(),
+            message: format!("of {} records none would be left to train on", documents.len()),
+            hint: Some("give more of them, or `--set data.val_fraction=0`".into()),
+        });
+    }
+    let val = order.split_off(documents.len() - held_out);
+    let part = |order: Vec<usize>| Part {
+        documents: order.iter().map(|&index| documents[index]).collect(),
+        answers: order.iter().map(|&index| &answers[index]).collect(),
+    };
+    Ok((part(order), part(val)))
 }
 
 /// The tokenizer of shards: the given one, the configured file, or the `tokenizer.json` beside them.
@@ -179,7 +213,7 @@ fn shard_tokenizer(config: &Config, folder: &Path, given: Option<Tokenizer>) -> 
         return Ok(tokenizer);
     }
     if config.tokenizer.kind == TokenizerKind::File {
-        return Tokenizer::train(&config.tokenizer, []);
+        return Tokenizer::train(&config.tokenizer, &special_tokens(config), []);
     }
     let beside = folder.join("tokenizer.json");
     if storage::exists(&beside) {
@@ -323,7 +357,7 @@ mod tests {
 
     #[test]
     fn only_answers_are_targets_where_that_is_asked() {
-        use super::super::{IGNORE_INDEX, evaluation_batches};
+        use super::super::{Cut, IGNORE_INDEX, evaluation_batches};
         let mut config = config(TokenizerKind::Char, 8);
         config.data = DataConfig {
             layout: Layout::Documents,
@@ -333,7 +367,9 @@ mod tests {
         };
         let text = "ab=b\n<|endoftext|>no answer<|endoftext|>a=b=b";
         let dataset = Dataset::from_text(&config, text, None).unwrap();
-        let batch = evaluation_batches(dataset.train.clone(), Layout::Documents, 8, 3, 0).next().unwrap();
+        let batch = evaluation_batches(dataset.train.clone(), Cut::causal(Layout::Documents, 8), 3, 0)
+            .next()
+            .unwrap();
         let answers: Vec<String> = batch
             .targets
             .chunks(8)

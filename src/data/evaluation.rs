@@ -1,24 +1,24 @@
 //! Fixed windows over a split, for losses that can be compared between steps and between runs.
 
-use super::{HostBatch, TokenSplit};
+use super::{Cut, HostBatch, TokenSplit, random};
 use crate::config::Layout;
 use std::{ops::Range, sync::Arc};
 
 /// Batches of non-overlapping windows of `block_size` tokens that have every target of the split
 /// exactly once: with [`Layout::Stream`] all tokens but the first, with [`Layout::Documents`] all but
-/// the first of each document. A window at the end is padded.
+/// the first of each document. A window at the end is padded. Where a row is a document however long it
+/// is, each has one window. What is hidden of a window is always the same.
 ///
 /// `limit`: number of batches, of windows spaced evenly over the split; 0 or more than there are: all.
 /// All batches have the same number of rows, since a device compiles its kernels per shape; rows that
 /// are left over in the last one have no targets.
 pub fn evaluation_batches(
     split: Arc<TokenSplit>,
-    layout: Layout,
-    block_size: usize,
+    cut: Cut,
     rows_per_batch: usize,
     limit: usize,
 ) -> EvaluationBatches {
-    let documents = match layout {
+    let documents = match cut.layout {
         Layout::Stream => std::iter::once(0..split.len()).collect(),
         Layout::Documents => {
             (0..split.document_count()).map(|index| split.document(index)).collect::<Vec<_>>()
@@ -29,26 +29,23 @@ pub fn evaluation_batches(
         .into_iter()
         .map(|document| {
             let first = windows;
-            windows += document.len().saturating_sub(1).div_ceil(block_size);
+            windows += match cut.rows.takes_documents() {
+                true => 1,
+                false => {
+                    (document.len() + 1).saturating_sub(cut.rows.least_tokens()).div_ceil(cut.block_size)
+                }
+            };
             (first, document)
         })
         .collect();
     let chosen = if limit == 0 { windows } else { windows.min(limit.saturating_mul(rows_per_batch)) };
-    EvaluationBatches {
-        split,
-        block_size,
-        rows: rows_per_batch.min(chosen),
-        starts,
-        windows,
-        chosen,
-        done: 0,
-    }
+    EvaluationBatches { split, cut, rows: rows_per_batch.min(chosen), starts, windows, chosen, done: 0 }
 }
 
 /// The iterator that [`evaluation_batches`] gives.
 pub struct EvaluationBatches {
     split: Arc<TokenSplit>,
-    block_size: usize,
+    cut: Cut,
     /// Rows of a batch.
     rows: usize,
     /// Number of windows before each document, and its tokens.
@@ -65,8 +62,9 @@ impl EvaluationBatches {
         // A document without a window has the same number before it as the next; the last one counts.
         let index = self.starts.partition_point(|(first, _)| *first <= window) - 1;
         let (first, document) = &self.starts[index];
-        let start = document.start + (window - first) * self.block_size;
-        start..document.end.min(start + self.block_size + 1)
+        let block_size = self.cut.block_size;
+        let start = document.start + (window - first) * block_size;
+        start..document.end.min(start + block_size + 1)
     }
 }
 
@@ -78,11 +76,13 @@ impl Iterator for EvaluationBatches {
             return None;
         }
         let count = self.rows.min(self.chosen - self.done);
-        let mut batch = HostBatch::empty(self.rows, self.block_size);
-        for row in 0..count {
-            let window = (self.done + row) as u128 * self.windows as u128 / self.chosen as u128;
-            batch.set_row(row, &self.split, self.tokens_of(window as usize));
-        }
+        let window = |row: usize| {
+            let spread = (self.done + row) as u128 * self.windows as u128 / self.chosen as u128;
+            spread as usize
+        };
+        let places: Vec<_> = (0..count).map(|row| self.tokens_of(window(row))).collect();
+        let random = |row: usize| random::rng(0, window(row) as u64, "evaluation");
+        let batch = self.cut.rows.batch(&self.split, &places, self.rows, self.cut.block_size, random);
         self.done += count;
         Some(batch)
     }
@@ -122,41 +122,42 @@ mod tests {
     #[test]
     fn every_target_comes_once() {
         for length in [2, 5, 8, 9, 10, 33, 100] {
-            let batches = evaluation_batches(split(length, vec![]), Layout::Stream, 4, 3, 0);
+            let batches = evaluation_batches(split(length, vec![]), Cut::causal(Layout::Stream, 4), 3, 0);
             assert_eq!(batches.len(), (length as usize - 1).div_ceil(4).div_ceil(3));
             assert_eq!(targets(batches), (1..length as i32).collect::<Vec<_>>(), "{length}");
         }
-        assert_eq!(evaluation_batches(split(1, vec![]), Layout::Stream, 4, 3, 0).count(), 0);
-        assert_eq!(evaluation_batches(split(0, vec![]), Layout::Stream, 4, 3, 0).count(), 0);
+        assert_eq!(evaluation_batches(split(1, vec![]), Cut::causal(Layout::Stream, 4), 3, 0).count(), 0);
+        assert_eq!(evaluation_batches(split(0, vec![]), Cut::causal(Layout::Stream, 4), 3, 0).count(), 0);
     }
 
     #[test]
     fn documents_do_not_predict_their_first_token() {
         let split = split(20, vec![0, 1, 2, 12, 13]);
-        let batches = evaluation_batches(split, Layout::Documents, 4, 2, 0);
+        let batches = evaluation_batches(split, Cut::causal(Layout::Documents, 4), 2, 0);
         assert_eq!(targets(batches), (3..12).chain(14..20).collect::<Vec<_>>());
     }
 
     #[test]
     fn batches_have_one_shape() {
-        let shapes: Vec<_> = evaluation_batches(split(30, vec![]), Layout::Stream, 4, 3, 0)
+        let shapes: Vec<_> = evaluation_batches(split(30, vec![]), Cut::causal(Layout::Stream, 4), 3, 0)
             .map(|batch| (batch.rows, batch.inputs.len(), batch.target_tokens))
             .collect();
         assert_eq!(shapes, [(3, 12, 12), (3, 12, 12), (3, 12, 5)]);
-        let only = evaluation_batches(split(9, vec![]), Layout::Stream, 4, 64, 0).next().unwrap();
+        let only =
+            evaluation_batches(split(9, vec![]), Cut::causal(Layout::Stream, 4), 64, 0).next().unwrap();
         assert_eq!(only.rows, 2);
     }
 
     #[test]
     fn a_limit_takes_windows_from_everywhere() {
         let read = || -> Vec<i32> {
-            evaluation_batches(split(401, vec![]), Layout::Stream, 4, 5, 2)
+            evaluation_batches(split(401, vec![]), Cut::causal(Layout::Stream, 4), 5, 2)
                 .flat_map(|batch| batch.inputs.into_iter().step_by(4))
                 .collect()
         };
         assert_eq!(read(), (0..10).map(|i| 40 * i).collect::<Vec<_>>());
         assert_eq!(read(), read());
-        let all = evaluation_batches(split(41, vec![]), Layout::Stream, 4, 5, 99);
+        let all = evaluation_batches(split(41, vec![]), Cut::causal(Layout::Stream, 4), 5, 99);
         assert_eq!(targets(all), (1..41).collect::<Vec<_>>());
     }
 }

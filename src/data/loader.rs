@@ -2,17 +2,43 @@
 
 use super::{Cursor, HostBatch, TokenSplit, permutation::Permutation, random};
 use crate::{
-    config::{DataConfig, Layout, Order},
+    config::{Config, Layout, Order},
     error::{Error, Result},
+    objective::Rows,
+    tokenizer::Tokenizer,
 };
 use std::{ops::Range, sync::Arc};
+
+/// How rows are cut out of a split and what is made of them.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    pub layout: Layout,
+    /// Tokens of a row at most.
+    pub block_size: usize,
+    pub rows: Rows,
+}
+
+impl Cut {
+    /// What a checked configuration trains with a tokenizer.
+    ///
+    /// # Errors
+    /// Those of [`Rows::of`].
+    pub fn of(config: &Config, tokenizer: &Tokenizer) -> Result<Self> {
+        let block_size = config.model.block_size;
+        Ok(Self { layout: config.layout(), block_size, rows: Rows::of(config, tokenizer)? })
+    }
+
+    /// Rows of which each token is to be said given those before it.
+    pub fn causal(layout: Layout, block_size: usize) -> Self {
+        Self { layout, block_size, rows: Rows::Causal { prefix: false } }
+    }
+}
 
 /// Reads rows of a split. Stateless: any row of any step can be read at any time.
 pub struct Loader {
     split: Arc<TokenSplit>,
-    layout: Layout,
+    cut: Cut,
     order: Order,
-    block_size: usize,
     rows_per_step: usize,
     seed: u64,
     fingerprint: String,
@@ -30,22 +56,23 @@ impl Loader {
     /// documents and there are none with two tokens, or only one that a row cannot hold.
     pub fn new(
         split: Arc<TokenSplit>,
-        data: &DataConfig,
-        block_size: usize,
+        cut: Cut,
+        order: Order,
         rows_per_step: usize,
         seed: u64,
     ) -> Result<Self> {
-        let (layout, order) = (data.layout, data.order);
-        check_split(&split, layout, block_size)?;
+        let Cut { layout, block_size, ref rows } = cut;
+        check_split(&split, layout, block_size, rows.least_tokens())?;
         let mut documents = None;
         let units = match (layout, order) {
             (Layout::Stream, Order::Random) => split.len() - block_size,
             (Layout::Stream, Order::Shuffled) => (split.len() - 1) / block_size,
             (Layout::Documents, _) => {
                 let all = 0..split.document_count();
-                let usable: Vec<usize> = all.filter(|&index| split.document(index).len() >= 2).collect();
+                let least = rows.least_tokens();
+                let usable: Vec<usize> = all.filter(|&index| split.document(index).len() >= least).collect();
                 let count = usable.len();
-                if count == 1 && split.document(usable[0]).len() > block_size + 1 {
+                if count == 1 && !rows.takes_documents() && split.document(usable[0]).len() > block_size + 1 {
                     return Err(one_long_document(&split));
                 }
                 documents = (count < split.document_count()).then_some(usable);
@@ -54,17 +81,20 @@ impl Loader {
         };
         let fingerprint = split.fingerprint();
         let units = units as u64;
-        Ok(Self { split, layout, order, block_size, rows_per_step, seed, fingerprint, units, documents })
+        Ok(Self { split, cut, order, rows_per_step, seed, fingerprint, units, documents })
     }
 
     /// Some of the rows of a step, counted from 0. The rows of step `step` are the same however they
     /// are grouped: `rows(s, 0..4)` is `rows(s, 0..2)` followed by `rows(s, 2..4)`.
     pub fn rows(&self, step: u64, rows: Range<usize>) -> HostBatch {
-        let mut batch = HostBatch::empty(rows.len(), self.block_size);
-        for (index, tokens) in self.places(step, rows).into_iter().enumerate() {
-            batch.set_row(index, &self.split, tokens);
-        }
-        batch
+        let first = rows.start;
+        let places = self.places(step, rows);
+        let random = |index: usize| {
+            let mut random = random::rng(self.seed, step, "hidden");
+            random.set_stream((first + index) as u64);
+            random
+        };
+        self.cut.rows.batch(&self.split, &places, places.len(), self.cut.block_size, random)
     }
 
     /// Where in the split the rows of a step begin, for messages.
@@ -106,9 +136,11 @@ impl Loader {
     /// How much of the split has been read before `step`, in passes over it.
     pub fn epoch(&self, step: u64) -> f64 {
         let rows = step as f64 * self.rows_per_step as f64;
-        match (self.layout, self.order) {
+        match (self.cut.layout, self.order) {
             // Targets read over targets there are.
-            (Layout::Stream, Order::Random) => rows * self.block_size as f64 / (self.split.len() - 1) as f64,
+            (Layout::Stream, Order::Random) => {
+                rows * self.cut.block_size as f64 / (self.split.len() - 1) as f64
+            }
             _ => rows / self.units as f64,
         }
     }
@@ -120,8 +152,8 @@ impl Loader {
             step,
             epoch: self.epoch(step),
             order: self.order,
-            layout: self.layout,
-            block_size: self.block_size,
+            layout: self.cut.layout,
+            block_size: self.cut.block_size,
             rows_per_step: self.rows_per_step,
             fingerprint: self.fingerprint.clone(),
         }
@@ -129,23 +161,23 @@ impl Loader {
 
     /// Positions of the tokens of a row: its inputs and the target of the last one.
     fn tokens_of(&self, unit: usize, offset: usize) -> Range<usize> {
-        let (start, end) = match (self.layout, self.order) {
+        let (start, end) = match (self.cut.layout, self.order) {
             (Layout::Stream, Order::Random) => (unit, self.split.len()),
-            (Layout::Stream, Order::Shuffled) => (offset + unit * self.block_size, self.split.len()),
+            (Layout::Stream, Order::Shuffled) => (offset + unit * self.cut.block_size, self.split.len()),
             (Layout::Documents, _) => {
                 let index = self.documents.as_ref().map_or(unit, |documents| documents[unit]);
                 let document = self.split.document(index);
                 (document.start, document.end)
             }
         };
-        start..end.min(start + self.block_size + 1)
+        start..end.min(start + self.cut.block_size + 1)
     }
 
     /// Blocks begin anew somewhere in what is left over beside whole blocks.
     fn begin_epoch(&self, number: u64) -> Epoch {
-        let offset = match self.layout {
+        let offset = match self.cut.layout {
             Layout::Stream => {
-                let left_over = self.split.len() as u64 - 1 - self.units * self.block_size as u64;
+                let left_over = self.split.len() as u64 - 1 - self.units * self.cut.block_size as u64;
                 random::below(&mut random::rng(self.seed, number, "offset"), left_over + 1)
             }
             Layout::Documents => 0,
@@ -164,16 +196,24 @@ struct Epoch {
 }
 
 /// Refuses a split that not a single row can be cut from.
-pub(super) fn check_split(split: &TokenSplit, layout: Layout, block_size: usize) -> Result<()> {
+pub(super) fn check_split(
+    split: &TokenSplit,
+    layout: Layout,
+    block_size: usize,
+    least_tokens: usize,
+) -> Result<()> {
     match layout {
         Layout::Stream if split.len() <= block_size => {
             Err(Error::CorpusTooShort { split: split.name(), tokens: split.len(), needed: block_size + 1 })
         }
-        Layout::Documents if (0..split.document_count()).all(|index| split.document(index).len() < 2) => {
+        Layout::Documents
+            if (0..split.document_count()).all(|index| split.document(index).len() < least_tokens) =>
+        {
+            let tokens = if least_tokens == 1 { "a token" } else { "two tokens" };
             Err(Error::InvalidValue {
                 key: "data.layout".into(),
                 value: "documents".into(),
-                message: format!("no document of the {} split has two tokens", split.name()),
+                message: format!("no document of the {} split has {tokens}", split.name()),
                 hint: Some("give more text, or `--set data.layout=stream`".into()),
             })
         }
@@ -212,7 +252,7 @@ mod tests {
     }
 
     fn loader(split: Arc<TokenSplit>, layout: Layout, order: Order, rows: usize, seed: u64) -> Loader {
-        Loader::new(split, &DataConfig { layout, order, ..DataConfig::default() }, 4, rows, seed).unwrap()
+        Loader::new(split, Cut::causal(layout, 4), order, rows, seed).unwrap()
     }
 
     /// The first input of every row.
@@ -311,8 +351,9 @@ mod tests {
     #[test]
     fn too_little_text_is_refused() {
         let build = |split, layout| {
-            let data = DataConfig { layout, ..DataConfig::default() };
-            Loader::new(split, &data, 4, 1, 0).map(|_| ()).map_err(|error| error.to_string())
+            Loader::new(split, Cut::causal(layout, 4), Order::Random, 1, 0)
+                .map(|_| ())
+                .map_err(|error| error.to_string())
         };
         assert!(build(split(5, vec![]), Layout::Stream).is_ok());
         let error = build(split(4, vec![]), Layout::Stream).unwrap_err();

@@ -5,6 +5,7 @@
 //! Which rows a step reads is a function of (seed, step, row) and of nothing else, so that a resumed
 //! run reads what the uninterrupted one would have read, however steps are cut into micro-batches.
 
+mod answers;
 mod batch;
 mod corpus;
 mod cursor;
@@ -18,10 +19,10 @@ mod sources;
 mod split;
 pub mod tasks;
 
-pub use batch::{HostBatch, IGNORE_INDEX};
+pub use batch::{HostBatch, IGNORE_INDEX, Row, Width};
 pub use cursor::Cursor;
 pub use dataset::Dataset;
 pub use evaluation::{EvaluationBatches, evaluation_batches};
-pub use loader::Loader;
+pub use loader::{Cut, Loader};
 pub use shard::{check_shard_path, write_shard};
-pub use split::{TokenSplit, Tokens};
+pub use split::{Answers, TokenSplit, Tokens};

@@ -24,8 +24,15 @@ pub fn seed_for(seed: u64, step: u64, purpose: &str) -> u64 {
 
 /// A number below `bound`, the same on machines of every word size. The bias of the multiplication
 /// is below `bound` / 2⁶⁴.
-pub(super) fn below(rng: &mut impl Rng, bound: u64) -> u64 {
+pub(crate) fn below(rng: &mut impl Rng, bound: u64) -> u64 {
     ((u128::from(rng.next_u64()) * u128::from(bound)) >> 64) as u64
+}
+
+/// Puts items into an order of which all are equally likely.
+pub(crate) fn shuffle<T>(items: &mut [T], rng: &mut impl Rng) {
+    for last in (1..items.len()).rev() {
+        items.swap(last, below(rng, last as u64 + 1) as usize);
+    }
 }
 
 #[cfg(test)]

@@ -192,7 +192,7 @@ mod tests {
 
     fn bytes() -> Tokenizer {
         let config = TokenizerConfig { kind: TokenizerKind::Byte, ..TokenizerConfig::default() };
-        Tokenizer::train(&config, [""]).unwrap()
+        Tokenizer::train(&config, &[], [""]).unwrap()
     }
 
     fn tokens(split: &TokenSplit) -> Vec<i32> {
@@ -219,7 +219,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("x.bin");
         let characters: String = (0x20..0x20000).filter_map(char::from_u32).collect();
-        let large = Tokenizer::train(&TokenizerConfig::default(), [characters.as_str()]).unwrap();
+        let large = Tokenizer::train(&TokenizerConfig::default(), &[], [characters.as_str()]).unwrap();
         let split = TokenSplit::from_tokens("train", Tokens::U32(vec![1, 70_000]), vec![]);
         write_shard(&path, &split, &large).unwrap();
         assert_eq!(storage::len(&path).unwrap(), 8);
@@ -254,7 +254,7 @@ mod tests {
         storage::write_synced(&folder.path().join("x.idx"), &[0; 16]).unwrap();
         assert!(message(&path).contains("x.idx` does not say where 2 documents begin"));
 
-        let other = Tokenizer::train(&TokenizerConfig::default(), ["abcdefgh"]).unwrap();
+        let other = Tokenizer::train(&TokenizerConfig::default(), &[], ["abcdefgh"]).unwrap();
         assert!(
             open("train", std::slice::from_ref(&path), &other)
                 .unwrap_err()

@@ -1,6 +1,6 @@
 //! Finds and reads the files that `data.paths` names.
 
-use super::corpus::Corpus;
+use super::corpus::{AnswerKind, Corpus, Fields};
 use crate::{
     config::{DataConfig, Task},
     error::{Error, Result},
@@ -23,19 +23,27 @@ pub(super) enum Source {
     Splits(PathBuf),
 }
 
-/// Reads all text, or finds all shards. Folders are read recursively, sorted by name, without hidden
+/// Reads all text, with the answer that each record has if one is asked for, or finds all shards. Folders are read recursively, sorted by name, without hidden
 /// files; in a folder with shards everything else is passed over.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::InvalidUtf8`], [`Error::InvalidRecord`], [`Error::EmptyCorpus`],
 /// [`Error::Io`], and [`Error::InvalidValue`] for text and shards together.
-pub(super) fn read(data: &DataConfig) -> Result<Source> {
+pub(super) fn read(data: &DataConfig, answer: Option<(&str, AnswerKind)>) -> Result<Source> {
     let mut corpus = Corpus::default();
     if data.task != Task::None {
         for document in data.task.documents() {
             corpus.push_document(&document);
         }
         return Ok(Source::Text(corpus));
+    }
+    if let (true, Some((field, _))) = (data.paths.is_empty(), answer) {
+        return Err(Error::InvalidValue {
+            key: "data.paths".into(),
+            value: "[]".into(),
+            message: format!("the embedded corpus has no field `{field}`"),
+            hint: Some("name a JSONL file with `--data FILE`".into()),
+        });
     }
     if data.paths.is_empty() {
         corpus.push_text(EMBEDDED);
@@ -72,7 +80,13 @@ pub(super) fn read(data: &DataConfig) -> Result<Source> {
         let bytes = storage::read(&path)?;
         let text = decode(&path, &bytes, data.lossy)?;
         if has_extension(&path, &["jsonl", "ndjson"]) {
-            corpus.push_jsonl(&path, &text, &data.text_field)?;
+            corpus.push_jsonl(&path, &text, &Fields { text: &data.text_field, answer })?;
+        } else if let Some((field, _)) = answer {
+            return Err(Error::InvalidRecord {
+                path,
+                line: 1,
+                message: format!("is not of a `.jsonl` file, which alone has a field `{field}`"),
+            });
         } else {
             corpus.push_text(&text);
         }
@@ -156,7 +170,7 @@ mod tests {
     }
 
     fn texts(data: &DataConfig) -> Vec<String> {
-        match read(data).unwrap() {
+        match read(data, None).unwrap() {
             Source::Text(corpus) => corpus.split(0.0).0.into_iter().map(str::to_owned).collect(),
             _ => panic!("shards"),
         }
@@ -186,7 +200,7 @@ mod tests {
         assert_eq!(texts(&config(&[folder.path().join("bom.txt")])), ["a\nb\n"]);
         let bad = folder.path().join("bad.txt");
         let mut data = config(std::slice::from_ref(&bad));
-        match read(&data).err().unwrap() {
+        match read(&data, None).err().unwrap() {
             Error::InvalidUtf8 { path, offset } => assert_eq!((path, offset), (bad, 5)),
             other => panic!("{other}"),
         }
@@ -199,7 +213,7 @@ mod tests {
         let folder = folder(&[("empty.txt", b""), ("x.bin", b"\0\0"), ("y.txt", b"y")]);
         let error = |names: &[&str]| {
             let paths: Vec<PathBuf> = names.iter().map(|name| folder.path().join(name)).collect();
-            read(&config(&paths)).err().unwrap()
+            read(&config(&paths), None).err().unwrap()
         };
         assert!(matches!(error(&["none.txt"]), Error::NotFound { .. }));
         assert!(matches!(error(&["empty.txt"]), Error::EmptyCorpus { .. }));
@@ -211,13 +225,13 @@ mod tests {
     fn shards_are_found() {
         let shards =
             folder(&[("b.bin", b"\0\0"), ("a.bin", b"\0\0"), ("a.json", b"{}"), ("readme.md", b"x")]);
-        match read(&config(&[shards.path().into()])).unwrap() {
+        match read(&config(&[shards.path().into()]), None).unwrap() {
             Source::Shards(paths) => {
                 assert_eq!(paths, ["a.bin", "b.bin"].map(|name| shards.path().join(name)));
             }
             _ => panic!("no shards"),
         }
         let splits = folder(&[("train.bin", b"\0\0"), ("val.bin", b"\0\0"), ("input.txt", b"x")]);
-        assert!(matches!(read(&config(&[splits.path().into()])).unwrap(), Source::Splits(_)));
+        assert!(matches!(read(&config(&[splits.path().into()]), None).unwrap(), Source::Splits(_)));
     }
 }

@@ -86,6 +86,13 @@ struct Part {
     start: usize,
 }
 
+impl Answers {
+    /// Whether they are texts, which can be right as a whole.
+    pub fn are_texts(&self) -> bool {
+        matches!(self, Self::After(_) | Self::Targets(_))
+    }
+}
+
 /// Tokens of one split, end to end. Cloning shares them.
 #[derive(Clone)]
 pub struct TokenSplit {
@@ -93,8 +100,24 @@ pub struct TokenSplit {
     parts: Vec<Part>,
     len: usize,
     documents: Arc<[usize]>,
-    /// Only what follows this token in a row has a loss.
-    answer_token: Option<u32>,
+    answers: Answers,
+}
+
+/// What a model is to say to the documents of a split, where that is not their own tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answers {
+    /// Their tokens.
+    None,
+    /// Those that follow the first of these tokens in a row.
+    After(u32),
+    /// Where in each document the text begins that belongs to what precedes it.
+    Targets(Arc<[usize]>),
+    /// The class of each document.
+    Classes(Arc<[i32]>),
+    /// The class of each token, or [`IGNORE_INDEX`](super::IGNORE_INDEX).
+    TokenClasses(Arc<[i32]>),
+    /// A number for each document.
+    Values(Arc<[f32]>),
 }
 
 impl TokenSplit {
@@ -108,18 +131,22 @@ impl TokenSplit {
 
     /// A split without tokens.
     pub fn empty(name: &'static str) -> Self {
-        Self { name, parts: Vec::new(), len: 0, documents: Arc::new([]), answer_token: None }
+        Self { name, parts: Vec::new(), len: 0, documents: Arc::new([]), answers: Answers::None }
     }
 
-    /// Lets only what follows the first `token` of each row count as target.
-    pub(super) fn with_answers_after(mut self, token: Option<u32>) -> Self {
-        self.answer_token = token;
+    /// Says what belongs to the documents.
+    pub fn with_answers(mut self, answers: Answers) -> Self {
+        self.answers = answers;
         self
+    }
+
+    pub fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     /// The token that an answer follows, if only answers count.
     pub fn answer_token(&self) -> Option<u32> {
-        self.answer_token
+        if let Answers::After(token) = self.answers { Some(token) } else { None }
     }
 
     /// Appends a store. `documents`: where its documents begin, in its own positions; empty for one.
@@ -196,6 +223,24 @@ impl TokenSplit {
         self.documents[index]..self.documents.get(index + 1).copied().unwrap_or(self.len)
     }
 
+    /// The document that a position lies in.
+    ///
+    /// # Panics
+    /// If there are no documents.
+    pub fn document_at(&self, position: usize) -> usize {
+        self.documents.partition_point(|&start| start <= position) - 1
+    }
+
+    /// The tokens at the positions `range`.
+    ///
+    /// # Panics
+    /// If `range` goes beyond the split.
+    pub fn read(&self, range: Range<usize>) -> Vec<i32> {
+        let mut tokens = vec![0; range.len()];
+        self.copy(range, &mut tokens);
+        tokens
+    }
+
     /// Copies the tokens at the positions `range` into `into`, which has the length of `range`.
     ///
     /// # Panics
@@ -225,7 +270,7 @@ impl TokenSplit {
         }
     }
 
-    /// 16 hexadecimal digits of the number of tokens and documents and of the tokens: all of them up
+    /// 16 hexadecimal digits of the number of tokens and documents, of answers, and of the tokens: all of them up
     /// to 4 million, otherwise 1024 evenly spaced windows of 4096, so that opening hundreds of
     /// gigabytes takes no longer.
     pub fn fingerprint(&self) -> String {
@@ -234,6 +279,16 @@ impl TokenSplit {
         let mut hash = Sha256::new();
         hash.update((self.len as u64).to_le_bytes());
         hash.update((self.document_count() as u64).to_le_bytes());
+        match &self.answers {
+            Answers::None | Answers::After(_) => {}
+            Answers::Targets(begins) => {
+                begins.iter().for_each(|begin| hash.update((*begin as u64).to_le_bytes()))
+            }
+            Answers::Classes(classes) | Answers::TokenClasses(classes) => {
+                classes.iter().for_each(|class| hash.update(class.to_le_bytes()));
+            }
+            Answers::Values(values) => values.iter().for_each(|value| hash.update(value.to_le_bytes())),
+        }
         let mut update = |tokens: &[i32]| {
             let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
             hash.update(bytes);

@@ -1,25 +1,38 @@
 //! How good a model is on a split.
 
+pub mod confusion;
 pub mod verify;
+pub mod written;
 
-use crate::{data::HostBatch, device::device_failed, error::Result, model::Model, objective::Batch};
+use crate::{
+    config::{Head, ModelConfig},
+    data::HostBatch,
+    device::device_failed,
+    error::Result,
+    model::Model,
+    objective::Batch,
+};
 use burn::tensor::{Device, Tensor};
+use confusion::Confusion;
 use serde::Serialize;
 
 /// Figures of one pass over a split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// Mean negative log-likelihood per token, in nats.
+    /// Mean negative log-likelihood per target, in nats; of a regression the mean squared error.
     pub loss: f64,
     /// `exp(loss)`
     pub perplexity: f64,
-    /// Share of tokens that were the most likely prediction.
+    /// Share of targets that were the most likely prediction.
     pub accuracy: f64,
     /// Share of rows with targets whose every target was the most likely prediction: what greedy
     /// decoding gets wholly right.
     pub exact_match: f64,
-    /// Target tokens.
+    /// Targets.
     pub tokens: u64,
+    /// Of a classifier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Confusion>,
 }
 
 impl Evaluation {
@@ -36,14 +49,19 @@ const BATCHES_PER_READ: usize = 16;
 /// Evaluates a model without autodiff (`Module::valid`) on batches.
 pub async fn evaluate(
     model: &Model,
+    config: &ModelConfig,
     batches: impl Iterator<Item = HostBatch>,
     device: &Device,
 ) -> Result<Evaluation> {
     let device = device.clone().inner();
+    let classifies = matches!(config.head, Head::SequenceClassification | Head::TokenClassification);
+    let classes = if classifies { config.classes() } else { 0 };
+    let mut confusion = Confusion::new(classes);
     let (mut loss, mut correct, mut exact) = (0f64, 0f64, 0f64);
     let (mut tokens, mut rows) = (0u64, 0u64);
     let mut pending: Vec<Tensor<1>> = Vec::new();
     let mut batches = batches.peekable();
+    let mut since_read = 0;
     while let Some(batch) = batches.next() {
         tokens += batch.target_tokens as u64;
         let full_rows = batch.rows_with_targets();
@@ -52,21 +70,27 @@ pub async fn evaluate(
         let shape = [batch.rows, batch.targets.len() / batch.rows.max(1)];
         let batch = Batch::new(&batch, &device);
         let logits = batch.logits(model);
-        let predicted = logits.clone().argmax(1); // [B T, 1]
-        let hits = predicted.equal(batch.targets.clone()).float() * batch.weights.clone();
+        let predicted = logits.clone().argmax(1); // [N, 1]
+        let hits = predicted.clone().equal(batch.targets.clone()).float() * batch.weights.clone();
         let misses: Tensor<2> = (batch.weights.clone() - hits.clone()).reshape(shape); // [B, T]
         // Rows without a target have no miss either.
         let right = misses.sum_dim(1).equal_elem(0.0).float().sum().sub_scalar(empty_rows);
         pending.extend([batch.loss(logits), hits.sum(), right]);
-        if pending.len() >= 3 * BATCHES_PER_READ || batches.peek().is_none() {
+        if classifies {
+            pending.push(confusion::counts(predicted, &batch, classes));
+        }
+        since_read += 1;
+        if since_read == BATCHES_PER_READ || batches.peek().is_none() {
+            since_read = 0;
             let data = Tensor::cat(std::mem::take(&mut pending), 0).into_data_async().await;
             let failed = |message| device_failed(&device, "evaluating", message);
             let data = data.map_err(|e| failed(e.to_string()))?;
             let values = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
-            for sums in values.chunks_exact(3) {
+            for sums in values.chunks_exact(3 + classes * classes) {
                 loss += f64::from(sums[0]);
                 correct += f64::from(sums[1]);
                 exact += f64::from(sums[2]);
+                confusion.add(&sums[3..]);
             }
         }
     }
@@ -78,5 +102,6 @@ pub async fn evaluate(
         accuracy: correct / count,
         exact_match: exact / rows.max(1) as f64,
         tokens,
+        classes: classifies.then_some(confusion),
     })
 }

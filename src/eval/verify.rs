@@ -19,7 +19,7 @@ use crate::{
         families::Family,
         parameters::{self, HostTensor, NamedData},
     },
-    objective::{self, Batch, Objective},
+    objective::{Batch, Objective},
     optim::Optimizer,
     platform::storage,
 };
@@ -228,7 +228,7 @@ fn reference(
     }
     let mut batch = Batch::new(&host, device);
     let padding: Vec<bool> = mask.iter().map(|&real| real == 0).collect();
-    batch.input.padding = Some(objective::mask(padding, rows, device));
+    batch.input.padding = Some(crate::model::mask(padding, rows, device));
     batch.input.positions = small_numbers(bytes, "position_ids", &shape, model.block_size, device)?;
     batch.input.token_types = small_numbers(bytes, "token_type_ids", &shape, model.token_types, device)?;
     let floats = family.as_in_files(floats);

@@ -1,11 +1,12 @@
 //! Beam search: the most likely text, as far as keeping a few candidates finds it. Scores and the end
 //! are those of transformers with `early_stopping=False` (lengths are of what is generated).
 
-use super::{
-    StopReason, Vocabulary,
-    writer::{Side, Writer, padded},
+use super::{StopReason, Vocabulary, writer::Writer};
+use crate::{
+    config::ModelConfig,
+    error::Result,
+    model::{Input, KvCache, Side},
 };
-use crate::{config::ModelConfig, error::Result, model::KvCache};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// What to search for.
@@ -53,7 +54,7 @@ impl BeamSearch {
         let mut input = vec![prompt.to_vec()];
 
         for step in 0..steps {
-            let logits = writer.next(padded(&input, Side::Left, &device), &mut cache).await?; // [N V]
+            let logits = writer.next(Input::padded(&input, Side::Left, &device), &mut cache).await?; // [N V]
             let width = logits.len() / beams.len();
 
             let mut candidates: Vec<(f64, usize, u32)> = Vec::new();

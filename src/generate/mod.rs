@@ -1,5 +1,6 @@
 //! Writing text: one token at a time through a KV cache, sampled on the host, or by beam search.
 
+pub mod batch;
 pub mod beam;
 pub mod sampling;
 mod stop;
@@ -8,7 +9,7 @@ pub mod writer;
 use crate::{
     config::{ModelConfig, SampleConfig},
     error::Result,
-    model::{KvCache, Model},
+    model::{Input, KvCache, Model, Side},
     tokenizer::Tokenizer,
 };
 use beam::BeamSearch;
@@ -16,7 +17,7 @@ use burn::tensor::Device;
 use sampling::Sampler;
 use serde::Serialize;
 use stop::StopText;
-use writer::{Side, Writer, padded};
+use writer::Writer;
 
 /// What was written and why it ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -118,6 +119,36 @@ impl Generator<'_> {
         Ok(Generated { text: output.into_text(), tokens: count, reason })
     }
 
+    /// What belongs to each of many prompts, written together: shorter ones are padded at the left, and
+    /// each has random numbers of its own. `sample.prompt` and `sample.num_beams` do not count; a full
+    /// context is the end.
+    ///
+    /// # Errors
+    /// Those of [`generate`](Self::generate).
+    pub async fn generate_each(
+        &self,
+        prompts: &[&str],
+        sample: &SampleConfig,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Vec<Generated>> {
+        let Self { model, config, tokenizer, device } = *self;
+        let (writer, tokens) = Writer::open(model, config, tokenizer, prompts, device)?;
+        let vocabulary = Vocabulary { known: tokenizer.vocab_size(), end_of_text: tokenizer.end_of_text() };
+        let written =
+            batch::write(&writer, config, &tokens, &vocabulary, sample, device, interrupted).await?;
+        let text = |(tokens, mut reason): (Vec<u32>, StopReason)| {
+            let mut output = StopText::new(&sample.stop);
+            let count = tokens.len();
+            if output.push(&tokenizer.decode(&tokens)?, &mut |_| {}) {
+                reason = StopReason::StopText;
+            } else {
+                output.finish("", &mut |_| {});
+            }
+            Ok(Generated { text: output.into_text(), tokens: count, reason })
+        };
+        written.into_iter().map(text).collect()
+    }
+
     /// The most likely text, which is known only as a whole.
     async fn search(
         &self,
@@ -183,7 +214,7 @@ impl<'a> NextToken<'a> {
             all.split_off(all.len().saturating_sub(kept))
         };
         self.context.extend_from_slice(&to_read);
-        self.writer.next(padded(&[to_read], Side::Left, &self.device), &mut self.cache).await
+        self.writer.next(Input::padded(&[to_read], Side::Left, &self.device), &mut self.cache).await
     }
 }
 

@@ -16,6 +16,13 @@ impl<'a> Sampler<'a> {
         Self { config, rng: ChaCha8Rng::seed_from_u64(config.seed) }
     }
 
+    /// For a row of a batch; each draws numbers of its own, the first those of [`new`](Self::new).
+    pub fn of_row(config: &'a SampleConfig, row: u64) -> Self {
+        let mut sampler = Self::new(config);
+        sampler.rng.set_stream(row);
+        sampler
+    }
+
     /// A token drawn from `logits`, which are changed. `seen` are the tokens so far, for the
     /// repetition penalty. Logits that are NaN are never chosen.
     pub fn sample(&mut self, logits: &mut [f32], seen: &[u32]) -> u32 {

@@ -4,10 +4,10 @@ use crate::{
     config::ModelConfig,
     device::device_failed,
     error::{Error, Result},
-    model::{Decoder, EncoderDecoder, Input, KvCache, Model, layers::block::Memory},
+    model::{Decoder, EncoderDecoder, Input, KvCache, Model, Side, layers::block::Memory},
     tokenizer::Tokenizer,
 };
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 /// A model that has read what an encoder is to read, if it has one.
 pub enum Writer<'a> {
@@ -42,7 +42,7 @@ impl<'a> Writer<'a> {
                     Ok(if tokens.is_empty() { vec![0] } else { tokens })
                 };
                 let sources = prompts.iter().map(read).collect::<Result<Vec<_>>>()?;
-                let (memory, _) = model.encode(padded(&sources, Side::Right, &device));
+                let (memory, _) = model.encode(Input::padded(&sources, Side::Right, &device));
                 let start = vec![config.decoder_start_token as u32];
                 Ok((Self::BesideEncoder { model, memory }, vec![start; prompts.len()]))
             }
@@ -71,39 +71,6 @@ impl<'a> Writer<'a> {
         let failed = |message| device_failed(&device, "generating", message);
         let data = logits.into_data_async().await.map_err(|e| failed(e.to_string()))?;
         data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))
-    }
-}
-
-/// Where shorter rows are padded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// So that all rows end together and can go on.
-    Left,
-    Right,
-}
-
-/// Rows of different lengths as a batch; where they differ, padding is marked, and places count from each
-/// row's first token.
-pub fn padded(rows: &[Vec<u32>], side: Side, device: &Device) -> Input {
-    let time = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let shape = [rows.len(), time];
-    let place = |row: &[u32], column: usize| match side {
-        Side::Left => (column + row.len()).checked_sub(time),
-        Side::Right => (column < row.len()).then_some(column),
-    };
-    let places = || rows.iter().flat_map(|row| (0..time).map(move |column| (row, place(row, column))));
-    let tokens = places().map(|(row, place)| place.map_or(0, |place| row[place] as i32));
-    let input =
-        Input::from(Tensor::<2, Int>::from_data(TensorData::new(tokens.collect::<Vec<_>>(), shape), device));
-    if rows.iter().all(|row| row.len() == time) {
-        return input;
-    }
-    let padding = places().map(|(_, place)| place.is_none()).collect();
-    let positions = places().map(|(_, place)| place.unwrap_or(0) as i32).collect::<Vec<_>>();
-    Input {
-        padding: Some(crate::objective::mask(padding, rows.len(), device)),
-        positions: (side == Side::Left).then(|| Tensor::from_data(TensorData::new(positions, shape), device)),
-        ..input
     }
 }
 

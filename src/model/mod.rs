@@ -6,6 +6,7 @@ pub mod encoder;
 pub mod encoder_decoder;
 pub mod families;
 mod init;
+mod input;
 pub mod layers;
 pub mod layout;
 pub mod parameters;
@@ -14,15 +15,17 @@ pub mod size;
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use encoder_decoder::EncoderDecoder;
+pub(crate) use input::mask;
+pub use input::{Input, Side};
 pub use layers::kv_cache::KvCache;
 
 use crate::config::{Architecture, ModelConfig};
 use burn::{
     module::Module,
-    tensor::{Bool, Device, Int, Tensor},
+    tensor::{Device, Int, Tensor},
 };
 use init::Initializer;
-use layers::{mask::Marks, moe::Routing, position::Places};
+use layers::moe::Routing;
 
 /// A transformer of any architecture.
 #[derive(Module, Debug)]
@@ -31,41 +34,6 @@ pub enum Model {
     Decoder(Decoder),
     Encoder(Encoder),
     EncoderDecoder(EncoderDecoder),
-}
-
-/// What a forward pass reads.
-#[derive(Clone)]
-pub struct Input {
-    /// `[B, T]`
-    pub tokens: Tensor<2, Int>,
-    /// `[B, S]`, true for padding that nobody may attend to; S counts cached tokens too.
-    pub padding: Option<Tensor<2, Bool>>,
-    /// `[B, T]`: where each token stands; `None`: one after another, after those in the cache.
-    pub positions: Option<Tensor<2, Int>>,
-    /// `[B, T]`: the segment of each token; `None`: all are of the first.
-    pub token_types: Option<Tensor<2, Int>>,
-    /// `[B, S]`, true for tokens that earlier ones see too (prefix attention of a decoder).
-    pub prefix: Option<Tensor<2, Bool>>,
-    /// `[B, T']`: what the decoder beside an encoder reads.
-    pub decoder_tokens: Option<Tensor<2, Int>>,
-}
-
-impl From<Tensor<2, Int>> for Input {
-    fn from(tokens: Tensor<2, Int>) -> Self {
-        Self { tokens, padding: None, positions: None, token_types: None, prefix: None, decoder_tokens: None }
-    }
-}
-
-impl Input {
-    /// Where the tokens stand, after so many in the cache unless it is said.
-    fn places(&self, offset: usize) -> Places {
-        let [_, time] = self.tokens.dims();
-        self.positions.clone().map_or(Places::Range { offset, time }, Places::Each)
-    }
-
-    fn marks(&self) -> Marks {
-        Marks { padding: self.padding.clone(), prefix: self.prefix.clone() }
-    }
 }
 
 impl Model {

@@ -2,9 +2,9 @@
 
 use crate::{
     data::{HostBatch, IGNORE_INDEX},
-    model::{Input, Model},
+    model::{Input, Model, mask},
 };
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation::log_softmax};
 
 /// A batch on a device. N: everything that may have a target, B · T tokens or B texts.
 #[derive(Clone)]
@@ -70,12 +70,6 @@ impl Batch {
             None => Tensor::ones([rows * time, 1], &self.weights.device()),
         }
     }
-}
-
-/// Flags of `rows` rows as a mask.
-pub(crate) fn mask(flags: Vec<bool>, rows: usize, device: &Device) -> Tensor<2, Bool> {
-    let width = flags.len() / rows.max(1);
-    Tensor::from_data(TensorData::new::<bool, _>(flags, [rows, width]), device)
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 //! tokens become what a model reads and what it is to say is in the file of each kind.
 
 mod batch;
+pub mod masked;
 pub mod router;
+pub mod rows;
+pub mod spans;
 
 pub use batch::Batch;
-pub(crate) use batch::mask;
+pub use rows::Rows;
 
 use crate::{config::ModelConfig, model::Model};
 use burn::tensor::Tensor;

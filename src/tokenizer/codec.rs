@@ -2,18 +2,29 @@
 //! of the simple kinds, by the `tokenizers` crate otherwise. What a document is, is read off its
 //! parts, not remembered, so that a tokenizer from a checkpoint is as fast as a fresh one.
 
-use super::{alphabet, bpe::BpeEncoder, char_table::CharTable, general::General, json};
+use super::{added::AddedTexts, alphabet, bpe::BpeEncoder, char_table::CharTable, general::General, json};
 use crate::config::TokenizerKind;
 use serde_json::Value;
 use std::collections::HashMap;
 use tokenizers::Model;
 
-/// Encoder, and the bytes of every token where decoding is concatenation.
 pub(super) enum Codec {
-    Char { table: CharTable, tokens: TokenBytes },
-    Byte { tokens: TokenBytes },
-    Bpe { encoder: Box<BpeEncoder>, added: Vec<AddedText>, tokens: TokenBytes },
+    Fast(Fast),
     General(General),
+}
+
+/// Added tokens, the encoder of what lies between them, and the bytes of every token: decoding is
+/// concatenation.
+pub(super) struct Fast {
+    added: AddedTexts,
+    encoder: Encoder,
+    tokens: TokenBytes,
+}
+
+enum Encoder {
+    Char(CharTable),
+    Byte,
+    Bpe(Box<BpeEncoder>),
 }
 
 /// Why a text has no tokens.
@@ -43,48 +54,56 @@ pub(super) fn choose(
     vocabulary: &[(u32, String)],
     hugging_face: &tokenizers::Tokenizer,
 ) -> (TokenizerKind, Codec) {
-    if let Some(table) = character_table(document) {
+    match fast(document, vocabulary) {
+        Some((kind, fast)) => (kind, Codec::Fast(fast)),
+        None => (TokenizerKind::File, Codec::General(General::new(document, hugging_face))),
+    }
+}
+
+fn fast(document: &Value, vocabulary: &[(u32, String)]) -> Option<(TokenizerKind, Fast)> {
+    let added = AddedTexts::read(document)?;
+    if let Some(table) = character_table(document, &added) {
         let tokens = TokenBytes::new(vocabulary, |token| token.as_bytes().into());
-        return (TokenizerKind::Char, Codec::Char { table, tokens });
+        return Some((TokenizerKind::Char, Fast { added, encoder: Encoder::Char(table), tokens }));
     }
     let is_byte_level = document["decoder"]["type"] == "ByteLevel"
         && document["model"]["type"] == "BPE"
         && document["normalizer"].is_null()
         && document["pre_tokenizer"]["type"] == "ByteLevel"
         && document["pre_tokenizer"]["add_prefix_space"] == false;
-    if is_byte_level {
-        let tokens = TokenBytes::new(vocabulary, alphabet::read);
-        if is_bytes(document, &tokens) {
-            return (TokenizerKind::Byte, Codec::Byte { tokens });
-        }
-        if let (Some(encoder), Some(added)) = (bpe_encoder(document), added_texts(document)) {
-            return (TokenizerKind::Bpe, Codec::Bpe { encoder: Box::new(encoder), added, tokens });
-        }
+    if !is_byte_level {
+        return None;
     }
-    (TokenizerKind::File, Codec::General(General::new(document, hugging_face)))
+    let tokens = TokenBytes::new(vocabulary, alphabet::read);
+    if is_bytes(document, &tokens) {
+        return Some((TokenizerKind::Byte, Fast { added, encoder: Encoder::Byte, tokens }));
+    }
+    let encoder = Encoder::Bpe(Box::new(bpe_encoder(document)?));
+    Some((TokenizerKind::Bpe, Fast { added, encoder, tokens }))
 }
 
-/// A word-level model over single characters, cut into characters and joined again.
-fn character_table(document: &Value) -> Option<CharTable> {
+/// A word-level model over single characters, cut into characters and joined again. Its vocabulary may
+/// hold added tokens too.
+fn character_table(document: &Value, added: &AddedTexts) -> Option<CharTable> {
     let model = &document["model"];
     let is_per_character = model["type"] == "WordLevel"
         && document["normalizer"].is_null()
         && document["pre_tokenizer"]["type"] == "Split"
         && document["pre_tokenizer"]["behavior"] == "Isolated"
         && document["pre_tokenizer"]["pattern"]["Regex"] == json::ANY_CHARACTER
-        && document["decoder"]["type"] == "Fuse"
-        && document["added_tokens"].as_array().is_some_and(Vec::is_empty);
+        && document["decoder"]["type"] == "Fuse";
     if !is_per_character {
         return None;
     }
     let vocabulary = model["vocab"].as_object()?;
-    let unknown = model["unk_token"].as_str().and_then(|token| vocabulary.get(token)).and_then(id);
+    let unknown = model["unk_token"].as_str().and_then(|token| vocabulary.get(token)).and_then(json::id);
     let mut characters = Vec::with_capacity(vocabulary.len());
     for (token, value) in vocabulary {
         let mut rest = token.chars();
         match (rest.next(), rest.next()) {
-            (Some(character), None) => characters.push((character, id(value)?)),
-            _ if unknown.is_some() && id(value) == unknown => {}
+            _ if added.contains(token) => {}
+            (Some(character), None) => characters.push((character, json::id(value)?)),
+            _ if unknown.is_some() && json::id(value) == unknown => {}
             _ => return None,
         }
     }
@@ -93,9 +112,8 @@ fn character_table(document: &Value) -> Option<CharTable> {
 
 /// 256 tokens without merges whose id is the byte they stand for.
 fn is_bytes(document: &Value, tokens: &TokenBytes) -> bool {
-    document["added_tokens"].as_array().is_some_and(Vec::is_empty)
+    document["model"]["vocab"].as_object().is_some_and(|vocabulary| vocabulary.len() == 256)
         && document["model"]["merges"].as_array().is_some_and(Vec::is_empty)
-        && tokens.spans.len() == 256
         && (0..=255).all(|byte: u8| tokens.get(usize::from(byte)) == Some(&[byte]))
 }
 
@@ -113,7 +131,7 @@ fn bpe_encoder(document: &Value) -> Option<BpeEncoder> {
     let vocabulary: HashMap<&str, u32> = model["vocab"]
         .as_object()?
         .iter()
-        .map(|(token, value)| Some((token.as_str(), id(value)?)))
+        .map(|(token, value)| Some((token.as_str(), json::id(value)?)))
         .collect::<Option<_>>()?;
     let merges: Vec<(&str, &str)> = model["merges"]
         .as_array()?
@@ -121,35 +139,6 @@ fn bpe_encoder(document: &Value) -> Option<BpeEncoder> {
         .map(|pair| Some((pair[0].as_str()?, pair[1].as_str()?)))
         .collect::<Option<_>>()?;
     BpeEncoder::new(&vocabulary, merges.into_iter())
-}
-
-/// A text that becomes one token wherever it stands.
-pub(super) struct AddedText {
-    text: String,
-    id: u32,
-}
-
-/// Added tokens, longest first; `None` if one of them has a condition on its surroundings, or if they
-/// would be looked for in two passes.
-fn added_texts(document: &Value) -> Option<Vec<AddedText>> {
-    let list = document["added_tokens"].as_array()?;
-    let is_plain = |token: &Value| {
-        ["single_word", "lstrip", "rstrip"].iter().all(|flag| token[*flag] == false)
-            && token["normalized"] == list[0]["normalized"]
-    };
-    let mut added = list
-        .iter()
-        .map(|token| {
-            let text = token["content"].as_str().filter(|text| !text.is_empty() && is_plain(token))?;
-            Some(AddedText { text: text.into(), id: id(&token["id"])? })
-        })
-        .collect::<Option<Vec<_>>>()?;
-    added.sort_by_key(|token| std::cmp::Reverse(token.text.len()));
-    Some(added)
-}
-
-fn id(value: &Value) -> Option<u32> {
-    value.as_u64().and_then(|id| u32::try_from(id).ok())
 }
 
 impl Codec {
@@ -161,30 +150,9 @@ impl Codec {
         tokens: &mut Vec<u32>,
     ) -> Result<(), Failure> {
         match self {
-            Self::Char { table, .. } => table
-                .encode(text, tokens)
-                .map_err(|(character, offset)| Failure::Character { character, offset }),
-            Self::Byte { .. } => {
-                tokens.extend(text.bytes().map(u32::from));
-                Ok(())
-            }
-            Self::Bpe { encoder, added, .. } => {
-                let long_word = |word: &str, tokens: &mut Vec<u32>| {
-                    let spelled = alphabet::spell(word.as_bytes());
-                    let found = hugging_face.get_model().tokenize(&spelled).map_err(Failure::HuggingFace)?;
-                    tokens.extend(found.iter().map(|token| token.id));
-                    Ok(())
-                };
-                let mut done = 0;
-                for (start, token) in
-                    (AddedMatches { text, added, next: vec![Some(0); added.len()], done: 0 })
-                {
-                    encoder.encode(&text[done..start], tokens, long_word)?;
-                    tokens.push(token.id);
-                    done = start + token.text.len();
-                }
-                encoder.encode(&text[done..], tokens, long_word)
-            }
+            Self::Fast(fast) => fast.added.encode(text, tokens, |start, text, tokens| {
+                fast.encoder.encode(hugging_face, start, text, tokens)
+            }),
             Self::General(general) => {
                 general.encode(hugging_face, text, tokens).map_err(Failure::HuggingFace)
             }
@@ -194,8 +162,7 @@ impl Codec {
     /// Whether a text may be cut between lines without a change of its tokens.
     pub(super) fn cuts_at_lines(&self) -> bool {
         match self {
-            Self::Char { .. } | Self::Byte { .. } => true,
-            Self::Bpe { added, .. } => added.iter().all(|token| !token.text.contains('\n')),
+            Self::Fast(fast) => !fast.added.cross_lines(),
             Self::General(general) => general.cuts_at_lines(),
         }
     }
@@ -203,41 +170,36 @@ impl Codec {
     /// The bytes of every token, if a text is the concatenation of its tokens' bytes.
     pub(super) fn token_bytes(&self) -> Option<&TokenBytes> {
         match self {
-            Self::Char { tokens, .. } | Self::Byte { tokens } | Self::Bpe { tokens, .. } => Some(tokens),
+            Self::Fast(fast) => Some(&fast.tokens),
             Self::General(_) => None,
         }
     }
 }
 
-/// Where added tokens stand in a text: leftmost first, the longest where several begin.
-struct AddedMatches<'a> {
-    text: &'a str,
-    /// Longest first.
-    added: &'a [AddedText],
-    /// Where each occurs next. Positions before `done` are out of date; `None`: not any more.
-    next: Vec<Option<usize>>,
-    done: usize,
-}
-
-impl<'a> Iterator for AddedMatches<'a> {
-    type Item = (usize, &'a AddedText);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut first: Option<Self::Item> = None;
-        for (token, next) in self.added.iter().zip(&mut self.next) {
-            // Each token's search goes over the text once, however often the others occur.
-            if self.done == 0 || next.is_some_and(|at| at < self.done) {
-                *next = self.text[self.done..].find(&token.text).map(|at| at + self.done);
+impl Encoder {
+    /// Appends the tokens of a text without added tokens that begins at byte `start` of a longer one.
+    fn encode(
+        &self,
+        hugging_face: &tokenizers::Tokenizer,
+        start: usize,
+        text: &str,
+        tokens: &mut Vec<u32>,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Char(table) => table
+                .encode(text, tokens)
+                .map_err(|(character, offset)| Failure::Character { character, offset: start + offset }),
+            Self::Byte => {
+                tokens.extend(text.bytes().map(u32::from));
+                Ok(())
             }
-            if let Some(at) = *next
-                && first.is_none_or(|(start, _)| at < start)
-            {
-                first = Some((at, token));
-            }
+            Self::Bpe(encoder) => encoder.encode(text, tokens, |word, tokens| {
+                let spelled = alphabet::spell(word.as_bytes());
+                let found = hugging_face.get_model().tokenize(&spelled).map_err(Failure::HuggingFace)?;
+                tokens.extend(found.iter().map(|token| token.id));
+                Ok(())
+            }),
         }
-        let (start, token) = first?;
-        self.done = start + token.text.len();
-        Some((start, token))
     }
 }
 

@@ -16,7 +16,7 @@ impl Tokenizer {
             .map_err(|e| refused(&format!("`encoder.json` is not JSON: {e}")))?;
         let end_of_text = vocabulary
             .get(END_OF_TEXT)
-            .and_then(|id| u32::try_from(id.as_u64()?).ok())
+            .and_then(json::id)
             .ok_or_else(|| refused("`encoder.json` has no id for `<|endoftext|>`"))?;
         let merges = std::str::from_utf8(vocab_bpe).map_err(|_| refused("`vocab.bpe` is not UTF-8"))?;
         let merges = merges
@@ -28,7 +28,7 @@ impl Tokenizer {
                 Ok(Value::from(vec![pair.0, pair.1]))
             })
             .collect::<Result<Value>>()?;
-        let document = json::gpt2(vocabulary, merges, end_of_text);
+        let document = json::gpt2(vocabulary, merges, &[END_OF_TEXT.into()], end_of_text);
         Self::from_bytes(document.to_string().as_bytes(), "`encoder.json` and `vocab.bpe`")
     }
 }

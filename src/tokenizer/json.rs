@@ -1,22 +1,40 @@
 //! The `tokenizer.json` documents of the tokenizers that Kiln makes, and the checks that a document
 //! from elsewhere must pass before it is handed to the `tokenizers` crate.
 
-use super::{END_OF_TEXT, alphabet};
+use super::alphabet;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
 /// Splits a text into its characters, line breaks included, in Rust's and in Python's engine.
 pub(super) const ANY_CHARACTER: &str = r"[\s\S]";
 
-/// One token per character; `characters` in order of id.
-pub(super) fn characters(characters: &[char]) -> Value {
-    let vocabulary: Value =
-        characters.iter().zip(0u32..).map(|(c, id)| (c.to_string(), Value::from(id))).collect();
+/// A token that stands for no text, with the text that is read as it.
+pub(super) fn special_token(text: &str, id: u32) -> Value {
+    json!({
+        "id": id,
+        "content": text,
+        "single_word": false,
+        "lstrip": false,
+        "rstrip": false,
+        "normalized": false,
+        "special": true,
+    })
+}
+
+/// Special tokens with the ids from `first` on.
+fn special_tokens(texts: &[String], first: u32) -> Value {
+    texts.iter().zip(first..).map(|(text, id)| special_token(text, id)).collect()
+}
+
+/// Special tokens, then one token per character; both in order of id.
+pub(super) fn characters(special: &[String], characters: &[char]) -> Value {
+    let tokens = special.iter().cloned().chain(characters.iter().map(char::to_string));
+    let vocabulary: Value = tokens.zip(0u32..).map(|(token, id)| (token, Value::from(id))).collect();
     json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
-        "added_tokens": [],
+        "added_tokens": special_tokens(special, 0),
         "normalizer": null,
         "pre_tokenizer": {
             "type": "Split",
@@ -31,25 +49,17 @@ pub(super) fn characters(characters: &[char]) -> Value {
     })
 }
 
-/// 256 tokens whose id is the byte they stand for.
-pub(super) fn bytes() -> Value {
+/// 256 tokens whose id is the byte they stand for, then special tokens.
+pub(super) fn bytes(special: &[String]) -> Value {
     let vocabulary: Value =
         alphabet::CHARACTERS.iter().zip(0u32..).map(|(c, id)| (c.to_string(), Value::from(id))).collect();
-    byte_level(vocabulary, json!([]), json!([]), false)
+    byte_level(vocabulary, json!([]), special_tokens(special, 256), false)
 }
 
-/// A BPE with GPT-2's pre-tokenizer and its end-of-text token, which has the id `end_of_text`.
-pub(super) fn gpt2(vocabulary: Value, merges: Value, end_of_text: u32) -> Value {
-    let added = json!([{
-        "id": end_of_text,
-        "content": END_OF_TEXT,
-        "single_word": false,
-        "lstrip": false,
-        "rstrip": false,
-        "normalized": false,
-        "special": true,
-    }]);
-    byte_level(vocabulary, merges, added, true)
+/// A BPE with GPT-2's pre-tokenizer. The vocabulary holds the texts of the `special` tokens too, with
+/// ids from `first` on.
+pub(super) fn gpt2(vocabulary: Value, merges: Value, special: &[String], first: u32) -> Value {
+    byte_level(vocabulary, merges, special_tokens(special, first), true)
 }
 
 fn byte_level(vocabulary: Value, merges: Value, added_tokens: Value, cut_words: bool) -> Value {
@@ -83,6 +93,11 @@ fn byte_level(vocabulary: Value, merges: Value, added_tokens: Value, cut_words: 
             "merges": merges,
         },
     })
+}
+
+/// A token id.
+pub(super) fn id(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|id| u32::try_from(id).ok())
 }
 
 /// Refuses what the `tokenizers` crate would panic on: a merge whose result is longer than any token.

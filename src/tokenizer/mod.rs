@@ -5,6 +5,7 @@
 //! The `tokenizers` crate reads, writes and trains; the kinds that Kiln itself makes, and GPT-2's,
 //! are encoded and decoded by faster code of our own ([`codec`]).
 
+mod added;
 mod alphabet;
 mod bpe;
 mod char_table;
@@ -12,10 +13,13 @@ mod codec;
 mod general;
 mod gpt2;
 mod json;
+mod special;
 mod stream;
 mod train;
+mod word_starts;
 mod words;
 
+pub use special::sentinel;
 pub use stream::DecodeStream;
 
 use crate::{
@@ -25,10 +29,18 @@ use crate::{
 };
 use codec::Codec;
 use sha2::{Digest, Sha256};
-use std::{fmt, path::Path, sync::Arc};
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+use word_starts::{Spelling, WordStarts};
 
 /// The text of the special token that GPT-2 puts between documents, and that Kiln gives its own BPE.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// The text of the special token that stands for a hidden one, as BERT has it.
+pub const MASK: &str = "[MASK]";
 
 /// Names under which tokenizers of other models have their end-of-text token.
 const END_OF_TEXT_NAMES: [&str; 4] = [END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>"];
@@ -56,6 +68,10 @@ struct Inner {
     kind: TokenizerKind,
     vocab_size: usize,
     end_of_text: Option<u32>,
+    /// By id; false beyond the end.
+    special: Vec<bool>,
+    spelling: Spelling,
+    word_starts: OnceLock<WordStarts>,
     fingerprint: String,
 }
 
@@ -108,6 +124,9 @@ impl Tokenizer {
                 kind,
                 vocab_size: largest as usize + 1,
                 end_of_text,
+                special: special::marks(&document),
+                spelling: Spelling::read(&document),
+                word_starts: OnceLock::new(),
                 fingerprint: fingerprint(&vocabulary),
                 hugging_face,
             }),
@@ -120,19 +139,6 @@ impl Tokenizer {
             .hugging_face
             .to_string(true)
             .map_err(|e| self.error(format!("cannot be written: {e}"), None))
-    }
-
-    /// The `tokenizer_config.json` that makes `transformers.AutoTokenizer` load the `tokenizer.json`
-    /// beside it as it is. `block_size`: the longest context of the model in tokens.
-    pub fn to_transformers_config(&self, block_size: usize) -> String {
-        let end_of_text = self.inner.end_of_text.and_then(|id| self.inner.hugging_face.id_to_token(id));
-        let config = serde_json::json!({
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": block_size,
-            "clean_up_tokenization_spaces": false,
-            "eos_token": end_of_text,
-        });
-        format!("{config:#}\n")
     }
 
     /// What it is: a `tokenizer.json` that is a character, byte or GPT-2-like BPE tokenizer is of
@@ -165,6 +171,14 @@ impl Tokenizer {
         let mut tokens = Vec::new();
         self.encode_each(text, |piece| tokens.extend_from_slice(piece))?;
         Ok(tokens)
+    }
+
+    /// Tokens of a word of a text, which a space precedes unless it is the first.
+    ///
+    /// # Errors
+    /// Those of [`encode`](Self::encode).
+    pub fn encode_word(&self, word: &str, is_first: bool) -> Result<Vec<u32>> {
+        if is_first { self.encode(word) } else { self.encode(&format!(" {word}")) }
     }
 
     /// Hands the tokens of a text to `sink` in pieces, in order, so that those of a long text need not
@@ -214,10 +228,10 @@ impl Tokenizer {
         self.decode(&[id]).ok()
     }
 
-    /// Number of bytes that a token adds to a text: 0 for the end-of-text token. `None` where that
+    /// Number of bytes that a token adds to a text: 0 for a special token. `None` where that
     /// depends on its neighbours (tokenizers that are not byte-level).
     pub fn token_length(&self, id: u32) -> Option<usize> {
-        if Some(id) == self.inner.end_of_text {
+        if self.is_special(id) {
             return Some(0);
         }
         Some(self.inner.codec.token_bytes()?.get(id as usize)?.len())

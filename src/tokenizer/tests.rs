@@ -22,7 +22,7 @@ fn gpt2() -> Tokenizer {
 }
 
 fn train(kind: TokenizerKind, vocab_size: usize, text: &str) -> Tokenizer {
-    Tokenizer::train(&TokenizerConfig { kind, vocab_size, path: None }, [text]).unwrap()
+    Tokenizer::train(&TokenizerConfig { kind, vocab_size, path: None }, &[], [text]).unwrap()
 }
 
 /// Tokens of the `tokenizers` crate itself, in pieces, since it is slow on one long text.
@@ -155,7 +155,7 @@ fn bpe_reaches_its_size_the_same_way_each_time() {
     assert_eq!(bytes, text.len());
 
     let config = TokenizerConfig { kind: TokenizerKind::Bpe, vocab_size: 200, path: None };
-    assert!(Tokenizer::train(&config, ["x"]).unwrap_err().to_string().contains("tokenizer.vocab_size"));
+    assert!(Tokenizer::train(&config, &[], ["x"]).unwrap_err().to_string().contains("tokenizer.vocab_size"));
 }
 
 #[test]

@@ -10,8 +10,8 @@ use tokenizers::{
     models::bpe::{BPE, BpeTrainer},
 };
 
-/// Least size of a trained vocabulary: all bytes and the end-of-text token.
-const LEAST_VOCABULARY: usize = 257;
+/// Tokens of a BPE that are bytes.
+const BYTES: usize = 256;
 
 /// Bytes of text whose words are counted at once.
 const PIECE: usize = 256 << 10;
@@ -20,17 +20,36 @@ impl Tokenizer {
     /// Makes the tokenizer that a configuration describes; `texts` is all of the text that it learns
     /// from. A BPE whose text has too few distinct words ends with fewer tokens than asked for.
     ///
+    /// `special`: the texts of special tokens that it has besides, in order of id. Those of a character
+    /// tokenizer or a BPE come first (after [`END_OF_TEXT`], which a BPE always has), those of a byte
+    /// tokenizer after the bytes. A file is taken as it is, and must have them.
+    ///
     /// # Errors
     /// [`Error::EmptyCorpus`] if a character tokenizer would have no tokens, [`Error::InvalidValue`]
-    /// for a `tokenizer.vocab_size` under 257 or a missing `tokenizer.path`, and those of
-    /// [`Tokenizer::from_file`].
-    pub fn train<'a>(config: &TokenizerConfig, texts: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+    /// for a `tokenizer.vocab_size` that bytes and special tokens alone exceed or a missing
+    /// `tokenizer.path`, [`Error::Tokenizer`] for a special token that the file lacks or that is a
+    /// single character, and those of [`Tokenizer::from_file`].
+    pub fn train<'a>(
+        config: &TokenizerConfig,
+        special: &[String],
+        texts: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self> {
         match config.kind {
-            TokenizerKind::Char => train_characters(texts),
-            TokenizerKind::Byte => Self::from_bytes(json::bytes().to_string().as_bytes(), "of bytes"),
-            TokenizerKind::Bpe => train_bpe(config.vocab_size, texts),
+            TokenizerKind::Char => train_characters(&distinct(special.iter().cloned())?, texts),
+            TokenizerKind::Byte => {
+                let special = distinct(special.iter().cloned())?;
+                Self::from_bytes(json::bytes(&special).to_string().as_bytes(), "of bytes")
+            }
+            TokenizerKind::Bpe => {
+                let end_of_text = std::iter::once(END_OF_TEXT.to_owned());
+                train_bpe(config.vocab_size, &distinct(end_of_text.chain(special.iter().cloned()))?, texts)
+            }
             TokenizerKind::File => match &config.path {
-                Some(path) => Self::from_file(path),
+                Some(path) => {
+                    let tokenizer = Self::from_file(path)?;
+                    tokenizer.require(special)?;
+                    Ok(tokenizer)
+                }
                 None => Err(Error::InvalidValue {
                     key: "tokenizer.path".into(),
                     value: String::new(),
@@ -42,8 +61,26 @@ impl Tokenizer {
     }
 }
 
+/// The texts without repetitions. One character would be a special token instead of itself.
+fn distinct(texts: impl Iterator<Item = String>) -> Result<Vec<String>> {
+    let mut distinct: Vec<String> = Vec::new();
+    for text in texts {
+        if text.chars().nth(1).is_none() {
+            return Err(Error::Tokenizer {
+                origin: "to be made".into(),
+                message: format!("the special token `{text}` is shorter than two characters"),
+                hint: Some("give it a text that no document holds, such as `[MASK]`".into()),
+            });
+        }
+        if !distinct.contains(&text) {
+            distinct.push(text);
+        }
+    }
+    Ok(distinct)
+}
+
 /// One token per distinct character, sorted by code point (nanoGPT's `data/shakespeare_char`).
-fn train_characters<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Tokenizer> {
+fn train_characters<'a>(special: &[String], texts: impl IntoIterator<Item = &'a str>) -> Result<Tokenizer> {
     let mut seen = vec![false; char::MAX as usize + 1];
     for text in texts {
         for character in text.chars() {
@@ -55,15 +92,25 @@ fn train_characters<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Toke
     if characters.is_empty() {
         return Err(Error::EmptyCorpus { sources: "the text for the character tokenizer".into() });
     }
-    Tokenizer::from_bytes(json::characters(&characters).to_string().as_bytes(), "of characters")
+    Tokenizer::from_bytes(json::characters(special, &characters).to_string().as_bytes(), "of characters")
 }
 
-fn train_bpe<'a>(vocab_size: usize, texts: impl IntoIterator<Item = &'a str>) -> Result<Tokenizer> {
-    if vocab_size < LEAST_VOCABULARY {
+/// `special`: `<|endoftext|>` and others.
+fn train_bpe<'a>(
+    vocab_size: usize,
+    special: &[String],
+    texts: impl IntoIterator<Item = &'a str>,
+) -> Result<Tokenizer> {
+    let least = BYTES + special.len();
+    if vocab_size < least {
+        let others = match special.len() {
+            0 | 1 => format!(" and `{END_OF_TEXT}`"),
+            count => format!(", `{END_OF_TEXT}` and {} more special ones", count - 1),
+        };
         return Err(Error::invalid_value(
             "tokenizer.vocab_size",
             vocab_size,
-            format!("a byte-level BPE has at least {LEAST_VOCABULARY} tokens: 256 bytes and `{END_OF_TEXT}`"),
+            format!("a byte-level BPE has at least {least} tokens: {BYTES} bytes{others}"),
         ));
     }
     let failed = |error: tokenizers::Error| Error::Tokenizer {
@@ -71,11 +118,10 @@ fn train_bpe<'a>(vocab_size: usize, texts: impl IntoIterator<Item = &'a str>) ->
         message: format!("cannot be trained: {error}"),
         hint: None,
     };
-    let end_of_text = AddedToken::from(END_OF_TEXT, true);
     let mut trainer = BpeTrainer::builder()
         .vocab_size(vocab_size)
         .show_progress(false)
-        .special_tokens(vec![end_of_text])
+        .special_tokens(special.iter().map(|text| AddedToken::from(text.as_str(), true)).collect())
         .initial_alphabet(alphabet::CHARACTERS.into())
         .build();
     let pieces: Vec<&str> = texts.into_iter().flat_map(|text| pieces(text, PIECE)).collect();
@@ -87,6 +133,6 @@ fn train_bpe<'a>(vocab_size: usize, texts: impl IntoIterator<Item = &'a str>) ->
 
     let model = serde_json::to_value(&model).map_err(|error| failed(error.into()))?;
     // The trainer numbers special tokens first.
-    let document = json::gpt2(model["vocab"].clone(), model["merges"].clone(), 0);
+    let document = json::gpt2(model["vocab"].clone(), model["merges"].clone(), special, 0);
     Tokenizer::from_bytes(document.to_string().as_bytes(), "of byte pairs")
 }

@@ -99,6 +99,9 @@ pub struct EvaluationReport {
     /// (`data.answer_after`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact_match: Option<f64>,
+    /// Of a classifier: the mean of its classes' F1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub macro_f1: Option<f64>,
     pub is_best: bool,
     pub seconds: f64,
 }

@@ -11,8 +11,8 @@ pub use run::{Hooks, Progress};
 
 use crate::{
     checkpoint::{self, Checkpoint, Files, TrainerState, Weights, names},
-    config::Config,
-    data::{Dataset, Loader, random::seed_for},
+    config::{Architecture, Config, Head},
+    data::{Cut, Dataset, Loader, random::seed_for},
     error::{Error, Result},
     model::{Model, parameters, size},
     objective::Objective,
@@ -29,6 +29,8 @@ pub struct Trainer {
     config: Config,
     dataset: Dataset,
     loader: Loader,
+    /// How rows are cut from both splits.
+    cut: Cut,
     /// With autodiff.
     device: Device,
     model: Model,
@@ -70,9 +72,23 @@ pub fn resolve(mut config: Config, dataset: &Dataset) -> Result<Config> {
             hint: Some("leave it at 0 to take the tokenizer's".into()),
         });
     }
+    if config.model.labels.is_empty() {
+        config.model.labels.clone_from(&dataset.labels);
+    }
     config.validate()?;
+    if dataset.labels.len() < 2
+        && matches!(config.model.head, Head::SequenceClassification | Head::TokenClassification)
+    {
+        return Err(Error::invalid_value(
+            "model.labels",
+            dataset.labels.join(", "),
+            "a classifier needs at least two classes",
+        ));
+    }
     // A prompt that cannot be encoded would otherwise end the run at its first sample.
-    dataset.tokenizer.encode(&config.sample.prompt)?;
+    if config.model.architecture != Architecture::Encoder {
+        dataset.tokenizer.encode(&config.sample.prompt)?;
+    }
     if config.train.early_stopping_patience > 0 && dataset.val.is_empty() {
         return Err(Error::invalid_value(
             "train.early_stopping_patience",
@@ -155,19 +171,16 @@ impl Trainer {
     fn assemble(config: Config, dataset: Dataset, device: Device, model: Model) -> Result<Self> {
         let train = &config.train;
         let rows_per_step = train.batch_size * train.gradient_accumulation_steps;
-        let loader = Loader::new(
-            dataset.train.clone(),
-            &config.data,
-            config.model.block_size,
-            rows_per_step,
-            train.seed,
-        )?;
+        let cut = Cut::of(&config, &dataset.tokenizer)?;
+        let loader =
+            Loader::new(dataset.train.clone(), cut.clone(), config.data.order, rows_per_step, train.seed)?;
         Ok(Self {
             objective: Objective::of(&config.model),
             optimizer: Optimizer::new(train),
             ema: (train.ema_decay > 0.0).then(|| Ema::new(train.ema_decay, &model)),
             early_stop: EarlyStop::new(train.early_stopping_patience, train.early_stopping_min_delta),
             loader,
+            cut,
             device,
             model,
             step: 0,

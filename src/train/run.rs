@@ -9,11 +9,11 @@ use super::{
 };
 use crate::{
     checkpoint::Files,
-    config::OnNonFinite,
+    config::{Architecture, OnNonFinite},
     data::evaluation_batches,
     device::device_failed,
     error::{Error, Result},
-    eval::evaluate,
+    eval::{confusion::Confusion, evaluate},
     generate::Generator,
     platform::{Instant, peak_memory_bytes},
 };
@@ -107,7 +107,7 @@ impl Trainer {
         let due = |interval: u64| interval > 0 && self.step.is_multiple_of(interval);
         let interrupted = (hooks.interrupted)();
         let evaluation_due = (due(train.eval_interval) || at_end) && self.evaluates();
-        let sample_due = due(train.sample_interval) || at_end;
+        let sample_due = (due(train.sample_interval) || at_end) && self.writes();
         let save_due = due(train.save_interval) || at_end || interrupted;
 
         let pauses = evaluation_due || sample_due || save_due;
@@ -186,12 +186,16 @@ impl Trainer {
             first_step: self.step,
             last_step: self.config.train.last_step(),
             log_interval: self.config.train.log_interval,
-            uniform_loss: (vocab_size as f64).ln(),
+            uniform_loss: (self.config.model.outputs() as f64).ln(),
         }
     }
 
+    fn writes(&self) -> bool {
+        self.config.model.architecture != Architecture::Encoder
+    }
+
     fn evaluates(&self) -> bool {
-        self.config.train.eval_interval > 0 && self.dataset.val.len() > 1
+        self.config.train.eval_interval > 0 && !self.dataset.val.is_empty()
     }
 
     /// Reads what the steps since the last reading left on the device, and reports it.
@@ -268,12 +272,11 @@ impl Trainer {
         let train = &self.config.train;
         let batches = evaluation_batches(
             self.dataset.val.clone(),
-            self.config.data.layout,
-            self.config.model.block_size,
+            self.cut.clone(),
             train.batch_size,
             train.eval_batches,
         );
-        let result = evaluate(&self.trained_model(), batches, &self.device).await?;
+        let result = evaluate(&self.trained_model(), &self.config.model, batches, &self.device).await?;
         if !result.loss.is_finite() {
             // The weights are spoilt, though every training loss so far was finite.
             return Err(Error::NonFiniteLoss {
@@ -291,7 +294,8 @@ impl Trainer {
             train_loss: (count > 0).then(|| sum / f64::from(count)),
             val_loss: result.loss,
             perplexity: result.perplexity,
-            exact_match: self.dataset.val.answer_token().map(|_| result.exact_match),
+            exact_match: self.dataset.val.answers().are_texts().then_some(result.exact_match),
+            macro_f1: result.classes.as_ref().map(Confusion::macro_f1),
             is_best,
             seconds: start.elapsed().as_secs_f64(),
         }))?;

@@ -1,0 +1,62 @@
+//! `kiln classify RUN TEXT`: what a classifier says of texts.
+
+use super::{
+    model::{ModelArguments, OpenModel},
+    texts::texts,
+};
+use crate::predict::{Prediction, Predictor};
+use serde_json::json;
+use std::{io::Write, path::PathBuf};
+
+/// Texts that are read together.
+const AT_ONCE: usize = 16;
+
+#[derive(Debug, clap::Args)]
+pub struct ClassifyArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// What to classify; more than one may be given
+    #[arg(value_name = "TEXT")]
+    texts: Vec<String>,
+    /// A file with one text a line, or JSONL with a field `text`; `-` is the standard input
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Print JSON, one line a text
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
+    let texts = texts(&arguments.texts, arguments.file.as_deref())?;
+    let OpenModel { checkpoint, tokenizer, device, model } = arguments.model.open()?;
+    let predictor = Predictor::new(&model, &checkpoint.model, &tokenizer, &device)?;
+    let mut stdout = std::io::stdout().lock();
+    for texts in texts.chunks(AT_ONCE) {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        for (text, prediction) in texts.iter().zip(pollster::block_on(predictor.classify(&texts))?) {
+            if arguments.json {
+                writeln!(stdout, "{}", json!({ "text": text, "prediction": prediction }))?;
+            } else {
+                show(&mut stdout, &prediction)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn show(stdout: &mut impl Write, prediction: &Prediction) -> std::io::Result<()> {
+    match prediction {
+        Prediction::Number { value } => writeln!(stdout, "{value}"),
+        Prediction::Classes(guesses) => {
+            let shown =
+                guesses.iter().take(3).map(|guess| format!("{} {:.4}", guess.label, guess.probability));
+            writeln!(stdout, "{}", shown.collect::<Vec<_>>().join("  "))
+        }
+        Prediction::Words(words) => {
+            for found in words {
+                writeln!(stdout, "{}\t{}\t{:.4}", found.word, found.class.label, found.class.probability)?;
+            }
+            writeln!(stdout)
+        }
+    }
+}

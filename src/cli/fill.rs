@@ -1,0 +1,36 @@
+//! `kiln fill RUN TEXT`: what an encoder thinks stands behind the masks of a text.
+
+use super::model::{ModelArguments, OpenModel};
+use crate::predict::Predictor;
+
+#[derive(Debug, clap::Args)]
+pub struct FillArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// A text with `[MASK]` (or the tokenizer's own mask) where something is to be filled in
+    #[arg(value_name = "TEXT")]
+    text: String,
+    /// How many guesses to show for each mask
+    #[arg(long, default_value_t = 5, value_name = "K")]
+    top_k: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: FillArguments) -> anyhow::Result<()> {
+    let OpenModel { checkpoint, tokenizer, device, model } = arguments.model.open()?;
+    let predictor = Predictor::new(&model, &checkpoint.model, &tokenizer, &device)?;
+    let masks = pollster::block_on(predictor.fill(&arguments.text, arguments.top_k))?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&masks)?);
+        return Ok(());
+    }
+    for (number, guesses) in masks.iter().enumerate() {
+        println!("mask {}", number + 1);
+        for guess in guesses {
+            println!("  {:<16} {:.4}", format!("{:?}", guess.label), guess.probability);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! The model that a command uses: its path, which of its weights, and where it runs.
+
+use super::DeviceOption;
+use crate::{
+    checkpoint::{Checkpoint, Weights},
+    model::Model,
+    tokenizer::Tokenizer,
+};
+use burn::tensor::Device;
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelArguments {
+    /// A run or checkpoint folder, a folder of Hugging Face's, or one .safetensors file of it
+    #[arg(value_name = "RUN")]
+    path: PathBuf,
+    /// Use the moving average of the weights
+    #[arg(long)]
+    ema: bool,
+    #[command(flatten)]
+    device: DeviceOption,
+}
+
+/// A model that is ready for use.
+pub(super) struct OpenModel {
+    pub checkpoint: Checkpoint,
+    pub tokenizer: Tokenizer,
+    pub device: Device,
+    pub model: Model,
+}
+
+impl ModelArguments {
+    /// Opens what can be refused before weights are loaded.
+    pub(super) fn checkpoint(&self) -> crate::Result<(Checkpoint, Tokenizer)> {
+        let checkpoint = Checkpoint::open_model(&self.path)?;
+        let tokenizer = checkpoint.tokenizer()?;
+        Ok((checkpoint, tokenizer))
+    }
+
+    /// Loads the weights.
+    pub(super) fn load(&self, (checkpoint, tokenizer): (Checkpoint, Tokenizer)) -> crate::Result<OpenModel> {
+        let device = self.device.choice()?.open()?;
+        let weights = if self.ema { Weights::Averaged } else { Weights::Latest };
+        let model = checkpoint.build(weights, &device)?;
+        Ok(OpenModel { checkpoint, tokenizer, device, model })
+    }
+
+    pub(super) fn open(&self) -> crate::Result<OpenModel> {
+        self.load(self.checkpoint()?)
+    }
+}

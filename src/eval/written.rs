@@ -1,0 +1,100 @@
+//! What an encoder-decoder writes, against what it should have written.
+
+use crate::{
+    config::SampleConfig,
+    data::{Answers, TokenSplit},
+    error::Result,
+    generate::Generator,
+};
+use serde::Serialize;
+
+/// Figures of texts that were written greedily.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Written {
+    /// Share of the texts that are exactly as they should be.
+    pub exact_match: f64,
+    /// Words to be replaced, put in or left out, over words that should be there (of phonemes: the phoneme
+    /// error rate).
+    pub word_error_rate: f64,
+    pub texts: usize,
+}
+
+/// Texts that are written together.
+const AT_ONCE: usize = 64;
+
+/// Lets the model write what belongs to each document of a split that has [`Answers::Targets`]. `None` for
+/// any other split.
+pub async fn written(
+    generator: &Generator<'_>,
+    split: &TokenSplit,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Option<Written>> {
+    let Answers::Targets(begins) = split.answers() else { return Ok(None) };
+    let tokens = |document: usize| -> Vec<u32> {
+        split.read(split.document(document)).into_iter().map(|token| token as u32).collect()
+    };
+    let (mut right, mut errors, mut words, mut texts) = (0usize, 0usize, 0usize, 0usize);
+    let documents: Vec<usize> = (0..split.document_count()).collect();
+    for documents in documents.chunks(AT_ONCE) {
+        let (mut sources, mut targets, mut longest) = (Vec::new(), Vec::new(), 0);
+        for &document in documents {
+            let tokens = tokens(document);
+            let (source, target) = tokens.split_at(begins[document].min(tokens.len()));
+            longest = longest.max(target.len());
+            sources.push(generator.tokenizer.decode(source)?);
+            targets.push(generator.tokenizer.decode(target)?);
+        }
+        // Twice as long as anything that is right is wrong however it goes on.
+        let sample = SampleConfig {
+            temperature: 0.0,
+            max_new_tokens: 2 * longest + 1,
+            stop: Vec::new(),
+            ..SampleConfig::default()
+        };
+        let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
+        let found = generator.generate_each(&sources, &sample, interrupted).await?;
+        for (found, target) in found.iter().zip(&targets) {
+            right += usize::from(&found.text == target);
+            let target: Vec<&str> = target.split_whitespace().collect();
+            errors += edit_distance(&found.text.split_whitespace().collect::<Vec<_>>(), &target);
+            words += target.len();
+            texts += 1;
+        }
+        if interrupted() {
+            break;
+        }
+    }
+    Ok(Some(Written {
+        exact_match: right as f64 / texts.max(1) as f64,
+        word_error_rate: errors as f64 / words.max(1) as f64,
+        texts,
+    }))
+}
+
+/// The least number of items to be replaced, put in or left out (Levenshtein, 1966).
+fn edit_distance<T: PartialEq>(a: &[T], b: &[T]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, item) in a.iter().enumerate() {
+        let mut above_left = std::mem::replace(&mut row[0], i + 1);
+        for (j, other) in b.iter().enumerate() {
+            let replaced = above_left + usize::from(item != other);
+            above_left = row[j + 1];
+            row[j + 1] = replaced.min(above_left + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_the_least() {
+        let distance =
+            |a: &str, b: &str| edit_distance(&a.chars().collect::<Vec<_>>(), &b.chars().collect::<Vec<_>>());
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!((distance("", "abc"), distance("abc", ""), distance("abc", "abc")), (3, 3, 0));
+        assert_eq!(distance("abcd", "acbd"), 2);
+    }
+}

@@ -1,0 +1,81 @@
+//! What a forward pass reads.
+
+use super::layers::{mask::Marks, position::Places};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+
+/// Tokens of a batch, and what is known of them.
+#[derive(Clone)]
+pub struct Input {
+    /// `[B, T]`
+    pub tokens: Tensor<2, Int>,
+    /// `[B, S]`, true for padding that nobody may attend to; S counts cached tokens too.
+    pub padding: Option<Tensor<2, Bool>>,
+    /// `[B, T]`: where each token stands; `None`: one after another, after those in the cache.
+    pub positions: Option<Tensor<2, Int>>,
+    /// `[B, T]`: the segment of each token; `None`: all are of the first.
+    pub token_types: Option<Tensor<2, Int>>,
+    /// `[B, S]`, true for tokens that earlier ones see too (prefix attention of a decoder).
+    pub prefix: Option<Tensor<2, Bool>>,
+    /// `[B, T']`: what the decoder beside an encoder reads.
+    pub decoder_tokens: Option<Tensor<2, Int>>,
+}
+
+impl From<Tensor<2, Int>> for Input {
+    fn from(tokens: Tensor<2, Int>) -> Self {
+        Self { tokens, padding: None, positions: None, token_types: None, prefix: None, decoder_tokens: None }
+    }
+}
+
+impl Input {
+    /// Rows of different lengths as a batch; where they differ, padding is marked, and places count from each
+    /// row's first token.
+    pub fn padded(rows: &[Vec<u32>], side: Side, device: &Device) -> Self {
+        let time = rows.iter().map(Vec::len).max().unwrap_or(0);
+        let shape = [rows.len(), time];
+        let place = |row: &[u32], column: usize| match side {
+            Side::Left => (column + row.len()).checked_sub(time),
+            Side::Right => (column < row.len()).then_some(column),
+        };
+        let places = || rows.iter().flat_map(|row| (0..time).map(move |column| (row, place(row, column))));
+        let tokens = places().map(|(row, place)| place.map_or(0, |place| row[place] as i32));
+        let input = Input::from(Tensor::<2, Int>::from_data(
+            TensorData::new(tokens.collect::<Vec<_>>(), shape),
+            device,
+        ));
+        if rows.iter().all(|row| row.len() == time) {
+            return input;
+        }
+        let padding = places().map(|(_, place)| place.is_none()).collect();
+        let positions = places().map(|(_, place)| place.unwrap_or(0) as i32).collect::<Vec<_>>();
+        Input {
+            padding: Some(mask(padding, rows.len(), device)),
+            positions: (side == Side::Left)
+                .then(|| Tensor::from_data(TensorData::new(positions, shape), device)),
+            ..input
+        }
+    }
+
+    /// Where the tokens stand, after so many in the cache unless it is said.
+    pub(super) fn places(&self, offset: usize) -> Places {
+        let [_, time] = self.tokens.dims();
+        self.positions.clone().map_or(Places::Range { offset, time }, Places::Each)
+    }
+
+    pub(super) fn marks(&self) -> Marks {
+        Marks { padding: self.padding.clone(), prefix: self.prefix.clone() }
+    }
+}
+
+/// Where shorter rows are padded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// So that all rows end together and can go on.
+    Left,
+    Right,
+}
+
+/// Flags of `rows` rows as a mask.
+pub(crate) fn mask(flags: Vec<bool>, rows: usize, device: &Device) -> Tensor<2, Bool> {
+    let width = flags.len() / rows.max(1);
+    Tensor::from_data(TensorData::new::<bool, _>(flags, [rows, width]), device)
+}

@@ -1,0 +1,135 @@
+//! Masked language modelling (arXiv:1810.04805): some tokens of a row are hidden, and the model is to say
+//! what they were.
+
+use crate::data::{
+    IGNORE_INDEX, Row,
+    random::{below, shuffle},
+};
+use crate::tokenizer::Tokenizer;
+use rand_chacha::ChaCha8Rng;
+
+/// Of the chosen tokens, in percent: those that the mask replaces, and those that any token does. The rest
+/// stay, so that the model cannot trust what it sees.
+const MASKED: u64 = 80;
+const REPLACED: u64 = 10;
+
+/// How tokens are hidden.
+#[derive(Debug, Clone)]
+pub struct Masking {
+    /// Share of the tokens of a row that are chosen.
+    pub fraction: f64,
+    /// Choose words, as this tokenizer begins them, with all their tokens.
+    pub whole_words: Option<Tokenizer>,
+    /// The token that stands for a hidden one.
+    pub mask_token: i32,
+    /// Tokens that one may be replaced by are those below.
+    pub vocab_size: usize,
+    /// Tokens that are never hidden: marks at the ends of texts.
+    pub special: Vec<i32>,
+}
+
+impl Masking {
+    /// Hides tokens of a row; at least one that may be hidden.
+    pub(super) fn row(&self, tokens: Vec<i32>, random: &mut ChaCha8Rng) -> Row {
+        let mut targets = vec![IGNORE_INDEX; tokens.len()];
+        let mut inputs = tokens.clone();
+        for place in self.choose(&tokens, random) {
+            targets[place] = tokens[place];
+            match below(random, 100) {
+                draw if draw < MASKED => inputs[place] = self.mask_token,
+                draw if draw < MASKED + REPLACED => {
+                    inputs[place] = below(random, self.vocab_size as u64) as i32;
+                }
+                _ => {}
+            }
+        }
+        Row { inputs, targets, ..Row::default() }
+    }
+
+    /// Places of the chosen tokens.
+    fn choose(&self, tokens: &[i32], random: &mut ChaCha8Rng) -> Vec<usize> {
+        let allowed: Vec<usize> =
+            (0..tokens.len()).filter(|&place| !self.special.contains(&tokens[place])).collect();
+        let wanted = ((allowed.len() as f64 * self.fraction).round() as usize).max(1);
+        let mut groups: Vec<Vec<usize>> = match &self.whole_words {
+            None => allowed.into_iter().map(|place| vec![place]).collect(),
+            Some(tokenizer) => {
+                let begins = tokenizer.word_starts(tokens);
+                let mut words: Vec<Vec<usize>> = Vec::new();
+                for place in allowed {
+                    // A word does not go on beyond a token that is not hidden.
+                    match words.last_mut().filter(|word| !begins[place] && word.last() == Some(&(place - 1)))
+                    {
+                        Some(word) => word.push(place),
+                        None => words.push(vec![place]),
+                    }
+                }
+                words
+            }
+        };
+        shuffle(&mut groups, random);
+        let mut chosen = Vec::new();
+        for group in groups {
+            if chosen.len() >= wanted {
+                break;
+            }
+            // The last word may be too long for what is left; the first is taken however long it is.
+            if chosen.is_empty() || chosen.len() + group.len() <= wanted {
+                chosen.extend(group);
+            }
+        }
+        chosen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::TokenizerConfig, data::random::rng};
+
+    fn masking(whole_words: Option<Tokenizer>) -> Masking {
+        Masking { fraction: 0.15, whole_words, mask_token: 99, vocab_size: 50, special: vec![1] }
+    }
+
+    #[test]
+    fn fifteen_in_a_hundred_of_which_eighty_are_masked() {
+        let tokens: Vec<i32> = std::iter::once(1).chain((0..200).map(|i| 2 + i % 40)).collect();
+        let (mut chosen, mut masked, mut kept) = (0, 0, 0);
+        for step in 0..200 {
+            let row = masking(None).row(tokens.clone(), &mut rng(3, step, "mask"));
+            assert_eq!((row.inputs[0], row.targets[0]), (1, IGNORE_INDEX));
+            for ((input, target), token) in row.inputs.iter().zip(&row.targets).zip(&tokens) {
+                if *target == IGNORE_INDEX {
+                    assert_eq!(input, token);
+                    continue;
+                }
+                assert_eq!(target, token);
+                chosen += 1;
+                masked += i32::from(*input == 99);
+                kept += i32::from(input == token);
+            }
+        }
+        assert_eq!(chosen, 200 * 30);
+        assert!((4700..4900).contains(&masked), "{masked}");
+        // A tenth, and now and then a replacement by itself.
+        assert!((550..720).contains(&kept), "{kept}");
+    }
+
+    #[test]
+    fn whole_words_are_hidden_whole() {
+        let text = "ab,".repeat(20);
+        let tokenizer = Tokenizer::train(&TokenizerConfig::default(), &[], [&*text]).unwrap();
+        let tokens: Vec<i32> = tokenizer.encode(&text).unwrap().into_iter().map(|id| id as i32).collect();
+        let masking_words = Masking { special: vec![], ..masking(Some(tokenizer)) };
+        for step in 0..50 {
+            let row = masking_words.row(tokens.clone(), &mut rng(3, step, "mask"));
+            let hidden: Vec<bool> = row.targets.iter().map(|target| *target != IGNORE_INDEX).collect();
+            assert!(hidden.chunks(3).all(|word| word[0] == word[1]), "{hidden:?}");
+            assert_eq!(hidden.iter().filter(|flag| **flag).count(), 9);
+        }
+        let short = masking(None).row(vec![5], &mut rng(3, 0, "mask"));
+        assert_eq!(short.targets, [5]);
+        let nothing = masking(None).row(vec![1, 1], &mut rng(3, 0, "mask"));
+        assert_eq!(nothing.targets, [IGNORE_INDEX; 2]);
+    }
+}

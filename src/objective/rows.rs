@@ -1,0 +1,229 @@
+//! How rows of tokens become what a model reads and what it is to say: one kind for each objective.
+
+use super::{
+    masked::Masking,
+    spans::{self, SpanCorruption},
+};
+use crate::{
+    config::{Architecture, Config, Head, Layout},
+    data::{Answers, HostBatch, IGNORE_INDEX, Row, TokenSplit, Width},
+    error::{Error, Result},
+    tokenizer::{END_OF_TEXT, Tokenizer},
+};
+use rand_chacha::ChaCha8Rng;
+use std::ops::Range;
+
+/// What is made of a stretch of a split.
+#[derive(Debug, Clone)]
+pub enum Rows {
+    /// The next token, given those before it.
+    Causal {
+        /// Everything up to the mark before the answer sees itself whole.
+        prefix: bool,
+    },
+    /// Tokens that are hidden.
+    Masked(Masking),
+    /// Stretches that are cut out.
+    Spans(SpanCorruption),
+    /// Another text, given one.
+    Pairs { start: i32, end: Option<i32> },
+    /// The class of a text, or a number.
+    Texts,
+    /// The class of each token.
+    Tokens,
+}
+
+/// Texts of the tokens that a tokenizer needs beside its own for what a configuration trains.
+pub fn special_tokens(config: &Config) -> Vec<String> {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    match config.model.architecture {
+        Architecture::Decoder => Vec::new(),
+        Architecture::Encoder if config.layout() == Layout::Documents => names(&[MASK, CLASSIFY, SEPARATE]),
+        Architecture::Encoder => names(&[MASK]),
+        Architecture::EncoderDecoder if !config.data.target_field.is_empty() => names(&[END_OF_TEXT]),
+        Architecture::EncoderDecoder => {
+            let objective = &config.objective;
+            let block_size = config.model.block_size;
+            let spans =
+                SpanCorruption::spans(objective.mask_fraction, objective.mean_span_length, block_size);
+            let marks = (0..spans).map(|number| format!("<extra_id_{number}>"));
+            names(&[END_OF_TEXT]).into_iter().chain(marks).collect()
+        }
+    }
+}
+
+/// BERT's names of the tokens that it has beside those of text.
+pub const MASK: &str = "[MASK]";
+pub const CLASSIFY: &str = "[CLS]";
+pub const SEPARATE: &str = "[SEP]";
+
+impl Rows {
+    /// What a checked configuration trains with a tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if it lacks a token that the objective needs.
+    pub fn of(config: &Config, tokenizer: &Tokenizer) -> Result<Self> {
+        let (model, objective) = (&config.model, &config.objective);
+        let lacks = |what: &str| Error::Tokenizer {
+            origin: "of this run".into(),
+            message: format!("has no {what}"),
+            hint: Some("take one that has, or let kiln make one (`--set tokenizer.kind=bpe`)".into()),
+        };
+        let token = |token: u32| token as i32;
+        Ok(match (model.architecture, model.head) {
+            (Architecture::Decoder, _) => Self::Causal { prefix: model.prefix_attention },
+            (Architecture::Encoder, Head::TokenClassification) => Self::Tokens,
+            (Architecture::Encoder, Head::SequenceClassification | Head::Regression) => Self::Texts,
+            (Architecture::Encoder, Head::LanguageModel) => {
+                let mask_token = tokenizer.mask_token().ok_or_else(|| lacks("`[MASK]` to hide tokens by"))?;
+                let ends = [CLASSIFY, SEPARATE, "[PAD]", "<pad>"].iter();
+                let ends = ends.filter_map(|name| tokenizer.token_id(name)).chain(tokenizer.end_of_text());
+                Self::Masked(Masking {
+                    fraction: objective.mask_fraction,
+                    whole_words: objective.whole_words.then(|| tokenizer.clone()),
+                    mask_token: token(mask_token),
+                    vocab_size: tokenizer.vocab_size(),
+                    special: ends.map(token).collect(),
+                })
+            }
+            (Architecture::EncoderDecoder, _) => {
+                let start = model.decoder_start_token as i32;
+                let end = tokenizer.end_of_text().map(token);
+                if !config.data.target_field.is_empty() {
+                    if end.is_none() {
+                        return Err(lacks("token that ends a text"));
+                    }
+                    return Ok(Self::Pairs { start, end });
+                }
+                let sentinels: Vec<i32> = tokenizer.sentinels().into_iter().map(token).collect();
+                if sentinels.is_empty() {
+                    return Err(lacks("`<extra_id_0>` to cut stretches out by"));
+                }
+                Self::Spans(SpanCorruption {
+                    fraction: objective.mask_fraction,
+                    mean_length: objective.mean_span_length,
+                    sentinels,
+                    start,
+                    end,
+                })
+            }
+        })
+    }
+
+    /// Whether a row is a document from its beginning, however long it is.
+    pub fn takes_documents(&self) -> bool {
+        matches!(self, Self::Pairs { .. } | Self::Texts | Self::Tokens)
+    }
+
+    /// Tokens that a document needs to be of use.
+    pub fn least_tokens(&self) -> usize {
+        if self.takes_documents() || matches!(self, Self::Masked(_)) { 1 } else { 2 }
+    }
+
+    /// A batch of `count` rows of some stretches of a split, of at most a block and one token; the rows
+    /// that are left over have no targets. `random`: of the row of a number.
+    pub fn batch(
+        &self,
+        split: &TokenSplit,
+        places: &[Range<usize>],
+        count: usize,
+        block_size: usize,
+        mut random: impl FnMut(usize) -> ChaCha8Rng,
+    ) -> HostBatch {
+        let row = |(number, place): (usize, &Range<usize>)| {
+            let tokens = split.read(place.clone());
+            self.row(split, place.start, tokens, block_size, &mut random(number))
+        };
+        let rows = places.iter().enumerate().map(row).collect();
+        let width = match self {
+            Self::Causal { .. } => Width::Fixed(block_size),
+            Self::Texts => Width::LongestWithOneTarget,
+            _ => Width::Longest,
+        };
+        HostBatch::of(rows, count, width)
+    }
+
+    fn row(
+        &self,
+        split: &TokenSplit,
+        start: usize,
+        mut tokens: Vec<i32>,
+        block_size: usize,
+        random: &mut ChaCha8Rng,
+    ) -> Row {
+        match self {
+            Self::Causal { prefix } => causal(split.answer_token(), *prefix, tokens),
+            Self::Masked(masking) => {
+                tokens.truncate(block_size);
+                masking.row(tokens, random)
+            }
+            Self::Spans(corruption) => {
+                // One place is for the end.
+                tokens.truncate(block_size.saturating_sub(1).max(1));
+                corruption.row(&tokens, random)
+            }
+            Self::Pairs { start: first, end } => {
+                let document = split.document_at(start);
+                let whole = split.read(split.document(document));
+                let middle = match split.answers() {
+                    Answers::Targets(begins) => begins[document].min(whole.len()),
+                    _ => whole.len(),
+                };
+                let (source, target) = whole.split_at(middle);
+                let longest = block_size.saturating_sub(1).max(1);
+                let cut = |part: &[i32]| part[..part.len().min(longest)].to_vec();
+                let mut row = Row { inputs: cut(source), targets: cut(target), ..Row::default() };
+                spans::finish(&mut row, *first, *end);
+                row
+            }
+            Self::Texts => {
+                tokens.truncate(block_size);
+                let document = split.document_at(start);
+                let (target, value) = match split.answers() {
+                    Answers::Classes(classes) => (classes[document], None),
+                    Answers::Values(values) => (0, Some(values[document])),
+                    _ => (IGNORE_INDEX, None),
+                };
+                Row { inputs: tokens, targets: vec![target], value, ..Row::default() }
+            }
+            Self::Tokens => {
+                tokens.truncate(block_size);
+                let targets = match split.answers() {
+                    Answers::TokenClasses(classes) => classes[start..start + tokens.len()].to_vec(),
+                    _ => vec![IGNORE_INDEX; tokens.len()],
+                };
+                Row { inputs: tokens, targets, ..Row::default() }
+            }
+        }
+    }
+}
+
+/// All but the last token are inputs, all but the first are targets. If only answers count, what stands up
+/// to the first mark before one has no loss.
+fn causal(answer_token: Option<u32>, prefix: bool, tokens: Vec<i32>) -> Row {
+    let mut targets = tokens.get(1..).unwrap_or_default().to_vec();
+    let mut inputs = tokens;
+    inputs.truncate(targets.len());
+    let mark = answer_token.and_then(|token| targets.iter().position(|&target| target as u32 == token));
+    let ignored = mark.map_or(0, |last| last + 1);
+    targets[..ignored].fill(IGNORE_INDEX);
+    // The mark itself is an input too.
+    let prefix = if prefix && ignored > 0 { ignored + 1 } else { 0 };
+    Row { inputs, targets, prefix, ..Row::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_precedes_an_answer_has_no_loss_and_sees_itself() {
+        let row = causal(Some(9), true, vec![1, 2, 9, 3, 4]);
+        assert_eq!(row.inputs, [1, 2, 9, 3]);
+        assert_eq!(row.targets, [IGNORE_INDEX, IGNORE_INDEX, 3, 4]);
+        assert_eq!(row.prefix, 3);
+        let plain = causal(None, true, vec![1, 2, 3]);
+        assert_eq!((plain.targets, plain.prefix), (vec![2, 3], 0));
+        assert_eq!(causal(None, false, vec![1]), Row::default());
+    }
+}
