@@ -173,12 +173,16 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// Tokens of a word of a text, which a space precedes unless it is the first.
+    /// Tokens of a word of a text, which a space precedes unless it is the first, and which of them is the
+    /// first that is more than the space.
     ///
     /// # Errors
     /// Those of [`encode`](Self::encode).
-    pub fn encode_word(&self, word: &str, is_first: bool) -> Result<Vec<u32>> {
-        if is_first { self.encode(word) } else { self.encode(&format!(" {word}")) }
+    pub fn encode_word(&self, word: &str, is_first: bool) -> Result<(Vec<u32>, usize)> {
+        let tokens = if is_first { self.encode(word)? } else { self.encode(&format!(" {word}"))? };
+        let is_space = |token: &u32| self.token_text(*token).is_some_and(|text| text.trim().is_empty());
+        let spaces = tokens.iter().take_while(|token| is_space(token)).count();
+        Ok((tokens, spaces))
     }
 
     /// Hands the tokens of a text to `sink` in pieces, in order, so that those of a long text need not
