@@ -173,8 +173,9 @@ impl<'a> Predictor<'a> {
         let (mut tokens, mut firsts) = (Vec::new(), Vec::new());
         let before = usize::from(self.marks().is_some());
         for (number, word) in text.split_whitespace().enumerate() {
-            firsts.push(before + tokens.len());
-            tokens.extend(self.tokenizer.encode_word(word, number == 0)?);
+            let (word, spaces) = self.tokenizer.encode_word(word, number == 0)?;
+            firsts.push(before + tokens.len() + spaces);
+            tokens.extend(word);
         }
         Ok((self.between_marks(tokens)?, firsts))
     }

@@ -83,6 +83,16 @@ wasm_lints() (
         --features flex,webgpu --package kiln-web -- -D warnings
 )
 
+# The corpora that the README's examples train on, as a new user fetches them.
+corpora() (
+    folder="$(mktemp -d)"
+    trap 'rm -r "$folder"' EXIT
+    for name in mails cmudict; do
+        node examples/corpora.mjs "$name" "$folder"
+    done
+    wc -l "$folder"/*.jsonl
+)
+
 page_build() {
     bash web/build.sh
     npm --prefix web run --silent page
@@ -105,6 +115,7 @@ if ! $quick; then
 fi
 
 if ! $quick; then
+    step "corpora" corpora
     step "binary" cargo build --release
     step "page" page_build
     step "page in a browser" npm --prefix web test --silent

@@ -38,7 +38,7 @@ fn the_same_run_gives_the_same_losses() {
 fn logits_gradients_and_adamw_equal_pytorch_there_too() {
     for name in others() {
         let device = name.parse::<device::Choice>().unwrap().open().unwrap();
-        for family in ["gpt2", "llama", "mixtral", "gemma2"] {
+        for family in ["gpt2", "llama", "mixtral", "gemma2", "bert", "bert-classify", "modernbert", "t5"] {
             let found = pollster::block_on(verify(&fixture(family), &device)).unwrap();
             let failures = found.failures(&Tolerances::uniform(1e-2));
             assert_eq!(failures, Vec::<String>::new(), "{family} on {name}");

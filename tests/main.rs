@@ -3,6 +3,7 @@
 
 mod support;
 
+mod architectures;
 mod bad_input;
 mod commands;
 mod convert;

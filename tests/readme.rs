@@ -1,6 +1,8 @@
 //! Every `kiln` command of the README runs, in the order in which it stands there.
 
 use crate::support::{folder, kiln, ok};
+use serde_json::{Value, json};
+use std::path::Path;
 
 #[test]
 fn commands_of_the_readme_run() {
@@ -11,6 +13,7 @@ fn commands_of_the_readme_run() {
         folder.path().join("tinyshakespeare.txt"),
     )
     .unwrap();
+    stand_ins(folder.path());
     let model = folder.path().join("tests/fixtures/models/gpt2");
     std::fs::create_dir_all(&model).unwrap();
     for entry in std::fs::read_dir(crate::parity::fixture("gpt2")).unwrap() {
@@ -29,7 +32,7 @@ fn commands_of_the_readme_run() {
         let Some(arguments) = command.strip_prefix("kiln ").filter(|_| in_shell) else { continue };
         let arguments = arguments.split(" #").next().unwrap();
         let mut words = shell_words(arguments);
-        let trains = ["train", "generate", "eval", "bench"].contains(&words[0].as_str());
+        let trains = ["train", "generate", "eval", "bench", "fill", "classify"].contains(&words[0].as_str());
         if trains && !words.iter().any(|word| word == "--device") {
             words.extend(["--device".into(), "cpu".into()]);
         }
@@ -40,13 +43,36 @@ fn commands_of_the_readme_run() {
         if words[0] == "train" && words.iter().any(|word| word == "--resume") {
             words.extend(["--set", "train.stop_after=8", "--set", "train.eval_batches=1"].map(String::from));
         }
-        if words[0] == "bench" {
+        if words[0] == "bench" && words[1] != "generate" {
             words.extend(["--steps", "1", "--warmup", "1"].map(String::from));
         }
         ok(kiln(&words).current_dir(&folder));
         count += 1;
     }
     assert!(count >= 8, "only {count} commands found");
+}
+
+/// The examples' configurations, and a few records in place of the corpora that `examples/corpora.mjs`
+/// fetches, which `tests/check.sh` runs.
+fn stand_ins(folder: &Path) {
+    let [examples, corpora] = ["examples", "corpora"].map(|name| folder.join(name));
+    std::fs::create_dir(&examples).unwrap();
+    std::fs::create_dir(&corpora).unwrap();
+    for name in ["mails.toml", "cmudict.toml"] {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+        std::fs::copy(source, examples.join(name)).unwrap();
+    }
+    let mail = |number: usize| match number % 2 {
+        0 => json!({ "text": format!("Buy {number} now, for free"), "label": "spam" }),
+        _ => json!({ "text": format!("See you at {number} o'clock"), "label": "ham" }),
+    };
+    let word = |number: usize| json!({ "text": format!("{}shakespeare", "kiln".repeat(number % 3)), "target": "K IH L N" });
+    for (name, record) in [("mails", &mail as &dyn Fn(usize) -> Value), ("cmudict", &word)] {
+        let lines: String = (0..60).map(|number| format!("{}\n", record(number))).collect();
+        for part in ["train", "test"] {
+            std::fs::write(corpora.join(format!("{name}-{part}.jsonl")), &lines).unwrap();
+        }
+    }
 }
 
 /// Splits a line as a shell does, quotes and all.

@@ -157,6 +157,21 @@ impl Checkpoint {
         parameters::load(unloaded, weights).map_err(|message| self.mismatch(&files, &message))
     }
 
+    /// Whether a configuration has the same outputs as the model.
+    pub fn has_head_of(&self, model: &ModelConfig) -> bool {
+        model.head == self.model.head && model.labels == self.model.labels
+    }
+
+    /// `fresh`, a new model under a configuration that has another head, with the latest weights of all but
+    /// the head.
+    pub fn build_under(&self, fresh: Model, model: &ModelConfig) -> Result<Model> {
+        let files = self.weight_files(Weights::Latest)?;
+        let mut weights = self.read(&files)?;
+        weights.retain(|name, _| !name.starts_with(HEAD));
+        shorten(&mut weights, model);
+        parameters::load_all_but(fresh, weights, HEAD).map_err(|message| self.mismatch(&files, &message))
+    }
+
     /// Refuses tables of fixed positions beyond this machine's memory: unlike weights they are in no
     /// file that would have to be as long.
     fn check_positions(&self) -> Result<()> {
@@ -212,6 +227,9 @@ impl Checkpoint {
         )
     }
 }
+
+/// What the names of an encoder's head begin with.
+const HEAD: &str = "head.";
 
 /// Drops trained positions beyond the context; all else is independent of it.
 fn shorten(weights: &mut NamedData, model: &ModelConfig) {

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 pub struct TrainerState {
     /// Finished optimizer steps.
     pub step: u64,
-    /// Target tokens seen.
+    /// Tokens read.
     pub tokens: u64,
     /// Steps without effect because their loss was not finite.
     pub skipped_steps: u64,

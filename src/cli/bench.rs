@@ -1,4 +1,7 @@
-//! `kiln bench`: how fast a device trains, against its own measured peak.
+//! `kiln bench`: how fast a device trains, against its own measured peak, and `kiln bench generate`: how
+//! fast it writes.
+
+mod generate;
 
 use super::{
     config::ConfigSource,
@@ -17,7 +20,22 @@ use serde::{Deserialize, Serialize};
 use std::process::{Command, Stdio};
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArguments {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    train: TrainingArguments,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Measure writing, with and without the cache of keys and values
+    Generate(generate::GenerationArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct TrainingArguments {
     #[command(flatten)]
     source: ConfigSource,
     /// Device to measure (repeatable, side by side)
@@ -59,6 +77,13 @@ struct Figures {
 const DEFAULT_PRESET: &str = "shakespeare-char-cpu";
 
 pub(super) fn run(arguments: BenchArguments) -> anyhow::Result<()> {
+    match arguments.what {
+        Some(What::Generate(arguments)) => generate::run(arguments),
+        None => train(arguments.train),
+    }
+}
+
+fn train(arguments: TrainingArguments) -> anyhow::Result<()> {
     let start = Instant::now();
     if arguments.steps == 0 {
         return Err(Error::invalid_value("--steps", 0, "must be at least 1").into());
@@ -81,7 +106,7 @@ pub(super) fn run(arguments: BenchArguments) -> anyhow::Result<()> {
 }
 
 fn measure(
-    arguments: &BenchArguments,
+    arguments: &TrainingArguments,
     config: Config,
     choice: &Choice,
     start: Instant,
@@ -131,7 +156,7 @@ fn measure(
     })
 }
 
-fn in_own_process(arguments: &BenchArguments, choice: &Choice) -> anyhow::Result<Figures> {
+fn in_own_process(arguments: &TrainingArguments, choice: &Choice) -> anyhow::Result<Figures> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["bench", "--json", "--device", &choice.to_string()]);
     command.args(["--steps", &arguments.steps.to_string(), "--warmup", &arguments.warmup.to_string()]);

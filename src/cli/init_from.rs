@@ -10,10 +10,14 @@ use crate::{
 };
 use serde_json::Value;
 
-/// What a run may have otherwise than the model that it starts from.
-const FREE: [&str; 5] = [
+/// What a run may have otherwise than the model that it starts from: what has no weights, fewer trained
+/// positions, and another head on an encoder.
+const FREE: [&str; 8] = [
     "model.block_size",
     "model.dropout",
+    "model.head",
+    "model.labels",
+    "model.pooling",
     "model.expert_capacity",
     "model.router_aux_loss",
     "model.router_z_loss",
@@ -59,44 +63,48 @@ pub(super) fn configure(
 
 /// The checkpoint's model with what the user set of it; `said` holds the values of `keys`.
 fn model(said: &ModelConfig, keys: &[String], checkpoint: &Checkpoint) -> Result<ModelConfig> {
-    let mut model = checkpoint.model.clone();
-    let refused = |key: &str, value: String, message: String| Error::InvalidValue {
+    let own = &checkpoint.model;
+    let refused = |key: &str, value: &Value, message: String| Error::InvalidValue {
         key: key.into(),
-        value,
+        value: shown(Some(value)),
         message,
         hint: Some(
             "leave it out: `--init-from` takes the model as it is, but for a shorter `model.block_size`, \
-             another `model.dropout`, and the capacity and losses of experts"
+             another `model.dropout`, the capacity and losses of experts, and the head of an encoder"
                 .into(),
         ),
     };
     let folder = checkpoint.path().display();
-    let (said_tree, tree) = (tree(said, &model), tree(&model, &model));
-    for key in keys.iter().filter(|key| !FREE.contains(&key.as_str())) {
-        let Some(field) = key.strip_prefix("model.") else { continue };
-        let pointer = format!("/{}", field.replace('.', "/"));
-        let (said, has) = (said_tree.pointer(&pointer), tree.pointer(&pointer));
-        if said != has {
-            return Err(refused(key, shown(said), format!("the model in `{folder}` has `{}`", shown(has))));
-        }
-    }
-    if keys.iter().any(|key| key == "model.block_size") {
-        if said.block_size > model.block_size {
-            let message = format!("the model in `{folder}` has positions for {} tokens", model.block_size);
-            return Err(refused("model.block_size", said.block_size.to_string(), message));
-        }
-        model.block_size = said.block_size;
-    }
+    let (said_tree, mut tree) = (tree(said, own), tree(own, own));
     for key in keys {
-        match key.as_str() {
-            "model.dropout" => model.dropout = said.dropout,
-            "model.expert_capacity" => model.expert_capacity = said.expert_capacity,
-            "model.router_aux_loss" => model.router_aux_loss = said.router_aux_loss,
-            "model.router_z_loss" => model.router_z_loss = said.router_z_loss,
-            _ => {}
+        let Some(field) = key.strip_prefix("model.") else { continue };
+        let (Some(said), Some(has)) = (said_tree.get(field), tree.get_mut(field)) else { continue };
+        if FREE.contains(&key.as_str()) {
+            *has = said.clone();
+        } else if said != has {
+            return Err(refused(key, said, format!("the model in `{folder}` has `{}`", shown(Some(has)))));
         }
     }
-    Ok(model)
+    let mut model: ModelConfig = serde_json::from_value(tree).map_err(|e| Error::Checkpoint {
+        path: checkpoint.path().into(),
+        message: e.to_string(),
+        hint: None,
+    })?;
+    if model.block_size > own.block_size {
+        let message = format!("the model in `{folder}` has positions for {} tokens", own.block_size);
+        return Err(refused("model.block_size", &model.block_size.into(), message));
+    }
+    if model.head != own.head && model.labels == own.labels {
+        // Those of the data.
+        model.labels.clear();
+    }
+    Ok(ModelConfig {
+        n_kv_head: own.n_kv_head,
+        head_dim: own.head_dim,
+        attention_scale: own.attention_scale,
+        n_inner: own.n_inner,
+        ..model
+    })
 }
 
 /// A configuration by key, with what 0 stands for in its place.

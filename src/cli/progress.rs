@@ -6,9 +6,12 @@ use super::{
     report::next_commands,
     table::{duration, grouped, parameters, short},
 };
-use crate::train::event::{
-    CheckpointReport, EvaluationReport, Event, FinishReason, FinishReport, RouterReport, RunInfo,
-    SampleReport, StepReport,
+use crate::{
+    config::ModelConfig,
+    train::event::{
+        CheckpointReport, EvaluationReport, Event, FinishReason, FinishReport, RouterReport, RunInfo,
+        SampleReport, StepReport,
+    },
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use std::{
@@ -74,12 +77,12 @@ impl Progress {
     }
 
     /// Says where the results in the run folder are, and what to do with them.
-    pub fn finish(&self, run: &Path) {
+    pub fn finish(&self, run: &Path, model: &ModelConfig) {
         let names = ["checkpoints", "report.html", "loss.png", "log.jsonl", "tensorboard"];
         let present: Vec<_> = names.into_iter().filter(|name| run.join(name).exists()).collect();
         let mut text = format!("results in {}: {}\n", run.display(), present.join(", "));
         text.push_str("next:\n");
-        for (command, purpose) in next_commands(run, self.finished) {
+        for (command, purpose) in next_commands(run, model, self.finished) {
             text.push_str(&format!("  {command}  # {purpose}\n"));
         }
         self.print(text.trim_end());

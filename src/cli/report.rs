@@ -8,6 +8,7 @@ use super::{
     table::{bytes, duration, grouped, parameters, short},
 };
 use crate::{
+    config::{Architecture, Config, Head, ModelConfig},
     platform::storage,
     train::event::{Event, FinishReason},
 };
@@ -15,19 +16,23 @@ use anyhow::Result;
 use std::{fmt::Write, path::Path};
 
 /// Writes `loss.svg`, `loss.png` and `report.html` into the folder `run`.
-pub fn write(run: &Path, config_toml: &str) -> Result<()> {
+pub fn write(run: &Path, config: &Config) -> Result<()> {
     let events = read_events(&run.join(logfile::FILE_NAME))?;
     let curves = Curves::from_events(&events);
     let title = run_name(run);
     let size = (1200, 700);
     storage::write_atomic(&run.join("loss.svg"), plot::loss_svg(&curves, &title, size)?.as_bytes())?;
     plot::write_loss_png(&curves, &title, size, &run.join("loss.png"))?;
-    storage::write_atomic(&run.join("report.html"), page(run, &events, &curves, config_toml)?.as_bytes())?;
+    storage::write_atomic(&run.join("report.html"), page(run, &events, &curves, config)?.as_bytes())?;
     Ok(())
 }
 
 /// Commands to try after a run that ended for `reason`, each with its purpose.
-pub fn next_commands(run: &Path, reason: Option<FinishReason>) -> Vec<(String, &'static str)> {
+pub fn next_commands(
+    run: &Path,
+    model: &ModelConfig,
+    reason: Option<FinishReason>,
+) -> Vec<(String, &'static str)> {
     let run = shell_word(&run.display().to_string());
     let resume = match reason {
         Some(FinishReason::Completed) => " --set train.max_steps=N",
@@ -35,8 +40,15 @@ pub fn next_commands(run: &Path, reason: Option<FinishReason>) -> Vec<(String, &
         Some(FinishReason::EarlyStopped) => " --set train.early_stopping_patience=0",
         Some(FinishReason::Interrupted) | None => "",
     };
+    let use_it = match (model.architecture, model.head) {
+        (Architecture::Encoder, Head::LanguageModel) => {
+            (format!("kiln fill {run} TEXT"), "fill the `[MASK]`s of a text")
+        }
+        (Architecture::Encoder, _) => (format!("kiln classify {run} TEXT"), "ask the model about a text"),
+        _ => (format!("kiln generate {run}"), "write text with the model"),
+    };
     vec![
-        (format!("kiln generate {run}"), "write text with the model"),
+        use_it,
         (format!("kiln eval {run}"), "measure it on the validation split"),
         (format!("kiln train --resume {run}{resume}"), "train on"),
     ]
@@ -152,7 +164,7 @@ impl Figures {
 }
 
 /// The whole page.
-fn page(run: &Path, events: &[LoggedEvent], curves: &Curves, config_toml: &str) -> Result<String> {
+fn page(run: &Path, events: &[LoggedEvent], curves: &Curves, config: &Config) -> Result<String> {
     let name = escape(&run_name(run));
     let figures = Figures::from_events(events, curves);
     let mut html = format!(
@@ -177,13 +189,13 @@ fn page(run: &Path, events: &[LoggedEvent], curves: &Curves, config_toml: &str) 
     push_evaluations(&mut html, events);
     push_samples(&mut html, events);
     html.push_str("<h2>Next</h2>\n<pre>");
-    for (command, purpose) in next_commands(run, figures.reason) {
+    for (command, purpose) in next_commands(run, &config.model, figures.reason) {
         let _ = writeln!(html, "{}  <span class=\"note\"># {purpose}</span>", escape(&command));
     }
     let _ = write!(
         html,
         "</pre>\n<h2>Configuration</h2>\n<pre>{}</pre>\n</main>\n</body>\n</html>\n",
-        escape(config_toml.trim_end())
+        escape(config.to_toml()?.trim_end())
     );
     Ok(html)
 }
@@ -361,11 +373,13 @@ mod tests {
     fn the_page_escapes_all_text_and_needs_no_other_file() {
         let events = events();
         let curves = Curves::from_events(&events);
-        let html = page(Path::new("runs/a <&> b"), &events, &curves, "name = \"<x>\"\n").unwrap();
+        let mut config = Config::default();
+        config.sample.prompt = "<x>".into();
+        let html = page(Path::new("runs/a <&> b"), &events, &curves, &config).unwrap();
         assert!(html.contains("<title>a &lt;&amp;&gt; b - kiln</title>"));
         assert!(html.contains("cpu &lt;0&gt;"));
         assert!(html.contains("&lt;b&gt;&quot;it&#39;s&quot; &amp; so\u{fffd}"));
-        assert!(html.contains("name = &quot;&lt;x&gt;&quot;"));
+        assert!(html.contains("prompt = &quot;&lt;x&gt;&quot;"));
         assert!(html.contains("kiln generate &#39;runs/a &lt;&amp;&gt; b&#39;") || cfg!(windows));
         assert_eq!(html.matches("<details open>").count(), 2);
         assert!(!html.contains("src=") && !html.contains("href=") && !html.contains("url("));
@@ -375,7 +389,8 @@ mod tests {
 
     #[test]
     fn commands_continue_a_run_according_to_how_it_ended() {
-        let resume = |reason| next_commands(Path::new("runs/x"), reason).pop().unwrap().0;
+        let resume =
+            |reason| next_commands(Path::new("runs/x"), &ModelConfig::default(), reason).pop().unwrap().0;
         assert_eq!(resume(None), "kiln train --resume runs/x");
         assert_eq!(
             resume(Some(FinishReason::StoppedAtStep)),

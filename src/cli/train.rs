@@ -81,7 +81,7 @@ pub(super) fn run(arguments: TrainArguments) -> anyhow::Result<()> {
         peak_flops,
     };
     pollster::block_on(trainer.run(&mut hooks))?;
-    watcher.into_inner().finish(&trainer.config().to_toml()?)
+    watcher.into_inner().finish(trainer.config())
 }
 
 fn new_plan(

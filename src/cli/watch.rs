@@ -4,6 +4,7 @@
 
 use super::{logfile::LogFile, progress::Progress, report, tensorboard::TensorBoard};
 use crate::{
+    config::Config,
     error::{Error, Result},
     train::event::Event,
 };
@@ -41,11 +42,10 @@ impl Watcher {
         warn_once(&self.progress, self.tensorboard.write(event), &mut self.tensorboard_failed);
     }
 
-    /// Writes plots and report, then says where things are and what to do next. `config_toml` is the
-    /// resolved configuration. An error leaves the trained model as it is.
-    pub fn finish(&mut self, config_toml: &str) -> anyhow::Result<()> {
-        let written = report::write(&self.run, config_toml);
-        self.progress.finish(&self.run);
+    /// Writes plots and report, then says where things are and what to do next. An error leaves the trained model as it is.
+    pub fn finish(&mut self, config: &Config) -> anyhow::Result<()> {
+        let written = report::write(&self.run, config);
+        self.progress.finish(&self.run, &config.model);
         written
     }
 }
@@ -88,7 +88,7 @@ mod tests {
         let mut watcher = Watcher::new(run.path(), None, true).unwrap();
         watcher.on_event(&step(1));
         watcher.on_event(&Event::Sample(SampleReport { step: 1, text: "<script>".into() }));
-        watcher.finish("[train]\nmax_steps = 1\n").unwrap();
+        watcher.finish(&Config::default()).unwrap();
         for name in ["log.jsonl", "tensorboard", "loss.svg", "loss.png", "report.html"] {
             assert!(run.path().join(name).exists(), "{name}");
         }

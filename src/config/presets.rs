@@ -13,7 +13,7 @@ pub struct Preset {
     toml: &'static str,
 }
 
-const PRESETS: [Preset; 15] = [
+const PRESETS: [Preset; 17] = [
     Preset {
         name: "shakespeare-char",
         description: "10.7M parameters on characters, for a GPU: nanoGPT's train_shakespeare_char",
@@ -33,6 +33,16 @@ const PRESETS: [Preset; 15] = [
         name: "moe-tiny",
         description: "2.4M parameters in eight experts a layer, 0.9M at work for each token, on characters, minutes on a CPU",
         toml: include_str!("../../assets/presets/moe-tiny.toml"),
+    },
+    Preset {
+        name: "bert-tiny",
+        description: "1.1M parameters learn which characters were hidden, minutes on a CPU: BERT's objective",
+        toml: include_str!("../../assets/presets/bert-tiny.toml"),
+    },
+    Preset {
+        name: "t5-tiny",
+        description: "1.6M parameters learn which stretches were cut out, minutes on a CPU: T5's objective",
+        toml: include_str!("../../assets/presets/t5-tiny.toml"),
     },
     Preset {
         name: "gpt2-124m",

@@ -111,8 +111,9 @@ impl<'a> Encoder<'a> {
                     token_classes.resize(tokens.len(), IGNORE_INDEX);
                     for (number, (word, class)) in words.iter().enumerate() {
                         // The class is that of the first token of its word.
-                        let first = tokens.len();
-                        tokens.extend(&self.tokenizer.encode_word(word, number == 0)?);
+                        let (word, spaces) = self.tokenizer.encode_word(word, number == 0)?;
+                        let first = tokens.len() + spaces;
+                        tokens.extend(&word);
                         token_classes.resize(tokens.len(), IGNORE_INDEX);
                         if let Some(slot) = token_classes.get_mut(first) {
                             *slot = self.class(class)?;

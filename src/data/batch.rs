@@ -18,6 +18,8 @@ pub struct HostBatch {
     pub time: usize,
     /// Number of targets that are not [`IGNORE_INDEX`].
     pub target_tokens: usize,
+    /// Number of tokens that are read, without padding.
+    pub tokens: usize,
     /// Tokens of each row that are no padding; empty where padding need not be hidden, because it only
     /// follows the tokens and is seen by none of them.
     pub lengths: Vec<usize>,
@@ -57,6 +59,7 @@ impl HostBatch {
     pub fn new(inputs: Vec<i32>, targets: Vec<i32>, rows: usize, time: usize) -> Self {
         let target_tokens = targets.iter().filter(|&&target| target != IGNORE_INDEX).count();
         Self {
+            tokens: inputs.len(),
             inputs,
             targets,
             rows,
@@ -83,6 +86,7 @@ impl HostBatch {
             (0, _) => (0, time),
             (written, _) => (rounded(written), rounded(written)),
         };
+        let tokens = rows.iter().map(|row| row.inputs.len() + row.decoder_inputs.len()).sum();
         rows.resize_with(count, Row::default);
         let fill = |width: usize, filler: i32, part: fn(&Row) -> &Vec<i32>| -> Vec<i32> {
             let row = |row| {
@@ -94,6 +98,7 @@ impl HostBatch {
         let inputs = fill(time, 0, |row| &row.inputs);
         let targets = fill(target_time, IGNORE_INDEX, |row| &row.targets);
         let mut batch = Self::new(inputs, targets, count, time);
+        batch.tokens = tokens;
         batch.decoder_inputs = fill(decoder_time, 0, |row| &row.decoder_inputs);
         if !matches!(width, Width::Fixed(_)) {
             batch.lengths = rows.iter().map(|row| row.inputs.len()).collect();

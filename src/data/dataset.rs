@@ -3,7 +3,7 @@
 use super::{
     Answers, TokenSplit,
     answers::{self, Encoder, Part},
-    corpus::{Corpus, documents_in_train, train_share},
+    corpus::{Corpus, Fields, documents_in_train, train_share},
     loader::check_split,
     random, shard,
     sources::{self, Source},
@@ -67,10 +67,17 @@ impl Dataset {
         }
     }
 
-    /// As [`prepare`](Self::prepare), of a text in memory instead of `config.data.paths`.
+    /// As [`prepare`](Self::prepare), of a text in memory instead of `config.data.paths`: JSONL where each
+    /// text is to have an answer.
     pub fn from_text(config: &Config, text: &str, tokenizer: Option<Tokenizer>) -> Result<Self> {
         let mut corpus = Corpus::default();
-        corpus.push_text(text);
+        match answers::wanted(config)? {
+            None => corpus.push_text(text),
+            answer => {
+                let fields = Fields { text: &config.data.text_field, answer };
+                corpus.push_jsonl(Path::new("the given text"), text, &fields)?;
+            }
+        }
         if corpus.is_empty() {
             return Err(Error::EmptyCorpus { sources: "the given text".into() });
         }

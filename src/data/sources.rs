@@ -31,27 +31,31 @@ pub(super) enum Source {
 /// [`Error::Io`], and [`Error::InvalidValue`] for text and shards together.
 pub(super) fn read(data: &DataConfig, answer: Option<(&str, AnswerKind)>) -> Result<Source> {
     let mut corpus = Corpus::default();
+    let without_fields = |what: &str| match answer {
+        None => Ok(()),
+        Some((field, _)) => Err(Error::InvalidValue {
+            key: "data.paths".into(),
+            value: list(&data.paths),
+            message: format!("{what} no field `{field}`"),
+            hint: Some("name a JSONL file with `--data FILE`".into()),
+        }),
+    };
     if data.task != Task::None {
+        without_fields("a task has")?;
         for document in data.task.documents() {
             corpus.push_document(&document);
         }
         return Ok(Source::Text(corpus));
     }
-    if let (true, Some((field, _))) = (data.paths.is_empty(), answer) {
-        return Err(Error::InvalidValue {
-            key: "data.paths".into(),
-            value: "[]".into(),
-            message: format!("the embedded corpus has no field `{field}`"),
-            hint: Some("name a JSONL file with `--data FILE`".into()),
-        });
-    }
     if data.paths.is_empty() {
+        without_fields("the embedded corpus has")?;
         corpus.push_text(EMBEDDED);
         return Ok(Source::Text(corpus));
     }
     if let [folder] = &data.paths[..]
         && ["train.bin", "val.bin"].iter().all(|name| storage::exists(&folder.join(name)))
     {
+        without_fields("token shards have")?;
         return Ok(Source::Splits(folder.clone()));
     }
     let mut files = Vec::new();
@@ -66,6 +70,7 @@ pub(super) fn read(data: &DataConfig, answer: Option<(&str, AnswerKind)>) -> Res
     }
     let shards = files.iter().filter(|path| is_shard(path)).count();
     if shards > 0 && shards == files.len() {
+        without_fields("token shards have")?;
         return Ok(Source::Shards(files));
     }
     if shards > 0 {

@@ -168,6 +168,23 @@ pub async fn read(tensors: BTreeMap<String, FlatTensor>) -> Result<NamedData> {
 /// # Errors
 /// Those of [`check`], before anything is put on the device.
 pub fn load<M: Module>(model: M, data: NamedData) -> Result<M, String> {
+    check(&data, &shapes(&model))?;
+    Ok(put(model, data))
+}
+
+/// The same for every parameter but those whose names begin with `kept`, which stay as they are.
+///
+/// # Errors
+/// Those of [`check`], of the others.
+pub fn load_all_but<M: Module>(model: M, data: NamedData, kept: &str) -> Result<M, String> {
+    let mut shapes = shapes(&model);
+    shapes.retain(|name, _| !name.starts_with(kept));
+    check(&data, &shapes)?;
+    Ok(put(model, data))
+}
+
+/// Replaces the parameters that there are tensors for.
+fn put<M: Module>(model: M, data: NamedData) -> M {
     struct Load(Path, NamedData);
     impl ModuleMapper for Load {
         fn enter_module(&mut self, name: &str, container: &str) {
@@ -186,8 +203,7 @@ pub fn load<M: Module>(model: M, data: NamedData) -> Result<M, String> {
             loaded
         }
     }
-    check(&data, &shapes(&model))?;
-    Ok(model.map(&mut Load(Path::default(), data)))
+    model.map(&mut Load(Path::default(), data))
 }
 
 /// The same model with other weights; `weights` has a tensor for every parameter.

@@ -8,7 +8,7 @@ use crate::{
     config::{Architecture, Config, Head, Layout},
     data::{Answers, HostBatch, IGNORE_INDEX, Row, TokenSplit, Width},
     error::{Error, Result},
-    tokenizer::{END_OF_TEXT, Tokenizer},
+    tokenizer::{END_OF_TEXT, MASK, Tokenizer, sentinel},
 };
 use rand_chacha::ChaCha8Rng;
 use std::ops::Range;
@@ -46,14 +46,13 @@ pub fn special_tokens(config: &Config) -> Vec<String> {
             let block_size = config.model.block_size;
             let spans =
                 SpanCorruption::spans(objective.mask_fraction, objective.mean_span_length, block_size);
-            let marks = (0..spans).map(|number| format!("<extra_id_{number}>"));
+            let marks = (0..spans).map(sentinel);
             names(&[END_OF_TEXT]).into_iter().chain(marks).collect()
         }
     }
 }
 
-/// BERT's names of the tokens that it has beside those of text.
-pub const MASK: &str = "[MASK]";
+/// BERT's names of the tokens at the ends of texts.
 pub const CLASSIFY: &str = "[CLS]";
 pub const SEPARATE: &str = "[SEP]";
 

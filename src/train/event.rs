@@ -55,7 +55,7 @@ pub struct StepReport {
     /// Global gradient norm before clipping.
     pub grad_norm: f32,
     pub learning_rate: f64,
-    /// Target tokens seen since the run began, over all resumes.
+    /// Tokens read since the run began, over all resumes.
     pub tokens: u64,
     /// Over the time since the previous reports were read.
     pub tokens_per_second: f64,

@@ -39,7 +39,7 @@ pub struct Trainer {
     ema: Option<Ema>,
     /// Finished optimizer steps.
     step: u64,
-    /// Target tokens seen.
+    /// Tokens read.
     tokens: u64,
     skipped_steps: u64,
     early_stop: EarlyStop,
@@ -110,7 +110,7 @@ impl Trainer {
 
     /// A new run that starts from the weights of `checkpoint` instead of random ones. `config` is resolved
     /// and has the checkpoint's model, in which the context may be shorter, and what has no weights may
-    /// differ.
+    /// differ. An encoder may have another head, which is then a new one.
     pub fn start_from(
         config: Config,
         dataset: Dataset,
@@ -118,7 +118,13 @@ impl Trainer {
         checkpoint: &Checkpoint,
     ) -> Result<Self> {
         let device = device.clone().autodiff();
-        let model = checkpoint.build_as(&config.model, Weights::Latest, &device)?.train();
+        let model = if checkpoint.has_head_of(&config.model) {
+            checkpoint.build_as(&config.model, Weights::Latest, &device)?
+        } else {
+            let seed = seed_for(config.train.seed, 0, "init");
+            checkpoint.build_under(Model::init(&config.model, seed, &device), &config.model)?
+        };
+        let model = model.train();
         Self::assemble(config, dataset, device, model)
     }
 

@@ -57,7 +57,7 @@ impl Trainer {
 
         // Report, later.
         self.step += 1;
-        self.tokens += target_tokens as u64;
+        self.tokens += host.iter().map(|batch| batch.tokens as u64).sum::<u64>();
         self.pending.push(PendingStep { step: self.step, tokens: self.tokens, learning_rate, numbers });
     }
 

@@ -116,6 +116,11 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
         init_std: fields.number_or("initializer_range", 0.02)?,
         ..base
     };
+    if config.sliding_window < 2 {
+        return Err(
+            fields.failed(format!("`local_attention` is {}, which sees nothing", config.sliding_window))
+        );
+    }
     if let Some(types) = fields.get("layer_types") {
         let listed = types.as_array().map(Vec::as_slice).unwrap_or_default();
         let regular = listed.iter().enumerate().all(|(layer, found)| found == layer_type(&config, layer));

@@ -1,0 +1,98 @@
+//! `kiln bench generate`: tokens a second of greedy writing, with the cache of keys and values and without.
+
+use super::super::{DeviceOption, config::ConfigSource};
+use crate::{
+    config::{Architecture, ModelConfig},
+    data::Dataset,
+    error::Error,
+    generate::{NextToken, writer::Writer},
+    model::Decoder,
+    platform::Instant,
+    train,
+};
+use burn::tensor::Device;
+use serde_json::json;
+
+#[derive(Debug, clap::Args)]
+pub struct GenerationArguments {
+    #[command(flatten)]
+    source: ConfigSource,
+    /// Tokens to write; default: as many as the context holds
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceOption,
+}
+
+const DEFAULT_PRESET: &str = "shakespeare-char-cpu";
+
+pub(super) fn run(arguments: GenerationArguments) -> anyhow::Result<()> {
+    let config = arguments.source.resolve(DEFAULT_PRESET)?;
+    let dataset = Dataset::prepare(&config, None)?;
+    let config = train::resolve(config, &dataset)?.model;
+    if config.architecture != Architecture::Decoder {
+        let message = "what is measured is a decoder";
+        return Err(Error::invalid_value("model.architecture", "encoder", message).into());
+    }
+    let tokens = arguments.tokens.unwrap_or(config.block_size - 1);
+    if !(1..config.block_size).contains(&tokens) {
+        let message = format!("expected 1 to {}, which the context holds", config.block_size - 1);
+        return Err(Error::invalid_value("--tokens", tokens, message).into());
+    }
+    let choice = arguments.device.choice()?;
+    let device = choice.open()?;
+    let model = Decoder::init(&config, 0, &device);
+    let measure = |cached| -> crate::Result<(Vec<u32>, f64)> {
+        // Once before, for compiling and tuning.
+        write(&model, &config, tokens, cached, &device)?;
+        let start = Instant::now();
+        let written = write(&model, &config, tokens, cached, &device)?;
+        Ok((written, tokens as f64 / start.elapsed().as_secs_f64()))
+    };
+    let ((with, fast), (without, slow)) = (measure(true)?, measure(false)?);
+    if with != without {
+        let message = "the cache changed what was written".into();
+        return Err(Error::OverTolerance { message }.into());
+    }
+    if arguments.json {
+        let result = json!({
+            "device": choice.to_string(),
+            "tokens": tokens,
+            "cached_tokens_per_second": fast,
+            "uncached_tokens_per_second": slow,
+            "speed_up": fast / slow,
+        });
+        println!("{}", serde_json::to_string_pretty(&result)?);
+    } else {
+        println!("device         {choice}");
+        println!("with cache     {fast:.0} tokens/s");
+        println!("without cache  {slow:.0} tokens/s");
+        println!("speed-up       {:.1} x over {tokens} tokens", fast / slow);
+    }
+    Ok(())
+}
+
+/// The most likely continuation of the first token, of a given length.
+fn write(
+    model: &Decoder,
+    config: &ModelConfig,
+    tokens: usize,
+    cached: bool,
+    device: &Device,
+) -> crate::Result<Vec<u32>> {
+    let next = || NextToken::new(Writer::Decoder(model), config, config.block_size, device);
+    let mut own = next();
+    let mut all = vec![0];
+    for _ in 0..tokens {
+        let logits = match cached {
+            true => pollster::block_on(own.logits(&all[all.len() - 1..]))?,
+            false => pollster::block_on(next().logits(&all))?,
+        };
+        let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+        all.push(best.unwrap_or_default() as u32);
+    }
+    Ok(all)
+}
