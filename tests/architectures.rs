@@ -210,14 +210,17 @@ fn prefix_attention_learns_a_task() {
 #[test]
 fn every_pattern_of_attention_trains() {
     for more in [
-        ["model.position=alibi", "model.n_layer=2"],
-        ["model.position=relative", "model.n_layer=2"],
-        ["model.sparse_block=4", "model.sparse_global_tokens=2"],
-        ["model.sparse_block=4", "model.architecture=encoder"],
-        ["model.sliding_window=8", "model.architecture=encoder"],
-        ["model.sliding_window=8", "model.architecture=encoder-decoder"],
+        "model.position=alibi",
+        "model.position=relative",
+        "model.sparse_block=4 model.sparse_global_tokens=2",
+        "model.sparse_block=4 model.architecture=encoder",
+        "model.sliding_window=8 model.architecture=encoder",
+        "model.sliding_window=8 model.architecture=encoder-decoder",
+        // Routers of both texts, which differ in length.
+        "model.n_experts=3 model.activation=swiglu model.router_aux_loss=0.1 model.architecture=encoder-decoder",
+        "model.n_experts=3 model.activation=swiglu model.architecture=encoder",
     ] {
-        let config: Config = crate::support::debug_config(&more);
+        let config: Config = crate::support::debug_config(&more.split(' ').collect::<Vec<_>>());
         let found = losses(trainer(config, "cpu"), 20);
         assert!(found[19] < found[0], "{more:?}: {found:?}");
     }

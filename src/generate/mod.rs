@@ -276,4 +276,33 @@ mod tests {
             assert_eq!(seen, tokens.len());
         }
     }
+
+    #[test]
+    fn a_prompt_sees_itself_whole_where_the_model_learned_to() {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        let config = ModelConfig {
+            vocab_size: 13,
+            block_size: 16,
+            n_embd: 16,
+            init_std: 0.3,
+            prefix_attention: true,
+            ..Default::default()
+        };
+        let model = Decoder::init(&config, 3, &device);
+        let tokens = [1, 5, 2, 7, 3, 4];
+        let mut next = NextToken::new(Writer::Decoder(&model), &config, 16, &device);
+        pollster::block_on(next.logits(&tokens[..4])).unwrap();
+        pollster::block_on(next.logits(&tokens[4..5])).unwrap();
+        let written = pollster::block_on(next.logits(&tokens[5..])).unwrap();
+        // As a row of training with the same four tokens before the answer.
+        let prefix = Tensor::from_data([[true, true, true, true, false, false]], &device);
+        let input = Input { prefix: Some(prefix), ..Input::padded(&[tokens.to_vec()], Side::Left, &device) };
+        let last = model.forward(input, None).narrow(1, 5, 1).into_data().try_into_vec_as::<f32>().unwrap();
+        let worst = written.iter().zip(&last).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-5, "{worst:e}");
+        let causal = Input::padded(&[tokens.to_vec()], Side::Left, &device);
+        let causal =
+            model.forward(causal, None).narrow(1, 5, 1).into_data().try_into_vec_as::<f32>().unwrap();
+        assert!(written.iter().zip(&causal).any(|(a, b)| (a - b).abs() > 1e-3));
+    }
 }

@@ -58,7 +58,7 @@ impl<'a> Writer<'a> {
     /// Logits `[B, T, vocab_size]` of what follows each of the tokens, which continue those in the cache.
     pub fn forward(&self, input: Input, cache: &mut KvCache) -> Tensor<3> {
         match self {
-            Self::Decoder(decoder) => decoder.forward(input, Some(cache)),
+            Self::Decoder(decoder) => decoder.forward(decoder.prompt(input, cache), Some(cache)),
             Self::BesideEncoder { model, memory } => model.decode(input.tokens, memory, Some(cache)).0,
         }
     }

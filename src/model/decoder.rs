@@ -12,7 +12,7 @@ use super::{
 use crate::config::ModelConfig;
 use burn::{
     module::Module,
-    tensor::{Device, Tensor},
+    tensor::{Device, Int, Tensor},
 };
 
 /// A decoder-only transformer (GPT, Llama and what lies between them).
@@ -28,6 +28,9 @@ pub struct Decoder {
     /// What the output projection's input is multiplied by.
     #[module(skip)]
     logit_scale: f64,
+    /// A prompt sees itself whole.
+    #[module(skip)]
+    prefix_attention: bool,
 }
 
 impl Decoder {
@@ -43,7 +46,15 @@ impl Decoder {
             head: untied_head(config, initializer),
             logit_softcap: config.logit_softcap,
             logit_scale: logit_scale(config),
+            prefix_attention: config.prefix_attention,
         }
+    }
+
+    /// A prompt, or what follows those already in the cache, as it is read where text is to be continued.
+    pub fn prompt(&self, input: Input, cache: &KvCache) -> Input {
+        let is_prefix = self.prefix_attention && cache.is_empty();
+        let whole = || Tensor::<2, Int>::ones(input.tokens.dims(), &input.tokens.device()).equal_elem(1);
+        Input { prefix: is_prefix.then(whole), ..input }
     }
 
     /// Tokens `[B, T]` -> logits `[B, T, vocab_size]`. With a cache, `tokens` continue those in it.

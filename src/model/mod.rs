@@ -36,6 +36,14 @@ pub enum Model {
     EncoderDecoder(EncoderDecoder),
 }
 
+/// What the routers of all layers decided; nothing where there are no experts.
+pub struct Routings {
+    /// Of the tokens that the model reads.
+    pub of_input: Vec<Routing>,
+    /// Of those that a decoder beside an encoder reads.
+    pub of_written: Vec<Routing>,
+}
+
 impl Model {
     /// A new model with weights drawn from `seed`. Training needs an autodiff device.
     pub fn init(config: &ModelConfig, seed: u64, device: &Device) -> Self {
@@ -58,20 +66,21 @@ impl Model {
 
     /// Logits of everything that has a target, `[N, vocab_size or classes]`, and what the router of each
     /// layer decided. N is B · T, with an encoder and a decoder B · T', of whole texts B.
-    pub fn forward(&self, mut input: Input) -> (Tensor<2>, Vec<Routing>) {
-        let (logits, routings) = match self {
+    pub fn forward(&self, mut input: Input) -> (Tensor<2>, Routings) {
+        let mut of_written = Vec::new();
+        let (logits, of_input) = match self {
             Self::Decoder(decoder) => decoder.forward_routed(input, None),
             Self::Encoder(encoder) => encoder.forward(input),
             Self::EncoderDecoder(both) => {
                 let written = input.decoder_tokens.take().unwrap_or_else(|| input.tokens.clone());
-                let (memory, mut routings) = both.encode(input);
-                let (logits, more) = both.decode(written, &memory, None);
-                routings.extend(more);
+                let (memory, routings) = both.encode(input);
+                let logits;
+                (logits, of_written) = both.decode(written, &memory, None);
                 (logits, routings)
             }
         };
         let [batch, time, width] = logits.dims();
-        (logits.reshape([batch * time, width]), routings)
+        (logits.reshape([batch * time, width]), Routings { of_input, of_written })
     }
 
     /// How much each position of tokens `[1, T]` looks at each other one in block `layer`, of the encoder

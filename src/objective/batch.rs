@@ -18,6 +18,8 @@ pub struct Batch {
     pub values: Option<Tensor<2>>,
     /// Number of targets.
     pub target_tokens: usize,
+    /// Padding, which is not marked, only follows the tokens.
+    pads_unmarked: bool,
 }
 
 impl Batch {
@@ -43,6 +45,7 @@ impl Batch {
             values: (!host.values.is_empty())
                 .then(|| Tensor::from_data(TensorData::new(host.values.clone(), [count, 1]), device)),
             target_tokens: host.target_tokens,
+            pads_unmarked: host.lengths.is_empty(),
         }
     }
 
@@ -65,8 +68,8 @@ impl Batch {
         let [rows, time] = self.input.tokens.dims();
         match &self.input.padding {
             Some(padding) => padding.clone().bool_not().float().reshape([rows * time, 1]),
-            // Where padding can only follow the tokens, what has a target is no padding.
-            None if self.weights.dims()[0] == rows * time => self.weights.clone(),
+            // What has a target is no padding.
+            None if self.pads_unmarked => self.weights.clone(),
             None => Tensor::ones([rows * time, 1], &self.weights.device()),
         }
     }

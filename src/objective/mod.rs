@@ -42,7 +42,10 @@ impl Objective {
         let (logits, routings) = model.forward(batch.input.clone());
         let targets = step_targets.max(1) as f64;
         let of_targets = batch.loss(logits).div_scalar(targets);
-        let Some(found) = router::losses(&routings, &batch.real()) else {
+        let (read, written) = (batch.real(), &batch.weights);
+        let of_input = routings.of_input.iter().map(|routing| (routing, &read));
+        let of_written = routings.of_written.iter().map(|routing| (routing, written));
+        let Some(found) = router::losses(&of_input.chain(of_written).collect::<Vec<_>>()) else {
             return Loss { total: of_targets.clone(), of_targets, router: None };
         };
         let share = batch.target_tokens as f64 / targets;

@@ -15,15 +15,14 @@ pub struct RouterLosses {
     pub utilization: Tensor<1>,
 }
 
-/// Of the routings of all layers. `real`, `[N, 1]`, is 1 for tokens that count and 0 for padding.
-/// `None` where there are no experts.
-pub fn losses(routings: &[Routing], real: &Tensor<2>) -> Option<RouterLosses> {
-    let [_, experts] = routings.first()?.logits.dims();
-    let layers = routings.len();
-    let logits = Tensor::cat(routings.iter().map(|routing| routing.logits.clone()).collect(), 0); // [L N, X]
-    let chosen = Tensor::cat(routings.iter().map(|routing| routing.chosen.clone()).collect(), 0); // [L N, K]
+/// Of the routings of all layers, each with what counts of its tokens: `[N, 1]`, 1 for tokens and 0 for
+/// padding. `None` where there are no experts.
+pub fn losses(routings: &[(&Routing, &Tensor<2>)]) -> Option<RouterLosses> {
+    let [_, experts] = routings.first()?.0.logits.dims();
+    let logits = Tensor::cat(routings.iter().map(|(routing, _)| routing.logits.clone()).collect(), 0); // [L N, X]
+    let chosen = Tensor::cat(routings.iter().map(|(routing, _)| routing.chosen.clone()).collect(), 0); // [L N, K]
+    let real = Tensor::cat(routings.iter().map(|(_, real)| (*real).clone()).collect(), 0); // [L N, 1]
     let [rows, per_token] = chosen.dims();
-    let real = real.clone().repeat_dim(0, layers); // [L N, 1]
     let count: Tensor<2> = real.clone().sum_dim(0).clamp_min(1.0); // [1, 1]
 
     let all: Tensor<3, Int> = Tensor::<1, Int>::arange(0..experts as i64, &logits.device()).unsqueeze();
@@ -53,14 +52,14 @@ mod tests {
             chosen: Tensor::from_data(chosen, &device),
         };
         let real = Tensor::<2>::from_data([[1.0], [1.0], [0.0]], &device);
-        let balanced = [routing([[0.0, 0.0], [0.0, 0.0], [9.0, 0.0]], [[0], [1], [0]])];
-        let found = losses(&balanced, &real).unwrap();
+        let balanced = routing([[0.0, 0.0], [0.0, 0.0], [9.0, 0.0]], [[0], [1], [0]]);
+        let found = losses(&[(&balanced, &real)]).unwrap();
         assert!((found.load_balancing.into_scalar::<f32>() - 1.0).abs() < 1e-6);
         assert!((found.z.into_scalar::<f32>() - 2f32.ln().powi(2)).abs() < 1e-6);
         assert_eq!(found.utilization.into_data().try_into_vec_as::<f32>().unwrap(), [0.5, 0.5]);
-        let collapsed = [routing([[9.0, 0.0], [9.0, 0.0], [0.0, 9.0]], [[0], [0], [1]])];
-        let found = losses(&collapsed, &real).unwrap();
+        let collapsed = routing([[9.0, 0.0], [9.0, 0.0], [0.0, 9.0]], [[0], [0], [1]]);
+        let found = losses(&[(&collapsed, &real)]).unwrap();
         assert!((found.load_balancing.into_scalar::<f32>() - 2.0).abs() < 1e-3);
-        assert!(losses(&[], &real).is_none());
+        assert!(losses(&[]).is_none());
     }
 }

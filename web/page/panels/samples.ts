@@ -20,8 +20,10 @@ export function samplesTab(store: Store, session: Session): Tab {
     const run = store.state.run;
     const samples = run?.history.samples ?? [];
     empty.hidden = samples.length > 0;
-    const every = run && store.state.catalogue ? values(store.state.catalogue, run.spec).get("train.sample_interval") : null;
-    setText(empty, every && every !== "0" ? `The first sample comes at step ${every}.` : "Samples that the model writes during a run are kept here.");
+    const setting = run && store.state.catalogue ? values(store.state.catalogue, run.spec) : null;
+    const every = setting?.get("train.sample_interval");
+    const writes = setting?.get("model.architecture") !== "encoder";
+    setText(empty, !writes ? "An encoder fills in what is hidden, and writes nothing." : every && every !== "0" ? `The first sample comes at step ${every}.` : "Samples that the model writes during a run are kept here.");
     if (samples === shownList) return;
     shownList = samples;
     fill(timeline, ...[...samples].reverse().map((sample) => el("li", {}, el("h3", {}, `Step ${whole(sample.step)}`), el("pre", {}, sample.text || "(nothing)"))));

@@ -21,7 +21,7 @@ const SCHEDULE = [
 export const GROUPS: Group[] = [
   {
     title: "Model",
-    common: ["n_layer", "n_head", "n_embd", "block_size", "position", "norm", "activation", "dropout"].map((name) => `model.${name}`),
+    common: ["architecture", "n_layer", "n_head", "n_embd", "block_size", "position", "norm", "activation", "dropout"].map((name) => `model.${name}`),
     takes: (key) => key.startsWith("model."),
   },
   {
@@ -37,7 +37,7 @@ export const GROUPS: Group[] = [
   {
     title: "Training",
     common: ["batch_size", "max_steps", "seed", "eval_interval", "sample_interval"].map((name) => `train.${name}`),
-    takes: (key) => key.startsWith("train.") && !SCHEDULE.includes(key),
+    takes: (key) => key.startsWith("objective.") || (key.startsWith("train.") && !SCHEDULE.includes(key)),
   },
   {
     title: "Optimizer and schedule",
