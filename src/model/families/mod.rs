@@ -5,6 +5,7 @@
 //! same way as weights.
 
 mod bert;
+mod fields;
 mod gemma2;
 mod gpt2;
 mod heads;
@@ -22,7 +23,8 @@ use crate::{
     error::{Error, Result},
     model::parameters::{HostTensor, NamedData},
 };
-use serde_json::{Map, Value};
+use fields::Fields;
+use serde_json::Value;
 use std::{borrow::Cow, fmt, path::Path};
 use transform::Transform;
 
@@ -383,86 +385,6 @@ fn side_by_side(parts: Vec<(String, usize, Transform)>) -> Vec<Part> {
         Part { name, columns: start - width..start, transform }
     });
     parts.collect()
-}
-
-/// Typed access to the fields of a `config.json`.
-struct Fields<'a> {
-    json: &'a Map<String, Value>,
-    path: &'a Path,
-}
-
-impl Fields<'_> {
-    fn failed(&self, message: String) -> Error {
-        Error::Checkpoint { path: self.path.into(), message, hint: None }
-    }
-
-    /// Refuses a setting under which the model computes something that Kiln does not.
-    fn unsupported(&self, key: &str, value: &Value, needed: &str) -> Error {
-        Error::Checkpoint {
-            path: self.path.into(),
-            message: format!("`{key}` is `{value}`, but kiln computes only {needed}"),
-            hint: Some("take a model without this setting: its numbers would be wrong".into()),
-        }
-    }
-
-    /// Refuses a field that is present with another value than the one that Kiln computes with.
-    fn only(&self, key: &str, known: impl Into<Value>) -> Result<()> {
-        let known = known.into();
-        match self.get(key) {
-            Some(value) if *value != known && value.as_f64().is_none_or(|n| known.as_f64() != Some(n)) => {
-                Err(self.unsupported(key, value, &format!("with `{known}`")))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// A field that is present and not null.
-    fn get(&self, key: &str) -> Option<&Value> {
-        self.json.get(key).filter(|value| !value.is_null())
-    }
-
-    fn convert<'a, T>(
-        &'a self,
-        key: &str,
-        what: &str,
-        as_type: impl Fn(&'a Value) -> Option<T>,
-    ) -> Result<T> {
-        let value = self.get(key).ok_or_else(|| self.failed(format!("`{key}` is missing")))?;
-        as_type(value).ok_or_else(|| self.failed(format!("`{key}` is `{value}`, which is not {what}")))
-    }
-
-    fn text(&self, key: &str) -> Result<&str> {
-        self.convert(key, "text", Value::as_str)
-    }
-
-    fn integer(&self, key: &str) -> Result<usize> {
-        self.convert(key, "a non-negative integer", |value| value.as_u64()?.try_into().ok())
-    }
-
-    fn integer_or(&self, key: &str, default: usize) -> Result<usize> {
-        if self.get(key).is_some() { self.integer(key) } else { Ok(default) }
-    }
-
-    fn integer_in(&self, group: &str, key: &str) -> Result<usize> {
-        let value = self.get(group).and_then(|group| group.get(key));
-        let number = value.and_then(Value::as_u64).and_then(|number| number.try_into().ok());
-        number.ok_or_else(|| self.failed(format!("`{key}` in `{group}` is missing or not a whole number")))
-    }
-
-    fn number_in(&self, group: &str, key: &str) -> Result<f64> {
-        let value = self.get(group).and_then(|group| group.get(key));
-        value
-            .and_then(Value::as_f64)
-            .ok_or_else(|| self.failed(format!("`{key}` in `{group}` is missing or not a number")))
-    }
-
-    fn number_or(&self, key: &str, default: f64) -> Result<f64> {
-        if self.get(key).is_some() { self.convert(key, "a number", Value::as_f64) } else { Ok(default) }
-    }
-
-    fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
-        if self.get(key).is_some() { self.convert(key, "true or false", Value::as_bool) } else { Ok(default) }
-    }
 }
 
 #[cfg(test)]
