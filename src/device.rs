@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use burn::tensor::{Device, Distribution, FloatDType, Tensor};
 use burn_std::config::RuntimeConfig as _;
 use serde::Serialize;
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Mutex};
 
 /// A device by name, not yet opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,7 +159,15 @@ impl Choice {
             return Ok(Device::webgpu(burn::tensor::DeviceKind::DefaultDevice));
         }
         match self.info() {
-            Some(info) => Ok(info.open()),
+            Some(info) => {
+                let device = info.open();
+                if !self.is_cpu()
+                    && let Ok(mut opened) = OPENED.lock()
+                {
+                    opened.push(device.clone());
+                }
+                Ok(device)
+            }
             None if self.api == Api::Cpu => {
                 Err(self.unavailable("there is one CPU device, `cpu`, with all processors in it".into()))
             }
@@ -175,6 +183,18 @@ impl Choice {
     fn unavailable(&self, reason: String) -> Error {
         let present = list().into_iter().map(|info| info.name).collect();
         Error::DeviceUnavailable { name: self.to_string(), reason, present }
+    }
+}
+
+/// What was opened besides the CPU.
+static OPENED: Mutex<Vec<Device>> = Mutex::new(Vec::new());
+
+/// Waits until the devices that were opened have nothing left to do, freed memory included. For the end of
+/// a process: a driver that is unloaded under a thread that still works crashes (SwiftShader does).
+pub fn settle() {
+    if let Ok(opened) = OPENED.lock() {
+        // One that is lost has nothing left to do either.
+        opened.iter().for_each(|device| drop(device.sync()));
     }
 }
 

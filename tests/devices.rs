@@ -32,6 +32,7 @@ fn the_same_run_gives_the_same_losses() {
         eprintln!("{name}: losses differ by at most {worst:.1e}");
         assert!(worst < 1e-3, "{name}: {found:?} instead of {expected:?}");
     }
+    device::settle();
 }
 
 #[test]
@@ -44,4 +45,5 @@ fn logits_gradients_and_adamw_equal_pytorch_there_too() {
             assert_eq!(failures, Vec::<String>::new(), "{family} on {name}");
         }
     }
+    device::settle();
 }

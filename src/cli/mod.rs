@@ -94,6 +94,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         platform::end_on_closed_pipe();
     }
     let result = panic::catch_unwind(AssertUnwindSafe(|| dispatch(arguments.command)));
+    if matches!(result, Ok(Ok(()))) {
+        device::settle();
+    }
     match result {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => report(&error),

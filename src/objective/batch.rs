@@ -56,11 +56,11 @@ impl Batch {
 
     /// Sum over the targets, `[1]`: negative log-probabilities in nats, or squared errors.
     pub fn loss(&self, logits: Tensor<2>) -> Tensor<1> {
-        let each = match &self.values {
-            Some(values) => (logits - values.clone()).square(),
-            None => log_softmax(logits, 1).gather(1, self.targets.clone()).neg(), // [N, 1]
-        };
-        (each * self.weights.clone()).sum()
+        let weighted = |each: Tensor<2>| (each * self.weights.clone()).sum(); // of [N, 1]
+        match &self.values {
+            Some(values) => weighted((logits - values.clone()).square()),
+            None => weighted(log_softmax(logits, 1).gather(1, self.targets.clone())).neg(),
+        }
     }
 
     /// 1 for tokens of the input and 0 for padding, `[B T, 1]`.

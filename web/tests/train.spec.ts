@@ -38,6 +38,16 @@ for (const device of ["cpu", "webgpu"]) {
   });
 }
 
+test("an encoder learns what is hidden as on the desktop, and writes nothing", async ({ page }) => {
+  const encoder = [...TINY, "model.architecture=encoder"];
+  await open(page, encoder);
+  await page.getByTestId("start").click();
+  await reaches(page, "finished");
+  expectSameLosses(await steps(page), trainNatively(encoder).steps);
+  await page.getByTestId("tab-samples").click();
+  await expect(page.getByText("An encoder fills in what is hidden")).toBeVisible();
+});
+
 /** GPU work of a step of the tiny model, measured, with a little room: a step that grows beyond it lost its fusion. */
 const MOST_DISPATCHES = 345;
 const MOST_SUBMITS = 6;
