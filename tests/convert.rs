@@ -29,7 +29,7 @@ fn json(path: &Path) -> Value {
 
 #[test]
 fn types_layouts_and_files_give_the_same_model() {
-    for family in ["gpt2", "llama"] {
+    for family in ["gpt2", "llama", "bert", "t5"] {
         let folder = folder();
         let at = |name: &str| folder.path().join(name);
         let source = fixture(family);
@@ -38,7 +38,8 @@ fn types_layouts_and_files_give_the_same_model() {
         convert(&source, &at("f32"), "");
         assert_eq!(weights(&at("f32")), original, "{family}");
         assert_eq!(json(&at("f32/config.json")), json(&source.join("config.json")));
-        assert!(at("f32/generation_config.json").is_file());
+        let generation = "generation_config.json";
+        assert_eq!(at("f32").join(generation).is_file(), source.join(generation).is_file());
 
         for (name, float, torch) in
             [("bf16", FloatType::Bf16, "bfloat16"), ("f16", FloatType::F16, "float16")]

@@ -3,7 +3,7 @@
 use super::table::{Align, Table, bytes, grouped, parameters};
 use crate::{
     checkpoint::{Checkpoint, Files, Location, StoredTensor, WeightFiles, names},
-    config::{Config, ModelConfig, TrainConfig},
+    config::{Architecture, Config, ModelConfig, TrainConfig},
     error::Result,
     model::size,
 };
@@ -48,13 +48,18 @@ struct Model {
     parameters: usize,
     /// Those at work for each token.
     active_parameters: usize,
+    architecture: Architecture,
     layers: usize,
+    /// Beside an encoder.
+    decoder_layers: Option<usize>,
     heads: usize,
     kv_heads: usize,
     width: usize,
     inner_width: usize,
     context: usize,
     vocabulary: usize,
+    /// 0: it gives tokens.
+    classes: usize,
     tied: bool,
     weight_bytes: u64,
     kv_cache_bytes: u64,
@@ -123,13 +128,19 @@ fn known(files: &Files) -> Result<Model, String> {
         family: checkpoint.family.name(),
         parameters: size::parameter_count(model),
         active_parameters: size::active_parameter_count(model),
+        architecture: model.architecture,
         layers: n_layer,
+        decoder_layers: match model.architecture {
+            Architecture::EncoderDecoder => Some(model.decoder_layers()),
+            Architecture::Decoder | Architecture::Encoder => None,
+        },
         heads: n_head,
         kv_heads: model.kv_heads(),
         width: n_embd,
         inner_width: model.inner_size(),
         context: block_size,
         vocabulary: vocab_size,
+        classes: model.classes(),
         tied: tie_embeddings,
         weight_bytes,
         kv_cache_bytes,
@@ -178,19 +189,29 @@ fn totals(report: &Report) -> Table {
         false => String::new(),
     };
     table.row(["parameters".into(), parameters(model.parameters) + &active]);
-    table.row(["layers".into(), model.layers.to_string()]);
+    let layers = match model.decoder_layers {
+        Some(decoder) => format!("{} of the encoder, {decoder} of the decoder", model.layers),
+        None => model.layers.to_string(),
+    };
+    table.row(["layers".into(), layers]);
     table.row(["heads".into(), format!("{}{shares}", model.heads)]);
     table.row(["width".into(), format!("{}, {} inside the MLP", model.width, model.inner_width)]);
     table.row(["context".into(), format!("{} tokens", grouped(model.context as u64))]);
     table.row(["vocabulary".into(), format!("{} tokens", grouped(model.vocabulary as u64))]);
-    let tied = if model.tied { "tied to the token embedding" } else { "weights of its own" };
-    table.row(["output", tied]);
+    let output = match (model.classes, model.tied) {
+        (0, true) => "tied to the token embedding".into(),
+        (0, false) => "weights of its own".into(),
+        (1, _) => "a number".into(),
+        (classes, _) => format!("{classes} classes"),
+    };
+    table.row(["output".into(), output]);
     let (weights, cache) = (bytes(model.weight_bytes), bytes(model.kv_cache_bytes));
     let inference = bytes(model.inference_bytes);
-    table.row([
-        "inference".into(),
-        format!("{inference}: weights {weights} in f32, keys and values of a full context {cache}"),
-    ]);
+    let cache = match model.kv_cache_bytes {
+        0 => String::new(),
+        _ => format!(", keys and values of a full context {cache}"),
+    };
+    table.row(["inference".into(), format!("{inference}: weights {weights} in f32{cache}")]);
     let (training, batch) = (bytes(model.training_bytes), model.training_batch_size);
     table.row(["training".into(), format!("{training} at least, in batches of {batch}")]);
     table

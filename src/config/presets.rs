@@ -36,12 +36,12 @@ const PRESETS: [Preset; 17] = [
     },
     Preset {
         name: "bert-tiny",
-        description: "1.1M parameters learn which characters were hidden, minutes on a CPU: BERT's objective",
+        description: "0.8M parameters learn which characters were hidden, minutes on a CPU: ModernBERT's architecture",
         toml: include_str!("../../assets/presets/bert-tiny.toml"),
     },
     Preset {
         name: "t5-tiny",
-        description: "1.6M parameters learn which stretches were cut out, minutes on a CPU: T5's objective",
+        description: "1.7M parameters learn which stretches were cut out, minutes on a CPU: T5's objective",
         toml: include_str!("../../assets/presets/t5-tiny.toml"),
     },
     Preset {

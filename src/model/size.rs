@@ -2,7 +2,7 @@
 //! before anything is built.
 
 use super::layout::{self, Shape, StackLayout};
-use crate::config::{Config, Head, ModelConfig, OptimizerKind, Position};
+use crate::config::{Architecture, Config, Head, ModelConfig, OptimizerKind, Position};
 
 /// Trainable parameters.
 pub fn parameter_count(model: &ModelConfig) -> usize {
@@ -62,10 +62,16 @@ pub fn weight_bytes(model: &ModelConfig) -> u64 {
     clamp(4 * count_parameters(model, model.n_experts))
 }
 
-/// Bytes of the keys and values of one sequence of the longest context, f32.
+/// Bytes of the keys and values that writing one sequence of the longest context keeps, f32: those of its
+/// own tokens, and of a decoder beside an encoder those of as long a text.
 pub fn kv_cache_bytes(model: &ModelConfig) -> u64 {
     let sizes = Sizes::of(model);
-    clamp(4 * 2 * sizes.layers * sizes.context * sizes.kv_heads * sizes.head_size)
+    let kept = match model.architecture {
+        Architecture::Encoder => 0,
+        Architecture::Decoder => sizes.layers,
+        Architecture::EncoderDecoder => 2 * model.decoder_layers() as u128,
+    };
+    clamp(4 * 2 * kept * sizes.context * sizes.kv_heads * sizes.head_size)
 }
 
 /// Bytes of the tables of fixed positions, f32. Trained positions are parameters.
@@ -144,7 +150,7 @@ pub fn largest_tensor_bytes(config: &Config) -> u64 {
 mod tests {
     use super::*;
     use crate::{
-        config::{Activation, Architecture, Norm, NormPosition, presets::Preset},
+        config::{Activation, Norm, NormPosition, presets::Preset},
         model::Model,
     };
     use burn::module::Module;
