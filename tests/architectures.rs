@@ -12,8 +12,8 @@ const CLASSIFIER: &str =
 /// The evaluation at the end of a run.
 fn last_evaluation(run: &Path) -> Value {
     let log = fs::read_to_string(run.join("log.jsonl")).unwrap();
-    let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    events.filter(|event| event["type"] == "evaluation").next_back().unwrap()
+    let mut events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    events.rfind(|event| event["type"] == "evaluation").unwrap()
 }
 
 /// `kiln` on a model, on the CPU.

@@ -99,7 +99,7 @@ fn greedy_and_beam_text_is_that_of_transformers() {
                 let (shape, ids) = tensors::read_i64(&bytes, "input_ids").unwrap();
                 let source = ids[..shape[1]].iter().map(|&id| id as u32).collect();
                 let memory = model.encode(Input::padded(&[source], Side::Right, &device)).0;
-                Writer::BesideEncoder { model, memory }
+                Writer::BesideEncoder { model, memory: memory.into() }
             }
             Model::Encoder(_) => panic!("an encoder does not write"),
         };

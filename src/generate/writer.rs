@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor};
 /// A model that has read what an encoder is to read, if it has one.
 pub enum Writer<'a> {
     Decoder(&'a Decoder),
-    BesideEncoder { model: &'a EncoderDecoder, memory: Memory },
+    BesideEncoder { model: &'a EncoderDecoder, memory: Box<Memory> },
 }
 
 impl<'a> Writer<'a> {
@@ -44,7 +44,7 @@ impl<'a> Writer<'a> {
                 let sources = prompts.iter().map(read).collect::<Result<Vec<_>>>()?;
                 let (memory, _) = model.encode(Input::padded(&sources, Side::Right, &device));
                 let start = vec![config.decoder_start_token as u32];
-                Ok((Self::BesideEncoder { model, memory }, vec![start; prompts.len()]))
+                Ok((Self::BesideEncoder { model, memory: memory.into() }, vec![start; prompts.len()]))
             }
             Model::Encoder(_) => Err(Error::InvalidValue {
                 key: "model.architecture".into(),
