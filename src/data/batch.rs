@@ -46,8 +46,8 @@ pub struct Row {
 /// How rows lie in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Width {
-    /// All of this many tokens; padding only follows, where each token sees those before it.
-    Fixed(usize),
+    /// All of a block; padding only follows, where each token sees those before it.
+    Fixed,
     /// As the longest, rounded up; every token sees all.
     Longest,
     /// The same with one target a row.
@@ -72,13 +72,14 @@ impl HostBatch {
         }
     }
 
-    /// A batch of `count` rows, of which those beyond the given ones have no targets.
-    pub fn of(mut rows: Vec<Row>, count: usize, width: Width) -> Self {
+    /// A batch of `count` rows of up to `block_size` tokens, of which those beyond the given ones have no
+    /// targets.
+    pub fn of(mut rows: Vec<Row>, count: usize, width: Width, block_size: usize) -> Self {
         let longest = |length: fn(&Row) -> usize| rows.iter().map(length).max().unwrap_or(0);
-        let rounded = |length: usize| length.max(1).next_multiple_of(WIDTH_STEP);
+        let rounded = |length: usize| length.max(1).next_multiple_of(WIDTH_STEP).min(block_size);
         let written = longest(|row| row.decoder_inputs.len());
         let time = match width {
-            Width::Fixed(time) => time,
+            Width::Fixed => block_size,
             _ => rounded(longest(|row| row.inputs.len())),
         };
         let (decoder_time, target_time) = match (written, width) {
@@ -100,7 +101,7 @@ impl HostBatch {
         let mut batch = Self::new(inputs, targets, count, time);
         batch.tokens = tokens;
         batch.decoder_inputs = fill(decoder_time, 0, |row| &row.decoder_inputs);
-        if !matches!(width, Width::Fixed(_)) {
+        if width != Width::Fixed {
             batch.lengths = rows.iter().map(|row| row.inputs.len()).collect();
         }
         if rows.iter().any(|row| row.prefix > 0) {
@@ -143,26 +144,29 @@ mod tests {
     #[test]
     fn rows_are_padded_to_their_longest() {
         let row = |inputs: Vec<i32>| Row { targets: inputs.clone(), inputs, ..Row::default() };
-        let batch = HostBatch::of(vec![row(vec![1, 2]), row(vec![3; 9])], 3, Width::Longest);
+        let batch = HostBatch::of(vec![row(vec![1, 2]), row(vec![3; 9])], 3, Width::Longest, 64);
         assert_eq!((batch.rows, batch.time, batch.target_tokens), (3, 16, 11));
         assert_eq!(batch.lengths, [2, 9, 0]);
         assert_eq!(batch.inputs[..3], [1, 2, 0]);
         assert_eq!(batch.targets[..3], [1, 2, IGNORE_INDEX]);
         assert_eq!(batch.padding().unwrap()[..3], [false, false, true]);
-        let whole = HostBatch::of(vec![row(vec![1; 8])], 1, Width::Longest);
+        let whole = HostBatch::of(vec![row(vec![1; 8])], 1, Width::Longest, 64);
         assert_eq!(whole.padding(), None);
+        // But never beyond the context.
+        let full = HostBatch::of(vec![row(vec![1; 9])], 1, Width::Longest, 10);
+        assert_eq!((full.time, full.inputs.len()), (10, 10));
     }
 
     #[test]
     fn a_target_of_a_row_or_of_a_decoder_has_its_own_width() {
         let text = Row { inputs: vec![1, 2, 3], targets: vec![1], value: Some(0.5), ..Row::default() };
-        let batch = HostBatch::of(vec![text.clone()], 2, Width::LongestWithOneTarget);
+        let batch = HostBatch::of(vec![text.clone()], 2, Width::LongestWithOneTarget, 64);
         assert_eq!(
             (batch.targets.as_slice(), batch.values.as_slice()),
             (&[1, IGNORE_INDEX][..], &[0.5, 0.0][..])
         );
         let pair = Row { decoder_inputs: vec![0, 7], targets: vec![7, 8], ..text };
-        let batch = HostBatch::of(vec![pair], 1, Width::Longest);
+        let batch = HostBatch::of(vec![pair], 1, Width::Longest, 64);
         assert_eq!((batch.targets.len(), batch.decoder_inputs.len()), (8, 8));
         assert_eq!((batch.target_tokens, batch.rows_with_targets()), (2, 1));
     }

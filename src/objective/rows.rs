@@ -135,11 +135,11 @@ impl Rows {
         };
         let rows = places.iter().enumerate().map(row).collect();
         let width = match self {
-            Self::Causal { .. } => Width::Fixed(block_size),
+            Self::Causal { .. } => Width::Fixed,
             Self::Texts => Width::LongestWithOneTarget,
             _ => Width::Longest,
         };
-        HostBatch::of(rows, count, width)
+        HostBatch::of(rows, count, width, block_size)
     }
 
     fn row(
