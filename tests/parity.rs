@@ -14,9 +14,10 @@
 use crate::support::{fails, folder, kiln, ok};
 use kiln::{
     checkpoint::{Checkpoint, Weights, tensors},
+    config::SampleConfig,
     device::Choice,
     eval::verify::{Tolerances, verify},
-    generate::{NextToken, Vocabulary, beam::BeamSearch, writer::Writer},
+    generate::{NextToken, Vocabulary, batch::write, beam::BeamSearch, writer::Writer},
     model::{Input, Model, Side, families::Family},
 };
 use std::path::{Path, PathBuf};
@@ -127,6 +128,31 @@ fn greedy_and_beam_text_is_that_of_transformers() {
         compared += 1;
     }
     assert_eq!(compared, 11);
+}
+
+/// `model.generate(prompt_ids, attention_mask=prompt_mask, do_sample=False, max_new_tokens=8)`
+#[test]
+fn prompts_of_different_lengths_are_continued_as_by_transformers() {
+    let device = Choice::cpu().open().unwrap();
+    let bytes = std::fs::read(fixture("qwen2").join("fixture.safetensors")).unwrap();
+    let read = |name| tensors::read_i64(&bytes, name).unwrap();
+    let ((shape, ids), (_, mask)) = (read("prompt_ids"), read("prompt_mask"));
+    let (whole, written) = read("generated_padded");
+    let real = |row: usize| (row * shape[1]..(row + 1) * shape[1]).filter(|&place| mask[place] == 1);
+    let prompts: Vec<Vec<u32>> =
+        (0..shape[0]).map(|row| real(row).map(|place| ids[place] as u32).collect()).collect();
+    assert!(prompts[0].len() > prompts[1].len());
+    let checkpoint = Checkpoint::open_model(&fixture("qwen2")).unwrap();
+    let model = checkpoint.build(Weights::Latest, &device).unwrap();
+    let Model::Decoder(decoder) = &model else { panic!("qwen2 is a decoder") };
+    let vocabulary = Vocabulary { known: checkpoint.model.vocab_size, end_of_text: None };
+    let sample = SampleConfig { temperature: 0.0, max_new_tokens: whole[1] - shape[1], ..Default::default() };
+    let writer = Writer::Decoder(decoder);
+    let found = write(&writer, &checkpoint.model, &prompts, &vocabulary, &sample, &device, &|| false);
+    for (row, (found, _)) in pollster::block_on(found).unwrap().into_iter().enumerate() {
+        let expected = &written[row * whole[1] + shape[1]..(row + 1) * whole[1]];
+        assert_eq!(found.into_iter().map(i64::from).collect::<Vec<_>>(), expected, "row {row}");
+    }
 }
 
 #[test]

@@ -19,8 +19,11 @@ struct Row<'a> {
 }
 
 /// What is written behind each of some prompts (at least one token each), without the token that ends
-/// documents, and why it ends.
-pub(super) async fn write(
+/// documents, and why it ends. `interrupted` is asked after each token.
+///
+/// # Errors
+/// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
+pub async fn write(
     writer: &Writer<'_>,
     config: &ModelConfig,
     prompts: &[Vec<u32>],
