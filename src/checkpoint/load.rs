@@ -136,20 +136,8 @@ impl Checkpoint {
     /// The model with these weights under a configuration that differs from its own in a shorter context
     /// or another dropout.
     pub fn build_as(&self, model: &ModelConfig, which: Weights, device: &Device) -> Result<Model> {
-        // The configuration comes from a file: nothing is allocated by it before the weights, which
-        // are there in full, agree with it.
         let files = self.weight_files(which)?;
-        let mut weights = self.read(&files)?;
-        self.check_positions()?;
-        let mut unloaded = Model::unloaded(&self.model, device);
-        for (name, shape) in parameters::shapes(&unloaded) {
-            if let Some(host) = weights.get(&name).filter(|host| host.shape != shape) {
-                // Under the name that it has in the file.
-                let stored = self.family.stored_as(&self.model, &name);
-                parameters::check_shape(&stored, host, &shape)
-                    .map_err(|message| self.mismatch(&files, &message))?;
-            }
-        }
+        let (mut unloaded, mut weights) = self.agreeing(&files, device)?;
         if *model != self.model {
             shorten(&mut weights, model);
             unloaded = Model::unloaded(model, device);
@@ -157,16 +145,34 @@ impl Checkpoint {
         parameters::load(unloaded, weights).map_err(|message| self.mismatch(&files, &message))
     }
 
+    /// The model without weights, and the weights, whose shapes are the model's. The configuration comes
+    /// from a file: nothing is allocated by it before the weights, which are there in full, agree with it.
+    fn agreeing(&self, files: &WeightFiles<'_>, device: &Device) -> Result<(Model, NamedData)> {
+        let weights = self.read(files)?;
+        self.check_positions()?;
+        let unloaded = Model::unloaded(&self.model, device);
+        for (name, shape) in parameters::shapes(&unloaded) {
+            if let Some(host) = weights.get(&name).filter(|host| host.shape != shape) {
+                // Under the name that it has in the file.
+                let stored = self.family.stored_as(&self.model, &name);
+                parameters::check_shape(&stored, host, &shape)
+                    .map_err(|message| self.mismatch(files, &message))?;
+            }
+        }
+        Ok((unloaded, weights))
+    }
+
     /// Whether a configuration has the same outputs as the model.
     pub fn has_head_of(&self, model: &ModelConfig) -> bool {
         model.head == self.model.head && model.labels == self.model.labels
     }
 
-    /// `fresh`, a new model under a configuration that has another head, with the latest weights of all but
-    /// the head.
-    pub fn build_under(&self, fresh: Model, model: &ModelConfig) -> Result<Model> {
+    /// The model under a configuration that has another head, with the latest weights of all but the head,
+    /// which is drawn from `seed`.
+    pub fn build_under(&self, model: &ModelConfig, seed: u64, device: &Device) -> Result<Model> {
         let files = self.weight_files(Weights::Latest)?;
-        let mut weights = self.read(&files)?;
+        let (_, mut weights) = self.agreeing(&files, device)?;
+        let fresh = Model::init(model, seed, device);
         weights.retain(|name, _| !name.starts_with(HEAD));
         shorten(&mut weights, model);
         parameters::load_all_but(fresh, weights, HEAD).map_err(|message| self.mismatch(&files, &message))

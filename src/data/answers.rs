@@ -5,7 +5,7 @@ use super::{
     corpus::{Answer, AnswerKind},
 };
 use crate::{
-    config::{Architecture, Config, Head},
+    config::{Architecture, Config, Head, Layout},
     error::{Error, Result},
     objective::rows::{CLASSIFY, SEPARATE},
     tokenizer::Tokenizer,
@@ -88,7 +88,7 @@ impl<'a> Encoder<'a> {
     pub fn new(config: &Config, tokenizer: &'a Tokenizer, separates: bool, labels: &'a [String]) -> Self {
         let marks = tokenizer.token_id(CLASSIFY).zip(tokenizer.token_id(SEPARATE));
         let (first, last) = match config.model.architecture {
-            Architecture::Encoder if config.layout() == crate::config::Layout::Documents => marks.unzip(),
+            Architecture::Encoder if config.layout() == Layout::Documents => marks.unzip(),
             // The objective puts ends where they belong.
             Architecture::EncoderDecoder if !config.data.target_field.is_empty() => (None, None),
             _ => (None, tokenizer.end_of_text().filter(|_| separates)),

@@ -100,21 +100,14 @@ mod tests {
     use super::*;
     use crate::{
         config::{Norm, Position},
+        generate::tests::small,
         model::Decoder,
     };
 
     #[test]
     fn rows_of_a_batch_are_written_as_they_are_alone() {
         let device = crate::device::Choice::cpu().open().unwrap();
-        let learned = ModelConfig {
-            vocab_size: 13,
-            block_size: 16,
-            n_layer: 2,
-            n_head: 4,
-            n_embd: 16,
-            init_std: 0.3,
-            ..Default::default()
-        };
+        let learned = small();
         let of = |position| ModelConfig { position, norm: Norm::Rmsnorm, ..learned.clone() };
         let window = ModelConfig { sliding_window: 3, ..of(Position::Rotary) };
         let positions = [Position::Rotary, Position::Alibi, Position::Relative, Position::Sinusoidal].map(of);

@@ -227,11 +227,9 @@ mod tests {
     };
     use burn::tensor::{Tensor, TensorData};
 
-    #[test]
-    fn logits_with_the_cache_are_those_without() {
-        let device = crate::device::Choice::cpu().open().unwrap();
-        // Weights large enough that logits are far from zero and from each other.
-        let learned = ModelConfig {
+    /// A small model with weights large enough that logits are far from zero and from each other.
+    pub(super) fn small() -> ModelConfig {
+        ModelConfig {
             vocab_size: 13,
             block_size: 16,
             n_layer: 2,
@@ -239,7 +237,13 @@ mod tests {
             n_embd: 16,
             init_std: 0.3,
             ..Default::default()
-        };
+        }
+    }
+
+    #[test]
+    fn logits_with_the_cache_are_those_without() {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        let learned = small();
         let rotary = |rope_layout, n_kv_head| ModelConfig {
             position: Position::Rotary,
             norm: Norm::Rmsnorm,
@@ -280,14 +284,7 @@ mod tests {
     #[test]
     fn a_prompt_sees_itself_whole_where_the_model_learned_to() {
         let device = crate::device::Choice::cpu().open().unwrap();
-        let config = ModelConfig {
-            vocab_size: 13,
-            block_size: 16,
-            n_embd: 16,
-            init_std: 0.3,
-            prefix_attention: true,
-            ..Default::default()
-        };
+        let config = ModelConfig { prefix_attention: true, ..small() };
         let model = Decoder::init(&config, 3, &device);
         let tokens = [1, 5, 2, 7, 3, 4];
         let mut next = NextToken::new(Writer::Decoder(&model), &config, 16, &device);

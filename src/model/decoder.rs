@@ -4,10 +4,7 @@
 use super::{
     Input,
     init::Initializer,
-    layers::{
-        attention::softcap, embeddings::Embeddings, kv_cache::KvCache, linear::Linear, moe::Routing,
-        stack::Stack,
-    },
+    layers::{embeddings::Embeddings, kv_cache::KvCache, moe::Routing, output::Output, stack::Stack},
 };
 use crate::config::ModelConfig;
 use burn::{
@@ -20,14 +17,7 @@ use burn::{
 pub struct Decoder {
     pub embeddings: Embeddings,
     pub stack: Stack,
-    /// `[n_embd, vocab_size]`; absent where the embedding serves as output projection.
-    pub head: Option<Linear>,
-    /// 0: none.
-    #[module(skip)]
-    logit_softcap: f64,
-    /// What the output projection's input is multiplied by.
-    #[module(skip)]
-    logit_scale: f64,
+    pub projection: Output,
     /// A prompt sees itself whole.
     #[module(skip)]
     prefix_attention: bool,
@@ -43,9 +33,7 @@ impl Decoder {
         Self {
             embeddings: Embeddings::init(config, initializer),
             stack: Stack::decoder(config, initializer),
-            head: untied_head(config, initializer),
-            logit_softcap: config.logit_softcap,
-            logit_scale: logit_scale(config),
+            projection: Output::init(config, initializer),
             prefix_attention: config.prefix_attention,
         }
     }
@@ -76,23 +64,6 @@ impl Decoder {
         let marks = input.marks();
         let x = self.embeddings.forward(input.tokens, input.token_types, &places);
         let (x, routings) = self.stack.forward(x, &places, &marks, None, cache);
-        let x = if self.logit_scale == 1.0 { x } else { x.mul_scalar(self.logit_scale) };
-        let logits = match &self.head {
-            Some(head) => head.forward(x),
-            None => self.embeddings.likeness(x),
-        };
-        let limit = self.logit_softcap;
-        (if limit > 0.0 { softcap(logits, limit) } else { logits }, routings)
+        (self.projection.forward(x, &self.embeddings), routings)
     }
-}
-
-/// The output projection where the embedding does not serve as one.
-pub(super) fn untied_head(config: &ModelConfig, initializer: &mut Initializer) -> Option<Linear> {
-    let sizes = [config.n_embd, config.vocab_size];
-    (!config.tie_embeddings).then(|| Linear::init(sizes, false, config.init_std, initializer))
-}
-
-/// What the output projection's input is multiplied by.
-pub(super) fn logit_scale(config: &ModelConfig) -> f64 {
-    if config.scale_logits { 1.0 / (config.n_embd as f64).sqrt() } else { 1.0 }
 }

@@ -72,20 +72,14 @@ impl Encoder {
         }
     }
 
-    /// States `[B, T, n_embd]`, and what the router of each layer decided.
-    pub fn states(&self, input: Input) -> (Tensor<3>, Vec<Routing>) {
+    /// Tokens `[B, T]` -> logits `[B, T, vocab_size]`, `[B, T, classes]` or, of the text as a whole,
+    /// `[B, 1, classes]`, and what the router of each layer decided.
+    pub fn forward(&self, input: Input) -> (Tensor<3>, Vec<Routing>) {
         let (places, marks) = (input.places(0), input.marks());
         let x = self.embeddings.forward(input.tokens, input.token_types, &places);
-        self.stack.forward(x, &places, &marks, None, None)
-    }
-
-    /// Tokens `[B, T]` -> logits `[B, T, vocab_size]`, `[B, T, classes]` or, of the text as a whole,
-    /// `[B, 1, classes]`.
-    pub fn forward(&self, input: Input) -> (Tensor<3>, Vec<Routing>) {
-        let padding = input.padding.clone();
-        let (x, routings) = self.states(input);
+        let (x, routings) = self.stack.forward(x, &places, &marks, None, None);
         let logits = match &self.head {
-            Head::Classifier(classifier) => classifier.forward(x, padding),
+            Head::Classifier(classifier) => classifier.forward(x, input.padding),
             Head::LanguageModel(LanguageHead { transform, output, bias }) => {
                 let x = transform.forward(x);
                 let logits = match output {

@@ -2,15 +2,14 @@
 
 use super::{
     Input,
-    decoder::{logit_scale, untied_head},
     init::Initializer,
     layers::{
         block::Memory,
         embeddings::Embeddings,
         kv_cache::KvCache,
-        linear::Linear,
         mask::{Marks, of_keys},
         moe::Routing,
+        output::Output,
         position::Places,
         stack::Stack,
     },
@@ -28,11 +27,7 @@ pub struct EncoderDecoder {
     pub embeddings: Embeddings,
     pub encoder: Stack,
     pub decoder: Stack,
-    /// `[n_embd, vocab_size]`; absent where the embedding serves as output projection.
-    pub head: Option<Linear>,
-    /// What the output projection's input is multiplied by.
-    #[module(skip)]
-    logit_scale: f64,
+    pub projection: Output,
 }
 
 impl EncoderDecoder {
@@ -41,8 +36,7 @@ impl EncoderDecoder {
             embeddings: Embeddings::init(config, initializer),
             encoder: Stack::encoder(config, initializer),
             decoder: Stack::decoder_beside_encoder(config, initializer),
-            head: untied_head(config, initializer),
-            logit_scale: logit_scale(config),
+            projection: Output::init(config, initializer),
         }
     }
 
@@ -67,11 +61,6 @@ impl EncoderDecoder {
         let places = Places::Range { offset: cache.as_ref().map_or(0, |cache| cache.len()), time };
         let x = self.embeddings.forward(tokens, None, &places);
         let (x, routings) = self.decoder.forward(x, &places, &Marks::default(), Some(memory), cache);
-        let x = if self.logit_scale == 1.0 { x } else { x.mul_scalar(self.logit_scale) };
-        let logits = match &self.head {
-            Some(head) => head.forward(x),
-            None => self.embeddings.likeness(x),
-        };
-        (logits, routings)
+        (self.projection.forward(x, &self.embeddings), routings)
     }
 }

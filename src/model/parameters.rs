@@ -241,8 +241,8 @@ impl Path {
     /// Goes into a field. The variant of an enum is not part of the path, and neither are the fields that
     /// only hold parts together.
     pub fn enter(&mut self, name: &str, container: &str) {
-        let is_part =
-            container.starts_with("Enum:") || ["embeddings", "stack", "distance_bias"].contains(&name);
+        let is_part = container.starts_with("Enum:")
+            || ["embeddings", "stack", "distance_bias", "projection"].contains(&name);
         self.0.push(if is_part { String::new() } else { name.into() });
     }
 

@@ -46,15 +46,6 @@ impl Tokenizer {
         self.inner.hugging_face.token_to_id(text)
     }
 
-    /// As [`decode`](Self::decode), without special tokens.
-    ///
-    /// # Errors
-    /// [`Error::Tokenizer`](crate::Error::Tokenizer) for an id that is not in the vocabulary.
-    pub fn decode_plain(&self, tokens: &[u32]) -> Result<String> {
-        let plain: Vec<u32> = tokens.iter().copied().filter(|&id| !self.is_special(id)).collect();
-        self.decode(&plain)
-    }
-
     /// The `tokenizer_config.json` that makes `transformers.AutoTokenizer` load the `tokenizer.json`
     /// beside it as it is. `block_size`: the longest context of the model in tokens.
     pub fn to_transformers_config(&self, block_size: usize) -> String {
@@ -158,7 +149,8 @@ mod tests {
             assert_eq!(tokens, tokenizer.inner.hugging_face.encode(TEXT, false).unwrap().get_ids());
             assert_eq!(tokenizer.decode(&tokens).unwrap(), TEXT);
             let plain = "A  bé\n[MASK \n\nend [MAS";
-            assert_eq!(tokenizer.decode_plain(&tokens).unwrap(), plain);
+            let kept: Vec<u32> = tokens.iter().copied().filter(|&id| !tokenizer.is_special(id)).collect();
+            assert_eq!(tokenizer.decode(&kept).unwrap(), plain);
             assert_eq!(tokenizer.inner.hugging_face.decode(&tokens, true).unwrap(), plain);
 
             let again = Tokenizer::from_bytes(tokenizer.to_json().unwrap().as_bytes(), "again").unwrap();

@@ -121,8 +121,7 @@ impl Trainer {
         let model = if checkpoint.has_head_of(&config.model) {
             checkpoint.build_as(&config.model, Weights::Latest, &device)?
         } else {
-            let seed = seed_for(config.train.seed, 0, "init");
-            checkpoint.build_under(Model::init(&config.model, seed, &device), &config.model)?
+            checkpoint.build_under(&config.model, seed_for(config.train.seed, 0, "init"), &device)?
         };
         let model = model.train();
         Self::assemble(config, dataset, device, model)

@@ -73,6 +73,15 @@ fn check_architecture(model: &ModelConfig) -> Result<()> {
             "add `--set model.architecture=encoder`",
         ));
     }
+    if model.architecture == Architecture::Encoder {
+        let message = "only decoders bend or scale their logits";
+        if model.logit_softcap > 0.0 {
+            return Err(Error::invalid_value("model.logit_softcap", model.logit_softcap, message));
+        }
+        if model.scale_logits {
+            return Err(Error::invalid_value("model.scale_logits", true, message));
+        }
+    }
     if model.architecture != Architecture::EncoderDecoder && model.n_decoder_layer > 0 {
         let message = "there is no decoder beside an encoder";
         let hint = "`--set model.architecture=encoder-decoder`, or `model.n_layer`";

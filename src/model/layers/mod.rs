@@ -9,5 +9,6 @@ pub(crate) mod mask;
 pub mod mlp;
 pub mod moe;
 pub mod norm;
+pub mod output;
 pub mod position;
 pub mod stack;

@@ -1,0 +1,39 @@
+//! From the states of a decoder to logits of the vocabulary.
+
+use super::{attention::softcap, embeddings::Embeddings, linear::Linear};
+use crate::{config::ModelConfig, model::init::Initializer};
+use burn::{module::Module, tensor::Tensor};
+
+/// The output projection of a decoder.
+#[derive(Module, Debug)]
+pub struct Output {
+    /// `[n_embd, vocab_size]`; absent where the embedding serves as output projection.
+    pub head: Option<Linear>,
+    /// What states are multiplied by.
+    #[module(skip)]
+    scale: f64,
+    /// 0: none.
+    #[module(skip)]
+    softcap: f64,
+}
+
+impl Output {
+    pub(crate) fn init(config: &ModelConfig, initializer: &mut Initializer) -> Self {
+        let sizes = [config.n_embd, config.vocab_size];
+        Self {
+            head: (!config.tie_embeddings).then(|| Linear::init(sizes, false, config.init_std, initializer)),
+            scale: if config.scale_logits { 1.0 / (config.n_embd as f64).sqrt() } else { 1.0 },
+            softcap: config.logit_softcap,
+        }
+    }
+
+    /// States `[B, T, n_embd]` -> logits `[B, T, vocab_size]`.
+    pub(crate) fn forward(&self, x: Tensor<3>, embeddings: &Embeddings) -> Tensor<3> {
+        let x = if self.scale == 1.0 { x } else { x.mul_scalar(self.scale) };
+        let logits = match &self.head {
+            Some(head) => head.forward(x),
+            None => embeddings.likeness(x),
+        };
+        if self.softcap > 0.0 { softcap(logits, self.softcap) } else { logits }
+    }
+}
