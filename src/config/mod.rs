@@ -16,6 +16,7 @@ pub use model::{
 };
 pub use train::{OnNonFinite, OptimizerKind, ScheduleKind, TrainConfig};
 
+use crate::kernels::Mode;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -29,6 +30,27 @@ pub struct Config {
     pub objective: ObjectiveConfig,
     pub train: TrainConfig,
     pub sample: SampleConfig,
+    pub kernels: KernelConfig,
+}
+
+/// How operations are computed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KernelConfig {
+    /// By Kiln's own fused kernels, where there are some, instead of Burn's operations one by one.
+    pub fused: bool,
+}
+
+impl Default for KernelConfig {
+    fn default() -> Self {
+        Self { fused: true }
+    }
+}
+
+impl KernelConfig {
+    pub fn mode(&self) -> Mode {
+        if self.fused { Mode::Fused } else { Mode::Reference }
+    }
 }
 
 impl Config {
@@ -51,11 +73,21 @@ pub struct ObjectiveConfig {
     pub whole_words: bool,
     /// Mean length, in tokens, of what is cut out.
     pub mean_span_length: f64,
+    /// Share of the probability that a target leaves to all tokens evenly.
+    pub label_smoothing: f64,
+    /// Weight of the square of the logarithm of what probabilities are divided by.
+    pub z_loss: f64,
 }
 
 impl Default for ObjectiveConfig {
     fn default() -> Self {
-        Self { mask_fraction: 0.15, whole_words: false, mean_span_length: 3.0 }
+        Self {
+            mask_fraction: 0.15,
+            whole_words: false,
+            mean_span_length: 3.0,
+            label_smoothing: 0.0,
+            z_loss: 0.0,
+        }
     }
 }
 

@@ -76,9 +76,9 @@ impl Serialize for Confusion {
 /// `[classes * classes]`.
 pub(super) fn counts(predicted: Tensor<2, Int>, batch: &Batch, classes: usize) -> Tensor<1> {
     let all: Tensor<2, Int> =
-        Tensor::<1, Int>::arange(0..classes as i64, &batch.weights.device()).unsqueeze();
+        Tensor::<1, Int>::arange(0..classes as i64, &batch.targets.weights.device()).unsqueeze();
     let one_hot = |classes: Tensor<2, Int>| classes.equal(all.clone()).float(); // [N, classes]
-    let of = one_hot(batch.targets.clone()) * batch.weights.clone();
+    let of = one_hot(batch.targets.tokens.clone()) * batch.targets.weights.clone();
     of.transpose().matmul(one_hot(predicted)).reshape([classes * classes])
 }
 

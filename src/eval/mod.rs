@@ -9,8 +9,8 @@ use crate::{
     data::HostBatch,
     device::device_failed,
     error::Result,
-    model::Model,
-    objective::Batch,
+    model::{Answer, Model},
+    objective::{Batch, Weighting},
 };
 use burn::tensor::{Device, Tensor};
 use confusion::Confusion;
@@ -71,11 +71,13 @@ pub async fn evaluate(
         let batch = Batch::new(&batch, &device);
         let logits = batch.logits(model);
         let predicted = logits.clone().argmax(1); // [N, 1]
-        let hits = predicted.clone().equal(batch.targets.clone()).float() * batch.weights.clone();
-        let misses: Tensor<2> = (batch.weights.clone() - hits.clone()).reshape(shape); // [B, T]
+        let weights = &batch.targets.weights;
+        let hits = predicted.clone().equal(batch.targets.tokens.clone()).float() * weights.clone();
+        let misses: Tensor<2> = (weights.clone() - hits.clone()).reshape(shape); // [B, T]
         // Rows without a target have no miss either.
         let right = misses.sum_dim(1).equal_elem(0.0).float().sum().sub_scalar(empty_rows);
-        pending.extend([batch.loss(logits), hits.sum(), right]);
+        let losses = batch.loss(Answer::Logits(logits), Weighting::default());
+        pending.extend([losses, hits.sum(), right]);
         if classifies {
             pending.push(confusion::counts(predicted, &batch, classes));
         }

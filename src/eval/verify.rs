@@ -11,7 +11,7 @@
 
 use crate::{
     checkpoint::{Checkpoint, Weights, tensors},
-    config::{Architecture, Head, ModelConfig, TrainConfig},
+    config::{Architecture, Config, Head, ModelConfig, TrainConfig},
     data::{HostBatch, IGNORE_INDEX},
     error::{Error, Result},
     model::{
@@ -232,7 +232,7 @@ fn reference(
     batch.input.positions = small_numbers(bytes, "position_ids", &shape, model.block_size, device)?;
     batch.input.token_types = small_numbers(bytes, "token_type_ids", &shape, model.token_types, device)?;
     let floats = family.as_in_files(floats);
-    let objective = Objective::of(model);
+    let objective = Objective::of(&Config { model: model.clone(), ..Default::default() });
     Ok(Reference { objective, targets: batch.target_tokens, batch, real, floats })
 }
 

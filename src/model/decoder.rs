@@ -2,7 +2,7 @@
 //! projection.
 
 use super::{
-    Input,
+    Input, Pass,
     init::Initializer,
     layers::{embeddings::Embeddings, kv_cache::KvCache, moe::Routing, output::Output, stack::Stack},
 };
@@ -60,10 +60,21 @@ impl Decoder {
         cache: Option<&mut KvCache>,
     ) -> (Tensor<3>, Vec<Routing>) {
         let input = input.into();
+        let pass = input.pass();
+        let (x, routings) = self.states(input, cache, &pass);
+        (self.projection.forward(x, &self.embeddings, &pass), routings)
+    }
+
+    /// The same before the output projection, `[B, T, n_embd]`.
+    pub(super) fn states(
+        &self,
+        input: Input,
+        cache: Option<&mut KvCache>,
+        pass: &Pass,
+    ) -> (Tensor<3>, Vec<Routing>) {
         let places = input.places(cache.as_ref().map_or(0, |cache| cache.len()));
         let marks = input.marks();
-        let x = self.embeddings.forward(input.tokens, input.token_types, &places);
-        let (x, routings) = self.stack.forward(x, &places, &marks, None, cache);
-        (self.projection.forward(x, &self.embeddings), routings)
+        let x = self.embeddings.forward(input.tokens, input.token_types, &places, pass);
+        self.stack.forward(x, &places, &marks, None, cache, pass)
     }
 }

@@ -2,14 +2,16 @@
 //! were masked, a class of the text or of each token, a number.
 
 use super::{
-    Input,
+    Input, Pass,
     init::Initializer,
-    layers::{embeddings::Embeddings, linear::Linear, mlp::ungated, moe::Routing, norm::Norm, stack::Stack},
+    layers::{embeddings::Embeddings, linear::Linear, moe::Routing, norm::Norm, stack::Stack},
 };
-use crate::config::{Activation, Head as HeadKind, ModelConfig, NormPosition, Pooling};
+use crate::{
+    config::{Activation, Head as HeadKind, ModelConfig, NormPosition, Pooling},
+    kernels::{activation::curve, dropout::dropout},
+};
 use burn::{
     module::{Module, Param},
-    nn::{Dropout, DropoutConfig},
     tensor::{Bool, Tensor},
 };
 
@@ -44,7 +46,8 @@ pub struct LanguageHead {
 pub struct Classifier {
     /// Before the projection.
     pub transform: Option<Transform>,
-    dropout: Dropout,
+    #[module(skip)]
+    dropout: f64,
     /// `[n_embd, classes]`
     pub output: Linear,
     /// Of the text as a whole; `None`: of each token.
@@ -75,16 +78,16 @@ impl Encoder {
     /// Tokens `[B, T]` -> logits `[B, T, vocab_size]`, `[B, T, classes]` or, of the text as a whole,
     /// `[B, 1, classes]`, and what the router of each layer decided.
     pub fn forward(&self, input: Input) -> (Tensor<3>, Vec<Routing>) {
-        let (places, marks) = (input.places(0), input.marks());
-        let x = self.embeddings.forward(input.tokens, input.token_types, &places);
-        let (x, routings) = self.stack.forward(x, &places, &marks, None, None);
+        let (places, marks, pass) = (input.places(0), input.marks(), &input.pass());
+        let x = self.embeddings.forward(input.tokens, input.token_types, &places, pass);
+        let (x, routings) = self.stack.forward(x, &places, &marks, None, None, pass);
         let logits = match &self.head {
-            Head::Classifier(classifier) => classifier.forward(x, input.padding),
+            Head::Classifier(classifier) => classifier.forward(x, input.padding, pass),
             Head::LanguageModel(LanguageHead { transform, output, bias }) => {
-                let x = transform.forward(x);
+                let x = transform.forward(x, pass);
                 let logits = match output {
-                    Some(output) => output.forward(x),
-                    None => self.embeddings.likeness(x),
+                    Some(output) => output.forward(x, pass),
+                    None => self.embeddings.likeness(x, pass),
                 };
                 logits + bias.val().unsqueeze()
             }
@@ -112,7 +115,7 @@ impl Head {
         Self::Classifier(Classifier {
             transform: has_transform(config)
                 .then(|| Transform::init(config, config.norm_position != NormPosition::Post, initializer)),
-            dropout: DropoutConfig::new(config.dropout).init(),
+            dropout: config.dropout,
             output: Linear::init(sizes(config.classes()), true, std, initializer),
             pooling,
         })
@@ -127,7 +130,7 @@ pub(super) fn has_transform(config: &ModelConfig) -> bool {
 
 impl Classifier {
     /// `[B, T, n_embd]` -> `[B, T or 1, classes]`. `padding`, `[B, T]`, is true for padding.
-    fn forward(&self, mut x: Tensor<3>, padding: Option<Tensor<2, Bool>>) -> Tensor<3> {
+    fn forward(&self, mut x: Tensor<3>, padding: Option<Tensor<2, Bool>>, pass: &Pass) -> Tensor<3> {
         match self.pooling {
             None => {}
             Some(Pooling::First) => x = x.narrow(1, 0, 1),
@@ -143,9 +146,10 @@ impl Classifier {
             }
         }
         if let Some(transform) = &self.transform {
-            x = transform.forward(x);
+            x = transform.forward(x, pass);
         }
-        self.output.forward(self.dropout.forward(x))
+        let x = dropout(x, None, pass.dropout(self.dropout), pass.mode);
+        self.output.forward(x, pass)
     }
 }
 
@@ -159,10 +163,10 @@ impl Transform {
         }
     }
 
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = self.dense.forward(x);
+    fn forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
+        let x = self.dense.forward(x, pass);
         match &self.norm {
-            Some(norm) => norm.forward(ungated(self.activation, x)),
+            Some(norm) => norm.forward(curve(x, self.activation), pass),
             None => x.tanh(),
         }
     }

@@ -1,7 +1,7 @@
 //! An encoder of one text and a decoder that writes another.
 
 use super::{
-    Input,
+    Input, Pass,
     init::Initializer,
     layers::{
         block::Memory,
@@ -42,9 +42,14 @@ impl EncoderDecoder {
 
     /// What the decoder looks at, and what the encoder's routers decided.
     pub fn encode(&self, input: Input) -> (Memory, Vec<Routing>) {
+        let pass = input.pass();
+        self.encode_in(input, &pass)
+    }
+
+    pub(super) fn encode_in(&self, input: Input, pass: &Pass) -> (Memory, Vec<Routing>) {
         let (places, marks) = (input.places(0), input.marks());
-        let x = self.embeddings.forward(input.tokens, input.token_types, &places);
-        let (states, routings) = self.encoder.forward(x, &places, &marks, None, None);
+        let x = self.embeddings.forward(input.tokens, input.token_types, &places, pass);
+        let (states, routings) = self.encoder.forward(x, &places, &marks, None, None, pass);
         (Memory { states, padding: marks.padding.as_ref().map(of_keys) }, routings)
     }
 
@@ -57,10 +62,22 @@ impl EncoderDecoder {
         memory: &Memory,
         cache: Option<&mut KvCache>,
     ) -> (Tensor<3>, Vec<Routing>) {
+        let pass = Pass::default();
+        let (x, routings) = self.decoder_states(tokens, memory, cache, &pass);
+        (self.projection.forward(x, &self.embeddings, &pass), routings)
+    }
+
+    /// The same before the output projection, `[B, T, n_embd]`.
+    pub(super) fn decoder_states(
+        &self,
+        tokens: Tensor<2, Int>,
+        memory: &Memory,
+        cache: Option<&mut KvCache>,
+        pass: &Pass,
+    ) -> (Tensor<3>, Vec<Routing>) {
         let [_, time] = tokens.dims();
         let places = Places::Range { offset: cache.as_ref().map_or(0, |cache| cache.len()), time };
-        let x = self.embeddings.forward(tokens, None, &places);
-        let (x, routings) = self.decoder.forward(x, &places, &Marks::default(), Some(memory), cache);
-        (self.projection.forward(x, &self.embeddings), routings)
+        let x = self.embeddings.forward(tokens, None, &places, pass);
+        self.decoder.forward(x, &places, &Marks::default(), Some(memory), cache, pass)
     }
 }

@@ -1,7 +1,9 @@
 //! What a forward pass reads.
 
 use super::layers::{mask::Marks, position::Places};
+use crate::kernels::{Mode, dropout::Dropout};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use std::cell::Cell;
 
 /// Tokens of a batch, and what is known of them.
 #[derive(Clone)]
@@ -18,11 +20,23 @@ pub struct Input {
     pub prefix: Option<Tensor<2, Bool>>,
     /// `[B, T']`: what the decoder beside an encoder reads.
     pub decoder_tokens: Option<Tensor<2, Int>>,
+    pub mode: Mode,
+    /// What dropout draws from; `None`: nothing is dropped.
+    pub dropout_seed: Option<u32>,
 }
 
 impl From<Tensor<2, Int>> for Input {
     fn from(tokens: Tensor<2, Int>) -> Self {
-        Self { tokens, padding: None, positions: None, token_types: None, prefix: None, decoder_tokens: None }
+        Self {
+            tokens,
+            padding: None,
+            positions: None,
+            token_types: None,
+            prefix: None,
+            decoder_tokens: None,
+            mode: Mode::default(),
+            dropout_seed: None,
+        }
     }
 }
 
@@ -61,10 +75,42 @@ impl Input {
         self.positions.clone().map_or(Places::Range { offset, time }, Places::Each)
     }
 
+    pub(super) fn pass(&self) -> Pass {
+        Pass { mode: self.mode, dropout_seed: self.dropout_seed, draws: Cell::new(0) }
+    }
+
     pub(super) fn marks(&self) -> Marks {
         Marks { padding: self.padding.clone(), prefix: self.prefix.clone() }
     }
 }
+
+/// How a forward pass is computed.
+#[derive(Default)]
+pub struct Pass {
+    pub(crate) mode: Mode,
+    dropout_seed: Option<u32>,
+    /// Places of the model that have drawn.
+    draws: Cell<u32>,
+}
+
+impl Pass {
+    /// What the next place of the model drops.
+    pub(crate) fn dropout(&self, probability: f64) -> Dropout {
+        match self.dropout_seed {
+            Some(seed) if probability > 0.0 => {
+                let draw = self.draws.replace(self.draws.get() + 1);
+                Dropout {
+                    probability: probability as f32,
+                    seed: seed.wrapping_add(draw.wrapping_mul(GOLDEN)),
+                }
+            }
+            _ => Dropout::NONE,
+        }
+    }
+}
+
+/// 2^32 over the golden ratio: seeds of neighbouring places are far from one another.
+const GOLDEN: u32 = 0x9e37_79b9;
 
 /// Where shorter rows are padded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,16 +16,23 @@ pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use encoder_decoder::EncoderDecoder;
 pub(crate) use input::mask;
-pub use input::{Input, Side};
+pub use input::{Input, Pass, Side};
 pub use layers::kv_cache::KvCache;
 
-use crate::config::{Architecture, ModelConfig};
+use crate::{
+    config::{Architecture, ModelConfig},
+    kernels::linear::{Addends, linear},
+};
 use burn::{
     module::Module,
     tensor::{Device, Int, Tensor},
 };
 use init::Initializer;
-use layers::moe::Routing;
+use layers::{
+    attention::softcap,
+    moe::Routing,
+    output::{Projection, flat},
+};
 
 /// A transformer of any architecture.
 #[derive(Module, Debug)]
@@ -34,6 +41,14 @@ pub enum Model {
     Decoder(Decoder),
     Encoder(Encoder),
     EncoderDecoder(EncoderDecoder),
+}
+
+/// What a model says.
+#[allow(clippy::large_enum_variant, reason = "one a pass, and not kept")]
+pub enum Answer {
+    /// `[N, vocab_size or classes]`
+    Logits(Tensor<2>),
+    Projection(Projection),
 }
 
 /// What the routers of all layers decided; nothing where there are no experts.
@@ -66,34 +81,54 @@ impl Model {
 
     /// Logits of everything that has a target, `[N, vocab_size or classes]`, and what the router of each
     /// layer decided. N is B · T, with an encoder and a decoder B · T', of whole texts B.
-    pub fn forward(&self, mut input: Input) -> (Tensor<2>, Routings) {
-        let mut of_written = Vec::new();
-        let (logits, of_input) = match self {
-            Self::Decoder(decoder) => decoder.forward_routed(input, None),
-            Self::Encoder(encoder) => encoder.forward(input),
-            Self::EncoderDecoder(both) => {
-                let written = input.decoder_tokens.take().unwrap_or_else(|| input.tokens.clone());
-                let (memory, routings) = both.encode(input);
-                let logits;
-                (logits, of_written) = both.decode(written, &memory, None);
-                (logits, routings)
+    pub fn forward(&self, input: Input) -> (Tensor<2>, Routings) {
+        let pass = input.pass();
+        let (answer, routings) = self.answer(input);
+        let logits = match answer {
+            Answer::Logits(logits) => logits,
+            Answer::Projection(Projection { states, weight, transposed, softcap: limit }) => {
+                let logits = linear(states, weight, transposed, Addends::default(), pass.mode);
+                if limit > 0.0 { softcap(logits, limit) } else { logits }
             }
         };
-        let [batch, time, width] = logits.dims();
-        (logits.reshape([batch * time, width]), Routings { of_input, of_written })
+        (logits, routings)
+    }
+
+    /// The same with an output projection left to do, where there is one.
+    pub fn answer(&self, mut input: Input) -> (Answer, Routings) {
+        let pass = &input.pass();
+        let none = Vec::new();
+        match self {
+            Self::Decoder(decoder) => {
+                let (states, of_input) = decoder.states(input, None, pass);
+                let answer = decoder.projection.project(states, &decoder.embeddings);
+                (Answer::Projection(answer), Routings { of_input, of_written: none })
+            }
+            Self::Encoder(encoder) => {
+                let (logits, of_input) = encoder.forward(input);
+                (Answer::Logits(flat(logits)), Routings { of_input, of_written: none })
+            }
+            Self::EncoderDecoder(both) => {
+                let written = input.decoder_tokens.take().unwrap_or_else(|| input.tokens.clone());
+                let (memory, of_input) = both.encode_in(input, pass);
+                let (states, of_written) = both.decoder_states(written, &memory, None, pass);
+                let answer = both.projection.project(states, &both.embeddings);
+                (Answer::Projection(answer), Routings { of_input, of_written })
+            }
+        }
     }
 
     /// How much each position of tokens `[1, T]` looks at each other one in block `layer`, of the encoder
     /// where there are both, `[H, T, T]`; for looking at, without dropout or autodiff (`Module::valid`).
     pub fn attention_weights(&self, tokens: Tensor<2, Int>, layer: usize) -> Tensor<3> {
         let input = Input::from(tokens);
-        let (places, marks) = (input.places(0), input.marks());
+        let (places, marks, pass) = (input.places(0), input.marks(), &input.pass());
         let (embeddings, stack) = match self {
             Self::Decoder(decoder) => (&decoder.embeddings, &decoder.stack),
             Self::Encoder(encoder) => (&encoder.embeddings, &encoder.stack),
             Self::EncoderDecoder(both) => (&both.embeddings, &both.encoder),
         };
-        let x = embeddings.forward(input.tokens, None, &places);
-        stack.attention_weights(x, &places, &marks, layer)
+        let x = embeddings.forward(input.tokens, None, &places, pass);
+        stack.attention_weights(x, &places, &marks, layer, pass)
     }
 }

@@ -2,24 +2,39 @@
 
 use crate::{
     data::{HostBatch, IGNORE_INDEX},
-    model::{Input, Model, mask},
+    kernels::cross_entropy::{CrossEntropySpec, Targets, cross_entropy, of_logits},
+    model::{Answer, Input, Model, layers::output::Projection, mask},
 };
-use burn::tensor::{Device, Int, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// A batch on a device. N: everything that may have a target, B · T tokens or B texts.
 #[derive(Clone)]
 pub struct Batch {
     pub input: Input,
-    /// `[N, 1]`; 0 where there is no target.
-    pub targets: Tensor<2, Int>,
-    /// `[N, 1]`, 1 where there is a target and 0 elsewhere.
-    pub weights: Tensor<2>,
+    /// `[N, 1]`: 0, with the weight 0, where there is no target.
+    pub targets: Targets,
     /// `[N, 1]`: the numbers that a regression is to give.
     pub values: Option<Tensor<2>>,
     /// Number of targets.
     pub target_tokens: usize,
     /// Padding, which is not marked, only follows the tokens.
     pads_unmarked: bool,
+}
+
+/// How losses are added up.
+#[derive(Debug, Clone, Copy)]
+pub struct Weighting {
+    pub scale: f32,
+    /// Share of the probability that is spread evenly over the vocabulary.
+    pub label_smoothing: f32,
+    /// Weight of the square of the logarithm of what probabilities are divided by.
+    pub z_loss: f32,
+}
+
+impl Default for Weighting {
+    fn default() -> Self {
+        Self { scale: 1.0, label_smoothing: 0.0, z_loss: 0.0 }
+    }
 }
 
 impl Batch {
@@ -40,8 +55,10 @@ impl Batch {
                 decoder_tokens: has_decoder.then(|| tokens(&host.decoder_inputs)),
                 ..Input::from(tokens(&host.inputs))
             },
-            targets: Tensor::from_data(TensorData::new::<i32, _>(targets, [count, 1]), device),
-            weights: Tensor::from_data(TensorData::new::<f32, _>(weights, [count, 1]), device),
+            targets: Targets {
+                tokens: Tensor::from_data(TensorData::new::<i32, _>(targets, [count, 1]), device),
+                weights: Tensor::from_data(TensorData::new::<f32, _>(weights, [count, 1]), device),
+            },
             values: (!host.values.is_empty())
                 .then(|| Tensor::from_data(TensorData::new(host.values.clone(), [count, 1]), device)),
             target_tokens: host.target_tokens,
@@ -54,12 +71,22 @@ impl Batch {
         model.forward(self.input.clone()).0
     }
 
-    /// Sum over the targets, `[1]`: negative log-probabilities in nats, or squared errors.
-    pub fn loss(&self, logits: Tensor<2>) -> Tensor<1> {
-        let weighted = |each: Tensor<2>| (each * self.weights.clone()).sum(); // of [N, 1]
-        match &self.values {
-            Some(values) => weighted((logits - values.clone()).square()),
-            None => weighted(log_softmax(logits, 1).gather(1, self.targets.clone())).neg(),
+    /// Sum over the targets times `weighting.scale`, `[1]`: negative log-probabilities in nats, or squared
+    /// errors.
+    pub fn loss(&self, answer: Answer, weighting: Weighting) -> Tensor<1> {
+        let Weighting { scale, label_smoothing, z_loss } = weighting;
+        let spec =
+            |transposed, softcap| CrossEntropySpec { transposed, scale, softcap, label_smoothing, z_loss };
+        match (answer, &self.values) {
+            (Answer::Logits(numbers), Some(values)) => {
+                let errors = (numbers - values.clone()).square() * self.targets.weights.clone();
+                errors.sum().mul_scalar(scale)
+            }
+            (Answer::Logits(logits), None) => of_logits(logits, self.targets.clone(), spec(false, 0.0)),
+            (Answer::Projection(Projection { states, weight, transposed, softcap }), _) => {
+                let spec = spec(transposed, softcap as f32);
+                cross_entropy(states, weight, &self.targets, spec, self.input.mode)
+            }
         }
     }
 
@@ -69,8 +96,8 @@ impl Batch {
         match &self.input.padding {
             Some(padding) => padding.clone().bool_not().float().reshape([rows * time, 1]),
             // What has a target is no padding.
-            None if self.pads_unmarked => self.weights.clone(),
-            None => Tensor::ones([rows * time, 1], &self.weights.device()),
+            None if self.pads_unmarked => self.targets.weights.clone(),
+            None => Tensor::ones([rows * time, 1], &self.targets.weights.device()),
         }
     }
 }
@@ -85,7 +112,8 @@ mod tests {
         let logits = Tensor::<2>::from_data([[0.0, 0.0], [5.0, -5.0]], &device);
         let loss = |targets: Vec<i32>| {
             let batch = HostBatch::new(vec![0, 0], targets, 1, 2);
-            Batch::new(&batch, &device).loss(logits.clone()).into_scalar::<f32>()
+            let answer = Answer::Logits(logits.clone());
+            Batch::new(&batch, &device).loss(answer, Weighting::default()).into_scalar::<f32>()
         };
         assert!((loss(vec![0, IGNORE_INDEX]) - 2f32.ln()).abs() < 1e-6);
         assert!((loss(vec![1, 1]) - (2f32.ln() + 10.000_045)).abs() < 1e-4);
@@ -98,7 +126,8 @@ mod tests {
         let mut host = HostBatch::new(vec![0; 6], vec![0, 0, IGNORE_INDEX], 3, 2);
         host.values = vec![1.0, -1.0, 9.0];
         let given = Tensor::<2>::from_data([[3.0], [-1.5], [0.0]], &device);
-        let loss = Batch::new(&host, &device).loss(given).into_scalar::<f32>();
+        let answer = Answer::Logits(given);
+        let loss = Batch::new(&host, &device).loss(answer, Weighting::default()).into_scalar::<f32>();
         assert!((loss - 4.25).abs() < 1e-6);
     }
 }

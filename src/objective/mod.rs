@@ -7,10 +7,10 @@ pub mod router;
 pub mod rows;
 pub mod spans;
 
-pub use batch::Batch;
+pub use batch::{Batch, Weighting};
 pub use rows::Rows;
 
-use crate::{config::ModelConfig, model::Model};
+use crate::{config::Config, model::Model};
 use burn::tensor::Tensor;
 
 /// The mean over targets, with what a mixture of experts adds to it.
@@ -18,6 +18,7 @@ use burn::tensor::Tensor;
 pub struct Objective {
     router_aux_loss: f64,
     router_z_loss: f64,
+    weighting: Weighting,
 }
 
 /// The loss of one micro-batch as its share of a step's mean.
@@ -31,18 +32,27 @@ pub struct Loss {
 }
 
 impl Objective {
-    pub fn of(config: &ModelConfig) -> Self {
-        Self { router_aux_loss: config.router_aux_loss, router_z_loss: config.router_z_loss }
+    pub fn of(config: &Config) -> Self {
+        let Config { model, objective, .. } = config;
+        Self {
+            router_aux_loss: model.router_aux_loss,
+            router_z_loss: model.router_z_loss,
+            weighting: Weighting {
+                label_smoothing: objective.label_smoothing as f32,
+                z_loss: objective.z_loss as f32,
+                ..Default::default()
+            },
+        }
     }
 
     /// The sum over the batch's targets divided by `step_targets`, the number of targets of all
     /// micro-batches of the step. Summed over them it is the mean over tokens, however they are grouped.
     /// A step without targets has loss 0.
     pub fn loss(&self, model: &Model, batch: &Batch, step_targets: usize) -> Loss {
-        let (logits, routings) = model.forward(batch.input.clone());
+        let (answer, routings) = model.answer(batch.input.clone());
         let targets = step_targets.max(1) as f64;
-        let of_targets = batch.loss(logits).div_scalar(targets);
-        let (read, written) = (batch.real(), &batch.weights);
+        let of_targets = batch.loss(answer, Weighting { scale: (1.0 / targets) as f32, ..self.weighting });
+        let (read, written) = (batch.real(), &batch.targets.weights);
         let of_input = routings.of_input.iter().map(|routing| (routing, &read));
         let of_written = routings.of_written.iter().map(|routing| (routing, written));
         let Some(found) = router::losses(&of_input.chain(of_written).collect::<Vec<_>>()) else {

@@ -180,7 +180,7 @@ impl Trainer {
         let loader =
             Loader::new(dataset.train.clone(), cut.clone(), config.data.order, rows_per_step, train.seed)?;
         Ok(Self {
-            objective: Objective::of(&config.model),
+            objective: Objective::of(&config),
             optimizer: Optimizer::new(train),
             ema: (train.ema_decay > 0.0).then(|| Ema::new(train.ema_decay, &model)),
             early_stop: EarlyStop::new(train.early_stopping_patience, train.early_stopping_min_delta),

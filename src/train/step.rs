@@ -28,8 +28,9 @@ impl Trainer {
         let mut router: Option<Tensor<1>> = None;
         let mut gradients = None;
         for (i, batch) in host.iter().enumerate() {
-            self.device.seed(seed_for(train.seed, self.step, &format!("dropout {i}")));
-            let batch = Batch::new(batch, &self.device);
+            let mut batch = Batch::new(batch, &self.device);
+            batch.input.mode = self.config.kernels.mode();
+            batch.input.dropout_seed = Some(seed_for(train.seed, self.step, &format!("dropout {i}")) as u32);
             let share = self.objective.loss(&self.model, &batch, target_tokens);
             let new = GradientsParams::from_grads(share.total.backward(), &self.model);
             gradients = Some(clip::accumulate(&self.model, gradients, new));

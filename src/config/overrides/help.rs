@@ -103,6 +103,8 @@ pub const KEYS: &[KeyHelp] = &[
     ),
     entry("objective.whole_words", "hide words with all their tokens"),
     entry("objective.mean_span_length", "mean length of what is cut out, in tokens"),
+    entry("objective.label_smoothing", "share of the probability that a target leaves to all tokens evenly"),
+    entry("objective.z_loss", "weight of the square of the logarithm of what probabilities are divided by"),
     entry("train.batch_size", "rows per micro-batch"),
     entry("train.gradient_accumulation_steps", "micro-batches per optimizer step"),
     entry("train.max_steps", "optimizer steps of the whole schedule"),
@@ -141,6 +143,7 @@ pub const KEYS: &[KeyHelp] = &[
     entry("sample.length_penalty", "beam search: log-probability over length to this power"),
     entry("sample.stop", "texts at which to stop"),
     entry("sample.seed", "decides which tokens are drawn"),
+    entry("kernels.fused", "compute by Kiln's fused kernels, where there are some"),
 ];
 
 /// A key as a form shows it.

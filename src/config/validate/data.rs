@@ -58,6 +58,17 @@ pub(super) fn check_objective(config: &Config) -> Result<()> {
         let message = "expected a number from 1 on";
         return Err(Error::invalid_value("objective.mean_span_length", objective.mean_span_length, message));
     }
+    if !(0.0..1.0).contains(&objective.label_smoothing) {
+        let message = "expected a number from 0 on and below 1";
+        return Err(Error::invalid_value("objective.label_smoothing", objective.label_smoothing, message));
+    }
+    if !(objective.z_loss >= 0.0 && objective.z_loss.is_finite()) {
+        return Err(Error::invalid_value(
+            "objective.z_loss",
+            objective.z_loss,
+            "expected a number from 0 on",
+        ));
+    }
     let classifies = model.head != Head::LanguageModel;
     if !data.label_field.is_empty() && !classifies {
         let message = "the model gives no classes";

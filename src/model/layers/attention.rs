@@ -5,11 +5,14 @@
 #![allow(non_snake_case)]
 
 use super::{kv_cache::KvCache, linear::Linear, norm::Norm, position::Rotation};
-use crate::{config::ModelConfig, model::init::Initializer};
+use crate::{
+    config::ModelConfig,
+    kernels::attention::{self, AttentionSpec, Projected, Reach},
+    model::{Pass, init::Initializer},
+};
 use burn::{
     module::Module,
-    nn::{Dropout, DropoutConfig},
-    tensor::{Bool, Tensor, activation::softmax},
+    tensor::{Bool, Tensor},
 };
 
 /// Self-attention of one block.
@@ -26,20 +29,20 @@ pub struct Attention {
 }
 
 /// What the layers of a forward pass share.
-#[derive(Clone, Default)]
 pub struct Context {
     pub(crate) global: View,
     /// For layers with a sliding window.
-    pub(crate) local: View,
+    pub(crate) local: Option<View>,
     /// Added to scores, `[1, H, T, S]`.
     pub(crate) bias: Option<Tensor<4>>,
 }
 
 /// Where tokens stand and what they see.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct View {
     pub rotation: Option<Rotation>,
-    /// True where a query must not look, broadcastable to `[B, 1, T, S]`.
+    pub reach: Reach,
+    /// True where a query must not look within reach, `[1 or B, 1, T or 1, S]`.
     pub hidden: Option<Tensor<4, Bool>>,
 }
 
@@ -57,45 +60,78 @@ impl Attention {
         }
     }
 
-    /// `[B, T, E]` -> `[B, T, E]`. With a cache (and this layer's index in it), S counts the cached tokens
-    /// too.
+    /// `[B, T, E]` -> `[B, T, E]`, plus `residual`, if there is one. With a cache (and this layer's index in
+    /// it), S counts the cached tokens too.
     pub(crate) fn forward(
         &self,
         x_BTE: Tensor<3>,
         view: &View,
         bias: Option<Tensor<4>>,
         cache: Option<(&mut KvCache, usize)>,
+        residual: Option<Tensor<3>>,
+        pass: &Pass,
     ) -> Tensor<3> {
-        let (weights_BHTS, v_BGSD) = self.attend(x_BTE, view, bias, cache);
-        self.output.forward(self.mix.values(weights_BHTS, v_BGSD))
+        let qkv = self.project(x_BTE, view, pass);
+        let spec = self.mix.spec(view.reach, pass);
+        let hidden = view.hidden.clone();
+        let values_BTE = match (cache, bias) {
+            (None, None) => attention::attention(Projected::Together(qkv), hidden, spec, pass.mode),
+            (cache, bias) => {
+                let (q_BHTD, mut k_BGSD, mut v_BGSD) = self.heads(&qkv, spec);
+                if let Some((cache, layer)) = cache {
+                    (k_BGSD, v_BGSD) = cache.append(layer, k_BGSD, v_BGSD);
+                }
+                match bias {
+                    None => attention::cached(q_BHTD, k_BGSD, v_BGSD, hidden, spec, pass.mode),
+                    bias => attention::reference(q_BHTD, k_BGSD, v_BGSD, bias, hidden, spec),
+                }
+            }
+        };
+        self.output.forward_onto(values_BTE, residual, pass)
     }
 
-    /// How much each query looks at each key, `[B, H, T, S]` with rows that add up to 1, and the
-    /// values `[B, G, S, D]`. Arguments as for [`forward`](Self::forward).
-    pub(crate) fn attend(
+    /// How much each query looks at each key, `[B, H, T, S]` with rows that add up to 1; S = T.
+    pub(crate) fn weights(
         &self,
         x_BTE: Tensor<3>,
         view: &View,
         bias: Option<Tensor<4>>,
-        cache: Option<(&mut KvCache, usize)>,
-    ) -> (Tensor<4>, Tensor<4>) {
+        pass: &Pass,
+    ) -> Tensor<4> {
+        let qkv = self.project(x_BTE, view, pass);
+        let spec = self.mix.spec(view.reach, pass);
+        let (q_BHTD, k_BGSD, _) = self.heads(&qkv, spec);
+        let [_, _, time, _] = q_BHTD.dims();
+        let hidden = attention::beyond(view.hidden.clone(), [time, time], view.reach, &qkv);
+        attention::weights(q_BHTD, k_BGSD, bias, hidden, spec)
+    }
+
+    /// `[B, T, (H + 2G) * D]`: queries, keys and values, the first two normalized and rotated.
+    fn project(&self, x_BTE: Tensor<3>, view: &View, pass: &Pass) -> Tensor<3> {
+        let mut qkv = self.qkv.forward(x_BTE, pass);
         let (heads, groups) = (self.mix.heads, self.mix.kv_heads);
-        let qkv = self.qkv.forward(x_BTE);
-        let mut q_BHTD = self.mix.part(&qkv, 0, heads);
-        let mut k_BGSD = self.mix.part(&qkv, heads, groups);
-        let mut v_BGSD = self.mix.part(&qkv, heads + groups, groups);
         if let (Some(query_norm), Some(key_norm)) = (&self.query_norm, &self.key_norm) {
-            q_BHTD = query_norm.forward(q_BHTD);
-            k_BGSD = key_norm.forward(k_BGSD);
+            let ([batch, time, width], size) = (qkv.dims(), self.mix.head_size);
+            let normalized = |norm: &Norm, start, heads| {
+                let part: Tensor<4> =
+                    qkv.clone().narrow(2, start * size, heads * size).reshape([batch, time, heads, size]);
+                norm.forward(part, pass).reshape([batch, time, heads * size])
+            };
+            let (q, k) = (normalized(query_norm, 0, heads), normalized(key_norm, heads, groups));
+            let start = (heads + groups) * size;
+            qkv = Tensor::cat(vec![q, k, qkv.narrow(2, start, width - start)], 2);
         }
-        if let Some(rotation) = &view.rotation {
-            q_BHTD = rotation.apply(q_BHTD);
-            k_BGSD = rotation.apply(k_BGSD);
+        match &view.rotation {
+            Some(rotation) => rotation.apply(qkv, heads + groups, pass),
+            None => qkv,
         }
-        if let Some((cache, layer)) = cache {
-            (k_BGSD, v_BGSD) = cache.append(layer, k_BGSD, v_BGSD);
-        }
-        (self.mix.weights(q_BHTD, k_BGSD, bias, view.hidden.clone()), v_BGSD)
+    }
+
+    /// `[B, H, T, D]`, `[B, G, T, D]`, `[B, G, T, D]`
+    fn heads(&self, qkv: &Tensor<3>, spec: AttentionSpec) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+        let (heads, groups) = (self.mix.heads, self.mix.kv_heads);
+        let part = |start, heads| attention::part(qkv, start, heads, spec);
+        (part(0, heads), part(heads, groups), part(heads + groups, groups))
     }
 }
 
@@ -125,34 +161,44 @@ impl CrossAttention {
         }
     }
 
-    /// Queries of `[B, T, E]` over `memory`, `[B, S, E]`, of which `padding`, `[B, 1, 1, S]`, is not seen.
-    /// Keys and values are made once: a cache keeps them.
+    /// Queries of `[B, T, E]` over `memory`, `[B, S, E]`, of which `padding`, `[B, 1, 1, S]`, is not seen,
+    /// plus `residual`, if there is one. Keys and values are made once: a cache keeps them.
     pub(crate) fn forward(
         &self,
         x_BTE: Tensor<3>,
         memory_BSE: &Tensor<3>,
         padding: Option<Tensor<4, Bool>>,
         cache: Option<(&mut KvCache, usize)>,
+        residual: Option<Tensor<3>>,
+        pass: &Pass,
     ) -> Tensor<3> {
-        let groups = self.mix.kv_heads;
-        let q_BHTD = self.mix.part(&self.query.forward(x_BTE), 0, self.mix.heads);
-        let key_value = || {
-            let both = self.key_value.forward(memory_BSE.clone());
-            (self.mix.part(&both, 0, groups), self.mix.part(&both, groups, groups))
+        let spec = self.mix.spec(Reach::FULL, pass);
+        let query = self.query.forward(x_BTE, pass);
+        let key_value = || self.key_value.forward(memory_BSE.clone(), pass);
+        let values_BTE = match cache {
+            None => {
+                let projected = Projected::Apart(query, key_value());
+                attention::attention(projected, padding, spec, pass.mode)
+            }
+            Some((cache, layer)) => {
+                let groups = self.mix.kv_heads;
+                let (k_BGSD, v_BGSD) = cache.of_memory(layer, || {
+                    let both = key_value();
+                    (attention::part(&both, 0, groups, spec), attention::part(&both, groups, groups, spec))
+                });
+                let q_BHTD = attention::part(&query, 0, self.mix.heads, spec);
+                attention::cached(q_BHTD, k_BGSD, v_BGSD, padding, spec, pass.mode)
+            }
         };
-        let (k_BGSD, v_BGSD) = match cache {
-            Some((cache, layer)) => cache.of_memory(layer, key_value),
-            None => key_value(),
-        };
-        let weights_BHTS = self.mix.weights(q_BHTD, k_BGSD, None, padding);
-        self.output.forward(self.mix.values(weights_BHTS, v_BGSD))
+        self.output.forward_onto(values_BTE, residual, pass)
     }
 }
 
-/// Scores, weights and weighted values: what self-attention and cross-attention have in common.
+/// What self-attention and cross-attention have in common.
 #[derive(Module, Debug)]
 struct Mix {
-    dropout: Dropout,
+    #[module(skip)]
+    dropout: f64,
     #[module(skip)]
     heads: usize,
     #[module(skip)]
@@ -169,7 +215,7 @@ struct Mix {
 impl Mix {
     fn init(config: &ModelConfig) -> Self {
         Self {
-            dropout: DropoutConfig::new(config.dropout).init(),
+            dropout: config.dropout,
             heads: config.n_head,
             kv_heads: config.kv_heads(),
             head_size: config.head_size(),
@@ -178,49 +224,16 @@ impl Mix {
         }
     }
 
-    /// So many heads of a projection, from one on: `[B, T, .. D]` -> `[B, heads, T, D]`
-    fn part(&self, projected: &Tensor<3>, start: usize, heads: usize) -> Tensor<4> {
-        let ([batch, time, _], size) = (projected.dims(), self.head_size);
-        let part: Tensor<4> =
-            projected.clone().narrow(2, start * size, heads * size).reshape([batch, time, heads, size]);
-        part.swap_dims(1, 2)
-    }
-
-    /// `[B, H, T, S]`
-    fn weights(
-        &self,
-        q_BHTD: Tensor<4>,
-        k_BGSD: Tensor<4>,
-        bias: Option<Tensor<4>>,
-        hidden: Option<Tensor<4, Bool>>,
-    ) -> Tensor<4> {
-        let [batch, heads, time, size] = q_BHTD.dims();
-        let [_, groups, seen, _] = k_BGSD.dims();
-        // Query heads that share a key head are stacked along the rows of one matrix product.
-        let q = q_BHTD.mul_scalar(self.scale).reshape([batch, groups, heads / groups * time, size]);
-        let scores = q.matmul(k_BGSD.swap_dims(2, 3)); // [B, G, R T, S]
-        let mut scores_BHTS: Tensor<4> = scores.reshape([batch, heads, time, seen]);
-        if self.softcap > 0.0 {
-            scores_BHTS = softcap(scores_BHTS, self.softcap);
+    fn spec(&self, reach: Reach, pass: &Pass) -> AttentionSpec {
+        AttentionSpec {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_size: self.head_size,
+            scale: self.scale as f32,
+            softcap: self.softcap as f32,
+            reach,
+            dropout: pass.dropout(self.dropout),
         }
-        if let Some(bias) = bias {
-            scores_BHTS = scores_BHTS + bias;
-        }
-        if let Some(hidden) = hidden {
-            // Finite, so that a row in which everything is hidden stays finite too.
-            scores_BHTS = scores_BHTS.mask_fill(hidden.expand([batch, heads, time, seen]), -1e30);
-        }
-        softmax(scores_BHTS, 3)
-    }
-
-    /// The weighted values of all heads side by side, `[B, T, H * D]`.
-    fn values(&self, weights_BHTS: Tensor<4>, v_BGSD: Tensor<4>) -> Tensor<3> {
-        let [batch, heads, time, seen] = weights_BHTS.dims();
-        let [_, groups, _, size] = v_BGSD.dims();
-        let weights = self.dropout.forward(weights_BHTS);
-        let mixed = weights.reshape([batch, groups, heads / groups * time, seen]).matmul(v_BGSD); // [B, G, R T, D]
-        let mixed: Tensor<4> = mixed.reshape([batch, heads, time, size]).swap_dims(1, 2); // [B, T, H, D]
-        mixed.reshape([batch, time, heads * size])
     }
 }
 

@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{
     config::{ModelConfig, NormPosition},
-    model::init::Initializer,
+    kernels::dropout::dropout,
+    model::{Pass, init::Initializer},
 };
 use burn::{
     module::Module,
-    nn::{Dropout, DropoutConfig},
     tensor::{Bool, Tensor},
 };
 
@@ -33,7 +33,8 @@ pub struct Block {
     pub mlp: FeedForward,
     /// Of what the MLP gives, where blocks normalize on both sides.
     pub mlp_output_norm: Option<Norm>,
-    dropout: Dropout,
+    #[module(skip)]
+    dropout: f64,
     #[module(skip)]
     norm_position: NormPosition,
     #[module(skip)]
@@ -80,14 +81,17 @@ impl Block {
                 FeedForward::Dense(Mlp::init(config, initializer))
             },
             mlp_output_norm: both.then(|| Norm::init(config, initializer)),
-            dropout: DropoutConfig::new(config.dropout).init(),
+            dropout: config.dropout,
             norm_position: config.norm_position,
             slides: config.slides(layer),
         }
     }
 
     fn view<'a>(&self, context: &'a Context) -> &'a View {
-        if self.slides { &context.local } else { &context.global }
+        match &context.local {
+            Some(local) if self.slides => local,
+            _ => &context.global,
+        }
     }
 
     /// `[B, T, E]` -> `[B, T, E]`, and what the router decided, if there is one.
@@ -97,58 +101,68 @@ impl Block {
         context: &Context,
         memory: Option<&Memory>,
         mut cache: Option<(&mut KvCache, usize)>,
+        pass: &Pass,
     ) -> (Tensor<3>, Option<Routing>) {
-        let attention = |x| {
+        let attention = |x, residual| {
             let cache = cache.as_mut().map(|(cache, layer)| (&mut **cache, *layer));
-            self.attention.forward(x, self.view(context), context.bias.clone(), cache)
+            self.attention.forward(x, self.view(context), context.bias.clone(), cache, residual, pass)
         };
-        let mut x = self.residual(x, &self.attention_norm, attention, &self.attention_output_norm);
+        let mut x = self.residual(x, &self.attention_norm, attention, &self.attention_output_norm, pass);
         if let (Some(cross), Some(memory)) = (&self.cross, memory) {
-            let cross = |x| cross.forward(x, &memory.states, memory.padding.clone(), cache);
-            x = self.residual(x, &self.cross_norm, cross, &None);
+            let cross =
+                |x, residual| cross.forward(x, &memory.states, memory.padding.clone(), cache, residual, pass);
+            x = self.residual(x, &self.cross_norm, cross, &None, pass);
         }
         let mut routing = None;
-        let mlp = |x| match &self.mlp {
-            FeedForward::Dense(mlp) => mlp.forward(x),
+        let mlp = |x, residual: Option<Tensor<3>>| match &self.mlp {
+            FeedForward::Dense(mlp) => mlp.forward(x, residual, pass),
             FeedForward::Experts(moe) => {
-                let (y, decided) = moe.forward(x);
+                let (y, decided) = moe.forward(x, pass);
                 routing = Some(decided);
-                y
+                match residual {
+                    Some(residual) => residual + y,
+                    None => y,
+                }
             }
         };
-        (self.residual(x, &self.mlp_norm, mlp, &self.mlp_output_norm), routing)
+        (self.residual(x, &self.mlp_norm, mlp, &self.mlp_output_norm, pass), routing)
     }
 
-    /// `x` and what `layer` makes of it.
+    /// `x` and what `layer` makes of it. `layer` adds its second argument to its result.
     fn residual(
         &self,
         x: Tensor<3>,
         norm: &Option<Norm>,
-        layer: impl FnOnce(Tensor<3>) -> Tensor<3>,
+        layer: impl FnOnce(Tensor<3>, Option<Tensor<3>>) -> Tensor<3>,
         output_norm: &Option<Norm>,
+        pass: &Pass,
     ) -> Tensor<3> {
-        match self.norm_position {
-            NormPosition::Pre | NormPosition::Both => {
-                let y = normalized(output_norm, layer(normalized(norm, x.clone())));
-                x + self.dropout.forward(y)
-            }
-            NormPosition::Post => normalized(norm, x.clone() + self.dropout.forward(layer(x))),
-        }
+        let (input, last_norm) = match self.norm_position {
+            NormPosition::Pre | NormPosition::Both => (normalized(norm, x.clone(), pass), &None),
+            NormPosition::Post => (x.clone(), norm),
+        };
+        let drop = pass.dropout(self.dropout);
+        let sum = if drop.is_on() || output_norm.is_some() {
+            dropout(normalized(output_norm, layer(input, None), pass), Some(x), drop, pass.mode)
+        } else {
+            layer(input, Some(x))
+        };
+        normalized(last_norm, sum, pass)
     }
 
     /// How much each position looks at each other one, `[B, H, T, S]`.
-    pub(crate) fn attention_weights(&self, x: Tensor<3>, context: &Context) -> Tensor<4> {
+    pub(crate) fn attention_weights(&self, x: Tensor<3>, context: &Context, pass: &Pass) -> Tensor<4> {
         let x = match self.norm_position {
-            NormPosition::Pre | NormPosition::Both => normalized(&self.attention_norm, x),
+            NormPosition::Pre | NormPosition::Both => normalized(&self.attention_norm, x, pass),
             NormPosition::Post => x,
         };
-        self.attention.attend(x, self.view(context), context.bias.clone(), None).0
+        self.attention.weights(x, self.view(context), context.bias.clone(), pass)
     }
 }
 
-pub(crate) fn normalized(norm: &Option<Norm>, x: Tensor<3>) -> Tensor<3> {
+pub(crate) fn normalized(norm: &Option<Norm>, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
     match norm {
-        Some(norm) => norm.forward(x),
+        Some(norm) => norm.forward(x, pass),
         None => x,
     }
 }

@@ -7,15 +7,16 @@ use super::{
 };
 use crate::{
     config::{ModelConfig, Position},
-    model::init::Initializer,
+    kernels::{
+        dropout::dropout,
+        embedding::embedding,
+        linear::{Addends, linear},
+    },
+    model::{Pass, init::Initializer},
 };
 use burn::{
     module::{Module, Param},
-    nn::{Dropout, DropoutConfig},
-    tensor::{
-        Int, Tensor,
-        module::{embedding, linear},
-    },
+    tensor::{Int, Tensor},
 };
 
 /// Token, position and segment embeddings.
@@ -29,7 +30,8 @@ pub struct Embeddings {
     pub token_type: Option<Param<Tensor<2>>>,
     pub embedding_norm: Option<Norm>,
     sinusoidal: Option<Tensor<2>>,
-    dropout: Dropout,
+    #[module(skip)]
+    dropout: f64,
     /// What embeddings are multiplied by.
     #[module(skip)]
     scale: f64,
@@ -47,7 +49,7 @@ impl Embeddings {
             embedding_norm: config.embedding_norm.then(|| Norm::init(config, initializer)),
             sinusoidal: (config.position == Position::Sinusoidal)
                 .then(|| sinusoidal_table(config, initializer)),
-            dropout: DropoutConfig::new(config.dropout).init(),
+            dropout: config.dropout,
             scale: if config.scale_embeddings { (width as f64).sqrt() } else { 1.0 },
         }
     }
@@ -59,15 +61,16 @@ impl Embeddings {
         tokens: Tensor<2, Int>,
         token_types: Option<Tensor<2, Int>>,
         places: &Places,
+        pass: &Pass,
     ) -> Tensor<3> {
-        let mut x = embedding(self.embedding.val(), tokens);
+        let mut x = embedding(self.embedding.val(), tokens, pass.mode);
         if self.scale != 1.0 {
             x = x.mul_scalar(self.scale);
         }
         if let Some(table) = &self.token_type {
             let table = table.val();
             x = x + match token_types {
-                Some(token_types) => embedding(table, token_types),
+                Some(token_types) => embedding(table, token_types, pass.mode),
                 None => table.narrow(0, 0, 1).unsqueeze(), // [1, 1, n_embd]
             };
         }
@@ -76,13 +79,13 @@ impl Embeddings {
             x = x + places.rows_of(table); // + [1 or B, T, n_embd]
         }
         if let Some(norm) = &self.embedding_norm {
-            x = norm.forward(x);
+            x = norm.forward(x, pass);
         }
-        self.dropout.forward(x)
+        dropout(x, None, pass.dropout(self.dropout), pass.mode)
     }
 
     /// How much states `[B, T, n_embd]` are like each token, `[B, T, vocab_size]`.
-    pub(crate) fn likeness(&self, x: Tensor<3>) -> Tensor<3> {
-        linear(x, self.embedding.val().transpose(), None)
+    pub(crate) fn likeness(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
+        linear(x, self.embedding.val(), true, Addends::default(), pass.mode)
     }
 }

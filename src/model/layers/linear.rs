@@ -1,9 +1,12 @@
 //! `y = x W + b` with `W` stored as `[d_input, d_output]`, GPT-2's layout.
 
-use crate::model::init::Initializer;
+use crate::{
+    kernels::{self, linear::Addends},
+    model::{Pass, init::Initializer},
+};
 use burn::{
     module::{Module, Param},
-    tensor::{Tensor, module::linear},
+    tensor::Tensor,
 };
 
 /// A linear layer.
@@ -29,7 +32,18 @@ impl Linear {
     }
 
     /// `[..., d_input]` -> `[..., d_output]`
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        linear(x, self.weight.val(), self.bias.as_ref().map(|bias| bias.val()))
+    pub fn forward<const D: usize>(&self, x: Tensor<D>, pass: &Pass) -> Tensor<D> {
+        self.forward_onto(x, None, pass)
+    }
+
+    /// The same plus `residual`, if there is one.
+    pub(crate) fn forward_onto<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        residual: Option<Tensor<D>>,
+        pass: &Pass,
+    ) -> Tensor<D> {
+        let bias = self.bias.as_ref().map(|bias| bias.val());
+        kernels::linear::linear(x, self.weight.val(), false, Addends { bias, residual }, pass.mode)
     }
 }

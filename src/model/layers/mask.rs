@@ -1,7 +1,10 @@
 //! What a position must not look at: later tokens, tokens out of the reach of a window or of sparse
 //! blocks, padding.
 
-use crate::config::{Architecture, ModelConfig};
+use crate::{
+    config::{Architecture, ModelConfig},
+    kernels::attention::{Reach, union},
+};
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 /// Which keys the queries of a stack of blocks see, whatever the tokens are.
@@ -56,54 +59,43 @@ impl Mask {
         self.window > 0
     }
 
-    /// True where query `offset + t` must not look, `[1 or B, 1, T, S]` with S = `offset + time`; `None`
-    /// where nothing is hidden. `in_window`: in layers with a sliding window.
-    pub fn hidden(
+    /// What queries `offset..offset + time` see of as many keys: how far they reach, and which keys within
+    /// reach are hidden, `[1 or B, 1, T or 1, S]`. `in_window`: in layers with a sliding window.
+    pub fn sight(
         &self,
         time: usize,
         offset: usize,
         in_window: bool,
         marks: &Marks,
         device: &Device,
-    ) -> Option<Tensor<4, Bool>> {
+    ) -> (Reach, Option<Tensor<4, Bool>>) {
         let seen = offset + time;
-        let mut hidden = Hidden(None);
-        if self.causal && time > 1 {
-            // True strictly above the diagonal that lets query t see key offset + t.
-            let mut later: Tensor<4, Bool> =
-                Tensor::<2, Bool>::tril_mask([time, seen], offset as i64, device).unsqueeze();
-            if let Some(prefix) = &marks.prefix {
-                let [batch, keys] = prefix.dims();
-                let shape = [batch, 1, time, keys];
-                let other: Tensor<4, Bool> = prefix.clone().bool_not().reshape([batch, 1, 1, keys]);
-                later = later.expand(shape).bool_and(other.expand(shape));
-            }
-            hidden.hide(later);
-        }
+        let mut reach = if self.causal { Reach::CAUSAL } else { Reach::FULL };
         if in_window {
             // Half of it on each side where queries look both ways.
-            let back = if self.causal { self.window - 1 } else { self.window / 2 };
-            if seen > back {
-                // True strictly below the diagonal of the furthest key in reach.
-                let furthest = offset as i64 - back as i64;
-                hidden.hide(Tensor::<2, Bool>::triu_mask([time, seen], furthest, device).unsqueeze());
-            }
-            if !self.causal && seen > back {
-                let furthest = (offset + back) as i64;
-                hidden.hide(Tensor::<2, Bool>::tril_mask([time, seen], furthest, device).unsqueeze());
-            }
+            reach.back = if self.causal { self.window - 1 } else { self.window / 2 };
+            reach.ahead = if self.causal { 0 } else { self.window / 2 };
+        }
+        let mut masks = Vec::new();
+        if let Some(prefix) = marks.prefix.as_ref().filter(|_| self.causal && time > 1) {
+            // Not later, or later and of the prefix.
+            reach.ahead = usize::MAX;
+            let [batch, keys] = prefix.dims();
+            let shape = [batch, 1, time, keys];
+            let later: Tensor<4, Bool> =
+                Tensor::<2, Bool>::tril_mask([time, seen], offset as i64, device).unsqueeze();
+            let other: Tensor<4, Bool> = prefix.clone().bool_not().reshape([batch, 1, 1, keys]);
+            masks.push(later.expand(shape).bool_and(other.expand(shape)));
         }
         if let Some(sparse) = &self.sparse {
             let queries = offset..seen;
             let far: Vec<bool> =
                 queries.flat_map(|query| (0..seen).map(move |key| !sparse.sees(query, key))).collect();
             let far = TensorData::new::<bool, _>(far, [time, seen]);
-            hidden.hide(Tensor::<2, Bool>::from_data(far, device).unsqueeze());
+            masks.push(Tensor::<2, Bool>::from_data(far, device).unsqueeze());
         }
-        if let Some(padding) = &marks.padding {
-            hidden.hide(of_keys(padding));
-        }
-        hidden.0
+        masks.extend(marks.padding.as_ref().map(of_keys));
+        (reach, masks.into_iter().reduce(union))
     }
 }
 
@@ -113,31 +105,29 @@ pub(crate) fn of_keys(padding: &Tensor<2, Bool>) -> Tensor<4, Bool> {
     padding.clone().reshape([batch, 1, 1, keys])
 }
 
-/// The union of several masks.
-struct Hidden(Option<Tensor<4, Bool>>);
-
-impl Hidden {
-    fn hide(&mut self, more: Tensor<4, Bool>) {
-        self.0 = Some(match self.0.take() {
-            None => more,
-            Some(hidden) => {
-                let (a, b) = (hidden.dims(), more.dims());
-                let shape: [usize; 4] = std::array::from_fn(|i| a[i].max(b[i]));
-                hidden.expand(shape).bool_or(more.expand(shape))
-            }
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::attention::beyond;
+
+    fn hidden(
+        config: &ModelConfig,
+        causal: bool,
+        [time, offset]: [usize; 2],
+        in_window: bool,
+        marks: &Marks,
+        device: &Device,
+    ) -> Option<Tensor<4, Bool>> {
+        let (reach, hidden) = Mask::init(config, causal).sight(time, offset, in_window, marks, device);
+        let like = Tensor::<1>::zeros([1], device);
+        beyond(hidden, [time, time + offset], reach, &like)
+    }
 
     /// `.` where a query (row) sees a key (column).
     fn drawn(config: &ModelConfig, causal: bool, [time, offset]: [usize; 2], in_window: bool) -> Vec<String> {
         let device = crate::device::Choice::cpu().open().unwrap();
-        let hidden = Mask::init(config, causal).hidden(time, offset, in_window, &Marks::default(), &device);
         let seen = time + offset;
+        let hidden = hidden(config, causal, [time, offset], in_window, &Marks::default(), &device);
         let flags = match hidden {
             Some(hidden) => hidden.expand([1, 1, time, seen]).into_data().iter::<bool>().collect(),
             None => vec![false; time * seen],
@@ -179,7 +169,7 @@ mod tests {
             prefix: Some(Tensor::from_data([[true, true, false], [false, false, false]], &device)),
             padding: Some(Tensor::from_data([[false, false, false], [true, false, false]], &device)),
         };
-        let hidden = Mask::init(&ModelConfig::default(), true).hidden(3, 0, false, &marks, &device).unwrap();
+        let hidden = hidden(&ModelConfig::default(), true, [3, 0], false, &marks, &device).unwrap();
         let flags: Vec<bool> = hidden.into_data().iter::<bool>().collect();
         let (first, second) = flags.split_at(9);
         assert_eq!(first, [false, false, true, false, false, true, false, false, false]);

@@ -3,15 +3,10 @@
 use super::linear::Linear;
 use crate::{
     config::{Activation, ModelConfig},
-    model::init::Initializer,
+    kernels::activation::activate,
+    model::{Pass, init::Initializer},
 };
-use burn::{
-    module::Module,
-    tensor::{
-        Tensor,
-        activation::{gelu, gelu_approximate, relu, silu},
-    },
-};
+use burn::{module::Module, tensor::Tensor};
 
 /// Up projection, non-linearity, down projection.
 #[derive(Module, Debug)]
@@ -39,37 +34,9 @@ impl Mlp {
         }
     }
 
-    /// `[B, T, n_embd]` -> `[B, T, n_embd]`
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.down.forward(gate(self.activation, self.up.forward(x)))
+    /// `[B, T, n_embd]` -> `[B, T, n_embd]`, plus `residual`, if there is one.
+    pub fn forward(&self, x: Tensor<3>, residual: Option<Tensor<3>>, pass: &Pass) -> Tensor<3> {
+        let inner = activate(self.up.forward(x, pass), self.activation, pass.mode);
+        self.down.forward_onto(inner, residual, pass)
     }
-}
-
-/// The non-linearity: `[.., n_inner]` -> the same, or gated `[.., 2 * n_inner]` -> `[.., n_inner]`.
-pub(crate) fn gate(activation: Activation, x: Tensor<3>) -> Tensor<3> {
-    match activation {
-        Activation::Relu => relu(x),
-        Activation::Gelu => gelu(x),
-        Activation::GeluTanh => gelu_approximate(x),
-        gated @ (Activation::Swiglu | Activation::Geglu | Activation::GegluExact) => {
-            let (gate, up) = halves(x);
-            ungated(gated, gate) * up
-        }
-    }
-}
-
-/// The non-linearity without its gate.
-pub(crate) fn ungated(activation: Activation, x: Tensor<3>) -> Tensor<3> {
-    match activation {
-        Activation::Swiglu => silu(x),
-        Activation::Geglu => gelu_approximate(x),
-        Activation::GegluExact => gelu(x),
-        plain => gate(plain, x),
-    }
-}
-
-/// `[B, T, 2 * n]` -> two of `[B, T, n]`
-fn halves(x: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
-    let n = x.dims()[2] / 2;
-    (x.clone().narrow(2, 0, n), x.narrow(2, n, n))
 }

@@ -9,13 +9,11 @@
 //! a block, E width of the residual stream, F width inside an expert.
 #![allow(non_snake_case)]
 
-use super::{
-    linear::Linear,
-    mlp::{Mlp, gate},
-};
+use super::{linear::Linear, mlp::Mlp};
 use crate::{
     config::{Activation, ModelConfig},
-    model::init::Initializer,
+    kernels::activation::activate,
+    model::{Pass, init::Initializer},
 };
 use burn::{
     module::{Module, Param},
@@ -88,21 +86,21 @@ impl Moe {
     }
 
     /// `[B, T, E]` -> `[B, T, E]`, and what the router decided.
-    pub fn forward(&self, x: Tensor<3>) -> (Tensor<3>, Routing) {
+    pub fn forward(&self, x: Tensor<3>, pass: &Pass) -> (Tensor<3>, Routing) {
         let [batch, time, width] = x.dims();
         let x_NE: Tensor<2> = x.reshape([batch * time, width]);
-        let (weights_NK, routing) = self.route(x_NE.clone());
-        let mut y_NE = self.sparse(x_NE.clone(), weights_NK, routing.chosen.clone());
+        let (weights_NK, routing) = self.route(x_NE.clone(), pass);
+        let mut y_NE = self.sparse(x_NE.clone(), weights_NK, routing.chosen.clone(), pass);
         if let (Some(shared), Some(shared_gate)) = (&self.shared, &self.shared_gate) {
-            let share = sigmoid(shared_gate.forward(x_NE.clone())); // [N, 1]
-            y_NE = y_NE + shared.forward(x_NE.unsqueeze_dim::<3>(0)).squeeze_dim::<2>(0) * share;
+            let share = sigmoid(shared_gate.forward(x_NE.clone(), pass)); // [N, 1]
+            y_NE = y_NE + shared.forward(x_NE.unsqueeze_dim::<3>(0), None, pass).squeeze_dim::<2>(0) * share;
         }
         (y_NE.reshape([batch, time, width]), routing)
     }
 
     /// The weight of each chosen expert `[N, K]`, and the choice.
-    fn route(&self, x_NE: Tensor<2>) -> (Tensor<2>, Routing) {
-        let logits = self.router.forward(x_NE);
+    fn route(&self, x_NE: Tensor<2>, pass: &Pass) -> (Tensor<2>, Routing) {
+        let logits = self.router.forward(x_NE, pass);
         let probabilities_NX = softmax(logits.clone(), 1);
         // One after another: a sort would leave the device.
         let mut left = probabilities_NX.clone().detach();
@@ -121,7 +119,13 @@ impl Moe {
         (weights_NK, Routing { logits, chosen })
     }
 
-    fn sparse(&self, x_NE: Tensor<2>, weights_NK: Tensor<2>, chosen_NK: Tensor<2, Int>) -> Tensor<2> {
+    fn sparse(
+        &self,
+        x_NE: Tensor<2>,
+        weights_NK: Tensor<2>,
+        chosen_NK: Tensor<2, Int>,
+        pass: &Pass,
+    ) -> Tensor<2> {
         let [tokens, width] = x_NE.dims();
         let [_, per_token] = chosen_NK.dims();
         let assignments = tokens * per_token;
@@ -139,7 +143,7 @@ impl Moe {
             Some(experts_J) => weights.val().select(0, experts_J.clone()),
             None => weights.val(),
         };
-        let inner_JRF = gate(self.activation, x_JRE.matmul(of_blocks(&self.up)));
+        let inner_JRF = activate(x_JRE.matmul(of_blocks(&self.up)), self.activation, pass.mode);
         let y_JRE = inner_JRF.matmul(of_blocks(&self.down));
 
         let slots_A = plan.slots_A.clamp_max((blocks * rows - 1) as i64);
@@ -200,6 +204,7 @@ const ADD: IndexingUpdateOp = IndexingUpdateOp::Add;
 mod tests {
     use super::*;
     use crate::config::Init;
+    use crate::kernels::Mode;
     use burn::tensor::{Device, Distribution};
 
     fn config() -> ModelConfig {
@@ -218,14 +223,18 @@ mod tests {
 
     /// Every expert on every token.
     fn dense(moe: &Moe, x_NE: Tensor<2>) -> Tensor<2> {
-        let (weights_NK, routing) = moe.route(x_NE.clone());
+        let (weights_NK, routing) = moe.route(x_NE.clone(), &Pass::default());
         let [tokens, _] = x_NE.dims();
         let experts = moe.up.dims()[0];
         let mixed = Tensor::<2>::zeros([tokens, experts], &x_NE.device());
         let mixed = mixed.scatter(1, routing.chosen, weights_NK, ADD); // [N, X]
         let outputs = (0..experts).map(|expert| {
             let weights = |all: &Param<Tensor<3>>| all.val().narrow(0, expert, 1);
-            let inner = gate(moe.activation, x_NE.clone().unsqueeze::<3>().matmul(weights(&moe.up)));
+            let inner = activate(
+                x_NE.clone().unsqueeze::<3>().matmul(weights(&moe.up)),
+                moe.activation,
+                Mode::Reference,
+            );
             let output: Tensor<2> = inner.matmul(weights(&moe.down)).squeeze_dim(0);
             output * mixed.clone().narrow(1, expert, 1)
         });
@@ -248,8 +257,8 @@ mod tests {
                 ModelConfig { experts_per_token: per_token, normalize_experts: normalize, ..config() };
             let moe = Moe::init(&config, &mut Initializer::new(&config, 7, &device));
             let x = Tensor::<2>::random([tokens, 12], Distribution::Normal(0.0, 1.0), &device).require_grad();
-            let (weights, routing) = moe.route(x.clone());
-            let sparse = moe.sparse(x.clone(), weights, routing.chosen);
+            let (weights, routing) = moe.route(x.clone(), &Pass::default());
+            let sparse = moe.sparse(x.clone(), weights, routing.chosen, &Pass::default());
             let reference = dense(&moe, x.clone());
             assert!(difference(sparse.clone(), reference.clone()) < 1e-5);
             let ours = sparse.square().sum().backward();
@@ -271,8 +280,8 @@ mod tests {
         let with_capacity = |expert_capacity| {
             let config = ModelConfig { expert_capacity, ..config() };
             let moe = Moe::init(&config, &mut Initializer::new(&config, 7, &device));
-            let (weights, routing) = moe.route(x.clone());
-            (moe.sparse(x.clone(), weights, routing.chosen), dense(&moe, x.clone()))
+            let (weights, routing) = moe.route(x.clone(), &Pass::default());
+            (moe.sparse(x.clone(), weights, routing.chosen, &Pass::default()), dense(&moe, x.clone()))
         };
         let (sparse, reference) = with_capacity(5.0);
         assert!(difference(sparse, reference) < 1e-5);
@@ -287,7 +296,7 @@ mod tests {
         let device = device();
         let moe = Moe::init(&config(), &mut Initializer::new(&config(), 1, &device));
         let x = Tensor::<2>::random([9, 12], Distribution::Normal(0.0, 1.0), &device);
-        let (_, routing) = moe.route(x);
+        let (_, routing) = moe.route(x, &Pass::default());
         let logits = routing.logits.into_data().try_into_vec_as::<f32>().unwrap();
         let chosen = routing.chosen.into_data().try_into_vec_as::<i32>().unwrap();
         for (row, chosen) in logits.chunks(5).zip(chosen.chunks(2)) {

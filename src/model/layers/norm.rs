@@ -2,11 +2,12 @@
 
 use crate::{
     config::{ModelConfig, Norm as NormKind},
-    model::init::Initializer,
+    kernels::norm::{NormSpec, norm},
+    model::{Pass, init::Initializer},
 };
 use burn::{
     module::{Module, Param},
-    tensor::{Tensor, module::layer_norm},
+    tensor::Tensor,
 };
 
 /// A normalization layer.
@@ -44,20 +45,12 @@ impl Norm {
     }
 
     /// `[..., width]` -> `[..., width]`
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let mut weight = self.weight.val();
-        if self.offset != 0.0 {
-            weight = weight.add_scalar(self.offset);
-        }
-        match self.kind {
-            NormKind::Layernorm => {
-                layer_norm(x, weight, self.bias.as_ref().map(|bias| bias.val()), self.epsilon)
-            }
-            NormKind::Rmsnorm => {
-                let mean_square = x.clone().square().mean_dim(D - 1); // [..., 1]
-                let scale = mean_square.add_scalar(self.epsilon).sqrt().recip();
-                x * scale * weight.unsqueeze()
-            }
-        }
+    pub fn forward<const D: usize>(&self, x: Tensor<D>, pass: &Pass) -> Tensor<D> {
+        let spec = NormSpec {
+            centered: self.kind == NormKind::Layernorm,
+            epsilon: self.epsilon as f32,
+            offset: self.offset as f32,
+        };
+        norm(x, self.weight.val(), self.bias.as_ref().map(|bias| bias.val()), spec, pass.mode)
     }
 }

@@ -1,7 +1,10 @@
 //! From the states of a decoder to logits of the vocabulary.
 
 use super::{attention::softcap, embeddings::Embeddings, linear::Linear};
-use crate::{config::ModelConfig, model::init::Initializer};
+use crate::{
+    config::ModelConfig,
+    model::{Pass, init::Initializer},
+};
 use burn::{module::Module, tensor::Tensor};
 
 /// The output projection of a decoder.
@@ -28,12 +31,42 @@ impl Output {
     }
 
     /// States `[B, T, n_embd]` -> logits `[B, T, vocab_size]`.
-    pub(crate) fn forward(&self, x: Tensor<3>, embeddings: &Embeddings) -> Tensor<3> {
-        let x = if self.scale == 1.0 { x } else { x.mul_scalar(self.scale) };
+    pub(crate) fn forward(&self, x: Tensor<3>, embeddings: &Embeddings, pass: &Pass) -> Tensor<3> {
+        let x = self.scaled(x);
         let logits = match &self.head {
-            Some(head) => head.forward(x),
-            None => embeddings.likeness(x),
+            Some(head) => head.forward(x, pass),
+            None => embeddings.likeness(x, pass),
         };
         if self.softcap > 0.0 { softcap(logits, self.softcap) } else { logits }
     }
+
+    /// The same, not yet multiplied out.
+    pub(crate) fn project(&self, x: Tensor<3>, embeddings: &Embeddings) -> Projection {
+        let (weight, transposed) = match &self.head {
+            Some(head) => (head.weight.val(), false),
+            None => (embeddings.embedding.val(), true),
+        };
+        Projection { states: flat(self.scaled(x)), weight, transposed, softcap: self.softcap }
+    }
+
+    fn scaled(&self, x: Tensor<3>) -> Tensor<3> {
+        if self.scale == 1.0 { x } else { x.mul_scalar(self.scale) }
+    }
+}
+
+/// `[B, T, width]` -> `[B T, width]`
+pub(crate) fn flat(x: Tensor<3>) -> Tensor<2> {
+    let [batch, time, width] = x.dims();
+    x.reshape([batch * time, width])
+}
+
+/// Logits of the vocabulary before the product that makes them.
+pub struct Projection {
+    /// `[N, n_embd]`
+    pub states: Tensor<2>,
+    /// `[n_embd, vocab_size]`, or the other way round where `transposed`.
+    pub weight: Tensor<2>,
+    pub transposed: bool,
+    /// 0: none.
+    pub softcap: f64,
 }

@@ -5,7 +5,8 @@
 
 use crate::{
     config::{ModelConfig, Position, RopeLayout, RopeScaling},
-    model::init::Initializer,
+    kernels::rope::{RopeSpec, rotate},
+    model::{Pass, init::Initializer},
 };
 use burn::{
     module::{Module, Param},
@@ -39,10 +40,10 @@ pub struct Rope {
 /// The rotation of each position of a batch.
 #[derive(Clone)]
 pub struct Rotation {
-    /// `[1 or B, 1, T, D/2]`
-    cos: Tensor<4>,
-    /// `[1 or B, 1, T, D/2]`
-    sin: Tensor<4>,
+    /// `[1 or B, T, D/2]`
+    cos: Tensor<3>,
+    /// `[1 or B, T, D/2]`
+    sin: Tensor<3>,
     layout: RopeLayout,
 }
 
@@ -61,11 +62,7 @@ impl Rope {
 
     /// The rotations at some places.
     pub fn at(&self, places: &Places) -> Rotation {
-        let [cos, sin] = [&self.cos, &self.sin].map(|table| {
-            let rows = places.rows_of(table.clone()); // [1 or B, T, D/2]
-            let [batch, time, half] = rows.dims();
-            rows.reshape([batch, 1, time, half])
-        });
+        let [cos, sin] = [&self.cos, &self.sin].map(|table| places.rows_of(table.clone()));
         Rotation { cos, sin, layout: self.layout }
     }
 }
@@ -202,27 +199,12 @@ impl Places {
 }
 
 impl Rotation {
-    /// Rotates queries or keys `[B, H, T, D]`.
-    pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
-        let [batch, heads, time, size] = x.dims();
-        let half = size / 2;
-        let (cos, sin) = (self.cos.clone(), self.sin.clone());
-        let (first, second) = match self.layout {
-            RopeLayout::Half => (x.clone().narrow(3, 0, half), x.narrow(3, half, half)),
-            RopeLayout::Interleaved => {
-                let pairs: Tensor<5> = x.reshape([batch, heads, time, half, 2]);
-                let component = |i| pairs.clone().narrow(4, i, 1).reshape([batch, heads, time, half]);
-                (component(0), component(1))
-            }
-        };
-        let rotated_first = first.clone() * cos.clone() - second.clone() * sin.clone();
-        let rotated_second = second * cos + first * sin;
-        match self.layout {
-            RopeLayout::Half => Tensor::cat(vec![rotated_first, rotated_second], 3),
-            RopeLayout::Interleaved => {
-                Tensor::stack::<5>(vec![rotated_first, rotated_second], 4).reshape([batch, heads, time, size])
-            }
-        }
+    /// Rotates the first `heads` heads of `[B, T, width]`.
+    pub fn apply(&self, x: Tensor<3>, heads: usize, pass: &Pass) -> Tensor<3> {
+        let [_, _, half] = self.cos.dims();
+        let interleaved = self.layout == RopeLayout::Interleaved;
+        let spec = RopeSpec { heads, head_size: 2 * half, interleaved, back: false };
+        rotate(x, self.cos.clone(), self.sin.clone(), spec, pass.mode)
     }
 }
 

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     config::{ModelConfig, NormPosition, Position},
-    model::init::Initializer,
+    kernels::attention::{Reach, beyond},
+    model::{Pass, init::Initializer},
 };
 use burn::{module::Module, tensor::Tensor};
 
@@ -75,21 +76,22 @@ impl Stack {
         marks: &Marks,
         memory: Option<&Memory>,
         mut cache: Option<&mut KvCache>,
+        pass: &Pass,
     ) -> (Tensor<3>, Vec<Routing>) {
         let [_, time, _] = x.dims();
         let offset = cache.as_ref().map_or(0, |cache| cache.len());
-        let context = self.context(&x, offset, places, marks);
+        let context = self.context(&x, offset, places, marks, pass);
         let mut routings = Vec::new();
         for (layer, block) in self.blocks.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| (cache, layer));
             let routing;
-            (x, routing) = block.forward(x, &context, memory, cache);
+            (x, routing) = block.forward(x, &context, memory, cache, pass);
             routings.extend(routing);
         }
         if let Some(cache) = cache {
             cache.advance(time);
         }
-        (normalized(&self.norm, x), routings)
+        (normalized(&self.norm, x, pass), routings)
     }
 
     /// How much each position of embeddings `[1, T, E]` looks at each other one in block `layer`,
@@ -100,20 +102,27 @@ impl Stack {
         places: &Places,
         marks: &Marks,
         layer: usize,
+        pass: &Pass,
     ) -> Tensor<3> {
-        let context = self.context(&x, 0, places, marks);
+        let context = self.context(&x, 0, places, marks, pass);
         for block in &self.blocks[..layer] {
-            x = block.forward(x, &context, None, None).0;
+            x = block.forward(x, &context, None, None, pass).0;
         }
-        self.blocks[layer].attention_weights(x, &context).squeeze_dim(0)
+        self.blocks[layer].attention_weights(x, &context, pass).squeeze_dim(0)
     }
 
     /// What all blocks share, of tokens of which `offset` are in the cache.
-    fn context(&self, x: &Tensor<3>, offset: usize, places: &Places, marks: &Marks) -> Context {
+    fn context(&self, x: &Tensor<3>, offset: usize, places: &Places, marks: &Marks, pass: &Pass) -> Context {
         let ([_, time, _], device) = (x.dims(), x.device());
-        let view = |rope: &Option<Rope>, in_window| View {
-            rotation: rope.as_ref().map(|rope| rope.at(places)),
-            hidden: self.mask.hidden(time, offset, in_window, marks, &device),
+        // Kernels know what is out of reach; otherwise it is one mask for all layers.
+        let hides_all = !pass.mode.fuses(x) || self.distance_bias.is_some();
+        let view = |rope: &Option<Rope>, in_window| {
+            let (mut reach, mut hidden) = self.mask.sight(time, offset, in_window, marks, &device);
+            if hides_all {
+                hidden = beyond(hidden, [time, offset + time], reach, x);
+                reach = Reach::FULL;
+            }
+            View { rotation: rope.as_ref().map(|rope| rope.at(places)), reach, hidden }
         };
         let local = self.mask.has_window().then(|| {
             let rope = if self.local_rope.is_some() { &self.local_rope } else { &self.rope };
@@ -121,7 +130,7 @@ impl Stack {
         });
         Context {
             global: view(&self.rope, false),
-            local: local.unwrap_or_default(),
+            local,
             bias: self.distance_bias.as_ref().map(|bias| bias.at(time, offset, &device)),
         }
     }

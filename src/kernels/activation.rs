@@ -1,0 +1,39 @@
+//! The non-linearity of the MLP, plain (GELU: arXiv:1606.08415) or gated (arXiv:2002.05202).
+
+use super::{Mode, backend::Differentiable};
+use crate::config::Activation;
+use burn::{
+    backend::Dispatch,
+    tensor::{
+        Tensor,
+        activation::{gelu, gelu_approximate, relu, silu},
+    },
+};
+
+/// `[.., n_inner]` -> the same, or gated `[.., 2 * n_inner]`, gates first -> `[.., n_inner]`.
+pub fn activate<const D: usize>(x: Tensor<D>, activation: Activation, mode: Mode) -> Tensor<D> {
+    if !mode.fuses(&x) {
+        return reference(x, activation);
+    }
+    Tensor::from_dispatch(Dispatch::activation(x.into_dispatch(), activation))
+}
+
+/// The same by Burn's operations.
+pub fn reference<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
+    if !activation.is_gated() {
+        return curve(x, activation);
+    }
+    let inner = x.dims()[D - 1] / 2;
+    let (gate, up) = (x.clone().narrow(D - 1, 0, inner), x.narrow(D - 1, inner, inner));
+    curve(gate, activation) * up
+}
+
+/// The non-linearity without its gate.
+pub fn curve<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
+    match activation {
+        Activation::Relu => relu(x),
+        Activation::Gelu | Activation::GegluExact => gelu(x),
+        Activation::GeluTanh | Activation::Geglu => gelu_approximate(x),
+        Activation::Swiglu => silu(x),
+    }
+}

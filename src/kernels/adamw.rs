@@ -1,0 +1,86 @@
+//! AdamW (arXiv:1711.05101) in one pass over weights, moments and gradient.
+
+use super::{Mode, backend::Kernels};
+use burn::{backend::Dispatch, tensor::Tensor};
+
+/// One update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWSpec {
+    pub learning_rate: f32,
+    pub beta1: f32,
+    pub beta2: f32,
+    pub epsilon: f32,
+    pub weight_decay: f32,
+    /// Updates so far, this one included.
+    pub updates: usize,
+    /// Leave everything as it is where the scale is not finite.
+    pub skip_non_finite: bool,
+}
+
+impl AdamWSpec {
+    /// What weights, first moment and second moment are multiplied by.
+    pub(crate) fn factors(self) -> (f32, f32, f32) {
+        let unbiased = |beta: f32| 1.0 - f64::from(beta).powi(self.updates as i32);
+        let decay = 1.0 - self.learning_rate * self.weight_decay;
+        let rate = (f64::from(self.learning_rate) / unbiased(self.beta1)) as f32;
+        (decay, rate, (1.0 / unbiased(self.beta2)) as f32)
+    }
+}
+
+/// Weights and moments of one parameter, flat.
+#[derive(Clone)]
+pub struct Updated {
+    pub weights: Tensor<1>,
+    pub first: Tensor<1>,
+    pub second: Tensor<1>,
+}
+
+/// Weights and moments after an update by `gradient * scale`, `scale` being `[1]`; in their own memory where
+/// nobody else holds them. `None` where there is no kernel.
+pub fn adamw(old: Updated, gradient: Tensor<1>, scale: Tensor<1>, spec: AdamWSpec, mode: Mode) -> Updated {
+    if !mode.fuses(&old.weights) {
+        return reference(old, gradient, scale, spec);
+    }
+    let (weights, first, second) = Dispatch::adamw(
+        old.weights.into_dispatch(),
+        old.first.into_dispatch(),
+        old.second.into_dispatch(),
+        gradient.into_dispatch(),
+        scale.into_dispatch(),
+        spec,
+    );
+    let [weights, first, second] = [weights, first, second].map(Tensor::from_dispatch);
+    Updated { weights, first, second }
+}
+
+/// The same by Burn's operations.
+pub fn reference(old: Updated, gradient: Tensor<1>, scale: Tensor<1>, spec: AdamWSpec) -> Updated {
+    let (decay, rate, correction) = spec.factors();
+    let gradient = gradient * scale.clone();
+    let moment =
+        |old: Tensor<1>, new: Tensor<1>, beta: f32| old.mul_scalar(beta) + new.mul_scalar(1.0 - beta);
+    let first = moment(old.first.clone(), gradient.clone(), spec.beta1);
+    let second = moment(old.second.clone(), gradient.square(), spec.beta2);
+    let deviation = second.clone().mul_scalar(correction).sqrt().add_scalar(spec.epsilon);
+    let weights = old.weights.clone().mul_scalar(decay) - first.clone().mul_scalar(rate) / deviation;
+    if !spec.skip_non_finite {
+        return Updated { weights, first, second };
+    }
+    let keep = |new: Tensor<1>, old: Tensor<1>| {
+        let mask = scale.clone().is_finite().expand(new.dims());
+        old.mask_where(mask, new)
+    };
+    Updated {
+        weights: keep(weights, old.weights),
+        first: keep(first, old.first),
+        second: keep(second, old.second),
+    }
+}
+
+/// Sum of the squares of all numbers, `[1]`.
+pub fn sum_of_squares(x: Tensor<1>, mode: Mode) -> Tensor<1> {
+    match mode.fuses(&x) {
+        true => Tensor::from_dispatch(Dispatch::sum_of_squares(x.into_dispatch())),
+        false => x.square().sum(),
+    }
+}

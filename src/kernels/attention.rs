@@ -1,0 +1,233 @@
+//! Attention that never holds the weights of all queries at once (FlashAttention, arXiv:2205.14135), of
+//! heads that lie side by side as a projection gives them, with grouped queries (arXiv:2305.13245).
+
+use super::{
+    Mode,
+    backend::{Differentiable, Kernels},
+    dropout::{self, Dropout},
+    optional, optional_mask,
+};
+use crate::model::layers::attention::softcap;
+use burn::{
+    backend::Dispatch,
+    tensor::{Bool, Tensor, activation::softmax},
+};
+use std::ops::Range;
+
+/// What is computed of queries, keys and values. H: query heads, G: heads of keys and values, D: head width.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionSpec {
+    /// H
+    pub heads: usize,
+    /// G
+    pub kv_heads: usize,
+    /// D
+    pub head_size: usize,
+    /// Multiplies the scores.
+    pub scale: f32,
+    /// Bends scores to within this; 0: does not.
+    pub softcap: f32,
+    pub reach: Reach,
+    pub dropout: Dropout,
+}
+
+/// Which keys a query sees by their distance, the last query standing beside the last key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// Tokens before it.
+    pub back: usize,
+    /// Tokens after it.
+    pub ahead: usize,
+}
+
+impl Reach {
+    /// Everything.
+    pub const FULL: Self = Self { back: usize::MAX, ahead: usize::MAX };
+    /// Nothing later.
+    pub const CAUSAL: Self = Self { back: usize::MAX, ahead: 0 };
+}
+
+impl AttentionSpec {
+    /// The keys, of `seen`, that query `query` of `time` sees.
+    pub fn visible(&self, query: usize, time: usize, seen: usize) -> Range<usize> {
+        let place = (query + seen).saturating_sub(time);
+        let start = place.saturating_sub(self.reach.back).min(seen);
+        start..place.saturating_add(self.reach.ahead).saturating_add(1).min(seen)
+    }
+}
+
+/// Where the numbers of a head are within a tensor: those of token `t` of head `h` of row `b` begin at
+/// `first + b * batch + h * head + t * token`.
+#[derive(Debug, Clone, Copy)]
+pub struct Strides {
+    pub first: usize,
+    pub batch: usize,
+    pub head: usize,
+    pub token: usize,
+}
+
+impl Strides {
+    /// Of `[B, time, heads * size]`, from head `first` on.
+    pub fn packed(time: usize, heads: usize, size: usize, first: usize) -> Self {
+        let token = heads * size;
+        Self { first: first * size, batch: time * token, head: size, token }
+    }
+
+    pub fn place(&self, batch: usize, head: usize, token: usize) -> usize {
+        self.first + batch * self.batch + head * self.head + token * self.token
+    }
+}
+
+/// What is attended with and to.
+#[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "one a layer, and not kept")]
+pub enum Projected {
+    /// `[B, T, (H + 2G) * D]`: queries, keys and values of the same tokens.
+    Together(Tensor<3>),
+    /// Queries `[B, T, H * D]`, and keys and values `[B, S, 2G * D]` of others.
+    Apart(Tensor<3>, Tensor<3>),
+}
+
+/// Weighted values `[B, T, H * D]`. `hidden`, `[B or 1, 1, T or 1, S]`, is true where a key is not to be seen
+/// within reach.
+pub fn attention(
+    projected: Projected,
+    hidden: Option<Tensor<4, Bool>>,
+    spec: AttentionSpec,
+    mode: Mode,
+) -> Tensor<3> {
+    let (query, key_value) = match projected {
+        Projected::Together(all) => (all, None),
+        Projected::Apart(query, key_value) => (query, Some(key_value)),
+    };
+    if !mode.fuses(&query) {
+        let (heads, groups) = (spec.heads, spec.kv_heads);
+        let (source, first) = match &key_value {
+            Some(key_value) => (key_value, 0),
+            None => (&query, heads),
+        };
+        let key = part(source, first, groups, spec);
+        let value = part(source, first + groups, groups, spec);
+        let hidden = beyond(hidden, [query.dims()[1], source.dims()[1]], spec.reach, &query);
+        return reference(part(&query, 0, heads, spec), key, value, None, hidden, spec);
+    }
+    Tensor::from_dispatch(Dispatch::attend(
+        query.into_dispatch(),
+        optional(key_value),
+        optional_mask(hidden),
+        spec,
+    ))
+}
+
+/// The same of queries `[B, H, T, D]`, keys and values `[B, G, S, D]`, without gradients.
+pub fn cached(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    hidden: Option<Tensor<4, Bool>>,
+    spec: AttentionSpec,
+    mode: Mode,
+) -> Tensor<3> {
+    if !mode.fuses(&query) || query.is_autodiff() {
+        let hidden = beyond(hidden, [query.dims()[2], key.dims()[2]], spec.reach, &query);
+        return reference(query, key, value, None, hidden, spec);
+    }
+    Tensor::from_dispatch(Dispatch::attention_cached(
+        query.into_dispatch(),
+        key.into_dispatch(),
+        value.into_dispatch(),
+        optional_mask(hidden),
+        spec,
+    ))
+}
+
+/// So many heads of a projection, from one on: `[B, T, .. D]` -> `[B, heads, T, D]`
+pub fn part(projected: &Tensor<3>, start: usize, heads: usize, spec: AttentionSpec) -> Tensor<4> {
+    let ([batch, time, _], size) = (projected.dims(), spec.head_size);
+    let part: Tensor<4> =
+        projected.clone().narrow(2, start * size, heads * size).reshape([batch, time, heads, size]);
+    part.swap_dims(1, 2)
+}
+
+/// `hidden` with all that is out of reach.
+pub fn beyond<const D: usize>(
+    hidden: Option<Tensor<4, Bool>>,
+    [time, seen]: [usize; 2],
+    reach: Reach,
+    like: &Tensor<D>,
+) -> Option<Tensor<4, Bool>> {
+    let device = &like.device();
+    let offset = seen as i64 - time as i64;
+    // True strictly above the diagonal of the last key in reach, and strictly below that of the first.
+    let later = (reach.ahead < seen)
+        .then(|| Tensor::<2, Bool>::tril_mask([time, seen], offset + reach.ahead as i64, device));
+    let earlier = (reach.back < seen)
+        .then(|| Tensor::<2, Bool>::triu_mask([time, seen], offset - reach.back as i64, device));
+    let masks = [later, earlier].into_iter().flatten().map(|mask| mask.unsqueeze::<4>());
+    hidden.into_iter().chain(masks).reduce(union)
+}
+
+/// True where either is, both broadcast.
+pub fn union(a: Tensor<4, Bool>, b: Tensor<4, Bool>) -> Tensor<4, Bool> {
+    let (a_dims, b_dims) = (a.dims(), b.dims());
+    let shape: [usize; 4] = std::array::from_fn(|i| a_dims[i].max(b_dims[i]));
+    a.expand(shape).bool_or(b.expand(shape))
+}
+
+/// The same by Burn's operations, whatever is in reach: of queries `[B, H, T, D]`, keys and values
+/// `[B, G, S, D]`. `bias`, `[1, H, T, S]`, is added to the scores.
+pub fn reference(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    bias: Option<Tensor<4>>,
+    hidden: Option<Tensor<4, Bool>>,
+    spec: AttentionSpec,
+) -> Tensor<3> {
+    let weights = weights(query, key, bias, hidden, spec);
+    let [batch, heads, time, seen] = weights.dims();
+    let [_, groups, _, size] = value.dims();
+    let weights = dropped(weights, spec.dropout);
+    let mixed = weights.reshape([batch, groups, heads / groups * time, seen]).matmul(value); // [B, G, R T, D]
+    let mixed: Tensor<4> = mixed.reshape([batch, heads, time, size]).swap_dims(1, 2); // [B, T, H, D]
+    mixed.reshape([batch, time, heads * size])
+}
+
+/// Dropout of weights `[B, H, T, S]`, each at the place of its row and its key.
+fn dropped(weights: Tensor<4>, dropout: Dropout) -> Tensor<4> {
+    if !dropout.is_on() {
+        return weights;
+    }
+    let shape @ [batch, heads, time, seen] = weights.dims();
+    let places = (0..batch * heads * time).flat_map(|row| (0..seen).map(move |key| (row as u32, key as u32)));
+    let kept = places.map(|(row, key)| if dropout::keeps(dropout, row, key) { dropout.scale() } else { 0.0 });
+    let kept = burn::tensor::TensorData::new::<f32, _>(kept.collect(), shape);
+    weights.clone() * Tensor::from_data(kept, &weights.device())
+}
+
+/// How much each query looks at each key, `[B, H, T, S]`, with rows that add up to 1.
+pub fn weights(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    bias: Option<Tensor<4>>,
+    hidden: Option<Tensor<4, Bool>>,
+    spec: AttentionSpec,
+) -> Tensor<4> {
+    let [batch, heads, time, size] = query.dims();
+    let [_, groups, seen, _] = key.dims();
+    // Query heads that share a key head are stacked along the rows of one matrix product.
+    let query = query.mul_scalar(spec.scale).reshape([batch, groups, heads / groups * time, size]);
+    let scores = query.matmul(key.swap_dims(2, 3)); // [B, G, R T, S]
+    let mut scores: Tensor<4> = scores.reshape([batch, heads, time, seen]);
+    if spec.softcap > 0.0 {
+        scores = softcap(scores, f64::from(spec.softcap));
+    }
+    if let Some(bias) = bias {
+        scores = scores + bias;
+    }
+    if let Some(hidden) = hidden {
+        // Finite, so that a row in which everything is hidden stays finite too.
+        scores = scores.mask_fill(hidden.expand([batch, heads, time, seen]), -1e30);
+    }
+    softmax(scores, 3)
+}

@@ -1,0 +1,306 @@
+//! The kernels that a backend brings, forward and backward, and how automatic differentiation puts them
+//! together.
+
+use super::{
+    adamw::AdamWSpec, attention::AttentionSpec, cross_entropy::CrossEntropySpec, dropout::Dropout,
+    norm::NormSpec, rope::RopeSpec,
+};
+use crate::config::Activation;
+use burn::backend::{
+    Backend, ExtensionType, backend_extension,
+    ops::ModuleOps,
+    tensor::{BoolTensor, FloatTensor, IntTensor},
+};
+
+/// A tensor that may not be there.
+#[derive(ExtensionType, Debug, Clone)]
+pub enum Optional<B: Backend> {
+    Given(FloatTensor<B>),
+    Absent,
+}
+
+impl<B: Backend> Optional<B> {
+    pub fn into_option(self) -> Option<FloatTensor<B>> {
+        match self {
+            Self::Given(tensor) => Some(tensor),
+            Self::Absent => None,
+        }
+    }
+}
+
+/// Flags that may not be there.
+#[derive(ExtensionType, Debug, Clone)]
+pub enum OptionalMask<B: Backend> {
+    Given(BoolTensor<B>),
+    Absent,
+}
+
+impl<B: Backend> OptionalMask<B> {
+    pub fn into_option(self) -> Option<BoolTensor<B>> {
+        match self {
+            Self::Given(tensor) => Some(tensor),
+            Self::Absent => None,
+        }
+    }
+}
+
+/// Kernels over plain tensors. N: rows of all batches, E: width.
+#[backend_extension(Flex: cfg(feature = "flex"))]
+pub trait Kernels: Backend {
+    /// `x W + bias + residual`; `weight` is `[I, O]`, or `[O, I]` where `transposed`.
+    fn linear_forward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: Optional<Self>,
+        #[extension_type] residual: Optional<Self>,
+        transposed: bool,
+    ) -> FloatTensor<Self>;
+
+    fn linear_input_gradient(
+        dy: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        transposed: bool,
+    ) -> FloatTensor<Self>;
+
+    fn linear_weight_gradient(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        transposed: bool,
+    ) -> FloatTensor<Self>;
+
+    /// Sum of the rows.
+    fn linear_bias_gradient(dy: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The normalized rows, and `[N, 2]`: mean and inverse deviation of each.
+    fn norm_forward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: Optional<Self>,
+        spec: NormSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Gradients of the rows, the weight and the bias, whether there is one or not.
+    fn norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        spec: NormSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    fn activation_forward(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
+
+    fn activation_backward(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self>;
+
+    /// `x`: `[B, T, width]`; `cos`, `sin`: `[1 or B, T, D / 2]`.
+    fn rope(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        spec: RopeSpec,
+    ) -> FloatTensor<Self>;
+
+    /// `[B, T, H * D]`, and the logarithm of what each query's weights add up to, `[B, H, T]`.
+    fn attention_forward(
+        query: FloatTensor<Self>,
+        #[extension_type] key_value: Optional<Self>,
+        #[extension_type] hidden: OptionalMask<Self>,
+        spec: AttentionSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Gradients of `query` and of `key_value`; the second means nothing where there is none.
+    fn attention_backward(
+        query: FloatTensor<Self>,
+        #[extension_type] key_value: Optional<Self>,
+        #[extension_type] hidden: OptionalMask<Self>,
+        output: FloatTensor<Self>,
+        sums: FloatTensor<Self>,
+        d_output: FloatTensor<Self>,
+        spec: AttentionSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Of queries `[B, H, T, D]`, keys and values `[B, G, S, D]`.
+    fn attention_cached(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        #[extension_type] hidden: OptionalMask<Self>,
+        spec: AttentionSpec,
+    ) -> FloatTensor<Self>;
+
+    /// Sum of the losses of states `[N, E]`, `[1]`.
+    fn cross_entropy(
+        states: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        weights: FloatTensor<Self>,
+        spec: CrossEntropySpec,
+    ) -> FloatTensor<Self>;
+
+    /// The same with the gradients of states and weight.
+    fn cross_entropy_with_gradients(
+        states: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        weights: FloatTensor<Self>,
+        spec: CrossEntropySpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// A gradient times that of the loss, `[1]`.
+    fn scaled_gradient(gradient: FloatTensor<Self>, upstream: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// `[vocabulary, E]`: the sum of the rows of `dy` at each token.
+    fn embedding_gradient(
+        tokens: IntTensor<Self>,
+        dy: FloatTensor<Self>,
+        vocabulary: usize,
+    ) -> FloatTensor<Self>;
+
+    /// `residual + dropout(x)`.
+    fn dropout(
+        x: FloatTensor<Self>,
+        #[extension_type] residual: Optional<Self>,
+        dropout: Dropout,
+    ) -> FloatTensor<Self>;
+
+    /// New weights, first and second moments.
+    fn adamw(
+        weights: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        spec: AdamWSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// `[1]`
+    fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+/// The kernels that gradients flow through.
+#[backend_extension(Flex: cfg(feature = "flex"), Autodiff)]
+pub trait Differentiable: Backend {
+    fn linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: Optional<Self>,
+        #[extension_type] residual: Optional<Self>,
+        transposed: bool,
+    ) -> FloatTensor<Self>;
+
+    fn norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: Optional<Self>,
+        spec: NormSpec,
+    ) -> FloatTensor<Self>;
+
+    fn activation(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
+
+    fn rotate(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        spec: RopeSpec,
+    ) -> FloatTensor<Self>;
+
+    fn attend(
+        query: FloatTensor<Self>,
+        #[extension_type] key_value: Optional<Self>,
+        #[extension_type] hidden: OptionalMask<Self>,
+        spec: AttentionSpec,
+    ) -> FloatTensor<Self>;
+
+    fn projected_cross_entropy(
+        states: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        weights: FloatTensor<Self>,
+        spec: CrossEntropySpec,
+    ) -> FloatTensor<Self>;
+
+    fn embed(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self>;
+
+    fn drop_out(
+        x: FloatTensor<Self>,
+        #[extension_type] residual: Optional<Self>,
+        dropout: Dropout,
+    ) -> FloatTensor<Self>;
+}
+
+/// Without gradients.
+macro_rules! plain {
+    ($backend:ty) => {
+        impl Differentiable for $backend {
+            fn linear(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: Optional<Self>,
+                residual: Optional<Self>,
+                transposed: bool,
+            ) -> FloatTensor<Self> {
+                Self::linear_forward(x, weight, bias, residual, transposed)
+            }
+
+            fn norm(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: Optional<Self>,
+                spec: NormSpec,
+            ) -> FloatTensor<Self> {
+                Self::norm_forward(x, weight, bias, spec).0
+            }
+
+            fn activation(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+                Self::activation_forward(x, activation)
+            }
+
+            fn rotate(
+                x: FloatTensor<Self>,
+                cos: FloatTensor<Self>,
+                sin: FloatTensor<Self>,
+                spec: RopeSpec,
+            ) -> FloatTensor<Self> {
+                Self::rope(x, cos, sin, spec)
+            }
+
+            fn attend(
+                query: FloatTensor<Self>,
+                key_value: Optional<Self>,
+                hidden: OptionalMask<Self>,
+                spec: AttentionSpec,
+            ) -> FloatTensor<Self> {
+                Self::attention_forward(query, key_value, hidden, spec).0
+            }
+
+            fn projected_cross_entropy(
+                states: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                targets: IntTensor<Self>,
+                weights: FloatTensor<Self>,
+                spec: CrossEntropySpec,
+            ) -> FloatTensor<Self> {
+                Self::cross_entropy(states, weight, targets, weights, spec)
+            }
+
+            fn embed(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self> {
+                Self::embedding(table, tokens)
+            }
+
+            fn drop_out(
+                x: FloatTensor<Self>,
+                residual: Optional<Self>,
+                dropout: Dropout,
+            ) -> FloatTensor<Self> {
+                Self::dropout(x, residual, dropout)
+            }
+        }
+    };
+}
+
+#[cfg(feature = "flex")]
+plain!(burn::backend::Flex);

@@ -1,0 +1,166 @@
+//! Non-linearities of the MLP, plain and gated.
+
+use super::{
+    math::{normal, sigmoid, tanh, vectorized},
+    parallel::{Shared, split},
+    tensor::room,
+};
+use crate::config::Activation;
+
+const GRAIN: usize = 1 << 13;
+
+/// Value and slope at `x`, without the gate.
+#[inline(always)]
+fn relu(x: f32) -> (f32, f32) {
+    if x > 0.0 || x.is_nan() { (x, 1.0) } else { (0.0, 0.0) }
+}
+
+#[inline(always)]
+fn gelu(x: f32) -> (f32, f32) {
+    let (below, density) = normal(x);
+    (x * below, below + x * density)
+}
+
+#[inline(always)]
+fn gelu_tanh(x: f32) -> (f32, f32) {
+    const SCALE: f32 = 0.797_884_6; // sqrt(2 / pi)
+    const CUBE: f32 = 0.044_715;
+    let t = tanh(SCALE * (x + CUBE * x * x * x));
+    let slope = SCALE * (1.0 + 3.0 * CUBE * x * x);
+    (0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope)
+}
+
+#[inline(always)]
+fn silu(x: f32) -> (f32, f32) {
+    let s = sigmoid(x);
+    (x * s, s * (1.0 + x * (1.0 - s)))
+}
+
+/// Calls a function with the non-linearity as a function that is inlined into it.
+macro_rules! with_curve {
+    ($activation:expr, $function:ident ( $($argument:expr),* )) => {
+        match $activation {
+            Activation::Relu => $function($($argument,)* relu),
+            Activation::Gelu | Activation::GegluExact => $function($($argument,)* gelu),
+            Activation::GeluTanh | Activation::Geglu => $function($($argument,)* gelu_tanh),
+            Activation::Swiglu => $function($($argument,)* silu),
+        }
+    };
+}
+
+/// `[N, width]` -> the same; gated: `[N, 2 * inner]`, gates first -> `[N, inner]`.
+pub(super) fn forward(x: &[f32], width: usize, activation: Activation) -> Vec<f32> {
+    if activation.is_gated() {
+        with_curve!(activation, gated_forward(x, width / 2))
+    } else {
+        with_curve!(activation, plain_forward(x))
+    }
+}
+
+/// The gradient of `x`.
+pub(super) fn backward(x: &[f32], dy: &[f32], width: usize, activation: Activation) -> Vec<f32> {
+    if activation.is_gated() {
+        with_curve!(activation, gated_backward(x, dy, width / 2))
+    } else {
+        with_curve!(activation, plain_backward(x, dy))
+    }
+}
+
+#[inline(always)]
+fn plain_forward(x: &[f32], curve: impl Fn(f32) -> (f32, f32) + Sync + Copy) -> Vec<f32> {
+    let mut y = room(x.len());
+    let shared = Shared::new(&mut y);
+    split(x.len(), GRAIN, |range| {
+        // SAFETY: every part has a range of its own.
+        let y = unsafe { shared.part(range.clone()) };
+        let x = &x[range];
+        vectorized(
+            #[inline(always)]
+            || {
+                for (y, x) in y.iter_mut().zip(x) {
+                    *y = curve(*x).0;
+                }
+            },
+        );
+    });
+    y
+}
+
+#[inline(always)]
+fn plain_backward(x: &[f32], dy: &[f32], curve: impl Fn(f32) -> (f32, f32) + Sync + Copy) -> Vec<f32> {
+    let mut dx = room(x.len());
+    let shared = Shared::new(&mut dx);
+    split(x.len(), GRAIN, |range| {
+        // SAFETY: every part has a range of its own.
+        let dx = unsafe { shared.part(range.clone()) };
+        let (x, dy) = (&x[range.clone()], &dy[range]);
+        vectorized(
+            #[inline(always)]
+            || {
+                for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
+                    *dx = dy * curve(*x).1;
+                }
+            },
+        );
+    });
+    dx
+}
+
+#[inline(always)]
+fn gated_forward(x: &[f32], inner: usize, curve: impl Fn(f32) -> (f32, f32) + Sync + Copy) -> Vec<f32> {
+    let count = x.len() / (2 * inner);
+    let mut y = room(count * inner);
+    let shared = Shared::new(&mut y);
+    split(count, GRAIN.div_ceil(inner), |rows| {
+        // SAFETY: every part has rows of its own.
+        let y = unsafe { shared.part(rows.start * inner..rows.end * inner) };
+        let x = &x[rows.start * 2 * inner..rows.end * 2 * inner];
+        vectorized(
+            #[inline(always)]
+            || {
+                for (y, x) in y.chunks_exact_mut(inner).zip(x.chunks_exact(2 * inner)) {
+                    let (gate, up) = x.split_at(inner);
+                    for i in 0..inner {
+                        y[i] = curve(gate[i]).0 * up[i];
+                    }
+                }
+            },
+        );
+    });
+    y
+}
+
+#[inline(always)]
+fn gated_backward(
+    x: &[f32],
+    dy: &[f32],
+    inner: usize,
+    curve: impl Fn(f32) -> (f32, f32) + Sync + Copy,
+) -> Vec<f32> {
+    let count = x.len() / (2 * inner);
+    let mut dx = room(x.len());
+    let shared = Shared::new(&mut dx);
+    split(count, GRAIN.div_ceil(inner), |rows| {
+        // SAFETY: every part has rows of its own.
+        let dx = unsafe { shared.part(rows.start * 2 * inner..rows.end * 2 * inner) };
+        let x = &x[rows.start * 2 * inner..rows.end * 2 * inner];
+        let dy = &dy[rows.start * inner..rows.end * inner];
+        vectorized(
+            #[inline(always)]
+            || {
+                let rows =
+                    dx.chunks_exact_mut(2 * inner).zip(x.chunks_exact(2 * inner)).zip(dy.chunks_exact(inner));
+                for ((dx, x), dy) in rows {
+                    let (gate, up) = x.split_at(inner);
+                    let (d_gate, d_up) = dx.split_at_mut(inner);
+                    for i in 0..inner {
+                        let (value, slope) = curve(gate[i]);
+                        d_gate[i] = dy[i] * up[i] * slope;
+                        d_up[i] = dy[i] * value;
+                    }
+                }
+            },
+        );
+    });
+    dx
+}

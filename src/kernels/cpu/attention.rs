@@ -1,0 +1,338 @@
+//! Attention that keeps only the scores of a few queries at a time: memory grows with the length of the
+//! text, not with its square.
+//!
+//! Scores are made again in the backward pass from what each query's weights add up to (FlashAttention,
+//! arXiv:2205.14135).
+
+use super::{
+    gemm::{Into, Matrix, product, product_of},
+    math::{exp, max, sum, tanh, vectorized},
+    parallel::{Shared, each},
+    tensor::room,
+};
+use crate::kernels::{
+    attention::{AttentionSpec, Strides},
+    dropout::keeps,
+};
+use std::ops::Range;
+
+/// Queries whose scores are held at a time.
+const BLOCK: usize = 64;
+
+/// Where the heads of one kind are: element `d` of token `t` of head `h` of row `b` is at
+/// `strides.first + b * strides.batch + h * strides.head + t * strides.token + d`.
+#[derive(Clone, Copy)]
+pub(super) struct Heads<'a> {
+    pub values: &'a [f32],
+    pub strides: Strides,
+}
+
+impl<'a> Heads<'a> {
+    fn matrix(self, batch: usize, head: usize, token: usize) -> Matrix<'a> {
+        Matrix::of_rows(&self.values[self.strides.place(batch, head, token)..], self.strides.token)
+    }
+
+    fn row(self, batch: usize, head: usize, token: usize, size: usize) -> &'a [f32] {
+        let start = self.strides.place(batch, head, token);
+        &self.values[start..start + size]
+    }
+}
+
+/// Heads that are written, each by one thread at a time.
+#[derive(Clone, Copy)]
+struct Written {
+    shared: Shared,
+    strides: Strides,
+}
+
+impl Written {
+    /// # Safety
+    /// Nobody else uses this token of this head meanwhile.
+    #[allow(clippy::mut_from_ref, reason = "heads are disjoint")]
+    unsafe fn row(&self, batch: usize, head: usize, token: usize, size: usize) -> &mut [f32] {
+        let start = self.strides.place(batch, head, token);
+        // SAFETY: the caller's promise.
+        unsafe { self.shared.part(start..start + size) }
+    }
+
+    /// Where the rows of some tokens start that lie within the slice.
+    fn rows(&self, batch: usize, head: usize, tokens: &Range<usize>, size: usize) -> *mut f32 {
+        if !tokens.is_empty() {
+            assert!(self.strides.place(batch, head, tokens.end - 1) + size <= self.shared.len());
+        }
+        self.shared.at(self.strides.place(batch, head, tokens.start))
+    }
+}
+
+/// Keys that are not to be seen besides those that the shape of the attention hides: `[B or 1, T or 1, S]`.
+#[derive(Clone, Copy)]
+pub(super) struct Hidden<'a> {
+    /// 0 where a key is seen.
+    pub flags: &'a [u8],
+    pub batches: usize,
+    pub queries: usize,
+}
+
+impl Hidden<'_> {
+    fn row(&self, batch: usize, query: usize, keys: usize) -> &[u8] {
+        let batch = if self.batches == 1 { 0 } else { batch };
+        let query = if self.queries == 1 { 0 } else { query };
+        let start = (batch * self.queries + query) * keys;
+        &self.flags[start..start + keys]
+    }
+}
+
+/// What both directions read.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'a> {
+    pub query: Heads<'a>,
+    pub key: Heads<'a>,
+    pub value: Heads<'a>,
+    pub hidden: Option<Hidden<'a>>,
+    pub spec: AttentionSpec,
+    /// B, T, S
+    pub sizes: [usize; 3],
+}
+
+/// Some queries of one head.
+struct Block {
+    batch: usize,
+    head: usize,
+    queries: Range<usize>,
+    /// Keys that any of them may see.
+    keys: Range<usize>,
+}
+
+impl Inputs<'_> {
+    fn block(&self, batch: usize, head: usize, first: usize) -> Block {
+        let [_, time, seen] = self.sizes;
+        let queries = first..(first + BLOCK).min(time);
+        let start = self.spec.visible(queries.start, time, seen).start;
+        let end = self.spec.visible(queries.end - 1, time, seen).end;
+        Block { batch, head, queries, keys: start.min(end)..end }
+    }
+
+    /// Scores of a block, `[queries, keys]`, bent but not yet masked.
+    fn scores(&self, block: &Block, scores: &mut [f32]) {
+        let spec = self.spec;
+        let group = block.head / (spec.heads / spec.kv_heads);
+        let (count, width) = (block.queries.len(), block.keys.len());
+        let queries = self.query.matrix(block.batch, block.head, block.queries.start);
+        let keys = self.key.matrix(block.batch, group, block.keys.start).transposed();
+        product_of([count, spec.head_size, width], queries, keys, spec.scale, scores);
+        if spec.softcap > 0.0 {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for score in &mut scores[..count * width] {
+                        *score = spec.softcap * tanh(*score / spec.softcap);
+                    }
+                },
+            );
+        }
+    }
+
+    /// The keys that a query sees, counted from the block's first one, and which of them are hidden.
+    fn seen(&self, block: &Block, query: usize) -> (Range<usize>, Option<&[u8]>) {
+        let [_, time, seen] = self.sizes;
+        let visible = self.spec.visible(query, time, seen);
+        let start = visible.start.max(block.keys.start).min(block.keys.end);
+        let end = visible.end.min(block.keys.end).max(start);
+        let hidden = self.hidden.as_ref().map(|hidden| &hidden.row(block.batch, query, seen)[start..end]);
+        (start - block.keys.start..end - block.keys.start, hidden)
+    }
+}
+
+/// What a hidden score is set to: finite, so that a query that sees nothing stays finite too.
+const HIDDEN: f32 = -1e30;
+
+/// Weighted values, `[B, T, H * D]`, and the logarithm of what the weights of each query add up to before
+/// they are normalized, `[B, H, T]`.
+pub(super) fn forward(inputs: Inputs) -> (Vec<f32>, Vec<f32>) {
+    let (spec, [batches, time, _]) = (inputs.spec, inputs.sizes);
+    let (heads, size) = (spec.heads, spec.head_size);
+    let mut output = room(batches * time * heads * size);
+    let mut sums = room(batches * heads * time);
+    let written =
+        Written { shared: Shared::new(&mut output), strides: Strides::packed(time, heads, size, 0) };
+    let sums_shared = Shared::new(&mut sums);
+    let blocks = time.div_ceil(BLOCK);
+    each(batches * heads * blocks, |task| {
+        let (batch, head, first) = (task / blocks / heads, task / blocks % heads, task % blocks * BLOCK);
+        let block = inputs.block(batch, head, first);
+        let (count, width) = (block.queries.len(), block.keys.len());
+        let mut scores = room(count * width);
+        inputs.scores(&block, &mut scores);
+        // SAFETY: every task has queries of its own.
+        let sums = unsafe {
+            let start = (batch * heads + head) * time + first;
+            sums_shared.part(start..start + count)
+        };
+        let mut inverse = [0f32; BLOCK];
+        for (row, query) in block.queries.clone().enumerate() {
+            let (keys, hidden) = inputs.seen(&block, query);
+            let scores = &mut scores[row * width..(row + 1) * width];
+            vectorized(
+                #[inline(always)]
+                || {
+                    scores[..keys.start].fill(0.0);
+                    scores[keys.end..].fill(0.0);
+                    let scores = &mut scores[keys.clone()];
+                    if let Some(hidden) = hidden {
+                        for (score, hidden) in scores.iter_mut().zip(hidden) {
+                            *score = if *hidden != 0 { HIDDEN } else { *score };
+                        }
+                    }
+                    let most = max(scores);
+                    for score in scores.iter_mut() {
+                        *score = exp(*score - most);
+                    }
+                    let total = sum(
+                        scores.len(),
+                        #[inline(always)]
+                        |i| scores[i],
+                    );
+                    sums[row] = most + total.ln();
+                    inverse[row] = 1.0 / total;
+                },
+            );
+            if spec.dropout.is_on() {
+                let place = (batch * heads + head) * time + query;
+                let first = (block.keys.start + keys.start) as u32;
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        let scale = spec.dropout.scale();
+                        for (i, weight) in scores[keys].iter_mut().enumerate() {
+                            let kept = keeps(spec.dropout, place as u32, first.wrapping_add(i as u32));
+                            *weight = if kept { *weight * scale } else { 0.0 };
+                        }
+                    },
+                );
+            }
+        }
+        let group = head / (heads / spec.kv_heads);
+        let values = inputs.value.matrix(batch, group, block.keys.start);
+        let weights = Matrix::of_rows(&scores, width);
+        let output = written.rows(batch, head, &block.queries, size);
+        // SAFETY: every task has queries of its own.
+        unsafe {
+            product([count, width, size], weights, values, 1.0, output, heads * size, Into::Replace);
+            for (query, inverse) in block.queries.zip(inverse) {
+                written.row(batch, head, query, size).iter_mut().for_each(|value| *value *= inverse);
+            }
+        }
+    });
+    (output, sums)
+}
+
+/// Gradients of query, key and value, each where the strides of its input put it within the slices given,
+/// whose heads of these kinds are overwritten.
+pub(super) fn backward(
+    inputs: Inputs,
+    output: &[f32],
+    sums: &[f32],
+    d_output: &[f32],
+    gradients: [&mut [f32]; 2],
+) {
+    let (spec, [batches, time, seen]) = (inputs.spec, inputs.sizes);
+    let (heads, groups, size) = (spec.heads, spec.kv_heads, spec.head_size);
+    let [d_query, d_key_value] = gradients;
+    let d_query = Shared::new(d_query);
+    // Queries, keys and values may be of one slice.
+    let d_key_value = if d_key_value.is_empty() { d_query } else { Shared::new(d_key_value) };
+    let d_query = Written { shared: d_query, strides: inputs.query.strides };
+    let d_key = Written { shared: d_key_value, strides: inputs.key.strides };
+    let d_value = Written { shared: d_key_value, strides: inputs.value.strides };
+    let packed = Strides::packed(time, heads, size, 0);
+    let outputs = Heads { values: output, strides: packed };
+    let d_outputs = Heads { values: d_output, strides: packed };
+    each(batches * groups, |task| {
+        let (batch, group) = (task / groups, task % groups);
+        for token in 0..seen {
+            // SAFETY: every task has keys and values of its own.
+            unsafe {
+                d_key.row(batch, group, token, size).fill(0.0);
+                d_value.row(batch, group, token, size).fill(0.0);
+            }
+        }
+        let per_group = heads / groups;
+        for head in group * per_group..(group + 1) * per_group {
+            for first in (0..time).step_by(BLOCK) {
+                let block = inputs.block(batch, head, first);
+                let (count, width) = (block.queries.len(), block.keys.len());
+                let (mut weights, mut d_scores) = (room(count * width), room(count * width));
+                inputs.scores(&block, &mut weights);
+                let d_out = d_outputs.matrix(batch, head, first);
+                let values = inputs.value.matrix(batch, group, block.keys.start).transposed();
+                product_of([count, size, width], d_out, values, 1.0, &mut d_scores);
+                for (row, query) in block.queries.clone().enumerate() {
+                    let (keys, hidden) = inputs.seen(&block, query);
+                    let weights = &mut weights[row * width..(row + 1) * width];
+                    let d_scores = &mut d_scores[row * width..(row + 1) * width];
+                    let place = (batch * heads + head) * time + query;
+                    let total = sums[place];
+                    let (o, d_o) =
+                        (outputs.row(batch, head, query, size), d_outputs.row(batch, head, query, size));
+                    let first_key = (block.keys.start + keys.start) as u32;
+                    vectorized(
+                        #[inline(always)]
+                        || {
+                            let even = sum(
+                                size,
+                                #[inline(always)]
+                                |d| o[d] * d_o[d],
+                            );
+                            for outside in [0..keys.start, keys.end..width] {
+                                weights[outside.clone()].fill(0.0);
+                                d_scores[outside].fill(0.0);
+                            }
+                            let (weights, d_scores) =
+                                (&mut weights[keys.clone()], &mut d_scores[keys.clone()]);
+                            let scale = spec.dropout.scale();
+                            for (i, (weight, d_score)) in
+                                weights.iter_mut().zip(d_scores.iter_mut()).enumerate()
+                            {
+                                let score = *weight;
+                                let hidden = hidden.is_some_and(
+                                    #[inline(always)]
+                                    |hidden| hidden[i] != 0,
+                                );
+                                let p = if hidden { 0.0 } else { exp(score - total) };
+                                let mut factor = 1.0;
+                                if spec.dropout.is_on() {
+                                    let kept =
+                                        keeps(spec.dropout, place as u32, first_key.wrapping_add(i as u32));
+                                    factor = if kept { scale } else { 0.0 };
+                                }
+                                let mut slope = p * (*d_score * factor - even) * spec.scale;
+                                if spec.softcap > 0.0 {
+                                    let bent = score / spec.softcap;
+                                    slope *= 1.0 - bent * bent;
+                                }
+                                *d_score = slope;
+                                *weight = p * factor;
+                            }
+                        },
+                    );
+                }
+                let (weights, d_scores) =
+                    (Matrix::of_rows(&weights, width), Matrix::of_rows(&d_scores, width));
+                let queries = inputs.query.matrix(batch, head, first);
+                let keys = inputs.key.matrix(batch, group, block.keys.start);
+                let (steps, d_queries) =
+                    (d_query.strides.token, d_query.rows(batch, head, &block.queries, size));
+                let (key_steps, d_keys) = (d_key.strides.token, d_key.rows(batch, group, &block.keys, size));
+                let (value_steps, d_values) =
+                    (d_value.strides.token, d_value.rows(batch, group, &block.keys, size));
+                // SAFETY: every task has queries, keys and values of its own.
+                unsafe {
+                    product([count, width, size], d_scores, keys, 1.0, d_queries, steps, Into::Replace);
+                    let (d_scores, weights) = (d_scores.transposed(), weights.transposed());
+                    product([width, count, size], d_scores, queries, 1.0, d_keys, key_steps, Into::Add);
+                    product([width, count, size], weights, d_out, 1.0, d_values, value_steps, Into::Add);
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,164 @@
+//! The output projection and the cross entropy of its logits, some rows at a time.
+
+use super::{
+    gemm::{Into, Matrix, parallel_product},
+    math::{exp, max, sum, tanh, vectorized},
+    parallel::{Shared, split},
+    tensor::room,
+};
+use crate::kernels::cross_entropy::CrossEntropySpec;
+
+/// Numbers of logits that are held at a time.
+const CHUNK: usize = 1 << 22;
+
+/// The gradients of [`loss`].
+pub(super) struct Gradients {
+    /// `[N, E]`
+    pub states: Vec<f32>,
+    /// In the weight's layout.
+    pub weight: Vec<f32>,
+}
+
+/// Sum of the losses of rows `states`, `[N, E]`, times `spec.scale`; with it the gradients, if asked for.
+/// `weight`: `[E, V]`, or `[V, E]` where `spec.transposed`. `weights`: `[N]`, 0 where there is no target.
+pub(super) fn loss(
+    states: &[f32],
+    weight: &[f32],
+    targets: &[i32],
+    weights: &[f32],
+    spec: CrossEntropySpec,
+    with_gradients: bool,
+) -> (f32, Option<Gradients>) {
+    let count = targets.len();
+    let width = states.len() / count.max(1);
+    let vocabulary = weight.len() / width.max(1);
+    let matrix = match spec.transposed {
+        true => Matrix::of_rows(weight, width).transposed(), // [E, V]
+        false => Matrix::of_rows(weight, vocabulary),
+    };
+    let rows = (CHUNK / vocabulary.max(1)).clamp(64, 4096).min(count.max(1));
+    let mut logits = room(rows * vocabulary);
+    let mut losses = vec![0f32; count];
+    let mut gradients =
+        with_gradients.then(|| Gradients { states: room(states.len()), weight: room(weight.len()) });
+    for start in (0..count).step_by(rows) {
+        let end = (start + rows).min(count);
+        let size = end - start;
+        let chunk = &states[start * width..end * width];
+        let logits = &mut logits[..size * vocabulary];
+        let states = Matrix::of_rows(chunk, width);
+        parallel_product([size, width, vocabulary], states, matrix, logits, Into::Replace, |_, _| ());
+        let (logits_shared, losses_shared) = (Shared::new(logits), Shared::new(&mut losses));
+        split(size, (1usize << 13).div_ceil(vocabulary), |part| {
+            for row in part {
+                // SAFETY: every part has rows of its own.
+                let (logits, loss) = unsafe {
+                    (
+                        logits_shared.part(row * vocabulary..(row + 1) * vocabulary),
+                        losses_shared.part(start + row..start + row + 1),
+                    )
+                };
+                loss[0] = row_loss(logits, targets[start + row], weights[start + row], spec, with_gradients);
+            }
+        });
+        if let Some(gradients) = &mut gradients {
+            let d_logits = Matrix::of_rows(logits, vocabulary);
+            let d_states = &mut gradients.states[start * width..end * width];
+            parallel_product(
+                [size, vocabulary, width],
+                d_logits,
+                matrix.transposed(),
+                d_states,
+                Into::Replace,
+                |_, _| (),
+            );
+            let into = if start == 0 { Into::Replace } else { Into::Add };
+            let d_weight = &mut gradients.weight;
+            match spec.transposed {
+                true => parallel_product(
+                    [vocabulary, size, width],
+                    d_logits.transposed(),
+                    states,
+                    d_weight,
+                    into,
+                    |_, _| (),
+                ),
+                false => parallel_product(
+                    [width, size, vocabulary],
+                    states.transposed(),
+                    d_logits,
+                    d_weight,
+                    into,
+                    |_, _| (),
+                ),
+            }
+        }
+    }
+    if count == 0
+        && let Some(gradients) = &mut gradients
+    {
+        gradients.weight.fill(0.0);
+    }
+    let total: f64 = losses.iter().map(|loss| f64::from(*loss)).sum();
+    ((total * f64::from(spec.scale)) as f32, gradients)
+}
+
+/// The loss of one row times its weight. Leaves the gradient of its logits in their place.
+fn row_loss(
+    logits: &mut [f32],
+    target: i32,
+    weight: f32,
+    spec: CrossEntropySpec,
+    with_gradient: bool,
+) -> f32 {
+    if weight == 0.0 {
+        if with_gradient {
+            logits.fill(0.0);
+        }
+        return 0.0;
+    }
+    let CrossEntropySpec { label_smoothing, z_loss, softcap, .. } = spec;
+    let vocabulary = logits.len();
+    let target = usize::try_from(target).unwrap_or_default().min(vocabulary - 1);
+    vectorized(
+        #[inline(always)]
+        || {
+            if softcap > 0.0 {
+                for logit in logits.iter_mut() {
+                    *logit = softcap * tanh(*logit / softcap);
+                }
+            }
+            let most = max(logits);
+            let total = sum(
+                vocabulary,
+                #[inline(always)]
+                |i| exp(logits[i] - most),
+            );
+            let log_sum = most + total.ln();
+            let mut loss = log_sum - (1.0 - label_smoothing) * logits[target];
+            let even = label_smoothing / vocabulary as f32;
+            if label_smoothing > 0.0 {
+                loss -= even
+                    * sum(
+                        vocabulary,
+                        #[inline(always)]
+                        |i| logits[i],
+                    );
+            }
+            loss += z_loss * log_sum * log_sum;
+            if with_gradient {
+                let factor = weight * spec.scale;
+                let share = factor * (1.0 + 2.0 * z_loss * log_sum);
+                // The slope of the bend at the target, before its logit is overwritten.
+                let bent = if softcap > 0.0 { logits[target] / softcap } else { 0.0 };
+                for logit in logits.iter_mut() {
+                    let slope = share * exp(*logit - log_sum) - factor * even;
+                    let bent = if softcap > 0.0 { *logit / softcap } else { 0.0 };
+                    *logit = slope * (1.0 - bent * bent);
+                }
+                logits[target] -= factor * (1.0 - label_smoothing) * (1.0 - bent * bent);
+            }
+            weight * loss
+        },
+    )
+}

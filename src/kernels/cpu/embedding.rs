@@ -1,0 +1,23 @@
+//! The gradient of an embedding table.
+
+use super::parallel::{Shared, split};
+
+/// Adds the rows of `dy`, `[N, width]`, to those rows of a new `[vocabulary, width]` that `tokens` name.
+/// Threads take columns, so that no two write the same number and the order of adding is that of the tokens.
+pub(super) fn backward(tokens: &[i32], dy: &[f32], [vocabulary, width]: [usize; 2]) -> Vec<f32> {
+    let mut table = vec![0f32; vocabulary * width];
+    let shared = Shared::new(&mut table);
+    let grain = (1usize << 14).div_ceil(tokens.len().max(1)).next_multiple_of(16);
+    split(width, grain, |columns| {
+        for (token, dy) in tokens.iter().zip(dy.chunks_exact(width)) {
+            // What is out of the table was refused, or read as zeros, in the forward pass.
+            let Some(row) = usize::try_from(*token).ok().filter(|row| *row < vocabulary) else { continue };
+            // SAFETY: every part has columns of its own.
+            let row = unsafe { shared.part(row * width + columns.start..row * width + columns.end) };
+            for (sum, dy) in row.iter_mut().zip(&dy[columns.clone()]) {
+                *sum += dy;
+            }
+        }
+    });
+    table
+}

@@ -1,0 +1,322 @@
+//! Kernels for the CPU: over slices, in vector instructions chosen at run time, in parallel over rows and
+//! heads. In a browser the same code runs on one thread with WASM's vector instructions.
+
+mod activation;
+mod attention;
+mod cross_entropy;
+mod dropout;
+mod embedding;
+mod gemm;
+mod linear;
+mod math;
+mod norm;
+mod optimizer;
+mod parallel;
+mod rope;
+mod tensor;
+
+use super::{
+    adamw::AdamWSpec,
+    attention::{AttentionSpec, Strides},
+    backend::{Kernels, Optional, OptionalMask},
+    cross_entropy::CrossEntropySpec,
+    dropout::Dropout,
+    norm::NormSpec,
+    rope::RopeSpec,
+};
+use crate::config::Activation;
+use attention::{Heads, Hidden, Inputs};
+use burn::backend::{Flex, flex::FlexTensor};
+use tensor::{Floats, tensor};
+
+fn optional(tensor: Optional<Flex>) -> Option<Floats> {
+    tensor.into_option().as_ref().map(Floats::of)
+}
+
+/// The last dimension.
+fn width(dims: &[usize]) -> usize {
+    dims.last().copied().unwrap_or(1)
+}
+
+/// These dimensions with another last one.
+fn with_width(mut dims: Vec<usize>, width: usize) -> Vec<usize> {
+    dims.pop();
+    dims.push(width);
+    dims
+}
+
+/// `[inputs, outputs]` of a weight.
+fn linear_sizes(weight: &Floats, transposed: bool) -> [usize; 2] {
+    match (&weight.dims()[..], transposed) {
+        (&[inputs, outputs], false) | (&[outputs, inputs], true) => [inputs, outputs],
+        _ => [1, weight.len()],
+    }
+}
+
+/// The numbers of a tensor to write to: its own where nobody else holds it.
+fn owned(tensor: FlexTensor) -> FlexTensor {
+    let whole = tensor.is_contiguous()
+        && tensor.layout().start_offset() == 0
+        && tensor.bytes().len() == tensor.layout().num_elements() * size_of::<f32>();
+    if whole { tensor } else { tensor.to_contiguous() }
+}
+
+impl Kernels for Flex {
+    fn linear_forward(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: Optional<Self>,
+        residual: Optional<Self>,
+        transposed: bool,
+    ) -> FlexTensor {
+        let (x, weight, bias, residual) =
+            (Floats::of(&x), Floats::of(&weight), optional(bias), optional(residual));
+        let sizes = linear_sizes(&weight, transposed);
+        let y = linear::forward(&x, &weight, bias.as_deref(), residual.as_deref(), sizes, transposed);
+        tensor(y, with_width(x.dims(), sizes[1]))
+    }
+
+    fn linear_input_gradient(dy: FlexTensor, weight: FlexTensor, transposed: bool) -> FlexTensor {
+        let (dy, weight) = (Floats::of(&dy), Floats::of(&weight));
+        let sizes = linear_sizes(&weight, transposed);
+        tensor(linear::backward_input(&dy, &weight, sizes, transposed), with_width(dy.dims(), sizes[0]))
+    }
+
+    fn linear_weight_gradient(x: FlexTensor, dy: FlexTensor, transposed: bool) -> FlexTensor {
+        let (x, dy) = (Floats::of(&x), Floats::of(&dy));
+        let sizes @ [inputs, outputs] = [width(&x.dims()), width(&dy.dims())];
+        let shape = if transposed { [outputs, inputs] } else { [inputs, outputs] };
+        tensor(linear::backward_weight(&x, &dy, sizes, transposed), shape)
+    }
+
+    fn linear_bias_gradient(dy: FlexTensor) -> FlexTensor {
+        let dy = Floats::of(&dy);
+        let outputs = width(&dy.dims());
+        tensor(linear::backward_bias(&dy, outputs), [outputs])
+    }
+
+    fn norm_forward(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: Optional<Self>,
+        spec: NormSpec,
+    ) -> (FlexTensor, FlexTensor) {
+        let (x, weight, bias) = (Floats::of(&x), Floats::of(&weight), optional(bias));
+        let (y, statistics) = norm::forward(&x, &weight, bias.as_deref(), spec);
+        let rows = statistics.len() / 2;
+        (tensor(y, x.dims()), tensor(statistics, [rows, 2]))
+    }
+
+    fn norm_backward(
+        x: FlexTensor,
+        weight: FlexTensor,
+        statistics: FlexTensor,
+        dy: FlexTensor,
+        spec: NormSpec,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let (x, weight, dy) = (Floats::of(&x), Floats::of(&weight), Floats::of(&dy));
+        let (dx, dw, db) = norm::backward(&x, &weight, &Floats::of(&statistics), &dy, spec);
+        (tensor(dx, x.dims()), tensor(dw, weight.dims()), tensor(db, weight.dims()))
+    }
+
+    fn activation_forward(x: FlexTensor, activation: Activation) -> FlexTensor {
+        let x = Floats::of(&x);
+        let columns = width(&x.dims());
+        let inner = if activation.is_gated() { columns / 2 } else { columns };
+        tensor(activation::forward(&x, columns, activation), with_width(x.dims(), inner))
+    }
+
+    fn activation_backward(x: FlexTensor, dy: FlexTensor, activation: Activation) -> FlexTensor {
+        let (x, dy) = (Floats::of(&x), Floats::of(&dy));
+        tensor(activation::backward(&x, &dy, width(&x.dims()), activation), x.dims())
+    }
+
+    fn rope(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, spec: RopeSpec) -> FlexTensor {
+        let (x, cos, sin) = (Floats::of(&x), Floats::of(&cos), Floats::of(&sin));
+        let dims = x.dims();
+        let time = dims.len().checked_sub(2).map_or(1, |dim| dims[dim]);
+        tensor(rope::rotate(&x, &cos, &sin, [time, width(&dims)], spec), dims)
+    }
+
+    fn attention_forward(
+        query: FlexTensor,
+        key_value: Optional<Self>,
+        hidden: OptionalMask<Self>,
+        spec: AttentionSpec,
+    ) -> (FlexTensor, FlexTensor) {
+        let (query, key_value) = (Floats::of(&query), optional(key_value));
+        let hidden = hidden.into_option().map(|hidden| hidden.to_contiguous());
+        let inputs = attention_inputs(&query, key_value.as_ref(), hidden.as_ref(), spec);
+        let [batch, time, _] = inputs.sizes;
+        let (output, sums) = attention::forward(inputs);
+        (tensor(output, [batch, time, spec.heads * spec.head_size]), tensor(sums, [batch, spec.heads, time]))
+    }
+
+    fn attention_backward(
+        query: FlexTensor,
+        key_value: Optional<Self>,
+        hidden: OptionalMask<Self>,
+        output: FlexTensor,
+        sums: FlexTensor,
+        d_output: FlexTensor,
+        spec: AttentionSpec,
+    ) -> (FlexTensor, FlexTensor) {
+        let (query, key_value) = (Floats::of(&query), optional(key_value));
+        let hidden = hidden.into_option().map(|hidden| hidden.to_contiguous());
+        let inputs = attention_inputs(&query, key_value.as_ref(), hidden.as_ref(), spec);
+        let mut d_query = tensor::room(query.len());
+        let mut d_key_value = tensor::room(key_value.as_ref().map_or(0, |key_value| key_value.len()));
+        let (output, sums, d_output) = (Floats::of(&output), Floats::of(&sums), Floats::of(&d_output));
+        attention::backward(inputs, &output, &sums, &d_output, [&mut d_query, &mut d_key_value]);
+        let d_query = tensor(d_query, query.dims());
+        let d_key_value = match &key_value {
+            Some(key_value) => tensor(d_key_value, key_value.dims()),
+            None => d_query.clone(),
+        };
+        (d_query, d_key_value)
+    }
+
+    fn attention_cached(
+        query: FlexTensor,
+        key: FlexTensor,
+        value: FlexTensor,
+        hidden: OptionalMask<Self>,
+        spec: AttentionSpec,
+    ) -> FlexTensor {
+        let hidden = hidden.into_option().map(|hidden| hidden.to_contiguous());
+        let sizes = |tensor: &FlexTensor| {
+            let dims = tensor.layout().shape().to_vec();
+            [dims[0], dims[2]]
+        };
+        let ([batch, time], [_, seen]) = (sizes(&query), sizes(&key));
+        let heads = |tensor: &'_ FlexTensor| {
+            let strides = tensor.layout().strides();
+            Strides {
+                first: tensor.layout().start_offset(),
+                batch: strides[0] as usize,
+                head: strides[1] as usize,
+                token: strides[2] as usize,
+            }
+        };
+        let inputs = Inputs {
+            query: Heads { values: query.storage(), strides: heads(&query) },
+            key: Heads { values: key.storage(), strides: heads(&key) },
+            value: Heads { values: value.storage(), strides: heads(&value) },
+            hidden: hidden.as_ref().map(flags),
+            spec,
+            sizes: [batch, time, seen],
+        };
+        tensor(attention::forward(inputs).0, [batch, time, spec.heads * spec.head_size])
+    }
+
+    fn cross_entropy(
+        states: FlexTensor,
+        weight: FlexTensor,
+        targets: FlexTensor,
+        weights: FlexTensor,
+        spec: CrossEntropySpec,
+    ) -> FlexTensor {
+        let targets = targets.to_contiguous();
+        let targets = targets.as_slice().unwrap_or_default();
+        let (states, weight) = (Floats::of(&states), Floats::of(&weight));
+        let (loss, _) = cross_entropy::loss(&states, &weight, targets, &Floats::of(&weights), spec, false);
+        tensor(vec![loss], [1])
+    }
+
+    fn cross_entropy_with_gradients(
+        states: FlexTensor,
+        weight: FlexTensor,
+        targets: FlexTensor,
+        weights: FlexTensor,
+        spec: CrossEntropySpec,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let targets = targets.to_contiguous();
+        let targets = targets.as_slice().unwrap_or_default();
+        let (states, weight) = (Floats::of(&states), Floats::of(&weight));
+        let (loss, gradients) =
+            cross_entropy::loss(&states, &weight, targets, &Floats::of(&weights), spec, true);
+        let (d_states, d_weight) = gradients.map_or_else(Default::default, |g| (g.states, g.weight));
+        (tensor(vec![loss], [1]), tensor(d_states, states.dims()), tensor(d_weight, weight.dims()))
+    }
+
+    fn scaled_gradient(gradient: FlexTensor, upstream: FlexTensor) -> FlexTensor {
+        // Nearly always the loss itself is what is differentiated.
+        if Floats::of(&upstream)[..] == [1.0] {
+            return gradient;
+        }
+        <Flex as burn::backend::ops::FloatTensorOps<Flex>>::float_mul(gradient, upstream)
+    }
+
+    fn embedding_gradient(tokens: FlexTensor, dy: FlexTensor, vocabulary: usize) -> FlexTensor {
+        let (tokens, dy) = (tokens.to_contiguous(), Floats::of(&dy));
+        let sizes = [vocabulary, width(&dy.dims())];
+        tensor(embedding::backward(tokens.as_slice().unwrap_or_default(), &dy, sizes), sizes)
+    }
+
+    fn dropout(x: FlexTensor, residual: Optional<Self>, dropout: Dropout) -> FlexTensor {
+        let (x, residual) = (Floats::of(&x), optional(residual));
+        tensor(dropout::apply(&x, residual.as_deref(), dropout), x.dims())
+    }
+
+    fn adamw(
+        weights: FlexTensor,
+        first: FlexTensor,
+        second: FlexTensor,
+        gradient: FlexTensor,
+        scale: FlexTensor,
+        spec: AdamWSpec,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let (gradient, scale) = (Floats::of(&gradient), Floats::of(&scale)[0]);
+        let (mut weights, mut first, mut second) = (owned(weights), owned(first), owned(second));
+        if scale.is_finite() || !spec.skip_non_finite {
+            optimizer::adamw(
+                weights.storage_mut(),
+                first.storage_mut(),
+                second.storage_mut(),
+                &gradient,
+                scale,
+                spec,
+            );
+        }
+        (weights, first, second)
+    }
+
+    fn sum_of_squares(x: FlexTensor) -> FlexTensor {
+        tensor(vec![optimizer::sum_of_squares(&Floats::of(&x))], [1])
+    }
+}
+
+fn flags(hidden: &FlexTensor) -> Hidden<'_> {
+    let dims = hidden.layout().shape().to_vec();
+    Hidden { flags: hidden.bytes(), batches: dims[0], queries: dims[2] }
+}
+
+fn attention_inputs<'a>(
+    query: &'a Floats,
+    key_value: Option<&'a Floats>,
+    hidden: Option<&'a FlexTensor>,
+    spec: AttentionSpec,
+) -> Inputs<'a> {
+    let (dims, AttentionSpec { heads, kv_heads, head_size, .. }) = (query.dims(), spec);
+    let hidden = hidden.map(flags);
+    let (batch, time) = (dims[0], dims[1]);
+    match key_value {
+        None => {
+            let width = heads + 2 * kv_heads;
+            let part =
+                |first| Heads { values: query, strides: Strides::packed(time, width, head_size, first) };
+            let [query, key, value] = [part(0), part(heads), part(heads + kv_heads)];
+            Inputs { query, key, value, hidden, spec, sizes: [batch, time, time] }
+        }
+        Some(key_value) => {
+            let seen = key_value.dims()[1];
+            let query = Heads { values: query, strides: Strides::packed(time, heads, head_size, 0) };
+            let part = |first| Heads {
+                values: key_value,
+                strides: Strides::packed(seen, 2 * kv_heads, head_size, first),
+            };
+            let [key, value] = [part(0), part(kv_heads)];
+            Inputs { query, key, value, hidden, spec, sizes: [batch, time, seen] }
+        }
+    }
+}

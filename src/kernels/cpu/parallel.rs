@@ -1,0 +1,59 @@
+//! Work in parts that run side by side: rows of a matrix, heads of a batch. In a browser there is one part.
+
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+use std::ops::Range;
+
+/// Splits `0..count` into a part for each thread, none smaller than `grain`, and calls `work` for each.
+pub(super) fn split(count: usize, grain: usize, work: impl Fn(Range<usize>) + Sync) {
+    let parts = rayon::current_num_threads().min(count / grain.max(1)).max(1);
+    if parts == 1 {
+        return work(0..count);
+    }
+    let bound = |part: usize| count * part / parts;
+    (0..parts).into_par_iter().for_each(|part| work(bound(part)..bound(part + 1)));
+}
+
+/// Calls `work` for every number below `count`; threads take the next one as they finish.
+pub(super) fn each(count: usize, work: impl Fn(usize) + Sync) {
+    if count <= 1 || rayon::current_num_threads() == 1 {
+        return (0..count).for_each(work);
+    }
+    (0..count).into_par_iter().with_max_len(1).for_each(&work);
+}
+
+/// Numbers that several threads write, each its own part.
+#[derive(Clone, Copy)]
+pub(super) struct Shared {
+    start: *mut f32,
+    length: usize,
+}
+
+// SAFETY: `part` asks its callers to keep parts apart.
+unsafe impl Send for Shared {}
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    pub fn new(values: &mut [f32]) -> Self {
+        Self { start: values.as_mut_ptr(), length: values.len() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// # Safety
+    /// The slice is alive, and nobody else uses these numbers meanwhile.
+    #[allow(clippy::mut_from_ref, reason = "parts are disjoint")]
+    pub unsafe fn part(&self, range: Range<usize>) -> &mut [f32] {
+        assert!(range.start <= range.end && range.end <= self.length);
+        // SAFETY: within bounds, and the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.end - range.start) }
+    }
+
+    /// The address of number `index`, for products that write a matrix with gaps between its rows.
+    pub fn at(&self, index: usize) -> *mut f32 {
+        debug_assert!(index <= self.length);
+        // SAFETY: within the slice or just behind it.
+        unsafe { self.start.add(index) }
+    }
+}

@@ -1,0 +1,61 @@
+//! Rotation of queries and keys within rows that hold all heads side by side.
+
+use super::{
+    math::vectorized,
+    parallel::{Shared, split},
+    tensor::room,
+};
+use crate::kernels::rope::RopeSpec;
+
+/// `x`: `[B, T, width]`; `cos`, `sin`: `[1 or B, T, D / 2]`. Rotates the first `spec.heads` heads of each
+/// row by its angle, or back, and copies what follows them.
+pub(super) fn rotate(
+    x: &[f32],
+    cos: &[f32],
+    sin: &[f32],
+    [time, width]: [usize; 2],
+    spec: RopeSpec,
+) -> Vec<f32> {
+    let half = spec.head_size / 2;
+    let rotated = spec.heads * spec.head_size;
+    let sign = if spec.back { -1.0 } else { 1.0 };
+    let angles = cos.len() / half; // rows of the tables
+    let mut y = room(x.len());
+    let shared = Shared::new(&mut y);
+    let count = x.len() / width;
+    split(count, (1usize << 14).div_ceil(width), |rows| {
+        // SAFETY: every part has rows of its own.
+        let y = unsafe { shared.part(rows.start * width..rows.end * width) };
+        let x = &x[rows.start * width..rows.end * width];
+        vectorized(
+            #[inline(always)]
+            || {
+                for ((row, x), y) in rows.zip(x.chunks_exact(width)).zip(y.chunks_exact_mut(width)) {
+                    let angle = if angles == time { row % time } else { row };
+                    let cos = &cos[angle * half..(angle + 1) * half];
+                    let sin = &sin[angle * half..(angle + 1) * half];
+                    y[rotated..].copy_from_slice(&x[rotated..]);
+                    let heads =
+                        x[..rotated].chunks_exact(2 * half).zip(y[..rotated].chunks_exact_mut(2 * half));
+                    for (x, y) in heads {
+                        if spec.interleaved {
+                            for i in 0..half {
+                                let (a, b, s) = (x[2 * i], x[2 * i + 1], sign * sin[i]);
+                                y[2 * i] = a * cos[i] - b * s;
+                                y[2 * i + 1] = b * cos[i] + a * s;
+                            }
+                        } else {
+                            let (a, b) = x.split_at(half);
+                            let (to_a, to_b) = y.split_at_mut(half);
+                            for i in 0..half {
+                                to_a[i] = a[i] * cos[i] - b[i] * (sign * sin[i]);
+                                to_b[i] = b[i] * cos[i] + a[i] * (sign * sin[i]);
+                            }
+                        }
+                    }
+                }
+            },
+        );
+    });
+    y
+}

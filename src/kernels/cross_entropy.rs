@@ -1,0 +1,88 @@
+//! Cross entropy of the output projection, without the logits of all tokens at once.
+//!
+//! The gradients are made together with the loss, while the logits of a chunk are there (Liger Kernel,
+//! arXiv:2410.10989).
+
+use super::{Mode, backend::Differentiable, linear};
+use crate::model::layers::attention::softcap;
+use burn::{
+    backend::Dispatch,
+    tensor::{Int, Tensor, activation::log_softmax},
+};
+
+/// What is computed of the logits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CrossEntropySpec {
+    /// The weight is `[V, E]`.
+    pub transposed: bool,
+    /// Multiplies the loss.
+    pub scale: f32,
+    /// Bends logits to within this; 0: does not.
+    pub softcap: f32,
+    /// Share of the probability that is spread evenly over the vocabulary (arXiv:1512.00567).
+    pub label_smoothing: f32,
+    /// Weight of the square of the logarithm of what probabilities are divided by (arXiv:2204.02311).
+    pub z_loss: f32,
+}
+
+/// What the rows are to say.
+#[derive(Clone)]
+pub struct Targets {
+    /// `[N, 1]`
+    pub tokens: Tensor<2, Int>,
+    /// `[N, 1]`: 1, or 0 where there is no target.
+    pub weights: Tensor<2>,
+}
+
+/// Weighted sum over the rows of states `[N, E]`, `[1]`; `weight`: `[E, V]`, or `[V, E]` where
+/// `spec.transposed`.
+pub fn cross_entropy(
+    states: Tensor<2>,
+    weight: Tensor<2>,
+    targets: &Targets,
+    spec: CrossEntropySpec,
+    mode: Mode,
+) -> Tensor<1> {
+    let targets = targets.clone();
+    if !mode.fuses(&states) {
+        return reference(states, weight, targets, spec);
+    }
+    Tensor::from_dispatch(Dispatch::projected_cross_entropy(
+        states.into_dispatch(),
+        weight.into_dispatch(),
+        targets.tokens.into_dispatch(),
+        targets.weights.into_dispatch(),
+        spec,
+    ))
+}
+
+/// The same by Burn's operations.
+pub fn reference(
+    states: Tensor<2>,
+    weight: Tensor<2>,
+    targets: Targets,
+    spec: CrossEntropySpec,
+) -> Tensor<1> {
+    let mut logits = linear::reference(states, weight, spec.transposed, Default::default());
+    if spec.softcap > 0.0 {
+        logits = softcap(logits, f64::from(spec.softcap));
+    }
+    of_logits(logits, targets, spec)
+}
+
+/// The same of logits `[N, V]` as they are.
+pub fn of_logits(logits: Tensor<2>, targets: Targets, spec: CrossEntropySpec) -> Tensor<1> {
+    let (smoothing, z_loss) = (spec.label_smoothing, spec.z_loss);
+    let log_p = log_softmax(logits.clone(), 1);
+    let mut losses = log_p.clone().gather(1, targets.tokens).mul_scalar(smoothing - 1.0); // [N, 1]
+    if smoothing > 0.0 {
+        losses = losses - log_p.clone().mean_dim(1).mul_scalar(smoothing);
+    }
+    if z_loss > 0.0 {
+        // What logits and their logarithms of probability differ by is the same for the whole vocabulary.
+        let log_sum = (logits - log_p).mean_dim(1);
+        losses = losses + log_sum.square().mul_scalar(z_loss);
+    }
+    let loss = (losses * targets.weights).sum();
+    if spec.scale == 1.0 { loss } else { loss.mul_scalar(spec.scale) }
+}

@@ -1,0 +1,15 @@
+//! Rows of a table.
+
+use super::{Mode, backend::Differentiable};
+use burn::{
+    backend::Dispatch,
+    tensor::{Int, Tensor, module},
+};
+
+/// Rows of `[vocabulary, E]` at tokens `[B, T]` -> `[B, T, E]`.
+pub fn embedding(table: Tensor<2>, tokens: Tensor<2, Int>, mode: Mode) -> Tensor<3> {
+    if !mode.fuses(&table) {
+        return module::embedding(table, tokens);
+    }
+    Tensor::from_dispatch(Dispatch::embed(table.into_dispatch(), tokens.into_dispatch()))
+}

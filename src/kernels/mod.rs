@@ -1,0 +1,59 @@
+//! Fused training operations: what Burn's own operations would do in several passes, in one, forward and
+//! backward. Each is a function over tensors with a reference made of Burn's operations beside it, which
+//! computes where [`Mode::Reference`] asks for it (`--set kernels.fused=false`), where the device or the
+//! type of number is none that there are kernels for, and in tests.
+
+pub mod activation;
+pub mod adamw;
+pub mod attention;
+mod autodiff;
+pub mod backend;
+#[cfg(feature = "flex")]
+mod cpu;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod embedding;
+pub mod linear;
+pub mod norm;
+pub mod rope;
+
+use backend::{Optional, OptionalMask};
+use burn::{
+    backend::{Dispatch, DispatchDevice},
+    tensor::{Bool, DType, Device, Tensor},
+};
+
+/// Which way operations are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// By kernels, where there are some.
+    #[default]
+    Fused,
+    /// By Burn's own operations.
+    Reference,
+}
+
+impl Mode {
+    /// Whether kernels compute with this tensor.
+    pub(crate) fn fuses<const D: usize>(self, x: &Tensor<D>) -> bool {
+        self == Self::Fused && x.dtype() == DType::F32 && has_kernels(&x.device())
+    }
+}
+
+fn optional<const D: usize>(tensor: Option<Tensor<D>>) -> Optional<Dispatch> {
+    tensor.map_or(Optional::Absent, |tensor| Optional::Given(tensor.into_dispatch()))
+}
+
+fn optional_mask<const D: usize>(mask: Option<Tensor<D, Bool>>) -> OptionalMask<Dispatch> {
+    mask.map_or(OptionalMask::Absent, |mask| OptionalMask::Given(mask.into_dispatch()))
+}
+
+/// Whether there are kernels for a device.
+pub(crate) fn has_kernels(device: &Device) -> bool {
+    match device.clone().inner().as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => true,
+        #[allow(unreachable_patterns, reason = "a build may have one backend only")]
+        _ => false,
+    }
+}

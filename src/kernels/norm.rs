@@ -1,0 +1,54 @@
+//! LayerNorm (arXiv:1607.06450) and RMSNorm (arXiv:1910.07467) over the last dimension.
+
+use super::{Mode, backend::Differentiable, optional};
+use burn::{
+    backend::Dispatch,
+    tensor::{Tensor, module::layer_norm},
+};
+
+/// Which normalization it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NormSpec {
+    /// Subtract the mean first: LayerNorm.
+    pub centered: bool,
+    /// Added to the variance, or the mean square, before its root.
+    pub epsilon: f32,
+    /// Added to the weight.
+    pub offset: f32,
+}
+
+/// `[.., width]` -> the same; `weight`, `bias`: `[width]`.
+pub fn norm<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<1>,
+    bias: Option<Tensor<1>>,
+    spec: NormSpec,
+    mode: Mode,
+) -> Tensor<D> {
+    if !mode.fuses(&x) {
+        return reference(x, weight, bias, spec);
+    }
+    Tensor::from_dispatch(Dispatch::norm(x.into_dispatch(), weight.into_dispatch(), optional(bias), spec))
+}
+
+/// The same by Burn's operations.
+pub fn reference<const D: usize>(
+    x: Tensor<D>,
+    mut weight: Tensor<1>,
+    bias: Option<Tensor<1>>,
+    spec: NormSpec,
+) -> Tensor<D> {
+    if spec.offset != 0.0 {
+        weight = weight.add_scalar(spec.offset);
+    }
+    if spec.centered {
+        return layer_norm(x, weight, bias, f64::from(spec.epsilon));
+    }
+    let mean_square = x.clone().square().mean_dim(D - 1); // [.., 1]
+    let scale = mean_square.add_scalar(spec.epsilon).sqrt().recip();
+    let y = x * scale * weight.unsqueeze();
+    match bias {
+        Some(bias) => y + bias.unsqueeze(),
+        None => y,
+    }
+}
