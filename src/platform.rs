@@ -50,6 +50,14 @@ pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
+/// Makes the calling thread one of those that compute on the CPU, so that it works itself instead of waking
+/// another one and waiting for it. For the start of a process.
+pub fn compute_on_this_thread() {
+    #[cfg(all(feature = "flex", not(target_family = "wasm")))]
+    // It fails where a pool was made before, which then computes just as rightly.
+    drop(rayon::ThreadPoolBuilder::new().use_current_thread().build_global());
+}
+
 /// The processor as it names itself; `None` where the platform does not tell.
 pub fn cpu_name() -> Option<String> {
     #[cfg(not(target_family = "wasm"))]

@@ -14,13 +14,14 @@ use crate::{
     config::{Architecture, Config, Head, ModelConfig, TrainConfig},
     data::{HostBatch, IGNORE_INDEX},
     error::{Error, Result},
+    kernels::Mode,
     model::{
         Model,
         families::Family,
         parameters::{self, HostTensor, NamedData},
     },
     objective::{Batch, Objective},
-    optim::Optimizer,
+    optim::{Optimizer, Update},
     platform::storage,
 };
 use burn::{
@@ -159,7 +160,9 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
     for expected in &adamw_losses.values {
         let (loss, gradients) = loss_and_gradients(&model, &reference).await?;
         adamw.push(f64::from((loss - expected) / expected).abs());
-        model = optimizer.step(model, gradients, 1e-2, None, None);
+        let scale = Tensor::ones([1], &device.clone().inner());
+        let update = Update { learning_rate: 1e-2, scale, skip_non_finite: false, mode: Mode::Fused };
+        model = optimizer.step(model, gradients, update);
     }
     let expected = loss.values.first().copied().unwrap_or(f32::NAN);
     Ok(Verification {

@@ -218,7 +218,7 @@ pub fn with_weights<M: Module>(model: M, weights: &BTreeMap<String, FlatTensor>)
         }
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             match self.1.get(&self.0.name()) {
-                Some(weights) => param.map(|old| replace(&old, weights.clone().into_tensor())),
+                Some(weights) => param.map(|old| Role::of(&old).of_new(weights.clone().into_tensor())),
                 None => param,
             }
         }
@@ -226,11 +226,23 @@ pub fn with_weights<M: Module>(model: M, weights: &BTreeMap<String, FlatTensor>)
     model.map(&mut Swap(Path::default(), weights))
 }
 
-/// `new` in the role of `old`: on the same autodiff context, tracked if `old` was.
-pub fn replace<const D: usize>(old: &Tensor<D>, new: Tensor<D>) -> Tensor<D> {
-    let tracked = old.is_require_grad();
-    let new = if old.is_autodiff() { Tensor::from_inner(new) } else { new };
-    if tracked { new.require_grad() } else { new }
+/// What a parameter's tensor is to autodiff.
+#[derive(Clone, Copy)]
+pub struct Role {
+    is_autodiff: bool,
+    is_tracked: bool,
+}
+
+impl Role {
+    pub fn of<const D: usize>(tensor: &Tensor<D>) -> Self {
+        Self { is_autodiff: tensor.is_autodiff(), is_tracked: tensor.is_require_grad() }
+    }
+
+    /// A tensor without autodiff in this role.
+    pub fn of_new<const D: usize>(self, new: Tensor<D>) -> Tensor<D> {
+        let new = if self.is_autodiff { Tensor::from_inner(new) } else { new };
+        if self.is_tracked { new.require_grad() } else { new }
+    }
 }
 
 /// Where a visitor stands in the module tree.

@@ -1,6 +1,10 @@
 //! Adding up gradients of micro-batches and clipping them by their global norm
 //! (arXiv:1211.5063), without reading anything back from the device.
 
+use crate::{
+    kernels::{Mode, adamw::sum_of_squares},
+    model::parameters::FlatTensor,
+};
 use burn::{
     module::{Module, ModuleVisitor, Param},
     optim::GradientsParams,
@@ -35,18 +39,21 @@ pub fn accumulate<M: Module>(
 }
 
 /// The norm of all gradients taken as one vector, `[1]`.
-pub fn global_norm<M: Module>(model: &M, gradients: &GradientsParams, device: &Device) -> Tensor<1> {
-    struct SumOfSquares<'a>(&'a GradientsParams, Tensor<1>);
-    impl ModuleVisitor for SumOfSquares<'_> {
+pub fn global_norm<M: Module>(model: &M, gradients: &GradientsParams, device: &Device, mode: Mode) -> Tensor<1> {
+    struct Squares<'a>(&'a GradientsParams, Vec<Tensor<1>>, Mode);
+    impl ModuleVisitor for Squares<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(gradient) = self.0.get::<D>(param.id) {
-                self.1.inplace(|sum| sum + gradient.square().sum());
+                self.1.push(sum_of_squares(FlatTensor::from_tensor(gradient).values, self.2));
             }
         }
     }
-    let mut squares = SumOfSquares(gradients, Tensor::zeros([1], device));
+    let mut squares = Squares(gradients, Vec::new(), mode);
     model.visit(&mut squares);
-    squares.1.sqrt()
+    match squares.1.is_empty() {
+        true => Tensor::zeros([1], device),
+        false => Tensor::cat(squares.1, 0).sum().sqrt(),
+    }
 }
 
 /// The factor, at most 1, that brings `norm` down to `limit`, `[1]`.

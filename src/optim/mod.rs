@@ -5,4 +5,4 @@ pub mod ema;
 mod optimizer;
 pub mod schedule;
 
-pub use optimizer::{Optimizer, OptimizerState, ParameterState, state_tensors};
+pub use optimizer::{Optimizer, OptimizerState, ParameterState, Update, state_tensors};

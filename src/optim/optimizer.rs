@@ -6,13 +6,16 @@
 
 use crate::{
     config::{OptimizerKind, TrainConfig},
-    model::parameters::{FlatTensor, NamedData, Path, check_shape, replace},
+    kernels::{
+        Mode,
+        adamw::{AdamWSpec, Updated, adamw},
+    },
+    model::parameters::{FlatTensor, NamedData, Path, Role, check_shape},
 };
 use burn::{
     module::{Module, ModuleMapper, Param},
     optim::{
-        Adam, AdamConfig, AdamState, AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, AdjustLrFn,
-        GradientsParams, Lion, LionConfig, LionState, Muon, MuonConfig, MuonState, Optimizer as _,
+        Adam, AdamConfig, AdamState, AdaptiveMomentumState, AdjustLrFn, GradientsParams, Lion, LionConfig, LionState, Muon, MuonConfig, MuonState, Optimizer as _,
         decay::WeightDecayConfig,
         momentum::{Momentum, MomentumConfig, MomentumState},
     },
@@ -60,7 +63,7 @@ impl Rules {
 
 /// How one parameter is updated.
 enum Rule {
-    AdamW(AdamW),
+    AdamW(AdamWSpec),
     Adam(Adam),
     Sgd { momentum: Momentum, weight_decay: f64 },
     Lion(Lion),
@@ -145,32 +148,31 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Updates every parameter that has a gradient. `scale`, a `[1]` tensor, multiplies the gradients
-    /// first. `keep_if`, a `[1]` tensor, makes the whole update void where it is false: weights and
-    /// moments stay as they were.
-    pub fn step<M: Module>(
-        &mut self,
-        model: M,
-        gradients: GradientsParams,
-        learning_rate: f64,
-        scale: Option<Tensor<1>>,
-        keep_if: Option<Tensor<1, Bool>>,
-    ) -> M {
-        let path = Path::default();
-        model.map(&mut Update { optimizer: self, gradients, learning_rate, scale, keep_if, path })
+    /// Updates every parameter that has a gradient, in its own memory where nothing else holds it.
+    pub fn step<M: Module>(&mut self, model: M, gradients: GradientsParams, update: Update) -> M {
+        model.map(&mut Updater { optimizer: self, gradients, update, path: Path::default() })
     }
 }
 
-struct Update<'a> {
+/// One update of all parameters.
+#[derive(Debug, Clone)]
+pub struct Update {
+    pub learning_rate: f64,
+    /// Multiplies the gradients first, `[1]`.
+    pub scale: Tensor<1>,
+    /// Whether the whole update is void where `scale` is not finite: weights and moments stay as they were.
+    pub skip_non_finite: bool,
+    pub mode: Mode,
+}
+
+struct Updater<'a> {
     optimizer: &'a mut Optimizer,
     gradients: GradientsParams,
-    learning_rate: f64,
-    scale: Option<Tensor<1>>,
-    keep_if: Option<Tensor<1, Bool>>,
+    update: Update,
     path: Path,
 }
 
-impl ModuleMapper for Update<'_> {
+impl ModuleMapper for Updater<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -188,20 +190,13 @@ impl ModuleMapper for Update<'_> {
         let Optimizer { rules, state: states } = &mut *self.optimizer;
         let rule = rules.of(&name, D);
         param.map(|old| {
+            let role = Role::of(&old);
             // Flat, so that all that happens to a parameter has one shape and fuses on a GPU.
-            let weights = FlatTensor::from_tensor(old.clone().inner());
-            let mut gradient = FlatTensor::from_tensor(gradient);
-            if let Some(scale) = &self.scale {
-                gradient.values = gradient.values * scale.clone();
-            }
-            let kept = self.keep_if.as_ref().map(|_| (weights.values.clone(), old_state.clone()));
-            let (mut new, mut state) = rule.step::<D>(self.learning_rate, weights, gradient, old_state);
-            if let (Some(keep_if), Some((weights, old_state))) = (&self.keep_if, kept) {
-                new.values = keep(keep_if, new.values, weights);
-                state = state.map(|state| state.keep_moments(keep_if, old_state));
-            }
+            let weights = FlatTensor::from_tensor(old.inner());
+            let gradient = FlatTensor::from_tensor(gradient);
+            let (new, state) = rule.update::<D>(&self.update, weights, gradient, old_state);
             states.extend(state.map(|state| (name, state)));
-            replace(&old, new.into_tensor())
+            role.of_new(new.into_tensor())
         })
     }
 }
@@ -214,14 +209,15 @@ fn keep(keep_if: &Tensor<1, Bool>, new: Tensor<1>, old: Tensor<1>) -> Tensor<1> 
 
 impl Rule {
     fn adamw(config: &TrainConfig, weight_decay: f64) -> Self {
-        Self::AdamW(
-            AdamWConfig::new()
-                .with_beta_1(config.beta1 as f32)
-                .with_beta_2(config.beta2 as f32)
-                .with_epsilon(config.epsilon as f32)
-                .with_weight_decay(weight_decay as f32)
-                .build(),
-        )
+        Self::AdamW(AdamWSpec {
+            learning_rate: 0.0,
+            beta1: config.beta1 as f32,
+            beta2: config.beta2 as f32,
+            epsilon: config.epsilon as f32,
+            weight_decay: weight_decay as f32,
+            updates: 0,
+            skip_non_finite: false,
+        })
     }
 
     fn has_second_moment(&self) -> bool {
@@ -229,6 +225,28 @@ impl Rule {
     }
 
     /// New weights and state of a parameter of rank `D`.
+    fn update<const D: usize>(
+        &self,
+        update: &Update,
+        weights: FlatTensor,
+        mut gradient: FlatTensor,
+        old_state: Option<ParameterState>,
+    ) -> (FlatTensor, Option<ParameterState>) {
+        if let Self::AdamW(spec) = self {
+            return fused_adamw(*spec, update, weights, gradient, old_state);
+        }
+        gradient.values = gradient.values * update.scale.clone();
+        if !update.skip_non_finite {
+            return self.step::<D>(update.learning_rate, weights, gradient, old_state);
+        }
+        let (old, kept) = (weights.values.clone(), old_state.clone());
+        let (mut new, state) = self.step::<D>(update.learning_rate, weights, gradient, old_state);
+        let keep_if = &update.scale.clone().is_finite();
+        new.values = keep(keep_if, new.values, old);
+        (new, state.map(|state| state.keep_moments(keep_if, kept)))
+    }
+
+    /// The same of a gradient that is scaled already, by a rule other than AdamW.
     fn step<const D: usize>(
         &self,
         learning_rate: f64,
@@ -246,11 +264,7 @@ impl Rule {
             second: Some(flat(state.moment_2)),
         };
         match self {
-            Self::AdamW(adamw) => {
-                let state = state.map(|state| AdamWState::new(state.into_adaptive()));
-                let (weights, state) = adamw.step(learning_rate, weights.values, gradient.values, state);
-                (flat(weights), state.map(|state| adaptive(state.momentum)))
-            }
+            Self::AdamW(_) => (weights, state),
             Self::Adam(adam) => {
                 let state = state.map(|state| AdamState::new(state.into_adaptive()));
                 let (weights, state) = adam.step(learning_rate, weights.values, gradient.values, state);
@@ -280,6 +294,31 @@ impl Rule {
             }
         }
     }
+}
+
+fn fused_adamw(
+    spec: AdamWSpec,
+    update: &Update,
+    weights: FlatTensor,
+    gradient: FlatTensor,
+    state: Option<ParameterState>,
+) -> (FlatTensor, Option<ParameterState>) {
+    let shape = weights.shape;
+    let state = state.map(|state| (state.updates, state.first.values, state.second));
+    let (updates, first, second) = state.unwrap_or_else(|| (0, weights.values.zeros_like(), None));
+    let second = second.map_or_else(|| weights.values.zeros_like(), |second| second.values);
+    let spec = AdamWSpec {
+        learning_rate: update.learning_rate as f32,
+        updates: updates + 1,
+        skip_non_finite: update.skip_non_finite,
+        ..spec
+    };
+    let old = Updated { weights: weights.values, first, second };
+    let new = adamw(old, gradient.values, update.scale.clone(), spec, update.mode);
+    let flat = |values| FlatTensor { shape: shape.clone(), values };
+    let state =
+        ParameterState { updates: spec.updates, first: flat(new.first), second: Some(flat(new.second)) };
+    (flat(new.weights), Some(state))
 }
 
 fn penalty(weight_decay: f64) -> Option<WeightDecayConfig> {

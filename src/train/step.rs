@@ -6,16 +6,19 @@ use crate::{
     data::random::seed_for,
     device::device_failed,
     error::Result,
+    model::Model,
     objective::Batch,
-    optim::{clip, schedule},
+    optim::{Update, clip, schedule},
 };
 use burn::{optim::GradientsParams, tensor::Tensor};
+use replace_with::replace_with;
 
 impl Trainer {
     /// Trains one step. Nothing in here waits for the device: losses and norms are left there and
     /// read every `train.log_interval` steps.
     pub fn step(&mut self) {
         let train = &self.config.train;
+        let mode = self.config.kernels.mode();
 
         // Batch: the same rows however they are grouped into micro-batches.
         let rows = |i: usize| i * train.batch_size..(i + 1) * train.batch_size;
@@ -29,7 +32,7 @@ impl Trainer {
         let mut gradients = None;
         for (i, batch) in host.iter().enumerate() {
             let mut batch = Batch::new(batch, &self.device);
-            batch.input.mode = self.config.kernels.mode();
+            batch.input.mode = mode;
             batch.input.dropout_seed = Some(seed_for(train.seed, self.step, &format!("dropout {i}")) as u32);
             let share = self.objective.loss(&self.model, &batch, target_tokens);
             let new = GradientsParams::from_grads(share.total.backward(), &self.model);
@@ -41,17 +44,25 @@ impl Trainer {
         }
         let gradients = gradients.unwrap_or_default();
 
-        // Clip by the global norm.
-        let norm = clip::global_norm(&self.model, &gradients, &self.device.clone().inner());
-        let scale = (train.grad_clip > 0.0).then(|| clip::clip_factor(norm.clone(), train.grad_clip));
+        // Clip by the global norm. What is not finite makes the scale so, by which the update knows.
+        let norm = clip::global_norm(&self.model, &gradients, &self.device.clone().inner(), mode);
+        let factor = match train.grad_clip > 0.0 {
+            true => clip::clip_factor(norm.clone(), train.grad_clip),
+            false => norm.ones_like(),
+        };
+        let scale = factor + (loss.clone() + norm.clone()).mul_scalar(0.0);
 
         // Update the weights, unless the step is to be void where a number is not finite.
         let learning_rate = schedule::learning_rate(train, self.step);
-        let numbers = Tensor::cat(vec![loss, norm], 0); // [2]
-        let keep_if = (train.on_nan == OnNonFinite::Skip).then(|| numbers.clone().is_finite().all());
-        let numbers = Tensor::cat([Some(numbers), router].into_iter().flatten().collect(), 0);
-        let model = self.model.clone();
-        self.model = self.optimizer.step(model, gradients, learning_rate, scale, keep_if.clone());
+        let skip_non_finite = train.on_nan == OnNonFinite::Skip;
+        let keep_if = skip_non_finite.then(|| scale.clone().is_finite());
+        let update = Update { learning_rate, scale, skip_non_finite, mode };
+        let (optimizer, config, device) = (&mut self.optimizer, &self.config.model, &self.device);
+        replace_with(
+            &mut self.model,
+            || Model::unloaded(config, device),
+            |model| optimizer.step(model, gradients, update),
+        );
         if let Some(ema) = &mut self.ema {
             ema.update(&self.model, keep_if.as_ref());
         }
@@ -59,6 +70,7 @@ impl Trainer {
         // Report, later.
         self.step += 1;
         self.tokens += host.iter().map(|batch| batch.tokens as u64).sum::<u64>();
+        let numbers = Tensor::cat([Some(loss), Some(norm), router].into_iter().flatten().collect(), 0);
         self.pending.push(PendingStep { step: self.step, tokens: self.tokens, learning_rate, numbers });
     }
 
