@@ -109,6 +109,59 @@ impl<B: Kernels> Operation<B, 4> for Linear {
 }
 
 #[derive(Debug)]
+struct ActivatedLinear;
+
+impl<B: Kernels> Operation<B, 4> for ActivatedLinear {
+    /// What the non-linearity reads, weight, and whether that is transposed.
+    type Memory = (FloatTensor<B>, FloatTensor<B>, bool, Activation);
+
+    fn backward(
+        (x, weight, transposed, activation): Self::Memory,
+        dy: FloatTensor<B>,
+        needed: [bool; 4],
+    ) -> [Option<FloatTensor<B>>; 4] {
+        let d_inner = B::linear_input_gradient(dy.clone(), weight, transposed);
+        let (dx, inner) = B::activation_backward_with_value(x, d_inner, activation);
+        [
+            Some(dx),
+            needed[1].then(|| B::linear_weight_gradient(inner, dy.clone(), transposed)),
+            needed[2].then(|| B::linear_bias_gradient(dy.clone())),
+            needed[3].then_some(dy),
+        ]
+    }
+}
+
+#[derive(Debug)]
+struct NormalizedLinear;
+
+#[derive(Debug, Clone)]
+struct Normalized<B: Kernels> {
+    x: FloatTensor<B>,
+    norm_weight: FloatTensor<B>,
+    norm_bias: Optional<B>,
+    statistics: FloatTensor<B>,
+    spec: NormSpec,
+    weight: FloatTensor<B>,
+    transposed: bool,
+}
+
+impl<B: Kernels> Operation<B, 6> for NormalizedLinear {
+    type Memory = Normalized<B>;
+
+    fn backward(memory: Self::Memory, dy: FloatTensor<B>, needed: [bool; 6]) -> [Option<FloatTensor<B>>; 6] {
+        let Normalized { x, norm_weight, norm_bias, statistics, spec, weight, transposed } = memory;
+        let d_inner = B::linear_input_gradient(dy.clone(), weight, transposed);
+        let d_weight = needed[3].then(|| {
+            let inner = B::norm_forward(x.clone(), norm_weight.clone(), norm_bias, spec).0;
+            B::linear_weight_gradient(inner, dy.clone(), transposed)
+        });
+        let (dx, d_norm_weight, d_norm_bias) = B::norm_backward(x, norm_weight, statistics, d_inner, spec);
+        let d_bias = needed[4].then(|| B::linear_bias_gradient(dy.clone()));
+        [Some(dx), Some(d_norm_weight), Some(d_norm_bias), d_weight, d_bias, needed[5].then_some(dy)]
+    }
+}
+
+#[derive(Debug)]
 struct Norm;
 
 impl<B: Kernels> Operation<B, 3> for Norm {
@@ -198,16 +251,21 @@ impl<B: Kernels> Operation<B, 2> for CrossEntropy {
 #[derive(Debug)]
 struct Embed;
 
-impl<B: Kernels> Operation<B, 1> for Embed {
-    /// Tokens, and the number of rows of the table.
-    type Memory = (IntTensor<B>, usize);
+/// Not an [`Operation`], since it adds to the gradient that a tied output projection left, which is as large
+/// as the table, instead of making another one.
+impl<B: Kernels> Backward<B, 1> for Embed {
+    /// The table, and the tokens.
+    type State = (FloatTensor<Autodiff<B>>, IntTensor<B>);
 
-    fn backward(
-        (tokens, rows): Self::Memory,
-        dy: FloatTensor<B>,
-        _: [bool; 1],
-    ) -> [Option<FloatTensor<B>>; 1] {
-        [Some(B::embedding_gradient(tokens, dy, rows))]
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let (table, tokens) = ops.state;
+        let dy = gradients.consume::<B>(&ops.node);
+        let [Some(node)] = ops.parents else { return };
+        let gradient = match gradients.remove(&table) {
+            Some(total) => B::embedding_gradient_onto(total, tokens, dy),
+            None => B::embedding_gradient(tokens, dy, table.shape()[0]),
+        };
+        gradients.register::<B>(node.id, gradient);
     }
 }
 
@@ -243,6 +301,55 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
                     transposed,
                 );
                 (y, (x, weight, transposed))
+            },
+        )
+    }
+
+    fn activated_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Optional<Self>,
+        residual: Optional<Self>,
+        transposed: bool,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
+        record::<B, C, ActivatedLinear, 4>(
+            x,
+            |x| [Some(x), Some(weight), bias.into_option(), residual.into_option()],
+            |[x, weight, bias, residual], _| {
+                let (x, weight) = (given(x), given(weight));
+                let inner = B::activation_forward(x.clone(), activation);
+                let (bias, residual) = (optional(bias), optional(residual));
+                let y = B::linear_forward(inner, weight.clone(), bias, residual, transposed);
+                (y, (x, weight, transposed, activation))
+            },
+        )
+    }
+
+    fn normalized_linear(
+        x: FloatTensor<Self>,
+        norm_weight: FloatTensor<Self>,
+        norm_bias: Optional<Self>,
+        weight: FloatTensor<Self>,
+        bias: Optional<Self>,
+        residual: Optional<Self>,
+        transposed: bool,
+        spec: NormSpec,
+    ) -> FloatTensor<Self> {
+        record::<B, C, NormalizedLinear, 6>(
+            x,
+            |x| {
+                let optional = [norm_bias, bias, residual].map(Optional::into_option);
+                let [norm_bias, bias, residual] = optional;
+                [Some(x), Some(norm_weight), norm_bias, Some(weight), bias, residual]
+            },
+            |[x, norm_weight, norm_bias, weight, bias, residual], _| {
+                let (x, norm_weight, weight) = (given(x), given(norm_weight), given(weight));
+                let (norm_bias, bias, residual) = (optional(norm_bias), optional(bias), optional(residual));
+                let (inner, statistics) =
+                    B::norm_forward(x.clone(), norm_weight.clone(), norm_bias.clone(), spec);
+                let y = B::linear_forward(inner, weight.clone(), bias, residual, transposed);
+                (y, Normalized { x, norm_weight, norm_bias, statistics, spec, weight, transposed })
             },
         )
     }
@@ -338,15 +445,11 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
     }
 
     fn embed(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self> {
-        record::<B, C, Embed, 1>(
-            table,
-            |table| [Some(table)],
-            |[table], _| {
-                let table = given(table);
-                let rows = table.shape()[0];
-                (B::embedding(table, tokens.clone()), (tokens, rows))
-            },
-        )
+        let output = B::embedding(table.primitive().clone(), tokens.clone());
+        match Embed.prepare::<C>([table.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish((table, tokens), output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        }
     }
 
     fn drop_out(x: FloatTensor<Self>, residual: Optional<Self>, dropout: Dropout) -> FloatTensor<Self> {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::config::Activation;
 use burn::backend::{
-    Backend, ExtensionType, backend_extension,
+    Backend, ExtensionType, TensorMetadata, backend_extension,
     ops::ModuleOps,
     tensor::{BoolTensor, FloatTensor, IntTensor},
 };
@@ -96,6 +96,15 @@ pub trait Kernels: Backend {
         activation: Activation,
     ) -> FloatTensor<Self>;
 
+    /// The gradient of `x`, and the value once more.
+    fn activation_backward_with_value(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        activation: Activation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        (Self::activation_backward(x.clone(), dy, activation), Self::activation_forward(x, activation))
+    }
+
     /// `x`: `[B, T, width]`; `cos`, `sin`: `[1 or B, T, D / 2]`.
     fn rope(
         x: FloatTensor<Self>,
@@ -160,6 +169,16 @@ pub trait Kernels: Backend {
         vocabulary: usize,
     ) -> FloatTensor<Self>;
 
+    /// The same added to `total`.
+    fn embedding_gradient_onto(
+        total: FloatTensor<Self>,
+        tokens: IntTensor<Self>,
+        dy: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let vocabulary = total.shape()[0];
+        Self::float_add(total, Self::embedding_gradient(tokens, dy, vocabulary))
+    }
+
     /// `residual + dropout(x)`.
     fn dropout(
         x: FloatTensor<Self>,
@@ -190,6 +209,29 @@ pub trait Differentiable: Backend {
         #[extension_type] bias: Optional<Self>,
         #[extension_type] residual: Optional<Self>,
         transposed: bool,
+    ) -> FloatTensor<Self>;
+
+    /// `activation(x) W + bias + residual`.
+    fn activated_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: Optional<Self>,
+        #[extension_type] residual: Optional<Self>,
+        transposed: bool,
+        activation: Activation,
+    ) -> FloatTensor<Self>;
+
+    /// `norm(x) W + bias + residual`.
+    #[allow(clippy::too_many_arguments)]
+    fn normalized_linear(
+        x: FloatTensor<Self>,
+        norm_weight: FloatTensor<Self>,
+        #[extension_type] norm_bias: Optional<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: Optional<Self>,
+        #[extension_type] residual: Optional<Self>,
+        transposed: bool,
+        spec: NormSpec,
     ) -> FloatTensor<Self>;
 
     fn norm(
@@ -243,6 +285,32 @@ macro_rules! plain {
                 residual: Optional<Self>,
                 transposed: bool,
             ) -> FloatTensor<Self> {
+                Self::linear_forward(x, weight, bias, residual, transposed)
+            }
+
+            fn activated_linear(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: Optional<Self>,
+                residual: Optional<Self>,
+                transposed: bool,
+                activation: Activation,
+            ) -> FloatTensor<Self> {
+                let x = Self::activation_forward(x, activation);
+                Self::linear_forward(x, weight, bias, residual, transposed)
+            }
+
+            fn normalized_linear(
+                x: FloatTensor<Self>,
+                norm_weight: FloatTensor<Self>,
+                norm_bias: Optional<Self>,
+                weight: FloatTensor<Self>,
+                bias: Optional<Self>,
+                residual: Optional<Self>,
+                transposed: bool,
+                spec: NormSpec,
+            ) -> FloatTensor<Self> {
+                let x = Self::norm_forward(x, norm_weight, norm_bias, spec).0;
                 Self::linear_forward(x, weight, bias, residual, transposed)
             }
 

@@ -3,7 +3,11 @@
 //! The gradients are made together with the loss, while the logits of a chunk are there (Liger Kernel,
 //! arXiv:2410.10989).
 
-use super::{Mode, backend::Differentiable, linear};
+use super::{
+    Mode,
+    backend::Differentiable,
+    linear::{self, Addends},
+};
 use crate::model::layers::attention::softcap;
 use burn::{
     backend::Dispatch,
@@ -63,7 +67,7 @@ pub fn reference(
     targets: Targets,
     spec: CrossEntropySpec,
 ) -> Tensor<1> {
-    let mut logits = linear::reference(states, weight, spec.transposed, Default::default());
+    let mut logits = linear::reference(states, weight, spec.transposed, Addends::default());
     if spec.softcap > 0.0 {
         logits = softcap(logits, f64::from(spec.softcap));
     }

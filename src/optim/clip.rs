@@ -39,7 +39,12 @@ pub fn accumulate<M: Module>(
 }
 
 /// The norm of all gradients taken as one vector, `[1]`.
-pub fn global_norm<M: Module>(model: &M, gradients: &GradientsParams, device: &Device, mode: Mode) -> Tensor<1> {
+pub fn global_norm<M: Module>(
+    model: &M,
+    gradients: &GradientsParams,
+    device: &Device,
+    mode: Mode,
+) -> Tensor<1> {
     struct Squares<'a>(&'a GradientsParams, Vec<Tensor<1>>, Mode);
     impl ModuleVisitor for Squares<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {

@@ -15,7 +15,8 @@ use crate::{
 use burn::{
     module::{Module, ModuleMapper, Param},
     optim::{
-        Adam, AdamConfig, AdamState, AdaptiveMomentumState, AdjustLrFn, GradientsParams, Lion, LionConfig, LionState, Muon, MuonConfig, MuonState, Optimizer as _,
+        Adam, AdamConfig, AdamState, AdaptiveMomentumState, AdjustLrFn, GradientsParams, Lion, LionConfig,
+        LionState, Muon, MuonConfig, MuonState, Optimizer as _,
         decay::WeightDecayConfig,
         momentum::{Momentum, MomentumConfig, MomentumState},
     },

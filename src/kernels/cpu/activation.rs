@@ -57,8 +57,13 @@ pub(super) fn forward(x: &[f32], width: usize, activation: Activation) -> Vec<f3
     }
 }
 
-/// The gradient of `x`.
-pub(super) fn backward(x: &[f32], dy: &[f32], width: usize, activation: Activation) -> Vec<f32> {
+/// The gradient of `x`, and the value once more.
+pub(super) fn backward_with_value(
+    x: &[f32],
+    dy: &[f32],
+    width: usize,
+    activation: Activation,
+) -> (Vec<f32>, Vec<f32>) {
     if activation.is_gated() {
         with_curve!(activation, gated_backward(x, dy, width / 2))
     } else {
@@ -87,23 +92,29 @@ fn plain_forward(x: &[f32], curve: impl Fn(f32) -> (f32, f32) + Sync + Copy) -> 
 }
 
 #[inline(always)]
-fn plain_backward(x: &[f32], dy: &[f32], curve: impl Fn(f32) -> (f32, f32) + Sync + Copy) -> Vec<f32> {
-    let mut dx = room(x.len());
-    let shared = Shared::new(&mut dx);
+fn plain_backward(
+    x: &[f32],
+    dy: &[f32],
+    curve: impl Fn(f32) -> (f32, f32) + Sync + Copy,
+) -> (Vec<f32>, Vec<f32>) {
+    let (mut dx, mut y) = (room(x.len()), room(x.len()));
+    let shared = [Shared::new(&mut dx), Shared::new(&mut y)];
     split(x.len(), GRAIN, |range| {
         // SAFETY: every part has a range of its own.
-        let dx = unsafe { shared.part(range.clone()) };
+        let [dx, y] = shared.each_ref().map(|shared| unsafe { shared.part(range.clone()) });
         let (x, dy) = (&x[range.clone()], &dy[range]);
         vectorized(
             #[inline(always)]
             || {
-                for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
-                    *dx = dy * curve(*x).1;
+                for (((dx, y), x), dy) in dx.iter_mut().zip(y).zip(x).zip(dy) {
+                    let (value, slope) = curve(*x);
+                    *dx = dy * slope;
+                    *y = value;
                 }
             },
         );
     });
-    dx
+    (dx, y)
 }
 
 #[inline(always)]
@@ -136,31 +147,33 @@ fn gated_backward(
     dy: &[f32],
     inner: usize,
     curve: impl Fn(f32) -> (f32, f32) + Sync + Copy,
-) -> Vec<f32> {
+) -> (Vec<f32>, Vec<f32>) {
     let count = x.len() / (2 * inner);
-    let mut dx = room(x.len());
-    let shared = Shared::new(&mut dx);
+    let (mut dx, mut y) = (room(x.len()), room(dy.len()));
+    let (dx_shared, y_shared) = (Shared::new(&mut dx), Shared::new(&mut y));
     split(count, GRAIN.div_ceil(inner), |rows| {
+        let narrow = rows.start * inner..rows.end * inner;
+        let wide = 2 * narrow.start..2 * narrow.end;
         // SAFETY: every part has rows of its own.
-        let dx = unsafe { shared.part(rows.start * 2 * inner..rows.end * 2 * inner) };
-        let x = &x[rows.start * 2 * inner..rows.end * 2 * inner];
-        let dy = &dy[rows.start * inner..rows.end * inner];
+        let (dx, y) = unsafe { (dx_shared.part(wide.clone()), y_shared.part(narrow.clone())) };
+        let (x, dy) = (&x[wide], &dy[narrow]);
         vectorized(
             #[inline(always)]
             || {
-                let rows =
-                    dx.chunks_exact_mut(2 * inner).zip(x.chunks_exact(2 * inner)).zip(dy.chunks_exact(inner));
-                for ((dx, x), dy) in rows {
+                let inputs = x.chunks_exact(2 * inner).zip(dy.chunks_exact(inner));
+                let outputs = dx.chunks_exact_mut(2 * inner).zip(y.chunks_exact_mut(inner));
+                for ((x, dy), (dx, y)) in inputs.zip(outputs) {
                     let (gate, up) = x.split_at(inner);
                     let (d_gate, d_up) = dx.split_at_mut(inner);
                     for i in 0..inner {
                         let (value, slope) = curve(gate[i]);
                         d_gate[i] = dy[i] * up[i] * slope;
                         d_up[i] = dy[i] * value;
+                        y[i] = value * up[i];
                     }
                 }
             },
         );
     });
-    dx
+    (dx, y)
 }

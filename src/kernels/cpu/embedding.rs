@@ -2,11 +2,11 @@
 
 use super::parallel::{Shared, split};
 
-/// Adds the rows of `dy`, `[N, width]`, to those rows of a new `[vocabulary, width]` that `tokens` name.
+/// Adds the rows of `dy`, `[N, width]`, to those rows of `table`, `[vocabulary, width]`, that `tokens` name.
 /// Threads take columns, so that no two write the same number and the order of adding is that of the tokens.
-pub(super) fn backward(tokens: &[i32], dy: &[f32], [vocabulary, width]: [usize; 2]) -> Vec<f32> {
-    let mut table = vec![0f32; vocabulary * width];
-    let shared = Shared::new(&mut table);
+pub(super) fn add_rows(tokens: &[i32], dy: &[f32], table: &mut [f32], width: usize) {
+    let vocabulary = table.len() / width.max(1);
+    let shared = Shared::new(table);
     let grain = (1usize << 14).div_ceil(tokens.len().max(1)).next_multiple_of(16);
     split(width, grain, |columns| {
         for (token, dy) in tokens.iter().zip(dy.chunks_exact(width)) {
@@ -19,5 +19,4 @@ pub(super) fn backward(tokens: &[i32], dy: &[f32], [vocabulary, width]: [usize; 
             }
         }
     });
-    table
 }

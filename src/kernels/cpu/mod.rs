@@ -128,7 +128,18 @@ impl Kernels for Flex {
 
     fn activation_backward(x: FlexTensor, dy: FlexTensor, activation: Activation) -> FlexTensor {
         let (x, dy) = (Floats::of(&x), Floats::of(&dy));
-        tensor(activation::backward(&x, &dy, width(&x.dims()), activation), x.dims())
+        let (dx, _) = activation::backward_with_value(&x, &dy, width(&x.dims()), activation);
+        tensor(dx, x.dims())
+    }
+
+    fn activation_backward_with_value(
+        x: FlexTensor,
+        dy: FlexTensor,
+        activation: Activation,
+    ) -> (FlexTensor, FlexTensor) {
+        let (x, dy) = (Floats::of(&x), Floats::of(&dy));
+        let (dx, y) = activation::backward_with_value(&x, &dy, width(&x.dims()), activation);
+        (tensor(dx, x.dims()), tensor(y, dy.dims()))
     }
 
     fn rope(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, spec: RopeSpec) -> FlexTensor {
@@ -249,8 +260,18 @@ impl Kernels for Flex {
 
     fn embedding_gradient(tokens: FlexTensor, dy: FlexTensor, vocabulary: usize) -> FlexTensor {
         let (tokens, dy) = (tokens.to_contiguous(), Floats::of(&dy));
-        let sizes = [vocabulary, width(&dy.dims())];
-        tensor(embedding::backward(tokens.as_slice().unwrap_or_default(), &dy, sizes), sizes)
+        let sizes @ [rows, width] = [vocabulary, width(&dy.dims())];
+        let mut table = vec![0f32; rows * width];
+        embedding::add_rows(tokens.as_slice().unwrap_or_default(), &dy, &mut table, width);
+        tensor(table, sizes)
+    }
+
+    fn embedding_gradient_onto(total: FlexTensor, tokens: FlexTensor, dy: FlexTensor) -> FlexTensor {
+        let (tokens, dy) = (tokens.to_contiguous(), Floats::of(&dy));
+        let mut total = owned(total);
+        let tokens = tokens.as_slice().unwrap_or_default();
+        embedding::add_rows(tokens, &dy, total.storage_mut(), width(&dy.dims()));
+        total
     }
 
     fn dropout(x: FlexTensor, residual: Optional<Self>, dropout: Dropout) -> FlexTensor {

@@ -7,7 +7,10 @@
 use super::{kv_cache::KvCache, linear::Linear, norm::Norm, position::Rotation};
 use crate::{
     config::ModelConfig,
-    kernels::attention::{self, AttentionSpec, Projected, Reach},
+    kernels::{
+        attention::{self, AttentionSpec, Projected, Reach},
+        linear::Source,
+    },
     model::{Pass, init::Initializer},
 };
 use burn::{
@@ -64,7 +67,7 @@ impl Attention {
     /// it), S counts the cached tokens too.
     pub(crate) fn forward(
         &self,
-        x_BTE: Tensor<3>,
+        x_BTE: impl Into<Source<3>>,
         view: &View,
         bias: Option<Tensor<4>>,
         cache: Option<(&mut KvCache, usize)>,
@@ -107,8 +110,8 @@ impl Attention {
     }
 
     /// `[B, T, (H + 2G) * D]`: queries, keys and values, the first two normalized and rotated.
-    fn project(&self, x_BTE: Tensor<3>, view: &View, pass: &Pass) -> Tensor<3> {
-        let mut qkv = self.qkv.forward(x_BTE, pass);
+    fn project(&self, x_BTE: impl Into<Source<3>>, view: &View, pass: &Pass) -> Tensor<3> {
+        let mut qkv = self.qkv.forward_onto(x_BTE, None, pass);
         let (heads, groups) = (self.mix.heads, self.mix.kv_heads);
         if let (Some(query_norm), Some(key_norm)) = (&self.query_norm, &self.key_norm) {
             let ([batch, time, width], size) = (qkv.dims(), self.mix.head_size);
@@ -165,7 +168,7 @@ impl CrossAttention {
     /// plus `residual`, if there is one. Keys and values are made once: a cache keeps them.
     pub(crate) fn forward(
         &self,
-        x_BTE: Tensor<3>,
+        x_BTE: impl Into<Source<3>>,
         memory_BSE: &Tensor<3>,
         padding: Option<Tensor<4, Bool>>,
         cache: Option<(&mut KvCache, usize)>,
@@ -173,7 +176,7 @@ impl CrossAttention {
         pass: &Pass,
     ) -> Tensor<3> {
         let spec = self.mix.spec(Reach::FULL, pass);
-        let query = self.query.forward(x_BTE, pass);
+        let query = self.query.forward_onto(x_BTE, None, pass);
         let key_value = || self.key_value.forward(memory_BSE.clone(), pass);
         let values_BTE = match cache {
             None => {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{ModelConfig, NormPosition},
-    kernels::dropout::dropout,
+    kernels::{dropout::dropout, linear::Source},
     model::{Pass, init::Initializer},
 };
 use burn::{
@@ -103,7 +103,7 @@ impl Block {
         mut cache: Option<(&mut KvCache, usize)>,
         pass: &Pass,
     ) -> (Tensor<3>, Option<Routing>) {
-        let attention = |x, residual| {
+        let attention = |x: Source<3>, residual| {
             let cache = cache.as_mut().map(|(cache, layer)| (&mut **cache, *layer));
             self.attention.forward(x, self.view(context), context.bias.clone(), cache, residual, pass)
         };
@@ -114,10 +114,10 @@ impl Block {
             x = self.residual(x, &self.cross_norm, cross, &None, pass);
         }
         let mut routing = None;
-        let mlp = |x, residual: Option<Tensor<3>>| match &self.mlp {
+        let mlp = |x: Source<3>, residual: Option<Tensor<3>>| match &self.mlp {
             FeedForward::Dense(mlp) => mlp.forward(x, residual, pass),
             FeedForward::Experts(moe) => {
-                let (y, decided) = moe.forward(x, pass);
+                let (y, decided) = moe.forward(x.resolve(pass.mode), pass);
                 routing = Some(decided);
                 match residual {
                     Some(residual) => residual + y,
@@ -133,13 +133,15 @@ impl Block {
         &self,
         x: Tensor<3>,
         norm: &Option<Norm>,
-        layer: impl FnOnce(Tensor<3>, Option<Tensor<3>>) -> Tensor<3>,
+        layer: impl FnOnce(Source<3>, Option<Tensor<3>>) -> Tensor<3>,
         output_norm: &Option<Norm>,
         pass: &Pass,
     ) -> Tensor<3> {
         let (input, last_norm) = match self.norm_position {
-            NormPosition::Pre | NormPosition::Both => (normalized(norm, x.clone(), pass), &None),
-            NormPosition::Post => (x.clone(), norm),
+            NormPosition::Pre | NormPosition::Both => {
+                (norm.as_ref().map_or_else(|| x.clone().into(), |norm| norm.source(x.clone())), &None)
+            }
+            NormPosition::Post => (Source::Plain(x.clone()), norm),
         };
         let drop = pass.dropout(self.dropout);
         let sum = if drop.is_on() || output_norm.is_some() {

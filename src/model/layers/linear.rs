@@ -1,7 +1,7 @@
 //! `y = x W + b` with `W` stored as `[d_input, d_output]`, GPT-2's layout.
 
 use crate::{
-    kernels::{self, linear::Addends},
+    kernels::linear::{Addends, Source, linear},
     model::{Pass, init::Initializer},
 };
 use burn::{
@@ -39,11 +39,11 @@ impl Linear {
     /// The same plus `residual`, if there is one.
     pub(crate) fn forward_onto<const D: usize>(
         &self,
-        x: Tensor<D>,
+        x: impl Into<Source<D>>,
         residual: Option<Tensor<D>>,
         pass: &Pass,
     ) -> Tensor<D> {
         let bias = self.bias.as_ref().map(|bias| bias.val());
-        kernels::linear::linear(x, self.weight.val(), false, Addends { bias, residual }, pass.mode)
+        linear(x, self.weight.val(), false, Addends { bias, residual }, pass.mode)
     }
 }

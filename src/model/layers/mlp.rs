@@ -3,7 +3,7 @@
 use super::linear::Linear;
 use crate::{
     config::{Activation, ModelConfig},
-    kernels::activation::activate,
+    kernels::linear::Source,
     model::{Pass, init::Initializer},
 };
 use burn::{module::Module, tensor::Tensor};
@@ -35,8 +35,13 @@ impl Mlp {
     }
 
     /// `[B, T, n_embd]` -> `[B, T, n_embd]`, plus `residual`, if there is one.
-    pub fn forward(&self, x: Tensor<3>, residual: Option<Tensor<3>>, pass: &Pass) -> Tensor<3> {
-        let inner = activate(self.up.forward(x, pass), self.activation, pass.mode);
+    pub(crate) fn forward(
+        &self,
+        x: impl Into<Source<3>>,
+        residual: Option<Tensor<3>>,
+        pass: &Pass,
+    ) -> Tensor<3> {
+        let inner = Source::Activated(self.up.forward_onto(x, None, pass), self.activation);
         self.down.forward_onto(inner, residual, pass)
     }
 }

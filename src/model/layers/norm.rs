@@ -2,7 +2,10 @@
 
 use crate::{
     config::{ModelConfig, Norm as NormKind},
-    kernels::norm::{NormSpec, norm},
+    kernels::{
+        linear::{Normalization, Source},
+        norm::NormSpec,
+    },
     model::{Pass, init::Initializer},
 };
 use burn::{
@@ -46,11 +49,17 @@ impl Norm {
 
     /// `[..., width]` -> `[..., width]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>, pass: &Pass) -> Tensor<D> {
+        self.source(x).resolve(pass.mode)
+    }
+
+    /// The same, left to the layer that reads it.
+    pub(crate) fn source<const D: usize>(&self, x: Tensor<D>) -> Source<D> {
         let spec = NormSpec {
             centered: self.kind == NormKind::Layernorm,
             epsilon: self.epsilon as f32,
             offset: self.offset as f32,
         };
-        norm(x, self.weight.val(), self.bias.as_ref().map(|bias| bias.val()), spec, pass.mode)
+        let bias = self.bias.as_ref().map(|bias| bias.val());
+        Source::Normalized(x, Normalization { weight: self.weight.val(), bias, spec })
     }
 }
