@@ -12,6 +12,11 @@ pub fn unix_seconds() -> f64 {
 
 /// Largest resident memory of this process so far, in bytes; `None` where the platform does not tell.
 pub fn peak_memory_bytes() -> Option<u64> {
+    // Where it tells, Linux means this program; what follows counts the one that started it, too.
+    #[cfg(target_os = "linux")]
+    if let Some(peak) = status_bytes("VmHWM:") {
+        return Some(peak);
+    }
     #[cfg(unix)]
     {
         let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).ok()?;
@@ -20,6 +25,25 @@ pub fn peak_memory_bytes() -> Option<u64> {
     }
     #[cfg(not(unix))]
     None
+}
+
+/// Resident memory of this process now, in bytes, from which on the peak is counted anew; `None` where that
+/// cannot be done.
+pub fn restart_peak_memory() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        std::fs::write("/proc/self/clear_refs", "5").ok()?;
+        status_bytes("VmRSS:")
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
+#[cfg(target_os = "linux")]
+fn status_bytes(key: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(key))?;
+    value.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
 }
 
 /// Lets writing to a closed pipe end the process quietly, as it ends other commands of a shell; Rust

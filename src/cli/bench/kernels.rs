@@ -1,0 +1,239 @@
+//! `kiln bench kernels`: every fused operation against the same by Burn's operations: time forward and
+//! backward, memory, and how far results are apart; and the memory of attention by the length of the text.
+
+mod cases;
+
+use super::{
+    super::{
+        DeviceOption,
+        plot::curve_svg,
+        table::{Align, Table, bytes},
+    },
+    own_process,
+};
+use crate::{
+    device::{Choice, device_failed},
+    error::Error,
+    kernels::Mode,
+    platform::{Instant, peak_memory_bytes, restart_peak_memory, storage},
+};
+use burn::tensor::{Device, Tensor};
+use cases::{CASES, Case, attention_of};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub struct KernelArguments {
+    /// Measure these operations only (repeatable)
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Runs that are timed; their median counts
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    runs: usize,
+    /// Lengths at which the memory of attention is measured, in tokens
+    #[arg(long, value_name = "T,..", value_delimiter = ',',
+        default_values_t = [256, 512, 1024, 2048, 4096, 8192])]
+    lengths: Vec<usize>,
+    /// Draw the memory of attention by length (SVG)
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Measure one operation this way and print it (what the command runs itself)
+    #[arg(long, value_name = "fused|reference", hide = true)]
+    way: Option<Way>,
+    #[command(flatten)]
+    device: DeviceOption,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Way {
+    Fused,
+    Reference,
+}
+
+/// Of one operation, computed one way, forward and backward.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Measured {
+    seconds: f64,
+    /// Beyond what its inputs take; `None` where the system does not tell.
+    memory_bytes: Option<u64>,
+}
+
+/// Of one operation.
+#[derive(Debug, Clone, Serialize)]
+struct Figures {
+    operation: String,
+    shapes: String,
+    fused: Measured,
+    reference: Measured,
+    /// Largest difference, relative to the largest number of the reference.
+    forward_error: f64,
+    gradient_error: f64,
+}
+
+/// The memory of attention over one row, forward and backward.
+#[derive(Debug, Clone, Serialize)]
+struct AttentionMemory {
+    tokens: usize,
+    fused_bytes: Option<u64>,
+    /// `None` also where it would not fit.
+    reference_bytes: Option<u64>,
+}
+
+/// Beyond this length the reference's weights of all queries are not tried.
+const LONGEST_REFERENCE: usize = 2048;
+
+pub(super) fn run(arguments: KernelArguments) -> anyhow::Result<()> {
+    if arguments.runs == 0 {
+        return Err(Error::invalid_value("--runs", 0, "must be at least 1").into());
+    }
+    let choice = arguments.device.choice()?;
+    if let Some(way) = arguments.way {
+        let cases: Vec<Case> = arguments.only.iter().filter_map(|name| Case::find(name)).collect();
+        let [case] = &cases[..] else {
+            return Err(Error::invalid_value("--only", arguments.only.join(", "), "expected one name").into());
+        };
+        let mode = if way == Way::Fused { Mode::Fused } else { Mode::Reference };
+        let measured = measure(case, &choice.open()?, mode, arguments.runs)?;
+        println!("{}", serde_json::to_string(&measured)?);
+        return Ok(());
+    }
+    let unknown = arguments.only.iter().find(|name| !CASES.iter().any(|case| case.name == name.as_str()));
+    if let Some(unknown) = unknown {
+        let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
+        let message = format!("expected one of {}", names.join(", "));
+        return Err(Error::invalid_value("--only", unknown, message).into());
+    }
+    let asked =
+        |case: &&Case| arguments.only.is_empty() || arguments.only.iter().any(|name| name == case.name);
+    let device = choice.open()?;
+    let mut figures = Vec::new();
+    for case in CASES.iter().filter(asked) {
+        let one = |way| separately(case.name, way, arguments.runs, &choice);
+        let (forward_error, gradient_error) = errors(case, &device)?;
+        figures.push(Figures {
+            operation: case.name.into(),
+            shapes: case.shapes.into(),
+            fused: one("fused")?,
+            reference: one("reference")?,
+            forward_error,
+            gradient_error,
+        });
+    }
+    let mut memory = Vec::new();
+    if arguments.only.is_empty() || arguments.plot.is_some() {
+        for &tokens in &arguments.lengths {
+            let one = |way| separately(&attention_of(tokens), way, 1, &choice);
+            let fused_bytes = one("fused")?.memory_bytes;
+            let reference_bytes =
+                if tokens <= LONGEST_REFERENCE { one("reference")?.memory_bytes } else { None };
+            memory.push(AttentionMemory { tokens, fused_bytes, reference_bytes });
+        }
+    }
+    if let Some(path) = &arguments.plot {
+        let points: Vec<_> = memory
+            .iter()
+            .filter_map(|row| Some((row.tokens as f64, row.fused_bytes? as f64 / f64::from(1 << 20))))
+            .collect();
+        let title = "memory of attention, forward and backward, in MiB by tokens";
+        storage::write_atomic(path, curve_svg(&points, title, (720, 360))?.as_bytes())?;
+    }
+    if arguments.json {
+        let all = serde_json::json!({ "operations": figures, "attention_memory": memory });
+        println!("{}", serde_json::to_string_pretty(&all)?);
+    } else {
+        print_tables(&figures, &memory);
+    }
+    Ok(())
+}
+
+/// A process for each, so that memory is each one's own.
+fn separately(name: &str, way: &str, runs: usize, choice: &Choice) -> anyhow::Result<Measured> {
+    let words = ["kernels", "--only", name, "--way", way, "--runs", &runs.to_string(), "--device"];
+    let words: Vec<String> = words.into_iter().map(String::from).chain([choice.to_string()]).collect();
+    own_process(&words)
+}
+
+fn measure(case: &Case, device: &Device, mode: Mode, runs: usize) -> crate::Result<Measured> {
+    let autodiff = device.clone().autodiff();
+    let run = case.prepare(&autodiff);
+    let wait = || device.sync().map_err(|error| device_failed(device, "measuring", error.to_string()));
+    wait()?;
+    let before = restart_peak_memory();
+    let mut seconds = Vec::new();
+    // The first run compiles and tunes.
+    for _ in 0..=runs {
+        let start = Instant::now();
+        drop(run(mode));
+        wait()?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    let memory_bytes = peak_memory_bytes().zip(before).map(|(after, before)| after.saturating_sub(before));
+    let timed = &mut seconds[1..];
+    timed.sort_by(f64::total_cmp);
+    Ok(Measured { seconds: timed[timed.len() / 2], memory_bytes })
+}
+
+/// How far fused results are from the reference's: forward, and the worst gradient.
+fn errors(case: &Case, device: &Device) -> crate::Result<(f64, f64)> {
+    let run = case.prepare(&device.clone().autodiff());
+    let read = |tensors: Vec<Tensor<1>>| -> crate::Result<Vec<Vec<f32>>> {
+        let values = tensors.into_iter().map(|tensor| {
+            let data = tensor.try_into_data().map_err(|e| device_failed(device, "reading", e.to_string()))?;
+            data.try_into_vec_as::<f32>().map_err(|e| device_failed(device, "reading", format!("{e:?}")))
+        });
+        values.collect()
+    };
+    let (fused, reference) = (read(run(Mode::Fused))?, read(run(Mode::Reference))?);
+    let mut errors = fused.iter().zip(&reference).map(|(a, b)| difference(a, b));
+    let forward = errors.next().unwrap_or(f64::NAN);
+    Ok((forward, errors.fold(0.0, f64::max)))
+}
+
+fn difference(a: &[f32], b: &[f32]) -> f64 {
+    let largest = b.iter().map(|b| f64::from(b.abs())).fold(f64::MIN_POSITIVE, f64::max);
+    let apart = a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+    apart / largest
+}
+
+fn print_tables(figures: &[Figures], memory: &[AttentionMemory]) {
+    let size = |bytes_: Option<u64>| bytes_.map_or_else(|| "?".into(), bytes);
+    let mut table = Table::new([
+        ("operation", Align::Left),
+        ("fused", Align::Right),
+        ("reference", Align::Right),
+        ("faster", Align::Right),
+        ("memory", Align::Right),
+        ("reference", Align::Right),
+        ("error", Align::Right),
+        ("of gradients", Align::Right),
+        ("shapes", Align::Left),
+    ]);
+    for row in figures {
+        table.row([
+            row.operation.clone(),
+            format!("{:.2} ms", 1e3 * row.fused.seconds),
+            format!("{:.2} ms", 1e3 * row.reference.seconds),
+            format!("{:.1} x", row.reference.seconds / row.fused.seconds),
+            size(row.fused.memory_bytes),
+            size(row.reference.memory_bytes),
+            format!("{:.1e}", row.forward_error),
+            format!("{:.1e}", row.gradient_error),
+            row.shapes.clone(),
+        ]);
+    }
+    print!("{table}");
+    if memory.is_empty() {
+        return;
+    }
+    let mut table =
+        Table::new([("attention over", Align::Right), ("memory", Align::Right), ("reference", Align::Right)]);
+    for row in memory {
+        let reference =
+            if row.tokens > LONGEST_REFERENCE { "not tried".into() } else { size(row.reference_bytes) };
+        table.row([format!("{} tokens", row.tokens), size(row.fused_bytes), reference]);
+    }
+    print!("\n{table}");
+}
