@@ -114,6 +114,23 @@ fn devices_are_listed() {
 }
 
 #[test]
+fn fused_operations_are_held_to_burns() {
+    let folder = tempfile::tempdir().unwrap();
+    let plot = folder.path().join("memory.svg");
+    let mut command = kiln(words("bench kernels --json --device cpu --runs 1 --only swiglu --lengths 16,32"));
+    let figures = json(command.arg("--plot").arg(&plot));
+    let operation = &figures["operations"][0];
+    assert!(operation["operation"] == "swiglu" && figures["operations"].as_array().unwrap().len() == 1);
+    assert!(operation["forward_error"].as_f64().unwrap() < 1e-5, "{operation}");
+    assert!(operation["gradient_error"].as_f64().unwrap() < 1e-4, "{operation}");
+    assert_eq!(figures["attention_memory"][1]["tokens"], 32);
+    assert!(std::fs::read_to_string(&plot).unwrap().contains("<svg"));
+    let output = kiln(words("bench kernels --only gulu")).output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("`gulu`") && message.contains("swiglu"), "{message}");
+}
+
+#[test]
 fn benchmarks_are_measured_side_by_side() {
     let command = "bench --json --preset debug --steps 3 --warmup 1 --device cpu --device cpu";
     let figures = json(&mut kiln(words(command)));
@@ -125,6 +142,8 @@ fn benchmarks_are_measured_side_by_side() {
         assert!(row["seconds_to_first_step"].as_f64().unwrap() > 0.0, "{row}");
     }
     assert!(ok(&mut kiln(words("bench --preset debug --steps 2 --device cpu"))).contains("tokens/s"));
+    let named = json(&mut kiln(words("bench train --json --size 0.8M --steps 1 --warmup 1 --device cpu")));
+    assert!(named[0]["size"] == "0.8M" && named[0]["tokens_per_step"] == 768, "{named}");
 }
 
 #[test]

@@ -43,7 +43,9 @@ fn commands_of_the_readme_run() {
         if words[0] == "train" && words.iter().any(|word| word == "--resume") {
             words.extend(["--set", "train.stop_after=8", "--set", "train.eval_batches=1"].map(String::from));
         }
-        if words[0] == "bench" && words[1] != "generate" {
+        if words[0] == "bench" && words[1] == "kernels" {
+            words.extend(["--only", "rms-norm", "--runs", "1"].map(String::from));
+        } else if words[0] == "bench" && words[1] != "generate" {
             words.extend(["--steps", "1", "--warmup", "1"].map(String::from));
         }
         ok(kiln(&words).current_dir(&folder));

@@ -40,6 +40,39 @@ fn grouping_rows_into_micro_batches_changes_nothing() {
 }
 
 #[test]
+fn fused_kernels_train_as_burns_operations_do() {
+    // Dropout draws the same places both ways.
+    let models: [&[&str]; 3] = [
+        &["model.bias=true", "model.dropout=0.2", "objective.label_smoothing=0.1", "train.grad_clip=0.5"],
+        &[
+            "model.position=rotary",
+            "model.norm=rmsnorm",
+            "model.activation=swiglu",
+            "model.n_kv_head=1",
+            "model.sliding_window=5",
+            "model.logit_softcap=20",
+            "model.attention_softcap=10",
+            "objective.z_loss=1e-3",
+        ],
+        &["model.architecture=encoder-decoder", "model.dropout=0.1"],
+    ];
+    for model in models {
+        let run = |fused: &str| {
+            let keys: Vec<&str> = model.iter().copied().chain([fused, "train.learning_rate=1e-2"]).collect();
+            numbers(&keys, 10)
+        };
+        let (fused, expected) = (run("kernels.fused=true"), run("kernels.fused=false"));
+        for (step, (ours, theirs)) in fused.iter().zip(&expected).enumerate() {
+            let close = |a: f32, b: f32| (a - b).abs() <= 1e-4 * b.abs();
+            assert!(
+                close(ours.0, theirs.0) && close(ours.1, theirs.1),
+                "{model:?} {step}: {ours:?} {theirs:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_task_is_scored_by_what_greedy_decoding_gets_right() {
     let out = folder();
     let run = out.path().join("run");
