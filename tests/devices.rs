@@ -12,7 +12,7 @@ use kiln::{
 };
 
 /// Names of all devices but the CPU.
-fn others() -> Vec<String> {
+pub fn others() -> Vec<String> {
     let required = std::env::var_os("KILN_TEST_WGPU").is_some();
     let devices = device::list().into_iter();
     let others = devices.filter(|info| !info.choice().is_cpu() && (required || !info.software));

@@ -10,6 +10,7 @@ mod convert;
 mod devices;
 mod init_from;
 mod inspect;
+mod kernels;
 mod parity;
 mod readme;
 mod resume;

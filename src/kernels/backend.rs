@@ -1,8 +1,10 @@
 //! The kernels that a backend brings, forward and backward, and how automatic differentiation puts them
 //! together.
 
+#[cfg(feature = "cube")]
+use super::shapes;
 use super::{
-    adamw::AdamWSpec, attention::AttentionSpec, cross_entropy::CrossEntropySpec, dropout::Dropout,
+    adamw::AdamWSpec, attention::AttentionSpec, composed, cross_entropy::CrossEntropySpec, dropout::Dropout,
     norm::NormSpec, rope::RopeSpec,
 };
 use crate::config::Activation;
@@ -14,6 +16,7 @@ use burn::backend::{
 
 /// A tensor that may not be there.
 #[derive(ExtensionType, Debug, Clone)]
+#[extension_type(fusion: cfg(feature = "cube"))]
 pub enum Optional<B: Backend> {
     Given(FloatTensor<B>),
     Absent,
@@ -30,6 +33,7 @@ impl<B: Backend> Optional<B> {
 
 /// Flags that may not be there.
 #[derive(ExtensionType, Debug, Clone)]
+#[extension_type(fusion: cfg(feature = "cube"))]
 pub enum OptionalMask<B: Backend> {
     Given(BoolTensor<B>),
     Absent,
@@ -45,33 +49,50 @@ impl<B: Backend> OptionalMask<B> {
 }
 
 /// Kernels over plain tensors. N: rows of all batches, E: width.
-#[backend_extension(Flex: cfg(feature = "flex"))]
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "cube")
+)]
 pub trait Kernels: Backend {
     /// `x W + bias + residual`; `weight` is `[I, O]`, or `[O, I]` where `transposed`.
+    #[fusion(default)]
     fn linear_forward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         #[extension_type] bias: Optional<Self>,
         #[extension_type] residual: Optional<Self>,
         transposed: bool,
-    ) -> FloatTensor<Self>;
+    ) -> FloatTensor<Self> {
+        composed::linear_forward::<Self>(x, weight, bias, residual, transposed)
+    }
 
+    #[fusion(default)]
     fn linear_input_gradient(
         dy: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         transposed: bool,
-    ) -> FloatTensor<Self>;
+    ) -> FloatTensor<Self> {
+        composed::linear_input_gradient::<Self>(dy, weight, transposed)
+    }
 
+    #[fusion(default)]
     fn linear_weight_gradient(
         x: FloatTensor<Self>,
         dy: FloatTensor<Self>,
         transposed: bool,
-    ) -> FloatTensor<Self>;
+    ) -> FloatTensor<Self> {
+        composed::linear_weight_gradient::<Self>(x, dy, transposed)
+    }
 
     /// Sum of the rows.
-    fn linear_bias_gradient(dy: FloatTensor<Self>) -> FloatTensor<Self>;
+    #[fusion(default)]
+    fn linear_bias_gradient(dy: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::sum_of_rows::<Self>(dy)
+    }
 
     /// The normalized rows, and `[N, 2]`: mean and inverse deviation of each.
+    #[fusion(meta = shapes::norm_forward)]
     fn norm_forward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -80,6 +101,7 @@ pub trait Kernels: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// Gradients of the rows, the weight and the bias, whether there is one or not.
+    #[fusion(meta = shapes::norm_backward)]
     fn norm_backward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -88,8 +110,10 @@ pub trait Kernels: Backend {
         spec: NormSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
+    #[fusion(meta = shapes::activation_forward)]
     fn activation_forward(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
 
+    #[fusion(dtype = x, shape = x)]
     fn activation_backward(
         x: FloatTensor<Self>,
         dy: FloatTensor<Self>,
@@ -97,6 +121,7 @@ pub trait Kernels: Backend {
     ) -> FloatTensor<Self>;
 
     /// The gradient of `x`, and the value once more.
+    #[fusion(default)]
     fn activation_backward_with_value(
         x: FloatTensor<Self>,
         dy: FloatTensor<Self>,
@@ -106,6 +131,7 @@ pub trait Kernels: Backend {
     }
 
     /// `x`: `[B, T, width]`; `cos`, `sin`: `[1 or B, T, D / 2]`.
+    #[fusion(dtype = x, shape = x)]
     fn rope(
         x: FloatTensor<Self>,
         cos: FloatTensor<Self>,
@@ -114,6 +140,7 @@ pub trait Kernels: Backend {
     ) -> FloatTensor<Self>;
 
     /// `[B, T, H * D]`, and the logarithm of what each query's weights add up to, `[B, H, T]`.
+    #[fusion(meta = shapes::attention_forward)]
     fn attention_forward(
         query: FloatTensor<Self>,
         #[extension_type] key_value: Optional<Self>,
@@ -122,6 +149,7 @@ pub trait Kernels: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// Gradients of `query` and of `key_value`; the second means nothing where there is none.
+    #[fusion(meta = shapes::attention_backward)]
     fn attention_backward(
         query: FloatTensor<Self>,
         #[extension_type] key_value: Optional<Self>,
@@ -133,6 +161,7 @@ pub trait Kernels: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// Of queries `[B, H, T, D]`, keys and values `[B, G, S, D]`.
+    #[fusion(meta = shapes::attention_cached)]
     fn attention_cached(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
@@ -142,6 +171,7 @@ pub trait Kernels: Backend {
     ) -> FloatTensor<Self>;
 
     /// Sum of the losses of states `[N, E]`, `[1]`.
+    #[fusion(meta = shapes::cross_entropy)]
     fn cross_entropy(
         states: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -151,6 +181,7 @@ pub trait Kernels: Backend {
     ) -> FloatTensor<Self>;
 
     /// The same with the gradients of states and weight.
+    #[fusion(meta = shapes::cross_entropy_with_gradients)]
     fn cross_entropy_with_gradients(
         states: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -160,9 +191,13 @@ pub trait Kernels: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     /// A gradient times that of the loss, `[1]`.
-    fn scaled_gradient(gradient: FloatTensor<Self>, upstream: FloatTensor<Self>) -> FloatTensor<Self>;
+    #[fusion(default)]
+    fn scaled_gradient(gradient: FloatTensor<Self>, upstream: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::scaled::<Self>(gradient, upstream)
+    }
 
     /// `[vocabulary, E]`: the sum of the rows of `dy` at each token.
+    #[fusion(meta = shapes::embedding_gradient)]
     fn embedding_gradient(
         tokens: IntTensor<Self>,
         dy: FloatTensor<Self>,
@@ -170,6 +205,7 @@ pub trait Kernels: Backend {
     ) -> FloatTensor<Self>;
 
     /// The same added to `total`.
+    #[fusion(default)]
     fn embedding_gradient_onto(
         total: FloatTensor<Self>,
         tokens: IntTensor<Self>,
@@ -180,6 +216,7 @@ pub trait Kernels: Backend {
     }
 
     /// `residual + dropout(x)`.
+    #[fusion(dtype = x, shape = x)]
     fn dropout(
         x: FloatTensor<Self>,
         #[extension_type] residual: Optional<Self>,
@@ -187,6 +224,7 @@ pub trait Kernels: Backend {
     ) -> FloatTensor<Self>;
 
     /// New weights, first and second moments.
+    #[fusion(meta = shapes::adamw)]
     fn adamw(
         weights: FloatTensor<Self>,
         first: FloatTensor<Self>,
@@ -197,11 +235,12 @@ pub trait Kernels: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     /// `[1]`
+    #[fusion(meta = shapes::sum_of_squares)]
     fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// The kernels that gradients flow through.
-#[backend_extension(Flex: cfg(feature = "flex"), Autodiff)]
+#[backend_extension(Flex: cfg(feature = "flex"), Cube: cfg(feature = "cube"), Autodiff)]
 pub trait Differentiable: Backend {
     fn linear(
         x: FloatTensor<Self>,
@@ -372,3 +411,5 @@ macro_rules! plain {
 
 #[cfg(feature = "flex")]
 plain!(burn::backend::Flex);
+#[cfg(feature = "cube")]
+plain!(burn::backend::Cube);

@@ -8,14 +8,19 @@ pub mod adamw;
 pub mod attention;
 mod autodiff;
 pub mod backend;
+mod composed;
 #[cfg(feature = "flex")]
 mod cpu;
 pub mod cross_entropy;
+#[cfg(feature = "cube")]
+mod cube;
 pub mod dropout;
 pub mod embedding;
 pub mod linear;
 pub mod norm;
 pub mod rope;
+#[cfg(feature = "cube")]
+mod shapes;
 
 use backend::{Optional, OptionalMask};
 use burn::{
@@ -53,6 +58,8 @@ pub(crate) fn has_kernels(device: &Device) -> bool {
     match device.clone().inner().as_dispatch() {
         #[cfg(feature = "flex")]
         DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(_) => true,
         #[allow(unreachable_patterns, reason = "a build may have one backend only")]
         _ => false,
     }

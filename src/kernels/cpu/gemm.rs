@@ -83,7 +83,8 @@ pub(super) unsafe fn product(
             b.values.as_ptr(),
             b.columns as isize,
             b.rows as isize,
-            1.0,
+            // Thin products read it whatever the flag says.
+            if into == Into::Add { 1.0 } else { 0.0 },
             factor,
             false,
             false,

@@ -1,0 +1,177 @@
+//! Non-linearities of the MLP, plain and gated.
+
+use super::{
+    launch::{Grid, dense, length, room, width},
+    math::{sigmoid, tanh},
+};
+use crate::{config::Activation, kernels::composed::with_width};
+use burn_cubecl::{
+    cubecl::{self, prelude::*},
+    tensor::CubeTensor,
+};
+
+/// The non-linearity without its gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Curve {
+    Relu,
+    Gelu,
+    GeluTanh,
+    Silu,
+}
+
+impl Curve {
+    fn of(activation: Activation) -> Self {
+        match activation {
+            Activation::Relu => Self::Relu,
+            Activation::Gelu | Activation::GegluExact => Self::Gelu,
+            Activation::GeluTanh | Activation::Geglu => Self::GeluTanh,
+            Activation::Swiglu => Self::Silu,
+        }
+    }
+}
+
+/// e^(-x^2 / 2)
+#[cube]
+fn bell(x: f32) -> f32 {
+    (x * x * f32::new(-0.5)).exp()
+}
+
+/// Share of a standard normal distribution below `x` (Abramowitz and Stegun, 7.1.26).
+#[cube]
+fn normal(x: f32) -> f32 {
+    let t = 1.0 / (1.0 + 0.231_641_89 * x.abs());
+    let outer = 1.421_413_8 + t * (t * 1.061_405_4 - 1.453_152);
+    let polynomial = t * (0.254_829_6 + t * (t * outer - 0.284_496_73));
+    let tail = 0.5 * polynomial * bell(x);
+    if x < 0.0 { tail } else { 1.0 - tail }
+}
+
+#[cube]
+fn value(x: f32, #[comptime] curve: Curve) -> f32 {
+    match curve {
+        Curve::Relu => {
+            if x < 0.0 {
+                0.0f32.runtime()
+            } else {
+                x
+            }
+        }
+        Curve::Gelu => x * normal(x),
+        Curve::GeluTanh => 0.5 * x * (1.0 + tanh(0.797_884_6 * (x + 0.044_715 * x * x * x))),
+        Curve::Silu => x * sigmoid(x),
+    }
+}
+
+#[cube]
+fn slope(x: f32, #[comptime] curve: Curve) -> f32 {
+    match curve {
+        Curve::Relu => {
+            if x <= 0.0 {
+                0.0f32.runtime()
+            } else {
+                1.0f32.runtime()
+            }
+        }
+        Curve::Gelu => normal(x) + x * 0.398_942_3 * bell(x),
+        Curve::GeluTanh => {
+            let t = tanh(0.797_884_6 * (x + 0.044_715 * x * x * x));
+            0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * 0.797_884_6 * (1.0 + 0.134_145 * x * x)
+        }
+        Curve::Silu => {
+            let s = sigmoid(x);
+            s * (1.0 + x * (1.0 - s))
+        }
+    }
+}
+
+#[cube(launch_unchecked)]
+fn forward_kernel(
+    x: &[f32],
+    y: &mut [f32],
+    count: usize,
+    inner: usize,
+    #[comptime] curve: Curve,
+    #[comptime] gated: bool,
+) {
+    let place = ABSOLUTE_POS;
+    if place >= count {
+        terminate!();
+    }
+    if gated {
+        let gate = place / inner * 2 * inner + place % inner;
+        y[place] = value(x[gate], curve) * x[gate + inner];
+    } else {
+        y[place] = value(x[place], curve);
+    }
+}
+
+#[cube(launch_unchecked)]
+fn backward_kernel(
+    x: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    count: usize,
+    inner: usize,
+    #[comptime] curve: Curve,
+    #[comptime] gated: bool,
+) {
+    let place = ABSOLUTE_POS;
+    if place >= count {
+        terminate!();
+    }
+    if gated {
+        let gate = place / inner * 2 * inner + place % inner;
+        dx[gate] = dy[place] * x[gate + inner] * slope(x[gate], curve);
+        dx[gate + inner] = dy[place] * value(x[gate], curve);
+    } else {
+        dx[place] = dy[place] * slope(x[place], curve);
+    }
+}
+
+/// `[.., inner]` -> the same; gated: `[.., 2 * inner]`, gates first -> `[.., inner]`.
+pub(super) fn forward(x: CubeTensor, activation: Activation) -> CubeTensor {
+    let (x, gated) = (dense(x), activation.is_gated());
+    let inner = if gated { width(&x) / 2 } else { width(&x) };
+    let y = room(&x, with_width(x.meta.shape().clone(), inner));
+    let count = length(&y);
+    let Grid { client, count: cubes, dim } = Grid::units(&x, count);
+    // SAFETY: units beyond the last number end at once, the others stay within both tensors.
+    unsafe {
+        forward_kernel::launch_unchecked(
+            &client,
+            cubes,
+            dim,
+            x.into_buffer_arg(),
+            y.clone().into_buffer_arg(),
+            count,
+            inner,
+            Curve::of(activation),
+            gated,
+        );
+    }
+    y
+}
+
+/// The gradient of `x`.
+pub(super) fn backward(x: CubeTensor, dy: CubeTensor, activation: Activation) -> CubeTensor {
+    let (x, dy) = (dense(x), dense(dy));
+    let dx = room(&x, x.meta.shape().clone());
+    let (count, inner) = (length(&dy), width(&dy));
+    let Grid { client, count: cubes, dim } = Grid::units(&x, count);
+    // SAFETY: units beyond the last number end at once, the others stay within all tensors.
+    unsafe {
+        backward_kernel::launch_unchecked(
+            &client,
+            cubes,
+            dim,
+            x.into_buffer_arg(),
+            dy.into_buffer_arg(),
+            dx.clone().into_buffer_arg(),
+            count,
+            inner,
+            Curve::of(activation),
+            activation.is_gated(),
+        );
+    }
+    dx
+}

@@ -1,0 +1,163 @@
+//! Weighted values, and the logarithm of what the weights of each query add up to.
+
+use super::{
+    super::launch::{Grid, room},
+    BLOCK, HIDDEN, Hidden, Inputs, Kind, LEAST, Places, Problem, Sizes, add, bend, dot, end_key, first_key,
+    is_hidden, kept, load, place, places, problem, store, vector, zeros,
+};
+use crate::kernels::attention::{AttentionSpec, Strides};
+use burn_cubecl::{
+    cubecl::{self, ir::ElemType, prelude::*},
+    tensor::CubeTensor,
+};
+
+#[cube(launch_unchecked)]
+fn kernel<N: Size, B: Int>(
+    query: &[Vector<f32, N>],
+    key: &[Vector<f32, N>],
+    value: &[Vector<f32, N>],
+    hidden: ComptimeOption<&[B]>,
+    output: &mut [Vector<f32, N>],
+    sums: &mut [f32],
+    query_places: Places,
+    key_places: Places,
+    value_places: Places,
+    problem: Problem,
+    #[comptime] kind: Kind,
+    #[define(B)] _type: ElemType,
+) {
+    let row = ABSOLUTE_POS;
+    if row >= problem.batches * problem.heads * problem.time {
+        terminate!();
+    }
+    let token = row % problem.time;
+    let head = row / problem.time % problem.heads;
+    let batch = row / problem.time / problem.heads;
+    let group = head / (problem.heads / problem.groups);
+    let vectors = comptime!(kind.vectors);
+    let own = load(query, place(&query_places, batch, head, token), problem.scale, vectors);
+    let mut mixed = zeros::<N>(vectors);
+    let mut most = f32::new(LEAST);
+    let mut total = 0.0f32;
+    let first = first_key(&problem, token);
+    for at in first_key(&problem, token - token % BLOCK)..end_key(&problem, token) {
+        if at >= first {
+            let score = dot(&own, key, place(&key_places, batch, group, at), vectors);
+            let mut score = bend(score, &problem, kind);
+            if is_hidden(&hidden, batch, token, at, &problem) {
+                score = f32::new(HIDDEN);
+            }
+            if score > most {
+                let shrunk = (most - score).exp();
+                total *= shrunk;
+                let shrunk = Vector::<f32, N>::new(shrunk);
+                #[unroll]
+                for i in 0..vectors {
+                    mixed[i] *= shrunk;
+                }
+                most = score;
+            }
+            let weight = (score - most).exp();
+            total += weight;
+            let weight = weight * kept(row, at, &problem, kind);
+            add(&mut mixed, value, place(&value_places, batch, group, at), weight, vectors);
+        }
+    }
+    // Nothing in reach.
+    if total == 0.0 {
+        total = 1.0;
+    }
+    let target = ((batch * problem.time + token) * problem.heads + head) * vectors;
+    store(&mixed, output, target, 1.0 / total, vectors);
+    sums[row] = most + total.ln();
+}
+
+/// `[B, T, H * D]`, and `[B, H, T]`.
+pub fn forward(
+    query: CubeTensor,
+    key_value: Option<CubeTensor>,
+    hidden: Option<CubeTensor>,
+    spec: AttentionSpec,
+) -> (CubeTensor, CubeTensor) {
+    let inputs = Inputs::packed(query, key_value, spec);
+    let vector = inputs.vector();
+    let key = inputs.key_value(&inputs.query, &inputs.key_value);
+    // Values are of the tensor that keys are of.
+    let value = BufferArg::alias(usize::from(inputs.key_value.is_some()), 0);
+    let query = inputs.query.clone();
+    launch(
+        [query.clone().into_buffer_arg(), key, value],
+        &query,
+        hidden,
+        inputs.strides,
+        inputs.sizes,
+        spec,
+        vector,
+    )
+}
+
+/// `[B, T, H * D]` of queries `[B, H, T, D]`, keys and values `[B, G, S, D]`, in whatever order they lie.
+pub fn cached(
+    query: CubeTensor,
+    key: CubeTensor,
+    value: CubeTensor,
+    hidden: Option<CubeTensor>,
+    spec: AttentionSpec,
+) -> CubeTensor {
+    let [query, key, value] = [query, key, value].map(with_whole_rows);
+    let sizes =
+        Sizes { batches: query.meta.shape()[0], time: query.meta.shape()[2], seen: key.meta.shape()[2] };
+    let strides = [&query, &key, &value].map(|tensor| {
+        let strides = tensor.meta.strides();
+        Strides { first: 0, batch: strides[0], head: strides[1], token: strides[2] }
+    });
+    let vector = vector(spec, &strides);
+    let buffers = [query.clone(), key, value].map(CubeTensor::into_buffer_arg);
+    launch(buffers, &query, hidden, strides, sizes, spec, vector).0
+}
+
+/// A tensor whose last dimension has no gaps.
+fn with_whole_rows(tensor: CubeTensor) -> CubeTensor {
+    let whole = !tensor.meta.is_tiled() && tensor.meta.strides()[3] == 1;
+    if whole { tensor } else { super::dense(tensor) }
+}
+
+fn launch(
+    [query, key, value]: [BufferArg; 3],
+    like: &CubeTensor,
+    hidden: Option<CubeTensor>,
+    strides: [Strides; 3],
+    sizes: Sizes,
+    spec: AttentionSpec,
+    vector: usize,
+) -> (CubeTensor, CubeTensor) {
+    let hidden = Hidden::of(hidden);
+    let Sizes { batches, time, .. } = sizes;
+    let output = room(like, [batches, time, spec.heads * spec.head_size]);
+    let sums = room(like, [batches, spec.heads, time]);
+    let [query_places, key_places, value_places] = strides.map(|strides| places(strides, vector));
+    let Grid { client, count, dim } = Grid::units(like, batches * spec.heads * time);
+    // SAFETY: units beyond the last query end at once; the others read keys below S of their batch and
+    // group, where their strides put them, and write the row of their own query.
+    unsafe {
+        kernel::launch_unchecked(
+            &client,
+            count,
+            dim,
+            vector,
+            query,
+            key,
+            value,
+            hidden.argument(),
+            output.clone().into_buffer_arg(),
+            sums.clone().into_buffer_arg(),
+            query_places,
+            key_places,
+            value_places,
+            problem(spec, sizes, &hidden),
+            Kind::of(spec, vector),
+            hidden.kind(),
+        );
+    }
+    (output, sums)
+}

@@ -1,0 +1,320 @@
+//! Attention a unit a query, and in the backward pass a unit a key: each keeps its row at hand and reads
+//! those of the other side in turn, which units side by side read at the same time, so that one fetch serves
+//! all of them. Scores are never stored (FlashAttention, arXiv:2205.14135; the online softmax:
+//! arXiv:1805.02867), nothing is shared between units, and no unit waits for another.
+
+mod backward;
+mod forward;
+
+pub(super) use backward::backward;
+pub(super) use forward::{cached, forward};
+
+use super::{
+    launch::dense,
+    math::{Draws, draw, tanh},
+};
+use crate::kernels::{
+    attention::{AttentionSpec, Strides},
+    dropout::Dropout,
+};
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn_cubecl::{
+    cubecl::{self, ir::ElemType, prelude::*},
+    tensor::CubeTensor,
+};
+
+/// Further than any key is away.
+const FAR: usize = 1 << 30;
+/// Queries whose units begin with the same key, so that they read the same ones.
+const BLOCK: usize = 32;
+/// What a hidden score is set to: finite, so that a query that sees nothing stays finite too.
+const HIDDEN: f32 = -1e30;
+/// Less than any score: WGSL has no literal of infinity.
+const LEAST: f32 = -3e38;
+
+/// [`Strides`], in vectors.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Places {
+    first: usize,
+    batch: usize,
+    head: usize,
+    token: usize,
+}
+
+#[cube]
+fn place(places: &Places, batch: usize, head: usize, token: usize) -> usize {
+    places.first + batch * places.batch + head * places.head + token * places.token
+}
+
+/// What the kernels are told of the problem.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Problem {
+    batches: usize,
+    heads: usize,
+    groups: usize,
+    time: usize,
+    seen: usize,
+    back: usize,
+    ahead: usize,
+    scale: f32,
+    softcap: f32,
+    /// Between the batches of the mask, and between its queries.
+    hidden_batch: usize,
+    hidden_query: usize,
+    draws: Draws,
+}
+
+/// What kernels are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Kind {
+    /// Vectors in a row.
+    vectors: usize,
+    bends: bool,
+    drops: bool,
+}
+
+/// The first key in reach of a query.
+#[cube]
+fn first_key(problem: &Problem, query: usize) -> usize {
+    let place = max(query + problem.seen, problem.time) - problem.time;
+    min(place - min(place, problem.back), problem.seen)
+}
+
+/// The key behind the last one in reach of a query.
+#[cube]
+fn end_key(problem: &Problem, query: usize) -> usize {
+    let place = max(query + problem.seen, problem.time) - problem.time;
+    min(place + problem.ahead + 1, problem.seen)
+}
+
+/// The row at a place, at hand.
+#[cube]
+fn load<N: Size>(
+    rows: &[Vector<f32, N>],
+    place: usize,
+    factor: f32,
+    #[comptime] vectors: usize,
+) -> Array<Vector<f32, N>> {
+    let mut row = Array::<Vector<f32, N>>::new(vectors);
+    let factor = Vector::<f32, N>::new(factor);
+    #[unroll]
+    for i in 0..vectors {
+        row[i] = rows[place + i] * factor;
+    }
+    row
+}
+
+#[cube]
+fn zeros<N: Size>(#[comptime] vectors: usize) -> Array<Vector<f32, N>> {
+    let mut row = Array::<Vector<f32, N>>::new(vectors);
+    #[unroll]
+    for i in 0..vectors {
+        row[i] = Vector::new(0.0f32);
+    }
+    row
+}
+
+#[cube]
+fn store<N: Size>(
+    row: &Array<Vector<f32, N>>,
+    rows: &mut [Vector<f32, N>],
+    place: usize,
+    factor: f32,
+    #[comptime] vectors: usize,
+) {
+    let factor = Vector::<f32, N>::new(factor);
+    #[unroll]
+    for i in 0..vectors {
+        rows[place + i] = row[i] * factor;
+    }
+}
+
+/// Product of a row at hand and one that is not.
+#[cube]
+fn dot<N: Size>(
+    row: &Array<Vector<f32, N>>,
+    rows: &[Vector<f32, N>],
+    place: usize,
+    #[comptime] vectors: usize,
+) -> f32 {
+    let mut sums = Vector::<f32, N>::new(0.0f32);
+    #[unroll]
+    for i in 0..vectors {
+        sums += row[i] * rows[place + i];
+    }
+    let mut total = sums.extract(0usize);
+    #[unroll]
+    for lane in 1..N::value() {
+        total += sums.extract(lane);
+    }
+    total
+}
+
+/// Adds a row times a number to one at hand.
+#[cube]
+fn add<N: Size>(
+    sums: &mut Array<Vector<f32, N>>,
+    rows: &[Vector<f32, N>],
+    place: usize,
+    factor: f32,
+    #[comptime] vectors: usize,
+) {
+    let factor = Vector::<f32, N>::new(factor);
+    #[unroll]
+    for i in 0..vectors {
+        sums[i] += rows[place + i] * factor;
+    }
+}
+
+/// A score within the soft cap.
+#[cube]
+fn bend(score: f32, problem: &Problem, #[comptime] kind: Kind) -> f32 {
+    if kind.bends { problem.softcap * tanh(score / problem.softcap) } else { score }
+}
+
+/// What dropout multiplies the weight of a query and a key by; `row` counts queries over batches and heads.
+#[cube]
+fn kept(row: usize, key: usize, problem: &Problem, #[comptime] kind: Kind) -> f32 {
+    if kind.drops { draw(&problem.draws, row as u32, key as u32) } else { 1.0f32.runtime() }
+}
+
+/// Whether a key in reach is not to be seen.
+#[cube]
+fn is_hidden<B: Int>(
+    hidden: &ComptimeOption<&[B]>,
+    batch: usize,
+    query: usize,
+    key: usize,
+    problem: &Problem,
+) -> bool {
+    #[comptime]
+    match hidden {
+        ComptimeOption::Some(flags) => {
+            flags[batch * problem.hidden_batch + query * problem.hidden_query + key] != B::from_int(0)
+        }
+        ComptimeOption::None => false.runtime(),
+    }
+}
+
+/// Keys that are not to be seen besides those out of reach, `[B or 1, 1, T or 1, S]`.
+struct Hidden {
+    flags: Option<CubeTensor>,
+    batch: usize,
+    query: usize,
+}
+
+impl Hidden {
+    fn of(flags: Option<CubeTensor>) -> Self {
+        let flags = flags.map(dense);
+        let (mut batch, mut query) = (0, 0);
+        if let Some(flags) = &flags {
+            let shape = flags.meta.shape();
+            let (batches, queries, keys) = (shape[0], shape[2], shape[3]);
+            batch = if batches > 1 { queries * keys } else { 0 };
+            query = if queries > 1 { keys } else { 0 };
+        }
+        Self { flags, batch, query }
+    }
+
+    /// The type of the flags.
+    fn kind(&self) -> ElemType {
+        dtype_to_storage_type(self.flags.as_ref().map_or(burn::tensor::DType::U32, |flags| flags.dtype))
+    }
+
+    fn argument<T: LaunchArg<RuntimeArg = BufferArg>>(&self) -> ComptimeOptionArgs<T> {
+        self.flags.clone().map(CubeTensor::into_buffer_arg).into()
+    }
+}
+
+/// Sizes of one attention: B, T, S.
+#[derive(Clone, Copy)]
+struct Sizes {
+    batches: usize,
+    time: usize,
+    seen: usize,
+}
+
+fn problem(spec: AttentionSpec, sizes: Sizes, hidden: &Hidden) -> ProblemLaunch {
+    ProblemLaunch::new(
+        sizes.batches,
+        spec.heads,
+        spec.kv_heads,
+        sizes.time,
+        sizes.seen,
+        spec.reach.back.min(FAR),
+        spec.reach.ahead.min(FAR),
+        spec.scale,
+        spec.softcap,
+        hidden.batch,
+        hidden.query,
+        Draws::arguments(spec.dropout),
+    )
+}
+
+fn places(strides: Strides, vector: usize) -> PlacesLaunch {
+    PlacesLaunch::new(
+        strides.first / vector,
+        strides.batch / vector,
+        strides.head / vector,
+        strides.token / vector,
+    )
+}
+
+/// The widest vectors that rows and all strides divide into.
+fn vector(spec: AttentionSpec, strides: &[Strides]) -> usize {
+    let fits = |vector: &usize| {
+        let whole = |length: usize| length.is_multiple_of(*vector);
+        whole(spec.head_size)
+            && strides.iter().all(|s| whole(s.first) && whole(s.batch) && whole(s.head) && whole(s.token))
+    };
+    [4, 2].into_iter().find(fits).unwrap_or(1)
+}
+
+impl Kind {
+    fn of(spec: AttentionSpec, vector: usize) -> Self {
+        let dropout: Dropout = spec.dropout;
+        Self { vectors: spec.head_size / vector, bends: spec.softcap > 0.0, drops: dropout.is_on() }
+    }
+}
+
+/// Queries, keys and values, each with where its heads are; the latter two may be of the same tensor.
+struct Inputs {
+    query: CubeTensor,
+    key_value: Option<CubeTensor>,
+    strides: [Strides; 3],
+    sizes: Sizes,
+    spec: AttentionSpec,
+}
+
+impl Inputs {
+    /// Of `[B, T, (H + 2G) * D]`, or `[B, T, H * D]` and `[B, S, 2G * D]`.
+    fn packed(query: CubeTensor, key_value: Option<CubeTensor>, spec: AttentionSpec) -> Self {
+        let (query, key_value) = (dense(query), key_value.map(dense));
+        let AttentionSpec { heads, kv_heads, head_size, .. } = spec;
+        let (batches, time) = (query.meta.shape()[0], query.meta.shape()[1]);
+        let seen = key_value.as_ref().map_or(time, |key_value| key_value.meta.shape()[1]);
+        let strides = match key_value {
+            None => [0, heads, heads + kv_heads]
+                .map(|first| Strides::packed(time, heads + 2 * kv_heads, head_size, first)),
+            Some(_) => [
+                Strides::packed(time, heads, head_size, 0),
+                Strides::packed(seen, 2 * kv_heads, head_size, 0),
+                Strides::packed(seen, 2 * kv_heads, head_size, kv_heads),
+            ],
+        };
+        Self { query, key_value, strides, sizes: Sizes { batches, time, seen }, spec }
+    }
+
+    fn vector(&self) -> usize {
+        vector(self.spec, &self.strides)
+    }
+
+    /// Keys and values as the second argument of a kernel whose first one is `first`: that again where
+    /// they are of the same tensor, since a buffer must not be bound twice.
+    fn key_value(&self, first: &CubeTensor, key_value: &Option<CubeTensor>) -> BufferArg {
+        match key_value {
+            Some(key_value) => key_value.clone().into_buffer_arg(),
+            None => BufferArg::alias(0, super::launch::length(first)),
+        }
+    }
+}

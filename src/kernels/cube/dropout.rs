@@ -1,0 +1,47 @@
+//! Dropout that draws the same places as the CPU does.
+
+use super::{
+    launch::{Grid, dense, length, room},
+    math::{Draws, draw},
+};
+use crate::kernels::dropout::Dropout;
+use burn_cubecl::{
+    cubecl::{self, prelude::*},
+    tensor::CubeTensor,
+};
+
+#[cube(launch_unchecked)]
+fn kernel(x: &[f32], residual: ComptimeOption<&[f32]>, y: &mut [f32], count: usize, draws: Draws) {
+    let place = ABSOLUTE_POS;
+    if place >= count {
+        terminate!();
+    }
+    let kept = x[place] * draw(&draws, place as u32, 0u32.runtime());
+    #[comptime]
+    match residual {
+        ComptimeOption::Some(residual) => y[place] = residual[place] + kept,
+        ComptimeOption::None => y[place] = kept,
+    }
+}
+
+/// `residual + dropout(x)`, or without a residual `dropout(x)`, which is its own gradient.
+pub(super) fn apply(x: CubeTensor, residual: Option<CubeTensor>, dropout: Dropout) -> CubeTensor {
+    let x = dense(x);
+    let y = room(&x, x.meta.shape().clone());
+    let count = length(&x);
+    let Grid { client, count: cubes, dim } = Grid::units(&x, count);
+    // SAFETY: units beyond the last number end at once, the others stay within tensors of one shape.
+    unsafe {
+        kernel::launch_unchecked(
+            &client,
+            cubes,
+            dim,
+            x.into_buffer_arg(),
+            residual.map(|residual| dense(residual).into_buffer_arg()).into(),
+            y.clone().into_buffer_arg(),
+            count,
+            Draws::arguments(dropout),
+        );
+    }
+    y
+}

@@ -1,0 +1,356 @@
+//! Every fused kernel computes what its reference by Burn's operations on the CPU does, gradients included,
+//! over odd, tiny, long and non-contiguous shapes: on the CPU, and on the adapters of `devices.rs`.
+
+use crate::devices::others;
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use kiln::{
+    config::Activation,
+    device::{self, Choice},
+    kernels::{
+        Mode, activation, adamw,
+        attention::{self, AttentionSpec, Projected, Reach},
+        cross_entropy::{self, CrossEntropySpec, Targets},
+        dropout::{self, Dropout},
+        embedding::embedding,
+        linear::{self, Addends},
+        norm::{self, NormSpec},
+        rope::{self, RopeSpec},
+    },
+};
+use std::cell::Cell;
+
+/// What is compared, and how closely.
+struct Comparison<'a> {
+    device: &'a Device,
+    /// Largest difference, as a share of the largest number, of outputs and of gradients.
+    bounds: [f32; 2],
+    worst: [Cell<f32>; 2],
+    seed: Cell<u32>,
+}
+
+impl<'a> Comparison<'a> {
+    fn new(device: &'a Device, bounds: [f32; 2]) -> Self {
+        Self { device, bounds, worst: Default::default(), seed: Cell::new(1) }
+    }
+
+    /// Other numbers in -1..1 at every call.
+    fn numbers(&self, count: usize) -> Vec<f32> {
+        let mut state = self.seed.get();
+        self.seed.set(state.wrapping_add(0x9e37));
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// Output and gradients of a function of inputs of these lengths, fused on the device and by reference
+    /// on the CPU.
+    fn check(&self, name: &str, lengths: &[usize], compute: impl Fn(&[Tensor<1>], Mode) -> Tensor<1>) {
+        let inputs: Vec<Vec<f32>> = lengths.iter().map(|length| self.numbers(*length)).collect();
+        let all = |device: &Device, mode| {
+            let device = device.clone().autodiff();
+            let inputs = inputs.iter().map(|values| Tensor::from_floats(&values[..], &device).require_grad());
+            let inputs: Vec<Tensor<1>> = inputs.collect();
+            let output = compute(&inputs, mode);
+            // Another weight for each number, lest errors cancel out.
+            let count = output.dims()[0];
+            let probe: Vec<f32> = (0..count).map(|i| (i as f32 * 0.7).sin() + 0.2).collect();
+            let gradients = (output.clone() * Tensor::from_floats(&probe[..], &device)).sum().backward();
+            let gradients = inputs.iter().map(|input| input.grad(&gradients).unwrap());
+            std::iter::once(output.inner()).chain(gradients).map(values).collect::<Vec<_>>()
+        };
+        let found = all(self.device, Mode::Fused);
+        let expected = all(&cpu(), Mode::Reference);
+        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            self.close(name, i, found, expected);
+        }
+    }
+
+    /// `part` 0: outputs; others: gradients.
+    fn close(&self, name: &str, part: usize, found: &[f32], expected: &[f32]) {
+        assert_eq!(found.len(), expected.len(), "{name}, part {part}");
+        let largest = expected.iter().fold(1e-3f32, |most, value| most.max(value.abs()));
+        let kind = part.min(1);
+        for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
+            let difference = (found - expected).abs() / largest;
+            let close = difference <= self.bounds[kind];
+            assert!(close, "{name}, part {part}, place {place}: {found} instead of {expected}");
+            self.worst[kind].set(self.worst[kind].get().max(difference));
+        }
+    }
+}
+
+fn cpu() -> Device {
+    Choice::cpu().open().unwrap()
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_to_vec().unwrap()
+}
+
+fn linear(c: &Comparison) {
+    for ([rows, inputs, outputs], transposed) in
+        [([1, 1, 1], false), ([6, 7, 5], true), ([6, 7, 5], false), ([66, 33, 65], true)]
+    {
+        let lengths = [rows * inputs, inputs * outputs, outputs, rows * outputs];
+        c.check("linear", &lengths, |inputs_of, mode| {
+            let x = inputs_of[0].clone().reshape([2.min(rows), rows / 2.min(rows), inputs]);
+            let shape = if transposed { [outputs, inputs] } else { [inputs, outputs] };
+            let residual = inputs_of[3].clone().reshape([2.min(rows), rows / 2.min(rows), outputs]);
+            let addends = Addends { bias: Some(inputs_of[2].clone()), residual: Some(residual) };
+            linear::linear(x, inputs_of[1].clone().reshape(shape), transposed, addends, mode).flatten(0, 2)
+        });
+    }
+}
+
+fn norm(c: &Comparison) {
+    for [rows, width] in [[1, 1], [3, 7], [1, 65], [300, 3], [5, 130]] {
+        for (centered, offset, biased) in [(true, 0.0, true), (false, 1.0, false), (false, 0.0, true)] {
+            let spec = NormSpec { centered, epsilon: 1e-2, offset };
+            c.check("norm", &[rows * width, width, width], |inputs, mode| {
+                // Rows of a transposed tensor: with gaps.
+                let x: Tensor<2> = inputs[0].clone().reshape([width, rows]).swap_dims(0, 1);
+                let bias = biased.then(|| inputs[2].clone());
+                let y = norm::norm(x, inputs[1].clone(), bias, spec, mode).flatten(0, 1);
+                if biased { y } else { y + inputs[2].clone().sum() }
+            });
+        }
+    }
+}
+
+fn activations(c: &Comparison) {
+    use Activation::*;
+    for activation in [Relu, Gelu, GeluTanh, Swiglu, Geglu, GegluExact] {
+        for shape @ [rows, width] in [[1, 2], [3, 14], [65, 6]] {
+            c.check("activation", &[rows * width], |inputs, mode| {
+                let x: Tensor<2> = inputs[0].clone().mul_scalar(4.0).reshape([width, rows]).swap_dims(0, 1);
+                assert_eq!(x.dims(), shape);
+                activation::activate(x, activation, mode).flatten(0, 1)
+            });
+        }
+    }
+}
+
+fn ropes(c: &Comparison) {
+    for (interleaved, back) in [(false, false), (true, false), (false, true), (true, true)] {
+        for ([batch, time, heads, size], rest) in [([1, 1, 1, 2], 0), ([2, 3, 2, 6], 5), ([1, 65, 3, 4], 0)] {
+            for rows in [1, batch] {
+                let spec = RopeSpec { heads, head_size: size, interleaved, back };
+                let width = heads * size + rest;
+                let angles = c.numbers(rows * time * size / 2);
+                c.check("rope", &[batch * time * width], |inputs, mode| {
+                    let x = inputs[0].clone().reshape([batch, time, width]);
+                    let angles = TensorData::new(angles.clone(), [rows, time, size / 2]);
+                    let angles = Tensor::<3>::from_data(angles, &x.device());
+                    rope::rotate(x, angles.clone().cos(), angles.sin(), spec, mode).flatten(0, 2)
+                });
+            }
+        }
+    }
+}
+
+fn dropouts(c: &Comparison) {
+    for shape @ [rows, width] in [[1, 1], [3, 65], [33, 7]] {
+        for probability in [0.0, 0.3, 1.0] {
+            c.check("dropout", &[rows * width, rows * width], |inputs, mode| {
+                let [x, residual] = [0, 1].map(|i| inputs[i].clone().reshape(shape));
+                let once = dropout::dropout(x, Some(residual), Dropout { probability, seed: 7 }, mode);
+                let twice = dropout::dropout(once, None, Dropout { probability, seed: u32::MAX }, mode);
+                twice.flatten(0, 1)
+            });
+        }
+    }
+}
+
+fn embeddings(c: &Comparison) {
+    for ([batch, time], vocabulary, width) in
+        [([1, 1], 1, 1), ([2, 3], 50, 7), ([3, 65], 3, 5), ([1, 40], 1, 2)]
+    {
+        let tokens: Vec<i32> = (0..batch * time).map(|i| (i * i % 7 * i % vocabulary) as i32).collect();
+        c.check("embedding", &[vocabulary * width], |inputs, mode| {
+            let tokens = TensorData::new(tokens.clone(), [batch, time]);
+            let tokens = Tensor::<2, Int>::from_data(tokens, &inputs[0].device().inner());
+            embedding(inputs[0].clone().reshape([vocabulary, width]), tokens, mode).flatten(0, 2)
+        });
+    }
+}
+
+fn cross_entropies(c: &Comparison) {
+    let plain =
+        CrossEntropySpec { transposed: false, scale: 1.0, softcap: 0.0, label_smoothing: 0.0, z_loss: 0.0 };
+    let all = CrossEntropySpec { scale: 0.5, softcap: 1.5, label_smoothing: 0.1, z_loss: 0.05, ..plain };
+    let transposed = |spec| CrossEntropySpec { transposed: true, ..spec };
+    for spec in [plain, transposed(plain), all, transposed(all)] {
+        for [rows, width, vocabulary] in [[1, 1, 1], [3, 5, 7], [65, 8, 130]] {
+            let tokens: Vec<i32> = (0..rows).map(|i| (i * 5 % vocabulary) as i32).collect();
+            let kept: Vec<f32> = (0..rows).map(|i| if i % 4 == 2 { 0.0 } else { 1.0 }).collect();
+            c.check("cross entropy", &[rows * width, width * vocabulary], |inputs, mode| {
+                let states = inputs[0].clone().mul_scalar(2.0).reshape([rows, width]);
+                let shape = if spec.transposed { [vocabulary, width] } else { [width, vocabulary] };
+                let device = &states.device().inner();
+                let targets = Targets {
+                    tokens: Tensor::from_data(TensorData::new(tokens.clone(), [rows, 1]), device),
+                    weights: Tensor::from_data(TensorData::new(kept.clone(), [rows, 1]), &states.device()),
+                };
+                let weight = inputs[1].clone().reshape(shape);
+                cross_entropy::cross_entropy(states, weight, &targets, spec, mode)
+            });
+        }
+    }
+}
+
+/// Heads, groups, size.
+fn attention_spec([heads, kv_heads, head_size]: [usize; 3], reach: Reach) -> AttentionSpec {
+    let scale = 1.0 / (head_size as f32).sqrt();
+    AttentionSpec { heads, kv_heads, head_size, scale, softcap: 0.0, reach, dropout: Dropout::NONE }
+}
+
+/// `[batch, 1, time or 1, seen]`: every third key hidden. What a query from which all are hidden gives is
+/// of no meaning, and need not be the same.
+fn hidden(batch: usize, time: usize, seen: usize, device: &Device) -> Tensor<4, Bool> {
+    let flags: Vec<bool> = (0..batch * time * seen).map(|i| i % 3 == 1).collect();
+    Tensor::from_data(TensorData::new(flags, [batch, 1, time, seen]), device)
+}
+
+fn attentions(c: &Comparison) {
+    let dropout = Dropout { probability: 0.25, seed: 3 };
+    let window = Reach { back: 2, ahead: 1 };
+    let cases = [
+        // B, T, S; 0: of the same tensor.
+        ([1, 1, 0], attention_spec([1, 1, 1], Reach::CAUSAL), 0),
+        ([2, 3, 0], attention_spec([4, 2, 5], Reach::CAUSAL), 0),
+        ([1, 65, 0], attention_spec([2, 1, 8], Reach::CAUSAL), 0),
+        ([2, 40, 0], attention_spec([2, 2, 2], window), 1),
+        ([2, 7, 0], AttentionSpec { dropout, softcap: 2.0, ..attention_spec([2, 1, 4], Reach::FULL) }, 7),
+        ([1, 3, 5], attention_spec([2, 2, 6], Reach::FULL), 0),
+        ([2, 2, 9], AttentionSpec { dropout, ..attention_spec([4, 1, 4], Reach::CAUSAL) }, 2),
+        ([1, 2, 0], attention_spec([1, 1, 64], Reach::CAUSAL), 0),
+        ([1, 2, 0], attention_spec([1, 1, 256], Reach::CAUSAL), 0),
+    ];
+    for ([batch, time, other], spec, masked) in cases {
+        let AttentionSpec { heads, kv_heads, head_size: size, .. } = spec;
+        let seen = if other == 0 { time } else { other };
+        let (own, pairs) = (heads * size, 2 * kv_heads * size);
+        let lengths = match other {
+            0 => vec![batch * time * (own + pairs)],
+            _ => vec![batch * time * own, batch * other * pairs],
+        };
+        let name = format!("attention of {batch}, {time}, {other}, {spec:?}");
+        c.check(&name, &lengths, |inputs, mode| {
+            let projected = match other {
+                0 => Projected::Together(inputs[0].clone().reshape([batch, time, own + pairs])),
+                _ => Projected::Apart(
+                    inputs[0].clone().reshape([batch, time, own]),
+                    inputs[1].clone().reshape([batch, other, pairs]),
+                ),
+            };
+            let device = &inputs[0].device().inner();
+            let hidden = (masked > 0).then(|| hidden(batch, masked, seen, device));
+            attention::attention(projected, hidden, spec, mode).flatten(0, 2)
+        });
+    }
+}
+
+/// Keys and values of a longer memory, of which only the first are used.
+fn cached_attention(c: &Comparison) {
+    for ([batch, time, seen, room], spec) in [
+        ([1, 1, 1, 1], attention_spec([1, 1, 3], Reach::CAUSAL)),
+        ([2, 1, 33, 64], attention_spec([4, 2, 8], Reach::CAUSAL)),
+        ([2, 3, 7, 9], attention_spec([2, 2, 5], Reach { back: 3, ahead: 0 })),
+    ] {
+        let AttentionSpec { heads, kv_heads, head_size: size, .. } = spec;
+        let [query, key, value] =
+            [time * heads, room * kv_heads, room * kv_heads].map(|rows| c.numbers(batch * rows * size));
+        let of = |device: &Device, mode| {
+            let query = TensorData::new(query.clone(), [batch, time, heads, size]);
+            let query = Tensor::<4>::from_data(query, device).swap_dims(1, 2);
+            let [key, value] = [&key, &value].map(|values| {
+                let memory = TensorData::new(values.clone(), [batch, kv_heads, room, size]);
+                Tensor::<4>::from_data(memory, device).narrow(2, 0, seen)
+            });
+            let hidden = (seen > 1).then(|| hidden(batch, 1, seen, device));
+            values_of(attention::cached(query, key, value, hidden, spec, mode))
+        };
+        c.close("cached attention", 0, &of(c.device, Mode::Fused), &of(&cpu(), Mode::Reference));
+    }
+}
+
+fn values_of(tensor: Tensor<3>) -> Vec<f32> {
+    values(tensor)
+}
+
+fn optimizers(c: &Comparison) {
+    use adamw::{AdamWSpec, Updated};
+    let spec = AdamWSpec {
+        learning_rate: 1e-2,
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        updates: 3,
+        skip_non_finite: true,
+    };
+    for count in [1, 65, 4099] {
+        for scale in [0.5, f32::INFINITY, f32::NAN] {
+            let numbers: [Vec<f32>; 4] = std::array::from_fn(|_| c.numbers(count));
+            let of = |device: &Device, mode| {
+                let [weights, first, second, gradient] =
+                    numbers.each_ref().map(|values| Tensor::<1>::from_floats(&values[..], device));
+                let old = Updated { weights, first, second: second.abs() };
+                // What others still hold must not change.
+                let before = old.clone();
+                let scale = Tensor::from_floats([scale], device);
+                let new = adamw::adamw(old, gradient, scale, spec, mode);
+                [new.weights, new.first, new.second, before.weights, before.first].map(values)
+            };
+            let (found, expected) = (of(c.device, Mode::Fused), of(&cpu(), Mode::Reference));
+            for (found, expected) in found.iter().zip(&expected) {
+                c.close("adamw", 0, found, expected);
+            }
+        }
+    }
+    for count in [1, 65, 5000, 70_001] {
+        let numbers = c.numbers(count);
+        let of = |device: &Device, mode| {
+            values(adamw::sum_of_squares(Tensor::from_floats(&numbers[..], device), mode))
+        };
+        c.close("sum of squares", 0, &of(c.device, Mode::Fused), &of(&cpu(), Mode::Reference));
+    }
+}
+
+/// All operations.
+const OPERATIONS: [(&str, fn(&Comparison)); 10] = [
+    ("linear", linear),
+    ("norm", norm),
+    ("activation", activations),
+    ("rope", ropes),
+    ("dropout", dropouts),
+    ("embedding", embeddings),
+    ("optimizer", optimizers),
+    ("cross entropy", cross_entropies),
+    ("attention", attentions),
+    ("cached attention", cached_attention),
+];
+
+fn compare(name: &str, device: &Device, bounds: [f32; 2]) {
+    for (operation, run) in OPERATIONS {
+        let comparison = Comparison::new(device, bounds);
+        run(&comparison);
+        let [outputs, gradients] = comparison.worst.map(|worst| worst.get());
+        eprintln!("{operation} on {name}: outputs differ by {outputs:.1e}, gradients by {gradients:.1e}");
+    }
+}
+
+#[test]
+fn kernels_equal_their_references() {
+    compare("cpu", &cpu(), [1e-5, 1e-4]);
+}
+
+#[test]
+fn kernels_equal_their_references_on_other_devices() {
+    for name in others() {
+        compare(&name, &name.parse::<Choice>().unwrap().open().unwrap(), [1e-3; 2]);
+    }
+    device::settle();
+}
