@@ -66,11 +66,11 @@ fn run_kernel(links: &[u32], dy: &[f32], sums: &mut [f32], places: usize, width:
     if links[LINKS * place] % RUN == 0u32 {
         let mut total = 0.0f32;
         let mut at = place;
-        let mut left = RUN;
-        while left > 0u32 && at < places {
+        let mut added = 0u32;
+        while added < RUN && at < places {
             total += dy[at * width + column];
             at = links[LINKS * at + 1] as usize;
-            left -= 1u32;
+            added += 1u32;
         }
         sums[place * width + column] = total;
     }
