@@ -1,5 +1,7 @@
 //! How gradients flow through the kernels. Gradients of gradients do not.
 
+mod operations;
+
 use super::{
     attention::AttentionSpec,
     backend::{Differentiable, Kernels, Optional, OptionalMask},
@@ -10,13 +12,17 @@ use super::{
 };
 use crate::config::Activation;
 use burn::backend::{
-    Autodiff, TensorMetadata,
+    Autodiff,
     autodiff::{
         checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
         grads::Gradients,
         ops::{Backward, Ops, OpsKind},
     },
     tensor::{FloatTensor, IntTensor},
+};
+use operations::{
+    ActivatedLinear, Attend, Attended, CrossEntropy, Curve, DropOut, Embed, Linear, Norm, Normalized,
+    NormalizedLinear, Rotate,
 };
 use std::{fmt::Debug, marker::PhantomData};
 
@@ -85,199 +91,6 @@ fn given<T>(input: Option<T>) -> T {
 
 fn optional<B: Kernels>(input: Option<FloatTensor<B>>) -> Optional<B> {
     input.map_or(Optional::Absent, Optional::Given)
-}
-
-#[derive(Debug)]
-struct Linear;
-
-impl<B: Kernels> Operation<B, 4> for Linear {
-    /// Input, weight, and whether that is transposed.
-    type Memory = (FloatTensor<B>, FloatTensor<B>, bool);
-
-    fn backward(
-        (x, weight, transposed): Self::Memory,
-        dy: FloatTensor<B>,
-        needed: [bool; 4],
-    ) -> [Option<FloatTensor<B>>; 4] {
-        [
-            needed[0].then(|| B::linear_input_gradient(dy.clone(), weight, transposed)),
-            needed[1].then(|| B::linear_weight_gradient(x, dy.clone(), transposed)),
-            needed[2].then(|| B::linear_bias_gradient(dy.clone())),
-            needed[3].then_some(dy),
-        ]
-    }
-}
-
-#[derive(Debug)]
-struct ActivatedLinear;
-
-impl<B: Kernels> Operation<B, 4> for ActivatedLinear {
-    /// What the non-linearity reads, weight, and whether that is transposed.
-    type Memory = (FloatTensor<B>, FloatTensor<B>, bool, Activation);
-
-    fn backward(
-        (x, weight, transposed, activation): Self::Memory,
-        dy: FloatTensor<B>,
-        needed: [bool; 4],
-    ) -> [Option<FloatTensor<B>>; 4] {
-        let d_inner = B::linear_input_gradient(dy.clone(), weight, transposed);
-        let (dx, inner) = B::activation_backward_with_value(x, d_inner, activation);
-        [
-            Some(dx),
-            needed[1].then(|| B::linear_weight_gradient(inner, dy.clone(), transposed)),
-            needed[2].then(|| B::linear_bias_gradient(dy.clone())),
-            needed[3].then_some(dy),
-        ]
-    }
-}
-
-#[derive(Debug)]
-struct NormalizedLinear;
-
-#[derive(Debug, Clone)]
-struct Normalized<B: Kernels> {
-    x: FloatTensor<B>,
-    norm_weight: FloatTensor<B>,
-    norm_bias: Optional<B>,
-    statistics: FloatTensor<B>,
-    spec: NormSpec,
-    weight: FloatTensor<B>,
-    transposed: bool,
-}
-
-impl<B: Kernels> Operation<B, 6> for NormalizedLinear {
-    type Memory = Normalized<B>;
-
-    fn backward(memory: Self::Memory, dy: FloatTensor<B>, needed: [bool; 6]) -> [Option<FloatTensor<B>>; 6] {
-        let Normalized { x, norm_weight, norm_bias, statistics, spec, weight, transposed } = memory;
-        let d_inner = B::linear_input_gradient(dy.clone(), weight, transposed);
-        let d_weight = needed[3].then(|| {
-            let inner = B::norm_forward(x.clone(), norm_weight.clone(), norm_bias, spec).0;
-            B::linear_weight_gradient(inner, dy.clone(), transposed)
-        });
-        let (dx, d_norm_weight, d_norm_bias) = B::norm_backward(x, norm_weight, statistics, d_inner, spec);
-        let d_bias = needed[4].then(|| B::linear_bias_gradient(dy.clone()));
-        [Some(dx), Some(d_norm_weight), Some(d_norm_bias), d_weight, d_bias, needed[5].then_some(dy)]
-    }
-}
-
-#[derive(Debug)]
-struct Norm;
-
-impl<B: Kernels> Operation<B, 3> for Norm {
-    /// Input, weight, statistics.
-    type Memory = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, NormSpec);
-
-    fn backward(
-        (x, weight, statistics, spec): Self::Memory,
-        dy: FloatTensor<B>,
-        _: [bool; 3],
-    ) -> [Option<FloatTensor<B>>; 3] {
-        let (dx, d_weight, d_bias) = B::norm_backward(x, weight, statistics, dy, spec);
-        [Some(dx), Some(d_weight), Some(d_bias)]
-    }
-}
-
-#[derive(Debug)]
-struct Curve;
-
-impl<B: Kernels> Operation<B, 1> for Curve {
-    type Memory = (FloatTensor<B>, Activation);
-
-    fn backward(
-        (x, activation): Self::Memory,
-        dy: FloatTensor<B>,
-        _: [bool; 1],
-    ) -> [Option<FloatTensor<B>>; 1] {
-        [Some(B::activation_backward(x, dy, activation))]
-    }
-}
-
-#[derive(Debug)]
-struct Rotate;
-
-impl<B: Kernels> Operation<B, 1> for Rotate {
-    /// Cosines, sines, and the way back.
-    type Memory = (FloatTensor<B>, FloatTensor<B>, RopeSpec);
-
-    fn backward(
-        (cos, sin, back): Self::Memory,
-        dy: FloatTensor<B>,
-        _: [bool; 1],
-    ) -> [Option<FloatTensor<B>>; 1] {
-        [Some(B::rope(dy, cos, sin, back))]
-    }
-}
-
-#[derive(Debug)]
-struct Attend;
-
-#[derive(Debug, Clone)]
-struct Attended<B: Kernels> {
-    query: FloatTensor<B>,
-    key_value: Optional<B>,
-    hidden: OptionalMask<B>,
-    output: FloatTensor<B>,
-    sums: FloatTensor<B>,
-    spec: AttentionSpec,
-}
-
-impl<B: Kernels> Operation<B, 2> for Attend {
-    type Memory = Attended<B>;
-
-    fn backward(memory: Self::Memory, dy: FloatTensor<B>, _: [bool; 2]) -> [Option<FloatTensor<B>>; 2] {
-        let Attended { query, key_value, hidden, output, sums, spec } = memory;
-        let (d_query, d_key_value) = B::attention_backward(query, key_value, hidden, output, sums, dy, spec);
-        [Some(d_query), Some(d_key_value)]
-    }
-}
-
-#[derive(Debug)]
-struct CrossEntropy;
-
-impl<B: Kernels> Operation<B, 2> for CrossEntropy {
-    /// The gradients of the loss itself.
-    type Memory = Option<[FloatTensor<B>; 2]>;
-
-    fn backward(memory: Self::Memory, dy: FloatTensor<B>, needed: [bool; 2]) -> [Option<FloatTensor<B>>; 2] {
-        let Some([states, weight]) = memory else { return [None, None] };
-        [
-            needed[0].then(|| B::scaled_gradient(states, dy.clone())),
-            needed[1].then(|| B::scaled_gradient(weight, dy)),
-        ]
-    }
-}
-
-#[derive(Debug)]
-struct Embed;
-
-/// Not an [`Operation`], since it adds to the gradient that a tied output projection left, which is as large
-/// as the table, instead of making another one.
-impl<B: Kernels> Backward<B, 1> for Embed {
-    /// The table, and the tokens.
-    type State = (FloatTensor<Autodiff<B>>, IntTensor<B>);
-
-    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let (table, tokens) = ops.state;
-        let dy = gradients.consume::<B>(&ops.node);
-        let [Some(node)] = ops.parents else { return };
-        let gradient = match gradients.remove(&table) {
-            Some(total) => B::embedding_gradient_onto(total, tokens, dy),
-            None => B::embedding_gradient(tokens, dy, table.shape()[0]),
-        };
-        gradients.register::<B>(node.id, gradient);
-    }
-}
-
-#[derive(Debug)]
-struct DropOut;
-
-impl<B: Kernels> Operation<B, 2> for DropOut {
-    type Memory = Dropout;
-
-    fn backward(dropout: Self::Memory, dy: FloatTensor<B>, needed: [bool; 2]) -> [Option<FloatTensor<B>>; 2] {
-        [Some(B::dropout(dy.clone(), Optional::Absent, dropout)), needed[1].then_some(dy)]
-    }
 }
 
 impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
