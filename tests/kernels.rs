@@ -12,7 +12,7 @@ use kiln::{
         cross_entropy::{self, CrossEntropySpec, Targets},
         dropout::{self, Dropout},
         embedding::embedding,
-        linear::{self, Addends},
+        linear::{self, Addends, Normalization, Source},
         norm::{self, NormSpec},
         rope::{self, RopeSpec},
     },
@@ -100,6 +100,31 @@ fn linear(c: &Comparison) {
             let residual = inputs_of[3].clone().reshape([2.min(rows), rows / 2.min(rows), outputs]);
             let addends = Addends { bias: Some(inputs_of[2].clone()), residual: Some(residual) };
             linear::linear(x, inputs_of[1].clone().reshape(shape), transposed, addends, mode).flatten(0, 2)
+        });
+    }
+}
+
+/// What is multiplied is made again in the backward pass.
+fn linear_after(c: &Comparison) {
+    for [rows, inputs, outputs] in [[1, 2, 1], [7, 6, 5], [66, 34, 65]] {
+        for activation in [Activation::Gelu, Activation::Swiglu] {
+            let inner = if activation.is_gated() { inputs / 2 } else { inputs };
+            c.check("activated linear", &[rows * inputs, inner * outputs, outputs], |parts, mode| {
+                let source = Source::Activated(parts[0].clone().reshape([rows, inputs]), activation);
+                let addends = Addends { bias: Some(parts[2].clone()), residual: None };
+                linear::linear(source, parts[1].clone().reshape([inner, outputs]), false, addends, mode)
+                    .flatten::<1>(0, 1)
+            });
+        }
+        let lengths = [rows * inputs, inputs * outputs, inputs, inputs, rows * outputs];
+        c.check("normalized linear", &lengths, |parts, mode| {
+            let spec = NormSpec { centered: true, epsilon: 1e-2, offset: 0.0 };
+            let norm = Normalization { weight: parts[2].clone(), bias: Some(parts[3].clone()), spec };
+            let source = Source::Normalized(parts[0].clone().reshape([rows, inputs]), norm);
+            let residual = Some(parts[4].clone().reshape([rows, outputs]));
+            let addends = Addends { bias: None, residual };
+            linear::linear(source, parts[1].clone().reshape([outputs, inputs]), true, addends, mode)
+                .flatten::<1>(0, 1)
         });
     }
 }
@@ -319,9 +344,13 @@ fn optimizers(c: &Comparison) {
     }
 }
 
+/// Compares one operation.
+type Check = fn(&Comparison);
+
 /// All operations.
-const OPERATIONS: [(&str, fn(&Comparison)); 10] = [
+const OPERATIONS: [(&str, Check); 11] = [
     ("linear", linear),
+    ("linear after a norm or a non-linearity", linear_after),
     ("norm", norm),
     ("activation", activations),
     ("rope", ropes),
