@@ -1,4 +1,4 @@
-//! The allocator of the binary: mimalloc, with buffers from a megabyte on apart.
+//! The allocator of the binary: mimalloc, with buffers from two megabytes on apart.
 //!
 //! A training step allocates the same large buffers again and again. To give each back to the system and
 //! fault its pages in anew costs a tenth of a step; to keep all that were ever freed costs memory, since those

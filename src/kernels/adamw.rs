@@ -36,7 +36,7 @@ pub struct Updated {
 }
 
 /// Weights and moments after an update by `gradient * scale`, `scale` being `[1]`; in their own memory where
-/// nobody else holds them. `None` where there is no kernel.
+/// nobody else holds them.
 pub fn adamw(old: Updated, gradient: Tensor<1>, scale: Tensor<1>, spec: AdamWSpec, mode: Mode) -> Updated {
     if !mode.fuses(&old.weights) {
         return reference(old, gradient, scale, spec);
