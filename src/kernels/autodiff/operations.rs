@@ -84,11 +84,11 @@ impl<B: Kernels> Operation<B, 6> for NormalizedLinear {
 
     fn backward(memory: Self::Memory, dy: FloatTensor<B>, needed: [bool; 6]) -> [Option<FloatTensor<B>>; 6] {
         let Normalized { x, norm_weight, norm_bias, statistics, spec, weight, transposed } = memory;
-        let d_inner = B::linear_input_gradient(dy.clone(), weight, transposed);
         let d_weight = needed[3].then(|| {
             let inner = B::norm_forward(x.clone(), norm_weight.clone(), norm_bias, spec).0;
             B::linear_weight_gradient(inner, dy.clone(), transposed)
         });
+        let d_inner = B::linear_input_gradient(dy.clone(), weight, transposed);
         let (dx, d_norm_weight, d_norm_bias) = B::norm_backward(x, norm_weight, statistics, d_inner, spec);
         let d_bias = needed[4].then(|| B::linear_bias_gradient(dy.clone()));
         [Some(dx), Some(d_norm_weight), Some(d_norm_bias), d_weight, d_bias, needed[5].then_some(dy)]

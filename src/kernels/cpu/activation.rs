@@ -57,13 +57,8 @@ pub(super) fn forward(x: &[f32], width: usize, activation: Activation) -> Vec<f3
     }
 }
 
-/// The gradient of `x`, and the value once more.
-pub(super) fn backward_with_value(
-    x: &[f32],
-    dy: &[f32],
-    width: usize,
-    activation: Activation,
-) -> (Vec<f32>, Vec<f32>) {
+/// Puts the gradient of `x` in its place, and in that of `dy` the value once more.
+pub(super) fn backward_with_value(x: &mut [f32], dy: &mut [f32], width: usize, activation: Activation) {
     if activation.is_gated() {
         with_curve!(activation, gated_backward(x, dy, width / 2))
     } else {
@@ -92,29 +87,23 @@ fn plain_forward(x: &[f32], curve: impl Fn(f32) -> (f32, f32) + Sync + Copy) -> 
 }
 
 #[inline(always)]
-fn plain_backward(
-    x: &[f32],
-    dy: &[f32],
-    curve: impl Fn(f32) -> (f32, f32) + Sync + Copy,
-) -> (Vec<f32>, Vec<f32>) {
-    let (mut dx, mut y) = (room(x.len()), room(x.len()));
-    let shared = [Shared::new(&mut dx), Shared::new(&mut y)];
-    split(x.len(), GRAIN, |range| {
+fn plain_backward(x: &mut [f32], dy: &mut [f32], curve: impl Fn(f32) -> (f32, f32) + Sync + Copy) {
+    let count = x.len();
+    let shared = [Shared::new(x), Shared::new(dy)];
+    split(count, GRAIN, |range| {
         // SAFETY: every part has a range of its own.
-        let [dx, y] = shared.each_ref().map(|shared| unsafe { shared.part(range.clone()) });
-        let (x, dy) = (&x[range.clone()], &dy[range]);
+        let [x, dy] = shared.each_ref().map(|shared| unsafe { shared.part(range.clone()) });
         vectorized(
             #[inline(always)]
             || {
-                for (((dx, y), x), dy) in dx.iter_mut().zip(y).zip(x).zip(dy) {
+                for (x, dy) in x.iter_mut().zip(dy) {
                     let (value, slope) = curve(*x);
-                    *dx = dy * slope;
-                    *y = value;
+                    *x = *dy * slope;
+                    *dy = value;
                 }
             },
         );
     });
-    (dx, y)
 }
 
 #[inline(always)]
@@ -143,37 +132,31 @@ fn gated_forward(x: &[f32], inner: usize, curve: impl Fn(f32) -> (f32, f32) + Sy
 
 #[inline(always)]
 fn gated_backward(
-    x: &[f32],
-    dy: &[f32],
+    x: &mut [f32],
+    dy: &mut [f32],
     inner: usize,
     curve: impl Fn(f32) -> (f32, f32) + Sync + Copy,
-) -> (Vec<f32>, Vec<f32>) {
+) {
     let count = x.len() / (2 * inner);
-    let (mut dx, mut y) = (room(x.len()), room(dy.len()));
-    let (dx_shared, y_shared) = (Shared::new(&mut dx), Shared::new(&mut y));
+    let (x, dy) = (Shared::new(x), Shared::new(dy));
     split(count, GRAIN.div_ceil(inner), |rows| {
         let narrow = rows.start * inner..rows.end * inner;
-        let wide = 2 * narrow.start..2 * narrow.end;
         // SAFETY: every part has rows of its own.
-        let (dx, y) = unsafe { (dx_shared.part(wide.clone()), y_shared.part(narrow.clone())) };
-        let (x, dy) = (&x[wide], &dy[narrow]);
+        let (x, dy) = unsafe { (x.part(2 * narrow.start..2 * narrow.end), dy.part(narrow)) };
         vectorized(
             #[inline(always)]
             || {
-                let inputs = x.chunks_exact(2 * inner).zip(dy.chunks_exact(inner));
-                let outputs = dx.chunks_exact_mut(2 * inner).zip(y.chunks_exact_mut(inner));
-                for ((x, dy), (dx, y)) in inputs.zip(outputs) {
-                    let (gate, up) = x.split_at(inner);
-                    let (d_gate, d_up) = dx.split_at_mut(inner);
+                for (x, dy) in x.chunks_exact_mut(2 * inner).zip(dy.chunks_exact_mut(inner)) {
+                    let (gate, up) = x.split_at_mut(inner);
                     for i in 0..inner {
                         let (value, slope) = curve(gate[i]);
-                        d_gate[i] = dy[i] * up[i] * slope;
-                        d_up[i] = dy[i] * value;
-                        y[i] = value * up[i];
+                        let y = value * up[i];
+                        gate[i] = dy[i] * up[i] * slope;
+                        up[i] = dy[i] * value;
+                        dy[i] = y;
                     }
                 }
             },
         );
     });
-    (dx, y)
 }

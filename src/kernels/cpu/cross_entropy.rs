@@ -9,7 +9,7 @@ use super::{
 use crate::kernels::cross_entropy::CrossEntropySpec;
 
 /// Numbers of logits that are held at a time.
-const CHUNK: usize = 1 << 22;
+const CHUNK: usize = 3 << 20;
 
 /// The gradients of [`loss`].
 pub(super) struct Gradients {
@@ -36,7 +36,8 @@ pub(super) fn loss(
         true => Matrix::of_rows(weight, width).transposed(), // [E, V]
         false => Matrix::of_rows(weight, vocabulary),
     };
-    let rows = (CHUNK / vocabulary.max(1)).clamp(64, 4096).min(count.max(1));
+    let rows = (CHUNK / vocabulary.max(1)).clamp(32, 4096).min(count.max(1));
+    let rows = count.div_ceil(count.div_ceil(rows).max(1)).max(1);
     let mut logits = room(rows * vocabulary);
     let mut losses = vec![0f32; count];
     let mut gradients =
@@ -47,7 +48,7 @@ pub(super) fn loss(
         let chunk = &states[start * width..end * width];
         let logits = &mut logits[..size * vocabulary];
         let states = Matrix::of_rows(chunk, width);
-        parallel_product([size, width, vocabulary], states, matrix, logits, Into::Replace, |_, _| ());
+        parallel_product([size, width, vocabulary], states, matrix, logits, Into::Replace, |_, _, _| ());
         let (logits_shared, losses_shared) = (Shared::new(logits), Shared::new(&mut losses));
         split(size, (1usize << 13).div_ceil(vocabulary), |part| {
             for row in part {
@@ -70,7 +71,7 @@ pub(super) fn loss(
                 matrix.transposed(),
                 d_states,
                 Into::Replace,
-                |_, _| (),
+                |_, _, _| (),
             );
             let into = if start == 0 { Into::Replace } else { Into::Add };
             let d_weight = &mut gradients.weight;
@@ -81,7 +82,7 @@ pub(super) fn loss(
                     states,
                     d_weight,
                     into,
-                    |_, _| (),
+                    |_, _, _| (),
                 ),
                 false => parallel_product(
                     [width, size, vocabulary],
@@ -89,7 +90,7 @@ pub(super) fn loss(
                     d_logits,
                     d_weight,
                     into,
-                    |_, _| (),
+                    |_, _, _| (),
                 ),
             }
         }

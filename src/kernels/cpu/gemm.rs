@@ -1,7 +1,7 @@
 //! Matrix products over strided slices.
 
 use super::{
-    math::{sum, vectorized},
+    few_rows::{FewRows, Place, are_few},
     parallel::{Shared, split},
 };
 use std::ops::Range;
@@ -29,14 +29,20 @@ impl<'a> Matrix<'a> {
         Self { values: &self.values[row * self.rows..], ..self }
     }
 
-    #[inline(always)]
-    fn number(&self, row: usize, column: usize) -> f32 {
-        self.values[row * self.rows + column * self.columns]
+    /// From column `column` on.
+    fn right_of(self, column: usize) -> Self {
+        Self { values: &self.values[column * self.columns..], ..self }
     }
 
-    /// Some columns of a row whose numbers lie side by side.
+    /// Whether the numbers of a row lie side by side.
     #[inline(always)]
-    fn part(&self, row: usize, columns: &Range<usize>) -> &[f32] {
+    pub fn rows_are_dense(&self) -> bool {
+        self.columns == 1
+    }
+
+    /// Some columns of a row of such a matrix.
+    #[inline(always)]
+    pub fn part(&self, row: usize, columns: &Range<usize>) -> &[f32] {
         &self.values[row * self.rows + columns.start..row * self.rows + columns.end]
     }
 
@@ -67,6 +73,11 @@ pub(super) unsafe fn product(
     into: Into,
 ) {
     assert!(a.holds(m, k) && b.holds(k, n) && n <= width);
+    if are_few(m, a, b) {
+        let columns = 0..n;
+        // SAFETY: the caller's promise.
+        return unsafe { FewRows { rows: m, depth: k, columns, a, b, factor, into }.write(Place(c, width)) };
+    }
     // SAFETY: `a` and `b` lie within their slices, `c` by the caller's promise.
     unsafe {
         gemm::gemm(
@@ -101,89 +112,37 @@ pub(super) fn product_of([m, k, n]: [usize; 3], a: Matrix, b: Matrix, factor: f3
     unsafe { product([m, k, n], a, b, factor, c.as_mut_ptr(), n, Into::Replace) }
 }
 
-/// The same with the rows of `c`, which lie side by side, shared out among threads. `before` fills a range of
-/// rows to which the product is added.
+/// The same for a `c` without gaps, shared out among threads by rows or by columns, whichever there are more of:
+/// every thread packs all of the other matrix. `before` fills some columns of a row to which the product is added.
 pub(super) fn parallel_product(
     [m, k, n]: [usize; 3],
     a: Matrix,
     b: Matrix,
     c: &mut [f32],
     into: Into,
-    before: impl Fn(Range<usize>, &mut [f32]) + Sync,
+    before: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
 ) {
-    if m <= FEW_ROWS && m * n > 0 {
-        before(0..m, c);
-        return few_rows([m, k, n], a, b, c, into);
-    }
-    let shared = Shared::new(c);
-    let grain = (1usize << 17).div_ceil((k * n).max(1)).next_multiple_of(8);
-    split(m, grain, |rows| {
-        // SAFETY: every part has rows of its own.
-        let c = unsafe { shared.part(rows.start * n..rows.end * n) };
-        before(rows.clone(), c);
-        // SAFETY: `c` holds these rows and is borrowed mutably.
-        unsafe { product([rows.len(), k, n], a.below(rows.start), b, 1.0, c.as_mut_ptr(), n, into) }
-    });
-}
-
-/// Up to so many rows are multiplied by reading the other matrix once, shared out among threads by columns.
-const FEW_ROWS: usize = 4;
-
-/// The product of a few rows, as in writing token by token: the time is that of reading `b`.
-fn few_rows([m, k, n]: [usize; 3], a: Matrix, b: Matrix, c: &mut [f32], into: Into) {
     assert!(a.holds(m, k) && b.holds(k, n) && m * n <= c.len());
     let shared = Shared::new(c);
-    let grain = (1usize << 16).div_ceil(m * k.max(1)).next_multiple_of(16);
-    split(n, grain, |columns| {
-        for row in 0..m {
-            // SAFETY: every part has columns of its own.
+    let few = are_few(m, a, b);
+    let by_columns = few || n > m;
+    let part = |rows: Range<usize>, columns: Range<usize>| {
+        for row in rows.clone() {
+            // SAFETY: every part has numbers of its own.
             let c = unsafe { shared.part(row * n + columns.start..row * n + columns.end) };
-            vectorized(
-                #[inline(always)]
-                || {
-                    if into == Into::Replace {
-                        c.fill(0.0);
-                    }
-                    if b.columns == 1 {
-                        // Rows of `b` lie side by side: add them up, four at a time.
-                        let whole = k - k % 4;
-                        for i in (0..whole).step_by(4) {
-                            let x = [
-                                a.number(row, i),
-                                a.number(row, i + 1),
-                                a.number(row, i + 2),
-                                a.number(row, i + 3),
-                            ];
-                            let (b0, b1, b2, b3) = (
-                                b.part(i, &columns),
-                                b.part(i + 1, &columns),
-                                b.part(i + 2, &columns),
-                                b.part(i + 3, &columns),
-                            );
-                            for (j, c) in c.iter_mut().enumerate() {
-                                *c += x[0] * b0[j] + x[1] * b1[j] + (x[2] * b2[j] + x[3] * b3[j]);
-                            }
-                        }
-                        for i in whole..k {
-                            for (c, b) in c.iter_mut().zip(b.part(i, &columns)) {
-                                *c += a.number(row, i) * b;
-                            }
-                        }
-                    } else {
-                        // Columns of `b` lie side by side: one sum each.
-                        for (c, column) in c.iter_mut().zip(columns.clone()) {
-                            let (numbers, step) = (&b.values[column * b.columns..], b.rows);
-                            *c += sum(
-                                k,
-                                #[inline(always)]
-                                |i| a.number(row, i) * numbers[i * step],
-                            );
-                        }
-                    }
-                },
-            );
+            before(row, columns.clone(), c);
         }
-    });
+        let sizes = [rows.len(), k, columns.len()];
+        let c = shared.at(rows.start * n + columns.start);
+        // SAFETY: every part has numbers of its own, which lie within `c`.
+        unsafe { product(sizes, a.below(rows.start), b.right_of(columns.start), 1.0, c, n, into) }
+    };
+    let work = if few { 1 << 16 } else { 1 << 17 };
+    if by_columns {
+        split(n, (work / (m * k).max(1)).next_multiple_of(16).max(16), |columns| part(0..m, columns));
+    } else {
+        split(m, (work / (k * n).max(1)).next_multiple_of(8).max(8), |rows| part(rows, 0..n));
+    }
 }
 
 #[cfg(test)]
@@ -203,7 +162,7 @@ mod tests {
             }
             for b in [Matrix::of_rows(&b, n), Matrix::of_rows(&transposed, k).transposed()] {
                 let mut c = vec![f32::NAN; m * n];
-                parallel_product([m, k, n], Matrix::of_rows(&a, k), b, &mut c, Into::Replace, |_, _| ());
+                parallel_product([m, k, n], Matrix::of_rows(&a, k), b, &mut c, Into::Replace, |_, _, _| ());
                 assert!(
                     c.iter().zip(&expected).all(|(c, expected)| (c - expected).abs() < 1e-4),
                     "{m} {k} {n}"

@@ -21,22 +21,20 @@ pub(super) fn forward(
     let into = if bias.is_some() || residual.is_some() { Into::Add } else { Into::Replace };
     let matrix = matrix(weight, [inputs, outputs], transposed);
     let x = Matrix::of_rows(x, inputs);
-    parallel_product([count, inputs, outputs], x, matrix, &mut y, into, |rows, y| match (residual, bias) {
-        (None, None) => (),
-        (Some(residual), None) => y.copy_from_slice(&residual[rows.start * outputs..rows.end * outputs]),
-        (None, Some(bias)) => y.chunks_exact_mut(outputs).for_each(|y| y.copy_from_slice(bias)),
-        (Some(residual), Some(bias)) => {
-            let residual = &residual[rows.start * outputs..rows.end * outputs];
-            vectorized(
+    parallel_product([count, inputs, outputs], x, matrix, &mut y, into, |row, columns, y| {
+        let residual = residual.map(|residual| &residual[row * outputs..][columns.clone()]);
+        let bias = bias.map(|bias| &bias[columns]);
+        match (residual, bias) {
+            (None, None) => (),
+            (Some(addend), None) | (None, Some(addend)) => y.copy_from_slice(addend),
+            (Some(residual), Some(bias)) => vectorized(
                 #[inline(always)]
                 || {
-                    for (y, residual) in y.chunks_exact_mut(outputs).zip(residual.chunks_exact(outputs)) {
-                        for i in 0..outputs {
-                            y[i] = residual[i] + bias[i];
-                        }
+                    for ((y, residual), bias) in y.iter_mut().zip(residual).zip(bias) {
+                        *y = residual + bias;
                     }
                 },
-            );
+            ),
         }
     });
     y
@@ -56,7 +54,7 @@ pub(super) fn backward_input(dy: &[f32], weight: &[f32], sizes: [usize; 2], tran
     let mut dx = room(count * inputs);
     let weight = matrix(weight, sizes, transposed).transposed();
     let dy = Matrix::of_rows(dy, outputs);
-    parallel_product([count, outputs, inputs], dy, weight, &mut dx, Into::Replace, |_, _| ());
+    parallel_product([count, outputs, inputs], dy, weight, &mut dx, Into::Replace, |_, _, _| ());
     dx
 }
 
@@ -71,12 +69,22 @@ pub(super) fn backward_weight(
     let mut dw = room(inputs * outputs);
     let (x, dy) = (Matrix::of_rows(x, inputs), Matrix::of_rows(dy, outputs));
     match transposed {
-        true => {
-            parallel_product([outputs, count, inputs], dy.transposed(), x, &mut dw, Into::Replace, |_, _| ())
-        }
-        false => {
-            parallel_product([inputs, count, outputs], x.transposed(), dy, &mut dw, Into::Replace, |_, _| ())
-        }
+        true => parallel_product(
+            [outputs, count, inputs],
+            dy.transposed(),
+            x,
+            &mut dw,
+            Into::Replace,
+            |_, _, _| (),
+        ),
+        false => parallel_product(
+            [inputs, count, outputs],
+            x.transposed(),
+            dy,
+            &mut dw,
+            Into::Replace,
+            |_, _, _| (),
+        ),
     }
     dw
 }

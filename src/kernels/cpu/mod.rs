@@ -6,6 +6,7 @@ mod attention;
 mod cross_entropy;
 mod dropout;
 mod embedding;
+mod few_rows;
 mod gemm;
 mod linear;
 mod math;
@@ -127,9 +128,7 @@ impl Kernels for Flex {
     }
 
     fn activation_backward(x: FlexTensor, dy: FlexTensor, activation: Activation) -> FlexTensor {
-        let (x, dy) = (Floats::of(&x), Floats::of(&dy));
-        let (dx, _) = activation::backward_with_value(&x, &dy, width(&x.dims()), activation);
-        tensor(dx, x.dims())
+        Self::activation_backward_with_value(x, dy, activation).0
     }
 
     fn activation_backward_with_value(
@@ -137,9 +136,10 @@ impl Kernels for Flex {
         dy: FlexTensor,
         activation: Activation,
     ) -> (FlexTensor, FlexTensor) {
-        let (x, dy) = (Floats::of(&x), Floats::of(&dy));
-        let (dx, y) = activation::backward_with_value(&x, &dy, width(&x.dims()), activation);
-        (tensor(dx, x.dims()), tensor(y, dy.dims()))
+        let columns = width(x.layout().shape());
+        let (mut x, mut dy) = (owned(x), owned(dy));
+        activation::backward_with_value(x.storage_mut(), dy.storage_mut(), columns, activation);
+        (x, dy)
     }
 
     fn rope(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, spec: RopeSpec) -> FlexTensor {
