@@ -8,6 +8,7 @@ pub mod adamw;
 pub mod attention;
 mod autodiff;
 pub mod backend;
+pub mod cases;
 mod composed;
 #[cfg(feature = "flex")]
 mod cpu;

@@ -237,6 +237,14 @@ export interface Counters extends GpuCounters {
   step: number;
 }
 
+/** How far an operation is from its reference, relative to the largest number of that. */
+export interface KernelDifference {
+  operation: string;
+  forward: number;
+  /** Of the worst gradient. */
+  gradient: number;
+}
+
 /** Files of a checkpoint by name, in the desktop's format. */
 export type CheckpointFiles = Record<string, Uint8Array>;
 
@@ -247,6 +255,8 @@ export interface PlannerCalls {
   plan(spec: RunSpec): Plan;
   /** Times one step on a device that is not "auto"; seconds to minutes. */
   probe(spec: RunSpec, device: "webgpu" | "cpu"): Probe;
+  /** Whether a device computes what it should; seconds to minutes. */
+  kernel_differences(device: "webgpu" | "cpu"): KernelDifference[];
   stored_runs(): StoredRun[];
   delete_run(id: string): null;
   /** Of the worker that holds the run, if one does: it writes the run's record, too. */

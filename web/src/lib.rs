@@ -5,6 +5,7 @@
 mod catalogue;
 mod device;
 mod files;
+mod kernels;
 mod problem;
 mod run;
 mod spec;

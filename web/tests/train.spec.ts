@@ -25,6 +25,21 @@ test("WebGPU is there", async ({ page }) => {
 });
 
 for (const device of ["cpu", "webgpu"]) {
+  test(`every operation on ${device} computes what its reference does`, async ({ page }) => {
+    await open(page);
+    const found = await page.evaluate(async (name) => {
+      const planner = (window.kiln as unknown as { planner: { call(name: string, device: string): Promise<unknown> } }).planner;
+      return planner.call("kernel_differences", name) as Promise<{ operation: string; forward: number; gradient: number }[]>;
+    }, device);
+    console.log(found.map(({ operation, forward, gradient }) => `${operation} ${forward.toExponential(1)} ${gradient.toExponential(1)}`).join("\n"));
+    expect(found.length).toBeGreaterThan(15);
+    const [forward, gradient] = device === "cpu" ? [1e-5, 1e-4] : [1e-3, 1e-3];
+    for (const difference of found) {
+      expect(difference.forward, difference.operation).toBeLessThan(forward);
+      expect(difference.gradient, difference.operation).toBeLessThan(gradient);
+    }
+  });
+
   test(`30 steps on ${device} are those of the desktop`, async ({ page }) => {
     await open(page, TINY, device);
     await page.getByTestId("start").click();

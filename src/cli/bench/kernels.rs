@@ -1,8 +1,6 @@
 //! `kiln bench kernels`: every fused operation against the same by Burn's operations: time forward and
 //! backward, memory, and how far results are apart; and the memory of attention by the length of the text.
 
-mod cases;
-
 use super::{
     super::{
         DeviceOption,
@@ -14,11 +12,13 @@ use super::{
 use crate::{
     device::{Choice, device_failed},
     error::Error,
-    kernels::Mode,
+    kernels::{
+        Mode,
+        cases::{CASES, Case, Sizes},
+    },
     platform::{Instant, peak_memory_bytes, restart_peak_memory, storage},
 };
-use burn::tensor::{Device, Tensor};
-use cases::{CASES, Case, attention_of};
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -91,20 +91,17 @@ pub(super) fn run(arguments: KernelArguments) -> anyhow::Result<()> {
     }
     let choice = arguments.device.choice()?;
     if let Some(way) = arguments.way {
-        let cases: Vec<Case> = arguments.only.iter().filter_map(|name| Case::find(name)).collect();
-        let [case] = &cases[..] else {
+        let [name] = &arguments.only[..] else {
             return Err(Error::invalid_value("--only", arguments.only.join(", "), "expected one name").into());
         };
+        let (case, sizes) = known(name)?;
         let mode = if way == Way::Fused { Mode::Fused } else { Mode::Reference };
-        let measured = measure(case, &choice.open()?, mode, arguments.runs)?;
+        let measured = measure(case, sizes, &choice.open()?, mode, arguments.runs)?;
         println!("{}", serde_json::to_string(&measured)?);
         return Ok(());
     }
-    let unknown = arguments.only.iter().find(|name| !CASES.iter().any(|case| case.name == name.as_str()));
-    if let Some(unknown) = unknown {
-        let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
-        let message = format!("expected one of {}", names.join(", "));
-        return Err(Error::invalid_value("--only", unknown, message).into());
+    for name in &arguments.only {
+        known(name)?;
     }
     let asked =
         |case: &&Case| arguments.only.is_empty() || arguments.only.iter().any(|name| name == case.name);
@@ -112,20 +109,20 @@ pub(super) fn run(arguments: KernelArguments) -> anyhow::Result<()> {
     let mut figures = Vec::new();
     for case in CASES.iter().filter(asked) {
         let one = |way| separately(case.name, way, arguments.runs, &choice);
-        let (forward_error, gradient_error) = errors(case, &device)?;
+        let difference = pollster::block_on(case.compare(&device, Sizes::MODEL))?;
         figures.push(Figures {
             operation: case.name.into(),
-            shapes: case.shapes.into(),
+            shapes: case.shapes(Sizes::MODEL),
             fused: one("fused")?,
             reference: one("reference")?,
-            forward_error,
-            gradient_error,
+            forward_error: difference.forward,
+            gradient_error: difference.gradient,
         });
     }
     let mut memory = Vec::new();
     if arguments.only.is_empty() || arguments.plot.is_some() {
         for &tokens in &arguments.lengths {
-            let one = |way| separately(&attention_of(tokens), way, 1, &choice);
+            let one = |way| separately(&format!("attention@{tokens}"), way, 1, &choice);
             let fused_bytes = one("fused")?.memory_bytes;
             let reference_bytes =
                 if tokens <= LONGEST_REFERENCE { one("reference")?.memory_bytes } else { None };
@@ -149,6 +146,17 @@ pub(super) fn run(arguments: KernelArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// An operation by its name, or attention over one row of `N` tokens by `attention@N`.
+fn known(name: &str) -> crate::Result<(&'static Case, Sizes)> {
+    let (word, length) =
+        name.split_once('@').map_or((name, None), |(word, length)| (word, length.parse().ok()));
+    let sizes = length.map_or(Sizes::MODEL, |time| Sizes { rows: 1, time, ..Sizes::MODEL });
+    Case::find(word).map(|case| (case, sizes)).ok_or_else(|| {
+        let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
+        Error::invalid_value("--only", name, format!("expected one of {}", names.join(", ")))
+    })
+}
+
 /// A process for each, so that memory is each one's own.
 fn separately(name: &str, way: &str, runs: usize, choice: &Choice) -> anyhow::Result<Measured> {
     let words = ["kernels", "--only", name, "--way", way, "--runs", &runs.to_string(), "--device"];
@@ -156,9 +164,9 @@ fn separately(name: &str, way: &str, runs: usize, choice: &Choice) -> anyhow::Re
     own_process(&words)
 }
 
-fn measure(case: &Case, device: &Device, mode: Mode, runs: usize) -> crate::Result<Measured> {
+fn measure(case: &Case, sizes: Sizes, device: &Device, mode: Mode, runs: usize) -> crate::Result<Measured> {
     let autodiff = device.clone().autodiff();
-    let run = case.prepare(&autodiff);
+    let run = case.prepare(&autodiff, sizes);
     let wait = || device.sync().map_err(|error| device_failed(device, "measuring", error.to_string()));
     wait()?;
     let before = restart_peak_memory();
@@ -174,28 +182,6 @@ fn measure(case: &Case, device: &Device, mode: Mode, runs: usize) -> crate::Resu
     let timed = &mut seconds[1..];
     timed.sort_by(f64::total_cmp);
     Ok(Measured { seconds: timed[timed.len() / 2], memory_bytes })
-}
-
-/// How far fused results are from the reference's: forward, and the worst gradient.
-fn errors(case: &Case, device: &Device) -> crate::Result<(f64, f64)> {
-    let run = case.prepare(&device.clone().autodiff());
-    let read = |tensors: Vec<Tensor<1>>| -> crate::Result<Vec<Vec<f32>>> {
-        let values = tensors.into_iter().map(|tensor| {
-            let data = tensor.try_into_data().map_err(|e| device_failed(device, "reading", e.to_string()))?;
-            data.try_into_vec_as::<f32>().map_err(|e| device_failed(device, "reading", format!("{e:?}")))
-        });
-        values.collect()
-    };
-    let (fused, reference) = (read(run(Mode::Fused))?, read(run(Mode::Reference))?);
-    let mut errors = fused.iter().zip(&reference).map(|(a, b)| difference(a, b));
-    let forward = errors.next().unwrap_or(f64::NAN);
-    Ok((forward, errors.fold(0.0, f64::max)))
-}
-
-fn difference(a: &[f32], b: &[f32]) -> f64 {
-    let largest = b.iter().map(|b| f64::from(b.abs())).fold(f64::MIN_POSITIVE, f64::max);
-    let apart = a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
-    apart / largest
 }
 
 fn print_tables(figures: &[Figures], memory: &[AttentionMemory]) {

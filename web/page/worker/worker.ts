@@ -1,8 +1,8 @@
 // The worker that the page talks to. The same one plans (a long-lived one) and trains (a fresh one
 // for each run); which it is, its calls decide.
 
-import type { Calls, Message, Probe, Request, RunSpec } from "../protocol";
-import { Run, catalogue, plan } from "./wasm/kiln_web";
+import type { Calls, KernelDifference, Message, Probe, Request, RunSpec } from "../protocol";
+import { Run, catalogue, kernel_differences, plan } from "./wasm/kiln_web";
 import { loadEngine } from "./engine";
 import { devices, instrument } from "./gpu";
 import { Runner, asProblem, open } from "./runner";
@@ -31,6 +31,10 @@ const handlers: Handlers = {
   devices,
   plan: async (spec) => plan(await readSpec(spec)),
   probe,
+  kernel_differences: async (device) => {
+    await open(device);
+    return (await kernel_differences(device)) as KernelDifference[];
+  },
   stored_runs: storedRuns,
   delete_run: (id) => deleteRun(id).then(() => null),
   rename_run: async (id, name) => {

@@ -1,0 +1,19 @@
+//! Whether the operations compute on this browser's device what they should.
+
+use crate::{
+    device::device,
+    problem::{Result, problem, to_js},
+};
+use kiln::kernels::cases::{CASES, Sizes};
+use wasm_bindgen::prelude::*;
+
+/// How far every operation is from the same by Burn's operations: a `KernelDifference` of `protocol.ts` each.
+#[wasm_bindgen]
+pub async fn kernel_differences(name: &str) -> Result<JsValue> {
+    let device = device(name).map_err(problem)?;
+    let mut all = Vec::new();
+    for case in CASES {
+        all.push(case.compare(&device, Sizes::SMALL).await.map_err(problem)?);
+    }
+    Ok(to_js(&all))
+}
