@@ -139,10 +139,19 @@ pub(super) fn parallel_product(
     };
     let work = if few { 1 << 16 } else { 1 << 17 };
     if by_columns {
-        split(n, (work / (m * k).max(1)).next_multiple_of(16).max(16), |columns| part(0..m, columns));
+        let grain = (work / (m * k).max(1)).next_multiple_of(16).max(16);
+        split(n, grain, |columns| blocks(columns).for_each(|columns| part(0..m, columns)));
     } else {
-        split(m, (work / (k * n).max(1)).next_multiple_of(8).max(8), |rows| part(rows, 0..n));
+        let grain = (work / (k * n).max(1)).next_multiple_of(8).max(8);
+        split(m, grain, |rows| blocks(rows).for_each(|rows| part(rows, 0..n)));
     }
+}
+
+/// A long range, such as a vocabulary, in parts: what a product packs of it takes memory.
+fn blocks(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    const LONGEST: usize = 4096;
+    let end = range.end;
+    range.step_by(LONGEST).map(move |start| start..(start + LONGEST).min(end))
 }
 
 #[cfg(test)]
