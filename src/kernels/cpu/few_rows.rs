@@ -78,43 +78,48 @@ impl WithSimd for Write<'_> {
         }
         let whole = depth - depth % STREAMS;
         for i in (0..whole).step_by(STREAMS) {
-            let b: [&[f32]; STREAMS] = std::array::from_fn(|j| b.part(i + j, &columns));
-            for row in 0..rows {
-                let x = std::array::from_fn(|j| factor * a.part(row, &(0..depth))[i + j]);
-                add_rows(simd, x, b, self.row(row));
-            }
+            self.add_rows::<S, STREAMS>(simd, i);
         }
         for i in whole..depth {
-            for row in 0..rows {
-                let x = [factor * a.part(row, &(0..depth))[i]];
-                add_rows(simd, x, [b.part(i, &columns)], self.row(row));
-            }
+            self.add_rows::<S, 1>(simd, i);
         }
     }
 }
 
-/// `c += x[0] * b[0] + x[1] * b[1] + ..`
-#[inline(always)]
-fn add_rows<S: Simd, const N: usize>(simd: S, x: [f32; N], b: [&[f32]; N], c: &mut [f32]) {
-    let factors = x.map(
-        #[inline(always)]
-        |x| simd.splat_f32s(x),
-    );
-    let (vectors, rest) = S::as_mut_simd_f32s(c);
-    let rows = b.map(
-        #[inline(always)]
-        |b| &S::as_simd_f32s(b).0[..vectors.len()],
-    );
-    for (place, c) in vectors.iter_mut().enumerate() {
-        let mut sums = [*c, simd.splat_f32s(0.0)];
-        for i in 0..N {
-            sums[i % 2] = simd.mul_add_e_f32s(factors[i], rows[i][place], sums[i % 2]);
+impl Write<'_> {
+    /// Adds rows `first..first + N` of `b`, each times its number of `a`.
+    // Loops rather than closures: what is not inlined would not be compiled for the wide instructions.
+    #[inline(always)]
+    fn add_rows<S: Simd, const N: usize>(&mut self, simd: S, first: usize) {
+        let FewRows { rows, depth, ref columns, a, b, factor, .. } = self.product;
+        let columns = columns.clone();
+        let mut sources: [(&[S::f32s], &[f32]); N] = [(&[], &[]); N];
+        for (i, source) in sources.iter_mut().enumerate() {
+            *source = S::as_simd_f32s(b.part(first + i, &columns));
         }
-        *c = simd.add_f32s(sums[0], sums[1]);
-    }
-    for i in 0..N {
-        let end = &b[i][b[i].len() - rest.len()..];
-        rest.iter_mut().zip(end).for_each(|(c, b)| *c += x[i] * b);
+        for row in 0..rows {
+            let numbers = &a.part(row, &(0..depth))[first..first + N];
+            let mut factors = [simd.splat_f32s(0.0); N];
+            for (splat, number) in factors.iter_mut().zip(numbers) {
+                *splat = simd.splat_f32s(factor * number);
+            }
+            let (vectors, rest) = S::as_mut_simd_f32s(self.row(row));
+            for source in &mut sources {
+                source.0 = &source.0[..vectors.len()];
+            }
+            for (place, c) in vectors.iter_mut().enumerate() {
+                let mut sums = [*c, simd.splat_f32s(0.0)];
+                for i in 0..N {
+                    sums[i % 2] = simd.mul_add_e_f32s(factors[i], sources[i].0[place], sums[i % 2]);
+                }
+                *c = simd.add_f32s(sums[0], sums[1]);
+            }
+            for (number, source) in numbers.iter().zip(&sources) {
+                for (c, b) in rest.iter_mut().zip(source.1) {
+                    *c += factor * number * b;
+                }
+            }
+        }
     }
 }
 
