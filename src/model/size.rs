@@ -47,29 +47,14 @@ pub fn training_bytes(config: &Config) -> u64 {
     let ema = u128::from(config.train.ema_decay > 0.0);
     let weights = count_parameters(model, model.n_experts) * (2 + moments + ema);
     let tokens = config.train.batch_size as u128 * sizes.context;
-    // Per token and block, by fused kernels: the inputs of both norms, what is projected for attention and
-    // what that gives, and what the non-linearity reads. By single operations also the results of norms and
-    // non-linearity, and the attention weights of every head; then logits and their log-probabilities.
-    let gated = if model.activation.is_gated() { 2 } else { 1 };
+    // Per token and block: the inputs of the norms, linear layers and the non-linearity, and the
+    // attention weights of every head; then logits and their log-probabilities.
+    let gated = if model.activation.is_gated() { 3 } else { 2 };
     let per_token = if model.has_experts() { model.experts_per_token as u128 } else { 1 };
     let inner = sizes.inner * per_token + model.shared_expert_inner as u128;
-    let heads = (2 * sizes.heads + 2 * sizes.kv_heads) * sizes.head_size;
-    let block = 2 * sizes.width + heads + gated * inner;
-    let unfused = if config.kernels.fused { 0 } else { 2 * sizes.width + inner };
-    let scores = if keeps_scores(config) { 2 * sizes.heads * sizes.context } else { 0 };
-    let logits = if keeps_logits(config) { 2 * sizes.vocab } else { 0 };
-    let activations = tokens * (sizes.layers * (block + unfused + scores) + logits);
+    let block = 6 * sizes.width + gated * inner + 2 * sizes.heads * sizes.context;
+    let activations = tokens * (sizes.layers * block + 2 * sizes.vocab);
     clamp(4 * (weights + activations))
-}
-
-/// Whether the weights of all queries are kept: kernels know no bias of distance.
-fn keeps_scores(config: &Config) -> bool {
-    !config.kernels.fused || matches!(config.model.position, Position::Relative | Position::Alibi)
-}
-
-/// Whether the logits of all tokens are: an encoder's have a bias, which kernels do not know.
-fn keeps_logits(config: &Config) -> bool {
-    !config.kernels.fused || config.model.architecture == Architecture::Encoder
 }
 
 /// Bytes of the weights, f32.
@@ -146,15 +131,14 @@ fn clamp(size: u128) -> u64 {
     size.try_into().unwrap_or(u64::MAX)
 }
 
-/// Bytes of the largest single tensor of training, f32: what is inside the MLP, the embedding or, where they are
-/// kept, the logits of a micro-batch or the attention weights of a layer. A device has a limit on it.
+/// Bytes of the largest single tensor of training, f32: the logits of a micro-batch, the attention
+/// weights of a layer, what is inside the MLP, or the embedding. A device has a limit on it.
 pub fn largest_tensor_bytes(config: &Config) -> u64 {
     let model = &config.model;
     let tokens = config.train.batch_size as u64 * model.block_size as u64;
-    let scores = (model.n_head as u64).saturating_mul(model.block_size as u64);
     let widths = [
-        if keeps_logits(config) { model.vocab_size as u64 } else { 0 },
-        if keeps_scores(config) { scores } else { 0 },
+        model.vocab_size as u64,
+        (model.n_head as u64).saturating_mul(model.block_size as u64),
         2 * model.inner_size() as u64,
     ];
     let activations = widths.into_iter().map(|width| tokens.saturating_mul(width));
