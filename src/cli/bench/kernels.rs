@@ -94,7 +94,7 @@ pub(super) fn run(arguments: KernelArguments) -> anyhow::Result<()> {
         let [name] = &arguments.only[..] else {
             return Err(Error::invalid_value("--only", arguments.only.join(", "), "expected one name").into());
         };
-        let (case, sizes) = known(name)?;
+        let (case, sizes) = known_of_length(name)?;
         let mode = if way == Way::Fused { Mode::Fused } else { Mode::Reference };
         let measured = measure(case, sizes, &choice.open()?, mode, arguments.runs)?;
         println!("{}", serde_json::to_string(&measured)?);
@@ -146,15 +146,20 @@ pub(super) fn run(arguments: KernelArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An operation by its name, or attention over one row of `N` tokens by `attention@N`.
-fn known(name: &str) -> crate::Result<(&'static Case, Sizes)> {
-    let (word, length) =
-        name.split_once('@').map_or((name, None), |(word, length)| (word, length.parse().ok()));
-    let sizes = length.map_or(Sizes::MODEL, |time| Sizes { rows: 1, time, ..Sizes::MODEL });
-    Case::find(word).map(|case| (case, sizes)).ok_or_else(|| {
+/// An operation by its name.
+fn known(name: &str) -> crate::Result<&'static Case> {
+    Case::find(name).ok_or_else(|| {
         let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
         Error::invalid_value("--only", name, format!("expected one of {}", names.join(", ")))
     })
+}
+
+/// The same, or over one row of `N` tokens where it is `NAME@N`.
+fn known_of_length(name: &str) -> crate::Result<(&'static Case, Sizes)> {
+    let Some((word, length)) = name.split_once('@') else { return Ok((known(name)?, Sizes::MODEL)) };
+    let refused = || Error::invalid_value("--only", name, "expected a number of tokens after `@`");
+    let time = length.parse().map_err(|_| refused())?;
+    Ok((known(word)?, Sizes { rows: 1, time, ..Sizes::MODEL }))
 }
 
 /// A process for each, so that memory is each one's own.

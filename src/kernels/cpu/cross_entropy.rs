@@ -37,6 +37,7 @@ pub(super) fn loss(
         false => Matrix::of_rows(weight, vocabulary),
     };
     let rows = (CHUNK / vocabulary.max(1)).clamp(32, 4096).min(count.max(1));
+    // As many chunks, but even ones.
     let rows = count.div_ceil(count.div_ceil(rows).max(1)).max(1);
     let mut logits = room(rows * vocabulary);
     let mut losses = vec![0f32; count];
@@ -48,7 +49,7 @@ pub(super) fn loss(
         let chunk = &states[start * width..end * width];
         let logits = &mut logits[..size * vocabulary];
         let states = Matrix::of_rows(chunk, width);
-        parallel_product([size, width, vocabulary], states, matrix, logits, Into::Replace, |_, _, _| ());
+        parallel_product([size, width, vocabulary], states, matrix, logits, Into::Replace);
         let (logits_shared, losses_shared) = (Shared::new(logits), Shared::new(&mut losses));
         split(size, (1usize << 13).div_ceil(vocabulary), |part| {
             for row in part {
@@ -71,27 +72,16 @@ pub(super) fn loss(
                 matrix.transposed(),
                 d_states,
                 Into::Replace,
-                |_, _, _| (),
             );
             let into = if start == 0 { Into::Replace } else { Into::Add };
             let d_weight = &mut gradients.weight;
             match spec.transposed {
-                true => parallel_product(
-                    [vocabulary, size, width],
-                    d_logits.transposed(),
-                    states,
-                    d_weight,
-                    into,
-                    |_, _, _| (),
-                ),
-                false => parallel_product(
-                    [width, size, vocabulary],
-                    states.transposed(),
-                    d_logits,
-                    d_weight,
-                    into,
-                    |_, _, _| (),
-                ),
+                true => {
+                    parallel_product([vocabulary, size, width], d_logits.transposed(), states, d_weight, into)
+                }
+                false => {
+                    parallel_product([width, size, vocabulary], states.transposed(), d_logits, d_weight, into)
+                }
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use super::gemm::{Into, Matrix};
 use pulp::{Simd, WithSimd};
-use std::ops::Range;
 
 /// Up to so many rows are multiplied without packing the other matrix.
 const FEW: usize = 4;
@@ -10,11 +9,10 @@ const FEW: usize = 4;
 /// Rows of the other matrix that are read side by side: streams that a processor fetches ahead.
 const STREAMS: usize = 8;
 
-/// Some columns of `c = factor * a b` or `c += factor * a b`: `[rows, depth] [depth, _]`.
+/// `c = factor * a b` or `c += factor * a b`.
 pub(super) struct FewRows<'a> {
-    pub rows: usize,
-    pub depth: usize,
-    pub columns: Range<usize>,
+    /// Rows, depth and columns: `[m, k] [k, n] -> [m, n]`.
+    pub sizes: [usize; 3],
     pub a: Matrix<'a>,
     pub b: Matrix<'a>,
     pub factor: f32,
@@ -32,7 +30,7 @@ pub(super) fn are_few(rows: usize, a: Matrix, b: Matrix) -> bool {
 
 impl FewRows<'_> {
     /// # Safety
-    /// At `place` there is room for all rows, and nobody else uses these columns meanwhile.
+    /// At `place` is such a matrix, which nobody else uses meanwhile.
     pub unsafe fn write(self, place: Place) {
         pulp::Arch::new().dispatch(Write { product: self, place });
     }
@@ -46,9 +44,9 @@ struct Write<'a> {
 impl Write<'_> {
     #[inline(always)]
     fn row(&mut self, row: usize) -> &mut [f32] {
-        let (Place(start, width), columns) = (self.place, &self.product.columns);
+        let (Place(start, width), [_, _, columns]) = (self.place, self.product.sizes);
         // SAFETY: the promise of the caller of `FewRows::write`.
-        unsafe { std::slice::from_raw_parts_mut(start.add(row * width + columns.start), columns.len()) }
+        unsafe { std::slice::from_raw_parts_mut(start.add(row * width), columns) }
     }
 }
 
@@ -57,14 +55,13 @@ impl WithSimd for Write<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let FewRows { rows, depth, ref columns, a, b, factor, into } = self.product;
-        let columns = columns.clone();
+        let FewRows { sizes: [rows, depth, columns], a, b, factor, into } = self.product;
         if !b.rows_are_dense() {
             // Its columns lie side by side: one sum for each.
             let b = b.transposed();
             for row in 0..rows {
                 let a = a.part(row, &(0..depth));
-                for (c, column) in self.row(row).iter_mut().zip(columns.clone()) {
+                for (c, column) in self.row(row).iter_mut().zip(0..columns) {
                     let product = factor * dot(simd, a, b.part(column, &(0..depth)));
                     *c = if into == Into::Add { *c + product } else { product };
                 }
@@ -91,11 +88,10 @@ impl Write<'_> {
     // Loops rather than closures: what is not inlined would not be compiled for the wide instructions.
     #[inline(always)]
     fn add_rows<S: Simd, const N: usize>(&mut self, simd: S, first: usize) {
-        let FewRows { rows, depth, ref columns, a, b, factor, .. } = self.product;
-        let columns = columns.clone();
+        let FewRows { sizes: [rows, depth, columns], a, b, factor, .. } = self.product;
         let mut sources: [(&[S::f32s], &[f32]); N] = [(&[], &[]); N];
         for (i, source) in sources.iter_mut().enumerate() {
-            *source = S::as_simd_f32s(b.part(first + i, &columns));
+            *source = S::as_simd_f32s(b.part(first + i, &(0..columns)));
         }
         for row in 0..rows {
             let numbers = &a.part(row, &(0..depth))[first..first + N];

@@ -74,9 +74,8 @@ pub(super) unsafe fn product(
 ) {
     assert!(a.holds(m, k) && b.holds(k, n) && n <= width);
     if are_few(m, a, b) {
-        let columns = 0..n;
         // SAFETY: the caller's promise.
-        return unsafe { FewRows { rows: m, depth: k, columns, a, b, factor, into }.write(Place(c, width)) };
+        return unsafe { FewRows { sizes: [m, k, n], a, b, factor, into }.write(Place(c, width)) };
     }
     // SAFETY: `a` and `b` lie within their slices, `c` by the caller's promise.
     unsafe {
@@ -113,8 +112,13 @@ pub(super) fn product_of([m, k, n]: [usize; 3], a: Matrix, b: Matrix, factor: f3
 }
 
 /// The same for a `c` without gaps, shared out among threads by rows or by columns, whichever there are more of:
-/// every thread packs all of the other matrix. `before` fills some columns of a row to which the product is added.
-pub(super) fn parallel_product(
+/// every thread packs all of the other matrix.
+pub(super) fn parallel_product(sizes: [usize; 3], a: Matrix, b: Matrix, c: &mut [f32], into: Into) {
+    parallel_product_onto(sizes, a, b, c, into, |_, _, _| ());
+}
+
+/// The same after `before`, which fills some columns of a row to which the product is added.
+pub(super) fn parallel_product_onto(
     [m, k, n]: [usize; 3],
     a: Matrix,
     b: Matrix,
@@ -171,7 +175,7 @@ mod tests {
             }
             for b in [Matrix::of_rows(&b, n), Matrix::of_rows(&transposed, k).transposed()] {
                 let mut c = vec![f32::NAN; m * n];
-                parallel_product([m, k, n], Matrix::of_rows(&a, k), b, &mut c, Into::Replace, |_, _, _| ());
+                parallel_product([m, k, n], Matrix::of_rows(&a, k), b, &mut c, Into::Replace);
                 assert!(
                     c.iter().zip(&expected).all(|(c, expected)| (c - expected).abs() < 1e-4),
                     "{m} {k} {n}"

@@ -1,7 +1,7 @@
 //! Linear layers with what stands around them: bias and residual.
 
 use super::{
-    gemm::{Into, Matrix, parallel_product},
+    gemm::{Into, Matrix, parallel_product, parallel_product_onto},
     math::vectorized,
     parallel::{Shared, split},
     tensor::room,
@@ -21,7 +21,7 @@ pub(super) fn forward(
     let into = if bias.is_some() || residual.is_some() { Into::Add } else { Into::Replace };
     let matrix = matrix(weight, [inputs, outputs], transposed);
     let x = Matrix::of_rows(x, inputs);
-    parallel_product([count, inputs, outputs], x, matrix, &mut y, into, |row, columns, y| {
+    parallel_product_onto([count, inputs, outputs], x, matrix, &mut y, into, |row, columns, y| {
         let residual = residual.map(|residual| &residual[row * outputs..][columns.clone()]);
         let bias = bias.map(|bias| &bias[columns]);
         match (residual, bias) {
@@ -54,7 +54,7 @@ pub(super) fn backward_input(dy: &[f32], weight: &[f32], sizes: [usize; 2], tran
     let mut dx = room(count * inputs);
     let weight = matrix(weight, sizes, transposed).transposed();
     let dy = Matrix::of_rows(dy, outputs);
-    parallel_product([count, outputs, inputs], dy, weight, &mut dx, Into::Replace, |_, _, _| ());
+    parallel_product([count, outputs, inputs], dy, weight, &mut dx, Into::Replace);
     dx
 }
 
@@ -69,22 +69,8 @@ pub(super) fn backward_weight(
     let mut dw = room(inputs * outputs);
     let (x, dy) = (Matrix::of_rows(x, inputs), Matrix::of_rows(dy, outputs));
     match transposed {
-        true => parallel_product(
-            [outputs, count, inputs],
-            dy.transposed(),
-            x,
-            &mut dw,
-            Into::Replace,
-            |_, _, _| (),
-        ),
-        false => parallel_product(
-            [inputs, count, outputs],
-            x.transposed(),
-            dy,
-            &mut dw,
-            Into::Replace,
-            |_, _, _| (),
-        ),
+        true => parallel_product([outputs, count, inputs], dy.transposed(), x, &mut dw, Into::Replace),
+        false => parallel_product([inputs, count, outputs], x.transposed(), dy, &mut dw, Into::Replace),
     }
     dw
 }
