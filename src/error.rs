@@ -98,6 +98,14 @@ pub enum Error {
         skipped: Option<u64>,
     },
 
+    /// A file that is not a model of the wanted kind, or is cut short.
+    #[error("`{}` {message}", path.display())]
+    InvalidModel { path: PathBuf, message: String },
+
+    /// Data preparation that failed while doing something.
+    #[error("data preparation failed while {action}: {message}")]
+    Preparation { action: String, message: String, hint: Option<String> },
+
     /// Anything about a finished computation that is not within its tolerance (`kiln verify`).
     #[error("{message}")]
     OverTolerance { message: String },
@@ -127,6 +135,11 @@ impl Error {
     /// A refusal of a configuration value without a hint.
     pub fn invalid_value(key: impl Into<String>, value: impl ToString, message: impl Into<String>) -> Self {
         Self::InvalidValue { key: key.into(), value: value.to_string(), message: message.into(), hint: None }
+    }
+
+    /// A failure of data preparation without a hint.
+    pub fn preparation(action: impl Into<String>, message: String) -> Self {
+        Self::Preparation { action: action.into(), message, hint: None }
     }
 
     /// What the reader can do about it, one sentence without a full stop.
@@ -167,6 +180,7 @@ impl Error {
             }),
             Self::DeviceUnavailable { present, .. } => Some(format!("present here: {}", present.join(", "))),
             Self::InvalidValue { hint, .. }
+            | Self::Preparation { hint, .. }
             | Self::Tokenizer { hint, .. }
             | Self::Checkpoint { hint, .. }
             | Self::DeviceFailed { hint, .. } => hint.clone(),
@@ -178,6 +192,7 @@ impl Error {
             ),
             Self::ConfigEntry { reason, .. } => reason.hint(),
             Self::ConfigSyntax { .. } => Some("`kiln config show` prints a complete example".into()),
+            Self::InvalidModel { .. } => Some("make it with `kiln data train-filter`".into()),
             Self::OverTolerance { .. } => None,
         }
     }
@@ -194,7 +209,7 @@ impl Error {
                     | io::ErrorKind::IsADirectory
                     | io::ErrorKind::NotADirectory
             ),
-            Self::DeviceFailed { .. } | Self::NonFiniteLoss { .. } | Self::OverTolerance { .. } => false,
+            Self::Preparation { .. } | Self::DeviceFailed { .. } | Self::NonFiniteLoss { .. } | Self::OverTolerance { .. } => false,
             _ => true,
         }
     }

@@ -5,6 +5,11 @@ mod bench;
 mod classify;
 mod config;
 mod convert;
+#[cfg(feature = "data")]
+mod data;
+#[cfg(not(feature = "data"))]
+#[path = "data_missing.rs"]
+mod data;
 mod devices;
 mod eval;
 mod fill;
@@ -57,6 +62,8 @@ enum Command {
     Eval(eval::EvalArguments),
     /// Train a tokenizer, encode, decode, describe
     Tokenizer(tokenizer::TokenizerArguments),
+    /// Prepare data: extract, clean, filter, deduplicate, blend, tokenize
+    Data(data::DataArguments),
     /// List the devices of this machine
     Devices(devices::DevicesArguments),
     /// Show configurations and presets
@@ -107,6 +114,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
 fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Train(arguments) => train::run(arguments),
+        Command::Data(arguments) => data::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),
         Command::Classify(arguments) => classify::run(arguments),
         Command::Fill(arguments) => fill::run(arguments),

@@ -16,7 +16,10 @@ use crate::{
     tokenizer::Tokenizer,
 };
 use sha2::{Digest, Sha256};
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// Tokens to train on, tokens to validate on, and their tokenizer.
 #[derive(Debug, Clone)]
@@ -58,10 +61,10 @@ impl Dataset {
                 let val = all.slice("validation", cut..all.len());
                 Self::from_splits(config, tokenizer, all.slice("train", 0..cut), val, None)
             }
-            Source::Splits(folder) => {
+            Source::Splits { folder, train, val } => {
                 let tokenizer = shard_tokenizer(config, &folder, tokenizer)?;
-                let open = |name, file: &str| shard::open(name, &[folder.join(file)], &tokenizer);
-                let (train, val) = (open("train", "train.bin")?, open("validation", "val.bin")?);
+                let open = |name, paths: &[PathBuf]| shard::open(name, paths, &tokenizer);
+                let (train, val) = (open("train", &train)?, open("validation", &val)?);
                 Self::from_splits(config, tokenizer, train, val, None)
             }
         }

@@ -13,6 +13,8 @@ mod dataset;
 mod evaluation;
 mod loader;
 mod permutation;
+#[cfg(feature = "data")]
+pub mod prepare;
 pub mod random;
 mod shard;
 mod sources;
@@ -25,4 +27,6 @@ pub use dataset::Dataset;
 pub use evaluation::{EvaluationBatches, evaluation_batches};
 pub use loader::{Cut, Loader};
 pub use shard::{check_shard_path, write_shard};
+#[cfg(feature = "data")]
+use sources::EMBEDDED;
 pub use split::{Answers, TokenSplit, Tokens};

@@ -30,12 +30,17 @@ struct Sidecar {
 /// Width of a token, by NumPy's name for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Dtype {
+pub(super) enum Dtype {
     Uint16,
     Uint32,
 }
 
 impl Dtype {
+    /// The narrower one that has room for all tokens.
+    pub(super) fn of(tokenizer: &Tokenizer) -> Self {
+        if tokenizer.vocab_size() <= 1 << 16 { Self::Uint16 } else { Self::Uint32 }
+    }
+
     fn bytes(self) -> usize {
         match self {
             Self::Uint16 => 2,
@@ -73,24 +78,30 @@ pub fn check_shard_path(path: &Path) -> Result<()> {
 /// [`Error::Io`], and those of [`check_shard_path`] before anything is written.
 pub fn write_shard(path: &Path, split: &TokenSplit, tokenizer: &Tokenizer) -> Result<()> {
     check_shard_path(path)?;
-    let dtype = if tokenizer.vocab_size() <= 1 << 16 { Dtype::Uint16 } else { Dtype::Uint32 };
+    let dtype = Dtype::of(tokenizer);
     let mut bytes = Vec::with_capacity(split.len() * dtype.bytes());
     split.for_each(|tokens| match dtype {
         Dtype::Uint16 => bytes.extend(tokens.iter().flat_map(|&token| (token as u16).to_le_bytes())),
         Dtype::Uint32 => bytes.extend(tokens.iter().flat_map(|&token| (token as u32).to_le_bytes())),
     });
     storage::write_atomic(path, &bytes)?;
-    if split.document_count() > 1 {
-        let starts = (0..split.document_count()).map(|index| split.document(index).start as u64);
-        let bytes: Vec<u8> = starts.flat_map(u64::to_le_bytes).collect();
+    let starts: Vec<u64> = (0..split.document_count()).map(|index| split.document(index).start as u64).collect();
+    describe(path, split.len(), &starts, tokenizer)
+}
+
+/// Writes the index and, last, the sidecar of a shard at `path` that is written; `starts` is where its documents
+/// begin.
+pub(super) fn describe(path: &Path, tokens: usize, starts: &[u64], tokenizer: &Tokenizer) -> Result<()> {
+    if starts.len() > 1 {
+        let bytes: Vec<u8> = starts.iter().flat_map(|start| start.to_le_bytes()).collect();
         storage::write_atomic(&path.with_extension("idx"), &bytes)?;
     }
     let sidecar = Sidecar {
-        dtype,
-        tokens: split.len(),
+        dtype: Dtype::of(tokenizer),
+        tokens,
         vocab_size: tokenizer.vocab_size(),
         tokenizer: tokenizer.fingerprint().into(),
-        documents: split.document_count(),
+        documents: starts.len(),
     };
     let sidecar_path = path.with_extension("json");
     let json = serde_json::to_vec_pretty(&sidecar)

@@ -12,15 +12,15 @@ use std::{
 };
 
 /// The text that is trained on when no path is given.
-const EMBEDDED: &str = include_str!("../../assets/corpus.txt");
+pub(super) const EMBEDDED: &str = include_str!("../../assets/corpus.txt");
 
 /// What `data.paths` leads to.
 pub(super) enum Source {
     Text(Corpus),
     /// Token shards, to be split.
     Shards(Vec<PathBuf>),
-    /// A folder with `train.bin` and `val.bin`.
-    Splits(PathBuf),
+    /// Of a folder with `train.bin` or `train-*.bin` and `val.bin` or `val-*.bin`: those of each split.
+    Splits { folder: PathBuf, train: Vec<PathBuf>, val: Vec<PathBuf> },
 }
 
 /// Reads all text, with the answer that each record has if one is asked for, or finds all shards. Folders are read recursively, sorted by name, without hidden
@@ -53,10 +53,13 @@ pub(super) fn read(data: &DataConfig, answer: Option<(&str, AnswerKind)>) -> Res
         return Ok(Source::Text(corpus));
     }
     if let [folder] = &data.paths[..]
-        && ["train.bin", "val.bin"].iter().all(|name| storage::exists(&folder.join(name)))
+        && storage::is_folder(folder)
     {
-        without_fields("token shards have")?;
-        return Ok(Source::Splits(folder.clone()));
+        let (train, val) = (shards_of(folder, "train")?, shards_of(folder, "val")?);
+        if !train.is_empty() && !val.is_empty() {
+            without_fields("token shards have")?;
+            return Ok(Source::Splits { folder: folder.clone(), train, val });
+        }
     }
     let mut files = Vec::new();
     for path in &data.paths {
@@ -100,6 +103,17 @@ pub(super) fn read(data: &DataConfig, answer: Option<(&str, AnswerKind)>) -> Res
         return Err(Error::EmptyCorpus { sources: list(&data.paths) });
     }
     Ok(Source::Text(corpus))
+}
+
+/// `SPLIT.bin` or `SPLIT-….bin` in a folder, sorted.
+fn shards_of(folder: &Path, split: &str) -> Result<Vec<PathBuf>> {
+    let is_of = |path: &PathBuf| {
+        let rest = path.file_stem().and_then(|name| name.to_str()?.strip_prefix(split));
+        is_shard(path) && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    let mut shards: Vec<PathBuf> = storage::list(folder)?.into_iter().filter(is_of).collect();
+    shards.sort();
+    Ok(shards)
 }
 
 /// Adds the data files of a folder and of the folders in it.
@@ -237,6 +251,14 @@ mod tests {
             _ => panic!("no shards"),
         }
         let splits = folder(&[("train.bin", b"\0\0"), ("val.bin", b"\0\0"), ("input.txt", b"x")]);
-        assert!(matches!(read(&config(&[splits.path().into()]), None).unwrap(), Source::Splits(_)));
+        assert!(matches!(read(&config(&[splits.path().into()]), None).unwrap(), Source::Splits { .. }));
+        let many = folder(&[("train-00001.bin", b"\0\0"), ("train-00000.bin", b"\0\0"), ("val.bin", b"\0\0")]);
+        match read(&config(&[many.path().into()]), None).unwrap() {
+            Source::Splits { train, val, .. } => {
+                assert_eq!(train, ["train-00000.bin", "train-00001.bin"].map(|name| many.path().join(name)));
+                assert_eq!(val, [many.path().join("val.bin")]);
+            }
+            _ => panic!("no splits"),
+        }
     }
 }

@@ -78,11 +78,10 @@ impl Encoder {
     /// Tokens `[B, T]` -> logits `[B, T, vocab_size]`, `[B, T, classes]` or, of the text as a whole,
     /// `[B, 1, classes]`, and what the router of each layer decided.
     pub fn forward(&self, input: Input) -> (Tensor<3>, Vec<Routing>) {
-        let (places, marks, pass) = (input.places(0), input.marks(), &input.pass());
-        let x = self.embeddings.forward(input.tokens, input.token_types, &places, pass);
-        let (x, routings) = self.stack.forward(x, &places, &marks, None, None, pass);
+        let (pass, padding) = (&input.pass(), input.padding.clone());
+        let (x, routings) = self.states(input, pass);
         let logits = match &self.head {
-            Head::Classifier(classifier) => classifier.forward(x, input.padding, pass),
+            Head::Classifier(classifier) => classifier.forward(x, padding, pass),
             Head::LanguageModel(LanguageHead { transform, output, bias }) => {
                 let x = transform.forward(x, pass);
                 let logits = match output {
@@ -93,6 +92,18 @@ impl Encoder {
             }
         };
         (logits, routings)
+    }
+
+    /// Tokens `[B, T]` -> the last block's states `[B, T, n_embd]`, from which embeddings of texts are made.
+    pub fn hidden(&self, input: Input) -> Tensor<3> {
+        let pass = input.pass();
+        self.states(input, &pass).0
+    }
+
+    fn states(&self, input: Input, pass: &Pass) -> (Tensor<3>, Vec<Routing>) {
+        let (places, marks) = (input.places(0), input.marks());
+        let x = self.embeddings.forward(input.tokens, input.token_types, &places, pass);
+        self.stack.forward(x, &places, &marks, None, None, pass)
     }
 }
 

@@ -1,0 +1,97 @@
+//! `kiln data`: run a pipeline, explain it, look into what it made, train its filters, serve a cluster.
+
+mod bars;
+
+use super::table::grouped;
+use crate::{
+    data::prepare::{EngineConfig, Pipeline, Rank, Run},
+    platform,
+};
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub struct DataArguments {
+    #[command(subcommand)]
+    command: DataCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum DataCommand {
+    /// Run a pipeline: from raw files to token shards
+    Run(RunArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArguments {
+    /// The pipeline file (TOML)
+    #[arg(value_name = "PIPELINE")]
+    pipeline: PathBuf,
+    /// Folder for everything that is made; what is finished there is not done again
+    #[arg(long, value_name = "DIR", default_value = "prepared")]
+    out: PathBuf,
+    /// Change a setting: `--set seed=7`, `--set step.3.min_words=20`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Tasks at a time; default: the processor's threads
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// MB that sorting may hold before it goes on in files
+    #[arg(long, value_name = "MB", default_value_t = EngineConfig::default().memory_mb)]
+    memory_mb: usize,
+    /// Run the plans on the Ballista cluster of this scheduler
+    #[arg(long, value_name = "df://HOST:PORT", conflicts_with = "rank")]
+    cluster: Option<String>,
+    /// Which of several processes over one shared folder this is, from 0
+    #[arg(long, value_name = "I", requires = "world_size")]
+    rank: Option<usize>,
+    /// How many processes there are
+    #[arg(long, value_name = "N", requires = "rank")]
+    world_size: Option<usize>,
+    /// No progress bars
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl RunArguments {
+    fn engine(&self) -> EngineConfig {
+        EngineConfig {
+            workers: self.workers.unwrap_or_else(platform::threads),
+            memory_mb: self.memory_mb,
+            rank: Rank { index: self.rank.unwrap_or(0), count: self.world_size.unwrap_or(1) },
+            cluster: self.cluster.clone(),
+        }
+    }
+}
+
+pub(super) fn run(arguments: DataArguments) -> anyhow::Result<()> {
+    match arguments.command {
+        DataCommand::Run(arguments) => prepare(&arguments),
+    }
+}
+
+fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
+    let pipeline = Pipeline::load(&arguments.pipeline, &arguments.overrides)?;
+    let mut bars = bars::Bars::new(arguments.quiet);
+    let engine = arguments.engine();
+    let runtime = runtime(engine.workers)?;
+    let manifest = runtime.block_on(async {
+        let run = Run::new(pipeline, &arguments.out, engine, |event| bars.show(event)).await?;
+        run.execute().await
+    })?;
+    let tokens: u64 = manifest.shards.iter().map(|shard| shard.tokens).sum();
+    if !manifest.shards.is_empty() {
+        let shards = arguments.out.join("shards");
+        println!("{} tokens in {} shards: {}", grouped(tokens), manifest.shards.len(), shards.display());
+        println!("train on them: kiln train --data {} --set tokenizer.kind=file", shards.display());
+    }
+    Ok(())
+}
+
+/// The threads that plans run on.
+fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers + 1)
+        .thread_stack_size(16 << 20)
+        .enable_all()
+        .build()?)
+}

@@ -1,0 +1,209 @@
+//! Finds the encoding of bytes and decodes them: byte order mark, HTTP header, the page's own `meta`, and
+//! a detector last.
+
+use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
+use encoding_rs::{Encoding, ISO_2022_JP, REPLACEMENT, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
+
+/// Bytes of a page in which its `meta` is looked for, as browsers do.
+const META: usize = 1024;
+/// Bytes that the detector sees: it is slow, and certain long before.
+const DETECT: usize = 1 << 16;
+/// A text that is UTF-8 but for a few bytes is UTF-8 with damage: at most one such place in so many bytes, or three.
+const DAMAGE: usize = 200;
+
+/// What others say of the encoding.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hints<'a> {
+    /// Value of the HTTP header.
+    pub content_type: Option<&'a str>,
+    /// Whether the bytes are a page, which may have a `meta`.
+    pub html: bool,
+}
+
+/// Text and how it was got.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Decoded {
+    pub text: String,
+    /// Name by the WHATWG's Encoding Standard.
+    pub encoding: &'static str,
+    /// Bytes that mean nothing in the encoding became U+FFFD.
+    pub replaced: bool,
+}
+
+/// Decodes bytes without their byte order mark.
+pub fn decode(bytes: &[u8], hints: &Hints<'_>) -> Decoded {
+    if let Some((encoding, length)) = Encoding::for_bom(bytes) {
+        return decode_as(encoding, &bytes[length..]);
+    }
+    // No other encoding of text has zeros.
+    if let Some(encoding) = utf_16(bytes) {
+        return decode_as(encoding, bytes);
+    }
+    let declared = hints.content_type.and_then(charset);
+    let declared = declared.or_else(|| if hints.html { meta(bytes) } else { None });
+    let utf_8 = std::str::from_utf8(bytes);
+    match (declared, utf_8) {
+        // The only declared encodings in which other text is valid UTF-8 by more than accident.
+        (Some(encoding), _) if encoding == ISO_2022_JP || encoding == UTF_16BE || encoding == UTF_16LE => {
+            decode_as(encoding, bytes)
+        }
+        // Servers often declare Latin-1 for whatever they hold; what is valid as UTF-8 is UTF-8.
+        (None | Some(_), Ok(text)) if declared.is_some() || !bytes.contains(&0x1b) => {
+            Decoded { text: text.into(), encoding: UTF_8.name(), replaced: false }
+        }
+        (Some(encoding), _) => decode_as(encoding, bytes),
+        (None, _) if is_damaged_utf_8(bytes) => decode_as(UTF_8, bytes),
+        (None, _) => decode_as(detect(bytes), bytes),
+    }
+}
+
+fn decode_as(encoding: &'static Encoding, bytes: &[u8]) -> Decoded {
+    let (text, replaced) = encoding.decode_without_bom_handling(bytes);
+    Decoded { text: text.into_owned(), encoding: encoding.name(), replaced }
+}
+
+/// The encoding that a label names. Those that browsers refuse to decode are left to the detector.
+fn by_label(label: &[u8]) -> Option<&'static Encoding> {
+    Encoding::for_label(label).filter(|&encoding| encoding != REPLACEMENT)
+}
+
+/// The charset of a `Content-Type`.
+fn charset(content_type: &str) -> Option<&'static Encoding> {
+    let lower = content_type.to_ascii_lowercase();
+    let (_, value) = lower.split_once("charset")?;
+    let value = value.trim_start().strip_prefix('=')?.trim_start().trim_start_matches(['"', '\'']);
+    by_label(value.split(['"', '\'', ';', ' ', ',']).next()?.as_bytes())
+}
+
+/// The charset of a page's `meta`, in either of its forms, or of its XML declaration.
+fn meta(bytes: &[u8]) -> Option<&'static Encoding> {
+    let head = bytes[..bytes.len().min(META)].to_ascii_lowercase();
+    if head.starts_with(b"<?xml") {
+        let declaration = &head[..memchr::memchr(b'>', &head).unwrap_or(head.len())];
+        if let Some(at) = memchr::memmem::find(declaration, b"encoding=") {
+            let value = &declaration[at + 9..];
+            let value = value.strip_prefix(b"\"").or_else(|| value.strip_prefix(b"'")).unwrap_or(value);
+            let end = value
+                .iter()
+                .position(|byte| matches!(byte, b'"' | b'\'' | b' ' | b'?'))
+                .unwrap_or(value.len());
+            return by_label(&value[..end]);
+        }
+    }
+    memchr::memmem::find_iter(&head, b"<meta")
+        .find_map(|at| {
+            let tag = &head[at..];
+            let tag = &tag[..memchr::memchr(b'>', tag).unwrap_or(tag.len())];
+            charset(&String::from_utf8_lossy(tag).replace(" =", "=").replace(['/', '\n'], " "))
+        })
+        // A page whose `meta` could be read as ASCII is not UTF-16, whatever it says.
+        .map(|encoding| if encoding == UTF_16BE || encoding == UTF_16LE { UTF_8 } else { encoding })
+}
+
+/// Whether bytes are UTF-8, with characters beyond ASCII, but for few places.
+fn is_damaged_utf_8(bytes: &[u8]) -> bool {
+    let (mut valid, mut damaged) = (0_usize, 0_usize);
+    for chunk in bytes.utf8_chunks() {
+        valid += chunk.valid().bytes().filter(|&byte| byte >= 0xc0).count();
+        damaged += usize::from(!chunk.invalid().is_empty());
+    }
+    valid > 4 * damaged && damaged <= (bytes.len() / DAMAGE).max(3)
+}
+
+/// UTF-16 of mostly Latin text without a byte order mark, which the detector does not know.
+fn utf_16(bytes: &[u8]) -> Option<&'static Encoding> {
+    let head = &bytes[..bytes.len().min(1024)];
+    let zeros = |first: usize| head.iter().skip(first).step_by(2).filter(|&&byte| byte == 0).count();
+    let (even, odd, half) = (zeros(0), zeros(1), head.len() / 2);
+    match () {
+        () if odd * 10 > half * 4 && even * 10 < half => Some(UTF_16LE),
+        () if even * 10 > half * 4 && odd * 10 < half => Some(UTF_16BE),
+        () => None,
+    }
+}
+
+/// The detector's guess.
+fn detect(bytes: &[u8]) -> &'static Encoding {
+    let start = bytes.iter().position(|&byte| byte >= 0x80 || byte == 0x1b).unwrap_or(0);
+    let mut detector = EncodingDetector::new(Iso2022JpDetection::Allow);
+    // From where it matters: what lies before is ASCII.
+    let start = start.saturating_sub(64);
+    let end = bytes.len().min(start + DETECT);
+    detector.feed(&bytes[start..end], end == bytes.len());
+    let guess = detector.guess(None, Utf8Detection::Allow);
+    // Wrong UTF-8 was told apart before.
+    if guess == UTF_8 && std::str::from_utf8(bytes).is_err() { WINDOWS_1252 } else { guess }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(bytes: &[u8]) -> Decoded {
+        decode(bytes, &Hints::default())
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_believed_and_dropped() {
+        assert_eq!(plain(b"\xef\xbb\xbfabc").text, "abc");
+        assert_eq!(
+            plain(b"\xff\xfea\0\xe9\0"),
+            Decoded { text: "aé".into(), encoding: "UTF-16LE", replaced: false }
+        );
+        assert_eq!(plain(b"\xfe\xff\0a").encoding, "UTF-16BE");
+    }
+
+    #[test]
+    fn the_header_comes_before_the_meta_and_both_before_the_detector() {
+        let page = b"<html><meta charset='windows-1251'>\xcf\xf0\xe8";
+        let with = |content_type| decode(page, &Hints { content_type, html: true });
+        assert!(with(None).text.ends_with("При"));
+        assert!(with(Some("text/html; charset=\"KOI8-R\"")).text.ends_with("оПХ"));
+        assert!(with(Some("text/html; charset=nonsense")).text.ends_with("При"));
+        let old =
+            b"<META http-equiv=Content-Type content=\"text/html; charset = shift_jis\"/>\x93\xfa\x96\x7b";
+        assert!(decode(old, &Hints { content_type: None, html: true }).text.ends_with("日本"));
+        let xml = b"<?xml version=\"1.0\" encoding=\"iso-8859-2\"?><p>\xb1";
+        assert!(decode(xml, &Hints { content_type: None, html: true }).text.ends_with('ą'));
+    }
+
+    #[test]
+    fn what_is_valid_utf_8_is_so_whatever_the_header_says() {
+        let hints = Hints { content_type: Some("text/html; charset=iso-8859-1"), html: false };
+        assert_eq!(decode("Füße".as_bytes(), &hints).text, "Füße");
+        assert_eq!(decode(b"F\xfc\xdfe", &hints).text, "Füße");
+    }
+
+    #[test]
+    fn the_detector_knows_the_usual_encodings() {
+        let samples = [
+            ("windows-1251", "Съешь же ещё этих мягких французских булок, да выпей чаю."),
+            ("Shift_JIS", "今日は天気がいいので、散歩に行きました。これは日本語の文章です。"),
+            ("EUC-JP", "いろはにほへと ちりぬるを わかよたれそ つねならむ 日本語の文章です。"),
+            ("ISO-2022-JP", "いろはにほへと ちりぬるを 日本語の文章です。"),
+            ("GBK", "我们在这里学习如何处理大量的中文文本，这是一个很长的句子。"),
+            ("Big5", "我們在這裡學習如何處理大量的中文文本，這是一個很長的句子。"),
+            ("EUC-KR", "우리는 여기에서 많은 양의 한국어 텍스트를 처리하는 방법을 배웁니다."),
+            ("windows-1252", "Le café est très bon, et la forêt est à côté de l'église."),
+            ("windows-1250", "Příliš žluťoučký kůň úpěl ďábelské ódy, protože měl žízeň."),
+        ];
+        for (label, text) in samples {
+            let encoding = Encoding::for_label(label.as_bytes()).unwrap();
+            let decoded = plain(&encoding.encode(text).0);
+            assert_eq!((decoded.encoding, decoded.text.as_str()), (label, text));
+        }
+        assert_eq!(
+            plain(&"plain text".bytes().flat_map(|byte| [byte, 0]).collect::<Vec<_>>()).text,
+            "plain text"
+        );
+    }
+
+    #[test]
+    fn a_damaged_byte_does_not_make_utf_8_something_else() {
+        let mut bytes = "Größere Füße für süße Bären. ".repeat(10).into_bytes();
+        bytes.insert(10, 0xff);
+        let decoded = plain(&bytes);
+        assert_eq!((decoded.encoding, decoded.replaced), ("UTF-8", true));
+        assert_eq!(decoded.text.matches('\u{fffd}').count(), 1);
+    }
+}

@@ -1,0 +1,45 @@
+//! Unicode normalization.
+
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick, is_nfkc_quick};
+
+/// Which of the forms of Unicode's annex 15 text is brought to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    None,
+    /// Letters and their accents become one character where there is one. Loses nothing.
+    #[default]
+    Nfc,
+    /// Also ligatures, full-width letters, superscripts and the like become plain ones. `x²` becomes `x2`.
+    Nfkc,
+}
+
+/// Brings text to a form.
+pub fn normalize(text: &str, form: Form) -> Cow<'_, str> {
+    let normal = match form {
+        Form::None => true,
+        _ if text.is_ascii() => true,
+        Form::Nfc => is_nfc_quick(text.chars()) == IsNormalized::Yes,
+        Form::Nfkc => is_nfkc_quick(text.chars()) == IsNormalized::Yes,
+    };
+    match form {
+        _ if normal => Cow::Borrowed(text),
+        Form::Nfkc => Cow::Owned(text.nfkc().collect()),
+        _ => Cow::Owned(text.nfc().collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_are_as_unicode_has_them() {
+        assert_eq!(normalize("e\u{301} ﬁ x² Ａ", Form::Nfc), "é ﬁ x² Ａ");
+        assert_eq!(normalize("e\u{301} ﬁ x² Ａ", Form::Nfkc), "é fi x2 A");
+        assert_eq!(normalize("e\u{301}", Form::None), "e\u{301}");
+        assert!(matches!(normalize("é plain", Form::Nfc), Cow::Borrowed(_)));
+    }
+}

@@ -1,0 +1,157 @@
+//! Exact duplicates: documents, paragraphs and lines with the same digest of their normalized text.
+
+use super::normalize::{Normalization, is_white_space};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    Document,
+    /// Lines up to a blank one.
+    Paragraph,
+    Line,
+}
+
+/// Which texts count as the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExactConfig {
+    pub level: Level,
+    pub normalization: Normalization,
+    /// Paragraphs and lines of fewer characters (after normalization) stay, however often they occur.
+    pub minimum_characters: usize,
+}
+
+impl Default for ExactConfig {
+    fn default() -> Self {
+        Self { level: Level::Document, normalization: Normalization::WHITE_SPACE, minimum_characters: 1 }
+    }
+}
+
+/// 128 bits of the normalized text. XXH3: 10⁹ texts have a pair of equal digests by chance with a
+/// probability of 10⁻²¹; it does not withstand someone who looks for a collision.
+pub fn digest(text: &str, normalization: &Normalization) -> u128 {
+    xxh3_128(normalization.apply(text).as_bytes())
+}
+
+/// A document without its repeated pieces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remaining {
+    pub text: String,
+    /// Pieces that were compared.
+    pub pieces: usize,
+    /// Pieces that were taken out.
+    pub removed: usize,
+    /// Bytes that were taken out, with the line ends.
+    pub removed_bytes: usize,
+}
+
+/// Takes out the paragraphs or lines of whose digest `is_repeated` says so: for a whole corpus, it
+/// inserts into a set and says whether the digest was there. Blank lines stay, apart from those after
+/// a paragraph that goes.
+pub fn remove_repeated(
+    text: &str,
+    config: &ExactConfig,
+    mut is_repeated: impl FnMut(u128) -> bool,
+) -> Remaining {
+    let mut remaining =
+        Remaining { text: String::with_capacity(text.len()), pieces: 0, removed: 0, removed_bytes: 0 };
+    for (piece, digest) in pieces(text, config.level).zip(digests(text, config)) {
+        if let Some(digest) = digest {
+            remaining.pieces += 1;
+            if is_repeated(digest) {
+                remaining.removed += 1;
+                remaining.removed_bytes += piece.len();
+                continue;
+            }
+        }
+        remaining.text.push_str(piece);
+    }
+    remaining
+}
+
+/// The digest of each piece of a text, or nothing for those that are too short to count.
+pub fn digests<'a>(text: &'a str, config: &'a ExactConfig) -> impl Iterator<Item = Option<u128>> + 'a {
+    let least = config.minimum_characters.max(1);
+    pieces(text, config.level).map(move |piece| {
+        let normalized = config.normalization.apply(piece);
+        let is_long = normalized.chars().take(least).count() == least;
+        is_long.then(|| xxh3_128(normalized.as_bytes()))
+    })
+}
+
+/// The pieces of a text, each with the white space that follows it; together they are the text.
+pub fn pieces(text: &str, level: Level) -> impl Iterator<Item = &str> {
+    let mut lines = text.split_inclusive('\n').peekable();
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let is_blank = |line: &&str| line.chars().all(is_white_space);
+        let start = at;
+        let first = lines.next()?;
+        at += first.len();
+        match level {
+            Level::Line => {}
+            Level::Document => {
+                at = text.len();
+                lines.by_ref().for_each(drop);
+            }
+            Level::Paragraph => {
+                // Blank lines belong to the paragraph before them.
+                while !is_blank(&first)
+                    && let Some(line) = lines.next_if(|line| !is_blank(line))
+                {
+                    at += line.len();
+                }
+                while let Some(line) = lines.next_if(is_blank) {
+                    at += line.len();
+                }
+            }
+        }
+        Some(&text[start..at])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn digests_ignore_what_is_normalized() {
+        let plain = Normalization::WHITE_SPACE;
+        assert_eq!(digest("a  b\n", &plain), digest("a b", &plain));
+        assert_ne!(digest("A b", &plain), digest("a b", &plain));
+        assert_eq!(digest("A, b!", &Normalization::default()), digest("a b", &Normalization::default()));
+    }
+
+    #[test]
+    fn pieces_are_the_text() {
+        let text = "\n\na\nb\n \n\nc\n\n";
+        assert_eq!(pieces(text, Level::Line).collect::<Vec<_>>().len(), 8);
+        let paragraphs: Vec<_> = pieces(text, Level::Paragraph).collect();
+        assert_eq!(paragraphs, ["\n\n", "a\nb\n \n\n", "c\n\n"]);
+        assert_eq!(pieces(text, Level::Document).collect::<Vec<_>>(), [text]);
+        for level in [Level::Document, Level::Paragraph, Level::Line] {
+            assert_eq!(pieces(text, level).collect::<String>(), text);
+            assert_eq!(pieces("", level).count(), 0);
+        }
+    }
+
+    #[test]
+    fn repeated_pieces_go_and_first_ones_stay() {
+        let mut seen = HashSet::new();
+        let config = ExactConfig { level: Level::Line, minimum_characters: 3, ..Default::default() };
+        let first = remove_repeated("menu\n\nok\nmenu \ntext", &config, |digest| !seen.insert(digest));
+        assert_eq!(first.text, "menu\n\nok\ntext");
+        assert_eq!((first.pieces, first.removed, first.removed_bytes), (3, 1, 6));
+        let second = remove_repeated("menu\nok\n", &config, |digest| !seen.insert(digest));
+        assert_eq!(second.text, "ok\n");
+        let mut seen = HashSet::new();
+        let config = ExactConfig { level: Level::Paragraph, ..Default::default() };
+        let text = "a\nb\n\nc\n\na b\n\nd";
+        let rest = remove_repeated(text, &config, |digest| !seen.insert(digest));
+        assert_eq!(rest.text, "a\nb\n\nc\n\nd");
+    }
+}

@@ -1,0 +1,283 @@
+//! Runs tasks: in this process, as one of several ranks that share a folder, or on a Ballista cluster.
+
+use super::{functions, work::Folder};
+use crate::error::{Error, Result};
+use datafusion::{
+    common::config::TableParquetOptions,
+    dataframe::{DataFrame, DataFrameWriteOptions},
+    execution::{
+        disk_manager::{DiskManagerBuilder, DiskManagerMode},
+        memory_pool::FairSpillPool,
+        runtime_env::RuntimeEnvBuilder,
+    },
+    prelude::{ParquetReadOptions, SessionConfig, SessionContext},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::task::JoinSet;
+
+/// Rows that are worked on at a time: of documents, which may be large, and of keys, which are small.
+const DOCUMENTS: usize = 256;
+const KEYS: usize = 8192;
+
+/// Rows of a row group, the least that a reader has to take.
+const ROW_GROUP: usize = 4096;
+
+/// Between looks at what other ranks have finished.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Attempts at a task on a cluster, where executors come and go.
+const ATTEMPTS: usize = 5;
+
+/// Which process of how many this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rank {
+    pub index: usize,
+    pub count: usize,
+}
+
+impl Default for Rank {
+    fn default() -> Self {
+        Self { index: 0, count: 1 }
+    }
+}
+
+/// How a pipeline is run, which does not change what comes out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineConfig {
+    /// Tasks at a time.
+    pub workers: usize,
+    /// MB that sorting and joining may hold before they go on in files.
+    pub memory_mb: usize,
+    pub rank: Rank,
+    /// Address of a Ballista scheduler, `df://HOST:PORT`.
+    pub cluster: Option<String>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            workers: crate::platform::threads(),
+            memory_mb: 256,
+            rank: Rank::default(),
+            cluster: None,
+        }
+    }
+}
+
+/// Where plans are run.
+#[derive(Clone)]
+pub struct Engine {
+    documents: SessionContext,
+    keys: SessionContext,
+    pub(super) config: EngineConfig,
+}
+
+impl Engine {
+    /// `scratch` takes what does not fit in memory.
+    ///
+    /// # Errors
+    /// [`Error::Preparation`] if the cluster cannot be reached, [`Error::InvalidValue`].
+    pub async fn new(config: EngineConfig, scratch: &Path) -> Result<Self> {
+        if config.rank.index >= config.rank.count {
+            let message = format!("must be below the world size, {}", config.rank.count);
+            return Err(Error::invalid_value("--rank", config.rank.index, message));
+        }
+        if config.workers == 0 || config.memory_mb < 16 {
+            let message = "there must be a worker, and 16 MB of memory";
+            return Err(Error::invalid_value("--workers", config.workers, message));
+        }
+        crate::platform::storage::create_folder(scratch)?;
+        if let Some(address) = &config.cluster {
+            let documents = remote(address, DOCUMENTS).await?;
+            let keys = remote(address, KEYS).await?;
+            return Ok(Self { documents, keys, config });
+        }
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(config.memory_mb << 20)))
+            .with_disk_manager_builder(
+                DiskManagerBuilder::default()
+                    .with_mode(DiskManagerMode::Directories(vec![scratch.into()]))
+                    .with_max_temp_directory_size(u64::MAX >> 1),
+            )
+            .build_arc()
+            .map_err(failed("starting"))?;
+        let session = |rows| {
+            let session = SessionContext::new_with_config_rt(options(SessionConfig::new(), rows), Arc::clone(&runtime));
+            functions::all().into_iter().for_each(|function| session.register_udf(function));
+            session
+        };
+        Ok(Self { documents: session(DOCUMENTS), keys: session(KEYS), config })
+    }
+
+    /// The columns of documents' Parquet files, in the order of the files.
+    pub(super) async fn documents(&self, files: &[PathBuf]) -> Result<DataFrame> {
+        read(&self.documents, files).await
+    }
+
+    /// As [`documents`](Self::documents), for files of small rows.
+    pub(super) async fn keys(&self, files: &[PathBuf]) -> Result<DataFrame> {
+        read(&self.keys, files).await
+    }
+
+    /// As [`documents`](Self::documents), in this process.
+    pub(super) async fn read_here(&self, path: &Path) -> Result<DataFrame> {
+        read(&SessionContext::new_with_config(options(SessionConfig::new(), DOCUMENTS)), &[path.into()]).await
+    }
+
+    pub(super) fn session(&self) -> &SessionContext {
+        &self.documents
+    }
+
+    /// Runs a plan and writes its rows, in its order, to one file, which is there whole or not at all.
+    pub(super) async fn write(&self, frame: DataFrame, path: &Path) -> Result<()> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let beside = path.with_file_name(format!("tmp-{}-{name}", std::process::id()));
+        let mut parquet = TableParquetOptions::default();
+        parquet.global.compression = Some("zstd(1)".into());
+        parquet.global.max_row_group_size = ROW_GROUP.try_into().map_err(failed("writing"))?;
+        parquet.global.created_by = concat!("kiln ", env!("CARGO_PKG_VERSION")).into();
+        let write = DataFrameWriteOptions::new().with_single_file_output(true);
+        let result = frame.write_parquet(&beside.to_string_lossy(), write, Some(parquet)).await;
+        result.map_err(failed("writing"))?;
+        if !beside.exists() {
+            // A plan without rows writes no file on some paths.
+            return Err(Error::preparation("writing", format!("`{}` was not written", path.display())));
+        }
+        crate::platform::storage::rename(&beside, path)
+    }
+
+    /// Runs those of `count` tasks that are not finished, each with its marker `NAME-00000.json` in the stage's
+    /// folder, and gives what all markers say. Of several ranks each runs every so manieth and waits for the
+    /// others. `done` is told of each task that is finished, also earlier.
+    pub(super) async fn tasks<T, F>(
+        &self,
+        folder: &Folder,
+        name: &str,
+        count: usize,
+        run: impl Fn(usize) -> F,
+        mut done: impl FnMut(&T),
+    ) -> Result<Vec<T>>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let marker = |index: usize| format!("{name}-{index:05}");
+        let mut results: Vec<Option<T>> = Vec::new();
+        let (mut own, mut others) = (Vec::new(), Vec::new());
+        for index in 0..count {
+            let finished: Option<T> = folder.marker(&marker(index))?;
+            match &finished {
+                Some(finished) => done(finished),
+                None if index % self.config.rank.count == self.config.rank.index => own.push(index),
+                None => others.push(index),
+            }
+            results.push(finished);
+        }
+        own.reverse();
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < self.config.workers
+                && let Some(index) = own.pop()
+            {
+                let work = run(index);
+                running.spawn(async move { (index, work.await) });
+            }
+            let Some(joined) = running.join_next().await else { break };
+            let (index, result) = joined.map_err(failed("running a task"))?;
+            let result = result?;
+            folder.mark(&marker(index), &result)?;
+            done(&result);
+            results[index] = Some(result);
+        }
+        for index in others {
+            results[index] = loop {
+                if let Some(finished) = folder.marker(&marker(index))? {
+                    done(&finished);
+                    break Some(finished);
+                }
+                tokio::time::sleep(POLL).await;
+            };
+        }
+        Ok(results.into_iter().flatten().collect())
+    }
+
+    /// [`tasks`](Self::tasks) of one.
+    pub(super) async fn once<T, F>(&self, folder: &Folder, name: &str, run: impl Fn() -> F) -> Result<T>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let results = self.tasks(folder, name, 1, |_| run(), |_| {}).await?;
+        results.into_iter().next().ok_or_else(|| Error::preparation(name, "nothing was done".into()))
+    }
+
+    /// Tries a task again where it failed for want of an executor.
+    pub(super) async fn attempt<T, F: Future<Output = Result<T>>>(&self, run: impl Fn() -> F) -> Result<T> {
+        let mut attempts = if self.config.cluster.is_some() { ATTEMPTS } else { 1 };
+        loop {
+            attempts -= 1;
+            match run().await {
+                Err(error) if attempts > 0 => {
+                    tracing::warn!("{error}; trying again");
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+/// What plans depend on, set for all engines alike.
+pub(super) fn options(config: SessionConfig, rows: usize) -> SessionConfig {
+    let mut config = config.with_target_partitions(1).with_batch_size(rows).with_information_schema(false);
+    let options = config.options_mut();
+    options.execution.parquet.schema_force_view_types = false;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    // Sorting keeps so much aside for merging; the default is meant for machines with much more memory.
+    options.execution.sort_spill_reservation_bytes = 4 << 20;
+    options.execution.collect_statistics = false;
+    config
+}
+
+async fn read(session: &SessionContext, files: &[PathBuf]) -> Result<DataFrame> {
+    let files: Vec<String> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
+    session.read_parquet(files, ParquetReadOptions::default()).await.map_err(failed("reading"))
+}
+
+#[cfg(feature = "cluster")]
+async fn remote(address: &str, rows: usize) -> Result<SessionContext> {
+    super::cluster::session(address, rows).await
+}
+
+#[cfg(not(feature = "cluster"))]
+async fn remote(address: &str, _rows: usize) -> Result<SessionContext> {
+    Err(Error::InvalidValue {
+        key: "--cluster".into(),
+        value: address.into(),
+        message: "this build knows no clusters".into(),
+        hint: Some("build it with `--features cluster`".into()),
+    })
+}
+
+/// Turns what a library said into an error of ours; one of ours that went through it comes back as it was.
+pub(super) fn failed<E: std::error::Error + 'static>(action: &'static str) -> impl Fn(E) -> Error {
+    move |error| {
+        let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(inner) = source {
+            if let Some(known) = inner.downcast_ref::<Error>() {
+                return Error::Preparation {
+                    action: action.into(),
+                    message: known.to_string(),
+                    hint: known.hint(),
+                };
+            }
+            source = inner.source();
+        }
+        Error::preparation(action, error.to_string())
+    }
+}

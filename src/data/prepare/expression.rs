@@ -1,0 +1,52 @@
+//! Conditions over the statistics of a document, in SQL.
+
+use super::{
+    engine::{Engine, failed},
+    parts::COLUMNS,
+    rowwise::call,
+    rules::statistics::STATISTICS,
+};
+use crate::error::{Error, Result};
+use datafusion::{
+    common::tree_node::{Transformed, TreeNode},
+    dataframe::DataFrame,
+    logical_expr::{Expr, col, lit, when},
+};
+
+/// Marks the documents of which `condition` is not true. Names are those of statistics and of columns.
+///
+/// # Errors
+/// [`Error::InvalidValue`] for what is no condition or names something else.
+pub(super) fn plan(engine: &Engine, documents: DataFrame, condition: &str) -> Result<DataFrame> {
+    let invalid = |message: String| Error::InvalidValue {
+        key: "expression.keep".into(),
+        value: condition.into(),
+        message,
+        hint: Some("`kiln data statistics` lists what it may name".into()),
+    };
+    // Statistics are columns for the parser and calls for the plan.
+    let named = |frame: DataFrame| {
+        STATISTICS.iter().try_fold(frame, |frame, statistic| frame.with_column(statistic.name, lit(0f64)))
+    };
+    let schema = named(documents.clone()).map_err(failed("planning"))?;
+    let parsed = schema.parse_sql_expr(condition).map_err(|error| invalid(error.to_string()))?;
+    let parsed = parsed.transform(|node| {
+        Ok(match &node {
+            Expr::Column(column) if STATISTICS.iter().any(|statistic| statistic.name == column.name) => {
+                let arguments = vec![lit(column.name.clone()), col("text"), col("language")];
+                let call = call(engine, "kiln_statistic", arguments);
+                Transformed::yes(call.map_err(|error| datafusion::common::DataFusionError::External(Box::new(error)))?)
+            }
+            _ => Transformed::no(node),
+        })
+    });
+    let keep = parsed.map_err(failed("planning"))?.data;
+    let reason = when(keep.is_not_true(), lit("expression")).end().map_err(failed("planning"))?;
+    let detail = when(reason.clone().is_not_null(), lit(condition)).end().map_err(failed("planning"))?;
+    let columns = COLUMNS.map(|name| match name {
+        "reason" => reason.clone().alias(name),
+        "detail" => detail.clone().alias(name),
+        _ => col(name),
+    });
+    documents.select(columns.to_vec()).map_err(|error| invalid(error.to_string()))
+}

@@ -1,0 +1,369 @@
+//! Reads documents out of files: plain text, Markdown, JSON and JSON lines, CSV, HTML, WARC and WET, each also
+//! within gzip or zstd, and all of them within tar and zip.
+//!
+//! [`open`] takes a name and a stream and gives an iterator of `Result<Document, Fault>`. A fault costs one
+//! record, or what cannot be found behind it, and reading goes on where that is possible; no input makes
+//! a reader panic or hold more than a few [`ExtractConfig::record_limit`] in memory.
+
+mod archive;
+pub mod compressed;
+mod csv;
+pub mod html;
+mod http;
+mod json;
+mod jsonl;
+mod source;
+mod tape;
+mod tar;
+mod text;
+mod warc;
+mod zip;
+
+use self::source::Source;
+use serde::{Deserialize, Serialize};
+use std::{fmt, io::Read};
+
+/// Fields of a record beside its text.
+pub type Metadata = serde_json::Map<String, serde_json::Value>;
+
+/// One text and where it comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// The record's own identifier, or `FILE#N` with N counted from 0.
+    pub id: String,
+    pub text: String,
+    pub url: Option<String>,
+    /// Name of the file.
+    pub source: String,
+    pub metadata: Metadata,
+}
+
+/// A record, or part of a file, that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{file}` at byte {offset}: {reason}")]
+pub struct Fault {
+    pub file: String,
+    /// Where the record begins in the decompressed stream. Where [`Fault::reason`] speaks of a gzip member or
+    /// a zstd frame: where that begins in the compressed file.
+    pub offset: u64,
+    pub reason: String,
+}
+
+/// What a file holds beneath its compression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    Text,
+    /// An array of records, or records of any number of lines.
+    Json,
+    /// A record a line.
+    Jsonl,
+    Csv,
+    Tsv,
+    Html,
+    /// WARC and WET.
+    Warc,
+}
+
+/// What separates the documents of a text file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Separator {
+    /// Nothing: a file is one document.
+    #[default]
+    None,
+    /// Blank lines, one or more.
+    BlankLine,
+    /// These characters, for example `<|endoftext|>`.
+    Mark(String),
+}
+
+/// How files are read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExtractConfig {
+    /// Instead of what the name's extension or the first bytes say.
+    pub format: Option<Format>,
+    /// Of text files.
+    pub separator: Separator,
+    /// Field or column of JSON lines and CSV with the text. Others become metadata.
+    pub text_field: String,
+    pub id_field: String,
+    pub url_field: String,
+    /// Most bytes of a record, decompressed; a longer one is a fault and never held whole.
+    pub record_limit: usize,
+}
+
+impl Default for ExtractConfig {
+    fn default() -> Self {
+        Self {
+            format: None,
+            separator: Separator::None,
+            text_field: "text".into(),
+            id_field: "id".into(),
+            url_field: "url".into(),
+            record_limit: 64 << 20,
+        }
+    }
+}
+
+/// What the readers of one format have in common.
+trait Records: Iterator<Item = Result<Document, Fault>> + Send {
+    /// Records passed over because they are of a kind without text (requests, images, error pages).
+    fn skipped(&self) -> u64 {
+        0
+    }
+}
+
+impl Records for std::iter::Empty<Result<Document, Fault>> {}
+
+/// The documents and faults of one file, counted.
+pub struct Documents {
+    records: Box<dyn Records>,
+    documents: u64,
+    faults: u64,
+}
+
+impl Documents {
+    /// Documents yielded so far.
+    pub fn documents(&self) -> u64 {
+        self.documents
+    }
+
+    /// Faults yielded so far.
+    pub fn faults(&self) -> u64 {
+        self.faults
+    }
+
+    /// Records read so far: documents and faults.
+    pub fn records(&self) -> u64 {
+        self.documents + self.faults
+    }
+
+    /// Records passed over so far because they are of a kind without text, such as requests and images of a
+    /// WARC file. They are not among [`Documents::records`].
+    pub fn skipped(&self) -> u64 {
+        self.records.skipped()
+    }
+}
+
+impl Iterator for Documents {
+    type Item = Result<Document, Fault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let record = self.records.next();
+        match &record {
+            Some(Ok(_)) => self.documents += 1,
+            Some(Err(_)) => self.faults += 1,
+            None => {}
+        }
+        record
+    }
+}
+
+impl fmt::Debug for Documents {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { documents, faults, .. } = self;
+        formatter.debug_struct("Documents").field("documents", documents).field("faults", faults).finish()
+    }
+}
+
+/// Reads the documents of a file called `name` from its bytes as they are on disk.
+pub fn open(name: &str, reader: Box<dyn Read + Send>, config: &ExtractConfig) -> Documents {
+    let records = records(name, reader, config, false).unwrap_or_else(|| Box::new(std::iter::empty()));
+    Documents { records, documents: 0, faults: 0 }
+}
+
+/// The records of a file, or of a member `within` an archive; `None` for a member without text.
+fn records(
+    name: &str,
+    reader: Box<dyn Read + Send>,
+    config: &ExtractConfig,
+    within: bool,
+) -> Option<Box<dyn Records>> {
+    let limit = config.record_limit.max(1);
+    let (reader, inner_name) = compressed::decompress(name, reader);
+    let mut source = Source::new(name, reader, limit);
+    // A fault here is kept by the source and met again by whoever reads first.
+    if let Some(kind) = archive::Kind::of(&inner_name, source.peek(archive::START)) {
+        return Some(archive::open(kind, source, config, within));
+    }
+    let by_name = config.format.or_else(|| by_extension(&inner_name));
+    // Whoever names a file means it; an archive has whatever lay beside.
+    if within && by_name.is_none() && is_binary(source.peek(1024)) {
+        return None;
+    }
+    let format = by_name.unwrap_or_else(|| by_start(source.peek(1024)));
+    Some(match format {
+        Format::Text => Box::new(text::TextReader::new(source, config)),
+        Format::Json => json::open(source, config),
+        Format::Jsonl => Box::new(jsonl::JsonlReader::new(source, config)),
+        Format::Csv => Box::new(csv::CsvReader::new(source, b',', config)),
+        Format::Tsv => Box::new(csv::CsvReader::new(source, b'\t', config)),
+        Format::Html => Box::new(html::HtmlReader::new(source)),
+        Format::Warc => Box::new(warc::WarcReader::new(source)),
+    })
+}
+
+/// Whether bytes are not those of a text: none has zeros but UTF-16 with its mark.
+fn is_binary(start: &[u8]) -> bool {
+    start.starts_with(b"%PDF")
+        || (start.contains(&0) && !matches!(start, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]))
+}
+
+fn by_extension(name: &str) -> Option<Format> {
+    Some(match name.rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
+        "txt" | "text" | "md" | "markdown" | "rst" => Format::Text,
+        "jsonl" | "ndjson" => Format::Jsonl,
+        "json" => Format::Json,
+        "csv" => Format::Csv,
+        "tsv" => Format::Tsv,
+        "html" | "htm" | "xhtml" => Format::Html,
+        "warc" | "wet" => Format::Warc,
+        _ => return None,
+    })
+}
+
+fn by_start(start: &[u8]) -> Format {
+    let start = start.trim_ascii_start();
+    let begins =
+        |text: &str| start.get(..text.len()).is_some_and(|part| part.eq_ignore_ascii_case(text.as_bytes()));
+    if begins("WARC/") {
+        Format::Warc
+    } else if begins("<!doctype html") || begins("<html") {
+        Format::Html
+    } else if begins("{\"") {
+        Format::Jsonl
+    } else if matches!(start, [b'[', rest @ ..] if rest.trim_ascii_start().starts_with(b"{")) {
+        Format::Json
+    } else {
+        Format::Text
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    /// Texts and faults of a file that is read to its end.
+    pub fn read_all(name: &str, bytes: &[u8], config: &ExtractConfig) -> (Vec<Document>, Vec<Fault>) {
+        let mut reader = open(name, Box::new(Cursor::new(bytes.to_vec())), config);
+        let (mut documents, mut faults) = (Vec::new(), Vec::new());
+        for record in reader.by_ref() {
+            match record {
+                Ok(document) => documents.push(document),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        assert_eq!(reader.records(), (documents.len() + faults.len()) as u64);
+        assert!(reader.next().is_none(), "a reader that has ended goes on");
+        (documents, faults)
+    }
+
+    pub fn texts(documents: &[Document]) -> Vec<&str> {
+        documents.iter().map(|document| document.text.as_str()).collect()
+    }
+
+    #[test]
+    fn a_file_of_no_bytes_is_a_fault_in_every_format() {
+        for name in [
+            "a.txt",
+            "a.json",
+            "a.jsonl",
+            "a.csv",
+            "a.tsv",
+            "a.html",
+            "a.warc",
+            "a.jsonl.gz",
+            "a.txt.zst",
+            "a",
+        ] {
+            let (documents, faults) = read_all(name, b"", &ExtractConfig::default());
+            assert!(documents.is_empty());
+            assert_eq!(faults, [Fault { file: name.into(), offset: 0, reason: "the file is empty".into() }]);
+        }
+    }
+
+    #[test]
+    fn the_format_is_that_of_the_first_bytes_where_the_name_says_nothing() {
+        assert_eq!(by_start(b"WARC/1.0\r\n"), Format::Warc);
+        assert_eq!(by_start(b"  <!DOCTYPE html>"), Format::Html);
+        assert_eq!(by_start(b"{\"text\":1}"), Format::Jsonl);
+        assert_eq!(by_start(b"[ {\"text\":1}"), Format::Json);
+        assert_eq!(by_extension("a.MD"), Some(Format::Text));
+        assert_eq!((by_extension("a.bin"), by_extension("b.txt!a")), (None, None));
+    }
+
+    /// Bytes that differ from run to run of no test.
+    pub fn noise(length: usize, mut seed: u64) -> Vec<u8> {
+        let mut next = || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed >> 32) as u8
+        };
+        (0..length).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn a_line_without_end_costs_one_fault_and_the_others_are_read() {
+        for (name, head, tail, documents) in [
+            ("a.txt", "", "", 0),
+            ("a.jsonl", "{\"text\": \"one\"}\n{\"text\": \"", "\"}\n{\"text\": \"two\"}", 2),
+            ("a.json", "[{\"text\": \"one\"}, {\"text\": \"", "\"}, {\"text\": \"two\"}]", 2),
+            ("a.csv", "text\none\n", "\ntwo\n", 2),
+            ("a.html", "<p>", "</p>", 0),
+        ] {
+            // `examples/long_line.rs` measures what is held of a gigabyte.
+            let middle = std::io::repeat(b'x').take(32 << 20);
+            let stream = Cursor::new(head.to_string()).chain(middle).chain(Cursor::new(tail.to_string()));
+            let config = ExtractConfig { record_limit: 1 << 20, ..Default::default() };
+            let mut reader = open(name, Box::new(stream), &config);
+            assert!(reader.by_ref().count() < 4);
+            assert_eq!((reader.documents(), reader.faults()), (documents, 1), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_a_reader_panic_or_go_on_for_ever() {
+        let seeds: [&[u8]; 11] = [
+            b"WARC/1.0\r\nWARC-Type: conversion\r\nContent-Length: 5\r\n\r\nhello\r\n\r\n",
+            b"{\"text\": \"one\"}\n{\"text\": \"two\"}\n",
+            b"[{\"text\": \"one\"},\n {\"text\": [\"two\"]}]",
+            b"id,text\n1,\"a \"\"quoted\"\" one\"\n2,two\n",
+            b"<!doctype html><html><body><article><p>One</p><ul><li>two</li></ul></article>",
+            "caf\u{e9} \u{65e5}\u{672c}\n\ntext".as_bytes(),
+            &super::compressed::tests::gzip(b"{\"text\": \"one\"}\n"),
+            &super::compressed::tests::zstandard(b"{\"text\": \"one\"}\n"),
+            &super::tar::tests::archive(&[super::tar::tests::member("a.jsonl", b"{\"text\": \"one\"}")]),
+            b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0\0\0\0\0\x02\0\0\0\x02\0\0\0\x01\0\0\0ahiPK\x05\x06",
+            b"",
+        ];
+        for name in
+            ["a.txt", "a.jsonl", "a.json", "a.csv", "a.html", "a.warc", "a.gz", "a.zst", "a.tar", "a.zip"]
+        {
+            for (index, seed) in seeds.iter().enumerate() {
+                for round in 0..60 {
+                    let random = noise(64, 1 + round * 31 + index as u64);
+                    let mut bytes = seed.to_vec();
+                    for pair in random.chunks_exact(2).take(round as usize % 8) {
+                        let length = bytes.len();
+                        if length > 0 {
+                            bytes[(usize::from(pair[0]) * 7) % length] = pair[1];
+                        }
+                    }
+                    if round % 3 == 0 {
+                        bytes.truncate(usize::from(random[40]) * 4);
+                    }
+                    let config = ExtractConfig {
+                        record_limit: 40 + 1000 * (round as usize % 2),
+                        ..Default::default()
+                    };
+                    let mut reader = open(name, Box::new(Cursor::new(bytes)), &config);
+                    assert!(reader.by_ref().take(10_000).count() < 10_000);
+                }
+            }
+        }
+    }
+}

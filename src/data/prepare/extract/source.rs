@@ -1,0 +1,206 @@
+//! The stream that readers take records from: buffered, with the position of every byte, and with the
+//! faults of what lies beneath it (decompression, the disk).
+
+use super::Fault;
+use std::io::{self, Read};
+
+const BUFFER: usize = 1 << 16;
+/// Bytes of a piece over the limit that are kept, the last ones: a mark may be among them.
+const TAIL: usize = 1 << 10;
+
+pub(super) struct Source {
+    name: String,
+    reader: Box<dyn Read + Send>,
+    buffer: Vec<u8>,
+    /// Bytes of `buffer` that were consumed.
+    used: usize,
+    /// Position in the stream of the first byte that was not.
+    offset: u64,
+    /// A fault that [`Source::peek`] met.
+    waiting: Option<Fault>,
+    /// Faults of what lies beneath, so far.
+    faults: u64,
+    ended: bool,
+    limit: usize,
+}
+
+/// How [`Source::read_until`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// With the byte asked for, which is included.
+    Whole,
+    /// With the end of the stream, perhaps after some bytes.
+    End,
+    /// With the byte asked for or the end, and more bytes than the limit, of which the last few are left.
+    TooLong,
+}
+
+impl Source {
+    pub(super) fn new(name: &str, reader: Box<dyn Read + Send>, limit: usize) -> Self {
+        Self {
+            name: name.into(),
+            reader,
+            buffer: Vec::new(),
+            used: 0,
+            offset: 0,
+            waiting: None,
+            faults: 0,
+            ended: false,
+            limit,
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Most bytes of a record.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Faults of what lies beneath that were met so far.
+    pub(super) fn faults(&self) -> u64 {
+        self.faults
+    }
+
+    pub(super) fn fault(&self, offset: u64, reason: impl Into<String>) -> Fault {
+        Fault { file: self.name.clone(), offset, reason: reason.into() }
+    }
+
+    /// Reads once more behind what is buffered. `false`: the stream has ended, or a fault is waiting.
+    fn read_more(&mut self) -> bool {
+        if self.ended || self.waiting.is_some() {
+            return false;
+        }
+        if self.used > 0 {
+            self.buffer.drain(..self.used);
+            self.used = 0;
+        }
+        let length = self.buffer.len();
+        self.buffer.resize(length + BUFFER, 0);
+        let outcome = loop {
+            match self.reader.read(&mut self.buffer[length..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => break outcome,
+            }
+        };
+        let count = *outcome.as_ref().unwrap_or(&0);
+        self.buffer.truncate(length + count);
+        match outcome {
+            Ok(0) => self.ended = true,
+            Ok(_) => return true,
+            Err(error) => {
+                // Decompression finds its way after a fault of its own; a disk that fails is given up.
+                let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<Fault>()).cloned();
+                self.ended = fault.is_none();
+                let at = self.offset + length as u64;
+                self.waiting =
+                    Some(fault.unwrap_or_else(|| self.fault(at, format!("cannot be read: {error}"))));
+            }
+        }
+        false
+    }
+
+    /// Bytes that were read and not consumed; empty at the end of the stream.
+    pub(super) fn fill(&mut self) -> Result<&[u8], Fault> {
+        if self.used == self.buffer.len()
+            && !self.read_more()
+            && let Some(fault) = self.waiting.take()
+        {
+            self.faults += 1;
+            return Err(fault);
+        }
+        Ok(&self.buffer[self.used..])
+    }
+
+    pub(super) fn consume(&mut self, count: usize) {
+        let count = count.min(self.buffer.len() - self.used);
+        self.used += count;
+        self.offset += count as u64;
+    }
+
+    /// The next bytes, `count` where there are as many before the end or a fault.
+    pub(super) fn peek(&mut self, count: usize) -> &[u8] {
+        while self.buffer.len() - self.used < count && self.read_more() {}
+        let end = self.buffer.len().min(self.used + count);
+        &self.buffer[self.used..end]
+    }
+
+    /// Whether nothing is left, not even a fault.
+    pub(super) fn at_end(&mut self) -> bool {
+        self.peek(1).is_empty() && self.waiting.is_none()
+    }
+
+    /// Puts back bytes that were the last ones consumed.
+    pub(super) fn unread(&mut self, bytes: &[u8]) {
+        self.buffer.splice(..self.used, bytes.iter().copied());
+        self.used = 0;
+        self.offset -= bytes.len() as u64;
+    }
+
+    /// Appends bytes up to and with `byte`. Over the limit it reads on and keeps the last few only.
+    pub(super) fn read_until(&mut self, byte: u8, into: &mut Vec<u8>) -> Result<Piece, Fault> {
+        let mut too_long = false;
+        loop {
+            let limit = self.limit;
+            let bytes = self.fill()?;
+            let ended = bytes.is_empty();
+            let found = memchr::memchr(byte, bytes);
+            let length = found.map_or(bytes.len(), |at| at + 1);
+            // The end of a line is not counted, so that a record of just the limit is kept.
+            if !too_long && into.len() + length - usize::from(found.is_some()) > limit {
+                too_long = true;
+                *into = into.split_off(into.len().saturating_sub(TAIL));
+            }
+            if too_long {
+                into.extend_from_slice(&bytes[length.saturating_sub(TAIL)..length]);
+                into.drain(..into.len().saturating_sub(TAIL));
+            } else {
+                into.extend_from_slice(&bytes[..length]);
+            }
+            self.consume(length);
+            if found.is_some() || ended {
+                return Ok(match (too_long, found) {
+                    (true, _) => Piece::TooLong,
+                    (false, Some(_)) => Piece::Whole,
+                    (false, None) => Piece::End,
+                });
+            }
+        }
+    }
+
+    /// Appends up to `count` bytes: fewer at the end of the stream, or before a fault, which is met next.
+    pub(super) fn read_up_to(&mut self, count: usize, into: &mut Vec<u8>) -> Result<(), Fault> {
+        let mut left = count;
+        while left > 0 {
+            let bytes = self.fill()?;
+            if bytes.is_empty() {
+                break;
+            }
+            let length = bytes.len().min(left);
+            into.extend_from_slice(&bytes[..length]);
+            self.consume(length);
+            left -= length;
+        }
+        Ok(())
+    }
+
+    /// Passes over up to `count` bytes and says how many there were.
+    pub(super) fn skip(&mut self, count: u64) -> Result<u64, Fault> {
+        let mut left = count;
+        while left > 0 {
+            let length = self.fill()?.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            if length == 0 {
+                break;
+            }
+            self.consume(length);
+            left -= length as u64;
+        }
+        Ok(count - left)
+    }
+}

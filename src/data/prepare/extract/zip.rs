@@ -1,0 +1,221 @@
+//! Zip archives, read from their start: the directory at the end is not needed but for members whose length
+//! stands behind them. Checksums are not compared.
+
+use super::{
+    Fault,
+    archive::{Member, Members, Shared, Stream},
+};
+use std::io::{self, Read};
+
+const HEADER: usize = 30;
+
+pub(super) struct Zip {
+    shared: Shared,
+    ended: bool,
+}
+
+struct Entry {
+    name: String,
+    length: u64,
+    deflated: bool,
+}
+
+impl Zip {
+    pub(super) fn new(shared: Shared) -> Self {
+        Self { shared, ended: false }
+    }
+
+    /// Finds the next member that is a file; `None` at the archive's directory.
+    fn step(&mut self, stream: &mut Stream) -> Result<Option<Entry>, Fault> {
+        // Whatever goes wrong before the next member is found, there is no finding it.
+        self.ended = true;
+        let rest = std::mem::take(&mut stream.left);
+        if stream.lost {
+            return Ok(None);
+        }
+        skip(stream, rest)?;
+        loop {
+            let start = stream.source.offset();
+            match stream.source.peek(4) {
+                b"PK\x03\x04" => {}
+                b"PK\x01\x02" | b"PK\x05\x06" | b"PK\x06\x06" | b"PK\x06\x08" => return Ok(None),
+                [] => return Err(stream.source.fault(start, "the archive is truncated")),
+                _ => return Err(stream.source.fault(start, "no zip header where one should be")),
+            }
+            let header = read(stream, HEADER)?;
+            let short = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+            let long = |at: usize| u32::from(short(at)) | u32::from(short(at + 2)) << 16;
+            let (flags, method) = (short(6), short(8));
+            let name = String::from_utf8_lossy(&read(stream, short(26).into())?).into_owned();
+            let extra = read(stream, short(28).into())?;
+            let length = match long(18) {
+                u32::MAX => zip64_length(&extra, long(22) == u32::MAX).unwrap_or(u32::MAX.into()),
+                length => length.into(),
+            };
+            if flags & 8 != 0 && length == 0 {
+                let reason = format!("the length of `{name}` stands behind it: unpack the archive first");
+                return Err(stream.source.fault(start, reason));
+            }
+            let reason = match method {
+                _ if flags & 1 != 0 => format!("`{name}` is encrypted"),
+                _ if name.ends_with('/') => {
+                    skip(stream, length)?;
+                    continue;
+                }
+                0 | 8 => {
+                    self.ended = false;
+                    return Ok(Some(Entry { name, length, deflated: method == 8 }));
+                }
+                _ => format!("`{name}` is compressed by method {method}, which is not supported"),
+            };
+            stream.left = length;
+            self.ended = false;
+            return Err(stream.source.fault(start, reason));
+        }
+    }
+}
+
+/// The compressed length in a header's extra fields.
+fn zip64_length(mut extra: &[u8], both: bool) -> Option<u64> {
+    loop {
+        let (head, rest) = extra.split_at_checked(4)?;
+        let (field, rest) = rest.split_at_checked(u16::from_le_bytes([head[2], head[3]]).into())?;
+        if head[..2] == [1, 0] {
+            let at = if both { 8 } else { 0 };
+            return Some(u64::from_le_bytes(field.get(at..at + 8)?.try_into().ok()?));
+        }
+        extra = rest;
+    }
+}
+
+fn truncated(stream: &Stream) -> Fault {
+    stream.source.fault(stream.source.offset(), "the archive is truncated")
+}
+
+fn read(stream: &mut Stream, count: usize) -> Result<Vec<u8>, Fault> {
+    let mut bytes = Vec::new();
+    stream.source.read_up_to(count, &mut bytes)?;
+    if bytes.len() < count { Err(truncated(stream)) } else { Ok(bytes) }
+}
+
+fn skip(stream: &mut Stream, count: u64) -> Result<(), Fault> {
+    if stream.source.skip(count)? < count { Err(truncated(stream)) } else { Ok(()) }
+}
+
+impl Members for Zip {
+    fn next_member(&mut self) -> Option<Result<Member, Fault>> {
+        if self.ended {
+            return None;
+        }
+        let shared = self.shared.clone();
+        let mut stream = shared.lock();
+        let step = self.step(&mut stream);
+        drop(stream);
+        let Entry { name, length, deflated } = match step {
+            Ok(entry) => entry?,
+            Err(fault) => return Some(Err(fault)),
+        };
+        let mut member = shared.member(&name, length);
+        if deflated {
+            let inflated = flate2::read::DeflateDecoder::new(member.reader);
+            member.reader = Box::new(UntilError { reader: inflated, failed: false });
+        }
+        Some(Ok(member))
+    }
+}
+
+/// Ends with the first error: a decoder that goes on behind one has another for every read.
+struct UntilError<R> {
+    reader: R,
+    failed: bool,
+}
+
+impl<R: Read> Read for UntilError<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.failed {
+            return Ok(0);
+        }
+        let outcome = self.reader.read(into);
+        self.failed = outcome.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::Interrupted);
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ExtractConfig, tests::*};
+    use std::io::Write;
+
+    fn member(name: &str, bytes: &[u8], method: u16, flags: u16) -> Vec<u8> {
+        let packed = match method {
+            8 => {
+                let mut encoder =
+                    flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+                encoder.write_all(bytes).unwrap();
+                encoder.finish().unwrap()
+            }
+            _ => bytes.to_vec(),
+        };
+        let length = if flags & 8 != 0 { 0 } else { packed.len() as u32 };
+        let mut member = b"PK\x03\x04\x14\0".to_vec();
+        for short in [flags, method, 0, 0, 0, 0] {
+            member.extend(short.to_le_bytes());
+        }
+        member.extend(length.to_le_bytes());
+        member.extend((bytes.len() as u32).to_le_bytes());
+        member.extend((name.len() as u16).to_le_bytes());
+        [&member[..], &[0, 0], name.as_bytes(), &packed].concat()
+    }
+
+    fn read(bytes: &[u8]) -> (Vec<(String, String)>, Vec<String>) {
+        let (documents, faults) = read_all("a.zip", bytes, &ExtractConfig::default());
+        let documents = documents.into_iter().map(|document| (document.source, document.text)).collect();
+        (documents, faults.into_iter().map(|fault| format!("{}: {}", fault.file, fault.reason)).collect())
+    }
+
+    const END: &[u8] = b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+    #[test]
+    fn members_are_files() {
+        let bytes = [
+            member("d/", b"", 0, 0),
+            member("d/a.txt", b"one", 0, 0),
+            member("secret", b"x", 0, 1),
+            member("b.jsonl", b"{\"text\": \"two\"}", 8, 0),
+            member("c.txt", b"lzma", 14, 0),
+            member("d.tar.zip", b"PK\x03\x04", 8, 0),
+            member("e.txt", b"three", 8, 0),
+            END.to_vec(),
+        ];
+        let (documents, faults) = read(&bytes.concat());
+        let found: Vec<_> = documents.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        assert_eq!(found, [("a.zip!d/a.txt", "one"), ("a.zip!b.jsonl", "two"), ("a.zip!e.txt", "three")]);
+        assert_eq!(
+            faults,
+            [
+                "a.zip: `secret` is encrypted",
+                "a.zip: `c.txt` is compressed by method 14, which is not supported",
+                "a.zip!d.tar.zip: nested archives are not read: unpack it first",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_broken_or_cut_is_one_fault() {
+        let (one, two) = (member("a.txt", b"one", 0, 0), member("b.txt", &noise(5000, 7), 8, 0));
+        for cut in [one.len(), one.len() + 10, one.len() + 32, one.len() + 2000] {
+            let (documents, faults) = read(&[&one[..], &two].concat()[..cut]);
+            assert_eq!(documents[0].1, "one");
+            assert_eq!(faults.len(), 1, "{cut} {faults:?}");
+        }
+        let mut broken = member("b.txt", &b"two ".repeat(1000), 8, 0);
+        broken[35..40].fill(0xff);
+        let (documents, faults) = read(&[&broken[..], &one, END].concat());
+        assert_eq!((documents.last().map(|found| found.1.as_str()), faults.len()), (Some("one"), 1));
+        let streamed = member("c.txt", b"three", 8, 8);
+        let (documents, faults) = read(&[&one[..], &streamed, END].concat());
+        assert_eq!((documents.len(), faults.len()), (1, 1));
+        assert!(faults[0].contains("unpack the archive first"), "{faults:?}");
+        assert!(read(b"PK\x03\x04rest").1[0].ends_with("the archive is truncated"));
+    }
+}

@@ -1,0 +1,12 @@
+//! What is judged of a document: quality, gibberish, listed words, personal data.
+
+mod addresses;
+pub mod classifier;
+mod file;
+pub mod gibberish;
+pub mod ngram;
+mod numbers;
+mod phones;
+pub mod pii;
+pub mod sample;
+pub mod words;

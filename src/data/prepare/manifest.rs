@@ -1,0 +1,89 @@
+//! `OUT/manifest.json`: what was made, of what, and how.
+
+use super::{
+    blend::BlendedSource, pipeline::Pipeline, run::StageSummary, shards::ShardSummary, sources::Input,
+};
+use crate::{
+    error::{Error, Result},
+    platform::storage,
+};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// All that is known of a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of Kiln.
+    pub kiln: String,
+    pub seed: u64,
+    /// The pipeline with all settings, as JSON.
+    pub pipeline: serde_json::Value,
+    pub sources: Vec<SourceSummary>,
+    pub stages: Vec<StageSummary>,
+    pub blend: Vec<BlendedSource>,
+    pub shards: Vec<ShardSummary>,
+}
+
+/// A source's files.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceSummary {
+    pub name: String,
+    pub license: String,
+    pub version: String,
+    pub files: usize,
+    pub bytes: u64,
+}
+
+/// Name of the manifest in a run's folder.
+pub const FILE_NAME: &str = "manifest.json";
+
+impl Manifest {
+    pub(super) fn new(
+        pipeline: &Pipeline,
+        inputs: &[Input],
+        stages: Vec<StageSummary>,
+        shards: Vec<ShardSummary>,
+        blend: Vec<BlendedSource>,
+    ) -> Result<Self> {
+        let sources = (0..).zip(&pipeline.sources).map(|(number, source)| {
+            let own = inputs.iter().filter(|input| input.source == number);
+            SourceSummary {
+                name: source.name.clone(),
+                license: source.license.clone(),
+                version: source.version.clone(),
+                files: own.clone().count(),
+                bytes: own.map(|input| input.bytes).sum(),
+            }
+        });
+        let json = |error: serde_json::Error| Error::preparation("writing the manifest", error.to_string());
+        Ok(Self {
+            kiln: env!("CARGO_PKG_VERSION").into(),
+            seed: pipeline.seed,
+            pipeline: serde_json::to_value(pipeline).map_err(json)?,
+            sources: sources.collect(),
+            stages,
+            blend,
+            shards,
+        })
+    }
+
+    pub(super) fn write(&self, out: &Path) -> Result<()> {
+        let json = serde_json::to_vec_pretty(self);
+        let json = json.map_err(|error| Error::preparation("writing the manifest", error.to_string()))?;
+        storage::write_atomic(&out.join(FILE_NAME), &json)
+    }
+
+    /// Reads the manifest of a run's folder.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] and [`Error::InvalidModel`].
+    pub fn read(out: &Path) -> Result<Self> {
+        let path = out.join(FILE_NAME);
+        if !storage::exists(&path) {
+            let hint = "name the folder that `kiln data run` has written".into();
+            return Err(Error::NotFound { path, hint });
+        }
+        serde_json::from_slice(&storage::read(&path)?)
+            .map_err(|error| Error::preparation("reading the manifest", format!("`{}`: {error}", path.display())))
+    }
+}

@@ -1,0 +1,60 @@
+//! `kiln data`: from raw files to token shards. One TOML file ([`Pipeline`]) names sources and steps; a step
+//! is a stage of tasks, each a DataFusion plan over one part of the documents (about [`Pipeline::part_mb`] of
+//! text) that writes one Parquet file. Which tasks there are depends on the input alone, so that workers,
+//! ranks and clusters give the same bytes; a task that is finished is never run again.
+//!
+//! The modules stand in the order in which documents pass them.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod blend;
+mod columnar;
+#[cfg(feature = "cluster")]
+pub mod cluster;
+pub mod clean;
+mod download;
+pub mod duplicates;
+mod engine;
+mod expression;
+pub mod extract;
+mod functions;
+pub mod judge;
+mod keys;
+mod manifest;
+mod neural;
+mod part_writer;
+mod parts;
+mod pipeline;
+mod random;
+mod rowwise;
+pub mod rules;
+mod run;
+mod shards;
+mod sources;
+mod steps;
+pub mod text;
+mod work;
+
+pub use blend::{BlendConfig, BlendedSource};
+pub use engine::{Engine, EngineConfig, Rank};
+pub use manifest::Manifest;
+pub use parts::{Count, Part};
+pub use pipeline::{OnFault, Pipeline, SourceConfig, TokenizeConfig};
+pub use keys::Groups;
+pub use parts::Tally;
+pub use run::{Progress, Run, StageSummary};
+pub use shards::{ShardSummary, Split};
+pub use steps::Step;
+
+use crate::error::{Error, Result};
+use std::ops::Range;
+
+/// Where the words of a text are, in bytes, ascending.
+pub type SplitWords<'a> = dyn FnMut(&str) -> Vec<Range<usize>> + 'a;
+
+/// Words as runs of anything but white space, for tests.
+#[cfg(test)]
+fn blank_separated(text: &str) -> Vec<Range<usize>> {
+    let start = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;
+    text.split_whitespace().map(|word| start(word)..start(word) + word.len()).collect()
+}

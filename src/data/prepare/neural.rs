@@ -1,0 +1,90 @@
+//! Models of Kiln's own that judge documents: perplexity by a decoder, embeddings by an encoder.
+
+use crate::{
+    checkpoint::{Checkpoint, Weights},
+    config::{Layout, ModelConfig},
+    data::{Cut, TokenSplit, Tokens, evaluation_batches},
+    device::{Choice, device_failed},
+    error::{Error, Result},
+    eval::evaluate,
+    model::{Input, Model, Side},
+    tokenizer::Tokenizer,
+};
+use burn::tensor::{Device, Tensor};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Most tokens of a document that an embedding is made of.
+const EMBEDDED_TOKENS: usize = 512;
+/// Windows of a batch.
+const ROWS: usize = 4;
+
+/// A checkpoint at work, on the CPU.
+pub(super) struct CheckpointModel {
+    model: Mutex<Model>,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    device: Device,
+}
+
+impl CheckpointModel {
+    /// # Errors
+    /// Those of reading a checkpoint.
+    pub fn load(path: &Path) -> Result<Self> {
+        let checkpoint = Checkpoint::open_model(path)?;
+        let tokenizer = checkpoint.tokenizer()?;
+        let device = Choice::cpu().open()?;
+        let model = checkpoint.build(Weights::Latest, &device)?;
+        Ok(Self { model: Mutex::new(model), config: checkpoint.model.clone(), tokenizer, device })
+    }
+
+    /// Of a token, given those before it; nothing for a text of fewer than two.
+    pub fn perplexity(&self, text: &str) -> Result<Option<f64>> {
+        if !matches!(*self.lock(), Model::Decoder(_)) {
+            let message = "only a decoder gives perplexity";
+            return Err(Error::invalid_value("perplexity.model", "an encoder", message));
+        }
+        let ids = self.tokenizer.encode(text)?;
+        if ids.len() < 2 {
+            return Ok(None);
+        }
+        let mut tokens = Tokens::for_vocabulary(self.tokenizer.vocab_size());
+        tokens.extend(&ids);
+        let split = Arc::new(TokenSplit::from_tokens("document", tokens, Vec::new()));
+        let block_size = self.config.block_size.min(ids.len() - 1);
+        let batches = evaluation_batches(split, Cut::causal(Layout::Stream, block_size), ROWS, 0);
+        let evaluation = pollster::block_on(evaluate(&self.lock(), &self.config, batches, &self.device))?;
+        Ok(Some(evaluation.perplexity))
+    }
+
+    /// Numbers of an embedding.
+    pub fn width(&self) -> usize {
+        self.config.n_embd
+    }
+
+    /// The mean of an encoder's last states over the first tokens of a text, `[n_embd]`.
+    pub fn embedding(&self, text: &str) -> Result<Vec<f32>> {
+        let model = self.lock();
+        let Model::Encoder(encoder) = &*model else {
+            let message = "only an encoder gives embeddings";
+            return Err(Error::invalid_value("semantic-duplicates.model", "a decoder", message));
+        };
+        let mut tokens = self.tokenizer.encode(text)?;
+        tokens.truncate(EMBEDDED_TOKENS.min(self.config.block_size));
+        if tokens.is_empty() {
+            return Ok(vec![0.0; self.config.n_embd]);
+        }
+        let device = self.device.clone().inner();
+        let states = encoder.hidden(Input::padded(&[tokens], Side::Right, &device)); // [1, T, C]
+        let mean: Tensor<1> = states.mean_dim(1).reshape([self.config.n_embd]); // [C]
+        let failed = |message: String| device_failed(&device, "embedding", message);
+        let data = pollster::block_on(mean.into_data_async()).map_err(|error| failed(error.to_string()))?;
+        data.try_into_vec_as::<f32>().map_err(|error| failed(format!("{error:?}")))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Model> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,165 @@
+//! Parts: the Parquet files that hold documents between stages, and what is known of each.
+//!
+//! A part has the documents that a stage kept and those that it dropped, with the reason; the next stage reads
+//! those without one. Columns: `id`, `row` (its place in the part that it was extracted into), `source` (as
+//! named in the pipeline), `file`, `url`, `language`, `text`, `metadata` (JSON), `reason`, `detail`.
+
+use super::engine::failed;
+use crate::error::{Error, Result};
+use datafusion::{
+    arrow::{
+        array::{Array, ArrayRef, AsArray, RecordBatch, UInt64Array},
+        compute::cast,
+        datatypes::{DataType, Field, Schema, SchemaRef},
+    },
+    parquet::{
+        arrow::{ArrowWriter, ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder},
+        file::properties::WriterProperties,
+    },
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fs::File, ops::AddAssign, path::Path, sync::Arc};
+
+/// The columns.
+pub const COLUMNS: [&str; 10] =
+    ["id", "row", "source", "file", "url", "language", "text", "metadata", "reason", "detail"];
+
+pub(super) fn schema() -> SchemaRef {
+    let field = |&name: &&str| match name {
+        "row" => Field::new(name, DataType::UInt32, true),
+        _ => Field::new(name, DataType::Utf8, true),
+    };
+    Arc::new(Schema::new(COLUMNS.iter().map(field).collect::<Vec<_>>()))
+}
+
+/// Documents and the bytes of their texts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    pub documents: u64,
+    pub bytes: u64,
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.documents += other.documents;
+        self.bytes += other.bytes;
+    }
+}
+
+/// What was counted of documents.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    pub kept: Count,
+    /// By reason.
+    pub dropped: BTreeMap<String, Count>,
+    /// Of those kept: by source, by language, and by the binary logarithm of their bytes, rounded down.
+    pub sources: BTreeMap<String, Count>,
+    pub languages: BTreeMap<String, Count>,
+    pub lengths: BTreeMap<u32, u64>,
+}
+
+impl Tally {
+    /// All documents that were read.
+    pub fn read(&self) -> Count {
+        let mut all = self.kept;
+        self.dropped.values().for_each(|&count| all += count);
+        all
+    }
+
+    /// Counts a document; `reason` if it was dropped.
+    pub fn observe(&mut self, reason: Option<&str>, source: &str, language: &str, bytes: u64) {
+        let one = Count { documents: 1, bytes };
+        let add = |map: &mut BTreeMap<String, Count>, key: &str| match map.get_mut(key) {
+            Some(count) => *count += one,
+            None => drop(map.insert(key.into(), one)),
+        };
+        match reason {
+            Some(reason) => add(&mut self.dropped, reason),
+            None => {
+                self.kept += one;
+                add(&mut self.sources, source);
+                add(&mut self.languages, language);
+                *self.lengths.entry(bytes.max(1).ilog2()).or_default() += 1;
+            }
+        }
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        fn merge<K: Ord + Clone>(own: &mut BTreeMap<K, Count>, other: &BTreeMap<K, Count>) {
+            other.iter().for_each(|(key, &count)| *own.entry(key.clone()).or_default() += count);
+        }
+        self.kept += other.kept;
+        merge(&mut self.dropped, &other.dropped);
+        merge(&mut self.sources, &other.sources);
+        merge(&mut self.languages, &other.languages);
+        other.lengths.iter().for_each(|(&length, count)| *self.lengths.entry(length).or_default() += count);
+    }
+}
+
+/// A part that is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Name of the file in the stage's folder.
+    pub file: String,
+    /// `row` is below this.
+    pub span: u64,
+    pub tally: Tally,
+}
+
+impl Part {
+    /// Counts what is in a part that was written.
+    ///
+    /// # Errors
+    /// [`Error::Preparation`] if the file is no part.
+    pub(super) fn of_file(path: &Path, span: u64) -> Result<Self> {
+        let file = File::open(path).map_err(|error| Error::io("read", path, error))?;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(failed("counting"))?;
+        let columns = ["source", "language", "text", "reason"];
+        let mask = ProjectionMask::columns(reader.parquet_schema(), columns);
+        let reader = reader.with_projection(mask).with_batch_size(256).build().map_err(failed("counting"))?;
+        let mut tally = Tally::default();
+        for batch in reader {
+            let batch = batch.map_err(failed("counting"))?;
+            let missing = || Error::preparation("counting", format!("`{}` is no part", path.display()));
+            let column = |name: &str| -> Result<ArrayRef> {
+                let column = batch.column_by_name(name).ok_or_else(missing)?;
+                cast(column, &DataType::Utf8).map_err(failed("counting"))
+            };
+            let [sources, languages, texts, reasons] =
+                [column("source")?, column("language")?, column("text")?, column("reason")?];
+            let text = |column: &ArrayRef, row: usize| {
+                let column = column.as_string::<i32>();
+                (!column.is_null(row)).then(|| column.value(row).to_owned())
+            };
+            let lengths = texts.as_string::<i32>();
+            for row in 0..batch.num_rows() {
+                let bytes = lengths.value_length(row) as u64;
+                let (source, language) = (text(&sources, row), text(&languages, row));
+                let reason = text(&reasons, row);
+                tally.observe(
+                    reason.as_deref(),
+                    source.as_deref().unwrap_or_default(),
+                    language.as_deref().unwrap_or_default(),
+                    bytes,
+                );
+            }
+        }
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self { file, span, tally })
+    }
+}
+
+/// Writes columns of numbers, whole or not at all.
+pub(super) fn write_numbers<const N: usize>(path: &Path, names: [&str; N], columns: [Vec<u64>; N]) -> Result<()> {
+    let fields = names.map(|name| Field::new(name, DataType::UInt64, true)).to_vec();
+    let schema = Arc::new(Schema::new(fields));
+    let arrays = columns.map(|column| Arc::new(UInt64Array::from(column)) as ArrayRef).to_vec();
+    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays).map_err(failed("writing"))?;
+    let beside = path.with_extension(format!("tmp-{}", std::process::id()));
+    let file = File::create(&beside).map_err(|error| Error::io("create", &beside, error))?;
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(8192)).build();
+    let mut writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(failed("writing"))?;
+    writer.write(&batch).map_err(failed("writing"))?;
+    writer.close().map_err(failed("writing"))?;
+    crate::platform::storage::rename(&beside, path)
+}

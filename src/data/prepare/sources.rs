@@ -1,0 +1,192 @@
+//! The first stage: finds the files of all sources, cuts them into tasks and reads them into parts.
+
+use super::{
+    columnar, download,
+    extract::{self, Document, Fault},
+    part_writer::PartWriter,
+    parts::Part,
+    pipeline::{OnFault, Pipeline, SourceConfig},
+};
+use crate::{
+    error::{Error, Result},
+    platform::storage,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+/// A file to read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Input {
+    pub path: PathBuf,
+    /// Its number among the sources.
+    pub source: usize,
+    pub bytes: u64,
+    /// Nanoseconds of the last change, by which another file of the same name and length is told.
+    pub changed: u128,
+}
+
+/// Files that are read together, one after another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Task {
+    pub number: usize,
+    pub inputs: Vec<Input>,
+    pub sources: Vec<SourceConfig>,
+    pub folder: PathBuf,
+    pub part_bytes: usize,
+    pub on_fault: OnFault,
+}
+
+/// What a task has read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Extracted {
+    pub parts: Vec<Part>,
+    /// Records of a kind without text, such as requests and images of a WARC file.
+    pub skipped: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+}
+
+/// The files of all sources, downloaded where they are addresses.
+///
+/// # Errors
+/// [`Error::NotFound`] for a path that leads to no file, [`Error::InvalidValue`] for a pattern that is none.
+pub(super) async fn find(pipeline: &Pipeline, downloads: &Path, is_first: bool) -> Result<Vec<Input>> {
+    let mut inputs = Vec::new();
+    for (number, source) in pipeline.sources.iter().enumerate() {
+        let mut checksums = source.sha256.iter();
+        let mut files = Vec::new();
+        for path in &source.paths {
+            if path.contains("://") {
+                let checksum = checksums.next().map(String::as_str);
+                files.extend(download::fetch(path, checksum, downloads, is_first).await?);
+            } else {
+                find_local(path, &mut files)?;
+            }
+        }
+        for path in files {
+            let data = std::fs::metadata(&path).map_err(|error| Error::io("read", &path, error))?;
+            let changed = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            let changed = changed.map_or(0, |time| time.as_nanos());
+            inputs.push(Input { path, source: number, bytes: data.len(), changed });
+        }
+    }
+    Ok(inputs)
+}
+
+/// Files of a path, a folder (with all below it) or a pattern, sorted.
+fn find_local(path: &str, files: &mut Vec<PathBuf>) -> Result<()> {
+    let missing = |hint: &str| Error::NotFound { path: path.into(), hint: hint.into() };
+    let plain = Path::new(path);
+    if storage::exists(plain) {
+        return find_below(plain, files);
+    }
+    if !path.contains(['*', '?', '[']) {
+        return Err(missing("`source.paths` are relative to the pipeline file"));
+    }
+    let found = glob::glob(path).map_err(|error| Error::invalid_value("source.paths", path, error.msg))?;
+    let before = files.len();
+    let mut matches: Vec<PathBuf> = found.filter_map(|entry| entry.ok()).collect();
+    matches.sort();
+    matches.iter().try_for_each(|path| find_below(path, files))?;
+    if files.len() == before {
+        return Err(missing("no file is of this pattern"));
+    }
+    Ok(())
+}
+
+fn find_below(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    if !storage::is_folder(path) {
+        files.push(path.into());
+        return Ok(());
+    }
+    let mut entries = storage::list(path)?;
+    entries.sort();
+    let is_hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    entries.iter().filter(|path| !is_hidden(path)).try_for_each(|path| find_below(path, files))
+}
+
+/// Cuts files into tasks of about the size of a part; a larger file is a task of its own.
+pub(super) fn tasks(pipeline: &Pipeline, inputs: &[Input], folder: &Path) -> Vec<Task> {
+    let part_bytes = pipeline.part_mb << 20;
+    let mut groups: Vec<(u64, Vec<Input>)> = Vec::new();
+    for input in inputs {
+        match groups.last_mut() {
+            Some((bytes, group)) if *bytes + input.bytes <= part_bytes as u64 => {
+                *bytes += input.bytes;
+                group.push(input.clone());
+            }
+            _ => groups.push((input.bytes, vec![input.clone()])),
+        }
+    }
+    let task = |(number, (_, inputs)): (usize, (u64, Vec<Input>))| Task {
+        number,
+        inputs,
+        sources: pipeline.sources.clone(),
+        folder: folder.into(),
+        part_bytes,
+        on_fault: pipeline.on_fault,
+    };
+    groups.into_iter().enumerate().map(task).collect()
+}
+
+impl Task {
+    pub(super) fn from_json(json: &str) -> Result<Self> {
+        serde_json::from_str(json).map_err(|error| Error::preparation("reading a plan", error.to_string()))
+    }
+
+    /// Reads all files into parts.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`Error::Preparation`] for a fault if faults are fatal.
+    pub(super) fn run(&self) -> Result<Extracted> {
+        let mut writer = PartWriter::new(&self.folder, self.number, self.part_bytes);
+        let mut extracted = Extracted::default();
+        for input in &self.inputs {
+            let Some(source) = self.sources.get(input.source) else { continue };
+            extracted.bytes += input.bytes;
+            let each = |record: Result<Document, Fault>| match record {
+                Ok(document) => writer.document(&source.name, &source.language, &document),
+                Err(fault) if self.on_fault == OnFault::Stop => Err(Error::Preparation {
+                    action: "reading".into(),
+                    message: fault.to_string(),
+                    hint: Some("`on_fault = \"skip\"` counts and reports what cannot be read".into()),
+                }),
+                Err(fault) => writer.fault(&source.name, &fault),
+            };
+            extracted.skipped += read(&input.path, source, each)?;
+        }
+        extracted.parts = writer.finish()?;
+        Ok(extracted)
+    }
+}
+
+/// Gives every record of a file to `each`; how many were passed over.
+fn read(
+    path: &Path,
+    source: &SourceConfig,
+    mut each: impl FnMut(Result<Document, Fault>) -> Result<()>,
+) -> Result<u64> {
+    let config = source.extract();
+    if columnar::is_columnar(path) {
+        columnar::read(path, &config, each)?;
+        return Ok(0);
+    }
+    let name = path.to_string_lossy();
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) => {
+            let reason = error.to_string();
+            each(Err(Fault { file: name.into_owned(), offset: 0, reason }))?;
+            return Ok(0);
+        }
+    };
+    let mut documents = extract::open(&name, Box::new(file), &config);
+    for record in &mut documents {
+        each(record)?;
+    }
+    Ok(documents.skipped())
+}
