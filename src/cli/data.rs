@@ -1,6 +1,8 @@
 //! `kiln data`: run a pipeline, explain it, look into what it made, train its filters, serve a cluster.
 
 mod bars;
+#[cfg(feature = "cluster")]
+mod cluster;
 
 use super::table::grouped;
 use crate::{
@@ -19,6 +21,12 @@ pub struct DataArguments {
 enum DataCommand {
     /// Run a pipeline: from raw files to token shards
     Run(RunArguments),
+    /// Serve as the scheduler of a cluster
+    #[cfg(feature = "cluster")]
+    Scheduler(cluster::SchedulerArguments),
+    /// Serve as an executor of a cluster
+    #[cfg(feature = "cluster")]
+    Executor(cluster::ExecutorArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,6 +74,10 @@ impl RunArguments {
 pub(super) fn run(arguments: DataArguments) -> anyhow::Result<()> {
     match arguments.command {
         DataCommand::Run(arguments) => prepare(&arguments),
+        #[cfg(feature = "cluster")]
+        DataCommand::Scheduler(arguments) => cluster::scheduler(&arguments),
+        #[cfg(feature = "cluster")]
+        DataCommand::Executor(arguments) => cluster::executor(&arguments),
     }
 }
 
@@ -82,7 +94,7 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
     if !manifest.shards.is_empty() {
         let shards = arguments.out.join("shards");
         println!("{} tokens in {} shards: {}", grouped(tokens), manifest.shards.len(), shards.display());
-        println!("train on them: kiln train --data {} --set tokenizer.kind=file", shards.display());
+        println!("train on them: kiln train --data {}", shards.display());
     }
     Ok(())
 }

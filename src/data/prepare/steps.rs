@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// What is done to every document that the steps before kept.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Step {
     Clean(CleanConfig),
@@ -130,8 +130,7 @@ impl Step {
 
     /// From the JSON that plans carry.
     pub(super) fn from_json(json: &str) -> Result<Self> {
-        let table: Table = serde_json::from_str(json).map_err(|error| syntax("a plan", error.to_string()))?;
-        Self::from_table(table, "a plan")
+        serde_json::from_str(json).map_err(|error| syntax("a plan", error.to_string()))
     }
 
     /// Name of the stage, in folders and tables: the profile of a filter, otherwise the kind.
