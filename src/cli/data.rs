@@ -3,10 +3,11 @@
 mod bars;
 #[cfg(feature = "cluster")]
 mod cluster;
+mod filter;
 
 use super::table::grouped;
 use crate::{
-    data::prepare::{EngineConfig, Pipeline, Rank, Run},
+    data::prepare::{EngineConfig, Pipeline, Rank, Run, rules::statistics::STATISTICS},
     platform,
 };
 use std::path::PathBuf;
@@ -21,6 +22,12 @@ pub struct DataArguments {
 enum DataCommand {
     /// Run a pipeline: from raw files to token shards
     Run(RunArguments),
+    /// Show the stages of a pipeline, their plans, and what of them is finished
+    Explain(RunArguments),
+    /// Train a quality classifier of good and bad samples, or a model of characters
+    TrainFilter(filter::FilterArguments),
+    /// List the statistics that `expression` steps may name
+    Statistics,
     /// Serve as the scheduler of a cluster
     #[cfg(feature = "cluster")]
     Scheduler(cluster::SchedulerArguments),
@@ -74,6 +81,14 @@ impl RunArguments {
 pub(super) fn run(arguments: DataArguments) -> anyhow::Result<()> {
     match arguments.command {
         DataCommand::Run(arguments) => prepare(&arguments),
+        DataCommand::Explain(arguments) => explain(&arguments),
+        DataCommand::TrainFilter(arguments) => filter::run(&arguments),
+        DataCommand::Statistics => {
+            for statistic in STATISTICS {
+                println!("{:<28} {}", statistic.name, statistic.meaning);
+            }
+            Ok(())
+        }
         #[cfg(feature = "cluster")]
         DataCommand::Scheduler(arguments) => cluster::scheduler(&arguments),
         #[cfg(feature = "cluster")]
@@ -96,6 +111,17 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
         println!("{} tokens in {} shards: {}", grouped(tokens), manifest.shards.len(), shards.display());
         println!("train on them: kiln train --data {}", shards.display());
     }
+    Ok(())
+}
+
+fn explain(arguments: &RunArguments) -> anyhow::Result<()> {
+    let pipeline = Pipeline::load(&arguments.pipeline, &arguments.overrides)?;
+    let engine = arguments.engine();
+    let text = runtime(engine.workers)?.block_on(async {
+        let run = Run::new(pipeline, &arguments.out, engine, |_| {}).await?;
+        run.explain().await
+    })?;
+    print!("{text}");
     Ok(())
 }
 

@@ -278,6 +278,9 @@ pub(super) fn failed<E: std::error::Error + 'static>(action: &'static str) -> im
             }
             source = inner.source();
         }
-        Error::preparation(action, error.to_string())
+        let message = error.to_string();
+        let is_full = message.contains("os error 28") || message.contains("No space left");
+        let hint = is_full.then(|| "free some space and run again: what is finished is kept".into());
+        Error::Preparation { action: action.into(), message, hint }
     }
 }

@@ -88,8 +88,14 @@ impl Comparison {
         !matches!(&self.step, Step::ExactDuplicates(config) if config.level != Level::Document)
     }
 
-    /// Writes the keys of a part: `number`, `key` and, of pieces, `piece`.
+    /// Writes the keys of a part.
     pub(super) async fn keys(self, part: usize) -> Result<()> {
+        let keys = self.keys_plan(part).await?;
+        self.engine.write(keys, &self.file("keys", part)).await
+    }
+
+    /// The keys of a part: `number`, `key` and, of pieces, `piece`.
+    pub(super) async fn keys_plan(&self, part: usize) -> Result<DataFrame> {
         let plan = |error| failed("planning")(error);
         let frame = self.part(part).await?;
         let number = self.number(part).alias("number");
@@ -109,7 +115,7 @@ impl Comparison {
             let field = |name: &str| datafusion::functions::core::expr_fn::get_field(col("found"), name).alias(name);
             frame.select(vec![col("number"), field("piece"), field("key")]).map_err(plan)?
         };
-        self.engine.write(frame, &self.file("keys", part)).await
+        Ok(frame)
     }
 
     /// Says what goes, once all keys are there.

@@ -42,6 +42,7 @@ pub use parts::{Count, Part};
 pub use pipeline::{OnFault, Pipeline, SourceConfig, TokenizeConfig};
 pub use keys::Groups;
 pub use parts::Tally;
+pub use rowwise::{read_documents, split_words};
 pub use run::{Progress, Run, StageSummary};
 pub use shards::{ShardSummary, Split};
 pub use steps::Step;

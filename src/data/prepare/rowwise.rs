@@ -86,7 +86,7 @@ thread_local! {
 }
 
 /// Words and punctuation marks of a text, for everything but the rules' own counts.
-pub(super) fn split_words(language: &str, text: &str) -> Vec<Range<usize>> {
+pub fn split_words(language: &str, text: &str) -> Vec<Range<usize>> {
     WORDS.with_borrow(|words| {
         let tokens = words.tokens(Family::of(language, text), text);
         tokens.iter().filter(|token| !token.is_space()).map(|token| token.start..token.end()).collect()
@@ -230,7 +230,7 @@ fn word_list(config: &WordListConfig) -> Result<WordList> {
 fn held_out(config: &ContaminationConfig) -> Result<HeldOut> {
     let mut held_out = HeldOut::new(config)?;
     for (path, set) in config.against.iter().zip(0..) {
-        for record in documents(path, &extract::ExtractConfig::default())? {
+        for record in read_documents(path)? {
             held_out.add(&record.text, set, &mut |text| split_words("", text));
         }
     }
@@ -314,12 +314,12 @@ pub(super) async fn extract(engine: &Engine, task: &Task) -> Result<Extracted> {
     serde_json::from_str(&report).map_err(|error| Error::preparation("reading", error.to_string()))
 }
 
-/// All documents of a file that a step needs.
+/// All documents of a file that a step or a model needs.
 ///
 /// # Errors
 /// [`Error::Io`]; the first fault, as [`Error::Preparation`].
-pub(super) fn documents(path: &Path, config: &extract::ExtractConfig) -> Result<Vec<extract::Document>> {
+pub fn read_documents(path: &Path) -> Result<Vec<extract::Document>> {
     let file = File::open(path).map_err(|error| Error::io("read", path, error))?;
-    let documents = extract::open(&path.to_string_lossy(), Box::new(file), config);
+    let documents = extract::open(&path.to_string_lossy(), Box::new(file), &extract::ExtractConfig::default());
     documents.map(|record| record.map_err(|fault| Error::preparation("reading", fault.to_string()))).collect()
 }

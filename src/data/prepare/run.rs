@@ -3,11 +3,11 @@
 use super::{
     blend::BlendedSource,
     engine::{Engine, EngineConfig},
-    functions::FAILED,
     keys::{Comparison, Groups},
     manifest::Manifest,
     parts::{Count, Part, Tally},
-    pipeline::{OnFault, Pipeline},
+    part_writer::PartWriter,
+    pipeline::Pipeline,
     rowwise,
     shards::{ShardSummary, TokenPart, Tokenizing},
     sources::{self, Extracted, Input},
@@ -96,13 +96,15 @@ impl<'a> Run<'a> {
     /// Those of reading and writing; [`Error::Preparation`] if documents were lost on the way.
     pub async fn execute(mut self) -> Result<Manifest> {
         let rank = self.engine.config.rank;
-        let inputs = sources::find(&self.pipeline, &self.out.join("downloads"), rank.index == 0).await?;
-        let mut stage = self.extract(&inputs).await?;
-        for (number, step) in (2..).zip(self.pipeline.steps.clone()) {
-            stage = self.step(number, &step, stage).await?;
+        let inputs = self.inputs().await?;
+        let mut folders = self.folders(&inputs)?.into_iter();
+        let mut next = || folders.next().ok_or_else(|| Error::preparation("planning", "a stage is missing".into()));
+        let mut stage = self.extract(next()?, &inputs).await?;
+        for step in &self.pipeline.steps.clone() {
+            stage = self.step(next()?, step, stage).await?;
         }
         let (shards, blend) = match self.pipeline.tokenize.clone() {
-            Some(config) => self.tokenize(config, &stage).await?,
+            Some(config) => self.tokenize(next()?, config, &stage).await?,
             None => Default::default(),
         };
         let manifest = Manifest::new(&self.pipeline, &inputs, self.stages, shards, blend)?;
@@ -112,11 +114,79 @@ impl<'a> Run<'a> {
         Ok(manifest)
     }
 
+    /// The stages that look at documents, with where their files go, and that of tokens.
+    fn folders(&self, inputs: &[Input]) -> Result<Vec<Folder>> {
+        let pipeline = &self.pipeline;
+        let settings = (&pipeline.sources, pipeline.part_mb, pipeline.on_fault, inputs);
+        let mut folders = vec![self.folder(1, "extract", "", &settings)?];
+        let previous = |folders: &[Folder]| folders.last().map_or(String::new(), |folder| folder.key.clone());
+        for (number, step) in (2..).zip(&pipeline.steps) {
+            let files = step.files().into_iter().map(digest_of).collect::<Result<Vec<_>>>()?;
+            folders.push(self.folder(number, step.name(), &previous(&folders), &(step, files))?);
+        }
+        if let Some(config) = &pipeline.tokenize {
+            let has_file = !config.tokenizer.as_os_str().is_empty();
+            let file = has_file.then(|| digest_of(&config.tokenizer)).transpose()?;
+            let tokenizer = (&file, config.kind, config.vocab_size, config.sample_mb);
+            let settings = (tokenizer, config.val_fraction, pipeline.seed);
+            folders.push(self.folder(pipeline.steps.len() + 2, "tokenize", &previous(&folders), &settings)?);
+        }
+        Ok(folders)
+    }
+
+    /// What would be done, stage by stage: settings, plan, and how much of it is finished.
+    ///
+    /// # Errors
+    /// Those of finding files and of planning.
+    pub async fn explain(self) -> Result<String> {
+        let inputs = self.inputs().await?;
+        let folders = self.folders(&inputs)?;
+        let bytes: u64 = inputs.iter().map(|input| input.bytes).sum();
+        let tasks = sources::tasks(&self.pipeline, &inputs, &folders[0].path).len();
+        let mut text = format!("{} files, {} bytes, {tasks} tasks to extract\n", inputs.len(), bytes);
+        // An empty part stands for all others.
+        let scratch = self.out.join("work").join("scratch");
+        let empty = PartWriter::new(&scratch, std::process::id() as usize, 1).finish()?;
+        let empty = scratch.join(&empty[0].file);
+        let steps = std::iter::once(None).chain(self.pipeline.steps.iter().map(Some)).chain([None]);
+        for (folder, step) in folders.iter().zip(steps) {
+            let stage: Option<StageSummary> = folder.marker("stage")?;
+            let state = match stage {
+                Some(stage) => format!("finished: {} of {} documents", stage.tally.kept.documents, stage.read.documents),
+                None => {
+                    let done = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "json");
+                    let files = if folder.path.exists() { storage::list(&folder.path)? } else { Vec::new() };
+                    format!("to do; {} tasks are finished", files.iter().filter(|file| done(file)).count())
+                }
+            };
+            text.push_str(&format!("\n{} ({state})\n", folder.path.strip_prefix(&self.out).unwrap_or(&folder.path).display()));
+            let Some(step) = step else { continue };
+            let settings = serde_json::to_string(step).map_err(|error| Error::preparation("planning", error.to_string()))?;
+            text.push_str(&format!("  {settings}\n"));
+            let inputs = Arc::new(vec![(empty.clone(), Part::default())]);
+            let (engine, step) = (self.engine.clone(), step.clone());
+            let plan = match step {
+                Step::ExactDuplicates(_) | Step::FuzzyDuplicates(_) | Step::SemanticDuplicates(_) => {
+                    Comparison { engine, folder: folder.clone(), inputs, step }.keys_plan(0).await?
+                }
+                _ => rowwise::Work { engine, folder: folder.clone(), inputs, step }.plan(&empty).await?,
+            };
+            for line in plan.logical_plan().display_indent().to_string().lines() {
+                let line: String = line.chars().take(240).collect();
+                text.push_str(&format!("    {line}\n"));
+            }
+        }
+        std::fs::remove_file(&empty).map_err(|error| Error::io("remove", &empty, error))?;
+        Ok(text)
+    }
+
+    async fn inputs(&self) -> Result<Vec<Input>> {
+        sources::find(&self.pipeline, &self.out.join("downloads"), self.engine.config.rank.index == 0).await
+    }
+
     fn folder(&self, number: usize, name: &str, previous: &str, settings: &impl Serialize) -> Result<Folder> {
         let settings = serde_json::to_string(settings).map_err(|error| Error::preparation("planning", error.to_string()))?;
-        let folder = Folder::new(&self.out.join("work"), number, name, previous, &settings);
-        storage::create_folder(&folder.path)?;
-        Ok(folder)
+        Ok(Folder::new(&self.out.join("work"), number, name, previous, &settings))
     }
 
     fn begin(&mut self, name: &str, tasks: usize, bytes: u64) {
@@ -142,6 +212,12 @@ impl<'a> Run<'a> {
         summary.key.clone_from(&folder.key);
         summary.folder = folder.path.strip_prefix(&self.out).unwrap_or(&folder.path).to_string_lossy().into_owned();
         summary.seconds = started.elapsed().as_secs_f64();
+        // What a killed process left behind.
+        for file in storage::list(&folder.path)? {
+            if file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tmp-")) {
+                std::fs::remove_file(&file).map_err(|error| Error::io("remove", &file, error))?;
+            }
+        }
         folder.mark("stage", &summary)?;
         self.old(summary, false)
     }
@@ -184,12 +260,16 @@ impl<'a> Run<'a> {
         Ok((results.into_iter().map(|done| done.result).collect(), seconds))
     }
 
-    async fn extract(&mut self, inputs: &[Input]) -> Result<StageSummary> {
+    /// What is known of a stage if it is finished; otherwise its folder is made.
+    fn finished(&mut self, folder: &Folder) -> Result<Option<StageSummary>> {
+        storage::create_folder(&folder.path)?;
+        folder.marker("stage")?.map(|summary| self.old(summary, true)).transpose()
+    }
+
+    async fn extract(&mut self, folder: Folder, inputs: &[Input]) -> Result<StageSummary> {
         let started = Instant::now();
-        let settings = (&self.pipeline.sources, self.pipeline.part_mb, self.pipeline.on_fault, inputs);
-        let folder = self.folder(1, "extract", "", &settings)?;
-        if let Some(summary) = folder.marker("stage")? {
-            return self.old(summary, true);
+        if let Some(summary) = self.finished(&folder)? {
+            return Ok(summary);
         }
         let tasks = Arc::new(sources::tasks(&self.pipeline, inputs, &folder.path));
         let bytes = inputs.iter().map(|input| input.bytes).sum();
@@ -213,11 +293,7 @@ impl<'a> Run<'a> {
             task_seconds,
             ..StageSummary::default()
         };
-        let summary = self.end(&folder, summary, started)?;
-        if summary.tally.dropped.contains_key(FAILED) && self.pipeline.on_fault == OnFault::Stop {
-            return Err(Error::preparation("reading", "a record could not be read".into()));
-        }
-        Ok(summary)
+        self.end(&folder, summary, started)
     }
 
     /// Parts of a finished stage, with their paths.
@@ -226,12 +302,10 @@ impl<'a> Run<'a> {
         Arc::new(stage.parts.iter().map(|part| (folder.join(&part.file), part.clone())).collect())
     }
 
-    async fn step(&mut self, number: usize, step: &Step, input: StageSummary) -> Result<StageSummary> {
+    async fn step(&mut self, folder: Folder, step: &Step, input: StageSummary) -> Result<StageSummary> {
         let started = Instant::now();
-        let files = step.files().into_iter().map(digest_of).collect::<Result<Vec<_>>>()?;
-        let folder = self.folder(number, step.name(), &input.key, &(step, files))?;
-        if let Some(summary) = folder.marker("stage")? {
-            return self.old(summary, true);
+        if let Some(summary) = self.finished(&folder)? {
+            return Ok(summary);
         }
         let parts = self.parts(&input);
         let count = parts.len();
@@ -278,15 +352,12 @@ impl<'a> Run<'a> {
 
     async fn tokenize(
         &mut self,
+        folder: Folder,
         config: super::TokenizeConfig,
         input: &StageSummary,
     ) -> Result<(Vec<ShardSummary>, Vec<BlendedSource>)> {
         let started = Instant::now();
-        let number = self.pipeline.steps.len() + 2;
-        let file = (!config.tokenizer.as_os_str().is_empty()).then(|| digest_of(&config.tokenizer)).transpose()?;
-        let tokenizer = (&file, config.kind, config.vocab_size, config.sample_mb);
-        let settings = (tokenizer, config.val_fraction, self.pipeline.seed);
-        let folder = self.folder(number, "tokenize", &input.key, &settings)?;
+        let old = self.finished(&folder)?;
         let work = Tokenizing {
             engine: self.engine.clone(),
             pipeline: Arc::clone(&self.pipeline),
@@ -295,7 +366,6 @@ impl<'a> Run<'a> {
             folder: folder.clone(),
         };
         let count = input.parts.len();
-        let old: Option<StageSummary> = folder.marker("stage")?;
         if old.is_none() {
             self.begin("tokenize", count, input.tally.kept.bytes);
         }
@@ -308,38 +378,26 @@ impl<'a> Run<'a> {
             let work = work.clone();
             async move { work.engine.attempt(|| work.clone().tokens(index)).await }
         };
-        let sizes: Vec<Count> = input.parts.iter().map(|part| part.tally.kept).collect();
-        let mean = sizes.iter().map(|count| count.bytes).sum::<u64>() / count.max(1) as u64;
+        let mean = input.tally.kept.bytes / count.max(1) as u64;
         let read = |part: &TokenPart| Count { documents: part.documents, bytes: mean };
-        let (tokens, task_seconds) = if old.is_none() {
-            self.tasks(&folder, "tokens", count, run, read).await?
-        } else {
-            let engine = self.engine.clone();
-            let done: Vec<Done<TokenPart>> =
-                engine.tasks(&folder, "tokens", count, |_| std::future::pending(), |_| {}).await?;
-            (done.into_iter().map(|done| done.result).collect(), 0.0)
-        };
-        match old {
-            Some(summary) => drop(self.old(summary, true)?),
-            None => {
-                let tally = Tally { lengths: input.tally.lengths.clone(), ..input.tally.clone() };
-                let kept = Tally { dropped: Default::default(), ..tally };
-                let part = Part { tally: kept, ..Part::default() };
-                let summary = StageSummary {
-                    name: "tokenize".into(),
-                    read: input.tally.kept,
-                    bytes_in: input.tally.kept.bytes,
-                    parts: vec![part],
-                    task_seconds,
-                    ..StageSummary::default()
-                };
-                self.end(&folder, summary, started)?;
-            }
+        let (tokens, task_seconds) = self.tasks(&folder, "tokens", count, run, read).await?;
+        if old.is_none() {
+            let part = Part { tally: Tally { dropped: Default::default(), ..input.tally.clone() }, ..Part::default() };
+            let summary = StageSummary {
+                name: "tokenize".into(),
+                read: input.tally.kept,
+                bytes_in: input.tally.kept.bytes,
+                parts: vec![part],
+                task_seconds,
+                ..StageSummary::default()
+            };
+            self.end(&folder, summary, started)?;
         }
         let mut blend = work.blend(&tokens);
         let tokenized = folder;
         let settings = (&self.pipeline.blend, &blend, config.shard_tokens, self.pipeline.seed);
-        let folder = self.folder(number + 1, "shards", &tokenized.key, &settings)?;
+        let number = self.pipeline.steps.len() + 3;
+        let folder = self.folder(number, "shards", &tokenized.key, &settings)?;
         let output = folder.file("shards");
         storage::create_folder(&output)?;
         let shards = Arc::new(work.shards(&tokens, &blend));

@@ -27,6 +27,9 @@ pub(super) struct Input {
     pub bytes: u64,
     /// Nanoseconds of the last change, by which another file of the same name and length is told.
     pub changed: u128,
+    /// Why it could not be fetched.
+    #[serde(default)]
+    pub fault: Option<String>,
 }
 
 /// Files that are read together, one after another.
@@ -62,7 +65,17 @@ pub(super) async fn find(pipeline: &Pipeline, downloads: &Path, is_first: bool) 
         for path in &source.paths {
             if path.contains("://") {
                 let checksum = checksums.next().map(String::as_str);
-                files.extend(download::fetch(path, checksum, downloads, is_first).await?);
+                match download::fetch(path, checksum, downloads, is_first).await {
+                    Ok(found) => files.extend(found),
+                    Err(error) if pipeline.on_fault == OnFault::Skip => inputs.push(Input {
+                        path: path.into(),
+                        source: number,
+                        bytes: 0,
+                        changed: 0,
+                        fault: Some(error.to_string()),
+                    }),
+                    Err(error) => return Err(error),
+                }
             } else {
                 find_local(path, &mut files)?;
             }
@@ -71,7 +84,7 @@ pub(super) async fn find(pipeline: &Pipeline, downloads: &Path, is_first: bool) 
             let data = std::fs::metadata(&path).map_err(|error| Error::io("read", &path, error))?;
             let changed = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
             let changed = changed.map_or(0, |time| time.as_nanos());
-            inputs.push(Input { path, source: number, bytes: data.len(), changed });
+            inputs.push(Input { path, source: number, bytes: data.len(), changed, fault: None });
         }
     }
     Ok(inputs)
@@ -148,7 +161,7 @@ impl Task {
         for input in &self.inputs {
             let Some(source) = self.sources.get(input.source) else { continue };
             extracted.bytes += input.bytes;
-            let each = |record: Result<Document, Fault>| match record {
+            let mut each = |record: Result<Document, Fault>| match record {
                 Ok(document) => writer.document(&source.name, &source.language, &document),
                 Err(fault) if self.on_fault == OnFault::Stop => Err(Error::Preparation {
                     action: "reading".into(),
@@ -157,7 +170,13 @@ impl Task {
                 }),
                 Err(fault) => writer.fault(&source.name, &fault),
             };
-            extracted.skipped += read(&input.path, source, each)?;
+            match &input.fault {
+                None => extracted.skipped += read(&input.path, source, each)?,
+                Some(reason) => {
+                    let file = input.path.to_string_lossy().into_owned();
+                    each(Err(Fault { file, offset: 0, reason: reason.clone() }))?;
+                }
+            }
         }
         extracted.parts = writer.finish()?;
         Ok(extracted)
