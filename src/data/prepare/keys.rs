@@ -16,11 +16,12 @@ use crate::error::{Error, Result};
 use datafusion::{
     arrow::{
         array::{AsArray, RecordBatch, UInt64Array},
-        datatypes::{Float32Type, UInt64Type},
+        datatypes::{DataType, Float32Type, UInt64Type},
     },
     dataframe::DataFrame,
     functions_aggregate::expr_fn::array_agg,
-    functions_window::expr_fn::row_number,
+    functions::string::expr_fn::{btrim, concat},
+    functions_window::expr_fn::{first_value, lag, row_number},
     logical_expr::{Expr, ExprFunctionExt, JoinType, cast, col, lit, when},
 };
 use futures::StreamExt;
@@ -66,7 +67,7 @@ impl Comparison {
     }
 
     fn number(&self, part: usize) -> Expr {
-        cast(col("row"), datafusion::arrow::datatypes::DataType::UInt64) + lit(self.offset(part))
+        cast(col("row"), DataType::UInt64) + lit(self.offset(part))
     }
 
     fn function(&self, name: &str, arguments: Vec<Expr>) -> Result<Expr> {
@@ -183,7 +184,14 @@ impl Comparison {
         for cluster in clusters.clusters() {
             *groups.sizes.entry(cluster.size).or_default() += 1;
         }
-        self.write_clusters(&mut clusters, documents)?;
+        let mut rows = (Vec::new(), Vec::new());
+        for document in 0..documents {
+            if !clusters.is_kept(document) {
+                rows.0.push(u64::from(document));
+                rows.1.push(u64::from(clusters.representative(document)));
+            }
+        }
+        self.write_removed(rows).await?;
         Ok(groups)
     }
 
@@ -196,24 +204,15 @@ impl Comparison {
         let window = |function: Expr| {
             function.partition_by(vec![col("key")]).order_by(order.clone()).build().map_err(failed("planning"))
         };
-        let first = window(datafusion::functions_window::expr_fn::first_value(col("number")))?;
-        let previous = window(datafusion::functions_window::expr_fn::lag(col("number"), None, None))?;
+        let first = window(first_value(col("number")))?;
+        let previous = window(lag(col("number"), None, None))?;
         let keys = keys.window(vec![first.alias("first"), previous.alias("previous")]).map_err(plan)?;
         let pair = |other: &str| {
             let pairs = keys.clone().filter(col(other).is_not_null().and(col(other).lt(col("number"))));
             pairs.and_then(|pairs| pairs.select(vec![col(other).alias("a"), col("number").alias("b")]))
         };
         let pairs = pair("first").and_then(|pairs| pairs.union_distinct(pair("previous")?)).map_err(plan)?;
-        let mut texts: Option<DataFrame> = None;
-        for part in 0..self.inputs.len() {
-            let columns = vec![self.number(part).alias("number"), col("text"), col("language")];
-            let part = self.part(part).await?.select(columns).map_err(plan)?;
-            texts = Some(match texts {
-                Some(texts) => texts.union(part).map_err(plan)?,
-                None => part,
-            });
-        }
-        let texts = texts.ok_or_else(|| Error::preparation("planning", "there are no parts".into()))?;
+        let texts = self.all_parts(&["text", "language"]).await?;
         let named = |of: &str| {
             texts.clone().select(vec![
                 col("number").alias(format!("number_{of}")),
@@ -232,15 +231,35 @@ impl Comparison {
         similar.select(vec![col("a"), col("b")]).map_err(plan)
     }
 
-    fn write_clusters(&self, clusters: &mut Clusters, documents: u32) -> Result<()> {
-        let mut rows = (Vec::new(), Vec::new());
-        for document in 0..documents {
-            if !clusters.is_kept(document) {
-                rows.0.push(u64::from(document));
-                rows.1.push(u64::from(clusters.representative(document)));
-            }
+    /// Writes the numbers of documents that go and of those that stay for them, and the ids of these.
+    async fn write_removed(&self, (numbers, representatives): (Vec<u64>, Vec<u64>)) -> Result<()> {
+        let plan = |error| failed("planning")(error);
+        let path = self.folder.file("removed-numbers.parquet");
+        super::parts::write_numbers(&path, ["number", "representative"], [numbers, representatives])?;
+        let ids = self.all_parts(&["id"]).await?.with_column_renamed("number", "own").map_err(plan)?;
+        let removed = self.engine.keys(&[path]).await?;
+        let named = removed
+            .join(ids, JoinType::Inner, &["representative"], &["own"], None)
+            .and_then(|named| named.select(["number", "representative", "id"].map(col).to_vec()))
+            .and_then(|named| named.with_column_renamed("id", "kept_id"))
+            .and_then(|named| named.sort(vec![col("number").sort(true, false)]))
+            .map_err(plan)?;
+        self.engine.write(named, &self.folder.file("removed.parquet")).await
+    }
+
+    /// Numbers and columns of all kept documents.
+    async fn all_parts(&self, columns: &[&str]) -> Result<DataFrame> {
+        let plan = |error| failed("planning")(error);
+        let mut all: Option<DataFrame> = None;
+        for part in 0..self.inputs.len() {
+            let columns = columns.iter().map(|name| col(*name)).chain([self.number(part).alias("number")]);
+            let part = self.part(part).await?.select(columns.collect::<Vec<_>>()).map_err(plan)?;
+            all = Some(match all {
+                Some(all) => all.union(part).map_err(plan)?,
+                None => part,
+            });
         }
-        super::parts::write_numbers(&self.folder.file("removed.parquet"), ["number", "representative"], [rows.0, rows.1])
+        all.ok_or_else(|| Error::preparation("planning", "there are no parts".into()))
     }
 
     /// Writes which documents say the same as another. Embeddings lie in a file that is mapped.
@@ -276,8 +295,7 @@ impl Comparison {
             }
         }
         groups.sizes.insert(2, rows.0.len() as u64);
-        let names = ["number", "representative"];
-        super::parts::write_numbers(&self.folder.file("removed.parquet"), names, [rows.0, rows.1])?;
+        self.write_removed(rows).await?;
         std::fs::remove_file(&beside).map_err(|error| Error::io("remove", &beside, error))?;
         Ok(groups)
     }
@@ -315,8 +333,9 @@ impl Comparison {
                 _ => "fuzzy_duplicate",
             };
             let reason = when(gone.clone(), lit(reason)).end().map_err(plan)?;
-            let number = cast(col("representative"), datafusion::arrow::datatypes::DataType::Utf8);
-            (removed, reason, number, col("text"))
+            let number = cast(col("representative"), DataType::Utf8);
+            let named = concat(vec![col("kept_id"), lit(" (document "), number, lit(")")]);
+            (removed, reason, when(gone, named).end().map_err(plan)?, col("text"))
         } else {
             let order = vec![col("piece").sort(true, false)];
             let list = array_agg(col("piece")).order_by(order).build().map_err(failed("planning"))?;
@@ -324,7 +343,7 @@ impl Comparison {
                 removed.aggregate(vec![col("number")], vec![list.alias("pieces")]).map_err(plan)?;
             let text = self.function("kiln_without", vec![self.settings()?, col("text"), col("pieces")])?;
             // A document of repeated pieces alone is a duplicate too.
-            let reason = when(datafusion::functions::string::expr_fn::btrim(vec![text.clone()]).eq(lit("")), lit("exact_duplicate"));
+            let reason = when(btrim(vec![text.clone()]).eq(lit("")), lit("exact_duplicate"));
             (removed, reason.end().map_err(plan)?, lit(datafusion::common::ScalarValue::Utf8(None)), text)
         };
         let joined =

@@ -172,7 +172,7 @@ impl<'a> Run<'a> {
                 _ => rowwise::Work { engine, folder: folder.clone(), inputs, step }.plan(&empty).await?,
             };
             for line in plan.logical_plan().display_indent().to_string().lines() {
-                let line: String = line.chars().take(240).collect();
+                let line: String = line.replace("?table?.", "").chars().take(240).collect();
                 text.push_str(&format!("    {line}\n"));
             }
         }
