@@ -248,7 +248,7 @@ def encoded_by_kiln(out):
     with open(f"{out}/manifest.json") as file:
         stages = [stage for stage in json.load(file)["stages"] if "token" in stage["name"]]
     tokens, documents = 0, 0
-    for path in glob.glob(f"{out}/**/*.bin", recursive=True):
+    for path in glob.glob(f"{out}/shards/*.bin"):
         with open(path.removesuffix(".bin") + ".json") as file:
             sidecar = json.load(file)
         tokens, documents = tokens + sidecar["tokens"], documents + sidecar["documents"]

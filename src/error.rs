@@ -209,7 +209,10 @@ impl Error {
                     | io::ErrorKind::IsADirectory
                     | io::ErrorKind::NotADirectory
             ),
-            Self::Preparation { .. } | Self::DeviceFailed { .. } | Self::NonFiniteLoss { .. } | Self::OverTolerance { .. } => false,
+            Self::Preparation { .. }
+            | Self::DeviceFailed { .. }
+            | Self::NonFiniteLoss { .. }
+            | Self::OverTolerance { .. } => false,
             _ => true,
         }
     }

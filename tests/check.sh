@@ -83,14 +83,20 @@ wasm_lints() (
         --features flex,webgpu --package kiln-web -- -D warnings
 )
 
-# The corpora that the README's examples train on, as a new user fetches them.
+# The corpora that the README's examples train on, as a new user fetches them, and the pipeline over the raw ones.
 corpora() (
     folder="$(mktemp -d)"
     trap 'rm -r "$folder"' EXIT
-    for name in mails cmudict; do
-        node examples/corpora.mjs "$name" "$folder"
+    mkdir "$folder/examples"
+    cp examples/corpora.toml "$folder/examples"
+    for name in mails cmudict raw; do
+        node examples/corpora.mjs "$name" "$folder/corpora"
     done
-    wc -l "$folder"/*.jsonl
+    wc -l "$folder"/corpora/*.jsonl
+    kiln="$CARGO_TARGET_DIR/release/kiln"
+    "$kiln" data run "$folder/examples/corpora.toml" --out "$folder/prepared"
+    "$kiln" train --data "$folder/prepared/shards" --out "$folder/run" --device cpu --set train.max_steps=2 \
+        --set train.eval_batches=1 --preset debug
 )
 
 page_build() {
@@ -99,7 +105,10 @@ page_build() {
 }
 
 step "format" cargo fmt --all --check
-step "lints" cargo clippy --release --all-targets -- -D warnings
+# One set of features for lints, binary and tests: `cluster` has all that needs no hardware or LLVM.
+features=(--features cluster)
+step "lints" cargo clippy --release --all-targets "${features[@]}" -- -D warnings
+step "lints without data" cargo clippy --release -- -D warnings
 step "wasm32 target" install_wasm_target
 step "web lints" wasm_lints
 if ! $quick; then
@@ -115,8 +124,8 @@ if ! $quick; then
 fi
 
 if ! $quick; then
+    step "binary" cargo build --release "${features[@]}"
     step "corpora" corpora
-    step "binary" cargo build --release
     step "page" page_build
     step "page in a browser" npm --prefix web test --silent
 fi
@@ -124,4 +133,4 @@ fi
 # Not timed here: cargo's own summary stays the last line.
 current="tests"
 echo "== tests"
-cargo test --release
+cargo test --release "${features[@]}"

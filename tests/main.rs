@@ -7,6 +7,8 @@ mod architectures;
 mod bad_input;
 mod commands;
 mod convert;
+#[cfg(feature = "data")]
+mod data;
 mod devices;
 mod init_from;
 mod inspect;

@@ -32,9 +32,18 @@ fn commands_of_the_readme_run() {
         let Some(arguments) = command.strip_prefix("kiln ").filter(|_| in_shell) else { continue };
         let arguments = arguments.split(" #").next().unwrap();
         let mut words = shell_words(arguments);
+        if words[0] == "data" && !cfg!(feature = "data") {
+            continue;
+        }
         let trains = ["train", "generate", "eval", "bench", "fill", "classify"].contains(&words[0].as_str());
         if trains && !words.iter().any(|word| word == "--device") {
             words.extend(["--device".into(), "cpu".into()]);
+        }
+        if words[0] == "train"
+            && words.iter().any(|word| word.starts_with("prepared"))
+            && !cfg!(feature = "data")
+        {
+            continue;
         }
         if words[0] == "train" && !words.iter().any(|word| word == "--resume") {
             // The same commands, shortened: what they compute is tested elsewhere.
@@ -60,10 +69,11 @@ fn stand_ins(folder: &Path) {
     let [examples, corpora] = ["examples", "corpora"].map(|name| folder.join(name));
     std::fs::create_dir(&examples).unwrap();
     std::fs::create_dir(&corpora).unwrap();
-    for name in ["mails.toml", "cmudict.toml"] {
+    for name in ["mails.toml", "cmudict.toml", "corpora.toml"] {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
         std::fs::copy(source, examples.join(name)).unwrap();
     }
+    raw_stand_ins(&corpora);
     let mail = |number: usize| match number % 2 {
         0 => json!({ "text": format!("Buy {number} now, for free"), "label": "spam" }),
         _ => json!({ "text": format!("See you at {number} o'clock"), "label": "ham" }),
@@ -75,6 +85,36 @@ fn stand_ins(folder: &Path) {
             std::fs::write(corpora.join(format!("{name}-{part}.jsonl")), &lines).unwrap();
         }
     }
+}
+
+/// A little of what `examples/corpora.mjs raw` makes.
+fn raw_stand_ins(corpora: &Path) {
+    let plays = include_str!("fixtures/tinyshakespeare.txt");
+    let page = |text: &str| {
+        format!(
+            "<!doctype html><html><body><article><p>{}</p></article></body></html>",
+            text.replace("\n\n", "</p><p>")
+        )
+    };
+    for folder in ["plays", "broken"] {
+        std::fs::create_dir(corpora.join(folder)).unwrap();
+    }
+    let part = |number: usize| &plays[number * 20_000..(number + 1) * 20_000];
+    for number in 0..20 {
+        std::fs::write(corpora.join(format!("plays/{number}.html")), page(part(number))).unwrap();
+    }
+    std::fs::write(corpora.join("broken/empty.jsonl"), "").unwrap();
+    let novel = json!({ "text": part(21) });
+    std::fs::write(corpora.join("novels.jsonl.gz"), format!("{novel}\n")).unwrap();
+    std::fs::write(
+        corpora.join("speeches.csv"),
+        format!("year,text\n1800,\"{}\"\n", part(22).replace('"', "'")),
+    )
+    .unwrap();
+    let body = part(23);
+    let record =
+        format!("WARC/1.0\r\nWARC-Type: conversion\r\nContent-Length: {}\r\n\r\n{body}\r\n\r\n", body.len());
+    std::fs::write(corpora.join("mails.warc.gz"), record).unwrap();
 }
 
 /// Splits a line as a shell does, quotes and all.

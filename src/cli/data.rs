@@ -1,9 +1,15 @@
 //! `kiln data`: run a pipeline, explain it, look into what it made, train its filters, serve a cluster.
 
 mod bars;
+mod card;
 #[cfg(feature = "cluster")]
 mod cluster;
+mod documents;
+mod figures;
 mod filter;
+mod inspect;
+mod report;
+mod samples;
 
 use super::table::grouped;
 use crate::{
@@ -11,6 +17,9 @@ use crate::{
     platform,
 };
 use std::path::PathBuf;
+
+/// Documents of each stage and reason in the report.
+const SAMPLES: usize = 5;
 
 #[derive(Debug, clap::Args)]
 pub struct DataArguments {
@@ -24,6 +33,8 @@ enum DataCommand {
     Run(RunArguments),
     /// Show the stages of a pipeline, their plans, and what of them is finished
     Explain(RunArguments),
+    /// Show what a run made of its documents, some of them, or the story of one
+    Inspect(inspect::InspectArguments),
     /// Train a quality classifier of good and bad samples, or a model of characters
     TrainFilter(filter::FilterArguments),
     /// List the statistics that `expression` steps may name
@@ -82,6 +93,7 @@ pub(super) fn run(arguments: DataArguments) -> anyhow::Result<()> {
     match arguments.command {
         DataCommand::Run(arguments) => prepare(&arguments),
         DataCommand::Explain(arguments) => explain(&arguments),
+        DataCommand::Inspect(arguments) => inspect::run(&arguments),
         DataCommand::TrainFilter(arguments) => filter::run(&arguments),
         DataCommand::Statistics => {
             for statistic in STATISTICS {
@@ -105,6 +117,13 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
         let run = Run::new(pipeline, &arguments.out, engine, |event| bars.show(event)).await?;
         run.execute().await
     })?;
+    // Ranks share the folder: one of them writes.
+    if arguments.rank.unwrap_or(0) == 0 {
+        let samples = samples::collect(&arguments.out, &manifest, SAMPLES)?;
+        report::write(&arguments.out, &manifest, &samples)?;
+        card::write(&arguments.out, &manifest)?;
+        println!("report: {}", arguments.out.join(report::FILE_NAME).display());
+    }
     let tokens: u64 = manifest.shards.iter().map(|shard| shard.tokens).sum();
     if !manifest.shards.is_empty() {
         let shards = arguments.out.join("shards");

@@ -68,7 +68,8 @@ fn run_name(run: &Path) -> String {
     run.file_name().unwrap_or(run.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn escape(text: &str) -> String {
+/// Text as HTML holds it, in elements and in quoted attributes.
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -270,7 +271,8 @@ fn push_samples(html: &mut String, events: &[LoggedEvent]) {
     }
 }
 
-const STYLE: &str = include_str!("report.css");
+/// What pages have in common.
+pub(super) const STYLE: &str = include_str!("report.css");
 
 #[cfg(test)]
 mod tests {

@@ -85,7 +85,8 @@ pub fn write_shard(path: &Path, split: &TokenSplit, tokenizer: &Tokenizer) -> Re
         Dtype::Uint32 => bytes.extend(tokens.iter().flat_map(|&token| (token as u32).to_le_bytes())),
     });
     storage::write_atomic(path, &bytes)?;
-    let starts: Vec<u64> = (0..split.document_count()).map(|index| split.document(index).start as u64).collect();
+    let starts: Vec<u64> =
+        (0..split.document_count()).map(|index| split.document(index).start as u64).collect();
     describe(path, split.len(), &starts, tokenizer)
 }
 

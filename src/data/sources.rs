@@ -20,7 +20,11 @@ pub(super) enum Source {
     /// Token shards, to be split.
     Shards(Vec<PathBuf>),
     /// Of a folder with `train.bin` or `train-*.bin` and `val.bin` or `val-*.bin`: those of each split.
-    Splits { folder: PathBuf, train: Vec<PathBuf>, val: Vec<PathBuf> },
+    Splits {
+        folder: PathBuf,
+        train: Vec<PathBuf>,
+        val: Vec<PathBuf>,
+    },
 }
 
 /// Reads all text, with the answer that each record has if one is asked for, or finds all shards. Folders are read recursively, sorted by name, without hidden
@@ -252,7 +256,8 @@ mod tests {
         }
         let splits = folder(&[("train.bin", b"\0\0"), ("val.bin", b"\0\0"), ("input.txt", b"x")]);
         assert!(matches!(read(&config(&[splits.path().into()]), None).unwrap(), Source::Splits { .. }));
-        let many = folder(&[("train-00001.bin", b"\0\0"), ("train-00000.bin", b"\0\0"), ("val.bin", b"\0\0")]);
+        let many =
+            folder(&[("train-00001.bin", b"\0\0"), ("train-00000.bin", b"\0\0"), ("val.bin", b"\0\0")]);
         match read(&config(&[many.path().into()]), None).unwrap() {
             Source::Splits { train, val, .. } => {
                 assert_eq!(train, ["train-00000.bin", "train-00001.bin"].map(|name| many.path().join(name)));

@@ -25,7 +25,8 @@ impl Bars {
             Progress::Begun { name, bytes, .. } => {
                 self.documents = 0;
                 if std::io::stderr().is_terminal() {
-                    let template = "{msg:<20} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {prefix} ETA {eta}";
+                    let template =
+                        "{msg:<20} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {prefix} ETA {eta}";
                     let style = ProgressStyle::with_template(template);
                     self.bar = ProgressBar::new(bytes);
                     self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -58,7 +59,8 @@ fn line(stage: &StageSummary, is_old: bool) -> String {
             format!("{} at {speed:.1} MB/s", duration(stage.seconds))
         }
     };
-    let mut line = format!("{:<20} {kept} of {read} documents, {}, {rest}", stage.name, bytes(stage.tally.kept.bytes));
+    let mut line =
+        format!("{:<20} {kept} of {read} documents, {}, {rest}", stage.name, bytes(stage.tally.kept.bytes));
     let mut dropped: Vec<_> = stage.tally.dropped.iter().collect();
     dropped.sort_by_key(|(reason, count)| (std::cmp::Reverse(count.documents), (*reason).clone()));
     for (reason, count) in dropped.iter().take(4) {
@@ -66,7 +68,12 @@ fn line(stage: &StageSummary, is_old: bool) -> String {
     }
     if dropped.len() > 4 {
         let others: u64 = dropped[4..].iter().map(|(_, count)| count.documents).sum();
-        line.push_str(&format!("\n{:<20}   - {} for {} other reasons", "", grouped(others), dropped.len() - 4));
+        line.push_str(&format!(
+            "\n{:<20}   - {} for {} other reasons",
+            "",
+            grouped(others),
+            dropped.len() - 4
+        ));
     }
     line
 }

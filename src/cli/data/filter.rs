@@ -60,7 +60,12 @@ pub(super) fn run(arguments: &FilterArguments) -> anyhow::Result<()> {
     };
     let mut training = Samples::new(&config)?;
     let is_held_out = |index: usize| index % HELD_OUT == HELD_OUT - 1;
-    let all = || good.iter().map(|text| (text, true)).enumerate().chain(bad.iter().map(|text| (text, false)).enumerate());
+    let all = || {
+        good.iter()
+            .map(|text| (text, true))
+            .enumerate()
+            .chain(bad.iter().map(|text| (text, false)).enumerate())
+    };
     for (_, (text, is_good)) in all().filter(|(index, _)| !is_held_out(*index)) {
         training.add(text, is_good, &mut |text| split_words("", text));
     }
@@ -69,7 +74,12 @@ pub(super) fn run(arguments: &FilterArguments) -> anyhow::Result<()> {
     let scores = score(&model, held_out);
     storage::write_atomic(&arguments.out, &model.to_bytes()?)?;
     let loss = losses.last().copied().unwrap_or_default();
-    println!("{}: {} good, {} bad samples", arguments.out.display(), grouped(good.len() as u64), grouped(bad.len() as u64));
+    println!(
+        "{}: {} good, {} bad samples",
+        arguments.out.display(),
+        grouped(good.len() as u64),
+        grouped(bad.len() as u64)
+    );
     println!("loss {loss:.4} on what it learned from; held out: {scores}");
     Ok(())
 }
@@ -92,7 +102,9 @@ fn score<'a>(model: &Classifier, samples: impl Iterator<Item = (&'a String, bool
     let (precision, recall) = (share(hits, found), share(hits, good));
     let f1 = 2.0 * precision * recall / (precision + recall).max(f64::MIN_POSITIVE);
     let accuracy = share(right, count);
-    format!("{count} samples, accuracy {accuracy:.4}, precision {precision:.4}, recall {recall:.4}, F1 {f1:.4}")
+    format!(
+        "{count} samples, accuracy {accuracy:.4}, precision {precision:.4}, recall {recall:.4}, F1 {f1:.4}"
+    )
 }
 
 /// The texts of files; one that cannot be read is refused, since a model of half the samples is another one.

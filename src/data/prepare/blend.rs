@@ -64,7 +64,8 @@ impl BlendConfig {
         // Sources at their limit leave their rest to the others, until none passes it.
         let mut is_full = vec![false; sources.len()];
         loop {
-            let taken: f64 = (0..sources.len()).filter(|&i| is_full[i]).map(|i| epochs[i] * sources[i].2 as f64).sum();
+            let taken: f64 =
+                (0..sources.len()).filter(|&i| is_full[i]).map(|i| epochs[i] * sources[i].2 as f64).sum();
             let open: f64 = (0..sources.len()).filter(|&i| !is_full[i]).map(|i| shares[i]).sum();
             let mut has_changed = false;
             for index in 0..sources.len() {
@@ -85,7 +86,13 @@ impl BlendConfig {
         }
         let plan = sources.iter().zip(&shares).zip(epochs).map(|(((name, _, tokens), share), epochs)| {
             let asked = if all > 0.0 { share / all } else { 0.0 };
-            BlendedSource { name: name.clone(), asked, epochs, available: *tokens, ..BlendedSource::default() }
+            BlendedSource {
+                name: name.clone(),
+                asked,
+                epochs,
+                available: *tokens,
+                ..BlendedSource::default()
+            }
         });
         plan.collect()
     }

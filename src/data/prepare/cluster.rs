@@ -12,7 +12,9 @@ use ballista_core::{
     utils::default_session_builder,
 };
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
-use ballista_scheduler::{cluster::BallistaCluster, config::SchedulerConfig, scheduler_process::start_server};
+use ballista_scheduler::{
+    cluster::BallistaCluster, config::SchedulerConfig, scheduler_process::start_server,
+};
 use datafusion::{
     execution::{FunctionRegistry, SessionState, SessionStateBuilder},
     prelude::{SessionConfig, SessionContext},
@@ -77,7 +79,8 @@ pub async fn scheduler(address: SocketAddr) -> Result<()> {
     scheduler.grpc_server_max_decoding_message_size = MESSAGE as u32;
     scheduler.grpc_server_max_encoding_message_size = MESSAGE as u32;
     let scheduler = Arc::new(scheduler);
-    let cluster = BallistaCluster::new_from_config(&scheduler).await.map_err(failed("starting the scheduler"))?;
+    let cluster =
+        BallistaCluster::new_from_config(&scheduler).await.map_err(failed("starting the scheduler"))?;
     start_server(cluster, address, scheduler).await.map_err(failed("serving as scheduler"))
 }
 
@@ -119,5 +122,7 @@ pub async fn executor(
 /// A port that nobody listens on just now.
 fn free_port(host: &str) -> Result<u16> {
     let listener = TcpListener::bind((host, 0)).and_then(|listener| listener.local_addr());
-    listener.map(|address| address.port()).map_err(|error| Error::preparation("finding a port", error.to_string()))
+    listener
+        .map(|address| address.port())
+        .map_err(|error| Error::preparation("finding a port", error.to_string()))
 }

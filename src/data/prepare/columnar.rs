@@ -60,8 +60,10 @@ pub(super) fn read(
         };
         let text = |name: &str| batch.column_by_name(name).and_then(as_text);
         let Some(texts) = text(&config.text_field) else {
-            let columns: Vec<String> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
-            let reason = format!("no column `{}` of text; there are {}", config.text_field, columns.join(", "));
+            let columns: Vec<String> =
+                batch.schema().fields().iter().map(|field| field.name().clone()).collect();
+            let reason =
+                format!("no column `{}` of text; there are {}", config.text_field, columns.join(", "));
             return each(Err(fault(first, reason)));
         };
         let (ids, urls) = (text(&config.id_field), text(&config.url_field));
@@ -87,7 +89,9 @@ pub(super) fn read(
                 .iter()
                 .filter_map(|(name, column)| Some(((*name).into(), value(column, row)?.into())))
                 .collect();
-            let own = |column: &Option<ArrayRef>| column.as_ref().and_then(|ids| value(ids, row).map(str::to_owned));
+            let own = |column: &Option<ArrayRef>| {
+                column.as_ref().and_then(|ids| value(ids, row).map(str::to_owned))
+            };
             each(Ok(Document {
                 id: own(&ids).unwrap_or_else(|| format!("{name}#{}", first + row)),
                 text: text.into(),

@@ -22,11 +22,17 @@ const ATTEMPTS: u32 = 4;
 /// # Errors
 /// [`Error::InvalidValue`] for what is no address or another file than its checksum says;
 /// [`Error::Preparation`] if it cannot be reached.
-pub(super) async fn fetch(address: &str, sha256: Option<&str>, folder: &Path, is_first: bool) -> Result<Vec<PathBuf>> {
+pub(super) async fn fetch(
+    address: &str,
+    sha256: Option<&str>,
+    folder: &Path,
+    is_first: bool,
+) -> Result<Vec<PathBuf>> {
     let invalid = |message: String| Error::invalid_value("source.paths", address, message);
     let url = Url::parse(address).map_err(|error| invalid(error.to_string()))?;
     let variables = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
-    let variables = variables.filter(|(key, _)| ["aws_", "google_", "azure_"].iter().any(|own| key.starts_with(own)));
+    let variables =
+        variables.filter(|(key, _)| ["aws_", "google_", "azure_"].iter().any(|own| key.starts_with(own)));
     let options = variables.chain([("allow_http".into(), "true".into())]);
     let (store, path) =
         object_store::parse_url_opts(&url, options).map_err(|error| invalid(error.to_string()))?;
@@ -79,7 +85,8 @@ async fn fetch_object(
 ) -> Result<()> {
     let folder = target.parent().unwrap_or(Path::new("."));
     crate::platform::storage::create_folder(folder)?;
-    let partial = target.with_file_name(format!("{}.partial", target.file_name().unwrap_or_default().display()));
+    let partial =
+        target.with_file_name(format!("{}.partial", target.file_name().unwrap_or_default().display()));
     let mut attempt = 0;
     while let Err(error) = append(store, object, &partial).await {
         attempt += 1;
@@ -101,7 +108,9 @@ async fn fetch_object(
             key: "source.sha256".into(),
             value: expected.into(),
             message: format!("`{address}` has {found}"),
-            hint: Some("the file has changed or was damaged on the way; run again, or correct the checksum".into()),
+            hint: Some(
+                "the file has changed or was damaged on the way; run again, or correct the checksum".into(),
+            ),
         });
     }
     crate::platform::storage::rename(&partial, target)
@@ -131,7 +140,11 @@ async fn append(store: &dyn ObjectStore, object: &StorePath, partial: &Path) -> 
         Ok(result) => result,
         Err(error) => {
             // A server that knows no ranges: from the start next time.
-            if have > 0 && matches!(error, object_store::Error::NotSupported { .. } | object_store::Error::Generic { .. })
+            if have > 0
+                && matches!(
+                    error,
+                    object_store::Error::NotSupported { .. } | object_store::Error::Generic { .. }
+                )
             {
                 file.set_len(0).map_err(Failure::File)?;
             }
@@ -149,6 +162,9 @@ fn unreachable(address: &str, error: &object_store::Error) -> Error {
     Error::Preparation {
         action: "downloading".into(),
         message: format!("`{address}`: {error}"),
-        hint: Some("check the address and the network; what was fetched is kept, and the next run goes on there".into()),
+        hint: Some(
+            "check the address and the network; what was fetched is kept, and the next run goes on there"
+                .into(),
+        ),
     }
 }

@@ -60,12 +60,7 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self {
-            workers: crate::platform::threads(),
-            memory_mb: 256,
-            rank: Rank::default(),
-            cluster: None,
-        }
+        Self { workers: crate::platform::threads(), memory_mb: 256, rank: Rank::default(), cluster: None }
     }
 }
 
@@ -107,7 +102,8 @@ impl Engine {
             .build_arc()
             .map_err(failed("starting"))?;
         let session = |rows| {
-            let session = SessionContext::new_with_config_rt(options(SessionConfig::new(), rows), Arc::clone(&runtime));
+            let session =
+                SessionContext::new_with_config_rt(options(SessionConfig::new(), rows), Arc::clone(&runtime));
             functions::all().into_iter().for_each(|function| session.register_udf(function));
             session
         };

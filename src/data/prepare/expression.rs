@@ -35,7 +35,9 @@ pub(super) fn plan(engine: &Engine, documents: DataFrame, condition: &str) -> Re
             Expr::Column(column) if STATISTICS.iter().any(|statistic| statistic.name == column.name) => {
                 let arguments = vec![lit(column.name.clone()), col("text"), col("language")];
                 let call = call(engine, "kiln_statistic", arguments);
-                Transformed::yes(call.map_err(|error| datafusion::common::DataFusionError::External(Box::new(error)))?)
+                Transformed::yes(
+                    call.map_err(|error| datafusion::common::DataFusionError::External(Box::new(error)))?,
+                )
             }
             _ => Transformed::no(node),
         })

@@ -21,8 +21,8 @@ use crate::{
 use datafusion::{
     arrow::{
         array::{
-            Array, ArrayRef, AsArray, BinaryBuilder, FixedSizeBinaryBuilder, Float32Builder, Float64Array, ListBuilder,
-            StringArray, StringBuilder, StructBuilder, UInt32Builder, UInt64Array,
+            Array, ArrayRef, AsArray, BinaryBuilder, FixedSizeBinaryBuilder, Float32Builder, Float64Array,
+            ListBuilder, StringArray, StringBuilder, StructBuilder, UInt32Builder, UInt64Array,
         },
         datatypes::{DataType, Field, Fields, UInt32Type},
     },
@@ -157,9 +157,12 @@ fn step(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
         };
         let builder = list.values();
         for outcome in outcomes {
-            for (index, value) in [outcome.text, outcome.language, outcome.reason, outcome.detail].iter().enumerate() {
+            for (index, value) in
+                [outcome.text, outcome.language, outcome.reason, outcome.detail].iter().enumerate()
+            {
                 let builder = builder.field_builder::<StringBuilder>(index);
-                let builder = builder.ok_or_else(|| DataFusionError::Internal("outcomes are texts".into()))?;
+                let builder =
+                    builder.ok_or_else(|| DataFusionError::Internal("outcomes are texts".into()))?;
                 builder.append_option(value.as_deref());
             }
             builder.append(true);
@@ -184,8 +187,8 @@ thread_local! {
 /// `kiln_statistic(name, text, language)`.
 fn statistics(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     let name = settings(arguments)?;
-    let statistic =
-        statistic(name).ok_or_else(|| external(Error::invalid_value("expression", name, "is no statistic")))?;
+    let statistic = statistic(name)
+        .ok_or_else(|| external(Error::invalid_value("expression", name, "is no statistic")))?;
     let [texts, languages] = columns(arguments)?;
     let (texts, languages) = (strings(&texts), strings(&languages));
     let values: Float64Array = WORDS.with_borrow(|words| {
@@ -314,7 +317,8 @@ fn without(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
         }
         let numbers = removed.value(row);
         let numbers = numbers.as_primitive::<UInt32Type>().values();
-        let kept = (0u32..).zip(exact::pieces(text, config.level)).filter(|(number, _)| !numbers.contains(number));
+        let kept =
+            (0u32..).zip(exact::pieces(text, config.level)).filter(|(number, _)| !numbers.contains(number));
         remaining.append_value(kept.map(|(_, piece)| piece).collect::<String>());
     }
     Ok(ColumnarValue::Array(Arc::new(remaining.finish())))

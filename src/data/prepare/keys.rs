@@ -19,8 +19,8 @@ use datafusion::{
         datatypes::{DataType, Float32Type, UInt64Type},
     },
     dataframe::DataFrame,
-    functions_aggregate::expr_fn::array_agg,
     functions::string::expr_fn::{btrim, concat},
+    functions_aggregate::expr_fn::array_agg,
     functions_window::expr_fn::{first_value, lag, row_number},
     logical_expr::{Expr, ExprFunctionExt, JoinType, cast, col, lit, when},
 };
@@ -113,7 +113,8 @@ impl Comparison {
             let pieces = self.function("kiln_pieces", vec![settings, col("text")])?;
             let frame = frame.select(vec![number, pieces.alias("found")]);
             let frame = frame.and_then(|frame| frame.unnest_columns(&["found"])).map_err(plan)?;
-            let field = |name: &str| datafusion::functions::core::expr_fn::get_field(col("found"), name).alias(name);
+            let field =
+                |name: &str| datafusion::functions::core::expr_fn::get_field(col("found"), name).alias(name);
             frame.select(vec![col("number"), field("piece"), field("key")]).map_err(plan)?
         };
         Ok(frame)
@@ -148,16 +149,16 @@ impl Comparison {
                 let similar = self.verified(threshold).await?;
                 each_batch(similar, |batch| {
                     let [a, b] = [numbers(batch, 0)?, numbers(batch, 1)?];
-                    (0..a.len()).try_for_each(|row| {
-                        clusters.join(a.value(row) as u32, b.value(row) as u32).map(drop)
-                    })
+                    (0..a.len())
+                        .try_for_each(|row| clusters.join(a.value(row) as u32, b.value(row) as u32).map(drop))
                 })
                 .await?;
             }
             _ => {
                 let keys = self.engine.keys(&self.all_keys()).await?;
                 let order = [col("key").sort(true, false), col("number").sort(true, false)];
-                let sorted = keys.select(vec![col("number"), col("key")]).and_then(|keys| keys.sort(order.to_vec()));
+                let sorted =
+                    keys.select(vec![col("number"), col("key")]).and_then(|keys| keys.sort(order.to_vec()));
                 let mut last: Option<(u128, u32)> = None;
                 each_batch(sorted.map_err(failed("planning"))?, |batch| {
                     let keys = batch.column(1).as_fixed_size_binary();
@@ -202,7 +203,11 @@ impl Comparison {
         let keys = self.engine.keys(&self.all_keys()).await?;
         let order = vec![col("number").sort(true, false)];
         let window = |function: Expr| {
-            function.partition_by(vec![col("key")]).order_by(order.clone()).build().map_err(failed("planning"))
+            function
+                .partition_by(vec![col("key")])
+                .order_by(order.clone())
+                .build()
+                .map_err(failed("planning"))
         };
         let first = window(first_value(col("number")))?;
         let previous = window(lag(col("number"), None, None))?;
@@ -306,7 +311,8 @@ impl Comparison {
         let keys = self.engine.keys(&self.all_keys()).await?;
         let order = vec![col("number").sort(true, false), col("piece").sort(true, false)];
         let rank = row_number().partition_by(vec![col("key")]).order_by(order.clone()).build();
-        let ranked = keys.window(vec![rank.map_err(failed("planning"))?.alias("occurrence")]).map_err(plan)?;
+        let ranked =
+            keys.window(vec![rank.map_err(failed("planning"))?.alias("occurrence")]).map_err(plan)?;
         let repeated = ranked
             .filter(col("occurrence").gt(lit(1u64)))
             .and_then(|rows| rows.select(vec![col("number"), col("piece")]))
@@ -321,8 +327,9 @@ impl Comparison {
         let plan = |error| failed("planning")(error);
         let (first, span) = (self.offset(part), self.inputs[part].1.span);
         let removed = self.engine.keys(&[self.folder.file("removed.parquet")]).await?;
-        let removed =
-            removed.filter(col("number").between(lit(first), lit((first + span).max(1) - 1))).map_err(plan)?;
+        let removed = removed
+            .filter(col("number").between(lit(first), lit((first + span).max(1) - 1)))
+            .map_err(plan)?;
         let columns = COLUMNS.map(col).to_vec();
         let documents = self.part(part).await?.with_column("number_here", self.number(part)).map_err(plan)?;
         let (removed, reason, detail, text) = if self.is_of_documents() {
@@ -339,8 +346,7 @@ impl Comparison {
         } else {
             let order = vec![col("piece").sort(true, false)];
             let list = array_agg(col("piece")).order_by(order).build().map_err(failed("planning"))?;
-            let removed =
-                removed.aggregate(vec![col("number")], vec![list.alias("pieces")]).map_err(plan)?;
+            let removed = removed.aggregate(vec![col("number")], vec![list.alias("pieces")]).map_err(plan)?;
             let text = self.function("kiln_without", vec![self.settings()?, col("text"), col("pieces")])?;
             // A document of repeated pieces alone is a duplicate too.
             let reason = when(btrim(vec![text.clone()]).eq(lit("")), lit("exact_duplicate"));
@@ -385,5 +391,6 @@ fn as_floats(bytes: &[u8]) -> Result<&[f32]> {
 
 fn numbers(batch: &RecordBatch, column: usize) -> Result<&UInt64Array> {
     let numbers = batch.column(column).as_primitive_opt::<UInt64Type>();
-    numbers.ok_or_else(|| Error::preparation("running a plan", "a column of numbers is something else".into()))
+    numbers
+        .ok_or_else(|| Error::preparation("running a plan", "a column of numbers is something else".into()))
 }

@@ -83,7 +83,8 @@ impl Manifest {
             let hint = "name the folder that `kiln data run` has written".into();
             return Err(Error::NotFound { path, hint });
         }
-        serde_json::from_slice(&storage::read(&path)?)
-            .map_err(|error| Error::preparation("reading the manifest", format!("`{}`: {error}", path.display())))
+        serde_json::from_slice(&storage::read(&path)?).map_err(|error| {
+            Error::preparation("reading the manifest", format!("`{}`: {error}", path.display()))
+        })
     }
 }

@@ -8,10 +8,10 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod blend;
-mod columnar;
+pub mod clean;
 #[cfg(feature = "cluster")]
 pub mod cluster;
-pub mod clean;
+mod columnar;
 mod download;
 pub mod duplicates;
 mod engine;
@@ -37,11 +37,11 @@ mod work;
 
 pub use blend::{BlendConfig, BlendedSource};
 pub use engine::{Engine, EngineConfig, Rank};
+pub use keys::Groups;
 pub use manifest::Manifest;
+pub use parts::Tally;
 pub use parts::{Count, Part};
 pub use pipeline::{OnFault, Pipeline, SourceConfig, TokenizeConfig};
-pub use keys::Groups;
-pub use parts::Tally;
 pub use rowwise::{read_documents, split_words};
 pub use run::{Progress, Run, StageSummary};
 pub use shards::{ShardSummary, Split};

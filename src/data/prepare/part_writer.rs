@@ -108,8 +108,17 @@ impl PartWriter {
         let id = format!("{}@{}", fault.file, fault.offset);
         let detail = format!("at byte {}: {}", fault.offset, fault.reason);
         let (file, detail) = (fault.file.as_str(), detail.as_str());
-        let columns =
-            [Some(id.as_str()), Some(source), Some(file), None, None, Some(""), None, Some(FAILED), Some(detail)];
+        let columns = [
+            Some(id.as_str()),
+            Some(source),
+            Some(file),
+            None,
+            None,
+            Some(""),
+            None,
+            Some(FAILED),
+            Some(detail),
+        ];
         self.push(columns, 0)?;
         let Some(open) = &mut self.open else { return Ok(()) };
         *open.part.tally.dropped.entry(FAILED.into()).or_default() += Count { documents: 1, bytes: 0 };
@@ -151,7 +160,9 @@ impl PartWriter {
             let part = Part { file: name, ..Part::default() };
             self.open = Some(Open { writer, beside, part, bytes: 0, row: 0, batch: Batch::default() });
         }
-        self.open.as_mut().ok_or_else(|| crate::error::Error::preparation("writing", "no part is open".into()))
+        self.open
+            .as_mut()
+            .ok_or_else(|| crate::error::Error::preparation("writing", "no part is open".into()))
     }
 
     /// Closes the part if it is full or the last one.

@@ -150,7 +150,11 @@ impl Part {
 }
 
 /// Writes columns of numbers, whole or not at all.
-pub(super) fn write_numbers<const N: usize>(path: &Path, names: [&str; N], columns: [Vec<u64>; N]) -> Result<()> {
+pub(super) fn write_numbers<const N: usize>(
+    path: &Path,
+    names: [&str; N],
+    columns: [Vec<u64>; N],
+) -> Result<()> {
     let fields = names.map(|name| Field::new(name, DataType::UInt64, true)).to_vec();
     let schema = Arc::new(Schema::new(fields));
     let arrays = columns.map(|column| Arc::new(UInt64Array::from(column)) as ArrayRef).to_vec();

@@ -180,7 +180,8 @@ impl Pipeline {
                 "tokenize" => pipeline.tokenize = Some(entry(value, &place)?),
                 "source" => {
                     for (number, table) in tables(value, &place)? {
-                        let place = format!("{origin}, source {number}{}", line_of(text, "[[source]]", number));
+                        let place =
+                            format!("{origin}, source {number}{}", line_of(text, "[[source]]", number));
                         pipeline.sources.push(entry(Value::Table(table), &place)?);
                     }
                 }
@@ -228,7 +229,12 @@ impl Pipeline {
         let mut names: Vec<&str> = self.sources.iter().map(|source| source.name.as_str()).collect();
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(invalid("source.name", pair[0], "stands twice", "names tell sources apart in the blend"));
+            return Err(invalid(
+                "source.name",
+                pair[0],
+                "stands twice",
+                "names tell sources apart in the blend",
+            ));
         }
         for source in &self.sources {
             if source.paths.is_empty() {
@@ -236,7 +242,12 @@ impl Pipeline {
             }
             if !(1..=1024).contains(&source.record_mb) {
                 let hint = "a longer record is a fault";
-                return Err(invalid("source.record_mb", source.record_mb, "must be between 1 and 1024", hint));
+                return Err(invalid(
+                    "source.record_mb",
+                    source.record_mb,
+                    "must be between 1 and 1024",
+                    hint,
+                ));
             }
             if source.weight.is_some_and(|weight| !weight.is_finite() || weight < 0.0) {
                 let value = source.weight.unwrap_or_default();
@@ -247,7 +258,12 @@ impl Pipeline {
         if let Some(tokenize) = &self.tokenize {
             if !(0.0..1.0).contains(&tokenize.val_fraction) {
                 let value = tokenize.val_fraction;
-                return Err(invalid("tokenize.val_fraction", value, "must be at least 0 and below 1", "0.01"));
+                return Err(invalid(
+                    "tokenize.val_fraction",
+                    value,
+                    "must be at least 0 and below 1",
+                    "0.01",
+                ));
             }
             if tokenize.shard_tokens < 1000 || tokenize.sample_mb == 0 {
                 let message = "shards need 1,000 tokens or more, and the sample 1 MB or more";
@@ -288,7 +304,8 @@ fn apply(table: &mut Table, text: &str) -> Result<()> {
         return Err(Error::invalid_value("--set", text, "expected KEY=VALUE"));
     };
     let parsed: Option<Table> = toml::from_str(&format!("value = {value}")).ok();
-    let value = parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::String(value.into()));
+    let value =
+        parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::String(value.into()));
     let path: Vec<&str> = key.trim().split('.').collect();
     let Some((last, way)) = path.split_last() else { return Ok(()) };
     let mut names = way.iter().peekable();
@@ -301,7 +318,9 @@ fn apply(table: &mut Table, text: &str) -> Result<()> {
                 names.next();
                 let count = tables.len();
                 let table = number.checked_sub(1).and_then(|index| tables.get_mut(index));
-                table.ok_or_else(|| Error::invalid_value("--set", key, format!("there are {count} of these")))?
+                table.ok_or_else(|| {
+                    Error::invalid_value("--set", key, format!("there are {count} of these"))
+                })?
             }
             (_, next) => next,
         };

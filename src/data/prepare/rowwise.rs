@@ -1,23 +1,22 @@
 //! Steps that look at one document at a time.
 
 use super::{
-    engine::{Engine, failed},
-    expression,
-    neural::CheckpointModel,
-    parts::{COLUMNS, Part},
-    sources::{Extracted, Task},
-    work::Folder,
     clean::{self, language},
     duplicates::contamination::{ContaminationConfig, HeldOut},
-    extract,
+    engine::{Engine, failed},
+    expression, extract,
     judge::{
         classifier::Classifier,
         ngram::{NgramConfig, NgramCounts, NgramModel},
         words::{ENGLISH, WordList, WordListConfig},
     },
+    neural::CheckpointModel,
+    parts::{COLUMNS, Part},
     rules::{Profile, Verdict},
+    sources::{Extracted, Task},
     steps::{GibberishConfig, PerplexityConfig, Step},
     text::{Text, language::Family, words::Words},
+    work::Folder,
 };
 use crate::{
     error::{Error, Result},
@@ -180,7 +179,11 @@ fn by_language(row: Row, config: &language::LanguageConfig) -> Vec<Outcome> {
         Outcome { text, language: Some(code.into()), reason, detail }
     });
     let outcomes: Vec<Outcome> = outcomes.collect();
-    if outcomes.is_empty() { Outcome::drop("language", language::Language::UNDETERMINED.code()) } else { outcomes }
+    if outcomes.is_empty() {
+        Outcome::drop("language", language::Language::UNDETERMINED.code())
+    } else {
+        outcomes
+    }
 }
 
 fn by_rules(row: Row, profile: &Profile) -> Vec<Outcome> {
@@ -280,7 +283,8 @@ impl Work {
         }
         let settings = serde_json::to_string(&self.step);
         let settings = settings.map_err(|error| Error::preparation("planning", error.to_string()))?;
-        let step = call(&self.engine, "kiln_step", vec![lit(settings), col("id"), col("text"), col("language")])?;
+        let step =
+            call(&self.engine, "kiln_step", vec![lit(settings), col("id"), col("text"), col("language")])?;
         let of_outcome = |name: &str| get_field(col("outcome"), name);
         let columns = COLUMNS.map(|name| match name {
             "text" | "language" => coalesce(vec![of_outcome(name), col(name)]).alias(name),
@@ -303,13 +307,15 @@ pub(super) fn call(engine: &Engine, name: &str, arguments: Vec<Expr>) -> Result<
 
 /// Reads files into parts, wherever the engine runs.
 pub(super) async fn extract(engine: &Engine, task: &Task) -> Result<Extracted> {
-    let json = serde_json::to_string(task).map_err(|error| Error::preparation("planning", error.to_string()))?;
+    let json =
+        serde_json::to_string(task).map_err(|error| Error::preparation("planning", error.to_string()))?;
     let session = engine.session();
     let row = session.sql("SELECT 1 AS one").await.map_err(failed("planning"))?;
     let frame = row.select(vec![call(engine, "kiln_extract", vec![lit(json)])?.alias("report")]);
     let batches = frame.map_err(failed("planning"))?.collect().await.map_err(failed("reading"))?;
     let report = batches.iter().find(|batch| batch.num_rows() > 0).map(|batch| batch.column(0));
-    let report = report.and_then(|column| column.as_string_opt::<i32>()).map(|column| column.value(0).to_owned());
+    let report =
+        report.and_then(|column| column.as_string_opt::<i32>()).map(|column| column.value(0).to_owned());
     let report = report.ok_or_else(|| Error::preparation("reading", "a task gave no report".into()))?;
     serde_json::from_str(&report).map_err(|error| Error::preparation("reading", error.to_string()))
 }
@@ -320,6 +326,7 @@ pub(super) async fn extract(engine: &Engine, task: &Task) -> Result<Extracted> {
 /// [`Error::Io`]; the first fault, as [`Error::Preparation`].
 pub fn read_documents(path: &Path) -> Result<Vec<extract::Document>> {
     let file = File::open(path).map_err(|error| Error::io("read", path, error))?;
-    let documents = extract::open(&path.to_string_lossy(), Box::new(file), &extract::ExtractConfig::default());
+    let documents =
+        extract::open(&path.to_string_lossy(), Box::new(file), &extract::ExtractConfig::default());
     documents.map(|record| record.map_err(|fault| Error::preparation("reading", fault.to_string()))).collect()
 }

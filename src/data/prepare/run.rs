@@ -5,8 +5,8 @@ use super::{
     engine::{Engine, EngineConfig},
     keys::{Comparison, Groups},
     manifest::Manifest,
-    parts::{Count, Part, Tally},
     part_writer::PartWriter,
+    parts::{Count, Part, Tally},
     pipeline::Pipeline,
     rowwise,
     shards::{ShardSummary, TokenPart, Tokenizing},
@@ -18,6 +18,7 @@ use crate::{
     error::{Error, Result},
     platform::{Instant, storage},
 };
+use datafusion::dataframe::DataFrame;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     path::{Path, PathBuf},
@@ -87,7 +88,13 @@ impl<'a> Run<'a> {
         let out = std::path::absolute(out).map_err(|error| Error::io("find", out, error))?;
         storage::create_folder(&out.join("work"))?;
         let engine = Engine::new(config, &out.join("work").join("scratch")).await?;
-        Ok(Self { pipeline: Arc::new(pipeline), out, engine, progress: Box::new(progress), stages: Vec::new() })
+        Ok(Self {
+            pipeline: Arc::new(pipeline),
+            out,
+            engine,
+            progress: Box::new(progress),
+            stages: Vec::new(),
+        })
     }
 
     /// Runs what is not finished and writes the manifest.
@@ -97,8 +104,14 @@ impl<'a> Run<'a> {
     pub async fn execute(mut self) -> Result<Manifest> {
         let rank = self.engine.config.rank;
         let inputs = self.inputs().await?;
-        let mut folders = self.folders(&inputs)?.into_iter();
-        let mut next = || folders.next().ok_or_else(|| Error::preparation("planning", "a stage is missing".into()));
+        let folders = self.folders(&inputs)?;
+        // What cannot be planned is refused before anything is read.
+        for (folder, step) in folders.iter().skip(1).zip(&self.pipeline.steps) {
+            self.plan(folder, step).await?;
+        }
+        let mut folders = folders.into_iter();
+        let mut next =
+            || folders.next().ok_or_else(|| Error::preparation("planning", "a stage is missing".into()));
         let mut stage = self.extract(next()?, &inputs).await?;
         for step in &self.pipeline.steps.clone() {
             stage = self.step(next()?, step, stage).await?;
@@ -129,7 +142,12 @@ impl<'a> Run<'a> {
             let file = has_file.then(|| digest_of(&config.tokenizer)).transpose()?;
             let tokenizer = (&file, config.kind, config.vocab_size, config.sample_mb);
             let settings = (tokenizer, config.val_fraction, pipeline.seed);
-            folders.push(self.folder(pipeline.steps.len() + 2, "tokenize", &previous(&folders), &settings)?);
+            folders.push(self.folder(
+                pipeline.steps.len() + 2,
+                "tokenize",
+                &previous(&folders),
+                &settings,
+            )?);
         }
         Ok(folders)
     }
@@ -144,40 +162,51 @@ impl<'a> Run<'a> {
         let bytes: u64 = inputs.iter().map(|input| input.bytes).sum();
         let tasks = sources::tasks(&self.pipeline, &inputs, &folders[0].path).len();
         let mut text = format!("{} files, {} bytes, {tasks} tasks to extract\n", inputs.len(), bytes);
-        // An empty part stands for all others.
-        let scratch = self.out.join("work").join("scratch");
-        let empty = PartWriter::new(&scratch, std::process::id() as usize, 1).finish()?;
-        let empty = scratch.join(&empty[0].file);
         let steps = std::iter::once(None).chain(self.pipeline.steps.iter().map(Some)).chain([None]);
         for (folder, step) in folders.iter().zip(steps) {
             let stage: Option<StageSummary> = folder.marker("stage")?;
             let state = match stage {
-                Some(stage) => format!("finished: {} of {} documents", stage.tally.kept.documents, stage.read.documents),
+                Some(stage) => {
+                    format!("finished: {} of {} documents", stage.tally.kept.documents, stage.read.documents)
+                }
                 None => {
                     let done = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "json");
                     let files = if folder.path.exists() { storage::list(&folder.path)? } else { Vec::new() };
                     format!("to do; {} tasks are finished", files.iter().filter(|file| done(file)).count())
                 }
             };
-            text.push_str(&format!("\n{} ({state})\n", folder.path.strip_prefix(&self.out).unwrap_or(&folder.path).display()));
+            text.push_str(&format!(
+                "\n{} ({state})\n",
+                folder.path.strip_prefix(&self.out).unwrap_or(&folder.path).display()
+            ));
             let Some(step) = step else { continue };
-            let settings = serde_json::to_string(step).map_err(|error| Error::preparation("planning", error.to_string()))?;
+            let settings = serde_json::to_string(step)
+                .map_err(|error| Error::preparation("planning", error.to_string()))?;
             text.push_str(&format!("  {settings}\n"));
-            let inputs = Arc::new(vec![(empty.clone(), Part::default())]);
-            let (engine, step) = (self.engine.clone(), step.clone());
-            let plan = match step {
-                Step::ExactDuplicates(_) | Step::FuzzyDuplicates(_) | Step::SemanticDuplicates(_) => {
-                    Comparison { engine, folder: folder.clone(), inputs, step }.keys_plan(0).await?
-                }
-                _ => rowwise::Work { engine, folder: folder.clone(), inputs, step }.plan(&empty).await?,
-            };
+            let plan = self.plan(folder, step).await?;
             for line in plan.logical_plan().display_indent().to_string().lines() {
                 let line: String = line.replace("?table?.", "").chars().take(240).collect();
                 text.push_str(&format!("    {line}\n"));
             }
         }
-        std::fs::remove_file(&empty).map_err(|error| Error::io("remove", &empty, error))?;
         Ok(text)
+    }
+
+    /// The plan of a step's first task, over an empty part that stands for all others.
+    async fn plan(&self, folder: &Folder, step: &Step) -> Result<DataFrame> {
+        let scratch = self.out.join("work").join("scratch");
+        let empty = PartWriter::new(&scratch, std::process::id() as usize, 1).finish()?;
+        let empty = scratch.join(&empty[0].file);
+        let inputs = Arc::new(vec![(empty.clone(), Part::default())]);
+        let (engine, folder, step) = (self.engine.clone(), folder.clone(), step.clone());
+        let plan = match step {
+            Step::ExactDuplicates(_) | Step::FuzzyDuplicates(_) | Step::SemanticDuplicates(_) => {
+                Comparison { engine, folder, inputs, step }.keys_plan(0).await
+            }
+            _ => rowwise::Work { engine, folder, inputs, step }.plan(&empty).await,
+        };
+        std::fs::remove_file(&empty).map_err(|error| Error::io("remove", &empty, error))?;
+        plan
     }
 
     async fn inputs(&self) -> Result<Vec<Input>> {
@@ -185,7 +214,8 @@ impl<'a> Run<'a> {
     }
 
     fn folder(&self, number: usize, name: &str, previous: &str, settings: &impl Serialize) -> Result<Folder> {
-        let settings = serde_json::to_string(settings).map_err(|error| Error::preparation("planning", error.to_string()))?;
+        let settings = serde_json::to_string(settings)
+            .map_err(|error| Error::preparation("planning", error.to_string()))?;
         Ok(Folder::new(&self.out.join("work"), number, name, previous, &settings))
     }
 
@@ -202,7 +232,8 @@ impl<'a> Run<'a> {
         let is_cut = summary.name == "language" && found.documents >= summary.read.documents;
         if summary.name != "extract" && found.documents != summary.read.documents && !is_cut {
             let (read, found) = (summary.read.documents, found.documents);
-            let message = format!("{read} documents went into `{}`, but {found} came out of it", summary.name);
+            let message =
+                format!("{read} documents went into `{}`, but {found} came out of it", summary.name);
             return Err(Error::preparation("counting", message));
         }
         if summary.name == "extract" {
@@ -210,7 +241,8 @@ impl<'a> Run<'a> {
         }
         summary.name.clone_from(&folder.name);
         summary.key.clone_from(&folder.key);
-        summary.folder = folder.path.strip_prefix(&self.out).unwrap_or(&folder.path).to_string_lossy().into_owned();
+        summary.folder =
+            folder.path.strip_prefix(&self.out).unwrap_or(&folder.path).to_string_lossy().into_owned();
         summary.seconds = started.elapsed().as_secs_f64();
         // What a killed process left behind.
         for file in storage::list(&folder.path)? {
@@ -320,12 +352,18 @@ impl<'a> Run<'a> {
         let read = |part: &Part| part.tally.read();
         (summary.parts, summary.task_seconds) = match step {
             Step::ExactDuplicates(_) | Step::FuzzyDuplicates(_) | Step::SemanticDuplicates(_) => {
-                let work = Comparison { engine: engine.clone(), folder: folder.clone(), inputs: parts, step: step.clone() };
+                let work = Comparison {
+                    engine: engine.clone(),
+                    folder: folder.clone(),
+                    inputs: parts,
+                    step: step.clone(),
+                };
                 let run = |index| {
                     let work = work.clone();
                     async move { work.engine.attempt(|| work.clone().keys(index)).await }
                 };
-                let (_, key_seconds) = self.tasks(&folder, "keys", count, run, |&()| Count::default()).await?;
+                let (_, key_seconds) =
+                    self.tasks(&folder, "keys", count, run, |&()| Count::default()).await?;
                 let run = || {
                     let work = work.clone();
                     async move { work.engine.attempt(|| work.clone().groups()).await }
@@ -339,7 +377,8 @@ impl<'a> Run<'a> {
                 (parts, key_seconds + seconds)
             }
             _ => {
-                let work = rowwise::Work { engine, folder: folder.clone(), inputs: parts, step: step.clone() };
+                let work =
+                    rowwise::Work { engine, folder: folder.clone(), inputs: parts, step: step.clone() };
                 let run = |index| {
                     let work = work.clone();
                     async move { work.engine.attempt(|| work.clone().part(index)).await }
@@ -382,7 +421,10 @@ impl<'a> Run<'a> {
         let read = |part: &TokenPart| Count { documents: part.documents, bytes: mean };
         let (tokens, task_seconds) = self.tasks(&folder, "tokens", count, run, read).await?;
         if old.is_none() {
-            let part = Part { tally: Tally { dropped: Default::default(), ..input.tally.clone() }, ..Part::default() };
+            let part = Part {
+                tally: Tally { dropped: Default::default(), ..input.tally.clone() },
+                ..Part::default()
+            };
             let summary = StageSummary {
                 name: "tokenize".into(),
                 read: input.tally.kept,
@@ -414,7 +456,11 @@ impl<'a> Run<'a> {
         self.begin("shards", shards.len(), input.tally.kept.bytes);
         let counted = |shard: &ShardSummary| Count { documents: shard.documents, bytes: shard.tokens };
         let (shards, task_seconds) = self.tasks(&folder, "shard", shards.len(), run, counted).await?;
-        let all: u64 = shards.iter().filter(|shard| shard.split == super::shards::Split::Train).map(|shard| shard.tokens).sum();
+        let all: u64 = shards
+            .iter()
+            .filter(|shard| shard.split == super::shards::Split::Train)
+            .map(|shard| shard.tokens)
+            .sum();
         for source in &mut blend {
             source.tokens = shards
                 .iter()
@@ -426,7 +472,12 @@ impl<'a> Run<'a> {
         let summary = StageSummary {
             name: "shards".into(),
             key: folder.key.clone(),
-            folder: folder.path.strip_prefix(&self.out).unwrap_or(&folder.path).to_string_lossy().into_owned(),
+            folder: folder
+                .path
+                .strip_prefix(&self.out)
+                .unwrap_or(&folder.path)
+                .to_string_lossy()
+                .into_owned(),
             read: input.tally.kept,
             tally: Tally { kept: input.tally.kept, ..Tally::default() },
             bytes_in: input.tally.kept.bytes,

@@ -21,10 +21,7 @@ use crate::{
     tokenizer::Tokenizer,
 };
 use datafusion::{
-    arrow::{
-        array::AsArray,
-        datatypes::DataType,
-    },
+    arrow::{array::AsArray, datatypes::DataType},
     dataframe::DataFrame,
     logical_expr::{Expr, cast, col, lit},
 };
@@ -107,7 +104,8 @@ impl Tokenizing {
         if texts.is_empty() {
             return Err(Error::EmptyCorpus { sources: "what all steps have kept".into() });
         }
-        let config = TokenizerConfig { kind: self.config.kind, vocab_size: self.config.vocab_size, path: None };
+        let config =
+            TokenizerConfig { kind: self.config.kind, vocab_size: self.config.vocab_size, path: None };
         let special = match self.config.kind {
             TokenizerKind::Bpe => Vec::new(),
             _ => vec![crate::tokenizer::END_OF_TEXT.to_owned()],
@@ -150,7 +148,8 @@ impl Tokenizing {
         let offset: u64 = self.inputs[..part].iter().map(|(_, part)| part.span).sum();
         let documents = self.engine.documents(std::slice::from_ref(path)).await?;
         let seed = self.pipeline.seed;
-        let hash = |purpose: u64| call(&self.engine, "kiln_hash", vec![lit(seed.wrapping_add(purpose)), col("id")]);
+        let hash =
+            |purpose: u64| call(&self.engine, "kiln_hash", vec![lit(seed.wrapping_add(purpose)), col("id")]);
         let tokenizer = lit(self.tokenizer_path().to_string_lossy().into_owned());
         let val = (self.config.val_fraction * u64::MAX as f64) as u64;
         let frame = documents
@@ -163,10 +162,14 @@ impl Tokenizing {
                     col("source"),
                     hash(1 << 32).map_err(into_plan)?.lt(lit(val)).alias("is_val"),
                     hash(2 << 32).map_err(into_plan)?.alias("draw"),
-                    call(&self.engine, "kiln_tokens", vec![tokenizer, col("text")]).map_err(into_plan)?.alias("tokens"),
+                    call(&self.engine, "kiln_tokens", vec![tokenizer, col("text")])
+                        .map_err(into_plan)?
+                        .alias("tokens"),
                 ])
             })
-            .and_then(|tokens| tokens.sort(vec![col("key").sort(true, false), col("number").sort(true, false)]))
+            .and_then(|tokens| {
+                tokens.sort(vec![col("key").sort(true, false), col("number").sort(true, false)])
+            })
             .map_err(plan)?;
         let path = self.file(part);
         self.engine.write(frame, &path).await?;

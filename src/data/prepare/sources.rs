@@ -118,7 +118,8 @@ fn find_below(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     }
     let mut entries = storage::list(path)?;
     entries.sort();
-    let is_hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let is_hidden =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     entries.iter().filter(|path| !is_hidden(path)).try_for_each(|path| find_below(path, files))
 }
 

@@ -3,7 +3,8 @@
 use super::{
     clean::{CleanConfig, language::LanguageConfig},
     duplicates::{
-        contamination::ContaminationConfig, exact::ExactConfig, minhash::MinHashConfig, semantic::SemanticConfig,
+        contamination::ContaminationConfig, exact::ExactConfig, minhash::MinHashConfig,
+        semantic::SemanticConfig,
     },
     judge::{pii::PiiConfig, sample::Selection, words::WordListConfig},
     rules::Profile,
@@ -119,9 +120,9 @@ impl Step {
             "word-list" => Self::WordList(read(table, origin)?),
             "pii" => Self::Pii(read(table, origin)?),
             _ => {
-                let nearest = KINDS.iter().max_by(|a, b| {
-                    strsim::jaro_winkler(a, &kind).total_cmp(&strsim::jaro_winkler(b, &kind))
-                });
+                let nearest = KINDS
+                    .iter()
+                    .max_by(|a, b| strsim::jaro_winkler(a, &kind).total_cmp(&strsim::jaro_winkler(b, &kind)));
                 let hint = nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"));
                 return Err(syntax(origin, format!("unknown kind `{kind}`{hint}")));
             }

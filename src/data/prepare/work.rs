@@ -54,7 +54,8 @@ impl Folder {
     }
 
     pub fn mark(&self, name: &str, content: &impl Serialize) -> Result<()> {
-        let json = serde_json::to_vec(content).map_err(|error| Error::preparation(name, error.to_string()))?;
+        let json =
+            serde_json::to_vec(content).map_err(|error| Error::preparation(name, error.to_string()))?;
         storage::write_atomic(&self.file(&format!("{name}.json")), &json)
     }
 }
@@ -70,7 +71,8 @@ pub(super) fn digest_file(path: &Path) -> Result<(String, u64)> {
     let mut buffer = vec![0; 1 << 20];
     let mut length = 0;
     loop {
-        let read = std::io::Read::read(&mut file, &mut buffer).map_err(|error| Error::io("read", path, error))?;
+        let read =
+            std::io::Read::read(&mut file, &mut buffer).map_err(|error| Error::io("read", path, error))?;
         if read == 0 {
             return Ok((hexadecimal(&digest.finalize()), length));
         }

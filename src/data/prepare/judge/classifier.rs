@@ -54,7 +54,11 @@ impl Samples {
         }
         for (key, value) in [("learning_rate", config.learning_rate), ("weight_decay", config.weight_decay)] {
             if !(0.0..=100.0).contains(&value) {
-                return Err(Error::invalid_value(&format!("classifier.{key}"), value, "must be between 0 and 100"));
+                return Err(Error::invalid_value(
+                    &format!("classifier.{key}"),
+                    value,
+                    "must be between 0 and 100",
+                ));
             }
         }
         Ok(Self { config: config.clone(), samples: Vec::new() })
@@ -75,7 +79,11 @@ impl Samples {
         let bad = self.samples.len() - good;
         if good == 0 || bad == 0 {
             let value = format!("{good} good, {bad} bad");
-            return Err(Error::invalid_value("classifier.samples", value, "both sets need a text with words"));
+            return Err(Error::invalid_value(
+                "classifier.samples",
+                value,
+                "both sets need a text with words",
+            ));
         }
         // The mean of these over all samples is 1.
         let importance = |is_good| self.samples.len() as f32 / (2 * if is_good { good } else { bad }) as f32;

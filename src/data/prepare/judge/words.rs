@@ -113,7 +113,11 @@ impl WordList {
         words: &mut SplitWords,
     ) -> Result<Self> {
         if !(0.0..=1.0).contains(&config.max_share) {
-            return Err(Error::invalid_value("word_list.max_share", config.max_share, "must be between 0 and 1"));
+            return Err(Error::invalid_value(
+                "word_list.max_share",
+                config.max_share,
+                "must be between 0 and 1",
+            ));
         }
         let mut phrases: HashMap<String, Vec<Vec<String>>> = HashMap::new();
         let mut unspaced: HashMap<char, Vec<String>> = HashMap::new();

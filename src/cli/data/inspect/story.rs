@@ -1,0 +1,185 @@
+//! What became of one document, stage by stage.
+
+use super::{EXCERPT, InspectArguments, KEPT, indented, printable};
+use crate::{
+    cli::{
+        data::{
+            documents::{self, Document},
+            figures,
+            samples::excerpt,
+        },
+        table::{Align, Table, grouped},
+    },
+    data::prepare::{Manifest, StageSummary},
+    error::Error,
+};
+use anyhow::Result;
+use serde::Serialize;
+use std::{collections::BTreeSet, ops::ControlFlow, path::Path};
+
+/// What a stage made of a document.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Event {
+    stage: String,
+    /// `kept`, or why it went.
+    outcome: String,
+    detail: String,
+    language: String,
+    bytes: u64,
+    /// Whether text or language differ from those before.
+    is_changed: bool,
+    /// The id of the document that was kept for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    representative: Option<String>,
+}
+
+/// A document's way, and what it is at the end of it.
+#[derive(Debug, Serialize)]
+struct Story {
+    events: Vec<Event>,
+    /// More than one where it was cut, or where documents share an id.
+    documents: Vec<Document>,
+}
+
+pub(super) fn run(arguments: &InspectArguments, manifest: &Manifest, id: &str) -> Result<()> {
+    let mut story = story(&arguments.folder, manifest, id)?;
+    if story.events.is_empty() {
+        let hint = "`--reason kept` and `--stage extract` show documents with their ids".into();
+        return Err(Error::UnknownName { what: "document", name: id.into(), hint }.into());
+    }
+    let bytes: Vec<u64> = story.documents.iter().map(|document| document.text.len() as u64).collect();
+    if !arguments.full {
+        story.documents.iter_mut().for_each(|document| document.text = excerpt(&document.text, EXCERPT));
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&story)?);
+        return Ok(());
+    }
+    print!("{}", table(&story.events));
+    for (document, bytes) in story.documents.iter().zip(bytes) {
+        println!("\n{}: {} bytes of {}", printable(id), grouped(bytes), printable(&document.source));
+        for place in [&document.file, &document.url, &document.metadata] {
+            if !place.is_empty() {
+                println!("  {}", printable(place));
+            }
+        }
+        print!("{}", indented(&document.text));
+    }
+    Ok(())
+}
+
+/// Follows all documents of an id through the stages, as long as one of them is kept.
+fn story(out: &Path, manifest: &Manifest, id: &str) -> Result<Story> {
+    let stages = figures::document_stages(manifest);
+    let labels = figures::labels(&stages);
+    let mut story = Story { events: Vec::new(), documents: Vec::new() };
+    // A part has the same name in all stages: after the first one, few are left to look into.
+    let mut files: Option<BTreeSet<String>> = None;
+    for (index, (stage, label)) in stages.iter().zip(&labels).enumerate() {
+        let (found, own) = of_id(out, stage, id, files.as_ref())?;
+        if found.is_empty() {
+            break;
+        }
+        files = Some(own);
+        for document in &found {
+            let before = index.checked_sub(1).map(|before| stages[before]);
+            let is_known = story
+                .documents
+                .iter()
+                .any(|earlier| earlier.text == document.text && earlier.language == document.language);
+            story.events.push(Event {
+                stage: label.clone(),
+                outcome: if document.reason.is_empty() { KEPT.into() } else { document.reason.clone() },
+                detail: document.detail.clone(),
+                language: document.language.clone(),
+                bytes: document.text.len() as u64,
+                is_changed: index > 0 && !is_known,
+                representative: representative(out, before, document)?,
+            });
+        }
+        story.documents = found;
+    }
+    Ok(story)
+}
+
+/// The documents of an id in a stage, and the parts that they are in.
+fn of_id(
+    out: &Path,
+    stage: &StageSummary,
+    id: &str,
+    files: Option<&BTreeSet<String>>,
+) -> Result<(Vec<Document>, BTreeSet<String>)> {
+    let (mut found, mut own) = (Vec::new(), BTreeSet::new());
+    let is_open = |file: &String| files.is_none_or(|files| files.contains(file));
+    for part in stage.parts.iter().filter(|part| is_open(&part.file)) {
+        let path = documents::path(out, stage, part);
+        let positions = documents::positions(&path, &["id"], |columns, row| {
+            ControlFlow::Continue(columns.text("id", row) == Some(id))
+        })?;
+        if !positions.is_empty() {
+            own.insert(part.file.clone());
+        }
+        documents::read(&path, &positions, |document| found.push(document))?;
+    }
+    Ok((found, own))
+}
+
+/// The id of the document that was kept for a duplicate.
+fn representative(out: &Path, before: Option<&StageSummary>, document: &Document) -> Result<Option<String>> {
+    let number = documents::representative(&document.reason, &document.detail);
+    let (Some(before), Some(number)) = (before, number) else { return Ok(None) };
+    Ok(documents::numbered(out, before, number)?.map(|document| document.id))
+}
+
+fn table(events: &[Event]) -> Table {
+    let mut table = Table::new([
+        ("stage", Align::Left),
+        ("outcome", Align::Left),
+        ("bytes", Align::Right),
+        ("language", Align::Left),
+        ("", Align::Left),
+    ]);
+    for event in events {
+        let mut notes = Vec::new();
+        if event.is_changed {
+            notes.push("changed".to_owned());
+        }
+        match &event.representative {
+            Some(id) => notes.push(format!("duplicate of `{}`", printable(id))),
+            None if !event.detail.is_empty() => notes.push(printable(&event.detail)),
+            None => {}
+        }
+        table.row([
+            event.stage.clone(),
+            printable(&event.outcome),
+            grouped(event.bytes),
+            printable(&event.language),
+            notes.join(", "),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_story_tells_changes_and_what_was_kept_instead() {
+        let event = |stage: &str, outcome: &str, bytes, is_changed, representative: Option<&str>| Event {
+            stage: stage.into(),
+            outcome: outcome.into(),
+            detail: "17".into(),
+            language: "en".into(),
+            bytes,
+            is_changed,
+            representative: representative.map(str::to_owned),
+        };
+        let events =
+            [event("clean", "kept", 1234, true, None), event("exact", "gone", 99, false, Some("a\n"))];
+        let expected = "stage  outcome  bytes  language\n\
+                        clean  kept     1,234  en        changed, 17\n\
+                        exact  gone        99  en        duplicate of `a\u{fffd}`\n";
+        assert_eq!(table(&events).to_string(), expected);
+    }
+}
