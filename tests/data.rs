@@ -11,21 +11,25 @@ use tempfile::TempDir;
 
 /// Texts that differ, with some that are equal and some that nearly are.
 fn corpus(folder: &Path, documents: usize) {
-    let nouns = [
-        "river", "mountain", "kiln", "letter", "garden", "winter", "engine", "harbour", "question", "market",
+    let syllables = [
+        "ba", "ke", "li", "mo", "nu", "ra", "se", "ti", "vo", "za", "dor", "fen", "gal", "hin", "jul", "pem",
     ];
-    let verbs = ["carries", "finds", "remembers", "follows", "paints", "measures", "answers", "opens"];
-    let word = |list: &[&'static str], number: usize| list[number % list.len()];
+    let word = |seed: usize| {
+        let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (seed >> 3);
+        (0..3).map(|k| syllables[(mixed >> (20 + 8 * k)) % syllables.len()]).collect::<String>()
+    };
     let sentence = |seed: usize| {
-        let mix = |k: usize| seed.wrapping_mul(2_654_435_761).wrapping_add(k.wrapping_mul(40_503)) >> 7;
+        let word = |k: usize| word(seed.wrapping_mul(97).wrapping_add(k));
         format!(
-            "The {} {} the {} with a {} that {} be number {seed} of the {}.",
-            word(&nouns, mix(1)),
-            word(&verbs, mix(2)),
-            word(&nouns, mix(3)),
-            word(&nouns, mix(5)),
-            if mix(4) % 2 == 0 { "will" } else { "may" },
-            word(&nouns, mix(6)),
+            "The {} of the {} and a {} {} to have {} with {} {} that {} will be.",
+            word(0),
+            word(1),
+            word(2),
+            word(3),
+            word(4),
+            word(5),
+            word(6),
+            word(7)
         )
     };
     let text = |document: usize| {
@@ -122,8 +126,9 @@ fn a_pipeline_makes_shards_that_train() {
     ok(&mut run(path, "out", ""));
     let found = manifest(path, "out");
     assert_eq!(kept(&found, "extract"), 400);
-    assert_eq!(dropped(&found, "exact-duplicates", "exact_duplicate"), 36);
-    assert!(dropped(&found, "fuzzy-duplicates", "fuzzy_duplicate") >= 30);
+    // A tenth is there twice, and an eleventh nearly so; some of each are both.
+    assert!((30..=40).contains(&dropped(&found, "exact-duplicates", "exact_duplicate")));
+    assert!((28..=36).contains(&dropped(&found, "fuzzy-duplicates", "fuzzy_duplicate")));
     let blend = &found["blend"][0];
     assert_eq!(blend["epochs"], 1.5);
     let (reached, available) = (blend["tokens"].as_f64().unwrap(), blend["available"].as_f64().unwrap());
@@ -269,8 +274,10 @@ fn other_scripts_pass_the_split_and_all_profiles() {
 #[test]
 fn duplicates_of_lines_and_held_out_texts_go() {
     let folder = folder();
+    let letter = |number: usize| char::from(b'a' + number as u8);
     let body = |number: usize| {
-        let lines = (0..12).map(|line| format!("Line {line} of page {number} says something of its own."));
+        let line = |line| format!("Line {} of page {} says something.", letter(line), letter(number));
+        let lines = (0..12).map(line);
         lines.collect::<Vec<_>>().join("\n")
     };
     let page = |number: usize| json!({ "text": format!("Home | About | Contact us\n{}\n", body(number)) });
@@ -321,7 +328,7 @@ fn filters_are_trained_and_used() {
     let encoder = folder.path().join("encoder");
     ok(&mut debug_train(&encoder, "--set train.max_steps=1 --set model.architecture=encoder"));
     let decoder = folder.path().join("decoder");
-    ok(&mut debug_train(&decoder, "--set train.max_steps=1"));
+    ok(&mut debug_train(&decoder, "--set train.max_steps=1 --set tokenizer.kind=byte"));
     let pipeline = r#"
 [[source]]
 name = "x"

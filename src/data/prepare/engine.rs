@@ -131,11 +131,16 @@ impl Engine {
 
     /// Runs a plan and writes its rows, in its order, to one file, which is there whole or not at all.
     pub(super) async fn write(&self, frame: DataFrame, path: &Path) -> Result<()> {
+        self.write_in_groups(frame, path, ROW_GROUP).await
+    }
+
+    /// As [`write`](Self::write), with so many rows in a row group.
+    pub(super) async fn write_in_groups(&self, frame: DataFrame, path: &Path, rows: usize) -> Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let beside = path.with_file_name(format!("tmp-{}-{name}", std::process::id()));
         let mut parquet = TableParquetOptions::default();
         parquet.global.compression = Some("zstd(1)".into());
-        parquet.global.max_row_group_size = ROW_GROUP.try_into().map_err(failed("writing"))?;
+        parquet.global.max_row_group_size = rows.try_into().map_err(failed("writing"))?;
         parquet.global.created_by = concat!("kiln ", env!("CARGO_PKG_VERSION")).into();
         let write = DataFrameWriteOptions::new().with_single_file_output(true);
         let result = frame.write_parquet(&beside.to_string_lossy(), write, Some(parquet)).await;
@@ -274,7 +279,7 @@ pub(super) fn failed<E: std::error::Error + 'static>(action: &'static str) -> im
             }
             source = inner.source();
         }
-        let message = error.to_string();
+        let message = error.to_string().replace('\n', " ");
         let is_full = message.contains("os error 28") || message.contains("No space left");
         let hint = is_full.then(|| "free some space and run again: what is finished is kept".into());
         Error::Preparation { action: action.into(), message, hint }

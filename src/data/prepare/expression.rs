@@ -29,7 +29,7 @@ pub(super) fn plan(engine: &Engine, documents: DataFrame, condition: &str) -> Re
         STATISTICS.iter().try_fold(frame, |frame, statistic| frame.with_column(statistic.name, lit(0f64)))
     };
     let schema = named(documents.clone()).map_err(failed("planning"))?;
-    let parsed = schema.parse_sql_expr(condition).map_err(|error| invalid(error.to_string()))?;
+    let parsed = schema.parse_sql_expr(condition).map_err(|error| invalid(first_line(&error)))?;
     let parsed = parsed.transform(|node| {
         Ok(match &node {
             Expr::Column(column) if STATISTICS.iter().any(|statistic| statistic.name == column.name) => {
@@ -50,5 +50,10 @@ pub(super) fn plan(engine: &Engine, documents: DataFrame, condition: &str) -> Re
         "detail" => detail.clone().alias(name),
         _ => col(name),
     });
-    documents.select(columns.to_vec()).map_err(|error| invalid(error.to_string()))
+    documents.select(columns.to_vec()).map_err(|error| invalid(first_line(&error)))
+}
+
+/// Without the list of everything that there is.
+fn first_line(error: &datafusion::common::DataFusionError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }

@@ -98,7 +98,13 @@ impl Comparison {
     /// The keys of a part: `number`, `key` and, of pieces, `piece`.
     pub(super) async fn keys_plan(&self, part: usize) -> Result<DataFrame> {
         let plan = |error| failed("planning")(error);
-        let frame = self.part(part).await?;
+        let mut frame = self.part(part).await?;
+        if let Step::FuzzyDuplicates(config) = &self.step
+            && !config.sources.is_empty()
+        {
+            let names = config.sources.iter().map(|name| lit(name.clone())).collect();
+            frame = frame.filter(col("source").in_list(names, false)).map_err(plan)?;
+        }
         let number = self.number(part).alias("number");
         let settings = self.settings()?;
         let frame = if let Step::SemanticDuplicates(config) = &self.step {

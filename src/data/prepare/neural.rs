@@ -40,13 +40,18 @@ impl CheckpointModel {
         Ok(Self { model: Mutex::new(model), config: checkpoint.model.clone(), tokenizer, device })
     }
 
-    /// Of a token, given those before it; nothing for a text of fewer than two.
+    /// Of a token, given those before it; nothing for a text of fewer than two or of
+    /// characters that the model does not know.
     pub fn perplexity(&self, text: &str) -> Result<Option<f64>> {
         if !matches!(*self.lock(), Model::Decoder(_)) {
             let message = "only a decoder gives perplexity";
             return Err(Error::invalid_value("perplexity.model", "an encoder", message));
         }
-        let ids = self.tokenizer.encode(text)?;
+        let ids = match self.tokenizer.encode(text) {
+            // Characters that the model does not know.
+            Err(Error::Tokenizer { .. }) => return Ok(None),
+            ids => ids?,
+        };
         if ids.len() < 2 {
             return Ok(None);
         }

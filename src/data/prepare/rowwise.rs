@@ -203,7 +203,7 @@ fn by_perplexity(config: PerplexityConfig) -> Result<RowStep> {
             Outcome::drop("perplexity_high", format!("{perplexity:.2}"))
         }
         Some(_) => Outcome::keep(),
-        None => Outcome::drop("perplexity", "the text is too short"),
+        None => Outcome::drop("perplexity", "too short, or of characters that the model does not know"),
     };
     if storage::is_folder(&config.model) {
         let model = CheckpointModel::load(&config.model)?;

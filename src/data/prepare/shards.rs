@@ -37,6 +37,12 @@ use std::{
 /// 2⁶⁴ over the golden ratio: multiples of it spread evenly over all places.
 const NEXT_COPY: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// Documents of a row group, which a shard takes or leaves by its range of places.
+const GROUP: usize = 128;
+
+/// Tokens that are put into order at a time, of four bytes each.
+const PIECE_TOKENS: u64 = 4 << 20;
+
 /// The name of a tokenizer beside shards.
 const TOKENIZER: &str = "tokenizer.json";
 
@@ -172,7 +178,7 @@ impl Tokenizing {
             })
             .map_err(plan)?;
         let path = self.file(part);
-        self.engine.write(frame, &path).await?;
+        self.engine.write_in_groups(frame, &path, GROUP).await?;
         let mut counted = TokenPart::default();
         let columns = vec![col("source"), col("is_val"), col("tokens")];
         let written = self.engine.read_here(&path).await?.select(columns).map_err(plan)?;
@@ -228,16 +234,22 @@ impl Tokenizing {
         let tokenizer = Tokenizer::from_file(&self.tokenizer_path())?;
         let mut writer = ShardWriter::new(&folder.join(format!("{name}.bin")), tokenizer)?;
         let mut sources: BTreeMap<String, u64> = BTreeMap::new();
-        each_batch(self.in_order(split, index, count, &blend).await?, |batch| {
-            let (names, tokens) = (batch.column(0).as_string::<i32>(), batch.column(1).as_binary::<i32>());
-            for row in 0..batch.num_rows() {
-                let (tokens, _) = tokens.value(row).as_chunks::<4>();
-                writer.document(tokens)?;
-                *sources.entry(names.value(row).into()).or_default() += tokens.len() as u64;
-            }
-            Ok(())
-        })
-        .await?;
+        // Piece by piece, so that what is sorted fits in memory.
+        let pieces = self.config.shard_tokens.div_ceil(PIECE_TOKENS);
+        for piece in 0..pieces {
+            let piece = self.in_order(split, index * pieces + piece, count * pieces, &blend).await?;
+            each_batch(piece, |batch| {
+                let (names, tokens) =
+                    (batch.column(0).as_string::<i32>(), batch.column(1).as_binary::<i32>());
+                for row in 0..batch.num_rows() {
+                    let (tokens, _) = tokens.value(row).as_chunks::<4>();
+                    writer.document(tokens)?;
+                    *sources.entry(names.value(row).into()).or_default() += tokens.len() as u64;
+                }
+                Ok(())
+            })
+            .await?;
+        }
         let (tokens, documents) = writer.finish()?;
         let file = format!("{name}.bin");
         let (sha256, _) = digest_file(&folder.join(&file))?;
@@ -267,7 +279,7 @@ impl Tokenizing {
         storage::rename(&beside, target)
     }
 
-    /// Sources and tokens of a shard's documents, shuffled.
+    /// Sources and tokens of the documents in one of `count` equal ranges, shuffled.
     async fn in_order(
         &self,
         split: Split,

@@ -23,6 +23,8 @@ pub struct MinHashConfig {
     pub normalization: Normalization,
     /// Least Jaccard similarity of a pair, measured on its texts; 0: whatever has a band in common is a pair.
     pub verify: f64,
+    /// Names of the sources that are compared; empty: all.
+    pub sources: Vec<String>,
 }
 
 /// The pieces of a text that are compared.
@@ -44,6 +46,7 @@ impl Default for MinHashConfig {
             seed: 1,
             normalization: Normalization::default(),
             verify: 0.0,
+            sources: Vec::new(),
         }
     }
 }
