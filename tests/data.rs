@@ -135,8 +135,7 @@ fn a_pipeline_makes_shards_that_train() {
     assert!((reached / available - 1.5).abs() < 0.15, "{reached} of {available}");
     let names: Vec<PathBuf> = shards(path, "out").into_iter().map(|(name, _)| name).collect();
     assert!(names.contains(&"train-00001.bin".into()) && names.contains(&"val.bin".into()), "{names:?}");
-    let mut train =
-        debug_train(&path.join("run"), "--set train.max_steps=2 --set tokenizer.kind=file --data");
+    let mut train = debug_train(&path.join("run"), "--set train.max_steps=2 --data");
     ok(train.arg(path.join("out/shards")));
     ok(kiln(words("data explain pipeline.toml --out out")).current_dir(path));
 }

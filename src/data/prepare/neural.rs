@@ -69,14 +69,18 @@ impl CheckpointModel {
         self.config.n_embd
     }
 
-    /// The mean of an encoder's last states over the first tokens of a text, `[n_embd]`.
+    /// The mean of an encoder's last states over the first tokens of a text, `[n_embd]`; zeros,
+    /// which are like nothing else, for one of characters that the model does not know.
     pub fn embedding(&self, text: &str) -> Result<Vec<f32>> {
         let model = self.lock();
         let Model::Encoder(encoder) = &*model else {
             let message = "only an encoder gives embeddings";
             return Err(Error::invalid_value("semantic-duplicates.model", "a decoder", message));
         };
-        let mut tokens = self.tokenizer.encode(text)?;
+        let mut tokens = match self.tokenizer.encode(text) {
+            Err(Error::Tokenizer { .. }) => Vec::new(),
+            tokens => tokens?,
+        };
         tokens.truncate(EMBEDDED_TOKENS.min(self.config.block_size));
         if tokens.is_empty() {
             return Ok(vec![0.0; self.config.n_embd]);

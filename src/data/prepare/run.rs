@@ -195,7 +195,9 @@ impl<'a> Run<'a> {
     /// The plan of a step's first task, over an empty part that stands for all others.
     async fn plan(&self, folder: &Folder, step: &Step) -> Result<DataFrame> {
         let scratch = self.out.join("work").join("scratch");
-        let empty = PartWriter::new(&scratch, std::process::id() as usize, 1).finish()?;
+        // Ranks on several machines share the folder.
+        let own = (std::process::id() as usize) << 12 | self.engine.config.rank.index;
+        let empty = PartWriter::new(&scratch, own, 1).finish()?;
         let empty = scratch.join(&empty[0].file);
         let inputs = Arc::new(vec![(empty.clone(), Part::default())]);
         let (engine, folder, step) = (self.engine.clone(), folder.clone(), step.clone());
@@ -244,13 +246,11 @@ impl<'a> Run<'a> {
         summary.folder =
             folder.path.strip_prefix(&self.out).unwrap_or(&folder.path).to_string_lossy().into_owned();
         summary.seconds = started.elapsed().as_secs_f64();
-        // What a killed process left behind.
-        for file in storage::list(&folder.path)? {
-            if file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tmp-")) {
-                std::fs::remove_file(&file).map_err(|error| Error::io("remove", &file, error))?;
-            }
+        // One of the ranks is enough, and two would write the same file.
+        if self.engine.config.rank.index == 0 {
+            remove_leftovers(&folder.path)?;
+            folder.mark("stage", &summary)?;
         }
-        folder.mark("stage", &summary)?;
         self.old(summary, false)
     }
 
@@ -491,6 +491,16 @@ impl<'a> Run<'a> {
         }
         Ok((shards, blend))
     }
+}
+
+/// Removes what a killed process left behind in a stage's folder, once all tasks are finished.
+fn remove_leftovers(folder: &Path) -> Result<()> {
+    for file in storage::list(folder)? {
+        if file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tmp-")) {
+            std::fs::remove_file(&file).map_err(|error| Error::io("remove", &file, error))?;
+        }
+    }
+    Ok(())
 }
 
 /// Name and digest of a file that a step reads; of a folder (a checkpoint) those of its files.
