@@ -169,7 +169,7 @@ fn workers_ranks_and_kills_give_the_same_bytes() {
     let path = folder.path();
     ok(&mut run(path, "one", "--workers 1"));
     let expected = shards(path, "one");
-    ok(&mut run(path, "many", "--workers 3 --memory-mb 16"));
+    ok(&mut run(path, "many", "--workers 3 --memory-mb 64"));
     assert!(shards(path, "many") == expected, "workers");
 
     let ranks: Vec<_> = (0..3)

@@ -6,6 +6,7 @@ use datafusion::{
     common::config::TableParquetOptions,
     dataframe::{DataFrame, DataFrameWriteOptions},
     execution::{
+        cache::cache_manager::CacheManagerConfig,
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
         memory_pool::FairSpillPool,
         runtime_env::RuntimeEnvBuilder,
@@ -82,8 +83,8 @@ impl Engine {
             let message = format!("must be below the world size, {}", config.rank.count);
             return Err(Error::invalid_value("--rank", config.rank.index, message));
         }
-        if config.workers == 0 || config.memory_mb < 16 {
-            let message = "there must be a worker, and 16 MB of memory";
+        if config.workers == 0 || config.memory_mb < 64 {
+            let message = "there must be a worker, and 64 MB of memory";
             return Err(Error::invalid_value("--workers", config.workers, message));
         }
         crate::platform::storage::create_folder(scratch)?;
@@ -93,6 +94,13 @@ impl Engine {
             return Ok(Self { documents, keys, config });
         }
         let runtime = RuntimeEnvBuilder::new()
+            // Every file is read once or twice: what is remembered of it would only take memory.
+            .with_cache_manager(
+                CacheManagerConfig::default()
+                    .with_metadata_cache_limit(0)
+                    .with_list_files_cache_limit(0)
+                    .with_file_statistics_cache_limit(0),
+            )
             .with_memory_pool(Arc::new(FairSpillPool::new(config.memory_mb << 20)))
             .with_disk_manager_builder(
                 DiskManagerBuilder::default()
@@ -140,7 +148,7 @@ impl Engine {
         let beside = path.with_file_name(format!("tmp-{}-{name}", std::process::id()));
         let mut parquet = TableParquetOptions::default();
         parquet.global.compression = Some("zstd(1)".into());
-        parquet.global.max_row_group_size = rows.try_into().map_err(failed("writing"))?;
+        parquet.global.max_row_group_size = rows;
         parquet.global.created_by = concat!("kiln ", env!("CARGO_PKG_VERSION")).into();
         let write = DataFrameWriteOptions::new().with_single_file_output(true);
         let result = frame.write_parquet(&beside.to_string_lossy(), write, Some(parquet)).await;

@@ -57,6 +57,12 @@ impl Comparison {
         self.inputs[..part].iter().map(|(_, part)| part.span).sum()
     }
 
+    /// The first and the last number that a part's documents may have.
+    fn numbers_of(&self, part: usize) -> (u64, u64) {
+        let first = self.offset(part);
+        (first, (first + self.inputs[part].1.span).max(1) - 1)
+    }
+
     fn documents(&self) -> u64 {
         self.offset(self.inputs.len())
     }
@@ -247,14 +253,24 @@ impl Comparison {
         let plan = |error| failed("planning")(error);
         let path = self.folder.file("removed-numbers.parquet");
         super::parts::write_numbers(&path, ["number", "representative"], [numbers, representatives])?;
-        let ids = self.all_parts(&["id"]).await?.with_column_renamed("number", "own").map_err(plan)?;
-        let removed = self.engine.keys(&[path]).await?;
-        let named = removed
-            .join(ids, JoinType::Inner, &["representative"], &["own"], None)
-            .and_then(|named| named.select(["number", "representative", "id"].map(col).to_vec()))
-            .and_then(|named| named.with_column_renamed("id", "kept_id"))
-            .and_then(|named| named.sort(vec![col("number").sort(true, false)]))
-            .map_err(plan)?;
+        // One part after another: a union of all would have all of them open at once.
+        let mut files = Vec::new();
+        for part in 0..self.inputs.len() {
+            let (first, last) = self.numbers_of(part);
+            let removed = self.engine.keys(std::slice::from_ref(&path)).await?;
+            let here = col("representative").between(lit(first), lit(last));
+            let removed = removed.filter(here).map_err(plan)?;
+            let ids = vec![self.number(part).alias("own"), col("id").alias("kept_id")];
+            let ids = self.part(part).await?.select(ids).map_err(plan)?;
+            let named = removed
+                .join(ids, JoinType::Inner, &["representative"], &["own"], None)
+                .and_then(|named| named.select(["number", "representative", "kept_id"].map(col).to_vec()))
+                .map_err(plan)?;
+            files.push(self.file("named", part));
+            self.engine.write(named, &files[part]).await?;
+        }
+        let named =
+            self.engine.keys(&files).await?.sort(vec![col("number").sort(true, false)]).map_err(plan)?;
         self.engine.write(named, &self.folder.file("removed.parquet")).await
     }
 
@@ -331,11 +347,10 @@ impl Comparison {
     /// Writes a part of this stage: that of the stage before with what goes marked, or taken out.
     pub(super) async fn apply(self, part: usize) -> Result<Part> {
         let plan = |error| failed("planning")(error);
-        let (first, span) = (self.offset(part), self.inputs[part].1.span);
+        let span = self.inputs[part].1.span;
+        let (first, last) = self.numbers_of(part);
         let removed = self.engine.keys(&[self.folder.file("removed.parquet")]).await?;
-        let removed = removed
-            .filter(col("number").between(lit(first), lit((first + span).max(1) - 1)))
-            .map_err(plan)?;
+        let removed = removed.filter(col("number").between(lit(first), lit(last))).map_err(plan)?;
         let columns = COLUMNS.map(col).to_vec();
         let documents = self.part(part).await?.with_column("number_here", self.number(part)).map_err(plan)?;
         let (removed, reason, detail, text) = if self.is_of_documents() {
@@ -358,8 +373,9 @@ impl Comparison {
             let reason = when(btrim(vec![text.clone()]).eq(lit("")), lit("exact_duplicate"));
             (removed, reason.end().map_err(plan)?, lit(datafusion::common::ScalarValue::Utf8(None)), text)
         };
+        // What goes is few and is held; documents pass by.
         let joined =
-            documents.join(removed, JoinType::Left, &["number_here"], &["number"], None).map_err(plan)?;
+            removed.join(documents, JoinType::Right, &["number"], &["number_here"], None).map_err(plan)?;
         let columns = columns.into_iter().map(|column| match &column {
             Expr::Column(name) if name.name == "reason" => reason.clone().alias("reason"),
             Expr::Column(name) if name.name == "detail" => detail.clone().alias("detail"),

@@ -55,7 +55,7 @@ impl Samples {
         for (key, value) in [("learning_rate", config.learning_rate), ("weight_decay", config.weight_decay)] {
             if !(0.0..=100.0).contains(&value) {
                 return Err(Error::invalid_value(
-                    &format!("classifier.{key}"),
+                    format!("classifier.{key}"),
                     value,
                     "must be between 0 and 100",
                 ));

@@ -10,7 +10,7 @@ const MAX_HEADER: usize = 1 << 20;
 
 pub(super) fn to_bytes(header: &impl Serialize, numbers: impl Iterator<Item = u32>) -> Result<Vec<u8>> {
     let header = serde_json::to_vec(header)
-        .map_err(|error| Error::invalid_value("header", "model", &error.to_string()))?;
+        .map_err(|error| Error::invalid_value("header", "model", error.to_string()))?;
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend(header);
     bytes.extend(numbers.flat_map(u32::to_le_bytes));

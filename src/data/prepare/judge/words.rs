@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn counts_words_and_phrases_once() {
-        let config = WordListConfig { max_share: 0.3, max_count: 4 };
+        let config = WordListConfig { max_share: 0.3, max_count: 4, ..Default::default() };
         let list =
             WordList::parse(&config, "# mine\nDamn\n\nson of\nson of a gun\n", &mut blank_separated).unwrap();
         let count = |text| list.count(text, &mut blank_separated);
