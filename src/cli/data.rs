@@ -91,7 +91,10 @@ impl RunArguments {
 
 pub(super) fn run(arguments: DataArguments) -> anyhow::Result<()> {
     match arguments.command {
-        DataCommand::Run(arguments) => prepare(&arguments),
+        DataCommand::Run(arguments) => {
+            give_memory_back();
+            prepare(&arguments)
+        }
         DataCommand::Explain(arguments) => explain(&arguments),
         DataCommand::Inspect(arguments) => inspect::run(&arguments),
         DataCommand::TrainFilter(arguments) => filter::run(&arguments),
@@ -107,6 +110,26 @@ pub(super) fn run(arguments: DataArguments) -> anyhow::Result<()> {
         DataCommand::Executor(arguments) => cluster::executor(&arguments),
     }
 }
+
+/// Has freed memory given back to the system at once: kept for later, pieces of all sizes add up to twice the memory
+/// after hours of documents. The allocator reads its setting before `main`, so the command starts itself again.
+#[cfg(unix)]
+fn give_memory_back() {
+    use std::os::unix::process::CommandExt;
+    const SETTING: &str = "MIMALLOC_PURGE_DELAY";
+    if std::env::var_os(SETTING).is_some() {
+        return;
+    }
+    if let Ok(program) = std::env::current_exe() {
+        // Comes back only if that is not possible, and then all works the same in more memory.
+        let error =
+            std::process::Command::new(program).args(std::env::args_os().skip(1)).env(SETTING, "0").exec();
+        tracing::warn!("cannot start again with {SETTING}=0: {error}");
+    }
+}
+
+#[cfg(not(unix))]
+fn give_memory_back() {}
 
 fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
     let pipeline = Pipeline::load(&arguments.pipeline, &arguments.overrides)?;

@@ -23,7 +23,8 @@ use crate::{
 use datafusion::{
     arrow::{array::AsArray, datatypes::DataType},
     dataframe::DataFrame,
-    logical_expr::{Expr, cast, col, lit},
+    functions_nested::expr_fn::make_array,
+    logical_expr::{Expr, cast, col, lit, when},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -295,26 +296,44 @@ impl Tokenizing {
             Split::Train => blend.iter().map(|source| source.epochs.ceil() as u64).max().unwrap_or(0),
             Split::Val => 1,
         };
-        let mut union: Option<DataFrame> = None;
-        for copy in 0..copies.max(1) {
-            let mut rows = all.clone();
+        // Which copies of a document are here, before it is copied: so that parts are read by the ranges.
+        let is_here = |copy: u64| {
+            let mut here = lit(true);
             if split == Split::Train {
-                rows = rows.filter(in_copy(copy, blend)).map_err(plan)?;
+                here = here.and(in_copy(copy, blend));
             }
             if count > 1 {
-                rows = rows.filter(in_range(index, count, copy.wrapping_mul(NEXT_COPY))).map_err(plan)?;
+                here = here.and(in_range(index, count, copy.wrapping_mul(NEXT_COPY)));
             }
+            here
+        };
+        let copies = || 0..copies.max(1);
+        let any = copies().map(is_here).reduce(Expr::or).unwrap_or_else(|| lit(false));
+        let own = copies().map(|copy| col("copy").eq(lit(copy)).and(is_here(copy))).reduce(Expr::or);
+        let mut place = lit(0u64);
+        for copy in copies() {
             let seed = self.pipeline.seed.wrapping_add((3 << 32) + copy);
-            let order = call(&self.engine, "kiln_hash", vec![lit(seed), col("id")])?.alias("place");
-            let columns = vec![col("source"), col("tokens"), order, col("number"), lit(copy).alias("copy")];
-            let rows = rows.select(columns).map_err(plan)?;
-            union = Some(match union {
-                Some(union) => union.union(rows).map_err(plan)?,
-                None => rows,
-            });
+            let hash = call(&self.engine, "kiln_hash", vec![lit(seed), col("id")])?;
+            place = when(col("copy").eq(lit(copy)), hash).otherwise(place).map_err(plan)?;
         }
-        let union = union.ok_or_else(|| Error::preparation("planning", "there are no tokens".into()))?;
-        union.sort(["place", "number", "copy"].map(|name| col(name).sort(true, false)).to_vec()).map_err(plan)
+        let columns = ["source", "tokens", "number", "id", "key", "draw"].map(col);
+        let copied = columns.into_iter().chain([make_array(copies().map(lit).collect()).alias("copy")]);
+        let rows = all
+            .filter(any)
+            .and_then(|rows| rows.select(copied.collect::<Vec<_>>()))
+            .and_then(|rows| rows.unnest_columns(&["copy"]))
+            .and_then(|rows| rows.filter(own.unwrap_or_else(|| lit(false))))
+            .and_then(|rows| {
+                rows.select(vec![
+                    col("source"),
+                    col("tokens"),
+                    place.alias("place"),
+                    col("number"),
+                    col("copy"),
+                ])
+            });
+        let order = ["place", "number", "copy"].map(|name| col(name).sort(true, false)).to_vec();
+        rows.and_then(|rows| rows.sort(order)).map_err(plan)
     }
 }
 
