@@ -149,8 +149,9 @@ impl Error {
                 io::ErrorKind::NotFound => Some("check the path".into()),
                 io::ErrorKind::PermissionDenied => Some("check the permissions of the file and of its folder".into()),
                 io::ErrorKind::StorageFull => {
-                    Some("free some space, then continue with `--resume`: the last complete checkpoint is kept".into())
+                    Some("free some space, then run it again (training with `--resume`): what is complete is kept".into())
                 }
+                io::ErrorKind::NotADirectory => Some("a file has the name of the folder: choose another with `--out`".into()),
                 io::ErrorKind::ReadOnlyFilesystem => Some("choose a writable folder with `--out`".into()),
                 _ => None,
             },

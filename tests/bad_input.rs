@@ -248,37 +248,10 @@ fn a_full_disk_costs_no_complete_checkpoint() {
     ok(kiln(["train", "--device", "cpu", "--set", "train.max_steps=20", "--resume"]).arg(&run));
 }
 
-/// A file system of its own on a folder, gone with the value.
-#[cfg(target_os = "linux")]
-struct SmallDisk<'a>(&'a std::path::Path);
-
-#[cfg(target_os = "linux")]
-impl<'a> SmallDisk<'a> {
-    /// `None` for who may not mount.
-    fn mount(path: &'a std::path::Path, size: &str) -> Option<Self> {
-        let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(path);
-        mount.output().is_ok_and(|output| output.status.success()).then_some(Self(path))
-    }
-
-    fn resize(&self, size: &str) {
-        let mut mount = std::process::Command::new("mount");
-        ok(mount.args(["-o", &format!("remount,size={size}")]).arg(self.0));
-    }
-}
-
-#[cfg(target_os = "linux")]
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        // Lazily, so that it also goes where a failed test left a file open.
-        let unmounted = std::process::Command::new("umount").arg("--lazy").arg(self.0).status();
-        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
-    }
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn a_disk_that_runs_full_costs_no_complete_checkpoint() {
+    use crate::support::SmallDisk;
     let folder = folder();
     let Some(disk) = SmallDisk::mount(folder.path(), "2m") else {
         eprintln!("passed over: only the superuser may mount a small disk");

@@ -51,7 +51,7 @@ fn corpus(folder: &Path, documents: usize) {
     std::fs::write(folder.join("b.jsonl"), lines(documents / 2..documents)).unwrap();
 }
 
-const PIPELINE: &str = r#"
+pub const PIPELINE: &str = r#"
 seed = 7
 part_mb = 1
 [[source]]
@@ -72,6 +72,7 @@ kind = "expression"
 keep = "words >= 20 and mean_word_length < 12"
 [[step]]
 kind = "fuzzy-duplicates"
+verify = 0.7
 [blend]
 epochs = 1.5
 [tokenize]
@@ -81,25 +82,25 @@ shard_tokens = 60000
 "#;
 
 /// A folder with a corpus and a pipeline.
-fn workplace(pipeline: &str, documents: usize) -> TempDir {
+pub fn workplace(pipeline: &str, documents: usize) -> TempDir {
     let folder = folder();
     corpus(&folder.path().join("corpus"), documents);
     file(&folder, "pipeline.toml", pipeline);
     folder
 }
 
-fn run(folder: &Path, out: &str, more: &str) -> Command {
+pub fn run(folder: &Path, out: &str, more: &str) -> Command {
     let mut command = kiln(words("data run pipeline.toml --out"));
     command.arg(out).args(words(more)).current_dir(folder);
     command
 }
 
-fn manifest(folder: &Path, out: &str) -> Value {
+pub fn manifest(folder: &Path, out: &str) -> Value {
     serde_json::from_slice(&std::fs::read(folder.join(out).join("manifest.json")).unwrap()).unwrap()
 }
 
 /// Names and contents of all shards.
-fn shards(folder: &Path, out: &str) -> Vec<(PathBuf, Vec<u8>)> {
+pub fn shards(folder: &Path, out: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let shards = folder.join(out).join("shards");
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(&shards).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -107,15 +108,15 @@ fn shards(folder: &Path, out: &str) -> Vec<(PathBuf, Vec<u8>)> {
     files.into_iter().map(|file| (file.file_name().unwrap().into(), std::fs::read(&file).unwrap())).collect()
 }
 
-fn stage<'a>(manifest: &'a Value, name: &str) -> &'a Value {
+pub fn stage<'a>(manifest: &'a Value, name: &str) -> &'a Value {
     manifest["stages"].as_array().unwrap().iter().find(|stage| stage["name"] == name).unwrap()
 }
 
-fn dropped(manifest: &Value, name: &str, reason: &str) -> u64 {
+pub fn dropped(manifest: &Value, name: &str, reason: &str) -> u64 {
     stage(manifest, name)["tally"]["dropped"][reason]["documents"].as_u64().unwrap_or(0)
 }
 
-fn kept(manifest: &Value, name: &str) -> u64 {
+pub fn kept(manifest: &Value, name: &str) -> u64 {
     stage(manifest, name)["tally"]["kept"]["documents"].as_u64().unwrap()
 }
 
@@ -154,13 +155,20 @@ fn finished_stages_are_skipped_and_what_changed_is_redone() {
     };
     assert_eq!(said(""), 0);
     let first = shards(path, "out");
-    assert_eq!(said(""), 8);
+    assert_eq!(said(""), 9);
     // The fourth step and what follows: extraction, and the three steps before it, are kept.
     assert_eq!(said("--set step.4.min_words=60"), 4);
     assert_eq!(said("--set seed=8"), 7);
     assert_ne!(shards(path, "out"), first);
-    assert_eq!(said(""), 8);
+    assert_eq!(said(""), 9);
     assert_eq!(shards(path, "out"), first);
+    let stages = || {
+        let names = std::fs::read_dir(path.join("out/work")).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().starts_with(|c: char| c.is_ascii_digit())).count()
+    };
+    assert!(stages() > 9);
+    assert_eq!(said("--prune"), 9);
+    assert_eq!(stages(), 9);
 }
 
 #[test]

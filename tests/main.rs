@@ -9,6 +9,8 @@ mod commands;
 mod convert;
 #[cfg(feature = "data")]
 mod data;
+#[cfg(feature = "data")]
+mod data_stores;
 mod devices;
 mod init_from;
 mod inspect;

@@ -109,3 +109,31 @@ pub fn losses(mut trainer: Trainer, steps: usize) -> Vec<f32> {
     };
     (0..steps).map(|_| step()).collect()
 }
+
+/// A file system of its own on a folder, gone with the value.
+#[cfg(target_os = "linux")]
+pub struct SmallDisk<'a>(&'a Path);
+
+#[cfg(target_os = "linux")]
+impl<'a> SmallDisk<'a> {
+    /// `None` for who may not mount.
+    pub fn mount(path: &'a Path, size: &str) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(path);
+        mount.output().is_ok_and(|output| output.status.success()).then_some(Self(path))
+    }
+
+    pub fn resize(&self, size: &str) {
+        let mut mount = Command::new("mount");
+        ok(mount.args(["-o", &format!("remount,size={size}")]).arg(self.0));
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        // Lazily, so that it also goes where a failed test left a file open.
+        let unmounted = Command::new("umount").arg("--lazy").arg(self.0).status();
+        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
+}

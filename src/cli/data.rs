@@ -6,6 +6,7 @@ mod card;
 mod cluster;
 mod documents;
 mod figures;
+mod files;
 mod filter;
 mod inspect;
 mod report;
@@ -13,9 +14,10 @@ mod samples;
 
 use super::table::grouped;
 use crate::{
-    data::prepare::{EngineConfig, Pipeline, Rank, Run, rules::statistics::STATISTICS},
+    data::prepare::{EngineConfig, Pipeline, Rank, Run, Workspace, rules::statistics::STATISTICS},
     platform,
 };
+use files::Files;
 use std::path::PathBuf;
 
 /// Documents of each stage and reason in the report.
@@ -52,37 +54,48 @@ struct RunArguments {
     /// The pipeline file (TOML)
     #[arg(value_name = "PIPELINE")]
     pipeline: PathBuf,
-    /// Folder for everything that is made; what is finished there is not done again
-    #[arg(long, value_name = "DIR", default_value = "prepared")]
-    out: PathBuf,
+    /// Folder for everything that is made, also `s3://`, `gs://` or `az://`; what is finished there is not done again
+    #[arg(long, value_name = "DIR|URL", default_value = "prepared")]
+    out: String,
+    /// Folder for what this process reads and writes of an object store; default: one for temporary files
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// Change a setting: `--set seed=7`, `--set step.3.min_words=20`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
     /// Tasks at a time; default: the processor's threads
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
-    /// MB that sorting may hold before it goes on in files
-    #[arg(long, value_name = "MB", default_value_t = EngineConfig::default().memory_mb)]
-    memory_mb: usize,
+    /// MB that sorting may hold before it goes on in files; default: 32 for each worker
+    #[arg(long, value_name = "MB")]
+    memory_mb: Option<usize>,
     /// Run the plans on the Ballista cluster of this scheduler
     #[arg(long, value_name = "df://HOST:PORT", conflicts_with = "rank")]
     cluster: Option<String>,
-    /// Which of several processes over one shared folder this is, from 0
+    /// Which of several processes over one shared folder or object store this is, from 0
     #[arg(long, value_name = "I", requires = "world_size")]
     rank: Option<usize>,
     /// How many processes there are
     #[arg(long, value_name = "N", requires = "rank")]
     world_size: Option<usize>,
+    /// Remove what earlier settings left in the folder, once all is finished
+    #[arg(long)]
+    prune: bool,
     /// No progress bars
     #[arg(long)]
     quiet: bool,
 }
 
 impl RunArguments {
+    fn workspace(&self) -> anyhow::Result<Workspace> {
+        Ok(Workspace::open(&self.out, self.cache.as_deref(), self.rank.unwrap_or(0))?)
+    }
+
     fn engine(&self) -> EngineConfig {
+        let workers = self.workers.unwrap_or_else(platform::threads);
         EngineConfig {
-            workers: self.workers.unwrap_or_else(platform::threads),
-            memory_mb: self.memory_mb,
+            workers,
+            memory_mb: self.memory_mb.unwrap_or(EngineConfig::memory_of(workers)),
             rank: Rank { index: self.rank.unwrap_or(0), count: self.world_size.unwrap_or(1) },
             cluster: self.cluster.clone(),
         }
@@ -136,22 +149,30 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
     let mut bars = bars::Bars::new(arguments.quiet);
     let engine = arguments.engine();
     let runtime = runtime(engine.workers)?;
+    let workspace = arguments.workspace()?;
+    let files = Files::new(workspace.clone())?;
     let manifest = runtime.block_on(async {
-        let run = Run::new(pipeline, &arguments.out, engine, |event| bars.show(event)).await?;
+        let run = Run::new(pipeline, workspace, engine, |event| bars.show(event)).await?;
         run.execute().await
     })?;
     // Ranks share the folder: one of them writes.
     if arguments.rank.unwrap_or(0) == 0 {
-        let samples = samples::collect(&arguments.out, &manifest, SAMPLES)?;
-        report::write(&arguments.out, &manifest, &samples)?;
-        card::write(&arguments.out, &manifest)?;
-        println!("report: {}", arguments.out.join(report::FILE_NAME).display());
+        let samples = samples::collect(&files, &manifest, SAMPLES)?;
+        report::write(&files, &manifest, &samples)?;
+        card::write(&files, &manifest)?;
+        if arguments.prune {
+            files.prune(&manifest)?;
+        }
+        println!("report: {}", files.address(report::FILE_NAME));
     }
     let tokens: u64 = manifest.shards.iter().map(|shard| shard.tokens).sum();
     if !manifest.shards.is_empty() {
-        let shards = arguments.out.join("shards");
-        println!("{} tokens in {} shards: {}", grouped(tokens), manifest.shards.len(), shards.display());
-        println!("train on them: kiln train --data {}", shards.display());
+        let shards = files.address("shards");
+        println!("{} tokens in {} shards: {shards}", grouped(tokens), manifest.shards.len());
+        match arguments.out.contains("://") {
+            true => println!("copy them to where they are trained on, then: kiln train --data SHARDS"),
+            false => println!("train on them: kiln train --data {shards}"),
+        }
     }
     Ok(())
 }
@@ -160,8 +181,8 @@ fn explain(arguments: &RunArguments) -> anyhow::Result<()> {
     let pipeline = Pipeline::load(&arguments.pipeline, &arguments.overrides)?;
     let engine = arguments.engine();
     let text = runtime(engine.workers)?.block_on(async {
-        let run = Run::new(pipeline, &arguments.out, engine, |_| {}).await?;
-        run.explain().await
+        let run = Run::new(pipeline, arguments.workspace()?, engine, |_| {}).await?;
+        Ok::<_, anyhow::Error>(run.explain().await?)
     })?;
     print!("{text}");
     Ok(())

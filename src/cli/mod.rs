@@ -143,7 +143,11 @@ fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut stderr = std::io::stderr().lock();
-    let _ = writeln!(stderr, "error: {error:#}");
+    // What our errors say includes what they come from.
+    let _ = match known {
+        Some(known) => writeln!(stderr, "error: {known}"),
+        None => writeln!(stderr, "error: {error:#}"),
+    };
     if let Some(hint) = known.and_then(Error::hint) {
         let _ = writeln!(stderr, "hint: {hint}");
     }

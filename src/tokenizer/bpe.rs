@@ -12,8 +12,8 @@ use std::{
 /// Longer words (in bytes) are handed back to Hugging Face's model, whose merges take n·log n time.
 const LONGEST_WORD: usize = 64;
 
-/// Words remembered before the memory starts anew; about 30 MB.
-const MOST_WORDS: usize = 1 << 19;
+/// Words remembered before the memory starts anew; about 8 MB.
+const MOST_WORDS: usize = 1 << 17;
 
 /// Encodes text without added tokens.
 pub(super) struct BpeEncoder {

@@ -1,11 +1,13 @@
 //! `OUT/README.md`: the run as a dataset card of Hugging Face's
 //! (<https://huggingface.co/docs/hub/datasets-cards>). It says what is known and nothing else.
 
-use super::figures::{self, megabytes, percent};
+use super::{
+    figures::{self, megabytes, percent},
+    files::Files,
+};
 use crate::{
     cli::table::{bytes, grouped},
     data::prepare::{Manifest, Split},
-    platform::storage,
 };
 use anyhow::Result;
 use serde_json::Value;
@@ -53,15 +55,12 @@ const LIMITATIONS: [(&[&str], &str, &str); 7] = [
     ),
 ];
 
-/// Writes the card into the folder `out`.
+/// Writes the card into the run's folder.
 ///
 /// # Errors
 /// Those of writing.
-pub(super) fn write(out: &Path, manifest: &Manifest) -> Result<()> {
-    let out = std::path::absolute(out)?;
-    let name = out.file_name().unwrap_or(out.as_os_str()).to_string_lossy();
-    storage::write_atomic(&out.join(FILE_NAME), card(&name, manifest)?.as_bytes())?;
-    Ok(())
+pub(super) fn write(files: &Files, manifest: &Manifest) -> Result<()> {
+    files.write(FILE_NAME, &card(&files.name(), manifest)?)
 }
 
 fn card(name: &str, manifest: &Manifest) -> Result<String> {
@@ -136,9 +135,10 @@ fn card(name: &str, manifest: &Manifest) -> Result<String> {
         text,
         "\n## How to make it again\n\nWith Kiln {}, the same source files and the same pipeline file (all of its settings \
          are under `pipeline` in `manifest.json`; the seed is {}), on any number of workers:\n\n\
-         ```sh\nkiln data run PIPELINE.toml --out {}\n```\n\n## Limitations\n\n{}\n",
+         ```sh\nkiln data run {} --out {}\n```\n\n## Limitations\n\n{}\n",
         inline(&manifest.kiln),
         manifest.seed,
+        word(&manifest.pipeline_file),
         word(name),
         limitations(manifest)
     );
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn front_matter_is_lists_of_strings() {
-        let kept = Count { documents: 12_000, bytes: 5 };
+        let kept = Count { documents: 12_000, bytes: 5, lines: 1 };
         let languages = ["no", "en", "", "und"].map(|code| (code.to_owned(), kept));
         let tally = Tally { kept, languages: BTreeMap::from(languages), ..Tally::default() };
         let stages = vec![StageSummary { name: "extract".into(), tally, ..StageSummary::default() }];

@@ -1,10 +1,8 @@
 //! Reads documents back from the parts of a run's stages: first a narrow look for the rows that are wanted,
 //! then these rows in full.
 
-use crate::{
-    data::prepare::{Part, StageSummary},
-    error::Error,
-};
+use super::files::Files;
+use crate::{data::prepare::StageSummary, error::Error};
 use anyhow::Result;
 use datafusion::{
     arrow::{
@@ -18,12 +16,7 @@ use datafusion::{
     },
 };
 use serde::Serialize;
-use std::{
-    fmt::Display,
-    fs::File,
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-};
+use std::{fmt::Display, fs::File, ops::ControlFlow, path::Path};
 
 /// Rows that are looked at together where texts are not read, and where they are: a text may have many MB.
 const NARROW: usize = 4096;
@@ -80,11 +73,6 @@ impl Columns {
 
 fn unreadable(path: &Path, error: impl Display) -> anyhow::Error {
     Error::preparation("reading documents", format!("`{}`: {error}", path.display())).into()
-}
-
-/// Where a part of a stage is.
-pub(super) fn path(out: &Path, stage: &StageSummary, part: &Part) -> PathBuf {
-    out.join(&stage.folder).join(&part.file)
 }
 
 /// Opens a part for some columns, of some rows or of all.
@@ -159,11 +147,11 @@ pub(super) fn read(path: &Path, positions: &[usize], mut each: impl FnMut(Docume
 }
 
 /// The document of a number, which counts the rows through all parts of a stage.
-pub(super) fn numbered(out: &Path, stage: &StageSummary, number: u64) -> Result<Option<Document>> {
+pub(super) fn numbered(files: &Files, stage: &StageSummary, number: u64) -> Result<Option<Document>> {
     let mut first = 0;
     for part in &stage.parts {
         if number < first + part.span {
-            let path = path(out, stage, part);
+            let path = files.part(stage, part)?;
             let mut is_found = false;
             let found = positions(&path, &["row"], |columns, row| {
                 if is_found {
@@ -193,6 +181,7 @@ pub(super) fn representative(reason: &str, detail: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::prepare::Part;
     use datafusion::{
         arrow::{
             array::{StringArray, UInt32Array},
@@ -226,7 +215,7 @@ mod tests {
             fields.push(Field::new("row", DataType::UInt32, true));
             columns.push(Arc::new(UInt32Array::from_iter_values(0..rows)));
             let schema = Arc::new(Schema::new(fields));
-            let file = File::create(path(out, &stage, &part)).unwrap();
+            let file = File::create(out.join("work").join(&part.file)).unwrap();
             let mut writer = ArrowWriter::try_new(file, Arc::clone(&schema), None).unwrap();
             writer.write(&RecordBatch::try_new(schema, columns).unwrap()).unwrap();
             writer.close().unwrap();
@@ -239,7 +228,8 @@ mod tests {
     fn rows_are_found_and_read_and_numbers_count_through_parts() {
         let out = std::env::temp_dir().join(format!("kiln-documents-{}", std::process::id()));
         let stage = stage(&out);
-        let path = path(&out, &stage, &stage.parts[1]);
+        let files = Files::of_folder(&out);
+        let path = files.part(&stage, &stage.parts[1]).unwrap();
         let mut left = 2;
         let found = positions(&path, &["reason"], |columns, row| {
             if left == 0 {
@@ -257,9 +247,9 @@ mod tests {
         let expected = expected.map(|(text, row, reason)| (text.to_owned(), row, reason.to_owned()));
         assert_eq!(texts, expected);
         for number in [0, 4, 5, 11] {
-            assert_eq!(numbered(&out, &stage, number).unwrap().unwrap().id, number.to_string());
+            assert_eq!(numbered(&files, &stage, number).unwrap().unwrap().id, number.to_string());
         }
-        assert_eq!(numbered(&out, &stage, 12).unwrap(), None);
+        assert_eq!(numbered(&files, &stage, 12).unwrap(), None);
         std::fs::remove_dir_all(&out).unwrap();
     }
 

@@ -33,6 +33,7 @@ pub(super) struct FunnelRow {
     pub stage: String,
     pub documents: u64,
     pub bytes: u64,
+    pub lines: u64,
     /// Of the documents and bytes that were read: 0 to 1, or more where documents are cut into several.
     pub documents_share: f64,
     pub bytes_share: f64,
@@ -47,6 +48,7 @@ pub(super) fn funnel(manifest: &Manifest) -> Vec<FunnelRow> {
         stage,
         documents: count.documents,
         bytes: count.bytes,
+        lines: count.lines,
         documents_share: share(count.documents, read.documents),
         bytes_share: share(count.bytes, read.bytes),
     };
@@ -184,7 +186,7 @@ mod tests {
     use crate::data::prepare::Tally;
 
     fn stage(name: &str, read: u64, kept: u64) -> StageSummary {
-        let count = |documents| Count { documents, bytes: 100 * documents };
+        let count = |documents| Count { documents, bytes: 100 * documents, lines: documents };
         StageSummary {
             name: name.into(),
             read: count(read),

@@ -6,11 +6,12 @@ mod story;
 use super::{
     documents::Document,
     figures,
+    files::Files,
     samples::{self, excerpt},
 };
 use crate::{
     cli::table::grouped,
-    data::prepare::{Manifest, StageSummary},
+    data::prepare::{Manifest, StageSummary, Workspace},
     error::Error,
 };
 use anyhow::Result;
@@ -25,9 +26,12 @@ const EXCERPT: usize = 600;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct InspectArguments {
-    /// The folder that `kiln data run` has written
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    /// What `kiln data run` has written: a folder, or the address of one in an object store
+    #[arg(value_name = "DIR|URL")]
+    folder: String,
+    /// Folder for what is read of an object store; default: one for temporary files
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// Show documents that this stage dropped
     #[arg(long, value_name = "NAME")]
     stage: Option<String>,
@@ -49,14 +53,15 @@ pub(super) struct InspectArguments {
 }
 
 pub(super) fn run(arguments: &InspectArguments) -> Result<()> {
-    let manifest = Manifest::read(&arguments.folder)?;
+    let files = Files::new(Workspace::open(&arguments.folder, arguments.cache.as_deref(), 0)?)?;
+    let manifest = files.manifest()?;
     if let Some(id) = &arguments.id {
-        return story::run(arguments, &manifest, id);
+        return story::run(arguments, &files, &manifest, id);
     }
     if arguments.stage.is_none() && arguments.reason.is_none() {
         return overview::run(arguments, &manifest);
     }
-    let shown = select(arguments, &manifest)?;
+    let shown = select(arguments, &files, &manifest)?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&shown)?);
         return Ok(());
@@ -81,7 +86,7 @@ struct Shown {
 }
 
 /// The documents that are asked for.
-fn select(arguments: &InspectArguments, manifest: &Manifest) -> Result<Vec<Shown>> {
+fn select(arguments: &InspectArguments, files: &Files, manifest: &Manifest) -> Result<Vec<Shown>> {
     let stages = figures::document_stages(manifest);
     let labels = figures::labels(&stages);
     let mut chosen: Vec<(&String, &StageSummary)> = labels.iter().zip(stages.iter().copied()).collect();
@@ -107,12 +112,12 @@ fn select(arguments: &InspectArguments, manifest: &Manifest) -> Result<Vec<Shown
             shown.push(Shown { stage: label.clone(), bytes, document });
         };
         match arguments.reason.as_deref() {
-            Some(KEPT) => samples::each_kept(&arguments.folder, stage, arguments.count, &mut push)?,
+            Some(KEPT) => samples::each_kept(files, stage, arguments.count, &mut push)?,
             reason => {
                 let is_wanted = |own: &&String| reason.is_none_or(|reason| *own == reason);
                 let wanted = stage.tally.dropped.keys().filter(is_wanted);
                 let wanted = wanted.map(|reason| (reason.as_str(), arguments.count)).collect();
-                samples::each_dropped(&arguments.folder, stage, wanted, &mut push)?;
+                samples::each_dropped(files, stage, wanted, &mut push)?;
             }
         }
     }

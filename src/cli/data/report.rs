@@ -5,30 +5,26 @@ mod html;
 mod looks;
 mod sections;
 
-use super::{figures, samples::Samples};
+use super::{figures, files::Files, samples::Samples};
 use crate::{
     cli::{
         report::{STYLE, escape},
         table::{duration, grouped, short},
     },
     data::prepare::Manifest,
-    platform::storage,
 };
 use anyhow::Result;
-use std::{fmt::Write, path::Path};
+use std::fmt::Write;
 
 /// Name of the report in a run's folder.
 pub(super) const FILE_NAME: &str = "report.html";
 
-/// Writes the report into the folder `out`.
+/// Writes the report into the run's folder.
 ///
 /// # Errors
 /// Those of writing.
-pub(super) fn write(out: &Path, manifest: &Manifest, samples: &Samples) -> Result<()> {
-    let out = std::path::absolute(out)?;
-    let name = out.file_name().unwrap_or(out.as_os_str()).to_string_lossy();
-    storage::write_atomic(&out.join(FILE_NAME), page(&name, manifest, samples)?.as_bytes())?;
-    Ok(())
+pub(super) fn write(files: &Files, manifest: &Manifest, samples: &Samples) -> Result<()> {
+    files.write(FILE_NAME, &page(&files.name(), manifest, samples)?)
 }
 
 /// The whole page.
@@ -103,7 +99,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn manifest() -> Manifest {
-        let count = |documents| Count { documents, bytes: 1000 * documents };
+        let count = |documents| Count { documents, bytes: 1000 * documents, lines: 20 * documents };
         let tally = |kept, dropped: &[(&str, u64)]| Tally {
             kept: count(kept),
             dropped: dropped

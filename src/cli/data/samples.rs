@@ -4,6 +4,7 @@
 use super::{
     documents::{self, Document},
     figures::{self, FAILED},
+    files::Files,
 };
 use crate::data::prepare::{Manifest, StageSummary};
 use anyhow::Result;
@@ -12,7 +13,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
     ops::ControlFlow,
-    path::Path,
 };
 
 /// Characters of an excerpt.
@@ -78,12 +78,12 @@ impl Sample {
     }
 }
 
-/// The samples of a run in the folder `out`: up to `per_reason` documents of each stage and reason, and as many
+/// The samples of a run: up to `per_reason` documents of each stage and reason, and as many
 /// that were kept.
 ///
 /// # Errors
 /// Those of reading parts.
-pub(super) fn collect(out: &Path, manifest: &Manifest, per_reason: usize) -> Result<Samples> {
+pub(super) fn collect(files: &Files, manifest: &Manifest, per_reason: usize) -> Result<Samples> {
     let stages = figures::document_stages(manifest);
     let labels = figures::labels(&stages);
     let mut samples = Samples::default();
@@ -96,23 +96,23 @@ pub(super) fn collect(out: &Path, manifest: &Manifest, per_reason: usize) -> Res
                 if is_fault { FAULTS.saturating_sub(samples.faults.len()) } else { per_reason },
             );
         }
-        each_dropped(out, stage, wanted, |document| {
+        each_dropped(files, stage, wanted, |document| {
             let sample = Sample::of(label, document);
             if sample.reason == FAILED { samples.faults.push(sample) } else { samples.rejects.push(sample) }
         })?;
         if let Some(before) = index.checked_sub(1) {
-            duplicates(out, label, stage, stages[before], &mut samples.duplicates)?;
+            duplicates(files, label, stage, stages[before], &mut samples.duplicates)?;
         }
     }
     if let (Some(stage), Some(label)) = (stages.last(), labels.last()) {
-        each_kept(out, stage, per_reason, |document| samples.documents.push(Sample::of(label, document)))?;
+        each_kept(files, stage, per_reason, |document| samples.documents.push(Sample::of(label, document)))?;
     }
     Ok(samples)
 }
 
 /// Gives the first so many documents of each reason to `each`, part by part.
 pub(super) fn each_dropped(
-    out: &Path,
+    files: &Files,
     stage: &StageSummary,
     mut wanted: BTreeMap<&str, usize>,
     mut each: impl FnMut(Document),
@@ -128,7 +128,7 @@ pub(super) fn each_dropped(
         if left == 0 {
             continue;
         }
-        let path = documents::path(out, stage, part);
+        let path = files.part(stage, part)?;
         let found = documents::positions(&path, &["reason"], |columns, row| {
             if left == 0 {
                 return ControlFlow::Break(());
@@ -155,7 +155,7 @@ pub(super) fn each_dropped(
 
 /// Gives the first `count` documents that a stage kept to `each`.
 pub(super) fn each_kept(
-    out: &Path,
+    files: &Files,
     stage: &StageSummary,
     count: usize,
     mut each: impl FnMut(Document),
@@ -165,7 +165,7 @@ pub(super) fn each_kept(
         if left == 0 {
             break;
         }
-        let path = documents::path(out, stage, part);
+        let path = files.part(stage, part)?;
         let found = documents::positions(&path, &["reason"], |columns, row| {
             if left == 0 {
                 return ControlFlow::Break(());
@@ -182,7 +182,7 @@ pub(super) fn each_kept(
 /// Adds duplicates that a stage found, each of another document, with the text of that document, which is in the
 /// stage `before`.
 fn duplicates(
-    out: &Path,
+    files: &Files,
     label: &str,
     stage: &StageSummary,
     before: &StageSummary,
@@ -196,7 +196,7 @@ fn duplicates(
         if seen.len() >= DUPLICATES {
             break;
         }
-        let path = documents::path(out, stage, part);
+        let path = files.part(stage, part)?;
         let found = documents::positions(&path, &["reason", "detail"], |columns, row| {
             if seen.len() >= DUPLICATES {
                 return ControlFlow::Break(());
@@ -210,7 +210,7 @@ fn duplicates(
         for duplicate in duplicates {
             let number = documents::representative(&duplicate.reason, &duplicate.detail);
             let Some(number) = number else { continue };
-            let Some(representative) = documents::numbered(out, before, number)? else { continue };
+            let Some(representative) = documents::numbered(files, before, number)? else { continue };
             samples.push(DuplicateSample {
                 jaccard: jaccard(&duplicate.text, &representative.text),
                 duplicate: Sample::of(label, duplicate),

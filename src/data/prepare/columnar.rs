@@ -38,12 +38,12 @@ pub(super) fn is_columnar(path: &Path) -> bool {
 /// Those of `each`. A file that is broken or has no column of text is a fault.
 pub(super) fn read(
     path: &Path,
+    name: &str,
     config: &ExtractConfig,
     mut each: impl FnMut(Result<Document, Fault>) -> Result<()>,
 ) -> Result<()> {
-    let name = path.to_string_lossy();
     let fault = |row: usize, reason: String| Fault {
-        file: name.clone().into_owned(),
+        file: name.to_owned(),
         offset: row as u64,
         reason: format!("row {row}: {reason}"),
     };
@@ -96,7 +96,7 @@ pub(super) fn read(
                 id: own(&ids).unwrap_or_else(|| format!("{name}#{}", first + row)),
                 text: text.into(),
                 url: own(&urls),
-                source: name.clone().into_owned(),
+                source: name.to_owned(),
                 metadata,
             }))?;
         }

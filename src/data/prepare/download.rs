@@ -16,8 +16,14 @@ use url::Url;
 
 const ATTEMPTS: u32 = 4;
 
-/// The files of an address: one, or for a bucket those below a prefix that ends with `/` or of a pattern. Only the
-/// first of several ranks fetches; the others wait.
+/// A file that was fetched, and its address.
+pub(super) struct Fetched {
+    pub path: PathBuf,
+    pub address: String,
+}
+
+/// The files of an address: one, or for a bucket those below a prefix that ends with `/` or of a pattern. Of several
+/// ranks with one folder the first fetches and the others wait; where it failed, each tries for itself.
 ///
 /// # Errors
 /// [`Error::InvalidValue`] for what is no address or another file than its checksum says;
@@ -26,16 +32,10 @@ pub(super) async fn fetch(
     address: &str,
     sha256: Option<&str>,
     folder: &Path,
-    is_first: bool,
-) -> Result<Vec<PathBuf>> {
+    rank: usize,
+) -> Result<Vec<Fetched>> {
     let invalid = |message: String| Error::invalid_value("source.paths", address, message);
-    let url = Url::parse(address).map_err(|error| invalid(error.to_string()))?;
-    let variables = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
-    let variables =
-        variables.filter(|(key, _)| ["aws_", "google_", "azure_"].iter().any(|own| key.starts_with(own)));
-    let options = variables.chain([("allow_http".into(), "true".into())]);
-    let (store, path) =
-        object_store::parse_url_opts(&url, options).map_err(|error| invalid(error.to_string()))?;
+    let StoreAt { store, path, url } = open_store(address).map_err(invalid)?;
     let path_text = path.to_string();
     let is_web = url.scheme().starts_with("http");
     let objects = match path_text.find(['*', '?', '[']) {
@@ -53,19 +53,49 @@ pub(super) async fn fetch(
     }
     let mut files = Vec::new();
     for object in objects {
-        let digest = Sha256::digest(format!("{}://{}/{object}", url.scheme(), url.authority()));
+        let full = format!("{}://{}/{object}", url.scheme(), url.authority());
+        let digest = Sha256::digest(&full);
         let name = object.filename().unwrap_or("index.html");
         let target = folder.join(hexadecimal(&digest[..6])).join(name);
-        while !target.exists() {
-            if is_first {
-                fetch_object(&*store, &object, &target, address, sha256).await?;
-            } else {
-                tokio::time::sleep(Duration::from_millis(200)).await;
+        let failed = target.with_extension("failed");
+        while rank > 0 && !target.exists() && !failed.exists() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        if !target.exists() {
+            let file = Wanted { object: &object, address: &full, sha256, rank };
+            if let Err(error) = fetch_object(&*store, &file, &target).await {
+                if rank == 0 {
+                    crate::platform::storage::write_atomic(&failed, error.to_string().as_bytes())?;
+                }
+                return Err(error);
             }
         }
-        files.push(target);
+        if rank == 0 && failed.exists() {
+            std::fs::remove_file(&failed).map_err(|error| Error::io("remove", &failed, error))?;
+        }
+        files.push(Fetched { path: target, address: full });
     }
     Ok(files)
+}
+
+/// A place in an object store.
+#[derive(Debug)]
+pub(super) struct StoreAt {
+    pub store: Box<dyn ObjectStore>,
+    pub path: StorePath,
+    pub url: Url,
+}
+
+/// The object store of an address, with the settings that environment variables such as `AWS_REGION` give; what is
+/// wrong if there is none.
+pub(super) fn open_store(address: &str) -> Result<StoreAt, String> {
+    let url = Url::parse(address).map_err(|error| error.to_string())?;
+    let variables = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
+    let variables =
+        variables.filter(|(key, _)| ["aws_", "google_", "azure_"].iter().any(|own| key.starts_with(own)));
+    let options = variables.chain([("allow_http".into(), "true".into())]);
+    let (store, path) = object_store::parse_url_opts(&url, options).map_err(|error| error.to_string())?;
+    Ok(StoreAt { store, path, url })
 }
 
 async fn list(store: &dyn ObjectStore, prefix: &StorePath, address: &str) -> Result<Vec<StorePath>> {
@@ -75,18 +105,21 @@ async fn list(store: &dyn ObjectStore, prefix: &StorePath, address: &str) -> Res
     Ok(objects)
 }
 
+/// An object to fetch.
+struct Wanted<'a> {
+    object: &'a StorePath,
+    address: &'a str,
+    sha256: Option<&'a str>,
+    rank: usize,
+}
+
 /// Fetches an object into a file beside `target`, going on where an earlier attempt ended, and renames it.
-async fn fetch_object(
-    store: &dyn ObjectStore,
-    object: &StorePath,
-    target: &Path,
-    address: &str,
-    sha256: Option<&str>,
-) -> Result<()> {
+async fn fetch_object(store: &dyn ObjectStore, file: &Wanted<'_>, target: &Path) -> Result<()> {
+    let &Wanted { object, address, sha256, rank } = file;
     let folder = target.parent().unwrap_or(Path::new("."));
     crate::platform::storage::create_folder(folder)?;
-    let partial =
-        target.with_file_name(format!("{}.partial", target.file_name().unwrap_or_default().display()));
+    let name = target.file_name().unwrap_or_default().display();
+    let partial = target.with_file_name(format!("{name}.{rank}.partial"));
     let mut attempt = 0;
     while let Err(error) = append(store, object, &partial).await {
         attempt += 1;
@@ -121,20 +154,21 @@ enum Failure {
     File(std::io::Error),
 }
 
-/// Appends what the file does not have yet.
+/// Appends what the file does not have yet. It takes the object's time of change, by which stages tell one version
+/// from another on every machine.
 async fn append(store: &dyn ObjectStore, object: &StorePath, partial: &Path) -> Result<(), Failure> {
     let mut file = OpenOptions::new().create(true).append(true).open(partial).map_err(Failure::File)?;
-    let have = file.metadata().map_err(Failure::File)?.len();
+    let mut have = file.metadata().map_err(Failure::File)?.len();
     if have > 0 {
-        let size = store.head(object).await.map_err(Failure::Store)?.size;
-        if size == have {
-            return Ok(());
+        let there = store.head(object).await.map_err(Failure::Store)?;
+        if there.size == have {
+            return file.set_modified(there.last_modified.into()).map_err(Failure::File);
         }
-        if size < have {
+        if there.size < have {
             file.set_len(0).map_err(Failure::File)?;
+            have = 0;
         }
     }
-    let have = file.metadata().map_err(Failure::File)?.len();
     let range = (have > 0).then_some(GetRange::Offset(have));
     let result = match store.get_opts(object, GetOptions { range, ..GetOptions::default() }).await {
         Ok(result) => result,
@@ -151,11 +185,12 @@ async fn append(store: &dyn ObjectStore, object: &StorePath, partial: &Path) -> 
             return Err(Failure::Store(error));
         }
     };
+    let changed = result.meta.last_modified;
     let mut stream = result.into_stream();
     while let Some(bytes) = stream.next().await {
         file.write_all(&bytes.map_err(Failure::Store)?).map_err(Failure::File)?;
     }
-    file.sync_all().map_err(Failure::File)
+    file.sync_all().and_then(|()| file.set_modified(changed.into())).map_err(Failure::File)
 }
 
 fn unreachable(address: &str, error: &object_store::Error) -> Error {

@@ -1,6 +1,6 @@
 //! Runs tasks: in this process, as one of several ranks that share a folder, or on a Ballista cluster.
 
-use super::{functions, work::Folder};
+use super::{functions, work::Folder, workspace::Workspace};
 use crate::error::{Error, Result};
 use datafusion::{
     common::config::TableParquetOptions,
@@ -15,9 +15,10 @@ use datafusion::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::task::JoinSet;
 
@@ -28,8 +29,11 @@ const KEYS: usize = 8192;
 /// Rows of a row group, the least that a reader has to take.
 const ROW_GROUP: usize = 4096;
 
-/// Between looks at what other ranks have finished.
-const POLL: Duration = Duration::from_millis(100);
+/// MB without which sorting does not begin.
+const LEAST_MEMORY: usize = 64;
+
+/// After so long without news from other ranks, the user is told.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Attempts at a task on a cluster, where executors come and go.
 const ATTEMPTS: usize = 5;
@@ -52,16 +56,24 @@ impl Default for Rank {
 pub struct EngineConfig {
     /// Tasks at a time.
     pub workers: usize,
-    /// MB that sorting and joining may hold before they go on in files.
+    /// MB that sorting and joining may hold before they go on in files, all tasks together.
     pub memory_mb: usize,
     pub rank: Rank,
     /// Address of a Ballista scheduler, `df://HOST:PORT`.
     pub cluster: Option<String>,
 }
 
+impl EngineConfig {
+    /// Enough memory for so many tasks at a time.
+    pub fn memory_of(workers: usize) -> usize {
+        (32 * workers).max(LEAST_MEMORY)
+    }
+}
+
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { workers: crate::platform::threads(), memory_mb: 256, rank: Rank::default(), cluster: None }
+        let workers = crate::platform::threads();
+        Self { workers, memory_mb: Self::memory_of(workers), rank: Rank::default(), cluster: None }
     }
 }
 
@@ -71,27 +83,36 @@ pub struct Engine {
     documents: SessionContext,
     keys: SessionContext,
     pub(super) config: EngineConfig,
+    pub(super) workspace: Workspace,
 }
 
 impl Engine {
-    /// `scratch` takes what does not fit in memory.
+    /// What does not fit in memory goes to `work/scratch` of the workspace.
     ///
     /// # Errors
     /// [`Error::Preparation`] if the cluster cannot be reached, [`Error::InvalidValue`].
-    pub async fn new(config: EngineConfig, scratch: &Path) -> Result<Self> {
+    pub async fn new(config: EngineConfig, workspace: Workspace) -> Result<Self> {
         if config.rank.index >= config.rank.count {
             let message = format!("must be below the world size, {}", config.rank.count);
             return Err(Error::invalid_value("--rank", config.rank.index, message));
         }
-        if config.workers == 0 || config.memory_mb < 64 {
-            let message = "there must be a worker, and 64 MB of memory";
-            return Err(Error::invalid_value("--workers", config.workers, message));
+        if config.workers == 0 {
+            return Err(Error::invalid_value("--workers", 0, "nobody would work"));
         }
-        crate::platform::storage::create_folder(scratch)?;
+        if config.memory_mb < LEAST_MEMORY {
+            let message = format!("is less than the {LEAST_MEMORY} that sorting needs");
+            return Err(Error::invalid_value("--memory-mb", config.memory_mb, message));
+        }
+        let scratch = workspace.folder().join("work").join("scratch");
+        crate::platform::storage::create_folder(&scratch)?;
         if let Some(address) = &config.cluster {
+            if workspace.is_mirror() {
+                let message = "executors need a folder that all of them see, not an object store";
+                return Err(Error::invalid_value("--cluster", address, message));
+            }
             let documents = remote(address, DOCUMENTS).await?;
             let keys = remote(address, KEYS).await?;
-            return Ok(Self { documents, keys, config });
+            return Ok(Self { documents, keys, config, workspace });
         }
         let runtime = RuntimeEnvBuilder::new()
             // Every file is read once or twice: what is remembered of it would only take memory.
@@ -104,7 +125,7 @@ impl Engine {
             .with_memory_pool(Arc::new(FairSpillPool::new(config.memory_mb << 20)))
             .with_disk_manager_builder(
                 DiskManagerBuilder::default()
-                    .with_mode(DiskManagerMode::Directories(vec![scratch.into()]))
+                    .with_mode(DiskManagerMode::Directories(vec![scratch]))
                     .with_max_temp_directory_size(u64::MAX >> 1),
             )
             .build_arc()
@@ -115,16 +136,18 @@ impl Engine {
             functions::all().into_iter().for_each(|function| session.register_udf(function));
             session
         };
-        Ok(Self { documents: session(DOCUMENTS), keys: session(KEYS), config })
+        Ok(Self { documents: session(DOCUMENTS), keys: session(KEYS), config, workspace })
     }
 
     /// The columns of documents' Parquet files, in the order of the files.
     pub(super) async fn documents(&self, files: &[PathBuf]) -> Result<DataFrame> {
+        self.workspace.have(files).await?;
         read(&self.documents, files).await
     }
 
     /// As [`documents`](Self::documents), for files of small rows.
     pub(super) async fn keys(&self, files: &[PathBuf]) -> Result<DataFrame> {
+        self.workspace.have(files).await?;
         read(&self.keys, files).await
     }
 
@@ -175,18 +198,13 @@ impl Engine {
         T: Serialize + DeserializeOwned + Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let marker = |index: usize| format!("{name}-{index:05}");
-        let mut results: Vec<Option<T>> = Vec::new();
-        let (mut own, mut others) = (Vec::new(), Vec::new());
-        for index in 0..count {
-            let finished: Option<T> = folder.marker(&marker(index))?;
-            match &finished {
-                Some(finished) => done(finished),
-                None if index % self.config.rank.count == self.config.rank.index => own.push(index),
-                None => others.push(index),
-            }
-            results.push(finished);
-        }
+        let Rank { index: rank, count: ranks } = self.config.rank;
+        let markers: Vec<String> = (0..count).map(|index| format!("{name}-{index:05}")).collect();
+        let mut results: Vec<Option<T>> = self.workspace.all_marked(folder, &markers).await?;
+        results.iter().flatten().for_each(&mut done);
+        let unfinished = (0..count).filter(|&index| results[index].is_none());
+        let (mut own, mut others): (Vec<usize>, Vec<usize>) =
+            unfinished.partition(|index| index % ranks == rank);
         own.reverse();
         let mut running = JoinSet::new();
         loop {
@@ -199,18 +217,36 @@ impl Engine {
             let Some(joined) = running.join_next().await else { break };
             let (index, result) = joined.map_err(failed("running a task"))?;
             let result = result?;
-            folder.mark(&marker(index), &result)?;
+            self.workspace.mark(folder, &markers[index], &result).await?;
             done(&result);
             results[index] = Some(result);
         }
-        for index in others {
-            results[index] = loop {
-                if let Some(finished) = folder.marker(&marker(index))? {
-                    done(&finished);
-                    break Some(finished);
-                }
-                tokio::time::sleep(POLL).await;
-            };
+        let mut news = Instant::now();
+        while !others.is_empty() {
+            let names: Vec<String> = others.iter().map(|&index| markers[index].clone()).collect();
+            let found = self.workspace.all_marked(folder, &names).await?;
+            let before = others.len();
+            others = (others.into_iter().zip(found))
+                .filter_map(|(index, found)| {
+                    let Some(found) = found else { return Some(index) };
+                    done(&found);
+                    results[index] = Some(found);
+                    None
+                })
+                .collect();
+            if others.len() < before {
+                news = Instant::now();
+            } else if news.elapsed() > PATIENCE {
+                let waited: BTreeSet<usize> = others.iter().map(|index| index % ranks).collect();
+                tracing::warn!(
+                    "`{}` waits for ranks {waited:?}: all need the same pipeline, inputs and --world-size",
+                    folder.name
+                );
+                news = Instant::now();
+            }
+            if !others.is_empty() {
+                tokio::time::sleep(self.workspace.poll()).await;
+            }
         }
         Ok(results.into_iter().flatten().collect())
     }
@@ -289,7 +325,12 @@ pub(super) fn failed<E: std::error::Error + 'static>(action: &'static str) -> im
         }
         let message = error.to_string().replace('\n', " ");
         let is_full = message.contains("os error 28") || message.contains("No space left");
-        let hint = is_full.then(|| "free some space and run again: what is finished is kept".into());
+        let is_short = message.contains("Resources exhausted");
+        let hint = match (is_full, is_short) {
+            (true, _) => Some("free some space and run again: what is finished is kept".into()),
+            (_, true) => Some("give sorting more with `--memory-mb`, or use fewer `--workers`".into()),
+            _ => None,
+        };
         Error::Preparation { action: action.into(), message, hint }
     }
 }

@@ -8,11 +8,12 @@ use super::{
         minhash::MinHash,
     },
     neural::CheckpointModel,
-    rowwise::{Outcome, Row, RowStep, prepare, split_words},
+    pool::Pool,
+    rowwise::{Outcome, Row, RowStep, forget_words, prepare, split_words, with_words},
     rules::statistics::statistic,
     sources,
     steps::Step,
-    text::{Text, words::Words},
+    text::Text,
 };
 use crate::{
     error::{Error, Result},
@@ -31,7 +32,6 @@ use datafusion::{
 };
 use std::{
     any::Any,
-    cell::RefCell,
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -101,6 +101,10 @@ impl<T> Made<T> {
         let new = Arc::new(make().map_err(external)?);
         made.insert(settings.into(), Arc::clone(&new));
         Ok(new)
+    }
+
+    fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -178,10 +182,16 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
     format!("the step broke off: {}", message.unwrap_or("no message"))
 }
 
-thread_local! {
-    static WORDS: RefCell<Words> = RefCell::default();
-    /// One for each thread: a shared one remembers words for one of them at a time.
-    static TOKENIZERS: RefCell<HashMap<String, Tokenizer>> = RefCell::default();
+/// More than one of each: a tokenizer remembers words for one task at a time.
+static TOKENIZERS: Pool<Tokenizer> = Pool::new();
+
+/// Drops all that was made for the plans of a stage.
+pub(super) fn forget() {
+    forget_words();
+    TOKENIZERS.forget();
+    STEPS.forget();
+    KEYS.forget();
+    MODELS.forget();
 }
 
 /// `kiln_statistic(name, text, language)`.
@@ -191,7 +201,7 @@ fn statistics(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
         .ok_or_else(|| external(Error::invalid_value("expression", name, "is no statistic")))?;
     let [texts, languages] = columns(arguments)?;
     let (texts, languages) = (strings(&texts), strings(&languages));
-    let values: Float64Array = WORDS.with_borrow(|words| {
+    let values: Float64Array = with_words(|words| {
         let of = |row| statistic.of(&Text::new(at(texts, row), at(languages, row), words));
         (0..texts.len()).map(|row| Some(of(row))).collect()
     });
@@ -328,13 +338,8 @@ fn without(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
 fn tokens(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     let path = settings(arguments)?;
     let [texts] = columns(arguments)?;
-    TOKENIZERS.with_borrow_mut(|tokenizers| {
-        if !tokenizers.contains_key(path) {
-            let json = crate::platform::storage::read(Path::new(path)).map_err(external)?;
-            let tokenizer = Tokenizer::from_bytes(&json, &format!("`{path}`")).map_err(external)?;
-            tokenizers.insert(path.into(), tokenizer);
-        }
-        let tokenizer = &tokenizers[path];
+    let make = || Tokenizer::from_file(Path::new(path)).map_err(external);
+    TOKENIZERS.with(path, make, |tokenizer| {
         let mut builder = BinaryBuilder::new();
         let mut bytes = Vec::new();
         for text in strings(&texts) {
@@ -347,7 +352,7 @@ fn tokens(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
             builder.append_value(&bytes);
         }
         Ok(ColumnarValue::Array(Arc::new(builder.finish())))
-    })
+    })?
 }
 
 /// `kiln_hash(seed, id)`.

@@ -2,6 +2,7 @@
 
 use super::{
     blend::BlendedSource, pipeline::Pipeline, run::StageSummary, shards::ShardSummary, sources::Input,
+    workspace::Workspace,
 };
 use crate::{
     error::{Error, Result},
@@ -16,6 +17,9 @@ pub struct Manifest {
     /// Version of Kiln.
     pub kiln: String,
     pub seed: u64,
+    /// Name of the pipeline's file.
+    #[serde(default)]
+    pub pipeline_file: String,
     /// The pipeline with all settings, as JSON.
     pub pipeline: serde_json::Value,
     pub sources: Vec<SourceSummary>,
@@ -34,10 +38,10 @@ pub struct SourceSummary {
     pub bytes: u64,
 }
 
-/// Name of the manifest in a run's folder.
-pub const FILE_NAME: &str = "manifest.json";
-
 impl Manifest {
+    /// Its name in a run's folder.
+    pub const FILE_NAME: &str = "manifest.json";
+
     pub(super) fn new(
         pipeline: &Pipeline,
         inputs: &[Input],
@@ -59,6 +63,7 @@ impl Manifest {
         Ok(Self {
             kiln: env!("CARGO_PKG_VERSION").into(),
             seed: pipeline.seed,
+            pipeline_file: pipeline.file.clone(),
             pipeline: serde_json::to_value(pipeline).map_err(json)?,
             sources: sources.collect(),
             stages,
@@ -67,10 +72,12 @@ impl Manifest {
         })
     }
 
-    pub(super) fn write(&self, out: &Path) -> Result<()> {
+    pub(super) async fn write(&self, workspace: &Workspace) -> Result<()> {
         let json = serde_json::to_vec_pretty(self);
         let json = json.map_err(|error| Error::preparation("writing the manifest", error.to_string()))?;
-        storage::write_atomic(&out.join(FILE_NAME), &json)
+        let path = workspace.folder().join(Self::FILE_NAME);
+        storage::write_atomic(&path, &json)?;
+        workspace.send(&path).await
     }
 
     /// Reads the manifest of a run's folder.
@@ -78,7 +85,7 @@ impl Manifest {
     /// # Errors
     /// [`Error::NotFound`] and [`Error::InvalidModel`].
     pub fn read(out: &Path) -> Result<Self> {
-        let path = out.join(FILE_NAME);
+        let path = out.join(Self::FILE_NAME);
         if !storage::exists(&path) {
             let hint = "name the folder that `kiln data run` has written".into();
             return Err(Error::NotFound { path, hint });

@@ -25,6 +25,7 @@ mod neural;
 mod part_writer;
 mod parts;
 mod pipeline;
+mod pool;
 mod random;
 mod rowwise;
 pub mod rules;
@@ -34,6 +35,7 @@ mod sources;
 mod steps;
 pub mod text;
 mod work;
+mod workspace;
 
 pub use blend::{BlendConfig, BlendedSource};
 pub use engine::{Engine, EngineConfig, Rank};
@@ -46,6 +48,7 @@ pub use rowwise::{read_documents, split_words};
 pub use run::{Progress, Run, StageSummary};
 pub use shards::{ShardSummary, Split};
 pub use steps::Step;
+pub use workspace::Workspace;
 
 use crate::error::{Error, Result};
 use std::ops::Range;

@@ -97,9 +97,8 @@ impl PartWriter {
             None,
         ];
         self.push(columns, document.text.len())?;
-        let bytes = document.text.len() as u64;
         let Some(open) = &mut self.open else { return Ok(()) };
-        open.part.tally.observe(reason, source, language.unwrap_or_default(), bytes);
+        open.part.tally.observe(reason, source, language.unwrap_or_default(), &document.text);
         self.roll(false)
     }
 
@@ -121,7 +120,8 @@ impl PartWriter {
         ];
         self.push(columns, 0)?;
         let Some(open) = &mut self.open else { return Ok(()) };
-        *open.part.tally.dropped.entry(FAILED.into()).or_default() += Count { documents: 1, bytes: 0 };
+        *open.part.tally.dropped.entry(FAILED.into()).or_default() +=
+            Count { documents: 1, ..Count::default() };
         Ok(())
     }
 

@@ -32,17 +32,28 @@ pub(super) fn schema() -> SchemaRef {
     Arc::new(Schema::new(COLUMNS.iter().map(field).collect::<Vec<_>>()))
 }
 
-/// Documents and the bytes of their texts.
+/// Documents, and the bytes and lines of their texts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     pub documents: u64,
     pub bytes: u64,
+    #[serde(default)]
+    pub lines: u64,
+}
+
+impl Count {
+    fn of(text: &str) -> Self {
+        let ends = memchr::memchr_iter(b'\n', text.as_bytes()).count();
+        let has_open_line = !text.is_empty() && !text.ends_with('\n');
+        Self { documents: 1, bytes: text.len() as u64, lines: (ends + usize::from(has_open_line)) as u64 }
+    }
 }
 
 impl AddAssign for Count {
     fn add_assign(&mut self, other: Self) {
         self.documents += other.documents;
         self.bytes += other.bytes;
+        self.lines += other.lines;
     }
 }
 
@@ -67,8 +78,8 @@ impl Tally {
     }
 
     /// Counts a document; `reason` if it was dropped.
-    pub fn observe(&mut self, reason: Option<&str>, source: &str, language: &str, bytes: u64) {
-        let one = Count { documents: 1, bytes };
+    pub fn observe(&mut self, reason: Option<&str>, source: &str, language: &str, text: &str) {
+        let one = Count::of(text);
         let add = |map: &mut BTreeMap<String, Count>, key: &str| match map.get_mut(key) {
             Some(count) => *count += one,
             None => drop(map.insert(key.into(), one)),
@@ -79,7 +90,7 @@ impl Tally {
                 self.kept += one;
                 add(&mut self.sources, source);
                 add(&mut self.languages, language);
-                *self.lengths.entry(bytes.max(1).ilog2()).or_default() += 1;
+                *self.lengths.entry(one.bytes.max(1).ilog2()).or_default() += 1;
             }
         }
     }
@@ -131,16 +142,14 @@ impl Part {
                 let column = column.as_string::<i32>();
                 (!column.is_null(row)).then(|| column.value(row).to_owned())
             };
-            let lengths = texts.as_string::<i32>();
+            let texts = texts.as_string::<i32>();
             for row in 0..batch.num_rows() {
-                let bytes = lengths.value_length(row) as u64;
                 let (source, language) = (text(&sources, row), text(&languages, row));
-                let reason = text(&reasons, row);
                 tally.observe(
-                    reason.as_deref(),
+                    text(&reasons, row).as_deref(),
                     source.as_deref().unwrap_or_default(),
                     language.as_deref().unwrap_or_default(),
-                    bytes,
+                    if texts.is_null(row) { "" } else { texts.value(row) },
                 );
             }
         }

@@ -17,6 +17,9 @@ use toml::{Table, Value};
 /// All that decides what comes out. How it is run (workers, ranks, cluster) is no part of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Pipeline {
+    /// Name of the file.
+    #[serde(skip)]
+    pub file: String,
     /// Of shuffling, blending and splitting.
     pub seed: u64,
     /// MB of text in a part, which is the work of one task.
@@ -145,7 +148,8 @@ impl Pipeline {
         let text = storage::read_to_string(path)?;
         let folder = std::path::absolute(path).map_err(|error| Error::io("find", path, error))?;
         let folder = folder.parent().unwrap_or(Path::new("/"));
-        Self::from_toml(&text, &format!("`{}`", path.display()), folder, overrides)
+        let pipeline = Self::from_toml(&text, &format!("`{}`", path.display()), folder, overrides)?;
+        Ok(Self { file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(), ..pipeline })
     }
 
     /// As [`load`](Self::load), from text.
@@ -162,6 +166,7 @@ impl Pipeline {
         }
         // Each part is read by itself, so that a message can say which one it is about.
         let mut pipeline = Self {
+            file: String::new(),
             seed: 1337,
             part_mb: 32,
             on_fault: OnFault::default(),

@@ -12,6 +12,7 @@ use super::{
     },
     neural::CheckpointModel,
     parts::{COLUMNS, Part},
+    pool::Pool,
     rules::{Profile, Verdict},
     sources::{Extracted, Task},
     steps::{GibberishConfig, PerplexityConfig, Step},
@@ -31,7 +32,7 @@ use datafusion::{
     logical_expr::{Expr, cast, col, lit},
 };
 use std::{
-    cell::RefCell,
+    convert::Infallible,
     fs::File,
     ops::Range,
     path::{Path, PathBuf},
@@ -79,14 +80,21 @@ impl Outcome {
 /// A step with its models loaded.
 pub(super) type RowStep = Box<dyn Fn(Row<'_>) -> Result<Vec<Outcome>> + Send + Sync>;
 
-thread_local! {
-    /// Remembers the words of earlier documents.
-    static WORDS: RefCell<Words> = RefCell::default();
+/// Those that remember the words of earlier documents.
+static WORDS: Pool<Words> = Pool::new();
+
+pub(super) fn with_words<R>(work: impl FnOnce(&Words) -> R) -> R {
+    let Ok(result) = WORDS.with("", || Ok::<_, Infallible>(Words::default()), work);
+    result
+}
+
+pub(super) fn forget_words() {
+    WORDS.forget();
 }
 
 /// Words and punctuation marks of a text, for everything but the rules' own counts.
 pub fn split_words(language: &str, text: &str) -> Vec<Range<usize>> {
-    WORDS.with_borrow(|words| {
+    with_words(|words| {
         let tokens = words.tokens(Family::of(language, text), text);
         tokens.iter().filter(|token| !token.is_space()).map(|token| token.start..token.end()).collect()
     })
@@ -187,7 +195,7 @@ fn by_language(row: Row, config: &language::LanguageConfig) -> Vec<Outcome> {
 }
 
 fn by_rules(row: Row, profile: &Profile) -> Vec<Outcome> {
-    WORDS.with_borrow(|words| match profile.check(&Text::new(row.text, row.language, words)) {
+    with_words(|words| match profile.check(&Text::new(row.text, row.language, words)) {
         Verdict::Keep => Outcome::keep(),
         Verdict::Rewrite(text) => Outcome::rewrite(text),
         Verdict::Drop { reason } => vec![Outcome { reason: Some(reason.into()), ..Outcome::default() }],

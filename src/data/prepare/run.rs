@@ -1,19 +1,21 @@
 //! A run: stage after stage, each skipped if it is finished, and at the end what has been made of what.
 
+mod compare;
 mod explain;
+mod tokenize;
 
 use super::{
-    blend::BlendedSource,
     engine::{Engine, EngineConfig},
+    functions,
     keys::{Comparison, Groups},
     manifest::Manifest,
     parts::{Count, Part, Tally},
     pipeline::Pipeline,
     rowwise,
-    shards::{ShardSummary, TokenPart, Tokenizing},
     sources::{self, Extracted, Input},
     steps::Step,
-    work::{Folder, digest_file},
+    work::{Folder, digest_of, remove_leftovers},
+    workspace::Workspace,
 };
 use crate::{
     error::{Error, Result},
@@ -68,41 +70,40 @@ struct Done<T> {
 /// The stages of a pipeline in a folder.
 pub struct Run<'a> {
     pipeline: Arc<Pipeline>,
-    out: PathBuf,
     engine: Engine,
     progress: Box<dyn FnMut(Progress) + 'a>,
     stages: Vec<StageSummary>,
 }
 
 impl<'a> Run<'a> {
-    /// `out` is the folder that everything is written to.
+    /// All is written to the workspace.
     ///
     /// # Errors
     /// Those of [`Engine::new`].
     pub async fn new(
         pipeline: Pipeline,
-        out: &Path,
+        workspace: Workspace,
         config: EngineConfig,
         progress: impl FnMut(Progress) + 'a,
     ) -> Result<Self> {
-        let out = std::path::absolute(out).map_err(|error| Error::io("find", out, error))?;
-        storage::create_folder(&out.join("work"))?;
-        let engine = Engine::new(config, &out.join("work").join("scratch")).await?;
-        Ok(Self {
-            pipeline: Arc::new(pipeline),
-            out,
-            engine,
-            progress: Box::new(progress),
-            stages: Vec::new(),
-        })
+        let engine = Engine::new(config, workspace).await?;
+        let pipeline = Arc::new(pipeline);
+        Ok(Self { pipeline, engine, progress: Box::new(progress), stages: Vec::new() })
+    }
+
+    /// The folder that all is written to.
+    fn out(&self) -> &Path {
+        self.engine.workspace.folder()
     }
 
     /// Runs what is not finished and writes the manifest.
     ///
     /// # Errors
-    /// Those of reading and writing; [`Error::Preparation`] if documents were lost on the way.
+    /// Those of reading and writing; [`Error::Preparation`] if documents were lost on the way, [`Error::RunLocked`] if
+    /// another run of this rank works in the same folder.
     pub async fn execute(mut self) -> Result<Manifest> {
         let rank = self.engine.config.rank;
+        let _lock = self.engine.workspace.lock(rank.index)?;
         let inputs = self.inputs().await?;
         let folders = self.folders(&inputs)?;
         // What cannot be planned is refused before anything is read.
@@ -122,7 +123,7 @@ impl<'a> Run<'a> {
         };
         let manifest = Manifest::new(&self.pipeline, &inputs, self.stages, shards, blend)?;
         if rank.index == 0 {
-            manifest.write(&self.out)?;
+            manifest.write(&self.engine.workspace).await?;
         }
         Ok(manifest)
     }
@@ -130,7 +131,8 @@ impl<'a> Run<'a> {
     /// The stages that look at documents, with where their files go, and that of tokens.
     fn folders(&self, inputs: &[Input]) -> Result<Vec<Folder>> {
         let pipeline = &self.pipeline;
-        let settings = (&pipeline.sources, pipeline.part_mb, pipeline.on_fault, inputs);
+        let read: Vec<_> = inputs.iter().map(Input::identity).collect();
+        let settings = (&pipeline.sources, pipeline.part_mb, pipeline.on_fault, read);
         let mut folders = vec![self.folder(1, "extract", "", &settings)?];
         let previous = |folders: &[Folder]| folders.last().map_or(String::new(), |folder| folder.key.clone());
         for (number, step) in (2..).zip(&pipeline.steps) {
@@ -153,13 +155,15 @@ impl<'a> Run<'a> {
     }
 
     async fn inputs(&self) -> Result<Vec<Input>> {
-        sources::find(&self.pipeline, &self.out.join("downloads"), self.engine.config.rank.index == 0).await
+        // Each rank with a folder of its own has to fetch for itself.
+        let rank = if self.engine.workspace.is_mirror() { 0 } else { self.engine.config.rank.index };
+        sources::find(&self.pipeline, &self.out().join("downloads"), rank).await
     }
 
     fn folder(&self, number: usize, name: &str, previous: &str, settings: &impl Serialize) -> Result<Folder> {
         let settings = serde_json::to_string(settings)
             .map_err(|error| Error::preparation("planning", error.to_string()))?;
-        Ok(Folder::new(&self.out.join("work"), number, name, previous, &settings))
+        Ok(Folder::new(&self.out().join("work"), number, name, previous, &settings))
     }
 
     fn begin(&mut self, name: &str, tasks: usize, bytes: u64) {
@@ -167,7 +171,12 @@ impl<'a> Run<'a> {
     }
 
     /// Closes a stage: counts, checks that nothing is lost, marks it as finished.
-    fn end(&mut self, folder: &Folder, mut summary: StageSummary, started: Instant) -> Result<StageSummary> {
+    async fn end(
+        &mut self,
+        folder: &Folder,
+        mut summary: StageSummary,
+        started: Instant,
+    ) -> Result<StageSummary> {
         for part in &summary.parts {
             summary.tally.add(&part.tally);
         }
@@ -184,15 +193,20 @@ impl<'a> Run<'a> {
         }
         summary.name.clone_from(&folder.name);
         summary.key.clone_from(&folder.key);
-        summary.folder =
-            folder.path.strip_prefix(&self.out).unwrap_or(&folder.path).to_string_lossy().into_owned();
+        summary.folder = self.name_of(folder);
         summary.seconds = started.elapsed().as_secs_f64();
+        functions::forget();
         // One of the ranks is enough, and two would write the same file.
         if self.engine.config.rank.index == 0 {
             remove_leftovers(&folder.path)?;
-            folder.mark("stage", &summary)?;
+            self.engine.workspace.mark(folder, "stage", &summary).await?;
         }
         self.old(summary, false)
+    }
+
+    /// A stage's folder below that of the run.
+    fn name_of(&self, folder: &Folder) -> String {
+        folder.path.strip_prefix(self.out()).unwrap_or(&folder.path).to_string_lossy().into_owned()
     }
 
     /// A stage that is finished.
@@ -225,7 +239,7 @@ impl<'a> Run<'a> {
             }
         };
         let done = |done: &Done<T>| {
-            let Count { documents, bytes } = counted(&done.result);
+            let Count { documents, bytes, .. } = counted(&done.result);
             progress(Progress::Task { documents, bytes });
         };
         let results = self.engine.tasks(folder, name, count, timed, done).await?;
@@ -234,14 +248,15 @@ impl<'a> Run<'a> {
     }
 
     /// What is known of a stage if it is finished; otherwise its folder is made.
-    fn finished(&mut self, folder: &Folder) -> Result<Option<StageSummary>> {
+    async fn finished(&mut self, folder: &Folder) -> Result<Option<StageSummary>> {
         storage::create_folder(&folder.path)?;
-        folder.marker("stage")?.map(|summary| self.old(summary, true)).transpose()
+        let summary = self.engine.workspace.marked(folder, "stage").await?;
+        summary.map(|summary| self.old(summary, true)).transpose()
     }
 
     async fn extract(&mut self, folder: Folder, inputs: &[Input]) -> Result<StageSummary> {
         let started = Instant::now();
-        if let Some(summary) = self.finished(&folder)? {
+        if let Some(summary) = self.finished(&folder).await? {
             return Ok(summary);
         }
         let tasks = Arc::new(sources::tasks(&self.pipeline, inputs, &folder.path));
@@ -256,6 +271,7 @@ impl<'a> Run<'a> {
         let read = |extracted: &Extracted| Count {
             documents: extracted.parts.iter().map(|part| part.tally.read().documents).sum(),
             bytes: extracted.bytes,
+            ..Count::default()
         };
         let (extracted, task_seconds) = self.tasks(&folder, "part", count, run, read).await?;
         let summary = StageSummary {
@@ -266,18 +282,18 @@ impl<'a> Run<'a> {
             task_seconds,
             ..StageSummary::default()
         };
-        self.end(&folder, summary, started)
+        self.end(&folder, summary, started).await
     }
 
     /// Parts of a finished stage, with their paths.
     fn parts(&self, stage: &StageSummary) -> Arc<Vec<(PathBuf, Part)>> {
-        let folder = self.out.join(&stage.folder);
+        let folder = self.out().join(&stage.folder);
         Arc::new(stage.parts.iter().map(|part| (folder.join(&part.file), part.clone())).collect())
     }
 
     async fn step(&mut self, folder: Folder, step: &Step, input: StageSummary) -> Result<StageSummary> {
         let started = Instant::now();
-        if let Some(summary) = self.finished(&folder)? {
+        if let Some(summary) = self.finished(&folder).await? {
             return Ok(summary);
         }
         let parts = self.parts(&input);
@@ -293,29 +309,11 @@ impl<'a> Run<'a> {
         let read = |part: &Part| part.tally.read();
         (summary.parts, summary.task_seconds) = match step {
             Step::ExactDuplicates(_) | Step::FuzzyDuplicates(_) | Step::SemanticDuplicates(_) => {
-                let work = Comparison {
-                    engine: engine.clone(),
-                    folder: folder.clone(),
-                    inputs: parts,
-                    step: step.clone(),
-                };
-                let run = |index| {
-                    let work = work.clone();
-                    async move { work.engine.attempt(|| work.clone().keys(index)).await }
-                };
-                let (_, key_seconds) =
-                    self.tasks(&folder, "keys", count, run, |&()| Count::default()).await?;
-                let run = || {
-                    let work = work.clone();
-                    async move { work.engine.attempt(|| work.clone().groups()).await }
-                };
-                summary.groups = Some(engine.once(&folder, "groups", run).await?);
-                let run = |index| {
-                    let work = work.clone();
-                    async move { work.engine.attempt(|| work.clone().apply(index)).await }
-                };
-                let (parts, seconds) = self.tasks(&folder, "part", count, run, read).await?;
-                (parts, key_seconds + seconds)
+                let (folder, step) = (folder.clone(), step.clone());
+                let work = Comparison { engine, folder, inputs: parts, step };
+                let (parts, groups, seconds) = self.compare(work).await?;
+                summary.groups = Some(groups);
+                (parts, seconds)
             }
             _ => {
                 let work =
@@ -327,134 +325,6 @@ impl<'a> Run<'a> {
                 self.tasks(&folder, "part", count, run, read).await?
             }
         };
-        self.end(&folder, summary, started)
+        self.end(&folder, summary, started).await
     }
-
-    async fn tokenize(
-        &mut self,
-        folder: Folder,
-        config: super::TokenizeConfig,
-        input: &StageSummary,
-    ) -> Result<(Vec<ShardSummary>, Vec<BlendedSource>)> {
-        let started = Instant::now();
-        let old = self.finished(&folder)?;
-        let work = Tokenizing {
-            engine: self.engine.clone(),
-            pipeline: Arc::clone(&self.pipeline),
-            config: config.clone(),
-            inputs: self.parts(input),
-            folder: folder.clone(),
-        };
-        let count = input.parts.len();
-        if old.is_none() {
-            self.begin("tokenize", count, input.tally.kept.bytes);
-        }
-        let run = || {
-            let work = work.clone();
-            async move { work.engine.attempt(|| work.clone().tokenizer()).await }
-        };
-        self.engine.once(&folder, "tokenizer-made", run).await?;
-        let run = |index| {
-            let work = work.clone();
-            async move { work.engine.attempt(|| work.clone().tokens(index)).await }
-        };
-        let mean = input.tally.kept.bytes / count.max(1) as u64;
-        let read = |part: &TokenPart| Count { documents: part.documents, bytes: mean };
-        let (tokens, task_seconds) = self.tasks(&folder, "tokens", count, run, read).await?;
-        if old.is_none() {
-            let part = Part {
-                tally: Tally { dropped: Default::default(), ..input.tally.clone() },
-                ..Part::default()
-            };
-            let summary = StageSummary {
-                name: "tokenize".into(),
-                read: input.tally.kept,
-                bytes_in: input.tally.kept.bytes,
-                parts: vec![part],
-                task_seconds,
-                ..StageSummary::default()
-            };
-            self.end(&folder, summary, started)?;
-        }
-        let mut blend = work.blend(&tokens);
-        let tokenized = folder;
-        let settings = (&self.pipeline.blend, &blend, config.shard_tokens, self.pipeline.seed);
-        let number = self.pipeline.steps.len() + 3;
-        let folder = self.folder(number, "shards", &tokenized.key, &settings)?;
-        let output = folder.file("shards");
-        storage::create_folder(&output)?;
-        let shards = Arc::new(work.shards(&tokens, &blend));
-        let passes = Arc::new(blend.clone());
-        let run = |index: usize| {
-            let (work, shards) = (work.clone(), Arc::clone(&shards));
-            let (output, blend) = (output.clone(), Arc::clone(&passes));
-            async move {
-                let shard = || work.clone().shard(output.clone(), shards[index], Arc::clone(&blend));
-                work.engine.attempt(shard).await
-            }
-        };
-        let started = Instant::now();
-        self.begin("shards", shards.len(), input.tally.kept.bytes);
-        let counted = |shard: &ShardSummary| Count { documents: shard.documents, bytes: shard.tokens };
-        let (shards, task_seconds) = self.tasks(&folder, "shard", shards.len(), run, counted).await?;
-        let all: u64 = shards
-            .iter()
-            .filter(|shard| shard.split == super::shards::Split::Train)
-            .map(|shard| shard.tokens)
-            .sum();
-        for source in &mut blend {
-            source.tokens = shards
-                .iter()
-                .filter(|shard| shard.split == super::shards::Split::Train)
-                .filter_map(|shard| shard.sources.get(&source.name))
-                .sum();
-            source.reached = source.tokens as f64 / all.max(1) as f64;
-        }
-        let summary = StageSummary {
-            name: "shards".into(),
-            key: folder.key.clone(),
-            folder: folder
-                .path
-                .strip_prefix(&self.out)
-                .unwrap_or(&folder.path)
-                .to_string_lossy()
-                .into_owned(),
-            read: input.tally.kept,
-            tally: Tally { kept: input.tally.kept, ..Tally::default() },
-            bytes_in: input.tally.kept.bytes,
-            task_seconds,
-            seconds: started.elapsed().as_secs_f64(),
-            ..StageSummary::default()
-        };
-        self.old(summary, false)?;
-        if self.engine.config.rank.index == 0 {
-            work.publish(&output, &self.out.join("shards"))?;
-        }
-        Ok((shards, blend))
-    }
-}
-
-/// Removes what a killed process left behind in a stage's folder, once all tasks are finished.
-fn remove_leftovers(folder: &Path) -> Result<()> {
-    for file in storage::list(folder)? {
-        if file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tmp-")) {
-            std::fs::remove_file(&file).map_err(|error| Error::io("remove", &file, error))?;
-        }
-    }
-    Ok(())
-}
-
-/// Name and digest of a file that a step reads; of a folder (a checkpoint) those of its files.
-fn digest_of(path: &Path) -> Result<(PathBuf, String)> {
-    if !storage::exists(path) {
-        let hint = "paths of steps are relative to the pipeline file".into();
-        return Err(Error::NotFound { path: path.into(), hint });
-    }
-    if !storage::is_folder(path) {
-        return Ok((path.into(), digest_file(path)?.0));
-    }
-    let mut files = storage::list(path)?;
-    files.sort();
-    let digests = files.iter().map(|file| Ok(digest_of(file)?.1)).collect::<Result<Vec<_>>>()?;
-    Ok((path.into(), digests.join(" ")))
 }

@@ -4,6 +4,8 @@
 //! range of places; copies of a document lie 0.618… of the way round from each other, so that each shard has
 //! its share of every pass, and a shard is read from all parts by that range alone, in whatever process.
 
+mod writer;
+
 use super::{
     blend::BlendedSource,
     engine::{Engine, failed},
@@ -15,7 +17,6 @@ use super::{
 };
 use crate::{
     config::{TokenizerConfig, TokenizerKind},
-    data::shard::{self, Dtype},
     error::{Error, Result},
     platform::storage,
     tokenizer::Tokenizer,
@@ -29,11 +30,10 @@ use datafusion::{
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::{BufWriter, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
+use writer::ShardWriter;
 
 /// 2⁶⁴ over the golden ratio: multiples of it spread evenly over all places.
 const NEXT_COPY: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -157,6 +157,7 @@ impl Tokenizing {
         let seed = self.pipeline.seed;
         let hash =
             |purpose: u64| call(&self.engine, "kiln_hash", vec![lit(seed.wrapping_add(purpose)), col("id")]);
+        self.engine.workspace.have(&[self.tokenizer_path()]).await?;
         let tokenizer = lit(self.tokenizer_path().to_string_lossy().into_owned());
         let val = (self.config.val_fraction * u64::MAX as f64) as u64;
         let frame = documents
@@ -232,6 +233,7 @@ impl Tokenizing {
         blend: Arc<Vec<BlendedSource>>,
     ) -> Result<ShardSummary> {
         let name = if count == 1 { split.name().into() } else { format!("{}-{index:05}", split.name()) };
+        self.engine.workspace.have(&[self.tokenizer_path()]).await?;
         let tokenizer = Tokenizer::from_file(&self.tokenizer_path())?;
         let mut writer = ShardWriter::new(&folder.join(format!("{name}.bin")), tokenizer)?;
         let mut sources: BTreeMap<String, u64> = BTreeMap::new();
@@ -258,7 +260,11 @@ impl Tokenizing {
     }
 
     /// Puts shards and tokenizer where users look for them: hard links, or copies where there are none.
-    pub(super) fn publish(&self, shards: &Path, target: &Path) -> Result<()> {
+    pub(super) async fn publish(&self, shards: &Path, target: &Path) -> Result<()> {
+        let workspace = &self.engine.workspace;
+        if workspace.is_mirror() {
+            return workspace.publish(shards, &self.tokenizer_path(), target).await;
+        }
         let beside = target.with_extension("tmp");
         if beside.exists() {
             storage::remove_folder(&beside)?;
@@ -366,49 +372,4 @@ fn in_range(index: u64, count: u64, shift: u64) -> Expr {
     let last = bound(index + 1).wrapping_sub(1).wrapping_sub(shift);
     let (from, to) = (col("key").gt_eq(lit(first)), col("key").lt_eq(lit(last)));
     if first <= last { from.and(to) } else { from.or(to) }
-}
-
-/// Writes a shard document by document.
-struct ShardWriter {
-    path: PathBuf,
-    beside: PathBuf,
-    file: BufWriter<File>,
-    tokenizer: Tokenizer,
-    dtype: Dtype,
-    tokens: u64,
-    starts: Vec<u64>,
-}
-
-impl ShardWriter {
-    fn new(path: &Path, tokenizer: Tokenizer) -> Result<Self> {
-        let beside = path.with_extension(format!("tmp-{}", std::process::id()));
-        let file = File::create(&beside).map_err(|error| Error::io("create", &beside, error))?;
-        let dtype = Dtype::of(&tokenizer);
-        let file = BufWriter::with_capacity(1 << 20, file);
-        Ok(Self { path: path.into(), beside, file, tokenizer, dtype, tokens: 0, starts: Vec::new() })
-    }
-
-    /// Adds a document's tokens, of four little-endian bytes each.
-    fn document(&mut self, tokens: &[[u8; 4]]) -> Result<()> {
-        if tokens.is_empty() {
-            return Ok(());
-        }
-        self.starts.push(self.tokens);
-        self.tokens += tokens.len() as u64;
-        let written = match self.dtype {
-            Dtype::Uint16 => tokens.iter().try_for_each(|token| self.file.write_all(&token[..2])),
-            Dtype::Uint32 => self.file.write_all(tokens.as_flattened()),
-        };
-        written.map_err(|error| Error::io("write", &self.beside, error))
-    }
-
-    /// Tokens and documents.
-    fn finish(self) -> Result<(u64, u64)> {
-        let failed = |error| Error::io("write", &self.beside, error);
-        let file = self.file.into_inner().map_err(|error| failed(error.into_error()))?;
-        file.sync_all().map_err(failed)?;
-        storage::rename(&self.beside, &self.path)?;
-        shard::describe(&self.path, self.tokens as usize, &self.starts, &self.tokenizer)?;
-        Ok((self.tokens, self.starts.len() as u64))
-    }
 }

@@ -22,6 +22,8 @@ use std::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Input {
     pub path: PathBuf,
+    /// What documents are told to be from: the path, or the address that the file was downloaded from.
+    pub name: String,
     /// Its number among the sources.
     pub source: usize,
     pub bytes: u64,
@@ -57,7 +59,7 @@ pub(super) struct Extracted {
 ///
 /// # Errors
 /// [`Error::NotFound`] for a path that leads to no file, [`Error::InvalidValue`] for a pattern that is none.
-pub(super) async fn find(pipeline: &Pipeline, downloads: &Path, is_first: bool) -> Result<Vec<Input>> {
+pub(super) async fn find(pipeline: &Pipeline, downloads: &Path, rank: usize) -> Result<Vec<Input>> {
     let mut inputs = Vec::new();
     for (number, source) in pipeline.sources.iter().enumerate() {
         let mut checksums = source.sha256.iter();
@@ -65,10 +67,11 @@ pub(super) async fn find(pipeline: &Pipeline, downloads: &Path, is_first: bool) 
         for path in &source.paths {
             if path.contains("://") {
                 let checksum = checksums.next().map(String::as_str);
-                match download::fetch(path, checksum, downloads, is_first).await {
-                    Ok(found) => files.extend(found),
+                match download::fetch(path, checksum, downloads, rank).await {
+                    Ok(found) => files.extend(found.into_iter().map(|file| (file.path, file.address))),
                     Err(error) if pipeline.on_fault == OnFault::Skip => inputs.push(Input {
                         path: path.into(),
+                        name: path.clone(),
                         source: number,
                         bytes: 0,
                         changed: 0,
@@ -77,14 +80,19 @@ pub(super) async fn find(pipeline: &Pipeline, downloads: &Path, is_first: bool) 
                     Err(error) => return Err(error),
                 }
             } else {
-                find_local(path, &mut files)?;
+                let mut found = Vec::new();
+                find_local(path, &mut found)?;
+                files.extend(found.into_iter().map(|path| {
+                    let name = path.to_string_lossy().into_owned();
+                    (path, name)
+                }));
             }
         }
-        for path in files {
+        for (path, name) in files {
             let data = std::fs::metadata(&path).map_err(|error| Error::io("read", &path, error))?;
             let changed = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
             let changed = changed.map_or(0, |time| time.as_nanos());
-            inputs.push(Input { path, source: number, bytes: data.len(), changed, fault: None });
+            inputs.push(Input { path, name, source: number, bytes: data.len(), changed, fault: None });
         }
     }
     Ok(inputs)
@@ -147,6 +155,13 @@ pub(super) fn tasks(pipeline: &Pipeline, inputs: &[Input], folder: &Path) -> Vec
     groups.into_iter().enumerate().map(task).collect()
 }
 
+impl Input {
+    /// What decides what is read: not where a download lies, nor how it failed.
+    pub(super) fn identity(&self) -> (&str, usize, u64, u128, bool) {
+        (&self.name, self.source, self.bytes, self.changed, self.fault.is_some())
+    }
+}
+
 impl Task {
     pub(super) fn from_json(json: &str) -> Result<Self> {
         serde_json::from_str(json).map_err(|error| Error::preparation("reading a plan", error.to_string()))
@@ -172,10 +187,9 @@ impl Task {
                 Err(fault) => writer.fault(&source.name, &fault),
             };
             match &input.fault {
-                None => extracted.skipped += read(&input.path, source, each)?,
+                None => extracted.skipped += read(input, source, each)?,
                 Some(reason) => {
-                    let file = input.path.to_string_lossy().into_owned();
-                    each(Err(Fault { file, offset: 0, reason: reason.clone() }))?;
+                    each(Err(Fault { file: input.name.clone(), offset: 0, reason: reason.clone() }))?;
                 }
             }
         }
@@ -186,25 +200,24 @@ impl Task {
 
 /// Gives every record of a file to `each`; how many were passed over.
 fn read(
-    path: &Path,
+    input: &Input,
     source: &SourceConfig,
     mut each: impl FnMut(Result<Document, Fault>) -> Result<()>,
 ) -> Result<u64> {
     let config = source.extract();
+    let Input { path, name, .. } = input;
     if columnar::is_columnar(path) {
-        columnar::read(path, &config, each)?;
+        columnar::read(path, name, &config, each)?;
         return Ok(0);
     }
-    let name = path.to_string_lossy();
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) => {
-            let reason = error.to_string();
-            each(Err(Fault { file: name.into_owned(), offset: 0, reason }))?;
+            each(Err(Fault { file: name.clone(), offset: 0, reason: error.to_string() }))?;
             return Ok(0);
         }
     };
-    let mut documents = extract::open(&name, Box::new(file), &config);
+    let mut documents = extract::open(name, Box::new(file), &config);
     for record in &mut documents {
         each(record)?;
     }

@@ -13,7 +13,6 @@ use crate::{
     error::{Error, Result},
     platform::storage,
 };
-use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -42,22 +41,6 @@ impl Folder {
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
-
-    /// What a marker says, or nothing if what it stands for is not finished. A marker that cannot be read
-    /// counts as not written.
-    pub fn marker<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
-        let path = self.file(&format!("{name}.json"));
-        if !storage::exists(&path) {
-            return Ok(None);
-        }
-        Ok(serde_json::from_slice(&storage::read(&path)?).ok())
-    }
-
-    pub fn mark(&self, name: &str, content: &impl Serialize) -> Result<()> {
-        let json =
-            serde_json::to_vec(content).map_err(|error| Error::preparation(name, error.to_string()))?;
-        storage::write_atomic(&self.file(&format!("{name}.json")), &json)
-    }
 }
 
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {
@@ -79,4 +62,29 @@ pub(super) fn digest_file(path: &Path) -> Result<(String, u64)> {
         digest.update(&buffer[..read]);
         length += read as u64;
     }
+}
+
+/// Removes what a killed process left behind in a stage's folder, once all tasks are finished.
+pub(super) fn remove_leftovers(folder: &Path) -> Result<()> {
+    for file in storage::list(folder)? {
+        if file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tmp-")) {
+            std::fs::remove_file(&file).map_err(|error| Error::io("remove", &file, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Name and digest of a file that a step reads; of a folder (a checkpoint) those of its files.
+pub(super) fn digest_of(path: &Path) -> Result<(PathBuf, String)> {
+    if !storage::exists(path) {
+        let hint = "paths of steps are relative to the pipeline file".into();
+        return Err(Error::NotFound { path: path.into(), hint });
+    }
+    if !storage::is_folder(path) {
+        return Ok((path.into(), digest_file(path)?.0));
+    }
+    let mut files = storage::list(path)?;
+    files.sort();
+    let digests = files.iter().map(|file| Ok(digest_of(file)?.1)).collect::<Result<Vec<_>>>()?;
+    Ok((path.into(), digests.join(" ")))
 }

@@ -92,6 +92,7 @@ fn funnel(manifest: &Manifest) -> Table {
         ("share", Align::Right),
         ("text", Align::Right),
         ("share", Align::Right),
+        ("lines", Align::Right),
         ("time", Align::Right),
         ("MB/s", Align::Right),
     ]);
@@ -106,6 +107,7 @@ fn funnel(manifest: &Manifest) -> Table {
             percent(row.documents_share),
             megabytes(row.bytes),
             percent(row.bytes_share),
+            grouped(row.lines),
             time,
             speed,
         ]);
@@ -119,6 +121,7 @@ fn reasons(stage: &StageSummary) -> Table {
         ("documents", Align::Right),
         ("share", Align::Right),
         ("text", Align::Right),
+        ("lines", Align::Right),
     ]);
     for (reason, count) in by_size(&stage.tally.dropped) {
         table.row([
@@ -126,6 +129,7 @@ fn reasons(stage: &StageSummary) -> Table {
             grouped(count.documents),
             percent(share(count.documents, stage.read.documents)),
             megabytes(count.bytes),
+            grouped(count.lines),
         ]);
     }
     table
@@ -251,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_overview_has_times_and_reasons() {
-        let count = |documents| Count { documents, bytes: 1_000_000 * documents };
+        let count = |documents| Count { documents, bytes: 1_000_000 * documents, lines: 9 * documents };
         let stage = |name: &str, read, kept, reason: &str| StageSummary {
             name: name.into(),
             read: count(read),
@@ -270,9 +274,9 @@ mod tests {
             tables(&manifest).iter().map(|(title, table)| format!("{title}\n{table}")).collect();
         assert!(text.starts_with("documents\nafter "), "{text}");
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(words.contains("extract 8 80.0% 8.0 MB 80.0% 2.0s 5.0 c4 6"), "{text}");
+        assert!(words.contains("extract 8 80.0% 8.0 MB 80.0% 72 2.0s 5.0 c4 6"), "{text}");
         assert!(text.contains("dropped by c4\n"), "{text}");
-        assert!(words.contains("c4_curly 2 25.0% 2.0 MB"), "{text}");
+        assert!(words.contains("c4_curly 2 25.0% 2.0 MB 18"), "{text}");
         assert_eq!(values(&manifest)["funnel"][2]["documents"], 6);
     }
 }

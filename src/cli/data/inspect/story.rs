@@ -6,6 +6,7 @@ use crate::{
         data::{
             documents::{self, Document},
             figures,
+            files::Files,
             samples::excerpt,
         },
         table::{Align, Table, grouped},
@@ -15,7 +16,7 @@ use crate::{
 };
 use anyhow::Result;
 use serde::Serialize;
-use std::{collections::BTreeSet, ops::ControlFlow, path::Path};
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 /// What a stage made of a document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,8 +42,8 @@ struct Story {
     documents: Vec<Document>,
 }
 
-pub(super) fn run(arguments: &InspectArguments, manifest: &Manifest, id: &str) -> Result<()> {
-    let mut story = story(&arguments.folder, manifest, id)?;
+pub(super) fn run(arguments: &InspectArguments, files: &Files, manifest: &Manifest, id: &str) -> Result<()> {
+    let mut story = story(files, manifest, id)?;
     if story.events.is_empty() {
         let hint = "`--reason kept` and `--stage extract` show documents with their ids".into();
         return Err(Error::UnknownName { what: "document", name: id.into(), hint }.into());
@@ -69,18 +70,18 @@ pub(super) fn run(arguments: &InspectArguments, manifest: &Manifest, id: &str) -
 }
 
 /// Follows all documents of an id through the stages, as long as one of them is kept.
-fn story(out: &Path, manifest: &Manifest, id: &str) -> Result<Story> {
+fn story(files: &Files, manifest: &Manifest, id: &str) -> Result<Story> {
     let stages = figures::document_stages(manifest);
     let labels = figures::labels(&stages);
     let mut story = Story { events: Vec::new(), documents: Vec::new() };
     // A part has the same name in all stages: after the first one, few are left to look into.
-    let mut files: Option<BTreeSet<String>> = None;
+    let mut open: Option<BTreeSet<String>> = None;
     for (index, (stage, label)) in stages.iter().zip(&labels).enumerate() {
-        let (found, own) = of_id(out, stage, id, files.as_ref())?;
+        let (found, own) = of_id(files, stage, id, open.as_ref())?;
         if found.is_empty() {
             break;
         }
-        files = Some(own);
+        open = Some(own);
         for document in &found {
             let before = index.checked_sub(1).map(|before| stages[before]);
             let is_known = story
@@ -94,7 +95,7 @@ fn story(out: &Path, manifest: &Manifest, id: &str) -> Result<Story> {
                 language: document.language.clone(),
                 bytes: document.text.len() as u64,
                 is_changed: index > 0 && !is_known,
-                representative: representative(out, before, document)?,
+                representative: representative(files, before, document)?,
             });
         }
         story.documents = found;
@@ -104,15 +105,15 @@ fn story(out: &Path, manifest: &Manifest, id: &str) -> Result<Story> {
 
 /// The documents of an id in a stage, and the parts that they are in.
 fn of_id(
-    out: &Path,
+    files: &Files,
     stage: &StageSummary,
     id: &str,
-    files: Option<&BTreeSet<String>>,
+    open: Option<&BTreeSet<String>>,
 ) -> Result<(Vec<Document>, BTreeSet<String>)> {
     let (mut found, mut own) = (Vec::new(), BTreeSet::new());
-    let is_open = |file: &String| files.is_none_or(|files| files.contains(file));
+    let is_open = |file: &String| open.is_none_or(|open| open.contains(file));
     for part in stage.parts.iter().filter(|part| is_open(&part.file)) {
-        let path = documents::path(out, stage, part);
+        let path = files.part(stage, part)?;
         let positions = documents::positions(&path, &["id"], |columns, row| {
             ControlFlow::Continue(columns.text("id", row) == Some(id))
         })?;
@@ -125,10 +126,14 @@ fn of_id(
 }
 
 /// The id of the document that was kept for a duplicate.
-fn representative(out: &Path, before: Option<&StageSummary>, document: &Document) -> Result<Option<String>> {
+fn representative(
+    files: &Files,
+    before: Option<&StageSummary>,
+    document: &Document,
+) -> Result<Option<String>> {
     let number = documents::representative(&document.reason, &document.detail);
     let (Some(before), Some(number)) = (before, number) else { return Ok(None) };
-    Ok(documents::numbered(out, before, number)?.map(|document| document.id))
+    Ok(documents::numbered(files, before, number)?.map(|document| document.id))
 }
 
 fn table(events: &[Event]) -> Table {

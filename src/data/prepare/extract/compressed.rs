@@ -3,10 +3,7 @@
 //! The read that meets a broken member fails with a [`Fault`] inside its [`io::Error`]; what was decompressed
 //! before was handed out, and the next read goes on with the first member behind that looks whole.
 
-use super::{
-    Fault,
-    tape::{BUFFER, Tape},
-};
+use super::{Fault, source::BUFFER, tape::Tape};
 use flate2::bufread::GzDecoder;
 use std::io::{self, BufRead, Read};
 

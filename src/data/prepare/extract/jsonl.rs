@@ -103,9 +103,7 @@ impl Iterator for JsonlReader {
         }
         if self.index == 0 {
             self.index = 1;
-            let reason =
-                if self.source.offset() == 0 { "the file is empty" } else { "there is no text in the file" };
-            return Some(Err(self.source.fault(0, reason)));
+            return Some(Err(self.source.nothing()));
         }
         None
     }

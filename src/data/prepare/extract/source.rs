@@ -4,7 +4,7 @@
 use super::Fault;
 use std::io::{self, Read};
 
-const BUFFER: usize = 1 << 16;
+pub(super) const BUFFER: usize = 1 << 16;
 /// Bytes of a piece over the limit that are kept, the last ones: a mark may be among them.
 const TAIL: usize = 1 << 10;
 
@@ -33,6 +33,20 @@ pub(super) enum Piece {
     End,
     /// With the byte asked for or the end, and more bytes than the limit, of which the last few are left.
     TooLong,
+}
+
+/// Reads up to 64 KB behind what is buffered; how many bytes there were.
+pub(super) fn read_behind(reader: &mut dyn Read, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    let length = buffer.len();
+    buffer.resize(length + BUFFER, 0);
+    let outcome = loop {
+        match reader.read(&mut buffer[length..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => break outcome,
+        }
+    };
+    buffer.truncate(length + *outcome.as_ref().unwrap_or(&0));
+    outcome
 }
 
 impl Source {
@@ -72,6 +86,12 @@ impl Source {
         Fault { file: self.name.clone(), offset, reason: reason.into() }
     }
 
+    /// What is said of a file without any record.
+    pub(super) fn nothing(&self) -> Fault {
+        let is_empty = self.offset == 0;
+        self.fault(0, if is_empty { "the file is empty" } else { "there is no text in the file" })
+    }
+
     /// Reads once more behind what is buffered. `false`: the stream has ended, or a fault is waiting.
     fn read_more(&mut self) -> bool {
         if self.ended || self.waiting.is_some() {
@@ -82,16 +102,7 @@ impl Source {
             self.used = 0;
         }
         let length = self.buffer.len();
-        self.buffer.resize(length + BUFFER, 0);
-        let outcome = loop {
-            match self.reader.read(&mut self.buffer[length..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                outcome => break outcome,
-            }
-        };
-        let count = *outcome.as_ref().unwrap_or(&0);
-        self.buffer.truncate(length + count);
-        match outcome {
+        match read_behind(&mut *self.reader, &mut self.buffer) {
             Ok(0) => self.ended = true,
             Ok(_) => return true,
             Err(error) => {

@@ -1,9 +1,8 @@
 //! What compressed streams are read from: buffered, and wound back where a member turns out to be broken.
 
-use super::Fault;
+use super::{Fault, source::read_behind};
 use std::io::{self, BufRead, Read};
 
-pub(super) const BUFFER: usize = 1 << 16;
 /// Bytes of a member that are kept, to look for the next member within them if it is broken: such a member
 /// often ends before its decoder notices. Those of crawls are much smaller.
 const TAPE: usize = 1 << 20;
@@ -43,17 +42,7 @@ impl Tape {
         if self.used > TAPE {
             self.cut();
         }
-        let length = self.buffer.len();
-        self.buffer.resize(length + BUFFER, 0);
-        let outcome = loop {
-            match self.reader.read(&mut self.buffer[length..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                outcome => break outcome,
-            }
-        };
-        let count = *outcome.as_ref().unwrap_or(&0);
-        self.buffer.truncate(length + count);
-        match outcome {
+        match read_behind(&mut *self.reader, &mut self.buffer) {
             Ok(0) => self.ended = true,
             Ok(_) => return true,
             Err(error) => {

@@ -133,9 +133,7 @@ impl Iterator for TextReader {
         }
         if self.index == 0 {
             self.index = 1;
-            let reason =
-                if self.source.offset() == 0 { "the file is empty" } else { "there is no text in the file" };
-            return Some(Err(self.source.fault(0, reason)));
+            return Some(Err(self.source.nothing()));
         }
         None
     }

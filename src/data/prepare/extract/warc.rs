@@ -159,9 +159,7 @@ impl Iterator for WarcReader {
                 Ok(Some(start)) => start,
                 Ok(None) if self.index + self.skipped == 0 => {
                     self.index = 1;
-                    let empty = self.source.offset() == 0;
-                    let reason = if empty { "the file is empty" } else { "there is no text in the file" };
-                    return Some(Err(self.source.fault(0, reason)));
+                    return Some(Err(self.source.nothing()));
                 }
                 Ok(None) => return None,
                 Err(fault) => {

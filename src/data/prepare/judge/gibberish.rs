@@ -38,16 +38,11 @@ impl NgramFilter {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ngram::{NgramConfig, NgramCounts, NgramModel};
+    use super::super::ngram::{
+        NgramConfig,
+        tests::{TEXT, counted},
+    };
     use super::*;
-
-    const TEXT: &str = "The quick brown fox jumps over the lazy dog, and the dog does not mind. ";
-
-    fn counted(text: &str, config: &NgramConfig) -> NgramModel {
-        let mut counts = NgramCounts::new(config).unwrap();
-        counts.add(text);
-        counts.build().unwrap()
-    }
 
     #[test]
     fn tells_text_from_gibberish() {

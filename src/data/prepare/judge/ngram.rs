@@ -328,12 +328,12 @@ fn key(history: u128, length: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const TEXT: &str = "The quick brown fox jumps over the lazy dog, and the dog does not mind. ";
+    pub const TEXT: &str = "The quick brown fox jumps over the lazy dog, and the dog does not mind. ";
 
-    fn counted(text: &str, config: &NgramConfig) -> NgramModel {
+    pub fn counted(text: &str, config: &NgramConfig) -> NgramModel {
         let mut counts = NgramCounts::new(config).unwrap();
         counts.add(text);
         counts.build().unwrap()

@@ -6,10 +6,9 @@ use crate::{
         keys::Comparison, part_writer::PartWriter, parts::Part, rowwise, sources, steps::Step, work::Folder,
     },
     error::{Error, Result},
-    platform::storage,
 };
 use datafusion::dataframe::DataFrame;
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 impl Run<'_> {
     /// What would be done, stage by stage: settings, plan, and how much of it is finished.
@@ -24,21 +23,17 @@ impl Run<'_> {
         let mut text = format!("{} files, {} bytes, {tasks} tasks to extract\n", inputs.len(), bytes);
         let steps = std::iter::once(None).chain(self.pipeline.steps.iter().map(Some)).chain([None]);
         for (folder, step) in folders.iter().zip(steps) {
-            let stage: Option<StageSummary> = folder.marker("stage")?;
+            let stage: Option<StageSummary> = self.engine.workspace.marked(folder, "stage").await?;
             let state = match stage {
                 Some(stage) => {
                     format!("finished: {} of {} documents", stage.tally.kept.documents, stage.read.documents)
                 }
                 None => {
-                    let done = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "json");
-                    let files = if folder.path.exists() { storage::list(&folder.path)? } else { Vec::new() };
-                    format!("to do; {} tasks are finished", files.iter().filter(|file| done(file)).count())
+                    let finished = self.engine.workspace.markers(folder).await?.len();
+                    format!("to do; {finished} tasks are finished")
                 }
             };
-            text.push_str(&format!(
-                "\n{} ({state})\n",
-                folder.path.strip_prefix(&self.out).unwrap_or(&folder.path).display()
-            ));
+            text.push_str(&format!("\n{} ({state})\n", self.name_of(folder)));
             let Some(step) = step else { continue };
             let settings = serde_json::to_string(step)
                 .map_err(|error| Error::preparation("planning", error.to_string()))?;
@@ -54,7 +49,7 @@ impl Run<'_> {
 
     /// The plan of a step's first task, over an empty part that stands for all others.
     pub(super) async fn plan(&self, folder: &Folder, step: &Step) -> Result<DataFrame> {
-        let scratch = self.out.join("work").join("scratch");
+        let scratch = self.out().join("work").join("scratch");
         // Ranks on several machines share the folder.
         let own = (std::process::id() as usize) << 12 | self.engine.config.rank.index;
         let empty = PartWriter::new(&scratch, own, 1).finish()?;
