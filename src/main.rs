@@ -12,5 +12,9 @@ static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() -> ExitCode {
     kiln::platform::compute_on_this_thread();
+    // mimalloc reads it too: small buffers and large ones go back at once, or none do.
+    if std::env::var_os("MIMALLOC_PURGE_DELAY").is_some_and(|delay| delay == "0") {
+        memory::keep_nothing();
+    }
     cli::run(Arguments::parse())
 }

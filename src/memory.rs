@@ -4,13 +4,16 @@
 //! fault its pages in anew costs a tenth of a step; to keep all that were ever freed costs memory, since those
 //! of the forward pass, of the gradients and of the optimizer are not needed at the same time. So freed
 //! buffers are kept for the next of their size as long as all of them together do not exceed what was once in
-//! use at the same time, and given back otherwise.
+//! use at the same time, and given back otherwise; all are after [`keep_nothing`].
 
 use mimalloc::MiMalloc;
 use std::{
     alloc::{GlobalAlloc, Layout},
     ptr::NonNull,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// From this many bytes on a buffer is large.
@@ -23,6 +26,12 @@ const KEPT: usize = 256;
 pub struct Allocator;
 
 static LARGE_BUFFERS: Mutex<Buffers> = Mutex::new(Buffers::new());
+static KEEPS: AtomicBool = AtomicBool::new(true);
+
+/// From now on freed buffers are given back at once: for work whose buffers are of many sizes.
+pub fn keep_nothing() {
+    KEEPS.store(false, Ordering::Relaxed);
+}
 
 fn is_large(layout: Layout) -> bool {
     cfg!(unix) && layout.size() >= LARGE && layout.align() <= 4096
@@ -148,9 +157,12 @@ impl Buffers {
         None
     }
 
-    /// Keeps a freed buffer; gives back those that are to go.
+    /// Keeps a freed buffer; gives back one that is to go, perhaps this one.
     fn give(&mut self, buffer: Buffer) -> [Option<Buffer>; 1] {
         self.used_size -= buffer.size;
+        if !KEEPS.load(Ordering::Relaxed) {
+            return [Some(buffer)];
+        }
         let oldest = if self.kept_count == KEPT { self.remove(0) } else { None };
         self.kept[self.kept_count] = Some(buffer);
         self.kept_count += 1;

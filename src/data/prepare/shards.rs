@@ -121,6 +121,12 @@ impl Tokenizing {
         storage::write_atomic(&self.tokenizer_path(), tokenizer.to_json()?.as_bytes())
     }
 
+    /// What [`tokenizer`](Self::tokenizer) has made.
+    pub(super) async fn tokenizer_made(&self) -> Result<Tokenizer> {
+        self.engine.workspace.have(&[self.tokenizer_path()]).await?;
+        Tokenizer::from_file(&self.tokenizer_path())
+    }
+
     /// Texts to learn from: all of them, or the first by their hashes.
     async fn sample(&self) -> Result<Vec<String>> {
         let plan = |error| failed("planning")(error);
@@ -228,13 +234,12 @@ impl Tokenizing {
     /// Writes a shard into `folder`.
     pub(super) async fn shard(
         self,
-        folder: PathBuf,
+        folder: &Path,
         (split, index, count): (Split, u64, u64),
         blend: Arc<Vec<BlendedSource>>,
+        tokenizer: Arc<Tokenizer>,
     ) -> Result<ShardSummary> {
         let name = if count == 1 { split.name().into() } else { format!("{}-{index:05}", split.name()) };
-        self.engine.workspace.have(&[self.tokenizer_path()]).await?;
-        let tokenizer = Tokenizer::from_file(&self.tokenizer_path())?;
         let mut writer = ShardWriter::new(&folder.join(format!("{name}.bin")), tokenizer)?;
         let mut sources: BTreeMap<String, u64> = BTreeMap::new();
         // Piece by piece, so that what is sorted fits in memory.

@@ -70,11 +70,13 @@ impl Run<'_> {
         storage::create_folder(&output)?;
         let shards = Arc::new(work.shards(tokens, &blend));
         let passes = Arc::new(blend.clone());
+        let tokenizer = Arc::new(work.tokenizer_made().await?);
         let run = |index: usize| {
-            let (work, shards) = (work.clone(), Arc::clone(&shards));
+            let (work, shards, tokenizer) = (work.clone(), Arc::clone(&shards), Arc::clone(&tokenizer));
             let (output, blend) = (output.clone(), Arc::clone(&passes));
             async move {
-                let shard = || work.clone().shard(output.clone(), shards[index], Arc::clone(&blend));
+                let shard =
+                    || work.clone().shard(&output, shards[index], Arc::clone(&blend), Arc::clone(&tokenizer));
                 work.engine.attempt(shard).await
             }
         };

@@ -10,6 +10,7 @@ use std::{
     fs::File,
     io::{BufWriter, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Writes a shard document by document.
@@ -17,14 +18,14 @@ pub(super) struct ShardWriter {
     path: PathBuf,
     beside: PathBuf,
     file: BufWriter<File>,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     dtype: Dtype,
     tokens: u64,
     starts: Vec<u64>,
 }
 
 impl ShardWriter {
-    pub fn new(path: &Path, tokenizer: Tokenizer) -> Result<Self> {
+    pub fn new(path: &Path, tokenizer: Arc<Tokenizer>) -> Result<Self> {
         let beside = path.with_extension(format!("tmp-{}", std::process::id()));
         let file = File::create(&beside).map_err(|error| Error::io("create", &beside, error))?;
         let dtype = Dtype::of(&tokenizer);
