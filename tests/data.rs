@@ -42,10 +42,13 @@ fn corpus(folder: &Path, documents: usize) {
         lines.collect::<Vec<_>>().join("\n")
     };
     std::fs::create_dir_all(folder).unwrap();
+    // Those of the second file go without an id.
+    let record = |number: usize| match number < documents / 2 {
+        true => json!({ "id": format!("d{number}"), "text": text(number) }),
+        false => json!({ "text": text(number) }),
+    };
     let lines = |range: std::ops::Range<usize>| -> String {
-        range
-            .map(|number| format!("{}\n", json!({ "id": format!("d{number}"), "text": text(number) })))
-            .collect()
+        range.map(|number| format!("{}\n", record(number))).collect()
     };
     std::fs::write(folder.join("a.jsonl"), lines(0..documents / 2)).unwrap();
     std::fs::write(folder.join("b.jsonl"), lines(documents / 2..documents)).unwrap();
@@ -189,6 +192,10 @@ fn workers_ranks_and_kills_give_the_same_bytes() {
         assert!(rank.wait().unwrap().success());
     }
     assert!(shards(path, "ranks") == expected, "ranks");
+
+    let moved = workplace(PIPELINE, 1500);
+    ok(&mut run(moved.path(), "out", ""));
+    assert!(shards(moved.path(), "out") == expected, "in another place");
 
     for kill in 0..12 {
         let mut killed = run(path, "killed", "--quiet").stdout(Stdio::null()).spawn().unwrap();

@@ -20,6 +20,10 @@ pub struct Pipeline {
     /// Name of the file.
     #[serde(skip)]
     pub file: String,
+    /// The folder that it is in. Documents are named by their files' paths from here, so that they, and the order
+    /// that their names give, stay the same where all is moved to another place.
+    #[serde(skip)]
+    pub folder: PathBuf,
     /// Of shuffling, blending and splitting.
     pub seed: u64,
     /// MB of text in a part, which is the work of one task.
@@ -167,6 +171,7 @@ impl Pipeline {
         // Each part is read by itself, so that a message can say which one it is about.
         let mut pipeline = Self {
             file: String::new(),
+            folder: folder.into(),
             seed: 1337,
             part_mb: 32,
             on_fault: OnFault::default(),

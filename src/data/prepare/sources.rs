@@ -22,7 +22,7 @@ use std::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Input {
     pub path: PathBuf,
-    /// What documents are told to be from: the path, or the address that the file was downloaded from.
+    /// What documents are told to be from: the path from the pipeline's folder, or the address of a download.
     pub name: String,
     /// Its number among the sources.
     pub source: usize,
@@ -83,7 +83,8 @@ pub(super) async fn find(pipeline: &Pipeline, downloads: &Path, rank: usize) -> 
                 let mut found = Vec::new();
                 find_local(path, &mut found)?;
                 files.extend(found.into_iter().map(|path| {
-                    let name = path.to_string_lossy().into_owned();
+                    let name = path.strip_prefix(&pipeline.folder).unwrap_or(&path);
+                    let name = name.to_string_lossy().into_owned();
                     (path, name)
                 }));
             }
