@@ -289,9 +289,18 @@ pub(super) fn options(config: SessionConfig, rows: usize) -> SessionConfig {
     config
 }
 
+/// All files have the columns of the first: the others are opened one after another, when they are read.
 async fn read(session: &SessionContext, files: &[PathBuf]) -> Result<DataFrame> {
     let files: Vec<String> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
-    session.read_parquet(files, ParquetReadOptions::default()).await.map_err(failed("reading"))
+    let first = files.first().cloned().unwrap_or_default();
+    let frame =
+        session.read_parquet(first, ParquetReadOptions::default()).await.map_err(failed("reading"))?;
+    if files.len() < 2 {
+        return Ok(frame);
+    }
+    let schema = frame.schema().as_arrow().clone();
+    let options = ParquetReadOptions::default().schema(&schema);
+    session.read_parquet(files, options).await.map_err(failed("reading"))
 }
 
 #[cfg(feature = "cluster")]

@@ -41,9 +41,6 @@ const NEXT_COPY: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Documents of a row group, which a shard takes or leaves by its range of places.
 const GROUP: usize = 128;
 
-/// Tokens that are put into order at a time, of four bytes each.
-const PIECE_TOKENS: u64 = 4 << 20;
-
 /// The name of a tokenizer beside shards.
 const TOKENIZER: &str = "tokenizer.json";
 
@@ -242,22 +239,16 @@ impl Tokenizing {
         let name = if count == 1 { split.name().into() } else { format!("{}-{index:05}", split.name()) };
         let mut writer = ShardWriter::new(&folder.join(format!("{name}.bin")), tokenizer)?;
         let mut sources: BTreeMap<String, u64> = BTreeMap::new();
-        // Piece by piece, so that what is sorted fits in memory.
-        let pieces = self.config.shard_tokens.div_ceil(PIECE_TOKENS);
-        for piece in 0..pieces {
-            let piece = self.in_order(split, index * pieces + piece, count * pieces, &blend).await?;
-            each_batch(piece, |batch| {
-                let (names, tokens) =
-                    (batch.column(0).as_string::<i32>(), batch.column(1).as_binary::<i32>());
-                for row in 0..batch.num_rows() {
-                    let (tokens, _) = tokens.value(row).as_chunks::<4>();
-                    writer.document(tokens)?;
-                    *sources.entry(names.value(row).into()).or_default() += tokens.len() as u64;
-                }
-                Ok(())
-            })
-            .await?;
-        }
+        each_batch(self.in_order(split, index, count, &blend).await?, |batch| {
+            let (names, tokens) = (batch.column(0).as_string::<i32>(), batch.column(1).as_binary::<i32>());
+            for row in 0..batch.num_rows() {
+                let (tokens, _) = tokens.value(row).as_chunks::<4>();
+                writer.document(tokens)?;
+                *sources.entry(names.value(row).into()).or_default() += tokens.len() as u64;
+            }
+            Ok(())
+        })
+        .await?;
         let (tokens, documents) = writer.finish()?;
         let file = format!("{name}.bin");
         let (sha256, _) = digest_file(&folder.join(&file))?;
