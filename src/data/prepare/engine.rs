@@ -1,6 +1,6 @@
 //! Runs tasks: in this process, as one of several ranks that share a folder, or on a Ballista cluster.
 
-use super::{functions, work::Folder, workspace::Workspace};
+use super::{functions, memory_pool::LenientPool, work::Folder, workspace::Workspace};
 use crate::error::{Error, Result};
 use datafusion::{
     common::config::TableParquetOptions,
@@ -8,7 +8,6 @@ use datafusion::{
     execution::{
         cache::cache_manager::CacheManagerConfig,
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
-        memory_pool::FairSpillPool,
         runtime_env::RuntimeEnvBuilder,
     },
     prelude::{ParquetReadOptions, SessionConfig, SessionContext},
@@ -122,7 +121,7 @@ impl Engine {
                     .with_list_files_cache_limit(0)
                     .with_file_statistics_cache_limit(0),
             )
-            .with_memory_pool(Arc::new(FairSpillPool::new(config.memory_mb << 20)))
+            .with_memory_pool(Arc::new(LenientPool::new(config.memory_mb << 20)))
             .with_disk_manager_builder(
                 DiskManagerBuilder::default()
                     .with_mode(DiskManagerMode::Directories(vec![scratch]))

@@ -21,6 +21,7 @@ mod functions;
 pub mod judge;
 mod keys;
 mod manifest;
+mod memory_pool;
 mod neural;
 mod part_writer;
 mod parts;
