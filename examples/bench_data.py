@@ -1,6 +1,6 @@
 """Times `kiln data run` and the tools that do the same by turns, and measures its memory.
 
-    pip install datatrove==0.10.1 spacy regex "xxhash<4" orjson tokenizers tiktoken trafilatura pyarrow
+    pip install datatrove==0.10.1 spacy regex "xxhash<4" orjson tokenizers tiktoken trafilatura lxml_html_clean pyarrow
     node examples/corpora.mjs raw corpora
     python examples/bench_data.py speed --kiln target/release/kiln --raw corpora
     python examples/bench_data.py memory --kiln target/release/kiln --raw corpora
