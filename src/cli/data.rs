@@ -150,6 +150,7 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
     let engine = arguments.engine();
     let runtime = runtime(engine.workers)?;
     let workspace = arguments.workspace()?;
+    let is_mirror = workspace.is_mirror();
     let files = Files::new(workspace.clone())?;
     let manifest = runtime.block_on(async {
         let run = Run::new(pipeline, workspace, engine, |event| bars.show(event)).await?;
@@ -169,7 +170,7 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
     if !manifest.shards.is_empty() {
         let shards = files.address("shards");
         println!("{} tokens in {} shards: {shards}", grouped(tokens), manifest.shards.len());
-        match arguments.out.contains("://") {
+        match is_mirror {
             true => println!("copy them to where they are trained on, then: kiln train --data SHARDS"),
             false => println!("train on them: kiln train --data {shards}"),
         }

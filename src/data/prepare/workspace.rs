@@ -1,34 +1,27 @@
 //! Where a run keeps its files: in a folder, or in an object store, with a folder for what of it this process reads
 //! and writes.
 
+mod bucket;
+
 use super::{
-    download::{StoreAt, open_store},
+    download::open_store,
     work::{Folder, hexadecimal},
 };
 use crate::{
     error::{Error, Result},
     platform::storage::{self, Lock},
 };
+use bucket::Bucket;
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::{
-    Error as StoreError, ObjectMeta, ObjectStoreExt, WriteMultipart, path::Path as StorePath,
-};
+use object_store::{ObjectMeta, path::Path as StorePath};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
-    io::{Read, Write},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
-
-/// Bytes that are sent at a time; smaller files are sent whole.
-const CHUNK: usize = 8 << 20;
 
 /// Files that are fetched, and chunks that are sent, at the same time.
 const AT_A_TIME: usize = 8;
@@ -38,18 +31,6 @@ const AT_A_TIME: usize = 8;
 pub struct Workspace {
     folder: PathBuf,
     bucket: Option<Arc<Bucket>>,
-}
-
-/// The object store that a folder mirrors.
-#[derive(Debug)]
-struct Bucket {
-    at: StoreAt,
-    address: String,
-    /// What of the folder is in the store, and which stages' folders were looked at for that.
-    there: Mutex<BTreeSet<StorePath>>,
-    listed: Mutex<BTreeSet<StorePath>>,
-    /// Whose turn it is to send.
-    sending: tokio::sync::Mutex<()>,
 }
 
 impl Workspace {
@@ -229,15 +210,12 @@ impl Workspace {
             listed.map(|object| (object.location.clone(), object)).collect();
         let mut files = bucket.list(&self.key(bucket, source)).await?;
         let more = self.key(bucket, more);
-        files.push(
-            bucket.at.store.head(&more).await.map_err(|error| bucket.failed("reading", &more, &error))?,
-        );
+        files.push(bucket.head(&more).await?);
         for file in files {
             let key = self.key(bucket, &target.join(file.location.filename().unwrap_or_default()));
             let is_there = old.remove(&key).is_some_and(|old| old.e_tag.is_some() && old.e_tag == file.e_tag);
             if !is_there {
-                let copied = bucket.at.store.copy(&file.location, &key).await;
-                copied.map_err(|error| bucket.failed("copying", &file.location, &error))?;
+                bucket.copy(&file.location, &key).await?;
             }
         }
         for key in old.keys() {
@@ -277,94 +255,6 @@ impl Workspace {
         let path = path.strip_prefix(&self.folder).unwrap_or(path);
         path.iter().fold(bucket.at.path.clone(), |key, part| key.join(part.to_string_lossy().as_ref()))
     }
-}
-
-impl Bucket {
-    fn new(at: StoreAt, address: String) -> Self {
-        let (there, listed) = Default::default();
-        Self { at, address, there, listed, sending: tokio::sync::Mutex::default() }
-    }
-
-    fn has(&self, key: &StorePath) -> bool {
-        keys(&self.there).contains(key)
-    }
-
-    /// Learns what of a folder is there, the first time.
-    async fn look(&self, folder: StorePath) -> Result<()> {
-        if !keys(&self.listed).contains(&folder) {
-            let there = self.list(&folder).await?;
-            keys(&self.there).extend(there.into_iter().map(|object| object.location));
-            keys(&self.listed).insert(folder);
-        }
-        Ok(())
-    }
-
-    fn failed(&self, action: &str, key: &StorePath, error: &StoreError) -> Error {
-        Error::Preparation {
-            action: action.into(),
-            message: format!("`{key}` of `{}`: {error}", self.address),
-            hint: Some(
-                "check the address, the rights and the network, and run again: what is there is kept".into(),
-            ),
-        }
-    }
-
-    /// All below a prefix.
-    async fn list(&self, prefix: &StorePath) -> Result<Vec<ObjectMeta>> {
-        let objects = self.at.store.list(Some(prefix)).try_collect().await;
-        objects.map_err(|error| self.failed("listing", prefix, &error))
-    }
-
-    async fn remove(&self, key: &StorePath) -> Result<()> {
-        self.at.store.delete(key).await.map_err(|error| self.failed("removing", key, &error))
-    }
-
-    async fn fetch(&self, key: StorePath, file: &Path) -> Result<()> {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let failed = |error| self.failed("reading", &key, &error);
-        let mut content = self.at.store.get(&key).await.map_err(failed)?.into_stream();
-        storage::create_folder(file.parent().unwrap_or(Path::new(".")))?;
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = file.file_name().unwrap_or_default().display();
-        let beside = file.with_file_name(format!("tmp-{}-{number}-{name}", std::process::id()));
-        let write = |error| Error::io("write", &beside, error);
-        let mut open = File::create(&beside).map_err(write)?;
-        while let Some(bytes) = content.next().await {
-            open.write_all(&bytes.map_err(failed)?).map_err(write)?;
-        }
-        storage::rename(&beside, file)?;
-        keys(&self.there).insert(key);
-        Ok(())
-    }
-
-    async fn send(&self, file: &Path, key: &StorePath) -> Result<()> {
-        let failed = |error| self.failed("writing", key, &error);
-        let read = |error| Error::io("read", file, error);
-        let mut open = File::open(file).map_err(read)?;
-        let mut chunk = Vec::with_capacity(CHUNK.min(storage::len(file)? as usize));
-        let mut next = |chunk: &mut Vec<u8>| {
-            chunk.clear();
-            Read::by_ref(&mut open).take(CHUNK as u64).read_to_end(chunk).map_err(read)
-        };
-        if next(&mut chunk)? < CHUNK {
-            self.at.store.put(key, chunk.into()).await.map_err(failed)?;
-        } else {
-            let upload = self.at.store.put_multipart(key).await.map_err(failed)?;
-            let mut upload = WriteMultipart::new_with_chunk_size(upload, CHUNK);
-            while !chunk.is_empty() {
-                upload.wait_for_capacity(AT_A_TIME).await.map_err(failed)?;
-                upload.write(&chunk);
-                next(&mut chunk)?;
-            }
-            upload.finish().await.map_err(failed)?;
-        }
-        keys(&self.there).insert(key.clone());
-        Ok(())
-    }
-}
-
-fn keys(keys: &Mutex<BTreeSet<StorePath>>) -> MutexGuard<'_, BTreeSet<StorePath>> {
-    keys.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Finished files of a folder and of those in it.
