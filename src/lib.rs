@@ -14,6 +14,8 @@ pub mod error;
 pub mod eval;
 pub mod generate;
 pub mod kernels;
+#[cfg(feature = "cli")]
+pub mod memory;
 pub mod model;
 pub mod objective;
 pub mod optim;

@@ -15,10 +15,10 @@ mod samples;
 use super::table::grouped;
 use crate::{
     data::prepare::{EngineConfig, Pipeline, Rank, Run, Workspace, rules::statistics::STATISTICS},
-    platform,
+    memory, platform,
 };
 use files::Files;
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 /// Documents of each stage and reason in the report.
 const SAMPLES: usize = 5;
@@ -104,10 +104,7 @@ impl RunArguments {
 
 pub(super) fn run(arguments: DataArguments) -> anyhow::Result<()> {
     match arguments.command {
-        DataCommand::Run(arguments) => {
-            give_memory_back();
-            prepare(&arguments)
-        }
+        DataCommand::Run(arguments) => prepare(&arguments),
         DataCommand::Explain(arguments) => explain(&arguments),
         DataCommand::Inspect(arguments) => inspect::run(&arguments),
         DataCommand::TrainFilter(arguments) => filter::run(&arguments),
@@ -123,26 +120,6 @@ pub(super) fn run(arguments: DataArguments) -> anyhow::Result<()> {
         DataCommand::Executor(arguments) => cluster::executor(&arguments),
     }
 }
-
-/// Has freed memory given back to the system at once: kept for later, pieces of all sizes add up to twice the memory
-/// after hours of documents. The allocator reads its setting before `main`, so the command starts itself again.
-#[cfg(unix)]
-fn give_memory_back() {
-    use std::os::unix::process::CommandExt;
-    const SETTING: &str = "MIMALLOC_PURGE_DELAY";
-    if std::env::var_os(SETTING).is_some() {
-        return;
-    }
-    if let Ok(program) = std::env::current_exe() {
-        // Comes back only if that is not possible, and then all works the same in more memory.
-        let error =
-            std::process::Command::new(program).args(std::env::args_os().skip(1)).env(SETTING, "0").exec();
-        tracing::warn!("cannot start again with {SETTING}=0: {error}");
-    }
-}
-
-#[cfg(not(unix))]
-fn give_memory_back() {}
 
 fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
     let pipeline = Pipeline::load(&arguments.pipeline, &arguments.overrides)?;
@@ -189,11 +166,15 @@ fn explain(arguments: &RunArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The threads that plans run on.
+/// The threads that plans run on. Documents are of all sizes: what is kept of each for the next would add up to twice
+/// the memory after some hours of them, most of it by threads that are idle.
 fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {
+    memory::keep_nothing();
     Ok(tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers + 1)
         .thread_stack_size(16 << 20)
+        .on_thread_park(memory::collect)
+        .thread_keep_alive(Duration::from_millis(100))
         .enable_all()
         .build()?)
 }

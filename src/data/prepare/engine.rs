@@ -1,6 +1,11 @@
 //! Runs tasks: in this process, as one of several ranks that share a folder, or on a Ballista cluster.
 
-use super::{functions, memory_pool::LenientPool, work::Folder, workspace::Workspace};
+use super::{
+    functions,
+    memory_pool::LenientPool,
+    work::{Folder, unfinished},
+    workspace::Workspace,
+};
 use crate::error::{Error, Result};
 use datafusion::{
     common::config::TableParquetOptions,
@@ -166,8 +171,7 @@ impl Engine {
 
     /// As [`write`](Self::write), with so many rows in a row group.
     pub(super) async fn write_in_groups(&self, frame: DataFrame, path: &Path, rows: usize) -> Result<()> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let beside = path.with_file_name(format!("tmp-{}-{name}", std::process::id()));
+        let beside = unfinished(path);
         let mut parquet = TableParquetOptions::default();
         parquet.global.compression = Some("zstd(1)".into());
         parquet.global.max_row_group_size = rows;
@@ -248,16 +252,6 @@ impl Engine {
             }
         }
         Ok(results.into_iter().flatten().collect())
-    }
-
-    /// [`tasks`](Self::tasks) of one.
-    pub(super) async fn once<T, F>(&self, folder: &Folder, name: &str, run: impl Fn() -> F) -> Result<T>
-    where
-        T: Serialize + DeserializeOwned + Send + 'static,
-        F: Future<Output = Result<T>> + Send + 'static,
-    {
-        let results = self.tasks(folder, name, 1, |_| run(), |_| {}).await?;
-        results.into_iter().next().ok_or_else(|| Error::preparation(name, "nothing was done".into()))
     }
 
     /// Tries a task again where it failed for want of an executor.

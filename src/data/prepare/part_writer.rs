@@ -5,6 +5,7 @@ use super::{
     extract::{Document, Fault},
     functions::FAILED,
     parts::{Count, Part, schema},
+    work::unfinished,
 };
 use crate::{error::Result, platform::storage};
 use datafusion::{
@@ -148,7 +149,7 @@ impl PartWriter {
     fn opened(&mut self) -> Result<&mut Open> {
         if self.open.is_none() {
             let name = format!("part-{:05}-{:03}.parquet", self.task, self.parts.len());
-            let beside = self.folder.join(format!("tmp-{}-{name}", std::process::id()));
+            let beside = unfinished(&self.folder.join(&name));
             let file = File::create(&beside);
             let file = file.map_err(|error| crate::error::Error::io("create", &beside, error))?;
             let level = ZstdLevel::try_new(1).map_err(failed("writing"))?;

@@ -4,7 +4,7 @@
 //! those without one. Columns: `id`, `row` (its place in the part that it was extracted into), `source` (as
 //! named in the pipeline), `file`, `url`, `language`, `text`, `metadata` (JSON), `reason`, `detail`.
 
-use super::engine::failed;
+use super::{engine::failed, work::unfinished};
 use crate::error::{Error, Result};
 use datafusion::{
     arrow::{
@@ -168,7 +168,7 @@ pub(super) fn write_numbers<const N: usize>(
     let schema = Arc::new(Schema::new(fields));
     let arrays = columns.map(|column| Arc::new(UInt64Array::from(column)) as ArrayRef).to_vec();
     let batch = RecordBatch::try_new(Arc::clone(&schema), arrays).map_err(failed("writing"))?;
-    let beside = path.with_extension(format!("tmp-{}", std::process::id()));
+    let beside = unfinished(path);
     let file = File::create(&beside).map_err(|error| Error::io("create", &beside, error))?;
     let properties = WriterProperties::builder().set_max_row_group_row_count(Some(8192)).build();
     let mut writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(failed("writing"))?;

@@ -12,7 +12,7 @@ use super::{
     parts::{Count, Part, Tally},
     pipeline::Pipeline,
     rowwise,
-    sources::{self, Extracted, Input},
+    sources::{self, Extracted, Input, Task},
     steps::Step,
     work::{Folder, digest_of, remove_leftovers},
     workspace::Workspace,
@@ -216,25 +216,28 @@ impl<'a> Run<'a> {
         Ok(summary)
     }
 
-    /// Runs the tasks of a stage, telling the progress what `count` makes of each.
-    async fn tasks<T, F>(
+    /// Runs `run` on `work` for each of `count` tasks of a stage, telling the progress what `counted` makes of the
+    /// results. Gives them, and the seconds that all took together.
+    async fn tasks<W, T, F>(
         &mut self,
         folder: &Folder,
         name: &str,
         count: usize,
-        run: impl Fn(usize) -> F,
+        work: &W,
+        run: impl Fn(W, usize) -> F + Copy + Send + Sync + 'static,
         counted: impl Fn(&T) -> Count,
     ) -> Result<(Vec<T>, f64)>
     where
+        W: Clone + Send + Sync + 'static,
         T: Serialize + DeserializeOwned + Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let progress = &mut self.progress;
         let timed = |index| {
-            let work = run(index);
+            let (engine, work) = (self.engine.clone(), work.clone());
             async move {
                 let started = Instant::now();
-                let result = work.await?;
+                let result = engine.attempt(|| run(work.clone(), index)).await?;
                 Ok(Done { result, seconds: started.elapsed().as_secs_f64() })
             }
         };
@@ -245,6 +248,25 @@ impl<'a> Run<'a> {
         let results = self.engine.tasks(folder, name, count, timed, done).await?;
         let seconds = results.iter().map(|done| done.seconds).sum();
         Ok((results.into_iter().map(|done| done.result).collect(), seconds))
+    }
+
+    /// [`tasks`](Self::tasks) of one, of which nothing is counted.
+    async fn once<W, T, F>(
+        &mut self,
+        folder: &Folder,
+        name: &str,
+        work: &W,
+        run: impl Fn(W) -> F + Copy + Send + Sync + 'static,
+    ) -> Result<(T, f64)>
+    where
+        W: Clone + Send + Sync + 'static,
+        T: Serialize + DeserializeOwned + Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let run = move |work, _| run(work);
+        let (results, seconds) = self.tasks(folder, name, 1, work, run, |_| Count::default()).await?;
+        let result = results.into_iter().next();
+        Ok((result.ok_or_else(|| Error::preparation(name, "nothing was done".into()))?, seconds))
     }
 
     /// What is known of a stage if it is finished; otherwise its folder is made.
@@ -262,18 +284,16 @@ impl<'a> Run<'a> {
         let tasks = Arc::new(sources::tasks(&self.pipeline, inputs, &folder.path));
         let bytes = inputs.iter().map(|input| input.bytes).sum();
         self.begin("extract", tasks.len(), bytes);
-        let engine = self.engine.clone();
-        let count = tasks.len();
-        let run = |index: usize| {
-            let (engine, tasks) = (engine.clone(), Arc::clone(&tasks));
-            async move { engine.attempt(|| rowwise::extract(&engine, &tasks[index])).await }
+        let (count, work) = (tasks.len(), (self.engine.clone(), tasks));
+        let run = |(engine, tasks): (Engine, Arc<Vec<Task>>), index: usize| async move {
+            rowwise::extract(&engine, &tasks[index]).await
         };
         let read = |extracted: &Extracted| Count {
             documents: extracted.parts.iter().map(|part| part.tally.read().documents).sum(),
             bytes: extracted.bytes,
             ..Count::default()
         };
-        let (extracted, task_seconds) = self.tasks(&folder, "part", count, run, read).await?;
+        let (extracted, task_seconds) = self.tasks(&folder, "part", count, &work, run, read).await?;
         let summary = StageSummary {
             name: "extract".into(),
             skipped: extracted.iter().map(|extracted| extracted.skipped).sum(),
@@ -318,11 +338,7 @@ impl<'a> Run<'a> {
             _ => {
                 let work =
                     rowwise::Work { engine, folder: folder.clone(), inputs: parts, step: step.clone() };
-                let run = |index| {
-                    let work = work.clone();
-                    async move { work.engine.attempt(|| work.clone().part(index)).await }
-                };
-                self.tasks(&folder, "part", count, run, read).await?
+                self.tasks(&folder, "part", count, &work, rowwise::Work::part, read).await?
             }
         };
         self.end(&folder, summary, started).await

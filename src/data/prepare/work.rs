@@ -64,10 +64,25 @@ pub(super) fn digest_file(path: &Path) -> Result<(String, u64)> {
     }
 }
 
+/// Where a file is written until it is whole: beside it.
+pub(super) fn unfinished(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{UNFINISHED}{}-{name}", std::process::id()))
+}
+
+/// What names of unfinished files begin with.
+const UNFINISHED: &str = "tmp-";
+
+/// Whether a file is one that [`unfinished`] or [`storage::write_atomic`] named.
+pub(super) fn is_unfinished(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with(UNFINISHED) || name.ends_with(".tmp")
+}
+
 /// Removes what a killed process left behind in a stage's folder, once all tasks are finished.
 pub(super) fn remove_leftovers(folder: &Path) -> Result<()> {
     for file in storage::list(folder)? {
-        if file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tmp-")) {
+        if is_unfinished(&file) {
             std::fs::remove_file(&file).map_err(|error| Error::io("remove", &file, error))?;
         }
     }

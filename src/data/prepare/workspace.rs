@@ -5,7 +5,7 @@ mod bucket;
 
 use super::{
     download::open_store,
-    work::{Folder, hexadecimal},
+    work::{Folder, hexadecimal, is_unfinished},
 };
 use crate::{
     error::{Error, Result},
@@ -261,10 +261,9 @@ impl Workspace {
 fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in storage::list(folder)? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
         if storage::is_folder(&path) {
             files.extend(files_below(&path)?);
-        } else if !name.starts_with("tmp-") && !name.contains(".tmp") {
+        } else if !is_unfinished(&path) {
             files.push(path);
         }
     }

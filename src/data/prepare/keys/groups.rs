@@ -10,6 +10,7 @@ use crate::{
         engine::failed,
         parts::write_numbers,
         steps::Step,
+        work::unfinished,
     },
     error::{Error, Result},
     platform::storage,
@@ -145,7 +146,7 @@ impl Comparison {
 
     /// Writes which documents say the same as another. Embeddings lie in a file that is mapped.
     async fn semantic(self, config: &SemanticConfig) -> Result<Groups> {
-        let beside = self.folder.file(&format!("tmp-{}-embeddings.f32", std::process::id()));
+        let beside = unfinished(&self.folder.file("embeddings.f32"));
         let file = File::create(&beside).map_err(|error| Error::io("create", &beside, error))?;
         let mut file = BufWriter::new(file);
         let (mut ids, mut width) = (Vec::new(), 0);

@@ -12,39 +12,19 @@ use crate::{
 impl Run<'_> {
     /// Parts, groups, and the seconds that all tasks took together.
     pub(super) async fn compare(&mut self, work: Comparison) -> Result<(Vec<Part>, Groups, f64)> {
-        let (engine, folder, count) = (work.engine.clone(), work.folder.clone(), work.inputs.len());
-        let mut seconds = 0.0;
-        /// Tasks of one kind, over all parts.
-        macro_rules! each_part {
-            ($name:literal, $method:ident, $counted:expr) => {{
-                let run = |part| {
-                    let work = work.clone();
-                    async move { work.engine.attempt(|| work.clone().$method(part)).await }
-                };
-                let (results, taken) = self.tasks(&folder, $name, count, run, $counted).await?;
-                seconds += taken;
-                results
-            }};
-        }
-        macro_rules! once {
-            ($name:literal, $method:ident) => {{
-                let run = || {
-                    let work = work.clone();
-                    async move { work.engine.attempt(|| work.clone().$method()).await }
-                };
-                engine.once(&folder, $name, run).await?
-            }};
-        }
+        let (folder, count) = (work.folder.clone(), work.inputs.len());
         let uncounted = |&(): &()| Count::default();
-        each_part!("keys", keys, uncounted);
+        let mut seconds = self.tasks(&folder, "keys", count, &work, Comparison::keys, uncounted).await?.1;
         if work.verified_at().is_some() {
-            once!("pairs", pairs);
-            each_part!("sides", sides, uncounted);
-            once!("in-pairs", in_pairs);
-            each_part!("similar", similar, uncounted);
+            seconds += self.once(&folder, "pairs", &work, Comparison::pairs).await?.1;
+            seconds += self.tasks(&folder, "sides", count, &work, Comparison::sides, uncounted).await?.1;
+            seconds += self.once(&folder, "in-pairs", &work, Comparison::in_pairs).await?.1;
+            seconds += self.tasks(&folder, "similar", count, &work, Comparison::similar, uncounted).await?.1;
         }
-        let groups = once!("groups", groups);
-        let parts = each_part!("part", apply, |part: &Part| part.tally.read());
-        Ok((parts, groups, seconds))
+        let (groups, taken) = self.once(&folder, "groups", &work, Comparison::groups).await?;
+        seconds += taken;
+        let read = |part: &Part| part.tally.read();
+        let (parts, taken) = self.tasks(&folder, "part", count, &work, Comparison::apply, read).await?;
+        Ok((parts, groups, seconds + taken))
     }
 }

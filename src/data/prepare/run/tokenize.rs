@@ -6,7 +6,7 @@ use crate::{
         TokenizeConfig,
         blend::BlendedSource,
         parts::{Count, Part, Tally},
-        shards::{ShardSummary, Split, TokenPart, Tokenizing},
+        shards::{ShardSummary, Sharding, Split, TokenPart, Tokenizing},
         work::Folder,
     },
     error::Result,
@@ -34,18 +34,11 @@ impl Run<'_> {
         if old.is_none() {
             self.begin("tokenize", count, input.tally.kept.bytes);
         }
-        let run = || {
-            let work = work.clone();
-            async move { work.engine.attempt(|| work.clone().tokenizer()).await }
-        };
-        self.engine.once(&folder, "tokenizer-made", run).await?;
-        let run = |index| {
-            let work = work.clone();
-            async move { work.engine.attempt(|| work.clone().tokens(index)).await }
-        };
+        self.once(&folder, "tokenizer-made", &work, Tokenizing::tokenizer).await?;
         let mean = input.tally.kept.bytes / count.max(1) as u64;
         let read = |part: &TokenPart| Count { documents: part.documents, bytes: mean, ..Count::default() };
-        let (tokens, task_seconds) = self.tasks(&folder, "tokens", count, run, read).await?;
+        let tokens = self.tasks(&folder, "tokens", count, &work, Tokenizing::tokens, read);
+        let (tokens, task_seconds) = tokens.await?;
         if old.is_none() {
             let summary = passed("tokenize", input, task_seconds);
             self.end(&folder, summary, started).await?;
@@ -69,16 +62,12 @@ impl Run<'_> {
         let output = folder.file("shards");
         storage::create_folder(&output)?;
         let shards = Arc::new(work.shards(tokens, &blend));
-        let passes = Arc::new(blend.clone());
-        let tokenizer = Arc::new(work.tokenizer_made().await?);
-        let run = |index: usize| {
-            let (work, shards, tokenizer) = (work.clone(), Arc::clone(&shards), Arc::clone(&tokenizer));
-            let (output, blend) = (output.clone(), Arc::clone(&passes));
-            async move {
-                let shard =
-                    || work.clone().shard(&output, shards[index], Arc::clone(&blend), Arc::clone(&tokenizer));
-                work.engine.attempt(shard).await
-            }
+        let sharding = Sharding {
+            tokenizer: Arc::new(work.tokenizer_made().await?),
+            folder: output.clone(),
+            shards: Arc::clone(&shards),
+            blend: Arc::new(blend.clone()),
+            tokens: work.clone(),
         };
         if old.is_none() {
             self.begin("shards", shards.len(), input.tally.kept.bytes);
@@ -86,7 +75,8 @@ impl Run<'_> {
         let mean = input.tally.kept.bytes / shards.len().max(1) as u64;
         let counted =
             |shard: &ShardSummary| Count { documents: shard.documents, bytes: mean, ..Count::default() };
-        let (shards, task_seconds) = self.tasks(&folder, "shard", shards.len(), run, counted).await?;
+        let shards = self.tasks(&folder, "shard", shards.len(), &sharding, Sharding::shard, counted);
+        let (shards, task_seconds) = shards.await?;
         if self.engine.config.rank.index == 0 {
             work.publish(&output, &self.out().join("shards")).await?;
         }

@@ -1,7 +1,10 @@
 //! Writes a shard's tokens, and beside them where its documents begin.
 
 use crate::{
-    data::shard::{self, Dtype},
+    data::{
+        prepare::work::unfinished,
+        shard::{self, Dtype},
+    },
     error::{Error, Result},
     platform::storage,
     tokenizer::Tokenizer,
@@ -26,7 +29,7 @@ pub(super) struct ShardWriter {
 
 impl ShardWriter {
     pub fn new(path: &Path, tokenizer: Arc<Tokenizer>) -> Result<Self> {
-        let beside = path.with_extension(format!("tmp-{}", std::process::id()));
+        let beside = unfinished(path);
         let file = File::create(&beside).map_err(|error| Error::io("create", &beside, error))?;
         let dtype = Dtype::of(&tokenizer);
         let file = BufWriter::with_capacity(1 << 20, file);

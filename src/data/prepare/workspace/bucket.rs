@@ -2,7 +2,7 @@
 
 use super::AT_A_TIME;
 use crate::{
-    data::prepare::download::StoreAt,
+    data::prepare::{download::StoreAt, work::unfinished},
     error::{Error, Result},
     platform::storage,
 };
@@ -91,7 +91,7 @@ impl Bucket {
         storage::create_folder(file.parent().unwrap_or(Path::new(".")))?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = file.file_name().unwrap_or_default().display();
-        let beside = file.with_file_name(format!("tmp-{}-{number}-{name}", std::process::id()));
+        let beside = unfinished(&file.with_file_name(format!("{number}-{name}")));
         let write = |error| Error::io("write", &beside, error);
         let mut open = File::create(&beside).map_err(write)?;
         while let Some(bytes) = content.next().await {
