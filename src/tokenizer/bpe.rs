@@ -6,7 +6,7 @@ use super::{alphabet, words::Words};
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    sync::{Mutex, PoisonError, TryLockError},
+    sync::{Mutex, PoisonError},
 };
 
 /// Longer words (in bytes) are handed back to Hugging Face's model, whose merges take n·log n time.
@@ -20,8 +20,8 @@ pub(super) struct BpeEncoder {
     bytes: [u32; 256],
     /// Rank and result of merging two tokens.
     merges: HashMap<(u32, u32), (u32, u32), BuildHasherDefault<MixHasher>>,
-    /// What earlier calls learned. A call that finds it in use learns on its own.
-    cache: Mutex<WordCache>,
+    /// What earlier calls learned: as many caches as there once were calls at the same time, less those in use.
+    caches: Mutex<Vec<WordCache>>,
 }
 
 impl BpeEncoder {
@@ -41,7 +41,7 @@ impl BpeEncoder {
                 Some(((*vocabulary.get(left)?, *vocabulary.get(right)?), (rank, merged)))
             })
             .collect::<Option<_>>()?;
-        Some(Self { bytes, merges, cache: Mutex::default() })
+        Some(Self { bytes, merges, caches: Mutex::default() })
     }
 
     /// Appends the tokens of `text`. `long_word` encodes a word that is too long for the merges here.
@@ -51,14 +51,20 @@ impl BpeEncoder {
         tokens: &mut Vec<u32>,
         long_word: impl Fn(&str, &mut Vec<u32>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut shared = match self.cache.try_lock() {
-            Ok(cache) => Some(cache),
-            // A cache that a panic left behind holds complete entries only.
-            Err(TryLockError::Poisoned(error)) => Some(PoisonError::into_inner(error)),
-            Err(TryLockError::WouldBlock) => None,
-        };
-        let mut own = WordCache::default();
-        let cache = shared.as_deref_mut().unwrap_or(&mut own);
+        let caches = || self.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = caches().pop().unwrap_or_default();
+        let result = self.encode_with(&mut cache, text, tokens, long_word);
+        caches().push(cache);
+        result
+    }
+
+    fn encode_with<E>(
+        &self,
+        cache: &mut WordCache,
+        text: &str,
+        tokens: &mut Vec<u32>,
+        long_word: impl Fn(&str, &mut Vec<u32>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut symbols = Vec::new();
         for word in Words::new(text) {
             if word.len() > LONGEST_WORD {

@@ -3,12 +3,13 @@
 use super::{
     functions,
     memory_pool::LenientPool,
+    parts::REPEATED,
     work::{Folder, unfinished},
     workspace::Workspace,
 };
 use crate::error::{Error, Result};
 use datafusion::{
-    common::config::TableParquetOptions,
+    common::config::{ParquetColumnOptions, TableParquetOptions},
     dataframe::{DataFrame, DataFrameWriteOptions},
     execution::{
         cache::cache_manager::CacheManagerConfig,
@@ -175,6 +176,11 @@ impl Engine {
         let mut parquet = TableParquetOptions::default();
         parquet.global.compression = Some("zstd(1)".into());
         parquet.global.max_row_group_size = rows;
+        parquet.global.dictionary_enabled = Some(false);
+        let with_dictionary = ParquetColumnOptions { dictionary_enabled: Some(true), ..Default::default() };
+        for column in REPEATED {
+            parquet.column_specific_options.insert(column.into(), with_dictionary.clone());
+        }
         parquet.global.created_by = concat!("kiln ", env!("CARGO_PKG_VERSION")).into();
         let write = DataFrameWriteOptions::new().with_single_file_output(true);
         let result = frame.write_parquet(&beside.to_string_lossy(), write, Some(parquet)).await;

@@ -7,8 +7,8 @@ use super::{
         exact::{self, ExactConfig},
         minhash::MinHash,
     },
+    engine::failed,
     neural::CheckpointModel,
-    pool::Pool,
     rowwise::{Outcome, Row, RowStep, forget_words, prepare, split_words, with_words},
     rules::statistics::statistic,
     sources,
@@ -182,8 +182,7 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
     format!("the step broke off: {}", message.unwrap_or("no message"))
 }
 
-/// More than one of each: a tokenizer remembers words for one task at a time.
-static TOKENIZERS: Pool<Tokenizer> = Pool::new();
+static TOKENIZERS: Made<Tokenizer> = Made::new();
 
 /// Drops all that was made for the plans of a stage.
 pub(super) fn forget() {
@@ -334,25 +333,32 @@ fn without(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     Ok(ColumnarValue::Array(Arc::new(remaining.finish())))
 }
 
+/// Has the tokenizer of a file ready, which is not read then, until the stage ends.
+pub(super) fn remember_tokenizer(path: &str, tokenizer: Tokenizer) -> Result<()> {
+    TOKENIZERS.get(path, || Ok(tokenizer)).map(drop).map_err(failed("remembering a tokenizer"))
+}
+
 /// `kiln_tokens(path, text)`: tokens of the text, four bytes each, little-endian, with that for the end.
 fn tokens(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     let path = settings(arguments)?;
+    let tokenizer = TOKENIZERS.get(path, || Tokenizer::from_file(Path::new(path)))?;
     let [texts] = columns(arguments)?;
-    let make = || Tokenizer::from_file(Path::new(path)).map_err(external);
-    TOKENIZERS.with(path, make, |tokenizer| {
-        let mut builder = BinaryBuilder::new();
-        let mut bytes = Vec::new();
-        for text in strings(&texts) {
-            bytes.clear();
-            let mut push = |tokens: &[u32]| bytes.extend(tokens.iter().flat_map(|token| token.to_le_bytes()));
-            tokenizer.encode_each(text.unwrap_or_default(), &mut push).map_err(external)?;
-            if let Some(end) = tokenizer.end_of_text() {
-                push(&[end]);
-            }
-            builder.append_value(&bytes);
+    let texts = strings(&texts);
+    // A token stands for four bytes of text, more or less.
+    let mut builder = BinaryBuilder::with_capacity(texts.len(), texts.value_data().len());
+    let mut bytes = Vec::new();
+    for text in texts {
+        bytes.clear();
+        let mut push = |tokens: &[u32]| {
+            tokens.iter().for_each(|token| bytes.extend_from_slice(&token.to_le_bytes()));
+        };
+        tokenizer.encode_each(text.unwrap_or_default(), &mut push).map_err(external)?;
+        if let Some(end) = tokenizer.end_of_text() {
+            push(&[end]);
         }
-        Ok(ColumnarValue::Array(Arc::new(builder.finish())))
-    })?
+        builder.append_value(&bytes);
+    }
+    Ok(ColumnarValue::Array(Arc::new(builder.finish())))
 }
 
 /// `kiln_hash(seed, id)`.

@@ -4,7 +4,7 @@ use super::{
     engine::failed,
     extract::{Document, Fault},
     functions::FAILED,
-    parts::{Count, Part, schema},
+    parts::{Count, Part, REPEATED, schema},
     work::unfinished,
 };
 use crate::{error::Result, platform::storage};
@@ -153,11 +153,15 @@ impl PartWriter {
             let file = File::create(&beside);
             let file = file.map_err(|error| crate::error::Error::io("create", &beside, error))?;
             let level = ZstdLevel::try_new(1).map_err(failed("writing"))?;
-            let properties = WriterProperties::builder()
+            let mut properties = WriterProperties::builder()
                 .set_compression(Compression::ZSTD(level))
                 .set_created_by(concat!("kiln ", env!("CARGO_PKG_VERSION")).into())
-                .build();
-            let writer = ArrowWriter::try_new(file, schema(), Some(properties)).map_err(failed("writing"))?;
+                .set_dictionary_enabled(false);
+            for column in REPEATED {
+                properties = properties.set_column_dictionary_enabled(column.into(), true);
+            }
+            let writer = ArrowWriter::try_new(file, schema(), Some(properties.build()));
+            let writer = writer.map_err(failed("writing"))?;
             let part = Part { file: name, ..Part::default() };
             self.open = Some(Open { writer, beside, part, bytes: 0, row: 0, batch: Batch::default() });
         }

@@ -24,6 +24,9 @@ use std::{collections::BTreeMap, fs::File, ops::AddAssign, path::Path, sync::Arc
 pub const COLUMNS: [&str; 10] =
     ["id", "row", "source", "file", "url", "language", "text", "metadata", "reason", "detail"];
 
+/// Columns of few values, of which a dictionary is worth while: of texts it would hold copies.
+pub(super) const REPEATED: [&str; 4] = ["source", "file", "language", "reason"];
+
 pub(super) fn schema() -> SchemaRef {
     let field = |&name: &&str| match name {
         "row" => Field::new(name, DataType::UInt32, true),

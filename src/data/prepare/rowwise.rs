@@ -32,7 +32,6 @@ use datafusion::{
     logical_expr::{Expr, cast, col, lit},
 };
 use std::{
-    convert::Infallible,
     fs::File,
     ops::Range,
     path::{Path, PathBuf},
@@ -84,8 +83,7 @@ pub(super) type RowStep = Box<dyn Fn(Row<'_>) -> Result<Vec<Outcome>> + Send + S
 static WORDS: Pool<Words> = Pool::new();
 
 pub(super) fn with_words<R>(work: impl FnOnce(&Words) -> R) -> R {
-    let Ok(result) = WORDS.with("", || Ok::<_, Infallible>(Words::default()), work);
-    result
+    WORDS.with(work)
 }
 
 pub(super) fn forget_words() {

@@ -6,6 +6,7 @@ mod writer;
 use super::{
     blend::BlendedSource,
     engine::{Engine, failed},
+    functions,
     keys::each_batch,
     parts::Part,
     pipeline::{Pipeline, TokenizeConfig},
@@ -94,8 +95,9 @@ impl Tokenizing {
     pub(super) async fn tokenizer(self) -> Result<()> {
         if !self.config.tokenizer.as_os_str().is_empty() {
             let path = &self.config.tokenizer;
-            Tokenizer::from_file(path)?;
-            return storage::write_atomic(&self.tokenizer_path(), &storage::read(path)?);
+            let tokenizer = Tokenizer::from_file(path)?;
+            storage::write_atomic(&self.tokenizer_path(), &storage::read(path)?)?;
+            return functions::remember_tokenizer(&self.tokenizer_path().to_string_lossy(), tokenizer);
         }
         let texts = self.sample().await?;
         if texts.is_empty() {
@@ -108,7 +110,8 @@ impl Tokenizing {
             _ => vec![crate::tokenizer::END_OF_TEXT.to_owned()],
         };
         let tokenizer = Tokenizer::train(&config, &special, texts.iter().map(String::as_str))?;
-        storage::write_atomic(&self.tokenizer_path(), tokenizer.to_json()?.as_bytes())
+        storage::write_atomic(&self.tokenizer_path(), tokenizer.to_json()?.as_bytes())?;
+        functions::remember_tokenizer(&self.tokenizer_path().to_string_lossy(), tokenizer)
     }
 
     /// What [`tokenizer`](Self::tokenizer) has made.
