@@ -19,7 +19,7 @@ const MOST_WORDS: usize = 1 << 17;
 pub(super) struct BpeEncoder {
     bytes: [u32; 256],
     /// Rank and result of merging two tokens.
-    merges: HashMap<(u32, u32), (u32, u32), BuildHasherDefault<MixHasher>>,
+    merges: HashMap<u64, (u32, u32), BuildHasherDefault<MixHasher>>,
     /// What earlier calls learned: as many caches as there once were calls at the same time, less those in use.
     caches: Mutex<Vec<WordCache>>,
 }
@@ -38,7 +38,7 @@ impl BpeEncoder {
             .zip(0..)
             .map(|((left, right), rank)| {
                 let merged = *vocabulary.get(format!("{left}{right}").as_str())?;
-                Some(((*vocabulary.get(left)?, *vocabulary.get(right)?), (rank, merged)))
+                Some((pair(*vocabulary.get(left)?, *vocabulary.get(right)?), (rank, merged)))
             })
             .collect::<Option<_>>()?;
         Some(Self { bytes, merges, caches: Mutex::default() })
@@ -70,7 +70,10 @@ impl BpeEncoder {
             if word.len() > LONGEST_WORD {
                 long_word(word, tokens)?;
             } else if let Some(known) = cache.get(word) {
-                tokens.extend_from_slice(known);
+                match known {
+                    [token] => tokens.push(*token),
+                    known => tokens.extend_from_slice(known),
+                }
             } else {
                 self.merge(word.as_bytes(), &mut symbols);
                 let start = tokens.len();
@@ -103,9 +106,14 @@ impl BpeEncoder {
 
     /// Looks up what the symbol at `at` and its right neighbour merge to.
     fn rank(&self, symbols: &mut [Symbol], at: usize) {
-        let pair = symbols.get(at + 1).map(|right| (symbols[at].id, right.id));
+        let pair = symbols.get(at + 1).map(|right| pair(symbols[at].id, right.id));
         symbols[at].merge = pair.and_then(|pair| self.merges.get(&pair)).copied().unwrap_or(NO_MERGE);
     }
+}
+
+/// Two tokens as one key.
+fn pair(left: u32, right: u32) -> u64 {
+    u64::from(left) << 32 | u64::from(right)
 }
 
 /// A token of a word that is being merged.
@@ -120,25 +128,67 @@ const NO_MERGE: (u32, u32) = (u32::MAX, u32::MAX);
 /// The tokens of words met before.
 #[derive(Default)]
 struct WordCache {
-    /// Where in `tokens` those of a word lie: first and number.
-    words: HashMap<Box<str>, (u32, u32), BuildHasherDefault<MixHasher>>,
+    /// Of words that are [`short`]: found without a look at the words themselves, which lie anywhere in memory.
+    short: HashMap<(u64, u64), Place, BuildHasherDefault<MixHasher>>,
+    long: HashMap<Box<str>, Place, BuildHasherDefault<MixHasher>>,
     tokens: Vec<u32>,
+}
+
+/// Where the tokens of a word are: here if there is but one, otherwise in `tokens`, from the first on.
+struct Place {
+    first: u32,
+    count: u32,
 }
 
 impl WordCache {
     fn get(&self, word: &str) -> Option<&[u32]> {
-        let &(start, length) = self.words.get(word)?;
-        Some(&self.tokens[start as usize..][..length as usize])
+        let place = match short(word.as_bytes()) {
+            Some(key) => self.short.get(&key)?,
+            None => self.long.get(word)?,
+        };
+        Some(match place.count {
+            1 => std::slice::from_ref(&place.first),
+            count => &self.tokens[place.first as usize..][..count as usize],
+        })
     }
 
     fn insert(&mut self, word: &str, tokens: &[u32]) {
-        if self.words.len() >= MOST_WORDS {
-            self.words.clear();
+        if self.short.len() + self.long.len() >= MOST_WORDS {
+            self.short.clear();
+            self.long.clear();
             self.tokens.clear();
         }
-        self.words.insert(word.into(), (self.tokens.len() as u32, tokens.len() as u32));
-        self.tokens.extend_from_slice(tokens);
+        let place = match tokens {
+            [token] => Place { first: *token, count: 1 },
+            _ => {
+                let first = self.tokens.len() as u32;
+                self.tokens.extend_from_slice(tokens);
+                Place { first, count: tokens.len() as u32 }
+            }
+        };
+        match short(word.as_bytes()) {
+            Some(key) => self.short.insert(key, place),
+            None => self.long.insert(word.into(), place),
+        };
     }
+}
+
+/// Up to 15 bytes, padded with zeros, and their number: as one key.
+fn short(word: &[u8]) -> Option<(u64, u64)> {
+    let length = word.len();
+    // What is read from the end of the word is shifted by what was read from its start.
+    let (low, high) = if length > 15 {
+        return None;
+    } else if let (Some(start), Some(end)) = (word.first_chunk(), word.last_chunk()) {
+        let high = u64::from_le_bytes(*end).checked_shr(8 * (16 - length as u32));
+        (u64::from_le_bytes(*start), high.unwrap_or(0))
+    } else if let (Some(start), Some(end)) = (word.first_chunk(), word.last_chunk()) {
+        let rest = u64::from(u32::from_le_bytes(*end)) >> (8 * (8 - length));
+        (u64::from(u32::from_le_bytes(*start)) | rest << 32, 0)
+    } else {
+        (word.iter().rev().fold(0, |low, &byte| low << 8 | u64::from(byte)), 0)
+    };
+    Some((low, high | (length as u64) << 56))
 }
 
 /// Hashes eight bytes at a time by multiplication. Keys are words and tokens of the user's own text,
@@ -167,11 +217,30 @@ impl Hasher for MixHasher {
         self.mix(u64::from(value));
     }
 
-    fn write_u32(&mut self, value: u32) {
-        self.mix(u64::from(value));
+    fn write_u64(&mut self, value: u64) {
+        self.mix(value);
     }
 
     fn finish(&self) -> u64 {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short;
+
+    #[test]
+    fn short_words_are_padded_bytes_and_their_number() {
+        let letters = b"abcdefghijklmnop";
+        for length in 0..16 {
+            let mut padded = [0; 16];
+            padded[..length].copy_from_slice(&letters[..length]);
+            padded[15] = length as u8;
+            let halves = padded.as_chunks::<8>().0;
+            let key = (u64::from_le_bytes(halves[0]), u64::from_le_bytes(halves[1]));
+            assert_eq!(short(&letters[..length]), Some(key), "{length}");
+        }
+        assert_eq!(short(letters), None);
     }
 }
