@@ -125,7 +125,8 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
     let pipeline = Pipeline::load(&arguments.pipeline, &arguments.overrides)?;
     let mut bars = bars::Bars::new(arguments.quiet);
     let engine = arguments.engine();
-    let runtime = runtime(engine.workers)?;
+    // Reading of files only, in short pieces: more threads than these would wait for the disk, each with its memory.
+    let runtime = runtime(engine.workers).max_blocking_threads(2 * engine.workers).build()?;
     let workspace = arguments.workspace()?;
     let is_mirror = workspace.is_mirror();
     let files = Files::new(workspace.clone())?;
@@ -158,7 +159,7 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
 fn explain(arguments: &RunArguments) -> anyhow::Result<()> {
     let pipeline = Pipeline::load(&arguments.pipeline, &arguments.overrides)?;
     let engine = arguments.engine();
-    let text = runtime(engine.workers)?.block_on(async {
+    let text = runtime(engine.workers).build()?.block_on(async {
         let run = Run::new(pipeline, arguments.workspace()?, engine, |_| {}).await?;
         Ok::<_, anyhow::Error>(run.explain().await?)
     })?;
@@ -166,15 +167,16 @@ fn explain(arguments: &RunArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The threads that plans run on. Documents are of all sizes: what is kept of each for the next would add up to twice
-/// the memory after some hours of them, most of it by threads that are idle.
-fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {
+/// The threads that plans run on. Documents are of all sizes: what each thread keeps for its next would add up to twice
+/// the memory after some hours of them, so that idle ones give it back.
+fn runtime(workers: usize) -> tokio::runtime::Builder {
     memory::keep_nothing();
-    Ok(tokio::runtime::Builder::new_multi_thread()
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder
         .worker_threads(workers + 1)
         .thread_stack_size(16 << 20)
         .on_thread_park(memory::collect)
         .thread_keep_alive(Duration::from_millis(100))
-        .enable_all()
-        .build()?)
+        .enable_all();
+    builder
 }

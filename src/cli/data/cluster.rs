@@ -32,7 +32,7 @@ pub(super) struct ExecutorArguments {
 
 pub(super) fn scheduler(arguments: &SchedulerArguments) -> anyhow::Result<()> {
     eprintln!("scheduler at df://{}", arguments.listen);
-    Ok(runtime(platform::threads())?.block_on(cluster::scheduler(arguments.listen))?)
+    Ok(runtime(platform::threads()).build()?.block_on(cluster::scheduler(arguments.listen))?)
 }
 
 pub(super) fn executor(arguments: &ExecutorArguments) -> anyhow::Result<()> {
@@ -40,5 +40,5 @@ pub(super) fn executor(arguments: &ExecutorArguments) -> anyhow::Result<()> {
     eprintln!("executor of df://{}, {workers} tasks at a time", arguments.scheduler);
     let (host, scratch) = (arguments.host.as_str(), arguments.scratch.clone());
     let executor = cluster::executor(arguments.scheduler, host, workers, arguments.memory_mb, scratch);
-    Ok(runtime(workers)?.block_on(executor)?)
+    Ok(runtime(workers).build()?.block_on(executor)?)
 }

@@ -2,7 +2,7 @@
 
 use super::{
     functions,
-    memory_pool::LenientPool,
+    memory_pool::{FAN_IN, LenientPool},
     parts::REPEATED,
     work::{Folder, unfinished},
     workspace::Workspace,
@@ -127,11 +127,12 @@ impl Engine {
                     .with_list_files_cache_limit(0)
                     .with_file_statistics_cache_limit(0),
             )
-            .with_memory_pool(Arc::new(LenientPool::new(config.memory_mb << 20)))
+            .with_memory_pool(Arc::new(LenientPool::new(config.memory_mb << 20, config.workers)))
             .with_disk_manager_builder(
                 DiskManagerBuilder::default()
                     .with_mode(DiskManagerMode::Directories(vec![scratch]))
-                    .with_max_temp_directory_size(u64::MAX >> 1),
+                    .with_max_temp_directory_size(u64::MAX >> 1)
+                    .with_max_spill_merge_fan_in(FAN_IN),
             )
             .build_arc()
             .map_err(failed("starting"))?;

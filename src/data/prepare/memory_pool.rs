@@ -1,5 +1,6 @@
 //! The memory of sorting and joining: shared out fairly, and a little more where a single batch is larger than a
-//! share, since who holds nothing yet could put nothing aside for it.
+//! share, since who holds nothing yet could put nothing aside for it. A merge can put nothing aside at all: it has
+//! memory of its own, so that it does not fail because another task was faster.
 
 use datafusion::{
     common::Result,
@@ -7,20 +8,28 @@ use datafusion::{
 };
 use std::fmt::{Display, Formatter};
 
-/// [`FairSpillPool`], which long documents do not stop.
+/// Files that are merged at a time, of each of which two batches are held.
+pub(super) const FAN_IN: usize = 8;
+
+/// [`FairSpillPool`], which neither long documents nor merges stop.
 #[derive(Debug)]
-pub(super) struct LenientPool(FairSpillPool);
+pub(super) struct LenientPool {
+    fair: FairSpillPool,
+    /// Bytes that each merge is granted in any case.
+    merge: usize,
+}
 
 impl LenientPool {
-    /// Of so many bytes.
-    pub fn new(size: usize) -> Self {
-        Self(FairSpillPool::new(size))
+    /// Of so many bytes for so many tasks at a time.
+    pub fn new(size: usize, tasks: usize) -> Self {
+        // What a task sorts takes half of its share, the rest is for the sorted copy: no more can be merged.
+        Self { fair: FairSpillPool::new(size), merge: size / (2 * tasks) }
     }
 }
 
 impl Display for LenientPool {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "lenient {}", self.0)
+        write!(formatter, "lenient {}", self.fair)
     }
 }
 
@@ -30,37 +39,39 @@ impl MemoryPool for LenientPool {
     }
 
     fn register(&self, consumer: &MemoryConsumer) {
-        self.0.register(consumer);
+        self.fair.register(consumer);
     }
 
     fn unregister(&self, consumer: &MemoryConsumer) {
-        self.0.unregister(consumer);
+        self.fair.unregister(consumer);
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        self.0.grow(reservation, additional);
+        self.fair.grow(reservation, additional);
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
-        self.0.shrink(reservation, shrink);
+        self.fair.shrink(reservation, shrink);
     }
 
-    /// Up to three batches are always granted: sorting takes one, merging two at the least.
+    /// Up to three batches are always granted.
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        let refused = self.0.try_grow(reservation, additional);
-        if refused.is_err() && reservation.size() < 2 * additional {
-            self.0.grow(reservation, additional);
+        let refused = self.fair.try_grow(reservation, additional);
+        let is_little = reservation.size() < 2 * additional;
+        let is_merge = !reservation.consumer().can_spill() && reservation.size() + additional <= self.merge;
+        if refused.is_err() && (is_little || is_merge) {
+            self.fair.grow(reservation, additional);
             return Ok(());
         }
         refused
     }
 
     fn reserved(&self) -> usize {
-        self.0.reserved()
+        self.fair.reserved()
     }
 
     fn memory_limit(&self) -> MemoryLimit {
-        self.0.memory_limit()
+        self.fair.memory_limit()
     }
 }
 
@@ -71,7 +82,7 @@ mod tests {
 
     #[test]
     fn one_large_batch_is_granted_and_many_small_ones_are_not() {
-        let pool: Arc<dyn MemoryPool> = Arc::new(LenientPool::new(100));
+        let pool: Arc<dyn MemoryPool> = Arc::new(LenientPool::new(100, 1));
         let large = MemoryConsumer::new("large").with_can_spill(true).register(&pool);
         large.try_grow(150).unwrap();
         large.free();
@@ -80,5 +91,10 @@ mod tests {
         }
         assert!(large.try_grow(10).is_err());
         assert_eq!(pool.reserved(), 100);
+        let merge = MemoryConsumer::new("merge").register(&pool);
+        for _ in 0..5 {
+            merge.try_grow(10).unwrap();
+        }
+        assert!(merge.try_grow(10).is_err());
     }
 }

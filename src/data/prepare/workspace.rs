@@ -158,7 +158,8 @@ impl Workspace {
             bucket.look(self.key(bucket, &folder.path)).await?;
             for file in files_below(&folder.path)? {
                 let key = self.key(bucket, &file);
-                if !bucket.has(&key) {
+                // A marker goes with what it stands for, which may be missing beside one from another store.
+                if !bucket.has(&key) && !is_marker(folder, &file) {
                     bucket.send(&file, &key).await?;
                 }
             }
@@ -255,6 +256,15 @@ impl Workspace {
         let path = path.strip_prefix(&self.folder).unwrap_or(path);
         path.iter().fold(bucket.at.path.clone(), |key, part| key.join(part.to_string_lossy().as_ref()))
     }
+}
+
+/// Whether a file of a stage's folder is the marker of a task or of the stage.
+fn is_marker(folder: &Folder, file: &Path) -> bool {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let is_task =
+        stem.rsplit_once('-').is_some_and(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_named = stem == "stage" || is_task;
+    is_named && file.extension().is_some_and(|found| found == "json") && file.parent() == Some(&folder.path)
 }
 
 /// Finished files of a folder and of those in it.
