@@ -393,4 +393,5 @@ fn pipelines_that_make_no_sense_are_refused() {
     file(&folder, "pipeline.toml", source);
     fails(&mut run(folder.path(), "out", "--cluster nonsense"), 2, &["--cluster"]);
     fails(&mut run(folder.path(), "out", "--rank 3 --world-size 2"), 2, &["--rank"]);
+    fails(&mut run(folder.path(), "out", "--workers 0"), 2, &["--workers", "nobody would work"]);
 }

@@ -126,7 +126,7 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
     let mut bars = bars::Bars::new(arguments.quiet);
     let engine = arguments.engine();
     // Reading of files only, in short pieces: more threads than these would wait for the disk, each with its memory.
-    let runtime = runtime(engine.workers).max_blocking_threads(2 * engine.workers).build()?;
+    let runtime = runtime(engine.workers).max_blocking_threads(2 * engine.workers.max(1)).build()?;
     let workspace = arguments.workspace()?;
     let is_mirror = workspace.is_mirror();
     let files = Files::new(workspace.clone())?;

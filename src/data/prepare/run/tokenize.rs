@@ -67,7 +67,7 @@ impl Run<'_> {
             folder: output.clone(),
             shards: Arc::clone(&shards),
             blend: Arc::new(blend.clone()),
-            tokens: work.clone(),
+            tokenizing: work.clone(),
         };
         if old.is_none() {
             self.begin("shards", shards.len(), input.tally.kept.bytes);

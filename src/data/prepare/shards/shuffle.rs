@@ -26,7 +26,7 @@ const NEXT_COPY: u64 = 0x9e37_79b9_7f4a_7c15;
 /// The shards at work.
 #[derive(Clone)]
 pub(in super::super) struct Sharding {
-    pub tokens: Tokenizing,
+    pub tokenizing: Tokenizing,
     pub tokenizer: Arc<Tokenizer>,
     pub folder: PathBuf,
     /// Split, number in it, and how many it has.
@@ -61,9 +61,9 @@ impl Sharding {
     /// Sources and tokens of the documents in one of `count` equal ranges, shuffled.
     async fn in_order(&self, (split, index, count): (Split, u64, u64)) -> Result<DataFrame> {
         let plan = |error| failed("planning")(error);
-        let (tokens, blend) = (&self.tokens, &self.blend);
-        let files: Vec<PathBuf> = (0..tokens.inputs.len()).map(|part| tokens.file(part)).collect();
-        let all = tokens.engine.documents(&files).await?;
+        let (tokenizing, blend) = (&self.tokenizing, &self.blend);
+        let files: Vec<PathBuf> = (0..tokenizing.inputs.len()).map(|part| tokenizing.file(part)).collect();
+        let all = tokenizing.engine.documents(&files).await?;
         let all = all.filter(col("is_val").eq(lit(split == Split::Val))).map_err(plan)?;
         let copies = match split {
             Split::Train => blend.iter().map(|source| source.epochs.ceil() as u64).max().unwrap_or(0),
@@ -85,8 +85,8 @@ impl Sharding {
         let own = copies().map(|copy| col("copy").eq(lit(copy)).and(is_here(copy))).reduce(Expr::or);
         let mut place = lit(0u64);
         for copy in copies() {
-            let seed = tokens.pipeline.seed.wrapping_add((3 << 32) + copy);
-            let hash = call(&tokens.engine, "kiln_hash", vec![lit(seed), col("id")])?;
+            let seed = tokenizing.pipeline.seed.wrapping_add((3 << 32) + copy);
+            let hash = call(&tokenizing.engine, "kiln_hash", vec![lit(seed), col("id")])?;
             place = when(col("copy").eq(lit(copy)), hash).otherwise(place).map_err(plan)?;
         }
         let columns = ["source", "tokens", "number", "id", "key", "draw"].map(col);
