@@ -17,6 +17,7 @@ mod inspect;
 mod kernels;
 mod parity;
 mod readme;
+mod reports;
 mod resume;
 mod safetensors_files;
 mod train;

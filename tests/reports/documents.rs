@@ -1,0 +1,1 @@
+//! Raw documents: HTML, JSON and what comes of them.
