@@ -13,9 +13,11 @@ const FIELDS: u64 = 1 << 20;
 pub(super) fn is_header(block: &[u8]) -> bool {
     let Some(block) = block.get(..BLOCK) else { return false };
     let Some(checksum) = octal(&block[148..156]) else { return false };
-    // The checksum itself counts as spaces.
-    let sum = |bytes: &[u8]| bytes.iter().map(|&byte| u64::from(byte)).sum::<u64>();
-    block[0] != 0 && sum(&block[..148]) + 8 * u64::from(b' ') + sum(&block[156..]) == checksum
+    // The checksum itself counts as spaces. Some writers add bytes as signed numbers.
+    let others = || block[..148].iter().chain(&block[156..]);
+    let sum = 8 * i64::from(b' ') + others().map(|&byte| i64::from(byte)).sum::<i64>();
+    let signed = sum - 256 * others().filter(|&&byte| byte >= 0x80).count() as i64;
+    block[0] != 0 && i64::try_from(checksum).is_ok_and(|checksum| checksum == sum || checksum == signed)
 }
 
 /// A number in octal digits, or, where it needs more than there is room for, in binary (GNU).
@@ -25,7 +27,11 @@ fn octal(field: &[u8]) -> Option<u64> {
         let low = low.iter().fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
         return high.iter().all(|&byte| byte == 0).then_some(low);
     }
-    let digits = std::str::from_utf8(field).ok()?.trim_matches(['\0', ' ']);
+    // What stands behind the first zero is left over from something else, but some writers begin with zeros.
+    let start = field.iter().position(|&byte| !matches!(byte, 0 | b' ')).unwrap_or(field.len());
+    let field = &field[start..];
+    let field = &field[..memchr::memchr(0, field).unwrap_or(field.len())];
+    let digits = std::str::from_utf8(field).ok()?.trim_matches(' ');
     if digits.is_empty() { None } else { u64::from_str_radix(digits, 8).ok() }
 }
 
@@ -36,7 +42,7 @@ fn text(field: &[u8]) -> String {
 }
 
 /// What stands before a member and counts more than its header.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Fields {
     name: Option<String>,
     length: Option<u64>,
@@ -68,6 +74,8 @@ impl Fields {
 
 pub(super) struct Tar {
     shared: Shared,
+    /// What pax says of all members that follow.
+    global: Fields,
     /// Bytes that fill up the last block of the current member.
     padding: u64,
     /// Whether the last block was of zeros, as at an archive's end.
@@ -82,7 +90,7 @@ enum Step {
 
 impl Tar {
     pub(super) fn new(shared: Shared) -> Self {
-        Self { shared, padding: 0, marked: false, ended: false }
+        Self { shared, global: Fields::default(), padding: 0, marked: false, ended: false }
     }
 
     /// The next header; blocks that are none are one fault. `None` at the end.
@@ -128,7 +136,7 @@ impl Tar {
             return Ok(Step::Ended);
         }
         self.pass(stream, rest)?;
-        let mut fields = Fields::default();
+        let mut fields = self.global.clone();
         loop {
             let Some(header) = self.read_header(stream)? else { return Ok(Step::Ended) };
             let start = stream.source.offset() - BLOCK as u64;
@@ -136,7 +144,8 @@ impl Tar {
                 return Err(stream.source.fault(start, "a tar header without a length"));
             };
             let kind = header[156];
-            if matches!(kind, b'x' | b'L') {
+            // Solaris writes `X` for `x`.
+            if matches!(kind, b'x' | b'X' | b'g' | b'L') {
                 let mut bytes = Vec::new();
                 if length > FIELDS {
                     let reason = format!("{length} bytes of fields before a member, more than {FIELDS}");
@@ -147,11 +156,18 @@ impl Tar {
                 self.pass(stream, padded(length) - bytes.len() as u64)?;
                 match kind {
                     b'L' => fields.name = Some(text(&bytes)),
+                    b'g' => {
+                        // A length or holes are of one member.
+                        let mut all = Fields::default();
+                        all.add_pax(&bytes);
+                        self.global.name = all.name.or(self.global.name.take());
+                        fields.name = self.global.name.clone();
+                    }
                     _ => fields.add_pax(&bytes),
                 }
                 continue;
             }
-            let Fields { name, length: own, sparse } = std::mem::take(&mut fields);
+            let Fields { name, length: own, sparse } = std::mem::replace(&mut fields, self.global.clone());
             let length = own.unwrap_or(length);
             let name = name.unwrap_or_else(|| {
                 let prefix =
@@ -162,14 +178,18 @@ impl Tar {
             match kind {
                 b'S' => sparse_fault(self, stream, start, &name, length)?,
                 _ if sparse => sparse_fault(self, stream, start, &name, length)?,
-                // In Unix 7 a directory is a file whose name ends so.
-                b'0' | b'7' | 0 if !name.ends_with('/') => {
+                // Links have a length in some archives, and no bytes.
+                b'1' | b'2' => {}
+                // Devices, folders and pipes; of GNU, Solaris and star what says something of others.
+                b'3'..=b'6' | b'A' | b'D' | b'E' | b'I' | b'K' | b'M' | b'N' | b'V' => {
+                    self.pass(stream, padded(length))?;
+                }
+                // In Unix 7 a directory is a file whose name ends so. POSIX: a kind that is not known is a file.
+                _ if name.ends_with('/') => self.pass(stream, padded(length))?,
+                _ => {
                     self.padding = padded(length) - length;
                     return Ok(Step::Member { name, length });
                 }
-                // Links have a length in some archives, and no bytes.
-                b'1' | b'2' => {}
-                _ => self.pass(stream, padded(length))?,
             }
         }
     }
@@ -364,6 +384,32 @@ pub mod tests {
         assert_eq!(faults, pairs(&[("a.tar", "no tar header where one should be")]));
         let (documents, faults) = read("a.tar", b"this is no archive");
         assert_eq!((documents.len(), faults.len()), (0, 1));
+    }
+
+    #[test]
+    fn headers_of_other_writers_are_read() {
+        let mut signed = member("gr\u{f6}\u{df}e.txt", b"signed");
+        let sum: i32 = header("gr\u{f6}\u{df}e.txt", b'0', 6)
+            .iter()
+            .enumerate()
+            .map(|(at, &byte)| if (148..156).contains(&at) { 32 } else { i32::from(byte as i8) })
+            .sum();
+        signed[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        let members = [
+            raw("all", b'g', b"12 path=all\n"),
+            raw("solaris", b'X', b"16 path=solaris\n"),
+            member("a.txt", b"one"),
+            raw("b.txt", b'Z', b"unknown kind"),
+            raw("label", b'V', b"no file"),
+        ];
+        let (documents, faults) = read("a.tar", &archive(&members));
+        let wanted = pairs(&[("a.tar!solaris", "one"), ("a.tar!all", "unknown kind")]);
+        assert_eq!((documents, faults), (wanted, vec![]));
+        let (documents, _) = read("a.tar", &archive(&[signed]));
+        assert_eq!(documents, pairs(&[("a.tar!gr\u{f6}\u{df}e.txt", "signed")]));
+        assert_eq!(octal(b"10\x009999"), Some(8));
+        assert_eq!(octal(b"\0\0 10 \0"), Some(8));
+        assert_eq!(octal(b"\0\0"), None);
     }
 
     #[test]
