@@ -57,6 +57,23 @@ impl Bucket {
     }
 
     fn failed(&self, action: &str, key: &StorePath, error: &StoreError) -> Error {
+        // Only what a marker says is there is asked for.
+        if matches!(error, StoreError::NotFound { .. })
+            && key.parts().any(|part| AsRef::<str>::as_ref(&part) == "work")
+        {
+            let key = key.to_string();
+            let stage = key.rsplit_once('/').map_or(key.as_str(), |(folder, _)| folder);
+            return Error::Preparation {
+                action: action.into(),
+                message: format!(
+                    "`{key}` of `{}` is gone, though what it belongs to is finished",
+                    self.address
+                ),
+                hint: Some(format!(
+                    "put it back, or remove `{stage}` from the store and run again: it is then made anew"
+                )),
+            };
+        }
         Error::Preparation {
             action: action.into(),
             message: format!("`{key}` of `{}`: {error}", self.address),
