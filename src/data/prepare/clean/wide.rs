@@ -5,6 +5,8 @@ use std::io::{self, Read};
 
 /// Bytes of a text that are looked at where it has no mark.
 const LOOK: usize = 1 << 16;
+/// A text of fewer bytes is all of it, and does not end within a unit.
+const WHOLE: usize = 1 << 10;
 /// Bytes that are decoded at a time.
 const BLOCK: usize = 1 << 15;
 
@@ -49,6 +51,9 @@ impl Wide {
     /// order of bytes, ideographs are read as letters of ASCII, but hardly a character as white space.
     fn breaks(self, start: &[u8]) -> Option<(usize, usize)> {
         let whole = start.len() / self.unit() * self.unit();
+        if whole < start.len() && start.len() < WHOLE {
+            return None;
+        }
         let (mut breaks, mut ascii) = (0, 0);
         let mut units = start[..whole].chunks_exact(self.unit()).map(|unit| self.number(unit)).peekable();
         while let Some(unit) = units.next() {
@@ -246,6 +251,7 @@ mod tests {
             b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x01\0\0\0\x01\0\x08\x02",
             b"\0\0\0\0\0\0\0\0",
             b"PAR1\x15\x04\x15\x10\0\0\x01\0",
+            b"a\0\0\0b\x01\x02",
             "这是一个".as_bytes(),
         ] {
             assert_eq!(Wide::of(bytes), None, "{bytes:?}");

@@ -1,7 +1,7 @@
 //! JSON lines: an object a line, with its text under [`ExtractConfig::text_field`].
 
 use super::{
-    Document, ExtractConfig, Fault, Metadata, Records,
+    Document, ExtractConfig, Fault, Metadata, Records, floats,
     source::{Piece, Source},
 };
 use serde_json::Value;
@@ -61,7 +61,10 @@ impl Fields {
                     error.to_string().replace(" at line 1 column", " at column")
                 ),
             })?;
-        let Value::Object(record) = record else { return Err(format!("the {what} is not a JSON object")) };
+        let Value::Object(mut record) = record else {
+            return Err(format!("the {what} is not a JSON object"));
+        };
+        floats::correct_fields(&mut record, std::str::from_utf8(json).unwrap_or_default());
         self.document(record, file, index)
     }
 }
