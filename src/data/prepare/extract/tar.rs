@@ -13,11 +13,12 @@ const FIELDS: u64 = 1 << 20;
 pub(super) fn is_header(block: &[u8]) -> bool {
     let Some(block) = block.get(..BLOCK) else { return false };
     let Some(checksum) = octal(&block[148..156]) else { return false };
-    // The checksum itself counts as spaces. Some writers add bytes as signed numbers.
+    // The checksum itself counts as spaces. Some old archivers took bytes for signed.
     let others = || block[..148].iter().chain(&block[156..]);
-    let sum = 8 * i64::from(b' ') + others().map(|&byte| i64::from(byte)).sum::<i64>();
-    let signed = sum - 256 * others().filter(|&&byte| byte >= 0x80).count() as i64;
-    block[0] != 0 && i64::try_from(checksum).is_ok_and(|checksum| checksum == sum || checksum == signed)
+    let spaces = 8 * i64::from(b' ');
+    let unsigned = others().map(|&byte| i64::from(byte)).sum::<i64>() + spaces;
+    let signed = others().map(|&byte| i64::from(byte.cast_signed())).sum::<i64>() + spaces;
+    block[0] != 0 && i64::try_from(checksum).is_ok_and(|checksum| [unsigned, signed].contains(&checksum))
 }
 
 /// A number in octal digits, or, where it needs more than there is room for, in binary (GNU).
@@ -42,7 +43,7 @@ fn text(field: &[u8]) -> String {
 }
 
 /// What stands before a member and counts more than its header.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Fields {
     name: Option<String>,
     length: Option<u64>,
@@ -74,8 +75,8 @@ impl Fields {
 
 pub(super) struct Tar {
     shared: Shared,
-    /// What pax says of all members that follow.
-    global: Fields,
+    /// The name that pax gives all members that follow and have none of their own there.
+    global_name: Option<String>,
     /// Bytes that fill up the last block of the current member.
     padding: u64,
     /// Whether the last block was of zeros, as at an archive's end.
@@ -90,7 +91,7 @@ enum Step {
 
 impl Tar {
     pub(super) fn new(shared: Shared) -> Self {
-        Self { shared, global: Fields::default(), padding: 0, marked: false, ended: false }
+        Self { shared, global_name: None, padding: 0, marked: false, ended: false }
     }
 
     /// The next header; blocks that are none are one fault. `None` at the end.
@@ -136,7 +137,7 @@ impl Tar {
             return Ok(Step::Ended);
         }
         self.pass(stream, rest)?;
-        let mut fields = self.global.clone();
+        let mut fields = Fields::default();
         loop {
             let Some(header) = self.read_header(stream)? else { return Ok(Step::Ended) };
             let start = stream.source.offset() - BLOCK as u64;
@@ -157,31 +158,43 @@ impl Tar {
                 match kind {
                     b'L' => fields.name = Some(text(&bytes)),
                     b'g' => {
-                        // A length or holes are of one member.
                         let mut all = Fields::default();
                         all.add_pax(&bytes);
-                        self.global.name = all.name.or(self.global.name.take());
-                        fields.name = self.global.name.clone();
+                        self.global_name = all.name.or(self.global_name.take());
                     }
                     _ => fields.add_pax(&bytes),
                 }
                 continue;
             }
-            let Fields { name, length: own, sparse } = std::mem::replace(&mut fields, self.global.clone());
+            // The name that a link leads to.
+            if kind == b'K' {
+                self.pass(stream, padded(length))?;
+                continue;
+            }
+            let Fields { name, length: own, sparse } = std::mem::take(&mut fields);
             let length = own.unwrap_or(length);
-            let name = name.unwrap_or_else(|| {
+            let name = name.or_else(|| self.global_name.clone()).unwrap_or_else(|| {
                 let prefix =
                     if header[257..263] == *b"ustar\0" { text(&header[345..500]) } else { String::new() };
                 let name = text(&header[..100]);
                 if prefix.is_empty() { name } else { format!("{prefix}/{name}") }
             });
             match kind {
-                b'S' => sparse_fault(self, stream, start, &name, length)?,
+                b'S' => {
+                    // Blocks with more of its map, each of which says whether another one follows.
+                    let mut goes_on = header[482] != 0;
+                    while goes_on {
+                        let mut block = Vec::new();
+                        stream.source.read_up_to(BLOCK, &mut block)?;
+                        goes_on = block.get(504).is_some_and(|&byte| byte != 0);
+                    }
+                    sparse_fault(self, stream, start, &name, length)?;
+                }
                 _ if sparse => sparse_fault(self, stream, start, &name, length)?,
                 // Links have a length in some archives, and no bytes.
                 b'1' | b'2' => {}
                 // Devices, folders and pipes; of GNU, Solaris and star what says something of others.
-                b'3'..=b'6' | b'A' | b'D' | b'E' | b'I' | b'K' | b'M' | b'N' | b'V' => {
+                b'3'..=b'6' | b'A' | b'D' | b'E' | b'I' | b'M' | b'N' | b'V' => {
                     self.pass(stream, padded(length))?;
                 }
                 // In Unix 7 a directory is a file whose name ends so. POSIX: a kind that is not known is a file.
@@ -427,5 +440,35 @@ pub mod tests {
             fields.add_pax(wrong);
         }
         assert_eq!(octal(b"\x80\0\0\0\0\0\0\0\0\0\x01\0"), Some(256));
+    }
+
+    #[test]
+    fn what_is_not_supported_costs_itself_only() {
+        let sum = |block: &mut Vec<u8>, signed: bool| {
+            block[148..156].fill(b' ');
+            let value = |&byte: &u8| if signed { i32::from(byte.cast_signed()) } else { i32::from(byte) };
+            let sum: i32 = block[..BLOCK].iter().map(value).sum();
+            block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        };
+        // A sparse file of old GNU tar with two more blocks of its map.
+        let mut sparse = header("s.txt", b'S', 3);
+        sparse[482] = 1;
+        sum(&mut sparse, false);
+        let mut map = vec![0; 2 * BLOCK];
+        map[504] = 1;
+        sparse.extend([&map[..], b"abc", &[0; BLOCK - 3]].concat());
+        let mut signed = member("\u{e4}.txt", b"one");
+        sum(&mut signed, true);
+        let members = [
+            sparse,
+            signed,
+            raw("././@LongLink", b'L', b"long.txt\0"),
+            raw("././@LongLink", b'K', b"target\0"),
+            raw("pax_global_header", b'g', b"14 comment=ab\n"),
+            member("short", b"two"),
+        ];
+        let (documents, faults) = read("a.tar", &archive(&members));
+        assert_eq!(documents, pairs(&[("a.tar!\u{e4}.txt", "one"), ("a.tar!long.txt", "two")]));
+        assert_eq!(faults, pairs(&[("a.tar", "`s.txt` is sparse, which is not supported")]));
     }
 }
