@@ -146,6 +146,11 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
         }
         println!("report: {}", files.address(report::FILE_NAME));
     }
+    if manifest.stages.last().is_some_and(|stage| stage.tally.kept.documents == 0) {
+        let address = files.address("");
+        let address = address.trim_end_matches('/');
+        super::show_notes(&[format!("no document was kept: `kiln data inspect {address}` shows why")]);
+    }
     let tokens: u64 = manifest.shards.iter().map(|shard| shard.tokens).sum();
     if !manifest.shards.is_empty() {
         let shards = files.address("shards");

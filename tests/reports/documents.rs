@@ -141,7 +141,14 @@ fn a_run_whose_every_input_is_a_fault() {
     let shown = ok(kiln(words("data inspect out --reason failed")).current_dir(path));
     assert!(shown.contains("the file is a PDF, not text"), "{shown}");
 
-    // What the steps have dropped is named as well, also where the tokenizer is a file.
+    // Where no tokens are asked for, that is no error, but said.
+    file(&folder, "pipeline.toml", source);
+    let output = run(path, "texts", "").output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("note: no document was kept: `kiln data inspect "), "{stderr}");
+
+    // What the steps have dropped is named as well.
     fs::remove_file(path.join("in/b.pdf")).unwrap();
     fs::write(path.join("in/a.jsonl"), "{\"text\": \"too short\"}\n").unwrap();
     let step = "[[step]]\nkind = \"filter\"\nprofile = \"gopher-quality\"\n";

@@ -179,7 +179,9 @@ impl Scan<'_> {
             }
             seen.push(name);
         }
-        declared.flatten().filter(|_| is_content_type || !needs_content_type)
+        // A tag that the page ends within is none.
+        let is_whole = self.bytes[..self.at].ends_with(b">");
+        declared.flatten().filter(|_| is_whole && (is_content_type || !needs_content_type))
     }
 
     /// Passes over the text of an element that was opened, up to its end tag.
@@ -285,6 +287,7 @@ mod tests {
             "<p title='<meta charset=gbk>'>",
             "<a href=x <meta charset=gbk",
             "<meta charset=gbk",
+            "<meta charset='gbk'",
             "<meta http-equiv=content-type content='text/html; charset=\"gbk'>",
             "<meta http-equiv=content-type content='text/html; charset'>",
             // A label of no encoding is a declaration: `content` does not replace it.

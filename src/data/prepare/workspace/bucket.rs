@@ -57,20 +57,23 @@ impl Bucket {
     }
 
     fn failed(&self, action: &str, key: &StorePath, error: &StoreError) -> Error {
-        // Only what a marker says is there is asked for.
-        if matches!(error, StoreError::NotFound { .. })
-            && key.parts().any(|part| AsRef::<str>::as_ref(&part) == "work")
+        // Of a stage only what a marker says is there is asked for.
+        let below: Vec<String> = key.prefix_match(&self.at.path).map_or_else(Vec::new, |parts| {
+            parts.map(|part| AsRef::<str>::as_ref(&part).to_owned()).collect()
+        });
+        if let (StoreError::NotFound { .. }, [work, stage, ..]) = (error, &below[..])
+            && work == "work"
         {
-            let key = key.to_string();
-            let stage = key.rsplit_once('/').map_or(key.as_str(), |(folder, _)| folder);
+            let stage = format!("{}/work/{stage}", self.address);
             return Error::Preparation {
                 action: action.into(),
                 message: format!(
-                    "`{key}` of `{}` is gone, though what it belongs to is finished",
-                    self.address
+                    "`{}/{}` is gone, though what it belongs to is finished",
+                    self.address,
+                    below.join("/")
                 ),
                 hint: Some(format!(
-                    "put it back, or remove `{stage}` from the store and run again: it is then made anew"
+                    "put it back, or remove `{stage}` from the store and run again: the stage is then made anew"
                 )),
             };
         }
