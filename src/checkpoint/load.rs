@@ -5,6 +5,7 @@ use super::{Files, Location, TrainerState, WeightFiles, names, tensors};
 use crate::{
     config::{Config, ModelConfig},
     error::{Error, Result},
+    kernels::Mode,
     model::{
         Model,
         families::Family,
@@ -128,29 +129,38 @@ impl Checkpoint {
         self.family.load(&self.model, theirs).map_err(|message| self.mismatch(files, &message))
     }
 
+    /// How the run that made it computes; fused where Kiln did not make it.
+    pub fn mode(&self) -> Mode {
+        self.config.as_ref().map_or_else(Mode::default, |config| config.kernels.mode())
+    }
+
     /// The model with these weights on a device.
     pub fn build(&self, which: Weights, device: &Device) -> Result<Model> {
-        self.build_as(&self.model, which, device)
+        self.build_in(&self.model, self.mode(), which, device)
     }
 
     /// The model with these weights under a configuration that differs from its own in a shorter context
     /// or another dropout.
-    pub fn build_as(&self, model: &ModelConfig, which: Weights, device: &Device) -> Result<Model> {
+    pub fn build_as(&self, config: &Config, which: Weights, device: &Device) -> Result<Model> {
+        self.build_in(&config.model, config.kernels.mode(), which, device)
+    }
+
+    fn build_in(&self, model: &ModelConfig, mode: Mode, which: Weights, device: &Device) -> Result<Model> {
         let files = self.weight_files(which)?;
-        let (mut unloaded, mut weights) = self.agreeing(&files, device)?;
+        let (mut unloaded, mut weights) = self.agreeing(&files, mode, device)?;
         if *model != self.model {
             shorten(&mut weights, model);
-            unloaded = Model::unloaded(model, device);
+            unloaded = Model::unloaded(model, mode, device);
         }
         parameters::load(unloaded, weights).map_err(|message| self.mismatch(&files, &message))
     }
 
     /// The model without weights, and the weights, whose shapes are the model's. The configuration comes
     /// from a file: nothing is allocated by it before the weights, which are there in full, agree with it.
-    fn agreeing(&self, files: &WeightFiles<'_>, device: &Device) -> Result<(Model, NamedData)> {
+    fn agreeing(&self, files: &WeightFiles<'_>, mode: Mode, device: &Device) -> Result<(Model, NamedData)> {
         let weights = self.read(files)?;
         self.check_positions()?;
-        let unloaded = Model::unloaded(&self.model, device);
+        let unloaded = Model::unloaded(&self.model, mode, device);
         for (name, shape) in parameters::shapes(&unloaded) {
             if let Some(host) = weights.get(&name).filter(|host| host.shape != shape) {
                 // Under the name that it has in the file.
@@ -169,10 +179,11 @@ impl Checkpoint {
 
     /// The model under a configuration that has another head, with the latest weights of all but the head,
     /// which is drawn from `seed`.
-    pub fn build_under(&self, model: &ModelConfig, seed: u64, device: &Device) -> Result<Model> {
+    pub fn build_under(&self, config: &Config, seed: u64, device: &Device) -> Result<Model> {
+        let (model, mode) = (&config.model, config.kernels.mode());
         let files = self.weight_files(Weights::Latest)?;
-        let (_, mut weights) = self.agreeing(&files, device)?;
-        let fresh = Model::init(model, seed, device);
+        let (_, mut weights) = self.agreeing(&files, mode, device)?;
+        let fresh = Model::init(model, mode, seed, device);
         weights.retain(|name, _| !name.starts_with(HEAD));
         shorten(&mut weights, model);
         parameters::load_all_but(fresh, weights, HEAD).map_err(|message| self.mismatch(&files, &message))

@@ -14,7 +14,6 @@ use crate::{
     config::{Architecture, Config, Head, ModelConfig, TrainConfig},
     data::{HostBatch, IGNORE_INDEX},
     error::{Error, Result},
-    kernels::Mode,
     model::{
         Model,
         families::Family,
@@ -154,14 +153,14 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
 
     let config =
         TrainConfig { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, ..Default::default() };
-    let mut optimizer = Optimizer::uniform_adamw(&config);
+    let mut optimizer = Optimizer::uniform_adamw(&config, checkpoint.mode());
     let mut adamw = Vec::new();
     let mut model = model;
     for expected in &adamw_losses.values {
         let (loss, gradients) = loss_and_gradients(&model, &reference).await?;
         adamw.push(f64::from((loss - expected) / expected).abs());
         let scale = Tensor::ones([1], &device.clone().inner());
-        let update = Update { learning_rate: 1e-2, scale, skip_non_finite: false, mode: Mode::Fused };
+        let update = Update { learning_rate: 1e-2, scale, skip_non_finite: false };
         model = optimizer.step(model, gradients, update);
     }
     let expected = loss.values.first().copied().unwrap_or(f32::NAN);

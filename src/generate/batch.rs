@@ -101,6 +101,7 @@ mod tests {
     use crate::{
         config::{Norm, Position},
         generate::tests::small,
+        kernels::Mode,
         model::Decoder,
     };
 
@@ -112,7 +113,7 @@ mod tests {
         let window = ModelConfig { sliding_window: 3, ..of(Position::Rotary) };
         let positions = [Position::Rotary, Position::Alibi, Position::Relative, Position::Sinusoidal].map(of);
         for config in positions.into_iter().chain([window, learned.clone()]) {
-            let model = Decoder::init(&config, 3, &device);
+            let model = Decoder::init(&config, Mode::Fused, 3, &device);
             let writer = Writer::Decoder(&model);
             let vocabulary = Vocabulary { known: 13, end_of_text: Some(5) };
             let sample = SampleConfig { temperature: 0.0, max_new_tokens: 8, ..Default::default() };

@@ -134,7 +134,7 @@ fn log_softmax(logits: &[f32]) -> impl Iterator<Item = f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Decoder;
+    use crate::{kernels::Mode, model::Decoder};
     use burn::tensor::activation;
 
     fn search(beams: usize) -> BeamSearch {
@@ -156,7 +156,7 @@ mod tests {
         };
         let vocabulary = Vocabulary { known: 4, end_of_text: None };
         for seed in 0..8 {
-            let model = Decoder::init(&config, seed, &device);
+            let model = Decoder::init(&config, Mode::Fused, seed, &device);
             let writer = Writer::Decoder(&model);
             let probabilities = |tokens: &[u32]| {
                 let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();

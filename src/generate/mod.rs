@@ -223,6 +223,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{Norm, Position, RopeLayout},
+        kernels::Mode,
         model::Decoder,
     };
     use burn::tensor::{Tensor, TensorData};
@@ -260,7 +261,7 @@ mod tests {
             ModelConfig { position: Position::Sinusoidal, ..learned.clone() },
             learned,
         ] {
-            let model = Decoder::init(&config, 3, &device);
+            let model = Decoder::init(&config, Mode::Fused, 3, &device);
             let mut next = NextToken::new(Writer::Decoder(&model), &config, tokens.len(), &device);
             let mut seen = 0;
             // A prompt, then one token at a time, and several at once in between.
@@ -285,7 +286,7 @@ mod tests {
     fn a_prompt_sees_itself_whole_where_the_model_learned_to() {
         let device = crate::device::Choice::cpu().open().unwrap();
         let config = ModelConfig { prefix_attention: true, ..small() };
-        let model = Decoder::init(&config, 3, &device);
+        let model = Decoder::init(&config, Mode::Fused, 3, &device);
         let tokens = [1, 5, 2, 7, 3, 4];
         let mut next = NextToken::new(Writer::Decoder(&model), &config, 16, &device);
         pollster::block_on(next.logits(&tokens[..4])).unwrap();

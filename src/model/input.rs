@@ -1,7 +1,7 @@
 //! What a forward pass reads.
 
 use super::layers::{mask::Marks, position::Places};
-use crate::kernels::{Mode, dropout::Dropout};
+use crate::kernels::dropout::Dropout;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use std::cell::Cell;
 
@@ -20,7 +20,6 @@ pub struct Input {
     pub prefix: Option<Tensor<2, Bool>>,
     /// `[B, T']`: what the decoder beside an encoder reads.
     pub decoder_tokens: Option<Tensor<2, Int>>,
-    pub mode: Mode,
     /// What dropout draws from; `None`: nothing is dropped.
     pub dropout_seed: Option<u32>,
 }
@@ -34,7 +33,6 @@ impl From<Tensor<2, Int>> for Input {
             token_types: None,
             prefix: None,
             decoder_tokens: None,
-            mode: Mode::default(),
             dropout_seed: None,
         }
     }
@@ -76,7 +74,7 @@ impl Input {
     }
 
     pub(super) fn pass(&self) -> Pass {
-        Pass { mode: self.mode, dropout_seed: self.dropout_seed, draws: Cell::new(0) }
+        Pass { dropout_seed: self.dropout_seed, draws: Cell::new(0) }
     }
 
     pub(super) fn marks(&self) -> Marks {
@@ -87,7 +85,6 @@ impl Input {
 /// How a forward pass is computed.
 #[derive(Default)]
 pub struct Pass {
-    pub(crate) mode: Mode,
     dropout_seed: Option<u32>,
     /// Places of the model that have drawn.
     draws: Cell<u32>,

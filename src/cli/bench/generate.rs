@@ -32,7 +32,8 @@ const DEFAULT_PRESET: &str = "shakespeare-char-cpu";
 pub(super) fn run(arguments: GenerationArguments) -> anyhow::Result<()> {
     let config = arguments.source.resolve(DEFAULT_PRESET)?;
     let dataset = Dataset::prepare(&config, None)?;
-    let config = train::resolve(config, &dataset)?.model;
+    let config = train::resolve(config, &dataset)?;
+    let (mode, config) = (config.kernels.mode(), config.model);
     if config.architecture != Architecture::Decoder {
         let message = "what is measured is a decoder";
         return Err(Error::invalid_value("model.architecture", "encoder", message).into());
@@ -44,7 +45,7 @@ pub(super) fn run(arguments: GenerationArguments) -> anyhow::Result<()> {
     }
     let choice = arguments.device.choice()?;
     let device = choice.open()?;
-    let model = Decoder::init(&config, 0, &device);
+    let model = Decoder::init(&config, mode, 0, &device);
     let measure = |cached| -> crate::Result<(Vec<u32>, f64)> {
         // Once before, for compiling and tuning.
         write(&model, &config, tokens, cached, &device)?;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     config::{Activation, Norm, Position, RopeLayout, RopeScaling},
+    kernels::Mode,
     model::{Model, parameters},
 };
 
@@ -77,7 +78,7 @@ fn every_family_round_trips_bit_for_bit() {
         (with(|c| (c.n_experts, c.normalize_experts) = (3, false)), Family::QWEN2_MOE),
     ] {
         assert_eq!(Family::of(&config), family, "{config:?}");
-        let model = Model::init(&config, 7, &device);
+        let model = Model::init(&config, Mode::Fused, 7, &device);
         let read = parameters::read(parameters::parameters(&model));
         let ours = pollster::block_on(read).unwrap();
         let theirs = family.store(&config, ours.clone()).unwrap();
@@ -158,7 +159,7 @@ fn checkpoints_of_the_hub_may_lack_the_prefix_and_carry_buffers() {
             ["layers.0.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"],
         ),
     ] {
-        let model = Model::init(&config, 7, &device);
+        let model = Model::init(&config, Mode::Fused, 7, &device);
         let read = parameters::read(parameters::parameters(&model));
         let ours = pollster::block_on(read).unwrap();
         let theirs = family.store(&config, ours.clone()).unwrap();
