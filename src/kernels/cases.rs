@@ -241,7 +241,7 @@ pub const CASES: &[Case] = &[
         |device, s| {
             let states = || random([s.rows, s.time, s.width()], device);
             let (x, residual) = (states(), states());
-            let spec = Dropout { probability: 0.2, seed: 7 };
+            let spec = Dropout { probability: 0.2, seed: 7, first_row: 3 };
             differentiated(x, move |x, mode| dropout(x, Some(residual.clone()), spec, mode))
         },
     ),

@@ -16,7 +16,7 @@ pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use encoder_decoder::EncoderDecoder;
 pub(crate) use input::mask;
-pub use input::{Input, Pass, Side};
+pub use input::{DropoutSource, Input, Pass, Side};
 pub use layers::kv_cache::KvCache;
 
 use crate::{

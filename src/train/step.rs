@@ -6,7 +6,7 @@ use crate::{
     data::random::seed_for,
     device::device_failed,
     error::Result,
-    model::Model,
+    model::{DropoutSource, Model},
     objective::Batch,
     optim::{Update, clip, schedule},
 };
@@ -21,6 +21,7 @@ impl Trainer {
 
         // Batch: the same rows however they are grouped into micro-batches.
         let rows = |i: usize| i * train.batch_size..(i + 1) * train.batch_size;
+        let dropout_seed = seed_for(train.seed, self.step, "dropout") as u32;
         let host: Vec<_> =
             (0..train.gradient_accumulation_steps).map(|i| self.loader.rows(self.step, rows(i))).collect();
         let target_tokens: usize = host.iter().map(|batch| batch.target_tokens).sum();
@@ -31,7 +32,7 @@ impl Trainer {
         let mut gradients = None;
         for (i, batch) in host.iter().enumerate() {
             let mut batch = Batch::new(batch, &self.device);
-            batch.input.dropout_seed = Some(seed_for(train.seed, self.step, &format!("dropout {i}")) as u32);
+            batch.input.dropout = Some(DropoutSource { seed: dropout_seed, first_row: rows(i).start });
             let share = self.objective.loss(&self.model, &batch, target_tokens);
             let new = GradientsParams::from_grads(share.total.backward(), &self.model);
             gradients = Some(clip::accumulate(&self.model, gradients, new));

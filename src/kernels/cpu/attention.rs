@@ -10,10 +10,7 @@ use super::{
     parallel::{Shared, each},
     tensor::room,
 };
-use crate::kernels::{
-    attention::{AttentionSpec, Strides},
-    dropout::keeps,
-};
+use crate::kernels::attention::{AttentionSpec, Strides};
 use std::ops::Range;
 
 /// Queries whose scores are held at a time.
@@ -197,14 +194,14 @@ pub(super) fn forward(inputs: Inputs) -> (Vec<f32>, Vec<f32>) {
                 },
             );
             if spec.dropout.is_on() {
-                let place = (batch * heads + head) * time + query;
+                let draws = spec.dropout.row(batch).part(head).part(query);
                 let first = (block.keys.start + keys.start) as u32;
                 vectorized(
                     #[inline(always)]
                     || {
-                        let scale = spec.dropout.scale();
+                        let (threshold, scale) = (spec.dropout.threshold(), spec.dropout.scale());
                         for (i, weight) in scores[keys].iter_mut().enumerate() {
-                            let kept = keeps(spec.dropout, place as u32, first.wrapping_add(i as u32));
+                            let kept = draws.draw(first.wrapping_add(i as u32)) >= threshold;
                             *weight = if kept { *weight * scale } else { 0.0 };
                         }
                     },
@@ -275,6 +272,7 @@ pub(super) fn backward(
                     let (o, d_o) =
                         (outputs.row(batch, head, query, size), d_outputs.row(batch, head, query, size));
                     let first_key = (block.keys.start + keys.start) as u32;
+                    let draws = spec.dropout.row(batch).part(head).part(query);
                     vectorized(
                         #[inline(always)]
                         || {
@@ -289,7 +287,7 @@ pub(super) fn backward(
                             }
                             let (weights, d_scores) =
                                 (&mut weights[keys.clone()], &mut d_scores[keys.clone()]);
-                            let scale = spec.dropout.scale();
+                            let (threshold, scale) = (spec.dropout.threshold(), spec.dropout.scale());
                             for (i, (weight, d_score)) in
                                 weights.iter_mut().zip(d_scores.iter_mut()).enumerate()
                             {
@@ -301,8 +299,7 @@ pub(super) fn backward(
                                 let p = if hidden { 0.0 } else { exp(score - total) };
                                 let mut factor = 1.0;
                                 if spec.dropout.is_on() {
-                                    let kept =
-                                        keeps(spec.dropout, place as u32, first_key.wrapping_add(i as u32));
+                                    let kept = draws.draw(first_key.wrapping_add(i as u32)) >= threshold;
                                     factor = if kept { scale } else { 0.0 };
                                 }
                                 let mut slope = p * (*d_score * factor - even) * spec.scale;

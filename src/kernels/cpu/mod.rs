@@ -39,6 +39,11 @@ fn width(dims: &[usize]) -> usize {
     dims.last().copied().unwrap_or(1)
 }
 
+/// The dimension before the last.
+fn time(dims: &[usize]) -> usize {
+    dims.len().checked_sub(2).map_or(1, |dim| dims[dim])
+}
+
 /// These dimensions with another last one.
 fn with_width(mut dims: Vec<usize>, width: usize) -> Vec<usize> {
     dims.pop();
@@ -145,8 +150,7 @@ impl Kernels for Flex {
     fn rope(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, spec: RopeSpec) -> FlexTensor {
         let (x, cos, sin) = (Floats::of(&x), Floats::of(&cos), Floats::of(&sin));
         let dims = x.dims();
-        let time = dims.len().checked_sub(2).map_or(1, |dim| dims[dim]);
-        tensor(rope::rotate(&x, &cos, &sin, [time, width(&dims)], spec), dims)
+        tensor(rope::rotate(&x, &cos, &sin, [time(&dims), width(&dims)], spec), dims)
     }
 
     fn attention_forward(
@@ -276,7 +280,8 @@ impl Kernels for Flex {
 
     fn dropout(x: FlexTensor, residual: Optional<Self>, dropout: Dropout) -> FlexTensor {
         let (x, residual) = (Floats::of(&x), optional(residual));
-        tensor(dropout::apply(&x, residual.as_deref(), dropout), x.dims())
+        let dims = x.dims();
+        tensor(dropout::apply(&x, residual.as_deref(), [time(&dims), width(&dims)], dropout), dims)
     }
 
     fn adamw(

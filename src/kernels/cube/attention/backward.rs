@@ -2,8 +2,8 @@
 
 use super::{
     super::launch::{Grid, dense, room},
-    BLOCK, Hidden, Inputs, Kind, Places, Problem, Sizes, add, bend, dot, end_key, first_key, is_hidden, kept,
-    load, place, places, problem, store, zeros,
+    BLOCK, Hidden, Inputs, Kind, Places, Problem, Sizes, add, bend, dot, drawn, end_key, first_key,
+    is_hidden, kept, load, place, places, problem, store, zeros,
 };
 use crate::kernels::attention::AttentionSpec;
 use burn_cubecl::{
@@ -89,6 +89,7 @@ fn query_kernel<N: Size, B: Int>(
     let upstream_from = ((batch * problem.time + token) * problem.heads + head) * vectors;
     let upstream = load(d_output, upstream_from, 1.0f32.runtime(), vectors);
     let mut gradient = zeros::<N>(vectors);
+    let drawn = drawn(batch, head, token, &problem, kind);
     let first = first_key(&problem, token);
     for at in first_key(&problem, token - token % BLOCK)..end_key(&problem, token) {
         if at >= first {
@@ -96,7 +97,7 @@ fn query_kernel<N: Size, B: Int>(
             let score = bend(dot(&own, key_value, key, vectors), &problem, kind);
             let d_weight = dot(&upstream, key_value, place(&value_places, batch, group, at), vectors);
             let hides = is_hidden(&hidden, batch, token, at, &problem);
-            let kept = kept(row, at, &problem, kind);
+            let kept = kept(drawn, at, &problem, kind);
             let (slope, _weight) = slopes(score, d_weight, hides, kept, rows, row, &problem, kind);
             add(&mut gradient, key_value, key, slope, vectors);
         }
@@ -143,7 +144,7 @@ fn key_kernel<N: Size, B: Int>(
                 let score = bend(dot(&own_key, query, from, vectors), &problem, kind);
                 let d_weight = dot(&own_value, d_output, upstream, vectors);
                 let hides = is_hidden(&hidden, batch, token, at, &problem);
-                let kept = kept(row, at, &problem, kind);
+                let kept = kept(drawn(batch, head, token, &problem, kind), at, &problem, kind);
                 let (slope, weight) = slopes(score, d_weight, hides, kept, rows, row, &problem, kind);
                 add(&mut d_key, query, from, slope, vectors);
                 add(&mut d_value, d_output, upstream, weight, vectors);

@@ -2,8 +2,8 @@
 
 use super::{
     super::launch::{Grid, room},
-    BLOCK, HIDDEN, Hidden, Inputs, Kind, LEAST, Places, Problem, Sizes, add, bend, dot, end_key, first_key,
-    is_hidden, kept, load, place, places, problem, store, vector, zeros,
+    BLOCK, HIDDEN, Hidden, Inputs, Kind, LEAST, Places, Problem, Sizes, add, bend, dot, drawn, end_key,
+    first_key, is_hidden, kept, load, place, places, problem, store, vector, zeros,
 };
 use crate::kernels::attention::{AttentionSpec, Strides};
 use burn_cubecl::{
@@ -39,6 +39,7 @@ fn kernel<N: Size, B: Int>(
     let mut mixed = zeros::<N>(vectors);
     let mut most = f32::new(LEAST);
     let mut total = 0.0f32;
+    let drawn = drawn(batch, head, token, &problem, kind);
     let first = first_key(&problem, token);
     for at in first_key(&problem, token - token % BLOCK)..end_key(&problem, token) {
         if at >= first {
@@ -59,7 +60,7 @@ fn kernel<N: Size, B: Int>(
             }
             let weight = (score - most).exp();
             total += weight;
-            let weight = weight * kept(row, at, &problem, kind);
+            let weight = weight * kept(drawn, at, &problem, kind);
             add(&mut mixed, value, place(&value_places, batch, group, at), weight, vectors);
         }
     }
