@@ -1,7 +1,7 @@
 //! Dropout that draws the same places as the CPU does.
 
 use super::{
-    launch::{Grid, dense, length, room, width},
+    launch::{Grid, floats, length, room, width},
     math::{Draws, draw, of_part, of_row},
 };
 use crate::kernels::dropout::Dropout;
@@ -36,7 +36,7 @@ fn kernel(
 
 /// `residual + dropout(x)`, or without a residual `dropout(x)`, which is its own gradient.
 pub(super) fn apply(x: CubeTensor, residual: Option<CubeTensor>, dropout: Dropout) -> CubeTensor {
-    let x = dense(x);
+    let x = floats(x);
     let y = room(&x, x.meta.shape().clone());
     let (count, width) = (length(&x), width(&x));
     let time = x.meta.shape().iter().rev().nth(1).copied().unwrap_or(1);
@@ -48,7 +48,7 @@ pub(super) fn apply(x: CubeTensor, residual: Option<CubeTensor>, dropout: Dropou
             cubes,
             dim,
             x.into_buffer_arg(),
-            residual.map(|residual| dense(residual).into_buffer_arg()).into(),
+            residual.map(|residual| floats(residual).into_buffer_arg()).into(),
             y.clone().into_buffer_arg(),
             count,
             time,

@@ -1,7 +1,7 @@
 //! Gradients of queries, keys and values.
 
 use super::{
-    super::launch::{Grid, dense, room},
+    super::launch::{Grid, floats, room},
     BLOCK, Hidden, Inputs, Kind, Places, Problem, Sizes, add, bend, dot, drawn, end_key, first_key,
     is_hidden, kept, load, place, places, problem, store, zeros,
 };
@@ -164,7 +164,7 @@ pub fn backward(
     spec: AttentionSpec,
 ) -> (CubeTensor, CubeTensor) {
     let inputs = Inputs::packed(query, key_value, spec);
-    let (vector, hidden, d_output) = (inputs.vector(), Hidden::of(hidden), dense(d_output));
+    let (vector, hidden, d_output) = (inputs.vector(), Hidden::of(hidden), floats(d_output));
     let Sizes { batches, time, seen } = inputs.sizes;
     let (query, kind) = (&inputs.query, Kind::of(spec, vector));
     let rows = room(query, [batches, spec.heads, time, 2]);
@@ -185,9 +185,9 @@ pub fn backward(
             by_query.count.clone(),
             by_query.dim,
             vector,
-            dense(output).into_buffer_arg(),
+            floats(output).into_buffer_arg(),
             d_output.clone().into_buffer_arg(),
-            dense(sums).into_buffer_arg(),
+            floats(sums).into_buffer_arg(),
             rows.clone().into_buffer_arg(),
             told(),
             kind,

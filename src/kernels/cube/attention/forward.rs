@@ -6,6 +6,7 @@ use super::{
     first_key, is_hidden, kept, load, place, places, problem, store, vector, zeros,
 };
 use crate::kernels::attention::{AttentionSpec, Strides};
+use burn::tensor::DType;
 use burn_cubecl::{
     cubecl::{self, ir::ElemType, prelude::*},
     tensor::CubeTensor,
@@ -119,8 +120,8 @@ pub fn cached(
 
 /// A tensor whose last dimension has no gaps.
 fn with_whole_rows(tensor: CubeTensor) -> CubeTensor {
-    let whole = !tensor.meta.is_tiled() && tensor.meta.strides()[3] == 1;
-    if whole { tensor } else { super::dense(tensor) }
+    let whole = tensor.dtype == DType::F32 && !tensor.meta.is_tiled() && tensor.meta.strides()[3] == 1;
+    if whole { tensor } else { super::floats(tensor) }
 }
 
 fn launch(

@@ -10,7 +10,7 @@ pub(super) use backward::backward;
 pub(super) use forward::{cached, forward};
 
 use super::{
-    launch::dense,
+    launch::{dense, floats},
     math::{Draws, draw, of_part, of_row, tanh},
 };
 use crate::kernels::{
@@ -295,7 +295,7 @@ struct Inputs {
 impl Inputs {
     /// Of `[B, T, (H + 2G) * D]`, or `[B, T, H * D]` and `[B, S, 2G * D]`.
     fn packed(query: CubeTensor, key_value: Option<CubeTensor>, spec: AttentionSpec) -> Self {
-        let (query, key_value) = (dense(query), key_value.map(dense));
+        let (query, key_value) = (floats(query), key_value.map(floats));
         let AttentionSpec { heads, kv_heads, head_size, .. } = spec;
         let (batches, time) = (query.meta.shape()[0], query.meta.shape()[1]);
         let seen = key_value.as_ref().map_or(time, |key_value| key_value.meta.shape()[1]);
