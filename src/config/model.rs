@@ -99,9 +99,10 @@ pub struct ModelConfig {
     pub shared_expert_inner: usize,
     /// Scale the chosen experts' weights to add up to 1.
     pub normalize_experts: bool,
-    /// Tokens an expert takes at most, as a multiple of an equal share; the rest is dropped. 0: none is.
+    /// Tokens of a micro-batch that an expert takes at most, as a multiple of an equal share; the rest is
+    /// dropped. 0: none is.
     pub expert_capacity: f64,
-    /// Weight of the load-balancing loss (arXiv:2101.03961).
+    /// Weight of the load-balancing loss (arXiv:2101.03961), of each micro-batch for itself.
     pub router_aux_loss: f64,
     /// Weight of the router-z loss (arXiv:2202.08906).
     pub router_z_loss: f64,
