@@ -145,9 +145,11 @@ fn windows_json(mut json: Value, config: &ModelConfig) -> Value {
 fn experts_json(config: &ModelConfig, architecture: &str) -> Value {
     let mut json = base_json(config, architecture);
     json["moe_intermediate_size"] = config.inner_size().into();
-    // Under both names that transformers has had for it.
-    json["num_experts"] = config.n_experts.into();
-    json["num_local_experts"] = config.n_experts.into();
+    // Under both names that transformers has had for it. Null cannot be read back: a model without experts
+    // is of another family.
+    let experts = if config.has_experts() { config.n_experts.into() } else { Value::Null };
+    json["num_experts"] = experts.clone();
+    json["num_local_experts"] = experts;
     json["num_experts_per_tok"] = config.experts_per_token.into();
     json["norm_topk_prob"] = config.normalize_experts.into();
     json["decoder_sparse_step"] = 1.into();
