@@ -1,7 +1,7 @@
 //! Reading a checkpoint: a model of any family that Kiln knows, its tokenizer, and what training
 //! needs to go on.
 
-use super::{Files, Location, TrainerState, WeightFiles, names, tensors};
+use super::{Files, Location, TrainerState, WeightFiles, names, projection, tensors};
 use crate::{
     config::{Config, ModelConfig},
     error::{Error, Result},
@@ -27,6 +27,8 @@ pub struct Checkpoint {
     pub model: ModelConfig,
     /// The configuration of the run that made it, if Kiln did.
     pub config: Option<Config>,
+    /// What is to be told of how the files were read.
+    pub note: Option<String>,
 }
 
 /// Which weights of a checkpoint to load.
@@ -45,7 +47,7 @@ impl Checkpoint {
         let location = Location::find(path)?;
         let files = location.open()?;
         files.check(|name| location.wants(name))?;
-        Ok(Self { named: location.named, ..Self::from_files(files)? })
+        Self::from_named(files, location.named)
     }
 
     /// Opens everything; a checkpoint without a manifest is not complete.
@@ -58,6 +60,11 @@ impl Checkpoint {
 
     /// The same from files that lie anywhere.
     pub fn from_files(files: Files) -> Result<Self> {
+        Self::from_named(files, None)
+    }
+
+    /// The same, with the file of weights that the user named.
+    pub fn from_named(files: Files, named: Option<String>) -> Result<Self> {
         let path = files.path(names::CONFIG);
         let json = files.get(names::CONFIG).ok_or_else(|| {
             files.refused(
@@ -66,7 +73,7 @@ impl Checkpoint {
             )
         })?;
         let (family, described) = Family::from_json(json, &path)?;
-        let config = match files.get(names::KILN) {
+        let mut config = match files.get(names::KILN) {
             None => None,
             Some(toml) => {
                 let origin = files.path(names::KILN).display().to_string();
@@ -74,13 +81,19 @@ impl Checkpoint {
                 Some(Config::from_toml(text, &origin)?)
             }
         };
-        let model = config.as_ref().map_or(described, |config| config.model.clone());
+        let mut model = config.as_ref().map_or(described, |config| config.model.clone());
         // Sizes come from a file: refuse them before they shape tensors.
         Config { model: model.clone(), ..Default::default() }.validate()?;
         if model.vocab_size == 0 {
             return Err(files.error("`vocab_size` is 0".into()));
         }
-        Ok(Self { files, named: None, family, model, config })
+        // Where weights are missing or broken, this is said when they are read.
+        let weights = WeightFiles::open(&files, named.as_deref());
+        let note = weights.ok().and_then(|weights| projection::settle(family, &mut model, &weights));
+        if let Some(config) = &mut config {
+            config.model.tie_embeddings = model.tie_embeddings;
+        }
+        Ok(Self { files, named, family, model, config, note })
     }
 
     /// The folder it was read from.

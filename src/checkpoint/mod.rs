@@ -12,6 +12,7 @@ mod files;
 mod index;
 mod load;
 mod manifest;
+mod projection;
 mod run;
 mod save;
 pub mod tensors;

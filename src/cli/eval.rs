@@ -1,8 +1,8 @@
 //! `kiln eval RUN`: figures over a whole split.
 
-use super::{DeviceOption, interrupt};
+use super::{DeviceOption, interrupt, model::open_checkpoint};
 use crate::{
-    checkpoint::{Checkpoint, Weights},
+    checkpoint::Weights,
     config::{Architecture, Head, Layout, ModelConfig},
     data::{Cut, Dataset, TokenSplit, evaluation_batches},
     error::Error,
@@ -50,7 +50,7 @@ enum Split {
 }
 
 pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
-    let checkpoint = Checkpoint::open_model(&arguments.path)?;
+    let checkpoint = open_checkpoint(&arguments.path)?;
     let mut config = checkpoint.config.clone().unwrap_or_default();
     config.model.clone_from(&checkpoint.model);
     let own_data = arguments.data.is_empty();
