@@ -159,7 +159,7 @@ impl Error {
     }
 
     /// The same error with the model or the step that an output which is not finite is of.
-    pub fn of(self, name: impl Into<String>) -> Self {
+    pub fn with_origin(self, name: impl Into<String>) -> Self {
         match self {
             Self::NonFiniteOutput { what, value, origin: None } => {
                 Self::NonFiniteOutput { what, value, origin: Some(name.into()) }

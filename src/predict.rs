@@ -125,7 +125,7 @@ impl<'a> Predictor<'a> {
     fn prediction(&self, outputs: &[f32], width: usize, text: &str, firsts: &[usize]) -> Result<Prediction> {
         let guess =
             |(label, probability): (&String, &f32)| Guess { label: label.clone(), probability: *probability };
-        let guesses = |outputs: &[f32]| {
+        let guesses = |outputs: &[f32]| -> Result<Vec<Guess>> {
             Error::check_finite("the probabilities", outputs)?;
             let mut guesses: Vec<Guess> = self.config.labels.iter().zip(outputs).map(guess).collect();
             guesses.sort_by(|a, b| b.probability.total_cmp(&a.probability));
@@ -187,7 +187,7 @@ impl<'a> Predictor<'a> {
             ));
         }
         let (outputs, width) = self.outputs(&[tokens]).await?;
-        let guesses = |place: usize| {
+        let guesses = |place: usize| -> Result<Vec<Guess>> {
             let known = width.min(self.tokenizer.vocab_size());
             let probabilities = &outputs[place * width..][..known];
             Error::check_finite("the probabilities", probabilities)?;

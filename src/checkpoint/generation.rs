@@ -65,7 +65,7 @@ impl EndTokens {
 
     /// The tokens of a value that the vocabulary has, each once; of others there is a note.
     fn known(&mut self, files: &Files, name: &str, value: &Value, vocab_size: usize) -> Result<Vec<u32>> {
-        let values = match value {
+        let values: &[Value] = match value {
             Value::Null => &[],
             Value::Array(values) => &values[..],
             one => std::slice::from_ref(one),

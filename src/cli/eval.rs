@@ -93,7 +93,7 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
         }
     };
     let batches = evaluation_batches(tokens.clone(), cut, arguments.batch_size, 0);
-    let of_model = |error: Error| error.of(format!("model `{}`", checkpoint.path().display()));
+    let of_model = |error: Error| error.with_origin(format!("model `{}`", checkpoint.path().display()));
     let result = pollster::block_on(evaluate(&model, &checkpoint.model, batches, &device))?;
     Error::check_finite("the losses", &[result.loss as f32]).map_err(of_model)?;
     // Documents cut to the block are not read whole, so their bytes do not belong to the loss.

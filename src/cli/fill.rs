@@ -26,7 +26,7 @@ pub(super) fn run(arguments: FillArguments) -> anyhow::Result<()> {
     let predictor = Predictor::new(&model, &checkpoint.model, &tokenizer, &device)?;
     let filled = pollster::block_on(predictor.fill(&arguments.text, arguments.top_k));
     let Filled { masks, tokens_cut } =
-        filled.map_err(|error| error.of(format!("model `{}`", checkpoint.path().display())))?;
+        filled.map_err(|error| error.with_origin(format!("model `{}`", checkpoint.path().display())))?;
     note_cut("the text", &[tokens_cut]);
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&masks)?);

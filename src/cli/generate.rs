@@ -101,7 +101,7 @@ pub(super) fn run(arguments: GenerateArguments) -> anyhow::Result<()> {
     interrupt::listen()?;
     let generator =
         Generator { model: &model, config: &checkpoint.model, tokenizer: &tokenizer, device: &device };
-    let of_model = |error: Error| error.of(format!("model `{}`", checkpoint.path().display()));
+    let of_model = |error: Error| error.with_origin(format!("model `{}`", checkpoint.path().display()));
     if !prompts.is_empty() {
         return many(&generator, &prompts, &sample, arguments.json, &of_model);
     }

@@ -313,7 +313,7 @@ impl Trainer {
             device: &self.device,
         };
         let written = generator.generate(sample, &mut |_| {}, &|| false).await;
-        let written = written.map_err(|error| error.of(format!("step {}", self.step)))?;
+        let written = written.map_err(|error| error.with_origin(format!("step {}", self.step)))?;
         // What a decoder beside an encoder generates does not continue the prompt.
         let text = match self.config.model.architecture {
             Architecture::EncoderDecoder => written.text,
