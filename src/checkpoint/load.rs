@@ -1,9 +1,9 @@
 //! Reading a checkpoint: a model of any family that Kiln knows, its tokenizer, and what training
 //! needs to go on.
 
-use super::{Files, Location, TrainerState, WeightFiles, names, projection, tensors};
+use super::{Files, Location, TrainerState, WeightFiles, generation, names, projection, tensors};
 use crate::{
-    config::{Config, ModelConfig},
+    config::{Architecture, Config, ModelConfig},
     error::{Error, Result},
     kernels::Mode,
     model::{
@@ -20,7 +20,7 @@ use std::path::Path;
 
 /// A checkpoint, its tensors mapped.
 pub struct Checkpoint {
-    files: Files,
+    pub(super) files: Files,
     /// The file of weights that the user named.
     named: Option<String>,
     pub family: Family,
@@ -82,6 +82,11 @@ impl Checkpoint {
             }
         };
         let mut model = config.as_ref().map_or(described, |config| config.model.clone());
+        if model.architecture == Architecture::EncoderDecoder
+            && let Some(start) = generation::decoder_start(&files)?
+        {
+            model.decoder_start_token = start;
+        }
         // Sizes come from a file: refuse them before they shape tensors.
         Config { model: model.clone(), ..Default::default() }.validate()?;
         if model.vocab_size == 0 {
@@ -101,7 +106,7 @@ impl Checkpoint {
         &self.files.origin
     }
 
-    /// The tokenizer saved with the model.
+    /// The tokenizer saved with the model, with the end tokens that the model's files name.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let origin = self.files.path(names::TOKENIZER);
         let tokenizer =
@@ -117,7 +122,11 @@ impl Checkpoint {
                 hint: Some("put the `tokenizer.json` that the model was trained with beside it".into()),
             });
         }
-        Ok(tokenizer)
+        let ends = self.end_tokens(&tokenizer)?;
+        if ends.tokens.is_empty() {
+            return Ok(tokenizer);
+        }
+        Ok(tokenizer.with_end_tokens(ends.end_of_text, &ends.tokens))
     }
 
     /// The files of weights, of which only headers are read.

@@ -228,6 +228,14 @@ impl ModelConfig {
         }
     }
 
+    /// Longest text in tokens that the model reads or generates without forgetting any of it; `None`: any
+    /// length, because positions enter only as distances. A decoder without an encoder never reads more
+    /// than the block that it was trained on.
+    pub fn context_limit(&self) -> Option<usize> {
+        let is_by_distance = matches!(self.position, Position::Relative | Position::Alibi);
+        (!is_by_distance || self.architecture == Architecture::Decoder).then_some(self.block_size)
+    }
+
     /// Whether the attention of a layer reaches no further back than the sliding window.
     pub fn slides(&self, layer: usize) -> bool {
         let global = self.global_every > 0 && layer % self.global_every == self.global_offset;

@@ -191,8 +191,8 @@ fn reference(
     if mask.len() != ids.len() {
         return Err("`input_ids` and `attention_mask` differ in shape".into());
     }
-    if time > model.block_size {
-        return Err(format!("`input_ids` has {time} positions, but the model has {}", model.block_size));
+    if let Some(limit) = model.context_limit().filter(|&limit| time > limit) {
+        return Err(format!("`input_ids` has {time} positions, but the model has {limit}"));
     }
     if !ids.iter().all(|id| (0..model.vocab_size as i64).contains(id)) {
         return Err(format!("a token is outside the model's vocabulary of {}", model.vocab_size));
@@ -243,7 +243,8 @@ fn labels(bytes: &[u8], model: &ModelConfig, rows: usize, time: usize) -> Result
     let (shape, labels) = tensors::read_i64(bytes, "labels")?;
     let fits = match (model.architecture, model.head) {
         (Architecture::EncoderDecoder, _) => {
-            matches!(shape[..], [found, length] if found == rows && (1..=model.block_size).contains(&length))
+            let limit = model.context_limit().unwrap_or(usize::MAX);
+            matches!(shape[..], [found, length] if found == rows && (1..=limit).contains(&length))
         }
         (_, Head::SequenceClassification) => shape == [rows],
         _ => shape == [rows, time],

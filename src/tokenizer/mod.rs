@@ -58,6 +58,8 @@ const UNKNOWN_CHARACTER_HINT: &str = "use a tokenizer that takes any text (`--se
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
+    end_of_text: Option<u32>,
+    end_tokens: Arc<[u32]>,
 }
 
 struct Inner {
@@ -67,7 +69,6 @@ struct Inner {
     codec: Codec,
     kind: TokenizerKind,
     vocab_size: usize,
-    end_of_text: Option<u32>,
     /// By id; false beyond the end.
     special: Vec<bool>,
     spelling: Spelling,
@@ -116,15 +117,20 @@ impl Tokenizer {
         }
         let document = serde_json::to_value(&*hugging_face).map_err(|e| refused(e.to_string()))?;
         let (kind, codec) = codec::choose(&document, &vocabulary, &hugging_face);
-        let end_of_text = END_OF_TEXT_NAMES.iter().find_map(|name| hugging_face.token_to_id(name));
+        let special = special::marks(&document);
+        let named = || END_OF_TEXT_NAMES.iter().filter_map(|name| hugging_face.token_to_id(name));
+        // A vocabulary may hold such a name as mere text, as Gemma's has tags of HTML.
+        let is_special = |id: &u32| special.get(*id as usize).copied().unwrap_or(false);
+        let end_of_text = named().find(is_special).or_else(|| named().next());
         Ok(Self {
+            end_of_text,
+            end_tokens: end_of_text.into_iter().collect(),
             inner: Arc::new(Inner {
                 origin: origin.into(),
                 codec,
                 kind,
                 vocab_size: largest as usize + 1,
-                end_of_text,
-                special: special::marks(&document),
+                special,
                 spelling: Spelling::read(&document),
                 word_starts: OnceLock::new(),
                 fingerprint: fingerprint(&vocabulary),
@@ -154,7 +160,17 @@ impl Tokenizer {
 
     /// The token that ends a document, if there is one.
     pub fn end_of_text(&self) -> Option<u32> {
-        self.inner.end_of_text
+        self.end_of_text
+    }
+
+    /// Tokens of which each ends a text that is generated.
+    pub fn end_tokens(&self) -> &[u32] {
+        &self.end_tokens
+    }
+
+    /// The same tokenizer with the tokens that a model's files name as its end tokens.
+    pub fn with_end_tokens(self, end_of_text: Option<u32>, end_tokens: &[u32]) -> Self {
+        Self { end_of_text, end_tokens: end_tokens.into(), ..self }
     }
 
     /// 16 hexadecimal digits that depend on all tokens and their ids and on nothing else.
@@ -242,8 +258,12 @@ impl Tokenizer {
     }
 
     /// Decodes tokens one at a time, as they are generated.
-    pub fn stream(&self) -> DecodeStream {
-        DecodeStream::new(self.clone())
+    /// Text that depends on its neighbours, such as a first space, is as it is after the tokens `before`.
+    ///
+    /// # Errors
+    /// Those of [`decode`](Self::decode).
+    pub fn stream(&self, before: &[u32]) -> Result<DecodeStream> {
+        DecodeStream::new(self.clone(), before)
     }
 
     fn unknown_id(&self, id: u32) -> Error {

@@ -312,8 +312,13 @@ impl Trainer {
             tokenizer: &self.dataset.tokenizer,
             device: &self.device,
         };
-        let written = generator.generate(sample, &mut |_| {}, &|| false).await?;
-        let text = format!("{}{}", sample.prompt, written.text);
+        let written = generator.generate(sample, &mut |_| {}, &|| false).await;
+        let written = written.map_err(|error| error.with_origin(format!("step {}", self.step)))?;
+        // What a decoder beside an encoder generates does not continue the prompt.
+        let text = match self.config.model.architecture {
+            Architecture::EncoderDecoder => written.text,
+            _ => format!("{}{}", sample.prompt, written.text),
+        };
         (hooks.observe)(&Event::Sample(SampleReport { step: self.step, text }))
     }
 }
