@@ -100,11 +100,18 @@ pub(super) fn id(value: &Value) -> Option<u32> {
     value.as_u64().and_then(|id| u32::try_from(id).ok())
 }
 
+/// Refuses a document without a model.
+pub(super) fn check_model(document: &Value) -> Result<(), String> {
+    match document.get("model") {
+        Some(Value::Object(_)) => Ok(()),
+        Some(_) => Err("has a `model` that is no object".into()),
+        None => Err("has no `model`".into()),
+    }
+}
+
 /// Refuses what the `tokenizers` crate would panic on: a merge whose result is longer than any token.
-pub(super) fn check(document: &Value) -> Result<(), String> {
-    let Some(model) = document.get("model") else {
-        return Err("has no `model`".into());
-    };
+pub(super) fn check_merges(document: &Value) -> Result<(), String> {
+    let model = &document["model"];
     let (Some(vocabulary), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array()) else {
         return Ok(());
     };

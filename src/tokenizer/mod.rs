@@ -1,6 +1,7 @@
 //! Tokenizers: text to token ids and back. All are read from and written as Hugging Face's
 //! `tokenizer.json`, which Python's `tokenizers` and `transformers` load with the same result as
-//! `encode(text, add_special_tokens=False)`.
+//! `encode(text, add_special_tokens=False)` without truncation and padding. Encoding draws nothing: the
+//! `dropout` of a BPE is off ([`original`]).
 //!
 //! The `tokenizers` crate reads, writes and trains; the kinds that Kiln itself makes, and GPT-2's,
 //! are encoded and decoded by faster code of our own ([`codec`]).
@@ -13,6 +14,8 @@ mod codec;
 mod general;
 mod gpt2;
 mod json;
+mod oniguruma;
+mod original;
 mod special;
 mod stream;
 mod train;
@@ -28,6 +31,8 @@ use crate::{
     platform::storage,
 };
 use codec::Codec;
+use original::Original;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{
     fmt,
@@ -66,6 +71,7 @@ struct Inner {
     /// Where it came from, for messages.
     origin: String,
     hugging_face: tokenizers::Tokenizer,
+    original: Original,
     codec: Codec,
     kind: TokenizerKind,
     vocab_size: usize,
@@ -98,13 +104,18 @@ impl Tokenizer {
             message,
             hint: Some("it should be a `tokenizer.json` as Hugging Face's `tokenizers` writes it".into()),
         };
-        let document = serde_json::from_slice(bytes).map_err(|e| refused(format!("is not JSON: {e}")))?;
-        json::check(&document).map_err(refused)?;
-        let mut hugging_face =
-            tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| refused(format!("cannot be read: {e}")))?;
-        // Rows are cut and padded by the loader; a tokenizer that did it too would lose text.
-        hugging_face.with_truncation(None).map_err(|e| refused(e.to_string()))?;
-        hugging_face.with_padding(None);
+        let mut document: Value =
+            serde_json::from_slice(bytes).map_err(|e| refused(format!("is not JSON: {e}")))?;
+        json::check_model(&document).map_err(refused)?;
+        let (mut original, has_changed) = Original::take(&mut document).map_err(refused)?;
+        json::check_merges(&document).map_err(refused)?;
+        let unreadable = |error: String| refused(format!("cannot be read: {error}"));
+        let mut hugging_face = if has_changed {
+            serde_json::from_value(document).map_err(|e| unreadable(e.to_string()))?
+        } else {
+            tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| unreadable(e.to_string()))?
+        };
+        original.take_lengths(&mut hugging_face).map_err(|e| refused(e.to_string()))?;
 
         let mut vocabulary: Vec<(u32, String)> =
             hugging_face.get_vocab(true).into_iter().map(|(token, id)| (id, token)).collect();
@@ -115,7 +126,8 @@ impl Tokenizer {
         if largest > LARGEST_ID {
             return Err(refused(format!("has a token with the id {largest}")));
         }
-        let document = serde_json::to_value(&*hugging_face).map_err(|e| refused(e.to_string()))?;
+        let mut document = serde_json::to_value(&*hugging_face).map_err(|e| refused(e.to_string()))?;
+        original.restore_patterns(&mut document).map_err(refused)?;
         let (kind, codec) = codec::choose(&document, &vocabulary, &hugging_face);
         let special = special::marks(&document);
         let named = || END_OF_TEXT_NAMES.iter().filter_map(|name| hugging_face.token_to_id(name));
@@ -134,17 +146,18 @@ impl Tokenizer {
                 spelling: Spelling::read(&document),
                 word_starts: OnceLock::new(),
                 fingerprint: fingerprint(&vocabulary),
+                original,
                 hugging_face,
             }),
         })
     }
 
-    /// The pretty-printed `tokenizer.json`.
+    /// The pretty-printed `tokenizer.json`, with the `truncation`, `padding`, `dropout` and patterns of the
+    /// file that was read, though they are not used as they stand there.
     pub fn to_json(&self) -> Result<String> {
-        self.inner
-            .hugging_face
-            .to_string(true)
-            .map_err(|e| self.error(format!("cannot be written: {e}"), None))
+        let unwritable = |e: tokenizers::Error| self.error(format!("cannot be written: {e}"), None);
+        let text = self.inner.hugging_face.to_string(true).map_err(unwritable)?;
+        self.inner.original.restore(&text).map_err(|e| unwritable(e.into()))
     }
 
     /// What it is: a `tokenizer.json` that is a character, byte or GPT-2-like BPE tokenizer is of
