@@ -1,30 +1,34 @@
 //! Documents of Parquet and Arrow files, whose rows are records.
+//!
+//! Such files say of everything how much there is of it, and the libraries that read them take memory on their word.
+//! An allocation that fails ends the process, so each number is compared with the bytes behind it first; a panic of
+//! a library costs the rest of its file.
 
+mod codecs;
+mod ipc;
+mod levels;
+mod pages;
+mod parquet;
+mod thrift;
+mod values;
+
+use self::values::{Unreadable, Values};
 use super::{
-    engine::failed,
+    clean::panics,
     extract::{Document, ExtractConfig, Fault, Metadata},
 };
-use crate::error::{Error, Result};
-use datafusion::{
-    arrow::{
-        array::{Array, ArrayRef, AsArray, RecordBatch},
-        compute::cast,
-        datatypes::DataType,
-        error::ArrowError,
-        ipc::reader::{FileReader, StreamReader},
-    },
-    parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder,
+use crate::error::Result;
+use datafusion::arrow::{
+    array::RecordBatch,
+    datatypes::{DataType, Schema, SchemaRef},
 };
-use std::{
-    fs::File,
-    io::{BufReader, Read},
-    path::Path,
-};
+use std::{fs::File, io::Read, path::Path};
 
-/// Rows read at a time.
-const ROWS: usize = 256;
-
-type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>>>;
+/// A file whose schema was read.
+struct Opened {
+    schema: SchemaRef,
+    batches: Box<dyn Iterator<Item = std::result::Result<RecordBatch, String>>>,
+}
 
 /// Whether a file is read here, by its name.
 pub(super) fn is_columnar(path: &Path) -> bool {
@@ -40,90 +44,141 @@ pub(super) fn read(
     path: &Path,
     name: &str,
     config: &ExtractConfig,
-    mut each: impl FnMut(Result<Document, Fault>) -> Result<()>,
+    mut each: impl FnMut(std::result::Result<Document, Fault>) -> Result<()>,
 ) -> Result<()> {
     let fault = |row: usize, reason: String| Fault {
         file: name.to_owned(),
         offset: row as u64,
-        reason: format!("row {row}: {reason}"),
+        reason: format!("row {row}: {}", reason.replace('\n', " ")),
     };
-    let batches = match open(path) {
-        Ok(batches) => batches,
-        Err(error) => return each(Err(fault(0, error.to_string()))),
+    let opened = panics::catch(|| {
+        let opened = open(path)?;
+        check_text(&opened.schema, &config.text_field)?;
+        Ok(opened)
+    });
+    let mut batches = match opened {
+        Ok(Ok(opened)) => opened.batches,
+        Ok(Err(reason)) | Err(reason) => return each(Err(fault(0, reason))),
     };
     let mut first = 0;
-    for batch in batches {
-        let batch = match batch {
-            Ok(batch) => batch,
+    loop {
+        let batch = match panics::catch(|| batches.next()) {
+            Ok(None) => return Ok(()),
+            Ok(Some(Ok(batch))) => batch,
             // Nothing is known of where the next one begins.
-            Err(error) => return each(Err(fault(first, error.to_string()))),
+            Ok(Some(Err(reason))) | Err(reason) => return each(Err(fault(first, reason))),
         };
-        let text = |name: &str| batch.column_by_name(name).and_then(as_text);
-        let Some(texts) = text(&config.text_field) else {
-            let columns: Vec<String> =
-                batch.schema().fields().iter().map(|field| field.name().clone()).collect();
-            let reason =
-                format!("no column `{}` of text; there are {}", config.text_field, columns.join(", "));
-            return each(Err(fault(first, reason)));
+        let columns = match panics::catch(|| Columns::of(&batch, config)) {
+            Ok(Some(columns)) => columns,
+            Ok(None) => return each(Err(fault(first, format!("no column `{}`", config.text_field)))),
+            Err(reason) => return each(Err(fault(first, reason))),
         };
-        let (ids, urls) = (text(&config.id_field), text(&config.url_field));
-        let known = [&config.text_field, &config.id_field, &config.url_field];
-        let schema = batch.schema();
-        let others: Vec<(&str, ArrayRef)> = schema
-            .fields()
-            .iter()
-            .filter(|field| !known.contains(&field.name()))
-            .filter_map(|field| Some((field.name().as_str(), text(field.name())?)))
-            .collect();
         for row in 0..batch.num_rows() {
-            let Some(text) = value(&texts, row) else {
-                each(Err(fault(first + row, "the text is null".into())))?;
-                continue;
-            };
-            if text.len() > config.record_limit {
-                let reason = format!("longer than {} bytes", config.record_limit);
-                each(Err(fault(first + row, reason)))?;
-                continue;
-            }
-            let metadata: Metadata = others
-                .iter()
-                .filter_map(|(name, column)| Some(((*name).into(), value(column, row)?.into())))
-                .collect();
-            let own = |column: &Option<ArrayRef>| {
-                column.as_ref().and_then(|ids| value(ids, row).map(str::to_owned))
-            };
-            each(Ok(Document {
-                id: own(&ids).unwrap_or_else(|| format!("{name}#{}", first + row)),
-                text: text.into(),
-                url: own(&urls),
-                source: name.to_owned(),
-                metadata,
-            }))?;
+            let number = first + row;
+            let document = panics::catch(|| columns.document(row, name, number));
+            each(document.and_then(|document| document).map_err(|reason| fault(number, reason)))?;
         }
+        drop(columns);
         first += batch.num_rows();
     }
-    Ok(())
 }
 
-fn open(path: &Path) -> Result<Batches> {
-    let open = || File::open(path).map_err(|error| Error::io("read", path, error));
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet")) {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(open()?).map_err(failed("opening"))?;
-        return Ok(Box::new(builder.with_batch_size(ROWS).build().map_err(failed("opening"))?));
+fn open(path: &Path) -> std::result::Result<Opened, String> {
+    let open = || File::open(path).map_err(|error| error.to_string());
+    let length = open()?.metadata().map_err(|error| error.to_string())?.len();
+    let mut start = Vec::new();
+    open()?.take(6).read_to_end(&mut start).map_err(|error| error.to_string())?;
+    let is_parquet = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
+    match &start[..] {
+        b"ARROW1" => ipc::open_file(open()?, length),
+        [b'F', b'E', b'A', b'1', ..] => {
+            Err("Feather of version 1 is not supported: write the file again as version 2".into())
+        }
+        [b'P', b'A', b'R', b'1' | b'E', ..] => parquet::open(open()?, length),
+        _ if is_parquet => parquet::open(open()?, length),
+        _ => ipc::open_stream(open()?, length),
     }
-    let mut magic = [0; 6];
-    let is_file = open()?.read_exact(&mut magic).is_ok() && &magic == b"ARROW1";
-    Ok(match is_file {
-        true => Box::new(FileReader::try_new(BufReader::new(open()?), None).map_err(failed("opening"))?),
-        false => Box::new(StreamReader::try_new(BufReader::new(open()?), None).map_err(failed("opening"))?),
-    })
 }
 
-/// A column as text, if it can be.
-fn as_text(column: &ArrayRef) -> Option<ArrayRef> {
-    cast(column, &DataType::Utf8).ok()
+/// Whether there is a column of text.
+fn check_text(schema: &Schema, name: &str) -> std::result::Result<(), String> {
+    match schema.column_with_name(name) {
+        Some((_, field)) if values::is_text(field.data_type()) => Ok(()),
+        Some((_, field)) => Err(format!("column `{name}` is not text but {}", field.data_type())),
+        None => {
+            let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            Err(format!("no column `{name}` of text; there are {}", columns.join(", ")))
+        }
+    }
 }
 
-fn value(column: &ArrayRef, row: usize) -> Option<&str> {
-    (!column.is_null(row)).then(|| column.as_string::<i32>().value(row))
+/// Whether values of a type are identifiers, as strings and numbers of JSON are.
+fn is_identifier(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => is_identifier(values),
+        DataType::RunEndEncoded(_, values) => is_identifier(values.data_type()),
+        _ => values::is_text(data_type) || data_type.is_primitive(),
+    }
 }
+
+/// The columns of a batch of rows.
+struct Columns<'a> {
+    config: &'a ExtractConfig,
+    texts: Values<'a>,
+    ids: Option<Values<'a>>,
+    urls: Option<Values<'a>>,
+    others: Vec<(&'a str, Values<'a>)>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(batch: &'a RecordBatch, config: &'a ExtractConfig) -> Option<Self> {
+        let column = |name: &str, is_right: fn(&DataType) -> bool| {
+            let column = batch.column_by_name(name)?;
+            is_right(column.data_type()).then(|| Values::of(column)).flatten()
+        };
+        let known = [&config.text_field, &config.id_field, &config.url_field];
+        let fields = batch.schema_ref().fields().iter().zip(batch.columns());
+        Some(Self {
+            config,
+            texts: column(&config.text_field, values::is_text)?,
+            ids: column(&config.id_field, is_identifier),
+            urls: column(&config.url_field, values::is_text),
+            others: fields
+                .filter(|(field, _)| !known.contains(&field.name()))
+                .filter_map(|(field, column)| Some((field.name().as_str(), Values::of(column)?)))
+                .collect(),
+        })
+    }
+
+    /// The document of a row, or why it is none.
+    fn document(&self, row: usize, name: &str, number: usize) -> std::result::Result<Document, String> {
+        let most = self.config.record_limit;
+        let text = match self.texts.get(row, most) {
+            Ok(Some(text)) => text.into_owned(),
+            Ok(None) => return Err("the text is null".into()),
+            Err(Unreadable::TooLong) => return Err(format!("longer than {most} bytes")),
+            Err(Unreadable::NotUtf8) => return Err("the text is not valid UTF-8".into()),
+        };
+        let value = |name: &str, column: &Values| match column.get(row, most) {
+            Ok(value) => Ok(value.map(|value| value.into_owned())),
+            Err(Unreadable::NotUtf8) => Ok(None),
+            Err(Unreadable::TooLong) => Err(format!("column `{name}` is longer than {most} bytes")),
+        };
+        let own = |name: &str, column: &Option<Values>| {
+            let value = column.as_ref().map(|column| value(name, column)).transpose()?.flatten();
+            Ok::<_, String>(value.filter(|value| !value.is_empty()))
+        };
+        let id = own(&self.config.id_field, &self.ids)?.unwrap_or_else(|| format!("{name}#{number}"));
+        let url = own(&self.config.url_field, &self.urls)?;
+        let mut metadata = Metadata::new();
+        for (name, column) in &self.others {
+            if let Some(value) = value(name, column)? {
+                metadata.insert((*name).into(), value.into());
+            }
+        }
+        Ok(Document { id, text, url, source: name.into(), metadata })
+    }
+}
+
+#[cfg(test)]
+mod tests;

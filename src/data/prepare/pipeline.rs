@@ -71,6 +71,9 @@ pub struct SourceConfig {
     pub url_field: String,
     /// Most MB of a record; a longer one is a fault.
     pub record_mb: usize,
+    /// Most MB of memory that a zstd frame may ask for as its window, which `zstd --long=N` makes 2^N bytes large;
+    /// one that asks for more is a fault. Each task holds one window at a time.
+    pub zstd_window_mb: usize,
 }
 
 impl Default for SourceConfig {
@@ -90,6 +93,7 @@ impl Default for SourceConfig {
             id_field: extract.id_field,
             url_field: extract.url_field,
             record_mb: extract.record_limit >> 20,
+            zstd_window_mb: (extract.zstd_window >> 20) as usize,
         }
     }
 }
@@ -103,6 +107,7 @@ impl SourceConfig {
             id_field: self.id_field.clone(),
             url_field: self.url_field.clone(),
             record_limit: self.record_mb << 20,
+            zstd_window: (self.zstd_window_mb as u64) << 20,
         }
     }
 }
@@ -258,6 +263,10 @@ impl Pipeline {
                     "must be between 1 and 1024",
                     hint,
                 ));
+            }
+            if !(1..=2048).contains(&source.zstd_window_mb) {
+                let (value, message) = (source.zstd_window_mb, "must be between 1 and 2048");
+                return Err(invalid("source.zstd_window_mb", value, message, "2048 reads every zstd file"));
             }
             if source.weight.is_some_and(|weight| !weight.is_finite() || weight < 0.0) {
                 let value = source.weight.unwrap_or_default();

@@ -3,14 +3,18 @@
 //! The read that meets a broken member fails with a [`Fault`] inside its [`io::Error`]; what was decompressed
 //! before was handed out, and the next read goes on with the first member behind that looks whole.
 
-use super::{Fault, source::BUFFER, tape::Tape};
+use super::{
+    Fault, codings,
+    source::BUFFER,
+    tape::Tape,
+    zstandard::{self, Frame},
+};
 use flate2::bufread::GzDecoder;
 use std::io::{self, BufRead, Read};
+use zstd::stream::raw;
 
 /// A gz within a gz occurs by accident; more is a mistake or an attack.
 const LAYERS: usize = 2;
-/// Most memory of a zstd window as a power of two (128 MiB), zstd's own default.
-const WINDOW_LOG_MAX: u32 = 27;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Codec {
@@ -51,8 +55,8 @@ impl Codec {
 }
 
 /// Decompresses as the first bytes and the name say, and gives the stream and the name without
-/// the extensions of what was taken off.
-pub fn decompress(name: &str, reader: Box<dyn Read + Send>) -> (Box<dyn Read + Send>, String) {
+/// the extensions of what was taken off. zstd frames may ask for windows of so many bytes.
+pub fn decompress(name: &str, reader: Box<dyn Read + Send>, window: u64) -> (Box<dyn Read + Send>, String) {
     let mut inner = name.to_string();
     let mut reader = reader;
     for layer in 0..=LAYERS {
@@ -65,7 +69,7 @@ pub fn decompress(name: &str, reader: Box<dyn Read + Send>) -> (Box<dyn Read + S
             // A first member with a broken head is a fault; a file without bytes is the reader's.
             (None, Some(codec)) if layer == 0 && !start.is_empty() => codec,
             _ => {
-                let refused = unsupported(start);
+                let refused = unsupported(start).or_else(|| unsupported_name(&inner, start));
                 if named.is_some() {
                     inner = without_extension(&inner);
                 }
@@ -88,6 +92,10 @@ pub fn decompress(name: &str, reader: Box<dyn Read + Send>) -> (Box<dyn Read + S
             state: State::Between(tape),
             start: 0,
             first: true,
+            window,
+            decoder: None,
+            dictionary: 0,
+            told: false,
         });
     }
     (reader, inner)
@@ -109,6 +117,23 @@ fn unsupported(start: &[u8]) -> Option<&'static str> {
         [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, ..] => Some("bzip2 compression"),
         [b'7', b'z', 0xbc, 0xaf, ..] => Some("a 7z archive"),
         [b'P', b'A', b'R', b'1', ..] => Some("Parquet among text files"),
+        [b'A', b'R', b'R', b'O', b'W', b'1', 0, 0, ..] => Some("Arrow among text files"),
+        [0x1f, 0x9d, ..] => Some("the compression of `compress`"),
+        [0x04, 0x22, 0x4d, 0x18, ..] => Some("lz4 compression"),
+        [b'L', b'Z', b'I', b'P', 1, ..] => Some("lzip compression"),
+        [0x89, b'L', b'Z', b'O', 0, ..] => Some("lzop compression"),
+        [0xff, 6, 0, 0, b's', b'N', b'a', b'P', b'p', b'Y', ..] => Some("snappy compression"),
+        [b'R', b'a', b'r', b'!', 0x1a, 7, ..] => Some("a RAR archive"),
+        _ => None,
+    }
+}
+
+/// Compression that only the name tells, if the first bytes are not those of a text.
+fn unsupported_name(name: &str, start: &[u8]) -> Option<&'static str> {
+    let is_text = codings::is_text(start);
+    match name.rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
+        "br" if !is_text => Some("Brotli compression"),
+        "lzma" if !is_text => Some("LZMA compression"),
         _ => None,
     }
 }
@@ -136,12 +161,19 @@ struct Members {
     /// Where the current member begins in the file.
     start: u64,
     first: bool,
+    /// Most bytes of a zstd window.
+    window: u64,
+    /// What the frame before was decoded with, and the number of its dictionary; 0: there is none.
+    decoder: Option<raw::Decoder<'static>>,
+    dictionary: u32,
+    /// Whether it was said that a dictionary is missing, which is the same for all frames of a file.
+    told: bool,
 }
 
 enum State {
     Between(Tape),
     Gzip(Box<GzDecoder<Tape>>),
-    Zstd(zstd::stream::read::Decoder<'static, Tape>),
+    Zstd(Box<Frame>),
     /// After a fault: the next member is to be found.
     Lost(Tape),
     Ended,
@@ -175,11 +207,7 @@ impl Members {
         if self.codec.begins(start) {
             return match self.codec {
                 Codec::Gzip => Ok(State::Gzip(Box::new(GzDecoder::new(tape)))),
-                Codec::Zstd => {
-                    let mut decoder = zstd::stream::read::Decoder::with_buffer(tape)?.single_frame();
-                    decoder.window_log_max(WINDOW_LOG_MAX)?;
-                    Ok(State::Zstd(decoder))
-                }
+                Codec::Zstd => self.begin_frame(tape),
             };
         }
         let nothing = start.is_empty();
@@ -206,6 +234,54 @@ impl Members {
         let reason =
             if is_first { format!("no {member}") } else { format!("no {member} where one should follow") };
         Err(broken(&self.name, self.start, reason))
+    }
+
+    /// Begins a zstd frame, if it asks for nothing that there is not.
+    fn begin_frame(&mut self, mut tape: Tape) -> io::Result<State> {
+        if zstandard::may_be_dictionary(tape.look(4)) {
+            match zstandard::dictionary(&mut tape) {
+                Ok(Some(dictionary)) => {
+                    (self.decoder, self.dictionary) = (Some(dictionary.decoder), dictionary.number);
+                    return Ok(State::Between(tape));
+                }
+                Ok(None) => {}
+                // No frame behind it can be decoded.
+                Err(reason) => return Err(broken(&self.name, self.start, reason)),
+            }
+        }
+        if let Some(zstandard::Header { window, dictionary }) =
+            zstandard::header(tape.look(zstandard::HEADER))
+        {
+            if window > self.window {
+                let (needed, most) = (window.div_ceil(1 << 20), self.window >> 20);
+                return Err(self.refuse_frame(tape, format!(
+                    "a zstd frame that needs a window of {needed} MB, more than `source.zstd_window_mb` ({most})"
+                )));
+            }
+            if dictionary != 0 && dictionary != self.dictionary {
+                if std::mem::replace(&mut self.told, true) {
+                    tape.rewind(self.start);
+                    return Ok(State::Lost(tape));
+                }
+                return Err(self.refuse_frame(
+                    tape,
+                    format!(
+                        "zstd frames that need dictionary {dictionary}, which the file does not begin with"
+                    ),
+                ));
+            }
+        }
+        let decoder = match self.decoder.take() {
+            Some(decoder) => decoder,
+            None => raw::Decoder::new()?,
+        };
+        Ok(State::Zstd(Box::new(Frame::new(tape, decoder)?)))
+    }
+
+    fn refuse_frame(&mut self, mut tape: Tape, reason: String) -> io::Error {
+        tape.rewind(self.start);
+        self.state = State::Lost(tape);
+        broken(&self.name, self.start, reason)
     }
 
     /// Leaves a broken member; `tape` is its decoder's.
@@ -240,13 +316,19 @@ impl Read for Members {
                     }
                     Err(error) => return Err(self.fail(decoder.into_inner(), error)),
                 },
-                State::Zstd(mut decoder) => match decoder.read(into) {
-                    Ok(0) => self.state = State::Between(decoder.finish()),
-                    Ok(count) => {
-                        self.state = State::Zstd(decoder);
+                State::Zstd(mut frame) => match frame.read(into) {
+                    Ok(count) if count > 0 => {
+                        self.state = State::Zstd(frame);
                         return Ok(count);
                     }
-                    Err(error) => return Err(self.fail(decoder.finish(), error)),
+                    outcome => {
+                        let (tape, decoder) = frame.into_inner();
+                        self.decoder = Some(decoder);
+                        match outcome {
+                            Ok(_) => self.state = State::Between(tape),
+                            Err(error) => return Err(self.fail(tape, error)),
+                        }
+                    }
                 },
             }
         }
@@ -354,6 +436,15 @@ pub mod tests {
 
     #[test]
     fn archives_are_named() {
-        assert_eq!(read("a.7z", b"7z\xbc\xafrest").1, [(0, "a 7z archive is not supported".into())]);
+        for (name, bytes, kind) in [
+            ("a.7z", &b"7z\xbc\xafrest"[..], "a 7z archive"),
+            ("a.txt.Z", b"\x1f\x9d\x90rest", "the compression of `compress`"),
+            ("a.jsonl.lz4", b"\x04\x22\x4d\x18rest", "lz4 compression"),
+            ("a.txt.br", b"\x0b\x02\x80text\x03", "Brotli compression"),
+            ("a.txt", b"ARROW1\0\0rest", "Arrow among text files"),
+        ] {
+            assert_eq!(read(name, bytes).1, [(0, format!("{kind} is not supported"))]);
+        }
+        assert_eq!(read("song.br", b"text").0, ["text"]);
     }
 }

@@ -1,8 +1,8 @@
 //! The text within a WARC record: of an HTTP answer, without its header, its chunks and its compression, or
 //! of what was stored without HTTP.
 
-use super::{super::clean::encoding, Metadata, html};
-use std::io::Read;
+use super::{super::clean::encoding, Metadata, codings, html};
+use std::borrow::Cow;
 
 /// Most bytes of the header of a record, or of an HTTP answer.
 pub(super) const HEADER: usize = 1 << 16;
@@ -29,6 +29,15 @@ impl Headers {
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Values of all lines of a name, in order and in lower case, without parameters.
+    fn list(&self, name: &str) -> Vec<String> {
+        let lines = self.0.iter().filter(|(key, _)| key == name);
+        let values = lines.flat_map(|(_, value)| value.split(','));
+        let bare =
+            |value: &str| value.split(';').next().unwrap_or_default().trim().trim_matches('"').to_string();
+        values.map(|value| bare(value).to_ascii_lowercase()).collect()
     }
 }
 
@@ -58,13 +67,20 @@ pub(super) fn page(
     {
         return Ok(None);
     }
-    let chunked =
-        http.get("transfer-encoding").is_some_and(|value| value.to_ascii_lowercase().contains("chunked"));
-    // Crawlers often take the chunks off and keep the header.
-    let joined = if chunked { unchunk(payload) } else { None };
-    let payload = joined.as_deref().unwrap_or(payload);
-    let inflated = inflate(http.get("content-encoding").unwrap_or_default(), payload, limit)?;
-    content(kind, inflated.as_deref().unwrap_or(payload))
+    content(kind, &unpack(&http, payload, limit)?)
+}
+
+/// Takes off what the headers name, the last coding first.
+fn unpack<'a>(http: &Headers, payload: &'a [u8], limit: usize) -> Result<Cow<'a, [u8]>, String> {
+    let mut body = Cow::Borrowed(payload);
+    for header in ["transfer-encoding", "content-encoding"] {
+        for coding in http.list(header).iter().rev() {
+            if let Some(unpacked) = codings::decode(coding, &body, limit)? {
+                body = Cow::Owned(unpacked);
+            }
+        }
+    }
+    Ok(body)
 }
 
 fn is_html(content_type: &str, body: &[u8]) -> bool {
@@ -75,12 +91,16 @@ fn is_html(content_type: &str, body: &[u8]) -> bool {
 }
 
 fn content(content_type: &str, body: &[u8]) -> Result<Option<html::Page>, String> {
-    if is_html(content_type, body) {
-        return html::extract(body, Some(content_type)).map(Some);
-    }
+    let is_html = is_html(content_type, body);
     let kind = content_type.trim_start().to_ascii_lowercase();
-    if !kind.starts_with("text/plain") && !kind.is_empty() {
+    if !is_html && !kind.starts_with("text/plain") && !kind.is_empty() {
         return Ok(None);
+    }
+    if let Some(packing) = codings::packing(body) {
+        return Err(format!("the payload is packed with {packing}, which no `Content-Encoding` names"));
+    }
+    if is_html {
+        return html::extract(body, Some(content_type)).map(Some);
     }
     let hints = encoding::Hints { content_type: Some(content_type), html: false };
     plain(encoding::decode(body, &hints)).map(Some)
@@ -117,64 +137,35 @@ fn split_http(body: &[u8]) -> Option<(u16, Headers, &[u8])> {
     None
 }
 
-/// Joins the chunks of a payload; `None` if it is not made of such. One that is cut keeps what there is.
-fn unchunk(mut payload: &[u8]) -> Option<Vec<u8>> {
-    let mut joined = Vec::new();
-    loop {
-        let Some(length) = memchr::memchr(b'\n', payload) else {
-            return (!joined.is_empty()).then_some(joined);
-        };
-        let size = std::str::from_utf8(&payload[..length]).ok()?;
-        let size = usize::from_str_radix(size.split(';').next()?.trim(), 16).ok()?;
-        payload = &payload[length + 1..];
-        if size == 0 {
-            return Some(joined);
-        }
-        joined.extend_from_slice(&payload[..size.min(payload.len())]);
-        let rest = payload.get(size..).unwrap_or_default();
-        payload = rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")).unwrap_or(rest);
-    }
-}
-
-/// Takes off what `Content-Encoding` names; `None` where the payload is as it should be.
-fn inflate(coding: &str, payload: &[u8], limit: usize) -> Result<Option<Vec<u8>>, String> {
-    let most = limit as u64 + 1;
-    let mut bytes = Vec::new();
-    let outcome = match coding.trim().to_ascii_lowercase().as_str() {
-        // Crawlers often decode and keep the header.
-        "gzip" | "x-gzip" if payload.starts_with(&[0x1f, 0x8b]) => {
-            flate2::read::MultiGzDecoder::new(payload).take(most).read_to_end(&mut bytes)
-        }
-        "deflate" if payload.starts_with(&[0x78]) => {
-            flate2::read::ZlibDecoder::new(payload).take(most).read_to_end(&mut bytes)
-        }
-        "br" | "zstd" if std::str::from_utf8(payload).is_err() => {
-            return Err(format!("content encoding `{coding}` is not supported"));
-        }
-        _ => return Ok(None),
-    };
-    if bytes.len() > limit {
-        return Err(format!("a payload of more than {limit} bytes"));
-    }
-    match outcome {
-        // A page that is cut is still a page.
-        Err(error) if bytes.is_empty() => Err(format!("the payload is broken: {error}")),
-        _ => Ok(Some(bytes)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::compressed::tests::{gzip, zstandard};
     use super::*;
 
+    fn read(lines: &[&str], payload: &[u8]) -> Result<Vec<u8>, String> {
+        let mut headers = Headers::default();
+        lines.iter().for_each(|line| headers.add(line.as_bytes()));
+        unpack(&headers, payload, 1000).map(Cow::into_owned)
+    }
+
     #[test]
-    fn payloads_are_unpacked() {
-        assert_eq!(unchunk(b"3\r\nabc\r\n2;x=1\r\nde\r\n0\r\n\r\n").as_deref(), Some(&b"abcde"[..]));
-        assert_eq!(unchunk(b"fffff\r\nabc").as_deref(), Some(&b"abc"[..]));
-        assert_eq!(unchunk(b"<html>\nabc"), None);
-        let packed = super::super::compressed::tests::gzip(b"abc");
-        assert_eq!(inflate("gzip", &packed, 3), Ok(Some(b"abc".to_vec())));
-        assert!(inflate("gzip", &packed, 2).is_err_and(|reason| reason.contains("more than 2 bytes")));
-        assert_eq!(inflate("gzip", b"not packed", 3), Ok(None));
+    fn chains_of_codings_are_taken_off_from_the_last() {
+        let packed = gzip(&zstandard(b"abc"));
+        let chunked = [format!("{:x}\r\n", packed.len()).as_bytes(), &packed, b"\r\n0\r\n\r\n"].concat();
+        for (lines, payload) in [
+            (&["Content-Encoding: zstd, gzip"][..], &packed),
+            (&["content-encoding:ZSTD", "Content-Length: 5", "CONTENT-ENCODING:\tX-Gzip"], &packed),
+            (&["Content-Encoding: identity, zstd,, gzip;q=1"], &packed),
+            (&["Content-Encoding: zstd", "Transfer-Encoding: gzip, chunked"], &chunked),
+            (&["Transfer-Encoding: chunked", "Content-Encoding: zstd, gzip"], &chunked),
+            (&["Content-Encoding: gzip, zstd, gzip", "Transfer-Encoding: chunked"], &packed),
+        ] {
+            assert_eq!(read(lines, payload).as_deref(), Ok(&b"abc"[..]), "{lines:?}");
+        }
+        let wrong = read(&["Content-Encoding: gzip, zstd"], &packed);
+        assert!(wrong.is_err_and(|reason| reason.contains("`zstd`")));
+        assert_eq!(read(&[], &packed).as_deref(), Ok(&packed[..]));
+        assert!(content("text/html", &packed).is_err_and(|reason| reason.contains("packed with gzip")));
+        assert!(content("text/plain", &zstandard(b"abc")).is_err());
     }
 }

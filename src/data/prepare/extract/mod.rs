@@ -6,6 +6,7 @@
 //! a reader panic or hold more than a few [`ExtractConfig::record_limit`] in memory.
 
 mod archive;
+pub(super) mod codings;
 pub mod compressed;
 mod csv;
 pub mod html;
@@ -18,6 +19,7 @@ mod tar;
 mod text;
 mod warc;
 mod zip;
+mod zstandard;
 
 use self::source::Source;
 use serde::{Deserialize, Serialize};
@@ -92,6 +94,9 @@ pub struct ExtractConfig {
     pub url_field: String,
     /// Most bytes of a record, decompressed; a longer one is a fault and never held whole.
     pub record_limit: usize,
+    /// Most bytes of memory that a zstd frame may ask for as its window; one that asks for more is a fault. A
+    /// reader has one window at a time, and no more of it than the frame fills.
+    pub zstd_window: u64,
 }
 
 impl Default for ExtractConfig {
@@ -103,6 +108,7 @@ impl Default for ExtractConfig {
             id_field: "id".into(),
             url_field: "url".into(),
             record_limit: 64 << 20,
+            zstd_window: 2 << 30,
         }
     }
 }
@@ -182,7 +188,7 @@ fn records(
     within: bool,
 ) -> Option<Box<dyn Records>> {
     let limit = config.record_limit.max(1);
-    let (reader, inner_name) = compressed::decompress(name, reader);
+    let (reader, inner_name) = compressed::decompress(name, reader, config.zstd_window);
     let mut source = Source::new(name, reader, limit);
     // A fault here is kept by the source and met again by whoever reads first.
     if let Some(kind) = archive::Kind::of(&inner_name, source.peek(archive::START)) {

@@ -13,9 +13,12 @@ const FIELDS: u64 = 1 << 20;
 pub(super) fn is_header(block: &[u8]) -> bool {
     let Some(block) = block.get(..BLOCK) else { return false };
     let Some(checksum) = octal(&block[148..156]) else { return false };
-    // The checksum itself counts as spaces.
-    let sum = |bytes: &[u8]| bytes.iter().map(|&byte| u64::from(byte)).sum::<u64>();
-    block[0] != 0 && sum(&block[..148]) + 8 * u64::from(b' ') + sum(&block[156..]) == checksum
+    // The checksum itself counts as spaces. Some old archivers took bytes for signed.
+    let others = || block[..148].iter().chain(&block[156..]);
+    let spaces = 8 * i64::from(b' ');
+    let unsigned = others().map(|&byte| i64::from(byte)).sum::<i64>() + spaces;
+    let signed = others().map(|&byte| i64::from(byte.cast_signed())).sum::<i64>() + spaces;
+    block[0] != 0 && i64::try_from(checksum).is_ok_and(|checksum| [unsigned, signed].contains(&checksum))
 }
 
 /// A number in octal digits, or, where it needs more than there is room for, in binary (GNU).
@@ -151,6 +154,11 @@ impl Tar {
                 }
                 continue;
             }
+            // The name that a link leads to, and fields of all members.
+            if matches!(kind, b'K' | b'g') {
+                self.pass(stream, padded(length))?;
+                continue;
+            }
             let Fields { name, length: own, sparse } = std::mem::take(&mut fields);
             let length = own.unwrap_or(length);
             let name = name.unwrap_or_else(|| {
@@ -160,7 +168,16 @@ impl Tar {
                 if prefix.is_empty() { name } else { format!("{prefix}/{name}") }
             });
             match kind {
-                b'S' => sparse_fault(self, stream, start, &name, length)?,
+                b'S' => {
+                    // Blocks with more of its map, each of which says whether another one follows.
+                    let mut goes_on = header[482] != 0;
+                    while goes_on {
+                        let mut block = Vec::new();
+                        stream.source.read_up_to(BLOCK, &mut block)?;
+                        goes_on = block.get(504).is_some_and(|&byte| byte != 0);
+                    }
+                    sparse_fault(self, stream, start, &name, length)?;
+                }
                 _ if sparse => sparse_fault(self, stream, start, &name, length)?,
                 // In Unix 7 a directory is a file whose name ends so.
                 b'0' | b'7' | 0 if !name.ends_with('/') => {
@@ -381,5 +398,35 @@ pub mod tests {
             fields.add_pax(wrong);
         }
         assert_eq!(octal(b"\x80\0\0\0\0\0\0\0\0\0\x01\0"), Some(256));
+    }
+
+    #[test]
+    fn what_is_not_supported_costs_itself_only() {
+        let sum = |block: &mut Vec<u8>, signed: bool| {
+            block[148..156].fill(b' ');
+            let value = |&byte: &u8| if signed { i32::from(byte.cast_signed()) } else { i32::from(byte) };
+            let sum: i32 = block[..BLOCK].iter().map(value).sum();
+            block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        };
+        // A sparse file of old GNU tar with two more blocks of its map.
+        let mut sparse = header("s.txt", b'S', 3);
+        sparse[482] = 1;
+        sum(&mut sparse, false);
+        let mut map = vec![0; 2 * BLOCK];
+        map[504] = 1;
+        sparse.extend([&map[..], b"abc", &[0; BLOCK - 3]].concat());
+        let mut signed = member("\u{e4}.txt", b"one");
+        sum(&mut signed, true);
+        let members = [
+            sparse,
+            signed,
+            raw("././@LongLink", b'L', b"long.txt\0"),
+            raw("././@LongLink", b'K', b"target\0"),
+            raw("pax_global_header", b'g', b"14 comment=ab\n"),
+            member("short", b"two"),
+        ];
+        let (documents, faults) = read("a.tar", &archive(&members));
+        assert_eq!(documents, pairs(&[("a.tar!\u{e4}.txt", "one"), ("a.tar!long.txt", "two")]));
+        assert_eq!(faults, pairs(&[("a.tar", "`s.txt` is sparse, which is not supported")]));
     }
 }

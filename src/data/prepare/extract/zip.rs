@@ -1,6 +1,9 @@
-//! Zip archives, read from their start: the directory at the end is not needed but for members whose length
-//! stands behind them. Checksums are not compared.
+//! Zip archives, read from their start: the directory at the end is not needed. Checksums are not compared, but
+//! for stored members whose length stands behind them.
 
+mod streamed;
+
+use self::streamed::{Body, BodyReader, SharedBody, skip_descriptor};
 use super::{
     Fault,
     archive::{Member, Members, Shared, Stream},
@@ -12,29 +15,47 @@ const HEADER: usize = 30;
 pub(super) struct Zip {
     shared: Shared,
     ended: bool,
+    /// The current member, if its length stands behind it.
+    body: Option<SharedBody>,
+    /// Length of the current member, if it stands before it and behind it too.
+    described: Option<u64>,
 }
 
 struct Entry {
     name: String,
-    length: u64,
+    /// `None`: it stands behind the member.
+    length: Option<u64>,
     deflated: bool,
 }
 
 impl Zip {
     pub(super) fn new(shared: Shared) -> Self {
-        Self { shared, ended: false }
+        Self { shared, ended: false, body: None, described: None }
     }
 
-    /// Finds the next member that is a file; `None` at the archive's directory.
-    fn step(&mut self, stream: &mut Stream) -> Result<Option<Entry>, Fault> {
+    /// Passes over what is left of the current member. `false`: it is not known where the next one begins.
+    fn leave(&mut self, stream: &mut Stream) -> Result<bool, Fault> {
         // Whatever goes wrong before the next member is found, there is no finding it.
         self.ended = true;
         let rest = std::mem::take(&mut stream.left);
         if stream.lost {
-            return Ok(None);
+            return Ok(false);
         }
         skip(stream, rest)?;
-        loop {
+        if let Some(length) = self.described.take() {
+            skip_descriptor(stream, length);
+        }
+        if let Some(body) = self.body.take() {
+            let outcome = body.lock().finish(stream);
+            self.ended = stream.lost || outcome.is_ok();
+            outcome?;
+        }
+        Ok(!stream.lost)
+    }
+
+    /// Finds the next member that is a file; `None` at the archive's directory.
+    fn step(&mut self, stream: &mut Stream) -> Result<Option<Entry>, Fault> {
+        while self.leave(stream)? {
             let start = stream.source.offset();
             match stream.source.peek(4) {
                 b"PK\x03\x04" => {}
@@ -48,22 +69,29 @@ impl Zip {
             let (flags, method) = (short(6), short(8));
             let name = String::from_utf8_lossy(&read(stream, short(26).into())?).into_owned();
             let extra = read(stream, short(28).into())?;
+            let is_described = flags & 8 != 0;
             let length = match long(18) {
-                u32::MAX => zip64_length(&extra, long(22) == u32::MAX).unwrap_or(u32::MAX.into()),
+                u32::MAX => zip64_length(&extra, long(22) == u32::MAX).unwrap_or(if is_described {
+                    0
+                } else {
+                    u32::MAX.into()
+                }),
                 length => length.into(),
             };
-            if flags & 8 != 0 && length == 0 {
-                let reason = format!("the length of `{name}` stands behind it: unpack the archive first");
-                return Err(stream.source.fault(start, reason));
-            }
+            let is_streamed = is_described && length == 0;
+            self.described = (is_described && !is_streamed).then_some(length);
+            let is_readable = flags & 1 == 0 && matches!(method, 0 | 8);
+            self.body =
+                is_streamed.then(|| SharedBody::new(Body::new(&name, Some(method).filter(|_| is_readable))));
             let reason = match method {
                 _ if flags & 1 != 0 => format!("`{name}` is encrypted"),
                 _ if name.ends_with('/') => {
-                    skip(stream, length)?;
+                    stream.left = length;
                     continue;
                 }
                 0 | 8 => {
                     self.ended = false;
+                    let length = (!is_streamed).then_some(length);
                     return Ok(Some(Entry { name, length, deflated: method == 8 }));
                 }
                 _ => format!("`{name}` is compressed by method {method}, which is not supported"),
@@ -72,6 +100,7 @@ impl Zip {
             self.ended = false;
             return Err(stream.source.fault(start, reason));
         }
+        Ok(None)
     }
 }
 
@@ -115,7 +144,11 @@ impl Members for Zip {
             Ok(entry) => entry?,
             Err(fault) => return Some(Err(fault)),
         };
-        let mut member = shared.member(&name, length);
+        let mut member = shared.member(&name, length.unwrap_or_default());
+        if let Some(body) = self.body.clone() {
+            member.reader = Box::new(BodyReader { shared, body });
+            return Some(Ok(member));
+        }
         if deflated {
             let inflated = flate2::read::DeflateDecoder::new(member.reader);
             member.reader = Box::new(UntilError { reader: inflated, failed: false });
@@ -156,7 +189,18 @@ mod tests {
             }
             _ => bytes.to_vec(),
         };
-        let length = if flags & 8 != 0 { 0 } else { packed.len() as u32 };
+        // A descriptor with or without its signature, and lengths in eight bytes as in archives of many GB.
+        let (is_streamed, has_mark, is_wide) = (flags & 8 != 0, flags & 0x4000 != 0, flags & 0x2000 != 0);
+        let flags = flags & 0x1fff;
+        let length = if is_streamed { 0 } else { packed.len() as u32 };
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        let mut behind = if has_mark { b"PK\x07\x08".to_vec() } else { Vec::new() };
+        behind.extend(crc.sum().to_le_bytes());
+        for length in [packed.len() as u64, bytes.len() as u64] {
+            behind.extend(&length.to_le_bytes()[..if is_wide { 8 } else { 4 }]);
+        }
+        behind.truncate(if is_streamed { behind.len() } else { 0 });
         let mut member = b"PK\x03\x04\x14\0".to_vec();
         for short in [flags, method, 0, 0, 0, 0] {
             member.extend(short.to_le_bytes());
@@ -164,7 +208,7 @@ mod tests {
         member.extend(length.to_le_bytes());
         member.extend((bytes.len() as u32).to_le_bytes());
         member.extend((name.len() as u16).to_le_bytes());
-        [&member[..], &[0, 0], name.as_bytes(), &packed].concat()
+        [&member[..], &[0, 0], name.as_bytes(), &packed, &behind].concat()
     }
 
     fn read(bytes: &[u8]) -> (Vec<(String, String)>, Vec<String>) {
@@ -212,10 +256,69 @@ mod tests {
         broken[35..40].fill(0xff);
         let (documents, faults) = read(&[&broken[..], &one, END].concat());
         assert_eq!((documents.last().map(|found| found.1.as_str()), faults.len()), (Some("one"), 1));
-        let streamed = member("c.txt", b"three", 8, 8);
-        let (documents, faults) = read(&[&one[..], &streamed, END].concat());
-        assert_eq!((documents.len(), faults.len()), (1, 1));
-        assert!(faults[0].contains("unpack the archive first"), "{faults:?}");
         assert!(read(b"PK\x03\x04rest").1[0].ends_with("the archive is truncated"));
+    }
+
+    #[test]
+    fn members_whose_length_stands_behind_them_are_read() {
+        let inner = [member("x.txt", b"within", 0, 8), END.to_vec()].concat();
+        let long = "the heron stood in the water ".repeat(9000);
+        let picture = [&b"\x89PNG\0"[..], &noise(100_000, 3)].concat();
+        for layout in [0, 0x4000, 0x2000, 0x6000] {
+            for method in [0, 8] {
+                let streamed = |name: &str, bytes: &[u8]| member(name, bytes, method, 8 | layout);
+                let looks = b"PK\x01\x02 and PK\x07\x08, which PK\x03\x04 begins no member";
+                let bytes = [
+                    streamed("d/", b""),
+                    streamed("a.txt", b"one"),
+                    streamed("b.txt", looks),
+                    streamed("c.zip", &inner),
+                    streamed("picture", &picture),
+                    member("secret.txt", b"x", method, 9 | layout),
+                    member("lzma.txt", b"unread", 14, 8 | layout),
+                    streamed("e.txt", b""),
+                    member("f.txt", b"two", method, 0),
+                    streamed("g.txt", long.as_bytes()),
+                    END.to_vec(),
+                ];
+                let (documents, faults) = read(&bytes.concat());
+                let texts: Vec<&str> = documents.iter().map(|(_, text)| text.as_str()).collect();
+                assert_eq!(texts, ["one", std::str::from_utf8(looks).unwrap(), "two", &long], "{faults:?}");
+                assert_eq!(
+                    faults,
+                    [
+                        "a.zip!c.zip: nested archives are not read: unpack it first",
+                        "a.zip: `secret.txt` is encrypted",
+                        "a.zip: `lzma.txt` is compressed by method 14, which is not supported",
+                        "a.zip!e.txt: the file is empty",
+                    ]
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_streamed_member_that_is_broken_or_cut_is_one_fault() {
+        let (one, two) = (member("a.txt", b"one", 0, 0x4008), member("b.txt", b"two", 8, 8));
+        let text = "the heron stood in the water ".repeat(400);
+        let broken = |from_end: usize| {
+            let mut broken = member("c.txt", text.as_bytes(), 8, 0x4008);
+            let at = broken.len() - from_end;
+            broken[at] ^= 0x55;
+            broken
+        };
+        // Its bytes are damaged, then its lengths.
+        for broken in [broken(56), broken(8)] {
+            let (documents, faults) = read(&[&one[..], &broken, &two, END].concat());
+            assert_eq!(documents[0].1, "one");
+            assert_eq!(faults.len(), 1, "{faults:?}");
+        }
+        let (documents, faults) = read(&[&one[..], &broken(56), &two, END].concat());
+        assert_eq!((documents.last().map(|found| found.1.as_str()), faults.len()), (Some("two"), 1));
+        for method in [0, 8] {
+            let member = member("c.txt", text.as_bytes(), method, 0x4008);
+            let (documents, faults) = read(&[&one[..], &member[..member.len() - 30]].concat());
+            assert_eq!((documents[0].1.as_str(), faults.len()), ("one", 1), "{faults:?}");
+        }
     }
 }

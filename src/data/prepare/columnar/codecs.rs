@@ -1,0 +1,134 @@
+//! Unpacks the pages of Parquet files without believing the length that a page says it has: no more memory is
+//! taken than what comes out of its bytes, or than the codec can make of so many.
+
+use super::super::extract::codings;
+use datafusion::parquet::basic::Compression;
+use std::io::{self, Read};
+
+/// Bytes that are reserved for a page whatever its packed bytes are.
+const RESERVED: usize = 1 << 16;
+
+/// What zstd's frames may ask for as their window, as a power of two: pages that are frames of a single segment ask
+/// for all of themselves.
+const WINDOW_LOG_MAX: u32 = 31;
+
+/// Most bytes that a byte of Snappy and of lz4 gives.
+const SNAPPY: usize = 22;
+const LZ4: usize = 255;
+
+/// Appends the `length` bytes that are packed in `packed`.
+///
+/// # Errors
+/// There are not as many, or the bytes are broken, or the codec is not supported.
+pub(super) fn unpack(
+    codec: Compression,
+    packed: &[u8],
+    length: usize,
+    into: &mut Vec<u8>,
+) -> Result<(), String> {
+    if length == 0 {
+        // A page of nulls.
+        return Ok(());
+    }
+    let start = into.len();
+    match codec {
+        Compression::UNCOMPRESSED => into.extend_from_slice(packed),
+        Compression::SNAPPY => {
+            let announced = snap::raw::decompress_len(packed).map_err(broken)?;
+            if announced != length {
+                return Err(other_length(length, announced));
+            }
+            let room = reserve(packed, length, SNAPPY, into)?;
+            let written = snap::raw::Decoder::new().decompress(packed, room).map_err(broken)?;
+            into.truncate(start + written);
+        }
+        Compression::LZ4_RAW => {
+            let room = reserve(packed, length, LZ4, into)?;
+            let written = lz4_flex::block::decompress_into(packed, room).map_err(broken)?;
+            into.truncate(start + written);
+        }
+        Compression::LZ4 => lz4(packed, length, into)?,
+        Compression::GZIP(_) => {
+            read(flate2::bufread::MultiGzDecoder::new(packed), packed, length, into).map_err(broken)?;
+        }
+        Compression::ZSTD(_) => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(packed).map_err(broken)?;
+            decoder.window_log_max(WINDOW_LOG_MAX).map_err(broken)?;
+            read(decoder, packed, length, into).map_err(broken)?;
+        }
+        Compression::BROTLI(_) => {
+            let unpacked = codings::brotli(packed, length)?;
+            if let Some(error) = unpacked.error {
+                return Err(broken(error));
+            }
+            into.extend_from_slice(&unpacked.bytes);
+        }
+        Compression::LZO => return Err("LZO compression is not supported".into()),
+    }
+    let found = into.len() - start;
+    if found == length { Ok(()) } else { Err(other_length(length, found)) }
+}
+
+fn broken(error: impl std::fmt::Display) -> String {
+    format!("a page is broken: {error}")
+}
+
+fn other_length(length: usize, found: usize) -> String {
+    format!("a page of {length} bytes has {found}")
+}
+
+/// Appends room for what is packed, if it can be as much. A byte of it gives `most` bytes at most.
+fn reserve<'a>(
+    packed: &[u8],
+    length: usize,
+    most: usize,
+    into: &'a mut Vec<u8>,
+) -> Result<&'a mut [u8], String> {
+    if length / most > packed.len() {
+        return Err(format!("a page of {length} bytes cannot be packed in {}", packed.len()));
+    }
+    let start = into.len();
+    into.resize(start + length, 0);
+    Ok(&mut into[start..])
+}
+
+/// Reads one byte more than there should be, to see that there is none.
+fn read(decoder: impl Read, packed: &[u8], length: usize, into: &mut Vec<u8>) -> io::Result<usize> {
+    into.reserve(length.min(packed.len().saturating_mul(4).max(RESERVED)));
+    decoder.take(length as u64 + 1).read_to_end(into)
+}
+
+/// Unpacks what was called lz4 before `LZ4_RAW`: Hadoop's frames, those of lz4, or a bare block, which old writers
+/// wrote under the same name.
+fn lz4(packed: &[u8], length: usize, into: &mut Vec<u8>) -> Result<(), String> {
+    let start = into.len();
+    if hadoop(packed, length, into).is_none() {
+        into.truncate(start);
+        let framed = read(lz4_flex::frame::FrameDecoder::new(packed), packed, length, into);
+        if framed.is_err() || into.len() != start + length {
+            into.truncate(start);
+            return unpack(Compression::LZ4_RAW, packed, length, into);
+        }
+    }
+    Ok(())
+}
+
+/// Frames of Hadoop's codec: the unpacked and the packed length, most significant byte first, and the block.
+fn hadoop(mut packed: &[u8], length: usize, into: &mut Vec<u8>) -> Option<()> {
+    let end = into.len() + length;
+    while !packed.is_empty() {
+        let (lengths, rest) = packed.split_at_checked(8)?;
+        let number = |at: usize| Some(u32::from_be_bytes(lengths.get(at..at + 4)?.try_into().ok()?) as usize);
+        let (frame, rest) = rest.split_at_checked(number(4)?)?;
+        let unpacked = number(0)?;
+        if unpacked > end - into.len() {
+            return None;
+        }
+        let room = reserve(frame, unpacked, LZ4, into).ok()?;
+        if lz4_flex::block::decompress_into(frame, room).ok()? != unpacked {
+            return None;
+        }
+        packed = rest;
+    }
+    (into.len() == end).then_some(())
+}

@@ -1,0 +1,272 @@
+//! Members of a zip archive whose length stands behind them, in a data descriptor (4.3.9 of the APPNOTE), as Java,
+//! macOS and whatever writes to a pipe have it. A deflated member ends by itself; any other ends where the
+//! numbers that follow are those of what was read so far, and a header of the archive stands behind them.
+
+use super::super::{
+    Fault,
+    archive::{Shared, Stream},
+    source::BUFFER,
+};
+use flate2::{Crc, Decompress, FlushDecompress, Status};
+use std::{
+    io::{self, Read},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Bytes of the longest descriptor and of the signature behind it.
+const LOOK: usize = 24 + 4;
+
+/// Bytes of a deflated member that are kept, to look for its end within them if it is broken.
+const TAIL: usize = 1 << 15;
+
+/// Whether bytes begin with a header of an archive.
+pub(super) fn is_header(bytes: &[u8]) -> bool {
+    matches!(bytes, [b'P', b'K', 1, 2, ..] | [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5 | 6, 6, ..])
+        || matches!(bytes, [b'P', b'K', 6, 8, ..])
+}
+
+struct Descriptor {
+    length: usize,
+    crc: u32,
+}
+
+/// The descriptor that bytes begin with, of a member of these lengths. It may have a signature and, in archives
+/// of more than 4 GB, lengths of eight bytes.
+fn descriptor(bytes: &[u8], packed: u64, unpacked: Option<u64>) -> Option<Descriptor> {
+    let number = |at: usize, width: usize| {
+        let bytes = bytes.get(at..at + width)?;
+        Some(bytes.iter().rev().fold(0_u64, |number, &byte| number << 8 | u64::from(byte)))
+    };
+    let same = |found: Option<u64>, known: u64, width: usize| {
+        found == Some(if width == 4 { known & u64::from(u32::MAX) } else { known })
+    };
+    let layouts = [(4, 8), (4, 4), (0, 8), (0, 4)];
+    let (start, width) = layouts.into_iter().find(|&(start, width)| {
+        same(number(start + 4, width), packed, width)
+            && unpacked.is_none_or(|length| same(number(start + 4 + width, width), length, width))
+            && (start == 0 || bytes.starts_with(b"PK\x07\x08"))
+            && bytes.get(start + 4 + 2 * width..).is_some_and(is_header)
+    })?;
+    Some(Descriptor { length: start + 4 + 2 * width, crc: number(start, 4)? as u32 })
+}
+
+/// Passes over the descriptor of a member whose length was known, if there is one.
+pub(super) fn skip_descriptor(stream: &mut Stream, packed: u64) {
+    let next = stream.source.peek(LOOK);
+    if !is_header(next)
+        && let Some(Descriptor { length, .. }) = descriptor(next, packed, None)
+    {
+        stream.source.consume(length);
+    }
+}
+
+/// How the end of a member is found.
+enum Kind {
+    Deflated(Decompress),
+    Stored(Crc),
+    /// It is passed over: encrypted, packed in another way, or broken.
+    Opaque,
+}
+
+/// A member that is being read.
+pub(super) struct Body {
+    name: String,
+    kind: Kind,
+    /// Bytes of the archive that were read.
+    packed: u64,
+    /// The last of these bytes of a deflated member. One that is broken often goes on behind its own end.
+    tail: Vec<u8>,
+    /// Whether all of a deflated member was read.
+    inflated: bool,
+    /// Bytes of the descriptor, once the end of the member is found.
+    end: Option<usize>,
+    broken: bool,
+}
+
+impl Body {
+    /// A member of method 0 or 8; any other cannot be read.
+    pub(super) fn new(name: &str, method: Option<u16>) -> Self {
+        let kind = match method {
+            Some(0) => Kind::Stored(Crc::new()),
+            Some(8) => Kind::Deflated(Decompress::new(false)),
+            _ => Kind::Opaque,
+        };
+        Self {
+            name: name.into(),
+            kind,
+            packed: 0,
+            tail: Vec::new(),
+            inflated: false,
+            end: None,
+            broken: false,
+        }
+    }
+
+    fn read(&mut self, stream: &mut Stream, into: &mut [u8]) -> io::Result<usize> {
+        if self.end.is_some() || self.broken || into.is_empty() {
+            return Ok(0);
+        }
+        if matches!(self.kind, Kind::Deflated(_)) {
+            self.inflate(stream, into)
+        } else {
+            self.scan(stream, into)
+        }
+    }
+
+    fn inflate(&mut self, stream: &mut Stream, into: &mut [u8]) -> io::Result<usize> {
+        let Kind::Deflated(decoder) = &mut self.kind else { return Ok(0) };
+        while !self.inflated {
+            let met = stream.source.fill().err();
+            if let Some(fault) = met {
+                return Err(self.lose(stream, fault));
+            }
+            let input = stream.source.fill().unwrap_or_default();
+            let is_end = input.is_empty();
+            let (read, written) = (decoder.total_in(), decoder.total_out());
+            let status = decoder.decompress(input, into, FlushDecompress::None);
+            let used = (decoder.total_in() - read) as usize;
+            self.tail.extend_from_slice(&input[..used]);
+            self.tail.drain(..self.tail.len().saturating_sub(TAIL));
+            stream.source.consume(used);
+            self.packed = decoder.total_in();
+            let count = (decoder.total_out() - written) as usize;
+            self.inflated = matches!(status, Ok(Status::StreamEnd));
+            match status {
+                Ok(_) if count > 0 => return Ok(count),
+                Ok(_) if is_end && !self.inflated => {
+                    let error = io::Error::other(self.truncated(stream));
+                    return Err(self.fail(stream, error));
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    let error = io::Error::new(io::ErrorKind::InvalidData, "corrupt deflate stream");
+                    return Err(self.fail(stream, error));
+                }
+            }
+        }
+        let next = stream.source.peek(LOOK);
+        let found = descriptor(next, self.packed, Some(decoder.total_out()));
+        // Some writers announce a descriptor and write none.
+        self.end = if is_header(next) { Some(0) } else { found.map(|found| found.length) };
+        if self.end.is_none() {
+            let reason = "the lengths that stand behind it are not its own";
+            return Err(self.fail(stream, io::Error::new(io::ErrorKind::InvalidData, reason)));
+        }
+        Ok(0)
+    }
+
+    /// Reads up to the descriptor, which is looked for at every byte.
+    fn scan(&mut self, stream: &mut Stream, into: &mut [u8]) -> io::Result<usize> {
+        let window = stream.source.peek(BUFFER);
+        if window.is_empty() {
+            // A fault of what lies beneath is met by this.
+            let met = stream.source.fill().err();
+            return Err(match met {
+                Some(fault) => self.lose(stream, fault),
+                None => {
+                    let fault = self.truncated(stream);
+                    self.lose(stream, fault)
+                }
+            });
+        }
+        let whole = if window.len() == BUFFER { window.len() - LOOK } else { window.len() };
+        let most = whole.min(into.len());
+        let mut checked = 0;
+        let mut found = None;
+        for at in 0..=most {
+            let length = self.packed + at as u64;
+            let unpacked = matches!(self.kind, Kind::Stored(_)).then_some(length);
+            let Some(descriptor) = descriptor(&window[at..], length, unpacked) else { continue };
+            if let Kind::Stored(crc) = &mut self.kind {
+                crc.update(&window[checked..at]);
+                checked = at;
+                if crc.sum() != descriptor.crc {
+                    continue;
+                }
+            }
+            found = Some((at, descriptor.length));
+            break;
+        }
+        let count = found.map_or(most, |(at, _)| at);
+        if let Kind::Stored(crc) = &mut self.kind {
+            crc.update(&window[checked..count]);
+        }
+        into[..count].copy_from_slice(&window[..count]);
+        stream.source.consume(count);
+        self.packed += count as u64;
+        self.end = found.map(|(_, length)| length);
+        Ok(count)
+    }
+
+    fn truncated(&self, stream: &Stream) -> Fault {
+        let reason = format!("the archive ends within `{}`", self.name);
+        stream.source.fault(stream.source.offset(), reason)
+    }
+
+    /// Gives the archive up.
+    fn lose(&mut self, stream: &mut Stream, fault: Fault) -> io::Error {
+        (self.broken, stream.lost) = (true, true);
+        io::Error::other(fault)
+    }
+
+    /// Goes back to where the end of the member may be found.
+    fn fail(&mut self, stream: &mut Stream, error: io::Error) -> io::Error {
+        self.broken = true;
+        let tail = std::mem::take(&mut self.tail);
+        stream.source.unread(&tail);
+        self.packed -= tail.len() as u64;
+        error
+    }
+
+    /// Passes over what is left of the member and over its descriptor.
+    ///
+    /// # Errors
+    /// What is found wrong with it, if nothing was found wrong before.
+    pub(super) fn finish(&mut self, stream: &mut Stream) -> Result<(), Fault> {
+        let mut rest = vec![0; BUFFER];
+        let mut told = self.broken;
+        let mut outcome = Ok(());
+        while self.end.is_none() && !stream.lost {
+            if self.broken {
+                // Its length is right though its bytes are not.
+                (self.kind, self.broken) = (Kind::Opaque, false);
+            }
+            if let Err(error) = self.read(stream, &mut rest)
+                && !std::mem::replace(&mut told, true)
+            {
+                outcome = Err(error.downcast::<Fault>().unwrap_or_else(|error| {
+                    stream.source.fault(stream.source.offset(), format!("`{}`: {error}", self.name))
+                }));
+            }
+        }
+        stream.source.consume(self.end.unwrap_or_default());
+        outcome
+    }
+}
+
+/// The body of the member that an archive is at, which its reader and the archive take from in turn.
+#[derive(Clone)]
+pub(super) struct SharedBody(Arc<Mutex<Body>>);
+
+impl SharedBody {
+    pub(super) fn new(body: Body) -> Self {
+        Self(Arc::new(Mutex::new(body)))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Body> {
+        // A body is as good after a panic of whoever had it as before.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) struct BodyReader {
+    pub(super) shared: Shared,
+    pub(super) body: SharedBody,
+}
+
+impl Read for BodyReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut stream = self.shared.lock();
+        self.body.lock().read(&mut stream, into)
+    }
+}
