@@ -30,7 +30,11 @@ pub enum Error {
     #[error("`{}` is not valid UTF-8 at byte {offset}", path.display())]
     InvalidUtf8 { path: PathBuf, offset: usize },
 
-    /// A line of a JSONL file that is not an object with the text field.
+    /// A file that is no text, or one that is read another way.
+    #[error("`{}` {message}", path.display())]
+    NotText { path: PathBuf, message: String, hint: String },
+
+    /// A record of a file, beginning on this line, that is not an object or a row with the text field.
     #[error("`{}` line {line}: {message}", path.display())]
     InvalidRecord { path: PathBuf, line: usize, message: String },
 
@@ -41,6 +45,10 @@ pub enum Error {
     /// Sources without a single character of text.
     #[error("there is no text in {sources}")]
     EmptyCorpus { sources: String },
+
+    /// A data preparation that has kept no document to make tokens of.
+    #[error("there is nothing to make tokens of: {message}")]
+    NothingToTokenize { message: String, hint: String },
 
     /// A split too short for one block.
     #[error("the {split} split has {tokens} tokens, but one block needs {needed} (`model.block_size` + 1)")]
@@ -186,21 +194,23 @@ impl Error {
                 io::ErrorKind::ReadOnlyFilesystem => Some("choose a writable folder with `--out`".into()),
                 _ => None,
             },
-            Self::NotFound { hint, .. } | Self::UnknownName { hint, .. } | Self::OutOfMemory { hint, .. } => {
-                Some(hint.clone())
-            }
+            Self::NotFound { hint, .. }
+            | Self::NotText { hint, .. }
+            | Self::UnknownName { hint, .. }
+            | Self::OutOfMemory { hint, .. }
+            | Self::NothingToTokenize { hint, .. } => Some(hint.clone()),
             Self::RunLocked { .. } => Some("wait for it to end, or choose another folder with `--out`".into()),
             Self::RunExists { .. } => {
                 Some("continue it with `--resume`, or choose another folder with `--out`".into())
             }
             Self::InvalidUtf8 { .. } => Some(
-                "`--set data.lossy=true` replaces invalid bytes; `--set tokenizer.kind=byte` does not help, since text is decoded first".into(),
+                "correct the bytes or save the file as UTF-8 (of data to train on, `--set data.lossy=true` replaces a few of them)".into(),
             ),
             Self::InvalidRecord { .. } => Some(
-                "each line is one JSON object with a string under `text` (another field: `--set data.text_field=NAME`)".into(),
+                "a record is a JSON object, or a row of a table, with a string under `text` (of data to train on, `--set data.text_field=NAME` names another field)".into(),
             ),
             Self::InvalidShard { .. } => Some(
-                "shards are little-endian uint16 or uint32 tokens with the `tokenizer.json` that made them; write them anew from the text".into(),
+                "shards are little-endian tokens, uint16 up to a vocabulary of 65,536 and uint32 above, with the `tokenizer.json` that made them; write them anew from the text".into(),
             ),
             Self::EmptyCorpus { .. } => Some("name files with text through `--data`".into()),
             Self::CorpusTooShort { .. } => Some(

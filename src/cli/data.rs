@@ -91,14 +91,16 @@ impl RunArguments {
         Ok(Workspace::open(&self.out, self.cache.as_deref(), self.rank.unwrap_or(0))?)
     }
 
-    fn engine(&self) -> EngineConfig {
+    fn engine(&self) -> anyhow::Result<EngineConfig> {
         let workers = self.workers.unwrap_or_else(platform::threads);
-        EngineConfig {
+        let config = EngineConfig {
             workers,
             memory_mb: self.memory_mb.unwrap_or(EngineConfig::memory_of(workers)),
             rank: Rank { index: self.rank.unwrap_or(0), count: self.world_size.unwrap_or(1) },
             cluster: self.cluster.clone(),
-        }
+        };
+        config.check()?;
+        Ok(config)
     }
 }
 
@@ -124,9 +126,9 @@ pub(super) fn run(arguments: DataArguments) -> anyhow::Result<()> {
 fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
     let pipeline = Pipeline::load(&arguments.pipeline, &arguments.overrides)?;
     let mut bars = bars::Bars::new(arguments.quiet);
-    let engine = arguments.engine();
+    let engine = arguments.engine()?;
     // Reading of files only, in short pieces: more threads than these would wait for the disk, each with its memory.
-    let runtime = runtime(engine.workers).max_blocking_threads(2 * engine.workers.max(1)).build()?;
+    let runtime = runtime(engine.workers).max_blocking_threads(2 * engine.workers).build()?;
     let workspace = arguments.workspace()?;
     let is_mirror = workspace.is_mirror();
     let files = Files::new(workspace.clone())?;
@@ -144,6 +146,11 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
         }
         println!("report: {}", files.address(report::FILE_NAME));
     }
+    if manifest.stages.last().is_some_and(|stage| stage.tally.kept.documents == 0) {
+        let address = files.address("");
+        let address = address.trim_end_matches('/');
+        super::show_notes(&[format!("no document was kept: `kiln data inspect {address}` shows why")]);
+    }
     let tokens: u64 = manifest.shards.iter().map(|shard| shard.tokens).sum();
     if !manifest.shards.is_empty() {
         let shards = files.address("shards");
@@ -158,7 +165,7 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
 
 fn explain(arguments: &RunArguments) -> anyhow::Result<()> {
     let pipeline = Pipeline::load(&arguments.pipeline, &arguments.overrides)?;
-    let engine = arguments.engine();
+    let engine = arguments.engine()?;
     let text = runtime(engine.workers).build()?.block_on(async {
         let run = Run::new(pipeline, arguments.workspace()?, engine, |_| {}).await?;
         Ok::<_, anyhow::Error>(run.explain().await?)

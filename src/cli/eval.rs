@@ -65,9 +65,12 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
     if arguments.batch_size == 0 {
         return Err(Error::invalid_value("--batch-size", 0, "must be at least 1").into());
     }
-    // Unlike training, measuring needs no full block.
-    config.model.block_size = 1;
+    // Unlike training, measuring needs no full block of a stream.
+    if config.layout() == Layout::Stream {
+        config.model.block_size = 1;
+    }
     let dataset = Dataset::prepare(&config, Some(checkpoint.tokenizer()?))?;
+    super::show_notes(&dataset.notes);
     let (tokens, bytes) = match split {
         Split::Train => (&dataset.train, dataset.train_bytes),
         Split::Val => (&dataset.val, dataset.val_bytes),

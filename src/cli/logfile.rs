@@ -238,6 +238,7 @@ mod tests {
             last_step: 20,
             log_interval: 1,
             uniform_loss: f64::NAN,
+            notes: Vec::new(),
         })
     }
 

@@ -133,6 +133,11 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     }
 }
 
+/// Says what the user should know beside the result.
+fn show_notes(notes: &[String]) {
+    notes.iter().for_each(|note| eprintln!("note: {note}"));
+}
+
 /// Prints an error and its hint, and picks the exit code.
 fn report(error: &anyhow::Error) -> ExitCode {
     let known = error.downcast_ref::<Error>();

@@ -54,6 +54,7 @@ impl Progress {
         }
         match event {
             Event::Started(info) => {
+                info.notes.iter().for_each(|note| self.note(note));
                 (self.first_step, self.last_step) = (info.first_step, info.last_step);
                 self.log_interval = info.log_interval.max(1);
                 self.bar = if self.quiet { None } else { bar(info) };
@@ -74,6 +75,11 @@ impl Progress {
     /// Shows something that went wrong without ending the run.
     pub fn warn(&self, message: &str) {
         self.print(&format!("warning: {message}"));
+    }
+
+    /// Shows what the user should know of the run.
+    fn note(&self, note: &str) {
+        self.print(&format!("note: {note}"));
     }
 
     /// Says where the results in the run folder are, and what to do with them.
@@ -285,6 +291,7 @@ mod tests {
             last_step: 2000,
             log_interval: 1,
             uniform_loss: 4.174_387,
+            notes: Vec::new(),
         })
     }
 

@@ -294,6 +294,7 @@ mod tests {
                 last_step: 20,
                 log_interval: 1,
                 uniform_loss: 4.174,
+                notes: Vec::new(),
             })
         };
         let step = |step, seconds| {

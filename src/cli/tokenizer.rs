@@ -186,7 +186,9 @@ fn dataset(paths: Vec<PathBuf>, tokenizer: TokenizerConfig, given: Option<Tokeni
     config.data.val_fraction = 0.0;
     config.model.block_size = 1;
     config.validate()?;
-    Dataset::prepare(&config, given)
+    let dataset = Dataset::prepare(&config, given)?;
+    super::show_notes(&dataset.notes);
+    Ok(dataset)
 }
 
 fn numbers(text: &str) -> Result<Vec<u32>> {

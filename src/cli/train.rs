@@ -22,7 +22,7 @@ use std::{
 pub struct TrainArguments {
     #[command(flatten)]
     source: ConfigSource,
-    /// Text, JSONL or token files or folders of them (repeatable); default: the embedded corpus
+    /// Text, JSON, CSV or token files or folders of them (repeatable); default: the embedded corpus
     #[arg(long, value_name = "PATH")]
     data: Vec<PathBuf>,
     /// Folder of the run; default: runs/PRESET, with a number where that is taken

@@ -95,12 +95,13 @@ impl Default for ObjectiveConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// Text files, JSONL files, token shards (`.bin`) or folders of them. Empty: the embedded corpus.
+    /// Text, JSON lines, JSON and CSV files, token shards (`.bin`) or folders of them. Empty: the embedded corpus.
     pub paths: Vec<PathBuf>,
     /// A procedural task to train on instead of text.
     pub task: Task,
-    /// In each row only what follows this text counts as target; empty: everything. Needs
-    /// `layout = "documents"`, and a tokenizer that has a token for exactly this text.
+    /// In each row only what follows this text counts as target; empty: everything. Documents that have nothing
+    /// behind it within a row are left out. Needs `layout = "documents"`, and a tokenizer that has a token for
+    /// exactly this text.
     pub answer_after: String,
     /// Share of the tokens, from the end, that is held out for validation. Ignored where the data
     /// brings its own split (`train.bin` and `val.bin` in one folder).
@@ -111,7 +112,7 @@ pub struct DataConfig {
     pub order: Order,
     /// Replace invalid UTF-8 by U+FFFD instead of refusing the file.
     pub lossy: bool,
-    /// The field of a JSONL record that holds the text.
+    /// The field of a record, or the column of a table, that holds the text.
     pub text_field: String,
     /// The field that holds the class of the text, the list of classes of its words (the text is then a
     /// list of words), or the number that a regression is to give.

@@ -1,11 +1,8 @@
 //! Text in memory, as documents end to end.
 
-use crate::{
-    error::{Error, Result},
-    tokenizer::END_OF_TEXT,
-};
-use serde_json::{Map, Value};
-use std::{borrow::Cow, path::Path};
+use super::records::{self, Fields, Shape, with_unix_line_breaks};
+use crate::{error::Result, tokenizer::END_OF_TEXT};
+use std::path::Path;
 
 /// Documents, none of them empty, in the order of their sources.
 #[derive(Debug, Default)]
@@ -25,12 +22,6 @@ pub(super) enum Answer {
     Words(Vec<(String, String)>),
     Value(f32),
     Text(String),
-}
-
-/// Which fields of a JSONL record are read, and as what.
-pub(super) struct Fields<'a> {
-    pub text: &'a str,
-    pub answer: Option<(&'a str, AnswerKind)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,27 +48,16 @@ impl Corpus {
         }
     }
 
-    /// Adds the records of a JSONL file: one JSON object a line whose text is a document. Blank lines and
-    /// empty texts are passed over.
-    pub(super) fn push_jsonl(&mut self, path: &Path, text: &str, fields: &Fields) -> Result<()> {
-        for (index, line) in text.lines().enumerate() {
-            if line.trim().is_empty() {
-                continue;
-            }
-            let refused =
-                |message: String| Error::InvalidRecord { path: path.into(), line: index + 1, message };
-            let record: Value =
-                serde_json::from_str(line).map_err(|error| refused(format!("is not JSON: {error}")))?;
-            let Value::Object(record) = record else {
-                return Err(refused("is not a JSON object".into()));
-            };
-            let (text, answer) = fields.read(&record).map_err(refused)?;
-            if !text.is_empty() {
-                self.push_document(&with_unix_line_breaks(&text));
-                self.answers.extend(answer);
-            }
+    /// Adds the text of a file: its records, or as [`push_text`](Self::push_text) where it has none and none is needed.
+    pub(super) fn push_file(&mut self, path: &Path, text: &str, shape: Shape, fields: &Fields) -> Result<()> {
+        if shape == Shape::Text && fields.answer.is_none() {
+            self.push_text(text);
+            return Ok(());
         }
-        Ok(())
+        records::read(path, text, shape, fields, |text, answer| {
+            self.push_document(text);
+            self.answers.extend(answer);
+        })
     }
 
     /// Adds one document; nothing if it is empty.
@@ -130,51 +110,6 @@ impl Corpus {
     }
 }
 
-impl Fields<'_> {
-    /// The text of a record and what belongs to it.
-    fn read(&self, record: &Map<String, Value>) -> Result<(String, Option<Answer>), String> {
-        let value = |field: &str| record.get(field).ok_or_else(|| format!("has no field `{field}`"));
-        let text_of = |field: &str| match value(field)? {
-            Value::String(text) => Ok(text.clone()),
-            _ => Err(format!("has a field `{field}` that is not a string")),
-        };
-        let name_of = |value: &Value| match value {
-            Value::String(name) => Some(name.clone()),
-            Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
-            _ => None,
-        };
-        let names_of = |field: &str| {
-            let names = value(field)?.as_array().and_then(|list| list.iter().map(name_of).collect());
-            names.ok_or_else(|| format!("has a field `{field}` that is not a list of names"))
-        };
-        let Some((field, kind)) = self.answer else {
-            return Ok((text_of(self.text)?, None));
-        };
-        let answer = match kind {
-            AnswerKind::Class => {
-                let name = name_of(value(field)?);
-                Answer::Class(name.ok_or_else(|| format!("has a field `{field}` that is not a name"))?)
-            }
-            AnswerKind::Value => {
-                let number = value(field)?.as_f64().filter(|number| (*number as f32).is_finite());
-                let number = number.ok_or_else(|| format!("has a field `{field}` that is not a number"))?;
-                Answer::Value(number as f32)
-            }
-            AnswerKind::Text => Answer::Text(with_unix_line_breaks(&text_of(field)?).into_owned()),
-            AnswerKind::Words => {
-                let (words, classes): (Vec<String>, Vec<String>) = (names_of(self.text)?, names_of(field)?);
-                if words.len() != classes.len() {
-                    let (words, classes) = (words.len(), classes.len());
-                    return Err(format!("has {words} words in `{}`, but {classes} in `{field}`", self.text));
-                }
-                let text = words.join(" ");
-                return Ok((text, Some(Answer::Words(words.into_iter().zip(classes).collect()))));
-            }
-        };
-        Ok((text_of(self.text)?, Some(answer)))
-    }
-}
-
 /// How many of `length` characters or tokens are trained on (nanoGPT's `int(n * 0.9)`).
 pub(super) fn train_share(length: usize, val_fraction: f64) -> usize {
     (length as f64 * (1.0 - val_fraction)) as usize
@@ -191,10 +126,6 @@ pub(super) fn documents_in_train(ends: &[usize], val_fraction: f64) -> usize {
     };
     let nearest = if distance(below + 1) < distance(below) { below + 1 } else { below };
     nearest.clamp(1, ends.len() - 1)
-}
-
-fn with_unix_line_breaks(text: &str) -> Cow<'_, str> {
-    if text.contains("\r\n") { text.replace("\r\n", "\n").into() } else { text.into() }
 }
 
 #[cfg(test)]
@@ -221,16 +152,18 @@ mod tests {
         let mut corpus = Corpus::default();
         let path = Path::new("a.jsonl");
         corpus
-            .push_jsonl(
+            .push_file(
                 path,
                 "{\"text\": \"a\\r\\nb\", \"n\": 1}\r\n\n{\"text\":\"\"}\n{\"text\":\"c\"}",
+                Shape::Lines,
                 &Fields { text: "text", answer: None },
             )
             .unwrap();
         assert_eq!(corpus.documents(), ["a\nb", "c"]);
         let mut message = |line: &str| {
             let text = format!("{{\"body\":\"x\"}}\n{line}\n");
-            corpus.push_jsonl(path, &text, &Fields { text: "body", answer: None }).unwrap_err().to_string()
+            let fields = Fields { text: "body", answer: None };
+            corpus.push_file(path, &text, Shape::Lines, &fields).unwrap_err().to_string()
         };
         assert!(message("{").starts_with("`a.jsonl` line 2: is not JSON"));
         assert_eq!(message("[1]"), "`a.jsonl` line 2: is not a JSON object");
@@ -255,31 +188,5 @@ mod tests {
         assert_eq!(corpus.split(0.99).0, ["aaaa"]);
         assert_eq!(of_text("a<|endoftext|>bbbbbbbbb").split(0.01), (vec!["a"], vec!["bbbbbbbbb"]));
         assert_eq!(corpus.split(0.0).0.len(), 4);
-    }
-
-    #[test]
-    fn records_may_have_answers() {
-        let read = |line: &str, answer| {
-            let mut corpus = Corpus::default();
-            let fields = Fields { text: "t", answer: Some(("a", answer)) };
-            corpus.push_jsonl(Path::new("a.jsonl"), line, &fields).map(|()| corpus.answers.remove(0))
-        };
-        let class = |name: &str| Answer::Class(name.into());
-        assert_eq!(read(r#"{"t":"x","a":"spam"}"#, AnswerKind::Class).unwrap(), class("spam"));
-        assert_eq!(read(r#"{"t":"x","a":1}"#, AnswerKind::Class).unwrap(), class("1"));
-        assert_eq!(read(r#"{"t":"x","a":-0.5}"#, AnswerKind::Value).unwrap(), Answer::Value(-0.5));
-        assert_eq!(read(r#"{"t":"x","a":"y"}"#, AnswerKind::Text).unwrap(), Answer::Text("y".into()));
-        let words = read(r#"{"t":["x","y"],"a":["A","B"]}"#, AnswerKind::Words).unwrap();
-        assert_eq!(words, Answer::Words(vec![("x".into(), "A".into()), ("y".into(), "B".into())]));
-        for (line, kind, message) in [
-            (r#"{"t":"x"}"#, AnswerKind::Class, "has no field `a`"),
-            (r#"{"t":"x","a":[]}"#, AnswerKind::Class, "has a field `a` that is not a name"),
-            (r#"{"t":"x","a":"y"}"#, AnswerKind::Value, "has a field `a` that is not a number"),
-            (r#"{"t":"x","a":1e300}"#, AnswerKind::Value, "has a field `a` that is not a number"),
-            (r#"{"t":["x"],"a":[]}"#, AnswerKind::Words, "has 1 words in `t`, but 0 in `a`"),
-        ] {
-            let error = read(line, kind).unwrap_err().to_string();
-            assert_eq!(error, format!("`a.jsonl` line 1: {message}"));
-        }
     }
 }

@@ -1,12 +1,15 @@
 //! Everything a run reads: the tokens of both splits and the tokenizer they are of.
 
 use super::{
-    Answers, TokenSplit,
+    TokenSplit,
     answers::{self, Encoder, Part},
-    corpus::{Corpus, Fields, documents_in_train, train_share},
+    corpus::{Corpus, documents_in_train, train_share},
     loader::check_split,
-    random, shard,
+    random,
+    records::{Fields, Shape},
+    shard,
     sources::{self, Source},
+    targets,
 };
 use crate::{
     config::{Config, Head, TokenizerKind},
@@ -36,6 +39,8 @@ pub struct Dataset {
     pub fingerprint: String,
     /// Names of the classes of a classifier's data, in order of their numbers.
     pub labels: Vec<String>,
+    /// What the user should know of the data: files that were passed over, documents that have no target.
+    pub notes: Vec<String>,
 }
 
 impl Dataset {
@@ -47,11 +52,20 @@ impl Dataset {
     /// whole, and each then ends with the end-of-text token if the tokenizer has one.
     ///
     /// # Errors
-    /// Those of reading ([`Error::NotFound`], [`Error::InvalidUtf8`], [`Error::InvalidRecord`],
+    /// Those of reading ([`Error::NotFound`], [`Error::NotText`], [`Error::InvalidUtf8`], [`Error::InvalidRecord`],
     /// [`Error::EmptyCorpus`], [`Error::InvalidShard`], [`Error::Io`]), [`Error::Tokenizer`] if the
-    /// tokenizer does not fit the text, and [`Error::CorpusTooShort`].
+    /// tokenizer does not fit the text, [`Error::CorpusTooShort`], and [`Error::InvalidValue`] if no document has a
+    /// target.
     pub fn prepare(config: &Config, tokenizer: Option<Tokenizer>) -> Result<Self> {
-        match sources::read(&config.data, answers::wanted(config)?)? {
+        let mut notes = Vec::new();
+        let source = sources::read(&config.data, answers::wanted(config)?, &mut notes)?;
+        let dataset = Self::from_source(config, source, tokenizer)?;
+        notes.extend(dataset.notes);
+        Ok(Self { notes, ..dataset })
+    }
+
+    fn from_source(config: &Config, source: Source, tokenizer: Option<Tokenizer>) -> Result<Self> {
+        match source {
             Source::Text(corpus) => Self::from_corpus(config, &corpus, tokenizer),
             Source::Shards(paths) => {
                 let folder = paths[0].parent().unwrap_or(Path::new(""));
@@ -73,16 +87,25 @@ impl Dataset {
     /// As [`prepare`](Self::prepare), of a text in memory instead of `config.data.paths`: JSONL where each
     /// text is to have an answer.
     pub fn from_text(config: &Config, text: &str, tokenizer: Option<Tokenizer>) -> Result<Self> {
+        Self::from_file_text(config, Path::new("the given text"), text, tokenizer)
+    }
+
+    /// As [`from_text`](Self::from_text), of the text of a file, whose name may say that it is a table or JSON.
+    pub fn from_file_text(
+        config: &Config,
+        name: &Path,
+        text: &str,
+        tokenizer: Option<Tokenizer>,
+    ) -> Result<Self> {
         let mut corpus = Corpus::default();
-        match answers::wanted(config)? {
-            None => corpus.push_text(text),
-            answer => {
-                let fields = Fields { text: &config.data.text_field, answer };
-                corpus.push_jsonl(Path::new("the given text"), text, &fields)?;
-            }
-        }
+        let fields = Fields { text: &config.data.text_field, answer: answers::wanted(config)? };
+        let shape = match Shape::of(name, text, &fields, true) {
+            Shape::Text if fields.answer.is_some() => Shape::Lines,
+            shape => shape,
+        };
+        corpus.push_file(name, text, shape, &fields)?;
         if corpus.is_empty() {
-            return Err(Error::EmptyCorpus { sources: "the given text".into() });
+            return Err(Error::EmptyCorpus { sources: name.display().to_string() });
         }
         Self::from_corpus(config, &corpus, tokenizer)
     }
@@ -135,17 +158,18 @@ impl Dataset {
         bytes: Option<[u64; 2]>,
     ) -> Result<Self> {
         let (layout, block_size) = (config.layout(), config.model.block_size);
-        let least_tokens = Rows::of(config, &tokenizer)?.least_tokens();
-        check_split(&train, layout, block_size, least_tokens)?;
+        let rows = Rows::of(config, &tokenizer)?;
+        let mark = answer_token(&config.data.answer_after, &tokenizer)?;
+        let [train, val] = [train, val].map(|split| match mark {
+            None => split,
+            Some(token) => split.with_answers_after(token),
+        });
+        let mut notes = targets::check(&train, config, &rows)?;
+        check_split(&train, layout, block_size, &rows)?;
         if !val.is_empty() || config.data.val_fraction > 0.0 {
-            check_split(&val, layout, block_size, least_tokens)?;
+            notes.extend(targets::check(&val, config, &rows)?);
+            check_split(&val, layout, block_size, &rows)?;
         }
-        let (train, val) = match answer_token(&config.data.answer_after, &tokenizer)? {
-            None => (train, val),
-            Some(token) => {
-                (train.with_answers(Answers::After(token)), val.with_answers(Answers::After(token)))
-            }
-        };
         let mut hash = Sha256::new();
         for part in [tokenizer.fingerprint(), &train.fingerprint(), &val.fingerprint()] {
             hash.update(part);
@@ -163,6 +187,7 @@ impl Dataset {
             val_bytes,
             fingerprint,
             labels: config.model.labels.clone(),
+            notes,
         })
     }
 }
@@ -388,9 +413,12 @@ mod tests {
             })
             .map(|tokens: Vec<u32>| dataset.tokenizer.decode(&tokens).unwrap())
             .collect();
-        // What has no such mark is a target as a whole, but for its first character.
-        assert_eq!(answers, ["b", "o answer", "b=b"]);
-        assert_eq!((batch.target_tokens, batch.rows_with_targets()), (12, 3));
+        // What has no such mark is left out.
+        assert_eq!(answers, ["b", "b=b"]);
+        assert_eq!((batch.target_tokens, batch.rows_with_targets()), (4, 2));
+        let note =
+            "1 of 3 documents of the train split are left out, since they have no target: 1 without `=`";
+        assert_eq!(dataset.notes, [note]);
 
         config.data.answer_after = "=>".into();
         let error = Dataset::from_text(&config, text, None).unwrap_err();

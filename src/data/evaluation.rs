@@ -1,13 +1,14 @@
 //! Fixed windows over a split, for losses that can be compared between steps and between runs.
 
-use super::{Cut, HostBatch, TokenSplit, random};
+use super::{Answers, Cut, HostBatch, TokenSplit, random};
 use crate::config::Layout;
 use std::{ops::Range, sync::Arc};
 
 /// Batches of non-overlapping windows of `block_size` tokens that have every target of the split
 /// exactly once: with [`Layout::Stream`] all tokens but the first, with [`Layout::Documents`] all but
-/// the first of each document. A window at the end is padded. Where a row is a document however long it
-/// is, each has one window. What is hidden of a window is always the same.
+/// the first of each document; where only answers count, those of the answers that begin within a block of their
+/// document. A window at the end is padded. Where a row is a document however long it is, each that has a
+/// target has one window. What is hidden of a window is always the same.
 ///
 /// `limit`: number of batches, of windows spaced evenly over the split; 0 or more than there are: all.
 /// All batches have the same number of rows, since a device compiles its kernels per shape; rows that
@@ -21,7 +22,15 @@ pub fn evaluation_batches(
     let documents = match cut.layout {
         Layout::Stream => std::iter::once(0..split.len()).collect(),
         Layout::Documents => {
-            (0..split.document_count()).map(|index| split.document(index)).collect::<Vec<_>>()
+            // As in training.
+            let needs_target = cut.rows.takes_documents() || matches!(split.answers(), Answers::After(_));
+            let document = |index| match split.document(index) {
+                range if needs_target && !cut.rows.has_target(&split, index, cut.block_size) => {
+                    range.end..range.end
+                }
+                range => range,
+            };
+            (0..split.document_count()).map(document).collect::<Vec<_>>()
         }
     };
     let mut windows = 0;
@@ -30,7 +39,7 @@ pub fn evaluation_batches(
         .map(|document| {
             let first = windows;
             windows += match cut.rows.takes_documents() {
-                true => 1,
+                true => usize::from(!document.is_empty()),
                 false => {
                     (document.len() + 1).saturating_sub(cut.rows.least_tokens()).div_ceil(cut.block_size)
                 }
@@ -48,7 +57,7 @@ pub struct EvaluationBatches {
     cut: Cut,
     /// Rows of a batch.
     rows: usize,
-    /// Number of windows before each document, and its tokens.
+    /// Number of windows before each document, and its tokens; none of one that is left out.
     starts: Vec<(usize, Range<usize>)>,
     windows: usize,
     /// How many of the windows are read.
@@ -159,5 +168,17 @@ mod tests {
         assert_eq!(read(), read());
         let all = evaluation_batches(split(41, vec![]), Cut::causal(Layout::Stream, 4), 5, 99);
         assert_eq!(targets(all), (1..41).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn documents_without_an_answer_have_no_window() {
+        // The token 9 is the mark: in the first document, in none of the second, beyond a block in the third.
+        let tokens = vec![1, 9, 2, 3, 4, 5, 6, 1, 2, 3, 1, 2, 3, 4, 5, 9, 6];
+        let split = TokenSplit::from_tokens("validation", Tokens::U32(tokens), vec![0, 7, 10]);
+        let split = Arc::new(split.with_answers_after(9));
+        let batches: Vec<_> = evaluation_batches(split, Cut::causal(Layout::Documents, 4), 8, 0).collect();
+        let n = IGNORE_INDEX;
+        assert_eq!(batches.len(), 1);
+        assert_eq!(batches[0].targets, [n, 2, 3, 4, 5, 6, n, n]);
     }
 }

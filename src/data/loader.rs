@@ -62,16 +62,23 @@ impl Loader {
         seed: u64,
     ) -> Result<Self> {
         let Cut { layout, block_size, ref rows } = cut;
-        check_split(&split, layout, block_size, rows.least_tokens())?;
+        check_split(&split, layout, block_size, rows)?;
         let mut documents = None;
+        let mut fingerprint = split.fingerprint();
         let units = match (layout, order) {
             (Layout::Stream, Order::Random) => split.len() - block_size,
             (Layout::Stream, Order::Shuffled) => (split.len() - 1) / block_size,
             (Layout::Documents, _) => {
                 let all = 0..split.document_count();
-                let least = rows.least_tokens();
-                let usable: Vec<usize> = all.filter(|&index| split.document(index).len() >= least).collect();
+                let is_long = |index: &usize| split.document(*index).len() >= rows.least_tokens();
+                let long = all.clone().filter(is_long).count();
+                let usable: Vec<usize> =
+                    all.filter(|&index| rows.has_target(&split, index, block_size)).collect();
                 let count = usable.len();
+                // The tokens do not say which documents are left out for want of a target.
+                if count < long {
+                    fingerprint = format!("{fingerprint}-{count}");
+                }
                 if count == 1 && !rows.takes_documents() && split.document(usable[0]).len() > block_size + 1 {
                     return Err(one_long_document(&split));
                 }
@@ -79,7 +86,6 @@ impl Loader {
                 count
             }
         };
-        let fingerprint = split.fingerprint();
         let units = units as u64;
         Ok(Self { split, cut, order, rows_per_step, seed, fingerprint, units, documents })
     }
@@ -196,20 +202,18 @@ struct Epoch {
 }
 
 /// Refuses a split that not a single row can be cut from.
-pub(super) fn check_split(
-    split: &TokenSplit,
-    layout: Layout,
-    block_size: usize,
-    least_tokens: usize,
-) -> Result<()> {
+pub(super) fn check_split(split: &TokenSplit, layout: Layout, block_size: usize, rows: &Rows) -> Result<()> {
+    let any = |is: &dyn Fn(usize) -> bool| (0..split.document_count()).any(is);
     match layout {
         Layout::Stream if split.len() <= block_size => {
             Err(Error::CorpusTooShort { split: split.name(), tokens: split.len(), needed: block_size + 1 })
         }
-        Layout::Documents
-            if (0..split.document_count()).all(|index| split.document(index).len() < least_tokens) =>
-        {
-            let tokens = if least_tokens == 1 { "a token" } else { "two tokens" };
+        Layout::Documents if !any(&|index| rows.has_target(split, index, block_size)) => {
+            let tokens = match any(&|index| split.document(index).len() >= rows.least_tokens()) {
+                true => "a target within `model.block_size`",
+                false if rows.least_tokens() == 1 => "a token",
+                false => "two tokens",
+            };
             Err(Error::InvalidValue {
                 key: "data.layout".into(),
                 value: "documents".into(),

@@ -10,15 +10,19 @@ mod batch;
 mod corpus;
 mod cursor;
 mod dataset;
+mod decode;
 mod evaluation;
 mod loader;
 mod permutation;
 #[cfg(feature = "data")]
 pub mod prepare;
 pub mod random;
+mod records;
 mod shard;
+mod signature;
 mod sources;
 mod split;
+mod targets;
 pub mod tasks;
 
 pub use batch::{HostBatch, IGNORE_INDEX, Row, Width};

@@ -4,6 +4,8 @@
 //! has more than 65,536 tokens, and nothing else: two-byte shards are nanoGPT's. Beside it, if Kiln
 //! wrote it, lie `NAME.json` with the width, the number of tokens and the tokenizer, and `NAME.idx`
 //! with the positions at which documents begin, as little-endian integers of eight bytes.
+//!
+//! Shards of llm.c, with a header of 256 integers before the tokens, are read too.
 
 use super::{TokenSplit, split::Store};
 use crate::{
@@ -39,6 +41,13 @@ impl Dtype {
     /// The narrower one that has room for all tokens.
     pub(super) fn of(tokenizer: &Tokenizer) -> Self {
         if tokenizer.vocab_size() <= 1 << 16 { Self::Uint16 } else { Self::Uint32 }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Uint16 => "uint16",
+            Self::Uint32 => "uint32",
+        }
     }
 
     fn bytes(self) -> usize {
@@ -119,11 +128,18 @@ pub(super) fn open(name: &'static str, paths: &[PathBuf], tokenizer: &Tokenizer)
     for path in paths {
         let refused = |message: String| Error::InvalidShard { path: path.clone(), message };
         let sidecar = read_sidecar(path, tokenizer)?;
-        let dtype = sidecar.as_ref().map_or(Dtype::Uint16, |sidecar| sidecar.dtype);
         let bytes = storage::map(path)?;
+        let header = if sidecar.is_none() { Header::read(path, &bytes)? } else { None };
+        let dtype = match (&sidecar, &header) {
+            (Some(sidecar), _) => sidecar.dtype,
+            (None, Some(header)) => header.dtype,
+            (None, None) => Dtype::of(tokenizer),
+        };
         if bytes.len() % dtype.bytes() != 0 {
-            let width = dtype.bytes();
-            return Err(refused(format!("has {} bytes, which is no multiple of {width}", bytes.len())));
+            let (bytes, width, dtype) = (bytes.len(), dtype.bytes(), dtype.name());
+            return Err(refused(format!(
+                "has {bytes} bytes, which is no multiple of {width}, the size of a token ({dtype}) of this tokenizer"
+            )));
         }
         let store = match dtype {
             Dtype::Uint16 => Store::MappedU16(bytes),
@@ -139,6 +155,15 @@ pub(super) fn open(name: &'static str, paths: &[PathBuf], tokenizer: &Tokenizer)
         };
         let mut shard = TokenSplit::empty(name);
         shard.push(store, documents);
+        if header.is_some() {
+            shard = shard.slice(name, HEADER_BYTES / dtype.bytes()..shard.len());
+        } else if sidecar.is_none() && is_wider(&shard) {
+            let (dtype, width) = (dtype.name(), 2 * dtype.bytes());
+            return Err(refused(format!(
+                "seems to have {width} bytes or more for a token: as {dtype}, which this tokenizer needs, every other \
+                 token is 0"
+            )));
+        }
         if let Some(token) = first_outside(&shard, tokenizer.vocab_size()) {
             return Err(refused(format!(
                 "holds the token {token}, but the tokenizer has only {} tokens",
@@ -148,6 +173,58 @@ pub(super) fn open(name: &'static str, paths: &[PathBuf], tokenizer: &Tokenizer)
         split.append(&shard);
     }
     Ok(split)
+}
+
+/// Bytes of the header of llm.c's shards: 256 integers, of which three are used.
+const HEADER_BYTES: usize = 1024;
+
+/// What stands before the tokens of a shard of llm.c (`dev/data/data_common.py` there).
+struct Header {
+    dtype: Dtype,
+}
+
+impl Header {
+    /// The header, if the file is of llm.c.
+    ///
+    /// # Errors
+    /// [`Error::InvalidShard`] for a file of llm.c that is not whole, and for one of Megatron.
+    fn read(path: &Path, bytes: &[u8]) -> Result<Option<Self>> {
+        let refused = |message: String| Err(Error::InvalidShard { path: path.into(), message });
+        let index = path.with_extension("idx");
+        if storage::exists(&index) && storage::read_prefix(&index, 7)? == b"MMIDIDX" {
+            return refused("is a data set of Megatron, as its `.idx` says, which is not read".into());
+        }
+        let (integers, _) = bytes.as_chunks();
+        let integer = |at: usize| integers.get(at).map_or(0, |&bytes| u32::from_le_bytes(bytes));
+        let (dtype, name) = match (integer(0), integer(1)) {
+            (20_240_520, 1) => (Dtype::Uint16, "GPT-2"),
+            (20_240_801, 7) => (Dtype::Uint32, "Llama 3"),
+            _ => return Ok(None),
+        };
+        let (tokens, length) = (u64::from(integer(2)), bytes.len() as u64);
+        if length == HEADER_BYTES as u64 + tokens * dtype.bytes() as u64 {
+            return Ok(Some(Self { dtype }));
+        }
+        refused(format!(
+            "has the header of llm.c's shards for {name} with {tokens} tokens, but {length} bytes are not as many"
+        ))
+    }
+}
+
+/// Whether the tokens are of more bytes than they were read as: then the upper halves, every other one, are all zero.
+fn is_wider(split: &TokenSplit) -> bool {
+    // Fewer may be so by accident.
+    const LEAST: usize = 16;
+    if split.len() < LEAST || split.len() % 2 != 0 {
+        return false;
+    }
+    let (mut upper, mut lower) = (0, 0);
+    split.for_each(|tokens| {
+        let (pairs, _) = tokens.as_chunks::<2>();
+        lower += pairs.iter().filter(|pair| pair[0] != 0).count();
+        upper += pairs.iter().filter(|pair| pair[1] != 0).count();
+    });
+    upper == 0 && 4 * lower >= split.len() / 2
 }
 
 fn read_sidecar(path: &Path, tokenizer: &Tokenizer) -> Result<Option<Sidecar>> {
@@ -247,6 +324,63 @@ mod tests {
         assert_eq!((tokens(&split), split.document_count()), (vec![1, 255], 1));
     }
 
+    /// A tokenizer of this many tokens.
+    fn of_characters(count: u32) -> Tokenizer {
+        let characters: String = (0x20..).filter_map(char::from_u32).take(count as usize).collect();
+        let tokenizer = Tokenizer::train(&TokenizerConfig::default(), &[], [characters.as_str()]).unwrap();
+        assert_eq!(tokenizer.vocab_size(), count as usize);
+        tokenizer
+    }
+
+    #[test]
+    fn without_a_sidecar_the_vocabulary_decides_the_width() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("train.bin");
+        let ids: Vec<u32> = (0..40).map(|index| [5, 400, 65_535][index % 3]).collect();
+        let short: Vec<u8> = ids.iter().flat_map(|&id| (id as u16).to_le_bytes()).collect();
+        let long: Vec<u8> = ids.iter().flat_map(|&id| id.to_le_bytes()).collect();
+        let (small, large) = (of_characters(65_536), of_characters(65_537));
+        let read = |bytes: &[u8], tokenizer: &Tokenizer| {
+            storage::write_synced(&path, bytes).unwrap();
+            let split = open("train", std::slice::from_ref(&path), tokenizer);
+            split.map(|split| tokens(&split)).map_err(|error| error.to_string())
+        };
+        let expected: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+        assert_eq!(read(&short, &small).unwrap(), expected);
+        assert_eq!(read(&long, &large).unwrap(), expected);
+        assert!(read(&long, &small).unwrap_err().contains("4 bytes or more for a token"));
+        assert!(read(&short, &large).unwrap_err().contains("holds the token"));
+        assert!(read(&long[..38], &large).unwrap_err().contains("no multiple of 4"));
+        // NumPy's int64.
+        let longest: Vec<u8> = ids.iter().flat_map(|&id| u64::from(id).to_le_bytes()).collect();
+        assert!(read(&longest, &small).unwrap_err().contains("4 bytes or more for a token"));
+        assert!(read(&longest, &large).unwrap_err().contains("8 bytes or more for a token"));
+    }
+
+    #[test]
+    fn shards_of_llm_c_are_read_without_their_header() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("fineweb_train_000001.bin");
+        let header = |magic: u32, version: u32, count: u32| {
+            let mut integers = vec![0_u32; 256];
+            integers[..3].copy_from_slice(&[magic, version, count]);
+            integers.iter().flat_map(|integer| integer.to_le_bytes()).collect::<Vec<u8>>()
+        };
+        let read = |bytes: &[u8], tokenizer: &Tokenizer| {
+            storage::write_synced(&path, bytes).unwrap();
+            let split = open("train", std::slice::from_ref(&path), tokenizer);
+            split.map(|split| (tokens(&split), split.document_count())).map_err(|error| error.to_string())
+        };
+        let gpt_2 = [&header(20_240_520, 1, 3)[..], &[5, 0, 6, 0, 200, 0]].concat();
+        assert_eq!(read(&gpt_2, &bytes()).unwrap(), (vec![5, 6, 200], 1));
+        let llama = [&header(20_240_801, 7, 2)[..], &[5, 0, 0, 0, 6, 0, 0, 0]].concat();
+        assert_eq!(read(&llama, &bytes()).unwrap(), (vec![5, 6], 1));
+        let message = read(&gpt_2[..1028], &bytes()).unwrap_err();
+        assert!(message.contains("llm.c's shards for GPT-2 with 3 tokens, but 1028 bytes"), "{message}");
+        storage::write_synced(&path.with_extension("idx"), b"MMIDIDX\0\0").unwrap();
+        assert!(read(&[1, 0], &bytes()).unwrap_err().contains("Megatron"));
+    }
+
     #[test]
     fn broken_shards_are_named() {
         let folder = TempDir::new().unwrap();
@@ -254,7 +388,7 @@ mod tests {
         let message =
             |paths: &PathBuf| open("train", std::slice::from_ref(paths), &bytes()).unwrap_err().to_string();
         storage::write_synced(&path, &[1, 0, 2]).unwrap();
-        assert!(message(&path).ends_with("x.bin` has 3 bytes, which is no multiple of 2"));
+        assert!(message(&path).contains("x.bin` has 3 bytes, which is no multiple of 2"));
         storage::write_synced(&path, &[1, 0, 0, 1]).unwrap();
         assert!(message(&path).contains("the token 256, but the tokenizer has only 256"));
 

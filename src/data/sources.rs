@@ -1,15 +1,16 @@
 //! Finds and reads the files that `data.paths` names.
 
-use super::corpus::{AnswerKind, Corpus, Fields};
+use super::{
+    corpus::{AnswerKind, Corpus},
+    decode::{self, NotText, decode},
+    records::{Fields, Shape},
+};
 use crate::{
     config::{DataConfig, Task},
     error::{Error, Result},
     platform::storage,
 };
-use std::{
-    borrow::Cow,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// The text that is trained on when no path is given.
 pub(super) const EMBEDDED: &str = include_str!("../../assets/corpus.txt");
@@ -27,13 +28,25 @@ pub(super) enum Source {
     },
 }
 
-/// Reads all text, with the answer that each record has if one is asked for, or finds all shards. Folders are read recursively, sorted by name, without hidden
-/// files; in a folder with shards everything else is passed over.
+/// A file that may hold text.
+struct File {
+    path: PathBuf,
+    /// Whether it was named itself, not found in a folder.
+    is_named: bool,
+}
+
+/// Reads all text, with the answer that each record has if one is asked for, or finds all shards. Folders are read
+/// recursively, sorted by name, without hidden files; in a folder with shards everything else is passed over. What the
+/// user should know of it goes to `notes`.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::InvalidUtf8`], [`Error::InvalidRecord`], [`Error::EmptyCorpus`],
+/// [`Error::NotFound`], [`Error::NotText`], [`Error::InvalidUtf8`], [`Error::InvalidRecord`], [`Error::EmptyCorpus`],
 /// [`Error::Io`], and [`Error::InvalidValue`] for text and shards together.
-pub(super) fn read(data: &DataConfig, answer: Option<(&str, AnswerKind)>) -> Result<Source> {
+pub(super) fn read(
+    data: &DataConfig,
+    answer: Option<(&str, AnswerKind)>,
+    notes: &mut Vec<String>,
+) -> Result<Source> {
     let mut corpus = Corpus::default();
     let without_fields = |what: &str| match answer {
         None => Ok(()),
@@ -65,20 +78,23 @@ pub(super) fn read(data: &DataConfig, answer: Option<(&str, AnswerKind)>) -> Res
             return Ok(Source::Splits { folder: folder.clone(), train, val });
         }
     }
-    let mut files = Vec::new();
+    let (mut files, mut passed_over) = (Vec::new(), Vec::new());
     for path in &data.paths {
         if !storage::exists(path) {
             return Err(Error::NotFound {
                 path: path.clone(),
-                hint: "`--data` takes text files, JSONL files, token shards and folders of them".into(),
+                hint: "`--data` takes text, JSON and CSV files, token shards and folders of them".into(),
             });
         }
-        if storage::is_folder(path) { find(path, &mut files)? } else { files.push(path.clone()) }
+        match storage::is_folder(path) {
+            true => find(path, &mut files, &mut passed_over)?,
+            false => files.push(File { path: path.clone(), is_named: true }),
+        }
     }
-    let shards = files.iter().filter(|path| is_shard(path)).count();
+    let shards = files.iter().filter(|file| is_shard(&file.path)).count();
     if shards > 0 && shards == files.len() {
         without_fields("token shards have")?;
-        return Ok(Source::Shards(files));
+        return Ok(Source::Shards(files.into_iter().map(|file| file.path).collect()));
     }
     if shards > 0 {
         return Err(Error::InvalidValue {
@@ -88,23 +104,29 @@ pub(super) fn read(data: &DataConfig, answer: Option<(&str, AnswerKind)>) -> Res
             hint: Some("name one or the other, or encode the text into shards first".into()),
         });
     }
-    for path in files {
+    let fields = Fields { text: &data.text_field, answer };
+    for File { path, is_named } in files {
         let bytes = storage::read(&path)?;
-        let text = decode(&path, &bytes, data.lossy)?;
-        if has_extension(&path, &["jsonl", "ndjson"]) {
-            corpus.push_jsonl(&path, &text, &Fields { text: &data.text_field, answer })?;
-        } else if let Some((field, _)) = answer {
-            return Err(Error::InvalidRecord {
-                path,
-                line: 1,
-                message: format!("is not of a `.jsonl` file, which alone has a field `{field}`"),
-            });
-        } else {
-            corpus.push_text(&text);
+        let (text, replaced) = decode(&path, &bytes, data.lossy)?;
+        if replaced > 0 {
+            let name = path.display();
+            notes.push(format!("`{name}`: {replaced} places are no UTF-8 and became U+FFFD (`data.lossy`)"));
         }
+        corpus.push_file(&path, &text, Shape::of(&path, &text, &fields, is_named), &fields)?;
+    }
+    if let Some((path, why)) = passed_over.iter().find(|(_, why)| why.has_text).or(passed_over.first()) {
+        notes.push(format!(
+            "passed over {} of the files: they are no text that is read here, such as `{}`, which {}",
+            passed_over.len(),
+            path.display(),
+            why.message
+        ));
     }
     if corpus.is_empty() {
-        return Err(Error::EmptyCorpus { sources: list(&data.paths) });
+        return Err(match passed_over.into_iter().find(|(_, why)| why.has_text) {
+            Some((path, why)) => why.into_error(&path),
+            None => Error::EmptyCorpus { sources: list(&data.paths) },
+        });
     }
     Ok(Source::Text(corpus))
 }
@@ -120,44 +142,28 @@ fn shards_of(folder: &Path, split: &str) -> Result<Vec<PathBuf>> {
     Ok(shards)
 }
 
-/// Adds the data files of a folder and of the folders in it.
-fn find(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+/// Adds the data files of a folder and of the folders in it, and those that are no text, with what they are.
+fn find(folder: &Path, files: &mut Vec<File>, passed_over: &mut Vec<(PathBuf, NotText)>) -> Result<()> {
     let is_hidden =
         |path: &Path| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
     let entries: Vec<PathBuf> = storage::list(folder)?.into_iter().filter(|path| !is_hidden(path)).collect();
     let has_shards = entries.iter().any(|path| is_shard(path));
     for path in entries {
         if storage::is_folder(&path) {
-            find(&path, files)?;
+            find(&path, files, passed_over)?;
         } else if has_shards {
             if is_shard(&path) {
-                files.push(path);
+                files.push(File { path, is_named: false });
             }
         } else if path.file_name().is_some_and(|name| name == "tokenizer.json") {
             continue;
-        } else if storage::read_prefix(&path, 8192)?.contains(&0) {
-            tracing::warn!("`{}` is not a text file; it is passed over", path.display());
+        } else if let Some(why) = NotText::of(&storage::read_prefix(&path, decode::START)?) {
+            passed_over.push((path, why));
         } else {
-            files.push(path);
+            files.push(File { path, is_named: false });
         }
     }
     Ok(())
-}
-
-/// Text of a file's bytes, without a byte-order mark.
-fn decode<'a>(path: &Path, bytes: &'a [u8], lossy: bool) -> Result<Cow<'a, str>> {
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => Cow::Borrowed(text),
-        Err(_) if lossy => String::from_utf8_lossy(bytes),
-        Err(error) => return Err(Error::InvalidUtf8 { path: path.into(), offset: error.valid_up_to() }),
-    };
-    Ok(match text {
-        Cow::Borrowed(text) => Cow::Borrowed(text.strip_prefix('\u{FEFF}').unwrap_or(text)),
-        Cow::Owned(text) => match text.strip_prefix('\u{FEFF}') {
-            Some(rest) => Cow::Owned(rest.to_owned()),
-            None => Cow::Owned(text),
-        },
-    })
 }
 
 fn is_shard(path: &Path) -> bool {
@@ -193,7 +199,7 @@ mod tests {
     }
 
     fn texts(data: &DataConfig) -> Vec<String> {
-        match read(data, None).unwrap() {
+        match read(data, None, &mut Vec::new()).unwrap() {
             Source::Text(corpus) => corpus.split(0.0).0.into_iter().map(str::to_owned).collect(),
             _ => panic!("shards"),
         }
@@ -218,12 +224,47 @@ mod tests {
     }
 
     #[test]
+    fn tables_and_json_are_records_and_other_formats_are_said() {
+        let folder = folder(&[
+            ("a.csv", b"id,text\n1,\"one, two\"\n"),
+            ("b.json", b"[{\"text\": \"three\"}]"),
+            ("c", b"{ \"text\" : \"four\" }\n"),
+            ("package.json", b"{\"name\": \"x\"}"),
+            ("x.gz", b"\x1f\x8b\x08\x00"),
+            ("y.png", b"\x89PNG\r\n\x1a\n\0"),
+        ]);
+        let data = config(&[folder.path().into()]);
+        assert_eq!(texts(&data), ["one, two", "three", "four", "{\"name\": \"x\"}"]);
+        let mut notes = Vec::new();
+        read(&data, None, &mut notes).unwrap();
+        assert_eq!(notes.len(), 1);
+        assert!(notes[0].starts_with("passed over 2 of the files"), "{notes:?}");
+        assert!(notes[0].ends_with("x.gz`, which is compressed by gzip"), "{notes:?}");
+        // Named by itself it is refused, and so is a folder without anything else.
+        let error = |path: PathBuf| read(&config(&[path]), None, &mut Vec::new()).err().unwrap();
+        assert!(matches!(error(folder.path().join("x.gz")), Error::NotText { .. }));
+        let alone = super::tests::folder(&[("x.gz", b"\x1f\x8b\x08\x00")]);
+        assert!(error(alone.path().into()).hint().unwrap().contains("gunzip"));
+        let refused = error(folder.path().join("package.json"));
+        assert!(refused.to_string().ends_with("line 1: has no field `text`"), "{refused}");
+    }
+
+    #[test]
+    fn replaced_bytes_are_said() {
+        let folder = folder(&[("a.txt", b"ab\xffc")]);
+        let data = DataConfig { lossy: true, ..config(&[folder.path().into()]) };
+        let mut notes = Vec::new();
+        read(&data, None, &mut notes).unwrap();
+        assert!(notes[0].contains("a.txt`: 1 places are no UTF-8"), "{notes:?}");
+    }
+
+    #[test]
     fn text_is_decoded_strictly_unless_lossy() {
         let folder = folder(&[("bom.txt", b"\xEF\xBB\xBFa\r\nb\r\n"), ("bad.txt", b"\xEF\xBB\xBFab\xFFc")]);
         assert_eq!(texts(&config(&[folder.path().join("bom.txt")])), ["a\nb\n"]);
         let bad = folder.path().join("bad.txt");
         let mut data = config(std::slice::from_ref(&bad));
-        match read(&data, None).err().unwrap() {
+        match read(&data, None, &mut Vec::new()).err().unwrap() {
             Error::InvalidUtf8 { path, offset } => assert_eq!((path, offset), (bad, 5)),
             other => panic!("{other}"),
         }
@@ -236,7 +277,7 @@ mod tests {
         let folder = folder(&[("empty.txt", b""), ("x.bin", b"\0\0"), ("y.txt", b"y")]);
         let error = |names: &[&str]| {
             let paths: Vec<PathBuf> = names.iter().map(|name| folder.path().join(name)).collect();
-            read(&config(&paths), None).err().unwrap()
+            read(&config(&paths), None, &mut Vec::new()).err().unwrap()
         };
         assert!(matches!(error(&["none.txt"]), Error::NotFound { .. }));
         assert!(matches!(error(&["empty.txt"]), Error::EmptyCorpus { .. }));
@@ -248,17 +289,20 @@ mod tests {
     fn shards_are_found() {
         let shards =
             folder(&[("b.bin", b"\0\0"), ("a.bin", b"\0\0"), ("a.json", b"{}"), ("readme.md", b"x")]);
-        match read(&config(&[shards.path().into()]), None).unwrap() {
+        match read(&config(&[shards.path().into()]), None, &mut Vec::new()).unwrap() {
             Source::Shards(paths) => {
                 assert_eq!(paths, ["a.bin", "b.bin"].map(|name| shards.path().join(name)));
             }
             _ => panic!("no shards"),
         }
         let splits = folder(&[("train.bin", b"\0\0"), ("val.bin", b"\0\0"), ("input.txt", b"x")]);
-        assert!(matches!(read(&config(&[splits.path().into()]), None).unwrap(), Source::Splits { .. }));
+        assert!(matches!(
+            read(&config(&[splits.path().into()]), None, &mut Vec::new()).unwrap(),
+            Source::Splits { .. }
+        ));
         let many =
             folder(&[("train-00001.bin", b"\0\0"), ("train-00000.bin", b"\0\0"), ("val.bin", b"\0\0")]);
-        match read(&config(&[many.path().into()]), None).unwrap() {
+        match read(&config(&[many.path().into()]), None, &mut Vec::new()).unwrap() {
             Source::Splits { train, val, .. } => {
                 assert_eq!(train, ["train-00000.bin", "train-00001.bin"].map(|name| many.path().join(name)));
                 assert_eq!(val, [many.path().join("val.bin")]);

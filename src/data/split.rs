@@ -108,8 +108,8 @@ pub struct TokenSplit {
 pub enum Answers {
     /// Their tokens.
     None,
-    /// Those that follow the first of these tokens in a row.
-    After(u32),
+    /// Those that follow a mark; where in each document the first one stands, if it has one.
+    After(Arc<[Option<usize>]>),
     /// Where in each document the text begins that belongs to what precedes it.
     Targets(Arc<[usize]>),
     /// The class of each document.
@@ -144,9 +144,11 @@ impl TokenSplit {
         &self.answers
     }
 
-    /// The token that an answer follows, if only answers count.
-    pub fn answer_token(&self) -> Option<u32> {
-        if let Answers::After(token) = self.answers { Some(token) } else { None }
+    /// Says that of each document only what follows the first such token belongs to it.
+    pub fn with_answers_after(self, token: u32) -> Self {
+        let mark = |index| self.read(self.document(index)).iter().position(|&own| own as u32 == token);
+        let marks = (0..self.document_count()).map(mark).collect();
+        self.with_answers(Answers::After(marks))
     }
 
     /// Appends a store. `documents`: where its documents begin, in its own positions; empty for one.

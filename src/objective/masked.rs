@@ -29,6 +29,11 @@ pub struct Masking {
 }
 
 impl Masking {
+    /// Whether any of these tokens may be hidden.
+    pub(super) fn has_target(&self, tokens: &[i32]) -> bool {
+        tokens.iter().any(|token| !self.special.contains(token))
+    }
+
     /// Hides tokens of a row; at least one that may be hidden.
     pub(super) fn row(&self, tokens: Vec<i32>, random: &mut ChaCha8Rng) -> Row {
         let mut targets = vec![IGNORE_INDEX; tokens.len()];

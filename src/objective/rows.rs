@@ -148,6 +148,38 @@ impl Rows {
         if self.takes_documents() || matches!(self, Self::Masked(_)) { 1 } else { 2 }
     }
 
+    /// Whether a row that begins with a document has a target.
+    pub fn has_target(&self, split: &TokenSplit, document: usize, block_size: usize) -> bool {
+        let range = split.document(document);
+        let (length, first) = (range.len(), range.start..range.start + range.len().min(block_size));
+        let has_one = || match (self, split.answers()) {
+            (Self::Causal { .. }, Answers::After(marks)) => {
+                marks[document].is_some_and(|mark| mark + 1 < length.min(block_size + 1))
+            }
+            (Self::Tokens, Answers::TokenClasses(classes)) => {
+                classes[first].iter().any(|&class| class != IGNORE_INDEX)
+            }
+            (Self::Masked(masking), _) => masking.has_target(&split.read(first)),
+            _ => true,
+        };
+        length >= self.least_tokens() && has_one()
+    }
+
+    /// Whether a document that has something to be said of it goes on beyond what a row holds.
+    pub fn is_cut(&self, split: &TokenSplit, document: usize, block_size: usize) -> bool {
+        let length = split.document(document).len();
+        match (self, split.answers()) {
+            (Self::Causal { .. }, Answers::After(_)) => length > block_size + 1,
+            (Self::Pairs { .. }, Answers::Targets(begins)) => {
+                // One place of either text is for its end.
+                let middle = begins[document].min(length);
+                middle.max(length - middle) > block_size.saturating_sub(1).max(1)
+            }
+            (Self::Texts | Self::Tokens, _) => length > block_size,
+            _ => false,
+        }
+    }
+
     /// A batch of `count` rows of some stretches of a split, of at most a block and one token; the rows
     /// that are left over have no targets. `random`: of the row of a number.
     pub fn batch(
@@ -180,7 +212,17 @@ impl Rows {
         random: &mut ChaCha8Rng,
     ) -> Row {
         match self {
-            Self::Causal { prefix } => causal(split.answer_token(), *prefix, tokens),
+            Self::Causal { prefix } => {
+                let without_loss = match split.answers() {
+                    Answers::After(marks) => {
+                        let document = split.document_at(start);
+                        let before = start - split.document(document).start;
+                        marks[document].map_or(usize::MAX, |mark| mark.saturating_sub(before))
+                    }
+                    _ => 0,
+                };
+                causal(without_loss, *prefix, tokens)
+            }
             Self::Masked(masking) => {
                 tokens.truncate(block_size);
                 masking.row(tokens, random)
@@ -226,14 +268,13 @@ impl Rows {
     }
 }
 
-/// All but the last token are inputs, all but the first are targets. If only answers count, what stands up
-/// to the first mark before one has no loss.
-fn causal(answer_token: Option<u32>, prefix: bool, tokens: Vec<i32>) -> Row {
+/// All but the last token are inputs, all but the first are targets, of which the first `without_loss` have no loss: up
+/// to the mark before an answer.
+fn causal(without_loss: usize, prefix: bool, tokens: Vec<i32>) -> Row {
     let mut targets = tokens.get(1..).unwrap_or_default().to_vec();
     let mut inputs = tokens;
     inputs.truncate(targets.len());
-    let mark = answer_token.and_then(|token| targets.iter().position(|&target| target as u32 == token));
-    let ignored = mark.map_or(0, |last| last + 1);
+    let ignored = without_loss.min(targets.len());
     targets[..ignored].fill(IGNORE_INDEX);
     // The mark itself is an input too.
     let prefix = if prefix && ignored > 0 { ignored + 1 } else { 0 };
@@ -244,14 +285,65 @@ fn causal(answer_token: Option<u32>, prefix: bool, tokens: Vec<i32>) -> Row {
 mod tests {
     use super::*;
 
+    use crate::data::Tokens;
+
     #[test]
     fn what_precedes_an_answer_has_no_loss_and_sees_itself() {
-        let row = causal(Some(9), true, vec![1, 2, 9, 3, 4]);
+        let row = causal(2, true, vec![1, 2, 9, 3, 4]);
         assert_eq!(row.inputs, [1, 2, 9, 3]);
         assert_eq!(row.targets, [IGNORE_INDEX, IGNORE_INDEX, 3, 4]);
         assert_eq!(row.prefix, 3);
-        let plain = causal(None, true, vec![1, 2, 3]);
+        let plain = causal(0, true, vec![1, 2, 3]);
         assert_eq!((plain.targets, plain.prefix), (vec![2, 3], 0));
-        assert_eq!(causal(None, false, vec![1]), Row::default());
+        assert_eq!(causal(0, false, vec![1]), Row::default());
+        assert_eq!(causal(usize::MAX, false, vec![1, 2]).targets, [IGNORE_INDEX]);
+    }
+
+    #[test]
+    fn only_what_follows_the_first_mark_of_a_document_is_a_target() {
+        const MARK: u32 = 9;
+        // The mark in the middle, first, twice, last, nowhere, and beyond the first block.
+        let documents: [&[u16]; 6] =
+            [&[1, 2, 9, 3, 4], &[9, 1, 2], &[1, 9, 2, 9, 3], &[1, 2, 9], &[1, 2, 3], &[1, 2, 3, 4, 5, 9, 6]];
+        let mut starts = vec![0];
+        starts.extend(documents.iter().scan(0, |end, document| {
+            *end += document.len();
+            Some(*end)
+        }));
+        starts.pop();
+        let split = TokenSplit::from_tokens("train", Tokens::U16(documents.concat()), starts);
+        let split = split.with_answers_after(MARK);
+        let rows = Rows::Causal { prefix: false };
+        let (block_size, n) = (4, IGNORE_INDEX);
+        let has_target: Vec<bool> = (0..6).map(|index| rows.has_target(&split, index, block_size)).collect();
+        assert_eq!(has_target, [true, true, true, false, false, false]);
+        let targets = |document: usize, from: usize| {
+            let range = split.document(document);
+            let start = range.start + from;
+            let place = start..range.end.min(start + block_size + 1);
+            let random = |_| crate::data::random::rng(0, 0, "rows");
+            rows.batch(&split, &[place], 1, block_size, random).targets
+        };
+        assert_eq!(targets(0, 0), [n, n, 3, 4]);
+        assert_eq!(targets(1, 0), [1, 2, n, n]);
+        assert_eq!(targets(2, 0), [n, 2, 9, 3]);
+        for document in 3..6 {
+            assert_eq!(targets(document, 0), [n; 4]);
+        }
+        // Windows of an evaluation: one that begins behind the mark is an answer as a whole.
+        assert_eq!(targets(2, 2), [9, 3, n, n]);
+        assert_eq!(targets(5, 4), [n, 6, n, n]);
+        assert!(!rows.is_cut(&split, 0, block_size) && rows.is_cut(&split, 5, block_size));
+    }
+
+    #[test]
+    fn classes_that_are_cut_off_leave_no_target() {
+        let tokens = Tokens::U16(vec![1, 2, 3, 4, 5, 6]);
+        let classes = vec![IGNORE_INDEX, IGNORE_INDEX, 1, IGNORE_INDEX, 0, IGNORE_INDEX];
+        let split = TokenSplit::from_tokens("train", tokens, vec![0, 3]);
+        let split = split.with_answers(Answers::TokenClasses(classes.into()));
+        let has = |block_size| [0, 1].map(|index| Rows::Tokens.has_target(&split, index, block_size));
+        assert_eq!((has(3), has(2)), ([true, true], [false, true]));
+        assert!(Rows::Tokens.is_cut(&split, 0, 2) && !Rows::Tokens.is_cut(&split, 0, 3));
     }
 }

@@ -27,6 +27,35 @@ pub fn learning_rate(config: &TrainConfig, step: u64) -> f64 {
     }
 }
 
+/// What is said of a run that goes on after `step` steps with other settings by which its learning rate jumps; nothing
+/// where it goes on as before, within one per cent.
+pub fn jump(before: &TrainConfig, now: &TrainConfig, step: u64) -> Option<String> {
+    let (expected, next) = (learning_rate(before, step), learning_rate(now, step));
+    if (next - expected).abs() <= 0.01 * expected.abs() {
+        return None;
+    }
+    let last = learning_rate(before, step.saturating_sub(1));
+    let name = |kind: ScheduleKind| serde_json::to_value(kind).ok()?.as_str().map(str::to_owned);
+    let settings = |config: &TrainConfig| {
+        [
+            ("learning_rate", config.learning_rate.to_string()),
+            ("min_lr", config.min_lr.to_string()),
+            ("warmup_steps", config.warmup_steps.to_string()),
+            ("max_steps", config.max_steps.to_string()),
+            ("decay_steps", config.decay_steps.to_string()),
+            ("schedule", name(config.schedule).unwrap_or_default()),
+        ]
+    };
+    let changed = settings(before).into_iter().zip(settings(now)).filter(|((_, then), (_, now))| then != now);
+    let changed: Vec<String> =
+        changed.map(|((key, then), (_, now))| format!("`train.{key}` was {then} and is {now}")).collect();
+    Some(format!(
+        "the learning rate jumps from {last:.1e} at step {step} to {next:.1e} at step {}: {}",
+        step + 1,
+        changed.join(", ")
+    ))
+}
+
 fn end(config: &TrainConfig) -> u64 {
     if config.decay_steps == 0 { config.max_steps } else { config.decay_steps }
 }
@@ -79,5 +108,29 @@ mod tests {
         let wsd = config(ScheduleKind::Wsd);
         assert_eq!(learning_rate(&wsd, 87), 1.0);
         assert!((learning_rate(&wsd, 99) - 0.55).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_jump_is_said_with_both_rates_and_what_changed() {
+        let before = config(ScheduleKind::Cosine);
+        assert_eq!(jump(&before, &before, 100), None);
+        let longer = TrainConfig { max_steps: 1110, ..before.clone() };
+        assert_eq!(
+            jump(&before, &longer, 110).unwrap(),
+            "the learning rate jumps from 1.0e-1 at step 110 to 9.8e-1 at step 111: `train.max_steps` was 110 and \
+             is 1110"
+        );
+        // What changes nothing at this step is no jump, and neither is less than can be seen.
+        assert_eq!(jump(&before, &longer, 5), None);
+        assert_eq!(jump(&before, &TrainConfig { learning_rate: 1.001, ..before.clone() }, 60), None);
+        for changed in [
+            TrainConfig { learning_rate: 0.5, ..before.clone() },
+            TrainConfig { warmup_steps: 80, ..before.clone() },
+            TrainConfig { schedule: ScheduleKind::Constant, ..before.clone() },
+            TrainConfig { min_lr: 0.5, ..before.clone() },
+            TrainConfig { decay_steps: 60, ..before.clone() },
+        ] {
+            assert!(jump(&before, &changed, 60).is_some(), "{changed:?}");
+        }
     }
 }

@@ -44,6 +44,9 @@ pub struct RunInfo {
     pub log_interval: u64,
     /// Loss of guessing every token with equal probability, in nats.
     pub uniform_loss: f64,
+    /// What the user should know before it runs, a sentence each: data that is left out, a learning rate that jumps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// One optimizer step. `step` counts finished steps: the first report says 1.

@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Result},
     model::{Model, parameters, size},
     objective::Objective,
-    optim::{self, Optimizer, ema::Ema},
+    optim::{self, Optimizer, ema::Ema, schedule},
 };
 use burn::{
     module::Module,
@@ -45,6 +45,8 @@ pub struct Trainer {
     tokens: u64,
     skipped_steps: u64,
     early_stop: EarlyStop,
+    /// What the user should know of how the run goes on.
+    notes: Vec<String>,
     /// Steps whose loss is still on the device.
     pending: Vec<PendingStep>,
 }
@@ -172,6 +174,9 @@ impl Trainer {
         trainer.tokens = state.tokens;
         trainer.skipped_steps = state.skipped_steps;
         trainer.early_stop.restore(&state);
+        let before = checkpoint.config.as_ref().map(|config| &config.train);
+        let jump = before.and_then(|before| schedule::jump(before, &trainer.config.train, state.step));
+        trainer.notes.extend(jump);
         Ok(trainer)
     }
 
@@ -193,6 +198,7 @@ impl Trainer {
             step: 0,
             tokens: 0,
             skipped_steps: 0,
+            notes: Vec::new(),
             pending: Vec::new(),
             dataset,
             config,

@@ -187,6 +187,7 @@ impl Trainer {
             last_step: self.config.train.last_step(),
             log_interval: self.config.train.log_interval,
             uniform_loss: (self.config.model.outputs() as f64).ln(),
+            notes: self.dataset.notes.iter().chain(&self.notes).cloned().collect(),
         }
     }
 

@@ -120,6 +120,8 @@ export interface RunInfo {
   log_interval: number;
   /** Loss of guessing every token with equal probability, in nats. */
   uniform_loss: number;
+  /** What the user should know before it runs, a sentence each. */
+  notes?: string[];
 }
 
 export interface StepReport {

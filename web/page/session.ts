@@ -3,6 +3,7 @@
 import { asProblem, EngineError, type Broadcast, type Client } from "./client";
 import { throttled } from "./dom";
 import { History } from "./history";
+import { sentence } from "./problem";
 import type { CheckpointFiles, Counters, RunInfo, RunSpec, StoredRun, TrainEvent } from "./protocol";
 import { newRunId, overrides, runName, values } from "./specs";
 import type { Run, Store } from "./store";
@@ -165,6 +166,8 @@ export class Session {
       const info = await prepare(client);
       if (this.client !== client) return false;
       run.info = info;
+      const { notes = [] } = info;
+      if (notes.length > 0) this.store.change(["problem"], (state) => void (state.note = notes.map(sentence).join(" ")));
       if (run.state === "preparing") run.state = info.first_step >= info.last_step ? "finished" : "paused";
       this.store.change(["run", "history"], () => {});
       return true;

@@ -86,7 +86,15 @@ async function limitedBody(response: Response, name: string): Promise<Uint8Array
   return whole;
 }
 
+/** Beginnings of files that are compressed: gzip, zip, zstd, xz and bzip2. */
+const COMPRESSED = [[0x1f, 0x8b], [0x50, 0x4b, 3, 4], [0x28, 0xb5, 0x2f, 0xfd], [0xfd, 0x37, 0x7a, 0x58, 0x5a], [0x42, 0x5a, 0x68, 0x39]];
+/** Byte order marks of UTF-16. */
+const UTF_16 = [[0xff, 0xfe], [0xfe, 0xff]];
+
 function decoded(name: string, content: Uint8Array): NamedText {
+  const begins = (start: number[]): boolean => start.every((byte, index) => content[index] === byte);
+  if (COMPRESSED.some(begins)) throw refusal(`\`${name}\` is compressed`, "unpack it and choose what comes out");
+  if (UTF_16.some(begins)) throw refusal(`\`${name}\` is UTF-16`, "save it as UTF-8 in a text editor");
   if (content.includes(0)) {
     throw refusal(`\`${name}\` is a binary file, not text: it contains NUL bytes`, "export or convert it to plain text first");
   }

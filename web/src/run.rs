@@ -127,8 +127,7 @@ impl Run {
             // Where the desktop read its text is of no use here, and the tokenizer comes along.
             config.data.paths.clear();
             target.check_fits(&config)?;
-            let own = text.as_ref().map(|text| text.text.as_str());
-            let dataset = dataset(&config, own, Some(checkpoint.tokenizer()?))?;
+            let dataset = dataset(&config, text.as_ref(), Some(checkpoint.tokenizer()?))?;
             let config = train::resolve(config, &dataset)?;
             Trainer::resume(config, dataset, &device, &checkpoint)
         };

@@ -13,6 +13,7 @@ use serde_json::Value;
 use std::{
     cell::RefCell,
     hash::{DefaultHasher, Hash, Hasher},
+    path::Path,
 };
 use wasm_bindgen::prelude::*;
 
@@ -25,7 +26,7 @@ pub struct RunSpec {
 }
 
 /// Text that the visitor brought.
-#[derive(Deserialize)]
+#[derive(Deserialize, Hash)]
 pub struct OwnText {
     pub name: String,
     pub text: String,
@@ -80,7 +81,7 @@ impl RunSpec {
     pub fn resolve(&self) -> kiln::Result<(Config, Dataset)> {
         let config = self.config()?;
         config.validate()?;
-        let dataset = dataset(&config, self.text.as_ref().map(|own| own.text.as_str()), None)?;
+        let dataset = dataset(&config, self.text.as_ref(), None)?;
         Ok((train::resolve(config, &dataset)?, dataset))
     }
 
@@ -120,14 +121,19 @@ fn refuse_files(config: &Config) -> kiln::Result<()> {
     Ok(())
 }
 
-/// Prepares data. The last tokenizer is kept, since a form asks for the same one again and again.
-pub fn dataset(config: &Config, text: Option<&str>, tokenizer: Option<Tokenizer>) -> kiln::Result<Dataset> {
+/// Prepares data, of a text as the desktop would read a file of its name. The last tokenizer is kept, since a form asks
+/// for the same one again and again.
+pub fn dataset(
+    config: &Config,
+    text: Option<&OwnText>,
+    tokenizer: Option<Tokenizer>,
+) -> kiln::Result<Dataset> {
     type Key = (DataConfig, TokenizerConfig, u64);
     thread_local! {
         static LAST: RefCell<Option<(Key, Tokenizer)>> = const { RefCell::new(None) };
     }
     let prepare = |tokenizer| match text {
-        Some(text) => Dataset::from_text(config, text, tokenizer),
+        Some(own) => Dataset::from_file_text(config, Path::new(&own.name), &own.text, tokenizer),
         None => Dataset::prepare(config, tokenizer),
     };
     if tokenizer.is_some() {

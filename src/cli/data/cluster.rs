@@ -1,7 +1,10 @@
 //! `kiln data scheduler` and `kiln data executor`: the processes of a Ballista cluster.
 
 use super::runtime;
-use crate::{data::prepare::cluster, platform};
+use crate::{
+    data::prepare::{EngineConfig, cluster},
+    platform,
+};
 use std::{net::SocketAddr, path::PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -37,6 +40,7 @@ pub(super) fn scheduler(arguments: &SchedulerArguments) -> anyhow::Result<()> {
 
 pub(super) fn executor(arguments: &ExecutorArguments) -> anyhow::Result<()> {
     let workers = arguments.workers.unwrap_or_else(platform::threads);
+    EngineConfig { workers, memory_mb: arguments.memory_mb, ..EngineConfig::default() }.check()?;
     eprintln!("executor of df://{}, {workers} tasks at a time", arguments.scheduler);
     let (host, scratch) = (arguments.host.as_str(), arguments.scratch.clone());
     let executor = cluster::executor(arguments.scheduler, host, workers, arguments.memory_mb, scratch);

@@ -22,7 +22,7 @@ const fn entry(key: &'static str, help: &'static str) -> KeyHelp {
 
 /// Every key of [`Config`], in the order of its fields.
 pub const KEYS: &[KeyHelp] = &[
-    entry("data.paths", "text, JSONL or token files, or folders of them; empty: the embedded corpus"),
+    entry("data.paths", "text, JSON, CSV or token files, or folders of them; empty: the embedded corpus"),
     entry(
         "data.task",
         "a procedural task instead of text: copy, reverse, sort, addition, modular-addition, parity, dyck or two-sum; none: text",
@@ -32,7 +32,7 @@ pub const KEYS: &[KeyHelp] = &[
     entry("data.layout", "stream: rows cut anywhere; documents: one document a row"),
     entry("data.order", "random: rows drawn with replacement; shuffled: every row once per epoch"),
     entry("data.lossy", "replace invalid UTF-8 instead of refusing the file"),
-    entry("data.text_field", "field of a JSONL record that holds the text"),
+    entry("data.text_field", "field of a record, or column of a table, that holds the text"),
     entry("data.label_field", "field that holds the class of the text, a list of classes, or a number"),
     entry("data.target_field", "field that holds the text that an encoder-decoder is to write"),
     entry("tokenizer.kind", "char, byte, bpe (trained on the text) or file (a tokenizer.json)"),

@@ -37,6 +37,9 @@ const ROW_GROUP: usize = 4096;
 /// MB without which sorting does not begin.
 const LEAST_MEMORY: usize = 64;
 
+/// Tasks at a time beyond which no machine gets faster, each with a thread.
+const MOST_WORKERS: usize = 1024;
+
 /// After so long without news from other ranks, the user is told.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -71,7 +74,33 @@ pub struct EngineConfig {
 impl EngineConfig {
     /// Enough memory for so many tasks at a time.
     pub fn memory_of(workers: usize) -> usize {
-        (32 * workers).max(LEAST_MEMORY)
+        workers.saturating_mul(32).max(LEAST_MEMORY)
+    }
+
+    /// Refuses what cannot be.
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`].
+    pub fn check(&self) -> Result<()> {
+        if self.rank.index >= self.rank.count {
+            let message = format!("must be below the world size, {}", self.rank.count);
+            return Err(Error::invalid_value("--rank", self.rank.index, message));
+        }
+        if self.workers == 0 {
+            return Err(Error::invalid_value("--workers", 0, "nobody would work"));
+        }
+        if self.workers > MOST_WORKERS {
+            let message = format!("more than {MOST_WORKERS} tasks at a time are of no use");
+            return Err(Error::invalid_value("--workers", self.workers, message));
+        }
+        if self.memory_mb < LEAST_MEMORY {
+            let message = format!("is less than the {LEAST_MEMORY} that sorting needs");
+            return Err(Error::invalid_value("--memory-mb", self.memory_mb, message));
+        }
+        if self.memory_mb > usize::MAX >> 20 {
+            return Err(Error::invalid_value("--memory-mb", self.memory_mb, "no machine has as much"));
+        }
+        Ok(())
     }
 }
 
@@ -95,19 +124,9 @@ impl Engine {
     /// What does not fit in memory goes to `work/scratch` of the workspace.
     ///
     /// # Errors
-    /// [`Error::Preparation`] if the cluster cannot be reached, [`Error::InvalidValue`].
+    /// [`Error::Preparation`] if the cluster cannot be reached, and those of [`EngineConfig::check`].
     pub async fn new(config: EngineConfig, workspace: Workspace) -> Result<Self> {
-        if config.rank.index >= config.rank.count {
-            let message = format!("must be below the world size, {}", config.rank.count);
-            return Err(Error::invalid_value("--rank", config.rank.index, message));
-        }
-        if config.workers == 0 {
-            return Err(Error::invalid_value("--workers", 0, "nobody would work"));
-        }
-        if config.memory_mb < LEAST_MEMORY {
-            let message = format!("is less than the {LEAST_MEMORY} that sorting needs");
-            return Err(Error::invalid_value("--memory-mb", config.memory_mb, message));
-        }
+        config.check()?;
         let scratch = workspace.folder().join("work").join("scratch");
         crate::platform::storage::create_folder(&scratch)?;
         if let Some(address) = &config.cluster {

@@ -7,7 +7,6 @@ use super::{
         exact::{self, ExactConfig},
         minhash::MinHash,
     },
-    engine::failed,
     neural::CheckpointModel,
     rowwise::{Outcome, Row, RowStep, forget_words, prepare, split_words, with_words},
     rules::statistics::statistic,
@@ -101,6 +100,12 @@ impl<T> Made<T> {
         let new = Arc::new(make().map_err(external)?);
         made.insert(settings.into(), Arc::clone(&new));
         Ok(new)
+    }
+
+    /// Has something ready that was made elsewhere.
+    fn insert(&self, settings: &str, new: T) {
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        made.get_or_insert_default().insert(settings.into(), Arc::new(new));
     }
 
     fn forget(&self) {
@@ -334,8 +339,8 @@ fn without(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
 }
 
 /// Has the tokenizer of a file ready, which is not read then, until the stage ends.
-pub(super) fn remember_tokenizer(path: &str, tokenizer: Tokenizer) -> Result<()> {
-    TOKENIZERS.get(path, || Ok(tokenizer)).map(drop).map_err(failed("remembering a tokenizer"))
+pub(super) fn remember_tokenizer(path: &str, tokenizer: Tokenizer) {
+    TOKENIZERS.insert(path, tokenizer);
 }
 
 /// `kiln_tokens(path, text)`: tokens of the text, four bytes each, little-endian, with that for the end.

@@ -284,6 +284,10 @@ impl Pipeline {
                     "0.01",
                 ));
             }
+            if tokenize.sample_mb > usize::MAX >> 20 {
+                let (value, message) = (tokenize.sample_mb, "no machine has as much memory");
+                return Err(invalid("tokenize.sample_mb", value, message, "64 is usual"));
+            }
             if tokenize.shard_tokens < 1000 || tokenize.sample_mb == 0 {
                 let message = "shards need 1,000 tokens or more, and the sample 1 MB or more";
                 return Err(invalid("tokenize", tokenize.shard_tokens, message, "leave them out"));

@@ -2,6 +2,7 @@
 
 mod compare;
 mod explain;
+mod nothing;
 mod tokenize;
 
 use super::{
@@ -100,7 +101,7 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// Those of reading and writing; [`Error::Preparation`] if documents were lost on the way, [`Error::RunLocked`] if
-    /// another run of this rank works in the same folder.
+    /// another run of this rank works in the same folder, [`Error::NothingToTokenize`] if no document is left.
     pub async fn execute(mut self) -> Result<Manifest> {
         let rank = self.engine.config.rank;
         let _lock = self.engine.workspace.lock(rank.index)?;
@@ -118,6 +119,15 @@ impl<'a> Run<'a> {
             stage = self.step(next()?, step, stage).await?;
         }
         let (shards, blend) = match self.pipeline.tokenize.clone() {
+            Some(_) if stage.tally.kept.documents == 0 => {
+                let nothing = self.nothing_to_tokenize().await?;
+                // For who looks into what became of them.
+                let manifest = Manifest::new(&self.pipeline, &inputs, self.stages, Vec::new(), Vec::new())?;
+                if rank.index == 0 {
+                    manifest.write(&self.engine.workspace).await?;
+                }
+                return Err(nothing);
+            }
             Some(config) => self.tokenize(next()?, config, &stage).await?,
             None => Default::default(),
         };
@@ -273,6 +283,9 @@ impl<'a> Run<'a> {
     async fn finished(&mut self, folder: &Folder) -> Result<Option<StageSummary>> {
         storage::create_folder(&folder.path)?;
         let summary = self.engine.workspace.marked(folder, "stage").await?;
+        if summary.is_some() {
+            self.engine.workspace.verify(folder, self.engine.config.rank.index).await?;
+        }
         summary.map(|summary| self.old(summary, true)).transpose()
     }
 

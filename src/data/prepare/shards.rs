@@ -97,11 +97,15 @@ impl Tokenizing {
             let path = &self.config.tokenizer;
             let tokenizer = Tokenizer::from_file(path)?;
             storage::write_atomic(&self.tokenizer_path(), &storage::read(path)?)?;
-            return functions::remember_tokenizer(&self.tokenizer_path().to_string_lossy(), tokenizer);
+            functions::remember_tokenizer(&self.tokenizer_path().to_string_lossy(), tokenizer);
+            return Ok(());
         }
         let texts = self.sample().await?;
         if texts.is_empty() {
-            return Err(Error::EmptyCorpus { sources: "what all steps have kept".into() });
+            return Err(Error::NothingToTokenize {
+                message: format!("no document is in the sample of {} MB", self.config.sample_mb),
+                hint: "raise `tokenize.sample_mb`, or name a `tokenize.tokenizer`".into(),
+            });
         }
         let config =
             TokenizerConfig { kind: self.config.kind, vocab_size: self.config.vocab_size, path: None };
@@ -111,7 +115,8 @@ impl Tokenizing {
         };
         let tokenizer = Tokenizer::train(&config, &special, texts.iter().map(String::as_str))?;
         storage::write_atomic(&self.tokenizer_path(), tokenizer.to_json()?.as_bytes())?;
-        functions::remember_tokenizer(&self.tokenizer_path().to_string_lossy(), tokenizer)
+        functions::remember_tokenizer(&self.tokenizer_path().to_string_lossy(), tokenizer);
+        Ok(())
     }
 
     /// What [`tokenizer`](Self::tokenizer) has made.

@@ -2,6 +2,7 @@
 //! and writes.
 
 mod bucket;
+mod inventory;
 
 use super::{
     download::open_store,
@@ -25,6 +26,9 @@ use std::{
 
 /// Files that are fetched, and chunks that are sent, at the same time.
 const AT_A_TIME: usize = 8;
+
+/// Name of the marker of a stage.
+const STAGE: &str = "stage";
 
 /// A run's folder, `DIR` or `s3://BUCKET/PREFIX`, `gs://…`, `az://…`.
 #[derive(Debug, Clone)]
@@ -163,6 +167,9 @@ impl Workspace {
                     bucket.send(&file, &key).await?;
                 }
             }
+            if name == STAGE {
+                self.take_inventory(bucket, folder).await?;
+            }
         }
         storage::write_atomic(&path, &json)?;
         self.send(&path).await
@@ -263,7 +270,7 @@ fn is_marker(folder: &Folder, file: &Path) -> bool {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let is_task =
         stem.rsplit_once('-').is_some_and(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()));
-    let is_named = stem == "stage" || is_task;
+    let is_named = stem == STAGE || is_task;
     is_named && file.extension().is_some_and(|found| found == "json") && file.parent() == Some(&folder.path)
 }
 

@@ -1,11 +1,10 @@
-//! Finds the encoding of bytes and decodes them: byte order mark, HTTP header, the page's own `meta`, and
+//! Finds the encoding of bytes and decodes them: byte order mark, HTTP header, what the page itself declares, and
 //! a detector last.
 
+use super::prescan;
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
-use encoding_rs::{Encoding, ISO_2022_JP, REPLACEMENT, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
+use encoding_rs::{Encoding, ISO_2022_JP, REPLACEMENT, UTF_8, UTF_16BE, UTF_16LE};
 
-/// Bytes of a page in which its `meta` is looked for, as browsers do.
-const META: usize = 1024;
 /// Bytes that the detector sees: it is slow, and certain long before.
 const DETECT: usize = 1 << 16;
 /// A text that is UTF-8 but for a few bytes is UTF-8 with damage: at most one such place in so many bytes, or three.
@@ -40,20 +39,20 @@ pub fn decode(bytes: &[u8], hints: &Hints<'_>) -> Decoded {
         return decode_as(encoding, bytes);
     }
     let declared = hints.content_type.and_then(charset);
-    let declared = declared.or_else(|| if hints.html { meta(bytes) } else { None });
+    let declared = declared.or_else(|| if hints.html { prescan::declared(bytes) } else { None });
     let utf_8 = std::str::from_utf8(bytes);
     match (declared, utf_8) {
-        // The only declared encodings in which other text is valid UTF-8 by more than accident.
-        (Some(encoding), _) if encoding == ISO_2022_JP || encoding == UTF_16BE || encoding == UTF_16LE => {
-            decode_as(encoding, bytes)
-        }
-        // Servers often declare Latin-1 for whatever they hold; what is valid as UTF-8 is UTF-8.
-        (None | Some(_), Ok(text)) if declared.is_some() || !bytes.contains(&0x1b) => {
+        // The only declared encoding in which other text is valid UTF-8 by more than accident.
+        (Some(encoding), _) if encoding == ISO_2022_JP => decode_as(encoding, bytes),
+        // Servers often declare Latin-1 for whatever they hold; what is valid as UTF-8 is UTF-8, but for escapes that
+        // may be those of ISO-2022-JP.
+        (_, Ok(text)) if declared.is_some() || !bytes.contains(&0x1b) => {
             Decoded { text: text.into(), encoding: UTF_8.name(), replaced: false }
         }
-        (Some(encoding), _) => decode_as(encoding, bytes),
-        (None, _) if is_damaged_utf_8(bytes) => decode_as(UTF_8, bytes),
-        (None, _) => decode_as(detect(bytes), bytes),
+        // A page that says that it is UTF-8 and is not has the encoding of its author's editor: the detector finds it.
+        _ if is_damaged_utf_8(bytes, declared == Some(UTF_8)) => decode_as(UTF_8, bytes),
+        (Some(encoding), _) if encoding != UTF_8 => decode_as(encoding, bytes),
+        _ => decode_as(detect(bytes), bytes),
     }
 }
 
@@ -67,51 +66,38 @@ fn by_label(label: &[u8]) -> Option<&'static Encoding> {
     Encoding::for_label(label).filter(|&encoding| encoding != REPLACEMENT)
 }
 
-/// The charset of a `Content-Type`.
+/// The encoding that the parameter `charset` of a `Content-Type` names. Quotes of either kind and spaces around `=` are
+/// taken off, as browsers do; a list of several types, as two headers of the name give, has a comma between them.
 fn charset(content_type: &str) -> Option<&'static Encoding> {
-    let lower = content_type.to_ascii_lowercase();
-    let (_, value) = lower.split_once("charset")?;
-    let value = value.trim_start().strip_prefix('=')?.trim_start().trim_start_matches(['"', '\'']);
-    by_label(value.split(['"', '\'', ';', ' ', ',']).next()?.as_bytes())
+    let mut quoted = false;
+    let separates = |character: char| {
+        quoted ^= character == '"';
+        matches!(character, ';' | ',') && !quoted
+    };
+    let mut parameters = content_type.split(separates).filter_map(|part| part.split_once('='));
+    let (_, value) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;
+    let value = value.trim().trim_matches(['"', '\'']);
+    by_label(value.split_ascii_whitespace().next()?.as_bytes())
 }
 
-/// The charset of a page's `meta`, in either of its forms, or of its XML declaration.
-fn meta(bytes: &[u8]) -> Option<&'static Encoding> {
-    let head = bytes[..bytes.len().min(META)].to_ascii_lowercase();
-    if head.starts_with(b"<?xml") {
-        let declaration = &head[..memchr::memchr(b'>', &head).unwrap_or(head.len())];
-        if let Some(at) = memchr::memmem::find(declaration, b"encoding=") {
-            let value = &declaration[at + 9..];
-            let value = value.strip_prefix(b"\"").or_else(|| value.strip_prefix(b"'")).unwrap_or(value);
-            let end = value
-                .iter()
-                .position(|byte| matches!(byte, b'"' | b'\'' | b' ' | b'?'))
-                .unwrap_or(value.len());
-            return by_label(&value[..end]);
-        }
-    }
-    memchr::memmem::find_iter(&head, b"<meta")
-        .find_map(|at| {
-            let tag = &head[at..];
-            let tag = &tag[..memchr::memchr(b'>', tag).unwrap_or(tag.len())];
-            charset(&String::from_utf8_lossy(tag).replace(" =", "=").replace(['/', '\n'], " "))
-        })
-        // A page whose `meta` could be read as ASCII is not UTF-16, whatever it says.
-        .map(|encoding| if encoding == UTF_16BE || encoding == UTF_16LE { UTF_8 } else { encoding })
-}
-
-/// Whether bytes are UTF-8, with characters beyond ASCII, but for few places.
-fn is_damaged_utf_8(bytes: &[u8]) -> bool {
+/// Whether bytes are UTF-8, with characters beyond ASCII, but for few places. One that the text ends within is none:
+/// there it was cut. Where UTF-8 `is_declared`, more places are forgiven.
+fn is_damaged_utf_8(bytes: &[u8], is_declared: bool) -> bool {
     let (mut valid, mut damaged) = (0_usize, 0_usize);
-    for chunk in bytes.utf8_chunks() {
+    let whole = match std::str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() => &bytes[..error.valid_up_to()],
+        _ => bytes,
+    };
+    for chunk in whole.utf8_chunks() {
         valid += chunk.valid().bytes().filter(|&byte| byte >= 0xc0).count();
         damaged += usize::from(!chunk.invalid().is_empty());
     }
-    valid > 4 * damaged && damaged <= (bytes.len() / DAMAGE).max(3)
+    let least = if is_declared { 1 } else { 4 };
+    valid > least * damaged && damaged <= (bytes.len() / DAMAGE).max(3)
 }
 
 /// UTF-16 of mostly Latin text without a byte order mark, which the detector does not know.
-fn utf_16(bytes: &[u8]) -> Option<&'static Encoding> {
+pub(in crate::data::prepare) fn utf_16(bytes: &[u8]) -> Option<&'static Encoding> {
     let head = &bytes[..bytes.len().min(1024)];
     let zeros = |first: usize| head.iter().skip(first).step_by(2).filter(|&&byte| byte == 0).count();
     let (even, odd, half) = (zeros(0), zeros(1), head.len() / 2);
@@ -131,8 +117,9 @@ fn detect(bytes: &[u8]) -> &'static Encoding {
     let end = bytes.len().min(start + DETECT);
     detector.feed(&bytes[start..end], end == bytes.len());
     let guess = detector.guess(None, Utf8Detection::Allow);
-    // Wrong UTF-8 was told apart before.
-    if guess == UTF_8 && std::str::from_utf8(bytes).is_err() { WINDOWS_1252 } else { guess }
+    // What the detector has seen may be UTF-8 where all of it is not, which was told apart before.
+    let is_wrong = guess == UTF_8 && std::str::from_utf8(bytes).is_err();
+    if is_wrong { detector.guess(None, Utf8Detection::Deny) } else { guess }
 }
 
 #[cfg(test)]
@@ -163,6 +150,11 @@ mod tests {
         let old =
             b"<META http-equiv=Content-Type content=\"text/html; charset = shift_jis\"/>\x93\xfa\x96\x7b";
         assert!(decode(old, &Hints { content_type: None, html: true }).text.ends_with("日本"));
+        let both = "text/html; x=\"; charset=gbk\", text/html; charset = 'koi8-r'";
+        assert!(with(Some(both)).text.ends_with("оПХ"));
+        for none in ["text/html; x-charset=gbk", "text/html; x=charset=gbk", "charset"] {
+            assert!(with(Some(none)).text.ends_with("При"), "{none}");
+        }
         let xml = b"<?xml version=\"1.0\" encoding=\"iso-8859-2\"?><p>\xb1";
         assert!(decode(xml, &Hints { content_type: None, html: true }).text.ends_with('ą'));
     }
@@ -172,6 +164,34 @@ mod tests {
         let hints = Hints { content_type: Some("text/html; charset=iso-8859-1"), html: false };
         assert_eq!(decode("Füße".as_bytes(), &hints).text, "Füße");
         assert_eq!(decode(b"F\xfc\xdfe", &hints).text, "Füße");
+    }
+
+    #[test]
+    fn a_declared_utf_8_that_is_not_valid_goes_to_the_detector() {
+        let german =
+            "Der Fluß fließt über Köln, die Möwe hört schöne Klänge, und müde Bäume grüßen süße Äpfel. ";
+        let (latin, _, _) = encoding_rs::WINDOWS_1252.encode(german);
+        for content_type in [Some("text/html; charset=utf-8"), None] {
+            let page = [b"<html><meta charset=utf-8>", &latin[..]].concat();
+            let decoded = decode(&page, &Hints { content_type, html: true });
+            assert_eq!((decoded.encoding, decoded.replaced), ("windows-1252", false));
+            assert!(decoded.text.ends_with(german));
+        }
+        // But one that is UTF-8 with damage, or cut within a character, stays so.
+        let hints = Hints { content_type: Some("text/plain; charset=utf-8"), html: false };
+        for damaged in [&b"\xc3\xbc \xc3\xa4 \xff \xc3\xb6"[..], b"F\xc3\xbc\xc3"] {
+            assert_eq!(decode(damaged, &hints).encoding, "UTF-8");
+        }
+        let cut = "Füße, so schön".as_bytes();
+        assert_eq!(plain(&cut[..cut.len() - 2]).text, "Füße, so sch\u{fffd}");
+    }
+
+    #[test]
+    fn a_declared_utf_16_without_zeros_is_what_it_looks_like() {
+        let hints = Hints { content_type: Some("text/html; charset=utf-16le"), html: true };
+        assert_eq!(decode(b"<p>plain</p>", &hints).text, "<p>plain</p>");
+        let chinese: Vec<u8> = "沒有空格的文字，".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(decode(&chinese, &hints).text, "沒有空格的文字，");
     }
 
     #[test]

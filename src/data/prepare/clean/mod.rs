@@ -6,6 +6,7 @@ pub mod encoding;
 pub mod language;
 pub mod mojibake;
 pub(crate) mod panics;
+mod prescan;
 pub mod unicode;
 pub mod whitespace;
 

@@ -13,6 +13,7 @@ pub mod html;
 mod http;
 mod json;
 mod jsonl;
+mod sniff;
 mod source;
 mod tape;
 mod tar;
@@ -123,6 +124,8 @@ trait Records: Iterator<Item = Result<Document, Fault>> + Send {
 
 impl Records for std::iter::Empty<Result<Document, Fault>> {}
 
+impl Records for std::iter::Once<Result<Document, Fault>> {}
+
 /// The documents and faults of one file, counted.
 pub struct Documents {
     records: Box<dyn Records>,
@@ -194,12 +197,16 @@ fn records(
     if let Some(kind) = archive::Kind::of(&inner_name, source.peek(archive::START)) {
         return Some(archive::open(kind, source, config, within));
     }
-    let by_name = config.format.or_else(|| by_extension(&inner_name));
-    // Whoever names a file means it; an archive has whatever lay beside.
-    if within && by_name.is_none() && is_binary(source.peek(1024)) {
-        return None;
+    let by_name = config.format.or_else(|| sniff::by_extension(&inner_name));
+    let start = source.peek(sniff::START);
+    if config.format.is_none()
+        && let Some(reason) = sniff::foreign(start, by_name.is_some())
+    {
+        // Whoever names a file means it; an archive has whatever lay beside.
+        let is_beside = within && by_name.is_none();
+        return (!is_beside).then(|| Box::new(std::iter::once(Err(source.fault(0, reason)))) as _);
     }
-    let format = by_name.unwrap_or_else(|| by_start(source.peek(1024)));
+    let format = by_name.unwrap_or_else(|| sniff::by_start(start));
     Some(match format {
         Format::Text => Box::new(text::TextReader::new(source, config)),
         Format::Json => json::open(source, config),
@@ -209,42 +216,6 @@ fn records(
         Format::Html => Box::new(html::HtmlReader::new(source)),
         Format::Warc => Box::new(warc::WarcReader::new(source)),
     })
-}
-
-/// Whether bytes are not those of a text: none has zeros but UTF-16 with its mark.
-fn is_binary(start: &[u8]) -> bool {
-    start.starts_with(b"%PDF")
-        || (start.contains(&0) && !matches!(start, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]))
-}
-
-fn by_extension(name: &str) -> Option<Format> {
-    Some(match name.rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
-        "txt" | "text" | "md" | "markdown" | "rst" => Format::Text,
-        "jsonl" | "ndjson" => Format::Jsonl,
-        "json" => Format::Json,
-        "csv" => Format::Csv,
-        "tsv" => Format::Tsv,
-        "html" | "htm" | "xhtml" => Format::Html,
-        "warc" | "wet" => Format::Warc,
-        _ => return None,
-    })
-}
-
-fn by_start(start: &[u8]) -> Format {
-    let start = start.trim_ascii_start();
-    let begins =
-        |text: &str| start.get(..text.len()).is_some_and(|part| part.eq_ignore_ascii_case(text.as_bytes()));
-    if begins("WARC/") {
-        Format::Warc
-    } else if begins("<!doctype html") || begins("<html") {
-        Format::Html
-    } else if begins("{\"") {
-        Format::Jsonl
-    } else if matches!(start, [b'[', rest @ ..] if rest.trim_ascii_start().starts_with(b"{")) {
-        Format::Json
-    } else {
-        Format::Text
-    }
 }
 
 #[cfg(test)]
@@ -289,16 +260,6 @@ pub(super) mod tests {
             assert!(documents.is_empty());
             assert_eq!(faults, [Fault { file: name.into(), offset: 0, reason: "the file is empty".into() }]);
         }
-    }
-
-    #[test]
-    fn the_format_is_that_of_the_first_bytes_where_the_name_says_nothing() {
-        assert_eq!(by_start(b"WARC/1.0\r\n"), Format::Warc);
-        assert_eq!(by_start(b"  <!DOCTYPE html>"), Format::Html);
-        assert_eq!(by_start(b"{\"text\":1}"), Format::Jsonl);
-        assert_eq!(by_start(b"[ {\"text\":1}"), Format::Json);
-        assert_eq!(by_extension("a.MD"), Some(Format::Text));
-        assert_eq!((by_extension("a.bin"), by_extension("b.txt!a")), (None, None));
     }
 
     /// Bytes that differ from run to run of no test.

@@ -57,6 +57,26 @@ impl Bucket {
     }
 
     fn failed(&self, action: &str, key: &StorePath, error: &StoreError) -> Error {
+        // Of a stage only what a marker says is there is asked for.
+        let below: Vec<String> = key.prefix_match(&self.at.path).map_or_else(Vec::new, |parts| {
+            parts.map(|part| AsRef::<str>::as_ref(&part).to_owned()).collect()
+        });
+        if let (StoreError::NotFound { .. }, [work, stage, ..]) = (error, &below[..])
+            && work == "work"
+        {
+            let stage = format!("{}/work/{stage}", self.address);
+            return Error::Preparation {
+                action: action.into(),
+                message: format!(
+                    "`{}/{}` is gone, though what it belongs to is finished",
+                    self.address,
+                    below.join("/")
+                ),
+                hint: Some(format!(
+                    "put it back, or remove `{stage}` from the store and run again: the stage is then made anew"
+                )),
+            };
+        }
         Error::Preparation {
             action: action.into(),
             message: format!("`{key}` of `{}`: {error}", self.address),

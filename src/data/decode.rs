@@ -1,0 +1,191 @@
+//! Text of a file's bytes. What is no UTF-8 is refused with what helps, or named where it is only damaged.
+
+use super::signature::{Signature, Way};
+use crate::error::{Error, Result};
+use std::{borrow::Cow, path::Path};
+
+/// Bytes of the beginning by which a file is told to be none of text.
+pub(super) const START: u64 = 8192;
+
+/// Places that are not UTF-8 in so many bytes, from which on a text is of another encoding rather than damaged.
+const DAMAGE: usize = 1000;
+
+/// Why a file is not read as text, and what to do about it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NotText {
+    /// Goes on after the file's name, as in "is a PDF".
+    pub message: String,
+    pub hint: String,
+    /// Whether there is text in it, by all that is known.
+    pub has_text: bool,
+}
+
+impl NotText {
+    /// Judges the beginning of a file, or all of it.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        let text = |message: &str, hint: String| Some(Self { message: message.into(), hint, has_text: true });
+        let convert = |from: &str, prepares: bool| {
+            let other = if prepares { ", or make token shards of it with `kiln data run`" } else { "" };
+            format!("convert it (`iconv -f {from} -t UTF-8 FILE > NEW.txt`){other}")
+        };
+        if let Some(signature) = Signature::of(bytes) {
+            return Some(Self::by_signature(signature));
+        }
+        match bytes {
+            [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => text("is UTF-32", convert("UTF-32", false)),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => text("is UTF-16", convert("UTF-16", true)),
+            _ => {
+                let at = bytes.iter().position(|&byte| byte == 0)?;
+                match utf_16_without_mark(bytes) {
+                    Some(encoding) => {
+                        let message = format!("is {encoding} without a byte order mark");
+                        text(&message, convert(encoding, true))
+                    }
+                    None => Some(Self {
+                        message: format!("has a byte of zero at {at}, which no text has"),
+                        hint: "name files of text; if this is one, take them out \
+                               (`tr -d '\\000' < FILE > NEW.txt`)"
+                            .into(),
+                        has_text: false,
+                    }),
+                }
+            }
+        }
+    }
+
+    fn by_signature(Signature { name, way }: Signature) -> Self {
+        let unpack = |command: &str| format!("unpack it (`{command} FILE`) and name what comes out");
+        let hint = match way {
+            Way::Unpack(command) => {
+                format!("{}, or make token shards of it with `kiln data run`", unpack(command))
+            }
+            Way::UnpackOnly(command) => unpack(command),
+            Way::Prepare => {
+                "make token shards of its column of text with `kiln data run`, or write the column \
+                             to a `.jsonl` file"
+                    .into()
+            }
+            Way::Export => "export its text to a `.txt` or `.jsonl` file".into(),
+            Way::None => "name files of text".into(),
+        };
+        Self { message: format!("is {name}"), hint, has_text: way != Way::None }
+    }
+
+    pub fn into_error(self, path: &Path) -> Error {
+        Error::NotText { path: path.into(), message: self.message, hint: self.hint }
+    }
+}
+
+/// Text of a file's bytes, without a byte order mark, and how many places were replaced because they are not UTF-8,
+/// which only `lossy` allows.
+///
+/// # Errors
+/// [`Error::NotText`] for what is none, [`Error::InvalidUtf8`] for one that is damaged.
+pub(super) fn decode<'a>(path: &Path, bytes: &'a [u8], lossy: bool) -> Result<(Cow<'a, str>, usize)> {
+    if let Some(refused) = NotText::of(bytes) {
+        return Err(refused.into_error(path));
+    }
+    let mark = if bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+    let bytes = &bytes[mark..];
+    let error = match std::str::from_utf8(bytes) {
+        Ok(text) => return Ok((text.into(), 0)),
+        Err(error) => error,
+    };
+    let places = bytes.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty()).count();
+    if lossy {
+        return Ok((String::from_utf8_lossy(bytes), places));
+    }
+    let offset = mark + error.valid_up_to();
+    if places <= 3.max(bytes.len() / DAMAGE) {
+        return Err(Error::InvalidUtf8 { path: path.into(), offset });
+    }
+    Err(Error::NotText {
+        path: path.into(),
+        message: format!("is not UTF-8: {places} places are invalid, the first at byte {offset}"),
+        hint:
+            "convert it from the encoding that it has (`iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW.txt`), or \
+               make token shards of it with `kiln data run`, which finds the encoding"
+                .into(),
+    })
+}
+
+/// UTF-16: every other byte of Latin text is zero, and of other texts those of spaces and line breaks, all at even or
+/// all at odd places.
+fn utf_16_without_mark(bytes: &[u8]) -> Option<&'static str> {
+    let start = &bytes[..bytes.len().min(1024)];
+    let zeros = |first: usize| start.iter().skip(first).step_by(2).filter(|&&byte| byte == 0).count();
+    let (even, odd, half) = (zeros(0), zeros(1), start.len() / 2);
+    match () {
+        () if odd * 10 > half * 4 && even * 10 < half || odd >= 8 && even == 0 => Some("UTF-16LE"),
+        () if even * 10 > half * 4 && odd * 10 < half || even >= 8 && odd == 0 => Some("UTF-16BE"),
+        () => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(bytes: &[u8], lossy: bool) -> (String, String) {
+        let error = decode(Path::new("f"), bytes, lossy).unwrap_err();
+        (error.to_string(), error.hint().unwrap())
+    }
+
+    #[test]
+    fn text_loses_its_mark() {
+        let text = |bytes: &'static [u8]| decode(Path::new("f"), bytes, false).unwrap();
+        assert_eq!(text(b"\xef\xbb\xbfabc"), ("abc".into(), 0));
+        assert_eq!(text("äöü".as_bytes()), ("äöü".into(), 0));
+        assert_eq!(text(b""), ("".into(), 0));
+    }
+
+    #[test]
+    fn utf_16_is_refused_with_what_converts_it() {
+        let utf_16 = |text: &str, mark: &[u8]| {
+            [mark, &text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>()].concat()
+        };
+        for lossy in [false, true] {
+            let (message, hint) = refused(&utf_16("the heron", b"\xff\xfe"), lossy);
+            assert_eq!(message, "`f` is UTF-16");
+            assert!(hint.contains("iconv -f UTF-16 ") && hint.contains("kiln data run"), "{hint}");
+            let (message, hint) = refused(&utf_16("the heron", b""), lossy);
+            assert_eq!(message, "`f` is UTF-16LE without a byte order mark");
+            assert!(hint.contains("iconv -f UTF-16LE "), "{hint}");
+            let big: Vec<u8> = "the heron".encode_utf16().flat_map(u16::to_be_bytes).collect();
+            assert!(refused(&big, lossy).1.contains("iconv -f UTF-16BE "));
+            let russian = utf_16(&"цапля стояла в воде ".repeat(4), b"");
+            assert!(refused(&russian, lossy).1.contains("iconv -f UTF-16LE "));
+        }
+        assert!(refused(b"\xff\xfe\0\0a\0\0\0", false).1.contains("UTF-32"));
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused_however_lossy() {
+        for (bytes, name, way) in [
+            (&b"\x1f\x8b\x08\x00"[..], "compressed by gzip", "gunzip"),
+            (b"\x28\xb5\x2f\xfd\x24", "compressed by zstd", "kiln data run"),
+            (b"PK\x03\x04", "a zip archive", "unzip"),
+            (b"PAR1\x15\x04", "a Parquet file", "kiln data run"),
+            (b"%PDF-1.4", "a PDF", "export"),
+            (b"abc\0defgh", "a byte of zero at 3", "tr -d"),
+        ] {
+            for lossy in [false, true] {
+                let (message, hint) = refused(bytes, lossy);
+                assert!(message.contains(name) && hint.contains(way), "{message}\n{hint}");
+                assert!(!hint.contains("lossy"), "{hint}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_encoding_is_told_from_damage() {
+        let latin: Vec<u8> = "Füße für süße Bären. ".repeat(20).chars().map(|c| c as u8).collect();
+        let (message, hint) = refused(&latin, false);
+        assert_eq!(message, "`f` is not UTF-8: 120 places are invalid, the first at byte 1");
+        assert!(hint.contains("iconv") && !hint.contains("lossy"), "{hint}");
+        assert_eq!(decode(Path::new("f"), &latin, true).unwrap().1, 120);
+        let damaged = b"ab\xffc";
+        assert!(refused(damaged, false).1.contains("data.lossy"));
+        assert_eq!(decode(Path::new("f"), damaged, true).unwrap(), ("ab\u{fffd}c".into(), 1));
+    }
+}

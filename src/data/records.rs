@@ -1,0 +1,338 @@
+//! Records of JSON lines, of JSON and of tables, each with a text and perhaps a label or a target.
+
+use super::corpus::{Answer, AnswerKind};
+use crate::error::{Error, Result};
+use serde_json::{Map, Value};
+use std::{borrow::Cow, path::Path};
+
+/// How the text of a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// As it is.
+    Text,
+    /// A JSON object a line.
+    Lines,
+    /// An array of JSON objects, or objects of any number of lines.
+    Json,
+    /// A first line of column names, and rows, with this byte between columns.
+    Table(u8),
+}
+
+/// Which fields of a record are read, and as what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fields<'a> {
+    pub text: &'a str,
+    pub answer: Option<(&'a str, AnswerKind)>,
+}
+
+impl Shape {
+    /// Tells the shape by the name, and where that says nothing by the text. `is_named`: whether the file was named
+    /// itself, by which a `.json` is meant as data; among others in a folder it may be a setting of some program, which
+    /// is text.
+    pub fn of(path: &Path, text: &str, fields: &Fields, is_named: bool) -> Self {
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let has_text =
+            || first_record(text).is_some_and(|record| record.get(fields.text).is_some_and(Value::is_string));
+        match extension.as_str() {
+            "jsonl" | "ndjson" => Self::Lines,
+            "csv" => Self::Table(b','),
+            "tsv" => Self::Table(b'\t'),
+            "json" if is_named || fields.answer.is_some() || has_text() => Self::Json,
+            // An array of records is data, also where they lack the field.
+            "json" if text.trim_start().starts_with('[') && first_record(text).is_some() => Self::Json,
+            "json" | "txt" | "text" | "md" | "markdown" | "rst" => Self::Text,
+            _ if has_text() => Self::Json,
+            _ => Self::Text,
+        }
+    }
+}
+
+/// The first object of JSON text, which may be within an array.
+fn first_record(text: &str) -> Option<Map<String, Value>> {
+    let start = text.trim_start();
+    let start = start.strip_prefix('[').unwrap_or(start).trim_start();
+    if !start.starts_with('{') {
+        return None;
+    }
+    serde_json::Deserializer::from_str(start).into_iter().next()?.ok()
+}
+
+/// Gives the text and what belongs to it of each record of a file to `each`. Blank lines and empty texts are passed
+/// over.
+///
+/// # Errors
+/// [`Error::InvalidRecord`].
+pub(super) fn read(
+    path: &Path,
+    text: &str,
+    shape: Shape,
+    fields: &Fields,
+    mut each: impl FnMut(&str, Option<Answer>),
+) -> Result<()> {
+    if text.trim().is_empty() {
+        return Ok(());
+    }
+    let refused = |line: usize, message: String| Error::InvalidRecord { path: path.into(), line, message };
+    let mut take = |line: usize, record: Value| {
+        let Value::Object(record) = record else {
+            return Err(refused(line, "is not a JSON object".into()));
+        };
+        let (text, answer) = fields.read(&record).map_err(|message| refused(line, message))?;
+        if !text.is_empty() {
+            each(&with_unix_line_breaks(&text), answer);
+        }
+        Ok(())
+    };
+    match shape {
+        Shape::Text => {
+            let (name, _) = fields.answer.unwrap_or((fields.text, AnswerKind::Text));
+            let message = format!("is text, which has no field `{name}`: give JSON lines, JSON or a table");
+            Err(refused(1, message))
+        }
+        Shape::Lines => {
+            let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+            lines.into_iter().try_for_each(|(number, line)| {
+                let record = serde_json::from_str(line);
+                take(number, record.map_err(|error| refused(number, format!("is not JSON: {error}")))?)
+            })
+        }
+        Shape::Json => each_value(text, &refused, take),
+        Shape::Table(delimiter) => {
+            let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
+            let line = |position: Option<&csv::Position>| position.map_or(1, |at| at.line() as usize);
+            let failed = |error: csv::Error| {
+                let at = line(error.position());
+                let message = match error.kind() {
+                    csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                        format!("has {len} columns, but the first line names {expected_len}")
+                    }
+                    _ => format!("is no row of a table: {error}"),
+                };
+                refused(at, message)
+            };
+            let names = reader.headers().map_err(failed)?.clone();
+            let wanted = [Some(fields.text), fields.answer.map(|(name, _)| name)];
+            if let Some(missing) =
+                wanted.into_iter().flatten().find(|name| names.iter().all(|own| own != *name))
+            {
+                let names = names.iter().collect::<Vec<_>>().join("`, `");
+                return Err(refused(1, format!("names no column `{missing}`; there are `{names}`")));
+            }
+            let number = fields.answer.filter(|(_, kind)| *kind == AnswerKind::Value).map(|(name, _)| name);
+            for row in reader.records() {
+                let row = row.map_err(failed)?;
+                let value = |(name, text): (&str, &str)| {
+                    let parsed = text.trim().parse::<f64>().ok().filter(|_| number == Some(name));
+                    (name.to_owned(), parsed.map_or_else(|| text.into(), Value::from))
+                };
+                take(line(row.position()), Value::Object(names.iter().zip(&row).map(value).collect()))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Gives each value of an array, or of several values one after the other, to `take`, with the line where it begins.
+fn each_value(
+    text: &str,
+    refused: &impl Fn(usize, String) -> Error,
+    mut take: impl FnMut(usize, Value) -> Result<()>,
+) -> Result<()> {
+    let line = |rest: &str| text[..text.len() - rest.len()].matches('\n').count() + 1;
+    let mut rest = text.trim_start();
+    let array = rest.strip_prefix('[');
+    rest = array.unwrap_or(rest).trim_start();
+    let is_array = array.is_some();
+    loop {
+        if let Some(behind) = rest.strip_prefix(']').filter(|_| is_array) {
+            let behind = behind.trim_start();
+            let ends = behind.is_empty();
+            return if ends { Ok(()) } else { Err(refused(line(behind), "stands behind the array".into())) };
+        }
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        let value = match values.next() {
+            Some(Ok(value)) => value,
+            Some(Err(error)) => {
+                // The place in the message is that behind what was read before.
+                let message = error.to_string();
+                let message = message.split(" at line ").next().unwrap_or_default();
+                let at = line(rest) + error.line().saturating_sub(1);
+                return Err(refused(at, format!("is not JSON: {message}")));
+            }
+            None if is_array => return Err(refused(line(rest), "ends before its array does".into())),
+            None => return Ok(()),
+        };
+        take(line(rest), value)?;
+        rest = rest[values.byte_offset()..].trim_start();
+        if is_array && !rest.is_empty() && !rest.starts_with(']') {
+            let Some(next) = rest.strip_prefix(',') else {
+                return Err(refused(line(rest), "is not JSON: expected `,` or `]`".into()));
+            };
+            rest = next.trim_start();
+        }
+    }
+}
+
+impl Fields<'_> {
+    /// The text of a record and what belongs to it.
+    fn read(&self, record: &Map<String, Value>) -> Result<(String, Option<Answer>), String> {
+        let value = |field: &str| record.get(field).ok_or_else(|| format!("has no field `{field}`"));
+        let text_of = |field: &str| match value(field)? {
+            Value::String(text) => Ok(text.clone()),
+            _ => Err(format!("has a field `{field}` that is not a string")),
+        };
+        let name_of = |value: &Value| match value {
+            Value::String(name) => Some(name.clone()),
+            Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+            _ => None,
+        };
+        let names_of = |field: &str| {
+            let names = value(field)?.as_array().and_then(|list| list.iter().map(name_of).collect());
+            names.ok_or_else(|| format!("has a field `{field}` that is not a list of names"))
+        };
+        let Some((field, kind)) = self.answer else {
+            return Ok((text_of(self.text)?, None));
+        };
+        let answer = match kind {
+            AnswerKind::Class => {
+                let name = name_of(value(field)?);
+                Answer::Class(name.ok_or_else(|| format!("has a field `{field}` that is not a name"))?)
+            }
+            AnswerKind::Value => {
+                let number = value(field)?.as_f64().filter(|number| (*number as f32).is_finite());
+                let number = number.ok_or_else(|| format!("has a field `{field}` that is not a number"))?;
+                Answer::Value(number as f32)
+            }
+            AnswerKind::Text => Answer::Text(with_unix_line_breaks(&text_of(field)?).into_owned()),
+            AnswerKind::Words => {
+                let (words, classes): (Vec<String>, Vec<String>) = (names_of(self.text)?, names_of(field)?);
+                if words.len() != classes.len() {
+                    let (words, classes) = (words.len(), classes.len());
+                    return Err(format!("has {words} words in `{}`, but {classes} in `{field}`", self.text));
+                }
+                let text = words.join(" ");
+                return Ok((text, Some(Answer::Words(words.into_iter().zip(classes).collect()))));
+            }
+        };
+        Ok((text_of(self.text)?, Some(answer)))
+    }
+}
+
+pub(super) fn with_unix_line_breaks(text: &str) -> Cow<'_, str> {
+    if text.contains("\r\n") { text.replace("\r\n", "\n").into() } else { text.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Fields = Fields { text: "text", answer: None };
+
+    fn texts(name: &str, text: &str, fields: &Fields) -> Result<Vec<String>, String> {
+        let path = Path::new(name);
+        let mut texts = Vec::new();
+        let shape = Shape::of(path, text, fields, true);
+        let read = read(path, text, shape, fields, |text, _| texts.push(text.to_owned()));
+        read.map(|()| texts).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn shapes_are_told_by_name_and_then_by_text() {
+        let shape = |name: &str, text: &str, is_named| Shape::of(Path::new(name), text, &PLAIN, is_named);
+        let (record, other) = ("{ \"text\" : \"one\" }\n", "{\"name\": 1}");
+        assert_eq!(shape("a.NDJSON", "", true), Shape::Lines);
+        assert_eq!(
+            (shape("a.csv", "", true), shape("a.tsv", "", true)),
+            (Shape::Table(b','), Shape::Table(b'\t'))
+        );
+        for named in [true, false] {
+            assert_eq!(shape("a.json", record, named), Shape::Json);
+            assert_eq!(shape("a", record, named), Shape::Json);
+            assert_eq!(shape("a.data", &format!("[\n{record}]"), named), Shape::Json);
+            assert_eq!(shape("a.json", "[{\"name\": 1}]", named), Shape::Json);
+            assert_eq!(shape("a.txt", record, named), Shape::Text);
+            assert_eq!(shape("a", other, named), Shape::Text);
+            assert_eq!(shape("a.rs", "[x]", named), Shape::Text);
+        }
+        // A setting among the files of a folder.
+        assert_eq!((shape("a.json", other, true), shape("a.json", other, false)), (Shape::Json, Shape::Text));
+    }
+
+    #[test]
+    fn json_is_read_as_records_or_refused() {
+        for text in [
+            "[{\"text\": \"one\"}, {\"text\": \"t\\r\\nwo\"}]",
+            " [\n  {\n    \"text\": \"one\"\n  },\n  {\"text\": \"t\\nwo\", \"n\": [1]}\n]\n",
+            "{\"text\": \"one\"}\n{\"text\": \"\"}\n{\"text\": \"t\\nwo\"}",
+            "{\n\"text\": \"one\"\n}\n{\n\"text\": \"t\\nwo\"\n}\n",
+        ] {
+            assert_eq!(texts("a.json", text, &PLAIN).unwrap(), ["one", "t\nwo"], "{text}");
+        }
+        for (text, message) in [
+            ("{\"body\": \"x\"}", "line 1: has no field `text`"),
+            ("[\n{\"text\": \"x\"},\n\n{\"text\": 3}]", "line 4: has a field `text` that is not a string"),
+            ("[\"one\"]", "line 1: is not a JSON object"),
+            ("[1, 2]", "line 1: is not a JSON object"),
+            ("[{\"text\": \"x\"}", "line 1: ends before its array does"),
+            ("[{\"text\": \"x\"} {}]", "line 1: is not JSON: expected `,` or `]`"),
+            ("[{\"text\": \"x\"}]\nrest", "line 2: stands behind the array"),
+            ("\n{\"text\": \n x}", "line 3: is not JSON: expected value"),
+            ("words", "line 1: is not JSON: expected value"),
+        ] {
+            assert_eq!(texts("a.json", text, &PLAIN).unwrap_err(), format!("`a.json` {message}"), "{text}");
+        }
+    }
+
+    #[test]
+    fn tables_are_read_as_records_or_refused() {
+        let table = "id,text\r\n0,\"one, \"\"two\"\"\r\nthree\"\r\n\r\n1,\r\n2,four\r\n";
+        assert_eq!(texts("a.csv", table, &PLAIN).unwrap(), ["one, \"two\"\nthree", "four"]);
+        assert_eq!(texts("a.tsv", "text\tid\none, two\t1\n", &PLAIN).unwrap(), ["one, two"]);
+        for (text, message) in [
+            ("id;text\n1;one\n", "line 1: names no column `text`; there are `id;text`"),
+            ("id,text\n1,one\n2,two,3\n", "line 3: has 3 columns, but the first line names 2"),
+        ] {
+            assert_eq!(texts("a.csv", text, &PLAIN).unwrap_err(), format!("`a.csv` {message}"), "{text}");
+        }
+        let answers = |kind, text: &str| {
+            let fields = Fields { text: "text", answer: Some(("label", kind)) };
+            let mut answers = Vec::new();
+            let path = Path::new("a.csv");
+            read(path, text, Shape::Table(b','), &fields, |_, answer| answers.extend(answer))
+                .map(|()| answers)
+        };
+        let table = "label,text\n1,one\n-0.5,two\n";
+        assert_eq!(answers(AnswerKind::Class, table).unwrap()[0], Answer::Class("1".into()));
+        assert_eq!(answers(AnswerKind::Value, table).unwrap()[1], Answer::Value(-0.5));
+        let error = answers(AnswerKind::Class, "text\none\n").unwrap_err().to_string();
+        assert_eq!(error, "`a.csv` line 1: names no column `label`; there are `text`");
+    }
+
+    #[test]
+    fn records_may_have_answers() {
+        let read = |line: &str, answer| {
+            let fields = Fields { text: "t", answer: Some(("a", answer)) };
+            let mut answers = Vec::new();
+            let path = Path::new("a.jsonl");
+            read(path, line, Shape::Lines, &fields, |_, answer| answers.extend(answer))
+                .map(|()| answers.remove(0))
+        };
+        let class = |name: &str| Answer::Class(name.into());
+        assert_eq!(read(r#"{"t":"x","a":"spam"}"#, AnswerKind::Class).unwrap(), class("spam"));
+        assert_eq!(read(r#"{"t":"x","a":1}"#, AnswerKind::Class).unwrap(), class("1"));
+        assert_eq!(read(r#"{"t":"x","a":-0.5}"#, AnswerKind::Value).unwrap(), Answer::Value(-0.5));
+        assert_eq!(read(r#"{"t":"x","a":"y"}"#, AnswerKind::Text).unwrap(), Answer::Text("y".into()));
+        let words = read(r#"{"t":["x","y"],"a":["A","B"]}"#, AnswerKind::Words).unwrap();
+        assert_eq!(words, Answer::Words(vec![("x".into(), "A".into()), ("y".into(), "B".into())]));
+        for (line, kind, message) in [
+            (r#"{"t":"x"}"#, AnswerKind::Class, "has no field `a`"),
+            (r#"{"t":"x","a":[]}"#, AnswerKind::Class, "has a field `a` that is not a name"),
+            (r#"{"t":"x","a":"y"}"#, AnswerKind::Value, "has a field `a` that is not a number"),
+            (r#"{"t":"x","a":1e300}"#, AnswerKind::Value, "has a field `a` that is not a number"),
+            (r#"{"t":["x"],"a":[]}"#, AnswerKind::Words, "has 1 words in `t`, but 0 in `a`"),
+        ] {
+            let error = read(line, kind).unwrap_err().to_string();
+            assert_eq!(error, format!("`a.jsonl` line 1: {message}"));
+        }
+    }
+}

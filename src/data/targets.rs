@@ -1,0 +1,80 @@
+//! Which documents have a target within a row, and what the user is told of those that have none.
+
+use super::{Answers, TokenSplit};
+use crate::{
+    config::{Config, Layout},
+    error::{Error, Result},
+    objective::Rows,
+};
+
+/// Counts the documents of a split that have no target, which no row is made of, and those whose end a row cannot hold.
+/// Gives what the user should know of them.
+///
+/// # Errors
+/// [`Error::InvalidValue`] if no document has a target.
+pub(super) fn check(split: &TokenSplit, config: &Config, rows: &Rows) -> Result<Vec<String>> {
+    let block_size = config.model.block_size;
+    if config.layout() != Layout::Documents {
+        return Ok(Vec::new());
+    }
+    let all =
+        || (0..split.document_count()).filter(|&index| split.document(index).len() >= rows.least_tokens());
+    let (with, without): (Vec<usize>, Vec<usize>) =
+        all().partition(|&index| rows.has_target(split, index, block_size));
+    let name = split.name();
+    let mut notes = Vec::new();
+    if !without.is_empty() {
+        let (reasons, key, value) = match split.answers() {
+            Answers::After(marks) => {
+                let mark = &config.data.answer_after;
+                let count = |of: &dyn Fn(usize, usize) -> bool| {
+                    let is = |index: &&usize| {
+                        marks[**index].is_some_and(|mark| of(mark, split.document(**index).len()))
+                    };
+                    without.iter().filter(is).count()
+                };
+                let reasons = [
+                    (
+                        without.iter().filter(|&&index| marks[index].is_none()).count(),
+                        format!("without `{mark}`"),
+                    ),
+                    (count(&|mark, length| mark + 1 == length), format!("with nothing behind `{mark}`")),
+                    (
+                        count(&|mark, length| mark + 1 < length),
+                        format!("with the answer beyond `model.block_size` ({block_size} tokens)"),
+                    ),
+                ];
+                let reasons = reasons.iter().filter(|(count, _)| *count > 0);
+                let reasons: Vec<_> = reasons.map(|(count, reason)| format!("{count} {reason}")).collect();
+                (reasons.join(", "), "data.answer_after", mark.clone())
+            }
+            _ => {
+                let reason = format!("none of their first {block_size} tokens (`model.block_size`) has one");
+                (reason, "model.block_size", block_size.to_string())
+            }
+        };
+        if with.is_empty() {
+            return Err(Error::InvalidValue {
+                key: key.into(),
+                value,
+                message: format!("no document of the {name} split has a target: {reasons}"),
+                hint: Some(
+                    "shorten what precedes the targets, raise `model.block_size`, or give other data".into(),
+                ),
+            });
+        }
+        let (count, of) = (without.len(), with.len() + without.len());
+        notes.push(format!(
+            "{count} of {of} documents of the {name} split are left out, since they have no target: {reasons}"
+        ));
+    }
+    let cut = with.iter().filter(|&&index| rows.is_cut(split, index, block_size)).count();
+    if cut > 0 {
+        notes.push(format!(
+            "{cut} of {} documents of the {name} split are longer than `model.block_size` ({block_size} tokens) \
+             allows: their end is cut off",
+            with.len()
+        ));
+    }
+    Ok(notes)
+}
