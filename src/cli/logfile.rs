@@ -216,7 +216,7 @@ mod tests {
             step,
             train_loss: None,
             val_loss: f64::INFINITY,
-            perplexity: f64::NAN,
+            perplexity: Some(f64::NAN),
             exact_match: None,
             macro_f1: None,
             is_best: false,
@@ -237,7 +237,8 @@ mod tests {
             first_step,
             last_step: 20,
             log_interval: 1,
-            uniform_loss: f64::NAN,
+            uniform_loss: Some(f64::NAN),
+            has_perplexity: true,
             notes: Vec::new(),
         })
     }

@@ -62,7 +62,7 @@ impl CheckpointModel {
         let batches = evaluation_batches(split, Cut::causal(Layout::Stream, block_size), ROWS, 0);
         let evaluation = pollster::block_on(evaluate(&self.lock(), &self.config, batches, &self.device))?;
         Error::check_finite("the losses of the model that judges", &[evaluation.loss as f32])?;
-        Ok(Some(evaluation.perplexity))
+        Ok(evaluation.perplexity)
     }
 
     /// Numbers of an embedding.
