@@ -109,6 +109,33 @@ pub(super) fn check_model(document: &Value) -> Result<(), String> {
     }
 }
 
+/// Refuses parts on which the `tokenizers` crate panics, here and in Python: a `Strip` that takes characters from
+/// the end of a token that is no longer than that, and words of no length.
+pub(super) fn check_parts(document: &Value) -> Result<(), String> {
+    let check = |part: &Value| {
+        let count = |key: &str| part[key].as_u64();
+        if part["type"] == "Strip" && count("stop").is_some_and(|stop| stop > 0) {
+            return Err(
+                "has a `decoder` that takes characters from the ends of tokens (`Strip` with a `stop` \
+                        above 0), which fails for short tokens"
+                    .to_owned(),
+            );
+        }
+        if part["type"] == "FixedLength" && count("length") == Some(0) {
+            return Err("has a `pre_tokenizer` that makes words of no length (`FixedLength`)".into());
+        }
+        Ok(())
+    };
+    for (part, list) in [("pre_tokenizer", "pretokenizers"), ("decoder", "decoders")] {
+        let mut pending = vec![&document[part]];
+        while let Some(part) = pending.pop() {
+            check(part)?;
+            pending.extend(part[list].as_array().into_iter().flatten());
+        }
+    }
+    Ok(())
+}
+
 /// Refuses what the `tokenizers` crate would panic on: a merge whose result is longer than any token.
 pub(super) fn check_merges(document: &Value) -> Result<(), String> {
     let model = &document["model"];

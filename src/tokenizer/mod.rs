@@ -107,6 +107,7 @@ impl Tokenizer {
         let mut document: Value =
             serde_json::from_slice(bytes).map_err(|e| refused(format!("is not JSON: {e}")))?;
         json::check_model(&document).map_err(refused)?;
+        json::check_parts(&document).map_err(refused)?;
         let (mut original, has_changed) = Original::take(&mut document).map_err(refused)?;
         json::check_merges(&document).map_err(refused)?;
         let unreadable = |error: String| refused(format!("cannot be read: {error}"));

@@ -179,7 +179,7 @@ mod tests {
             },
             "added_tokens": [],
             "normalizer": { "type": "Sequence", "normalizers": [
-                { "type": "Replace", "pattern": { "Regex": "\\h{2,1}" }, "content": "x" },
+                { "type": "Replace", "pattern": { "Regex": "q{2,1}" }, "content": "x" },
                 { "type": "Replace", "pattern": { "String": "q" }, "content": "k" },
             ] },
             "pre_tokenizer": { "type": "Sequence", "pretokenizers": [split("(?m)a.|b|\\w+"), split("\\w+")] },

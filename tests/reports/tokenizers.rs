@@ -166,7 +166,8 @@ fn differences(tokenizer: &Tokenizer, case: &Value, texts: &[String]) -> Vec<Str
 }
 
 /// Models, normalizers, pre-tokenizers, decoders and added tokens of all kinds: `tokenizers/generate.py`
-/// draws them and records what Python's tokenizers 0.23.3 gives.
+/// draws them and records what Python's tokenizers 0.23.3 gives, without the truncation and padding that some
+/// of the files ask for: rows are cut and padded by Kiln's loader.
 #[test]
 fn generated_files_give_what_they_give_in_python() {
     let path = report("tokenizers").join("cases.json");
@@ -174,18 +175,18 @@ fn generated_files_give_what_they_give_in_python() {
     let texts: Vec<String> = serde_json::from_value(recorded["texts"].clone()).unwrap();
     let cases = recorded["cases"].as_array().unwrap();
     assert!(cases.len() >= 200);
-    let (mut differing, mut refused) = (Vec::new(), Vec::new());
+    let (mut differing, mut refused) = (Vec::new(), 0);
     for (index, case) in cases.iter().enumerate() {
         let document = document(&recorded["models"], case);
-        let described = || {
-            let mut case = case.clone();
-            case.as_object_mut().unwrap().remove("results");
-            format!("case {index}: {case}")
-        };
         let tokenizer = match Tokenizer::from_bytes(document.to_string().as_bytes(), "test") {
             Ok(tokenizer) => tokenizer,
+            // The crate panics, in Python too, for tokens that are no longer than what is taken from their ends.
             Err(error) => {
-                refused.push(format!("{}\n    {error}", described()));
+                assert!(
+                    error.to_string().contains("(`Strip` with a `stop` above 0)"),
+                    "case {index}: {error}"
+                );
+                refused += 1;
                 continue;
             }
         };
@@ -202,16 +203,11 @@ fn generated_files_give_what_they_give_in_python() {
             }
         }
         if !found.is_empty() {
-            differing.push(format!("{}\n  {}", described(), found.join("\n  ")));
+            let mut case = case.clone();
+            case.as_object_mut().unwrap().remove("results");
+            differing.push(format!("case {index}: {case}\n  {}", found.join("\n  ")));
         }
     }
-    assert!(
-        differing.is_empty() && refused.is_empty(),
-        "{} of {} differ, {} are refused\n{}\n{}",
-        differing.len(),
-        cases.len(),
-        refused.len(),
-        differing.join("\n"),
-        refused.join("\n"),
-    );
+    assert!(differing.is_empty(), "{} of {} differ:\n{}", differing.len(), cases.len(), differing.join("\n"));
+    assert_eq!(refused, 11);
 }
