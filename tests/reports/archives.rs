@@ -17,6 +17,9 @@ use std::{
 const HERON: &str = "The grey heron stood in the shallow water near the reeds, and it waited for a small fish to \
                      swim past its feet. ";
 
+/// A pipeline over the files of `in`.
+const IN: &str = "[[source]]\nname = \"in\"\npaths = [\"in\"]\n";
+
 /// Runs the pipeline of a report.
 fn run_report(name: &str, out: &Path, more: &str) -> Command {
     let mut command = kiln(words("data run"));
@@ -25,10 +28,10 @@ fn run_report(name: &str, out: &Path, more: &str) -> Command {
 }
 
 /// Runs the pipeline of a report; identifiers and texts of what it keeps, and its manifest.
-fn report_of(name: &str, more: &str) -> (BTreeMap<String, String>, Value) {
+fn report_of(name: &str) -> (BTreeMap<String, String>, Value) {
     let folder = folder();
     let out = folder.path().join("out");
-    ok(&mut run_report(name, &out, more));
+    ok(&mut run_report(name, &out, ""));
     (kept_texts(&out), manifest(folder.path(), "out"))
 }
 
@@ -39,14 +42,14 @@ fn kept_texts(out: &Path) -> BTreeMap<String, String> {
     shown.iter().map(|document| (text(&document["id"]), text(&document["text"]))).collect()
 }
 
-/// Runs a pipeline over these files, with more lines for the source; what it keeps, and its manifest.
-fn prepared(files: &[(&str, &[u8])], lines: &str) -> (BTreeMap<String, String>, Value) {
+/// Runs a pipeline over these files; what it keeps, and its manifest.
+fn prepared(files: &[(&str, &[u8])]) -> (BTreeMap<String, String>, Value) {
     let folder = folder();
     fs::create_dir(folder.path().join("in")).unwrap();
     for (name, bytes) in files {
         fs::write(folder.path().join("in").join(name), bytes).unwrap();
     }
-    file(&folder, "pipeline.toml", format!("[[source]]\nname = \"in\"\npaths = [\"in\"]\n{lines}"));
+    file(&folder, "pipeline.toml", IN);
     ok(&mut run(folder.path(), "out", ""));
     (kept_texts(&folder.path().join("out")), manifest(folder.path(), "out"))
 }
@@ -59,7 +62,7 @@ fn failed(manifest: &Value) -> u64 {
 fn warc_deflate() {
     // Python: warcio, `record.content_stream().read()`.
     let page = |title: &str| format!("{title}. {}", HERON.repeat(4)).trim().to_owned();
-    let (texts, found) = report_of("warc-deflate", "");
+    let (texts, found) = report_of("warc-deflate");
     let mut texts: Vec<String> = texts.into_values().collect();
     texts.sort();
     let expected = [
@@ -96,7 +99,7 @@ fn broken_columnar() {
             fs::copy(&path, folder.path().join("in").join(path.file_name().unwrap())).unwrap();
         }
         file(&folder, "in/good.jsonl", "{\"text\": \"good\"}\n");
-        file(&folder, "pipeline.toml", "[[source]]\nname = \"in\"\npaths = [\"in\"]\n");
+        file(&folder, "pipeline.toml", IN);
         ok(&mut run(folder.path(), "out", ""));
         (kept_texts(&folder.path().join("out")), manifest(folder.path(), "out"))
     };
@@ -106,7 +109,7 @@ fn broken_columnar() {
         let bytes = fs::read(&path).unwrap();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let (texts, found) =
-            prepared(&[("a.jsonl", b"{\"text\": \"good\"}"), (&name, &bytes), ("b.txt", b"fine")], "");
+            prepared(&[("a.jsonl", b"{\"text\": \"good\"}"), (&name, &bytes), ("b.txt", b"fine")]);
         assert!(texts.values().any(|text| text == "good") && texts.values().any(|text| text == "fine"));
         assert_eq!(failed(&found), 1, "{name}");
     }
@@ -122,7 +125,7 @@ fn broken_files() -> Vec<PathBuf> {
 #[test]
 fn zip_streamed() {
     // Python: `zipfile.ZipFile(FILE).read(NAME)`.
-    let (texts, found) = report_of("zip-streamed", "");
+    let (texts, found) = report_of("zip-streamed");
     let expected = [0, 1, 2]
         .map(|number| (format!("streamed.zip!doc{number}.txt#0"), format!("document {number}: {HERON}")));
     assert_eq!(texts, expected.into());
@@ -132,7 +135,7 @@ fn zip_streamed() {
 #[test]
 fn zstd_long_window() {
     // Python: `zstandard.ZstdDecompressor(max_window_size=2**31)`.
-    let (texts, found) = report_of("zstd-long-window", "");
+    let (texts, found) = report_of("zstd-long-window");
     let name = |number: usize| format!("window28.jsonl.zst#{number}");
     let expected = (0..40).map(|number| (name(number), format!("document {number}: {HERON}")));
     assert_eq!(texts, expected.collect());
@@ -149,7 +152,7 @@ fn zstd_long_window() {
 #[test]
 fn warc_zst_dictionary() {
     // Python: `zstandard.ZstdDecompressor(dict_data=ZstdCompressionDict(FRAME))`.
-    let (texts, found) = report_of("warc-zst-dictionary", "");
+    let (texts, found) = report_of("warc-zst-dictionary");
     let id = |number: usize| format!("urn:uuid:00000000-0000-0000-0000-00000000000{}", number + 1);
     let expected = [0, 1, 2, 3]
         .map(|number| (id(number), format!("document {number}: {}{}", HERON.repeat(3), 77 * number)));
@@ -158,6 +161,6 @@ fn warc_zst_dictionary() {
     // Without its dictionary.
     let bytes = fs::read(report("warc-zst-dictionary").join("dictionary.warc.zst")).unwrap();
     let frames = &bytes[8 + u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize..];
-    let (texts, found) = prepared(&[("a.warc.zst", frames), ("b.txt", b"fine")], "");
+    let (texts, found) = prepared(&[("a.warc.zst", frames), ("b.txt", b"fine")]);
     assert_eq!((texts.len(), failed(&found), kept(&found, "extract")), (1, 1, 1));
 }

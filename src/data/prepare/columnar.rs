@@ -49,7 +49,7 @@ pub(super) fn read(
     let fault = |row: usize, reason: String| Fault {
         file: name.to_owned(),
         offset: row as u64,
-        reason: format!("row {row}: {}", reason.replace('\n', " ")),
+        reason: format!("row {row}: {}", reason.split_whitespace().collect::<Vec<_>>().join(" ")),
     };
     let opened = panics::catch(|| {
         let opened = open(path)?;

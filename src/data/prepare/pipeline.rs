@@ -72,7 +72,7 @@ pub struct SourceConfig {
     /// Most MB of a record; a longer one is a fault.
     pub record_mb: usize,
     /// Most MB of memory that a zstd frame may ask for as its window, which `zstd --long=N` makes 2^N bytes large;
-    /// one that asks for more is a fault. Each task holds one window at a time.
+    /// one that asks for more is a fault. Each task that reads such a frame holds as much.
     pub zstd_window_mb: usize,
 }
 

@@ -132,3 +132,62 @@ fn hadoop(mut packed: &[u8], length: usize, into: &mut Vec<u8>) -> Option<()> {
     }
     (into.len() == end).then_some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn packed(codec: Compression, bytes: &[u8]) -> Vec<u8> {
+        match codec {
+            Compression::SNAPPY => snap::raw::Encoder::new().compress_vec(bytes).unwrap(),
+            Compression::LZ4_RAW => lz4_flex::block::compress(bytes),
+            Compression::GZIP(_) => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+                encoder.write_all(bytes).unwrap();
+                encoder.finish().unwrap()
+            }
+            Compression::ZSTD(_) => zstd::bulk::compress(bytes, 3).unwrap(),
+            _ => bytes.to_vec(),
+        }
+    }
+
+    const CODECS: [fn() -> Compression; 5] = [
+        || Compression::UNCOMPRESSED,
+        || Compression::SNAPPY,
+        || Compression::LZ4_RAW,
+        || Compression::GZIP(Default::default()),
+        || Compression::ZSTD(Default::default()),
+    ];
+
+    #[test]
+    fn a_page_has_the_bytes_that_it_says_it_has() {
+        let bytes = b"the heron stood in the water ".repeat(5000);
+        for codec in CODECS {
+            let packed = packed(codec(), &bytes);
+            let mut unpacked = b"levels".to_vec();
+            unpack(codec(), &packed, bytes.len(), &mut unpacked).unwrap();
+            assert!(unpacked == [b"levels", &bytes[..]].concat());
+            for length in [1, bytes.len() - 1, bytes.len() + 1, i32::MAX as usize] {
+                let mut unpacked = Vec::new();
+                assert!(unpack(codec(), &packed, length, &mut unpacked).is_err(), "{:?} {length}", codec());
+                assert!(unpacked.capacity() < 1 << 20, "{:?} {length}", codec());
+            }
+        }
+        assert!(unpack(Compression::LZO, b"abc", 3, &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn three_forms_of_lz4_have_one_name() {
+        let bytes = b"the heron stood in the water ".repeat(100);
+        let block = lz4_flex::block::compress(&bytes);
+        let lengths = [bytes.len() as u32, block.len() as u32].map(u32::to_be_bytes).concat();
+        let mut framed = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        framed.write_all(&bytes).unwrap();
+        for packed in [[&lengths[..], &block].concat(), framed.finish().unwrap(), block] {
+            let mut unpacked = Vec::new();
+            unpack(Compression::LZ4, &packed, bytes.len(), &mut unpacked).unwrap();
+            assert!(unpacked == bytes);
+        }
+    }
+}

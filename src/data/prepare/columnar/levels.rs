@@ -137,3 +137,52 @@ pub(super) fn delta(bytes: &[u8]) -> Result<(u64, usize)> {
     };
     end().map_err(|_| broken("packed numbers are truncated or broken"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_and_their_values_are_counted() {
+        // Levels of one bit: five ones (a run), then 0 1 1 1 0 1 1 1 (packed).
+        let levels = [5 << 1, 1, 3, 0b1110_1110];
+        let mut rows = Rows::new(256);
+        rows.count(&levels, Encoding::RLE, 1, 13).unwrap();
+        assert_eq!((rows.rows, rows.values), (2, 13));
+        // Batches of two rows: the third begins another one.
+        let mut rows = Rows::new(2);
+        rows.count(&[1 << 1, 0, 3 << 1, 1, 2 << 1, 0, 4 << 1, 1], Encoding::RLE, 1, 10).unwrap();
+        assert_eq!((rows.rows, rows.values), (1, 5));
+        for (levels, count) in [(&levels[..], 14), (&levels[..3], 13), (&[], 1), (&[0x80], 1)] {
+            assert!(Rows::new(256).count(levels, Encoding::RLE, 1, count).is_err());
+        }
+        // A run of 2^25 in six bytes, which the library would make room for.
+        let long = [0x80, 0x80, 0x80, 0x20, 1];
+        let outcome = Rows::new(256).count(&long, Encoding::RLE, 1, 1 << 25);
+        assert!(outcome.is_err_and(|error| error.to_string().contains("more values")));
+        let zeros = [0x80, 0x80, 0x80, 0x20, 0];
+        assert!(Rows::new(256).count(&zeros, Encoding::RLE, 1, 1 << 25).is_ok());
+    }
+
+    #[test]
+    fn levels_are_told_from_what_follows() {
+        assert_eq!(split(&[1, 0, 0, 0, 9, 7], Encoding::RLE, 1, 8).unwrap(), (&[9][..], &[7][..]));
+        assert!(split(&[9, 0, 0, 0, 9], Encoding::RLE, 1, 8).is_err());
+        assert!(split(&[9, 0], Encoding::RLE, 1, 8).is_err());
+    }
+
+    #[test]
+    fn packed_numbers_are_counted() {
+        // Of `DELTA_BINARY_PACKED` as the format's description has it: 1 to 5, in blocks of 128 numbers of 4 parts.
+        let numbers = [128, 1, 4, 5, 2, 2, 0, 0, 0, 0];
+        assert_eq!(delta(&numbers).unwrap(), (5, 10));
+        assert_eq!(delta(&[&numbers[..], b"more"].concat()).unwrap(), (5, 10));
+        // None but the first.
+        assert_eq!(delta(&[128, 1, 4, 1, 2]).unwrap(), (1, 5));
+        for wrong in [&numbers[..7], &[128, 1, 0, 5, 2], &[7, 4, 5, 2], &[]] {
+            assert!(delta(wrong).is_err());
+        }
+        // 2^40 numbers.
+        assert!(delta(&[128, 1, 4, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 2, 2, 0, 0, 0, 0]).is_err());
+    }
+}

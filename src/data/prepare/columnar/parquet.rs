@@ -147,7 +147,7 @@ impl Group<'_> {
     /// Where a column lies in the file.
     fn range(&self, column: &ColumnChunkMetaData) -> Result<(u64, u64)> {
         let path = column.column_path().string();
-        if column.file_path().is_some() {
+        if column.file_path().is_some_and(|file| !file.is_empty()) {
             return Err(ParquetError::General(format!("column `{path}` is in another file")));
         }
         // Some writers give 0 where there is no dictionary.

@@ -393,3 +393,47 @@ impl<'a> Reader<'a> {
         Ok(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A footer with a version, a schema of these numbers of children, and what follows.
+    fn footer(children: &[u8], rest: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0x15, 2, 0x19, 0xfc, children.len() as u8];
+        // Each element has a name, `a`, and twice its number of children, as zigzag has it.
+        children.iter().for_each(|count| bytes.extend([0x48, 1, b'a', 0x15, count * 2, 0]));
+        bytes.extend(rest);
+        bytes
+    }
+
+    fn reason(bytes: &[u8]) -> String {
+        check_footer(bytes).unwrap_err()
+    }
+
+    #[test]
+    fn footers_that_hold_what_they_say_are_accepted() {
+        // No rows (field 3), no row groups (4), a name (6), and a field that nobody knows.
+        let rest = [0x16, 0, 0x19, 0x0c, 0x28, 2, b'm', b'e', 0xf5, 1, 0];
+        assert_eq!(check_footer(&footer(&[2, 0, 1, 0], &rest)), Ok(()));
+        assert_eq!(check_footer(&footer(&[], &[0])), Ok(()));
+    }
+
+    #[test]
+    fn footers_that_would_lead_the_library_astray_are_refused() {
+        // Row groups: 2^28 of them, a number instead of them, and texts instead of them.
+        assert!(reason(&footer(&[0], &[0x29, 0xfc, 0x80, 0x80, 0x80, 0x80, 1, 0])).contains("more entries"));
+        assert!(reason(&footer(&[0], &[0x25, 2, 0])).contains("another type"));
+        assert!(reason(&footer(&[0], &[0x29, 0x18, 1, b'a', 0])).contains("another type"));
+        assert!(reason(&footer(&[60, 0], &[0])).contains("more children"));
+        let deep = [[1; 89].as_slice(), &[0]].concat();
+        assert!(reason(&footer(&deep, &[0])).contains("too deeply"));
+        assert!(reason(&footer(&[0], &[])).contains("truncated"));
+        assert!(reason(&footer(&[0], &[0x48, 0xff, 0xff, 0x7f, 0])).contains("truncated"));
+        assert!(reason(&[0x15, 2, 0x05, 2, 2, 0]).contains("not in order"));
+        assert!(reason(&[&[0xfc][..], &[0x1c; 100]].concat()).contains("too deeply"));
+        assert!(
+            reason(&[0xf5, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]).contains("end")
+        );
+    }
+}

@@ -3,7 +3,7 @@
 //!
 //! [`open`] takes a name and a stream and gives an iterator of `Result<Document, Fault>`. A fault costs one
 //! record, or what cannot be found behind it, and reading goes on where that is possible; no input makes
-//! a reader panic or hold more than a few [`ExtractConfig::record_limit`] in memory.
+//! a reader panic or hold more than a few [`ExtractConfig::record_limit`] in memory, and a zstd window.
 
 mod archive;
 pub(super) mod codings;

@@ -321,4 +321,30 @@ mod tests {
             assert_eq!((documents[0].1.as_str(), faults.len()), ("one", 1), "{faults:?}");
         }
     }
+
+    #[test]
+    fn damage_to_streamed_members_ends_in_faults() {
+        let text = "the heron stood in the water ".repeat(50);
+        let sound = [
+            member("a.txt", text.as_bytes(), 8, 8),
+            member("b.txt", text.as_bytes(), 0, 0x4008),
+            member("c/", b"", 0, 0x6008),
+            member("d.txt", text.as_bytes(), 8, 0x6008),
+            END.to_vec(),
+        ]
+        .concat();
+        for round in 0..400 {
+            let random = noise(12, 1 + round);
+            let mut bytes = sound.clone();
+            for pair in random.chunks_exact(3).take(1 + round as usize % 4) {
+                let at = (usize::from(pair[0]) << 8 | usize::from(pair[1])) % bytes.len();
+                bytes[at] = pair[2];
+                if round % 5 == 0 {
+                    bytes.truncate(at + 1);
+                }
+            }
+            let (documents, faults) = read(&bytes);
+            assert!(documents.len() + faults.len() < 10, "{faults:?}");
+        }
+    }
 }
