@@ -24,22 +24,22 @@ impl NotText {
     /// Judges the beginning of a file, or all of it.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let text = |message: &str, hint: String| Some(Self { message: message.into(), hint, has_text: true });
-        let convert = |from: &str, prepares: bool| {
-            let other = if prepares { ", or make token shards of it with `kiln data run`" } else { "" };
-            format!("convert it (`iconv -f {from} -t UTF-8 FILE > NEW.txt`){other}")
+        let convert = |from: &str| {
+            let iconv = format!("convert it (`iconv -f {from} -t UTF-8 FILE > NEW.txt`)");
+            format!("{iconv}, or make token shards of it with `kiln data run`")
         };
         if let Some(signature) = Signature::of(bytes) {
             return Some(Self::by_signature(signature));
         }
         match bytes {
-            [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => text("is UTF-32", convert("UTF-32", false)),
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => text("is UTF-16", convert("UTF-16", true)),
+            [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => text("is UTF-32", convert("UTF-32")),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => text("is UTF-16", convert("UTF-16")),
             _ => {
                 let at = bytes.iter().position(|&byte| byte == 0)?;
                 match utf_16_without_mark(bytes) {
                     Some(encoding) => {
                         let message = format!("is {encoding} without a byte order mark");
-                        text(&message, convert(encoding, true))
+                        text(&message, convert(encoding))
                     }
                     None => Some(Self {
                         message: format!("has a byte of zero at {at}, which no text has"),

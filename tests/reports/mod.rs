@@ -7,6 +7,8 @@ mod archives;
 #[cfg(feature = "data")]
 mod documents;
 mod families;
+#[cfg(feature = "data")]
+mod formats;
 mod generation;
 mod tokenizers;
 mod training;

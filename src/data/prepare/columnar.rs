@@ -36,6 +36,14 @@ pub(super) fn is_columnar(path: &Path) -> bool {
     matches!(extension.as_str(), "parquet" | "arrow" | "feather" | "ipc")
 }
 
+/// Whether a file is read here, by its first bytes. A stream begins with four bytes that begin no text.
+pub(super) fn begins_columnar(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(8).read_to_end(&mut start));
+    read.is_ok()
+        && [&b"PAR1"[..], b"ARROW1\0\0", b"FEA1", &[0xff; 4]].iter().any(|magic| start.starts_with(magic))
+}
+
 /// Gives every record of a file to `each`.
 ///
 /// # Errors
@@ -102,7 +110,9 @@ fn open(path: &Path) -> std::result::Result<Opened, String> {
 
 /// Whether there is a column of text.
 fn check_text(schema: &Schema, name: &str) -> std::result::Result<(), String> {
+    let count = schema.fields().iter().filter(|field| field.name() == name).count();
     match schema.column_with_name(name) {
+        Some(_) if count > 1 => Err(format!("there are {count} columns `{name}`")),
         Some((_, field)) if values::is_text(field.data_type()) => Ok(()),
         Some((_, field)) => Err(format!("column `{name}` is not text but {}", field.data_type())),
         None => {

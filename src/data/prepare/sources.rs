@@ -207,7 +207,7 @@ fn read(
 ) -> Result<u64> {
     let config = source.extract();
     let Input { path, name, .. } = input;
-    if columnar::is_columnar(path) {
+    if columnar::is_columnar(path) || (config.format.is_none() && columnar::begins_columnar(path)) {
         columnar::read(path, name, &config, each)?;
         return Ok(0);
     }

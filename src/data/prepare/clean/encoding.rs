@@ -1,9 +1,9 @@
 //! Finds the encoding of bytes and decodes them: byte order mark, HTTP header, what the page itself declares, and
 //! a detector last.
 
-use super::prescan;
+use super::{prescan, wide::Wide};
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
-use encoding_rs::{Encoding, ISO_2022_JP, REPLACEMENT, UTF_8, UTF_16BE, UTF_16LE};
+use encoding_rs::{Encoding, ISO_2022_JP, REPLACEMENT, UTF_8, WINDOWS_1250, WINDOWS_1252};
 
 /// Bytes that the detector sees: it is slow, and certain long before.
 const DETECT: usize = 1 << 16;
@@ -31,12 +31,13 @@ pub struct Decoded {
 
 /// Decodes bytes without their byte order mark.
 pub fn decode(bytes: &[u8], hints: &Hints<'_>) -> Decoded {
-    if let Some((encoding, length)) = Encoding::for_bom(bytes) {
-        return decode_as(encoding, &bytes[length..]);
+    if let Some(rest) = bytes.strip_prefix(b"\xef\xbb\xbf") {
+        return decode_as(UTF_8, rest);
     }
     // No other encoding of text has zeros.
-    if let Some(encoding) = utf_16(bytes) {
-        return decode_as(encoding, bytes);
+    if let Some((wide, mark)) = Wide::of(bytes) {
+        let (text, replaced) = wide.decode(&bytes[mark..]);
+        return Decoded { text, encoding: wide.name(), replaced };
     }
     let declared = hints.content_type.and_then(charset);
     let declared = declared.or_else(|| if hints.html { prescan::declared(bytes) } else { None });
@@ -96,18 +97,6 @@ fn is_damaged_utf_8(bytes: &[u8], is_declared: bool) -> bool {
     valid > least * damaged && damaged <= (bytes.len() / DAMAGE).max(3)
 }
 
-/// UTF-16 of mostly Latin text without a byte order mark, which the detector does not know.
-pub(in crate::data::prepare) fn utf_16(bytes: &[u8]) -> Option<&'static Encoding> {
-    let head = &bytes[..bytes.len().min(1024)];
-    let zeros = |first: usize| head.iter().skip(first).step_by(2).filter(|&&byte| byte == 0).count();
-    let (even, odd, half) = (zeros(0), zeros(1), head.len() / 2);
-    match () {
-        () if odd * 10 > half * 4 && even * 10 < half => Some(UTF_16LE),
-        () if even * 10 > half * 4 && odd * 10 < half => Some(UTF_16BE),
-        () => None,
-    }
-}
-
 /// The detector's guess.
 fn detect(bytes: &[u8]) -> &'static Encoding {
     let start = bytes.iter().position(|&byte| byte >= 0x80 || byte == 0x1b).unwrap_or(0);
@@ -119,7 +108,24 @@ fn detect(bytes: &[u8]) -> &'static Encoding {
     let guess = detector.guess(None, Utf8Detection::Allow);
     // What the detector has seen may be UTF-8 where all of it is not, which was told apart before.
     let is_wrong = guess == UTF_8 && std::str::from_utf8(bytes).is_err();
-    if is_wrong { detector.guess(None, Utf8Detection::Deny) } else { guess }
+    let guess = if is_wrong { detector.guess(None, Utf8Detection::Deny) } else { guess };
+    if guess == WINDOWS_1252 && is_hungarian(&bytes[start..end]) { WINDOWS_1250 } else { guess }
+}
+
+/// Whether a text has the letters of Hungarian and no others. All but `ő` and `ű` are the same in windows-1252, which
+/// has `õ` and `û` in their place, so that the detector takes short texts for that.
+fn is_hungarian(bytes: &[u8]) -> bool {
+    let (mut doubles, mut acutes, mut dots) = (false, false, false);
+    for &byte in bytes.iter().filter(|&&byte| byte >= 0xc0) {
+        match byte | 0x20 {
+            0xf5 | 0xfb => doubles = true,
+            0xe1 | 0xe9 | 0xed | 0xf3 | 0xfa => acutes = true,
+            0xf6 | 0xfc => dots = true,
+            _ => return false,
+        }
+    }
+    // Estonian has no acutes, and Portuguese no dots beside its `õ`.
+    doubles && acutes && dots
 }
 
 #[cfg(test)]
@@ -206,6 +212,9 @@ mod tests {
             ("EUC-KR", "우리는 여기에서 많은 양의 한국어 텍스트를 처리하는 방법을 배웁니다."),
             ("windows-1252", "Le café est très bon, et la forêt est à côté de l'église."),
             ("windows-1250", "Příliš žluťoučký kůň úpěl ďábelské ódy, protože měl žízeň."),
+            ("windows-1250", "Árvíztűrő tükörfúrógép, mondta az öreg halász, és később hazament."),
+            ("windows-1252", "Põhja pool öösel jõudis tüdruk üle õue."),
+            ("windows-1252", "Ela põe só três pães à mesa e diz que não põe mais, pois já é noite."),
         ];
         for (label, text) in samples {
             let encoding = Encoding::for_label(label.as_bytes()).unwrap();

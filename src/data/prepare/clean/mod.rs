@@ -9,6 +9,7 @@ pub(crate) mod panics;
 mod prescan;
 pub mod unicode;
 pub mod whitespace;
+pub(crate) mod wide;
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;

@@ -26,6 +26,8 @@ impl Kind {
             [b'P', b'K', 3 | 5, 4 | 6, ..] => Some(Self::Zip),
             [] => None,
             _ if tar::is_header(start) || named("tar") => Some(Self::Tar),
+            // One that unpacks itself begins with a program.
+            _ if named("zip") => Some(Self::Zip),
             _ => None,
         }
     }

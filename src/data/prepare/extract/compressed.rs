@@ -220,13 +220,19 @@ impl Members {
         }
         // Tapes and block devices fill up with zeros.
         if !is_first {
-            while !tape.look(1).is_empty() && tape.look(BUFFER).iter().all(|&byte| byte == 0) {
-                let count = tape.look(BUFFER).len();
+            loop {
+                let count = tape.look(BUFFER).iter().take_while(|&&byte| byte == 0).count();
+                if count == 0 {
+                    break;
+                }
                 tape.consume(count);
                 tape.cut();
             }
             if tape.look(1).is_empty() && tape.waiting.is_none() {
                 return Ok(State::Ended);
+            }
+            if self.codec.begins(tape.look(4)) {
+                return Ok(State::Between(tape));
             }
         }
         self.state = State::Lost(tape);
@@ -373,6 +379,8 @@ pub mod tests {
         }
         let padded = [gzip(&line("one")), vec![0; 1000]].concat();
         assert_eq!(read("a.jsonl.gz", &padded), (vec!["one".into()], vec![]));
+        let padded = [padded, gzip(&line("two"))].concat();
+        assert_eq!(read("a.jsonl.gz", &padded), (vec!["one".into(), "two".into()], vec![]));
     }
 
     #[test]

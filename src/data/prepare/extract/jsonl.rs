@@ -1,7 +1,7 @@
 //! JSON lines: an object a line, with its text under [`ExtractConfig::text_field`].
 
 use super::{
-    Document, ExtractConfig, Fault, Metadata, Records,
+    Document, ExtractConfig, Fault, Metadata, Records, floats,
     source::{Piece, Source},
 };
 use serde_json::Value;
@@ -39,7 +39,8 @@ impl Fields {
         }
         let id = match record.remove(&self.id) {
             Some(Value::String(id)) if !id.is_empty() => id,
-            Some(Value::Number(id)) => id.to_string(),
+            // Several records would have the same rounded one.
+            Some(Value::Number(id)) if !is_rounded(&id) => id.to_string(),
             _ => format!("{file}#{index}"),
         };
         let url = match record.remove(&self.url) {
@@ -60,9 +61,18 @@ impl Fields {
                     error.to_string().replace(" at line 1 column", " at column")
                 ),
             })?;
-        let Value::Object(record) = record else { return Err(format!("the {what} is not a JSON object")) };
+        let Value::Object(mut record) = record else {
+            return Err(format!("the {what} is not a JSON object"));
+        };
+        floats::correct_fields(&mut record, std::str::from_utf8(json).unwrap_or_default());
         self.document(record, file, index)
     }
+}
+
+/// Whether a number is a whole one that its 64 bits may not hold exactly.
+fn is_rounded(number: &serde_json::Number) -> bool {
+    let exact = (1_u64 << f64::MANTISSA_DIGITS) as f64;
+    number.is_f64() && number.as_f64().is_some_and(|number| number.abs() >= exact)
 }
 
 impl JsonlReader {
@@ -123,6 +133,11 @@ mod tests {
         let [document] = &documents[..] else { panic!("{documents:?}") };
         assert_eq!((document.id.as_str(), document.text.as_str()), ("7", "one"));
         assert_eq!(document.url.as_deref(), Some("http://a.b"));
+        let lines = br#"{"body": "a", "id": 18446744073709551615}
+{"body": "b", "id": 18446744073709551616}"#;
+        let (documents, _) = read_all("a.jsonl", lines, &config);
+        let ids: Vec<_> = documents.iter().map(|document| document.id.as_str()).collect();
+        assert_eq!(ids, ["18446744073709551615", "a.jsonl#1"]);
         assert_eq!(document.metadata["score"], 0.5);
         assert_eq!(document.metadata.len(), 1);
     }

@@ -9,6 +9,7 @@ mod archive;
 pub(super) mod codings;
 pub mod compressed;
 mod csv;
+mod floats;
 pub mod html;
 mod http;
 mod json;
@@ -23,6 +24,7 @@ mod zip;
 mod zstandard;
 
 use self::source::Source;
+use super::clean::wide::{Wide, WideReader};
 use serde::{Deserialize, Serialize};
 use std::{fmt, io::Read};
 
@@ -46,7 +48,7 @@ pub struct Document {
 #[error("`{file}` at byte {offset}: {reason}")]
 pub struct Fault {
     pub file: String,
-    /// Where the record begins in the decompressed stream. Where [`Fault::reason`] speaks of a gzip member or
+    /// Where the record begins in the decompressed stream; of UTF-16 and UTF-32, in what it is as UTF-8. Where [`Fault::reason`] speaks of a gzip member or
     /// a zstd frame: where that begins in the compressed file.
     pub offset: u64,
     pub reason: String,
@@ -206,7 +208,21 @@ fn records(
         let is_beside = within && by_name.is_none();
         return (!is_beside).then(|| Box::new(std::iter::once(Err(source.fault(0, reason)))) as _);
     }
-    let format = by_name.unwrap_or_else(|| sniff::by_start(start));
+    let wide = Wide::of(start);
+    let format = by_name.unwrap_or_else(|| match wide {
+        Some((wide, mark)) => sniff::by_start(wide.decode(&start[mark..]).0.as_bytes()),
+        None => sniff::by_start(start),
+    });
+    let has_lines = match format {
+        Format::Json | Format::Jsonl | Format::Csv | Format::Tsv => true,
+        Format::Text => config.separator != Separator::None,
+        // Read whole, and decoded then.
+        Format::Html | Format::Warc => false,
+    };
+    if let Some((wide, mark)) = wide.filter(|_| has_lines) {
+        source.consume(mark);
+        source = Source::new(name, Box::new(WideReader::new(source, wide)), limit);
+    }
     Some(match format {
         Format::Text => Box::new(text::TextReader::new(source, config)),
         Format::Json => json::open(source, config),

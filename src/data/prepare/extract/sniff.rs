@@ -1,7 +1,7 @@
 //! Finds what format a file has: by its name, and where that says nothing by its first bytes.
 
 use super::{
-    super::{super::signature::Signature, clean::encoding},
+    super::{super::signature::Signature, clean::wide::Wide},
     Format,
 };
 
@@ -14,10 +14,8 @@ pub(super) fn foreign(start: &[u8], is_named: bool) -> Option<String> {
     if let Some(signature) = Signature::of(start) {
         return Some(format!("the file is {}, not text", signature.name));
     }
-    // No text has zeros but UTF-16.
-    let is_utf_16 =
-        || matches!(start, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) || encoding::utf_16(start).is_some();
-    (!is_named && start.contains(&0) && !is_utf_16())
+    // No text has zeros but UTF-16 and UTF-32.
+    (!is_named && start.contains(&0) && Wide::of(start).is_none())
         .then(|| "the file is binary, not text: it has bytes of zero".into())
 }
 

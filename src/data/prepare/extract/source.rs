@@ -215,3 +215,14 @@ impl Source {
         Ok(count - left)
     }
 }
+
+/// For what is decoded before it is taken apart. A fault is within its error, where the next source finds it.
+impl Read for Source {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.fill().map_err(io::Error::other)?;
+        let count = bytes.len().min(into.len());
+        into[..count].copy_from_slice(&bytes[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}

@@ -28,7 +28,11 @@ fn octal(field: &[u8]) -> Option<u64> {
         let low = low.iter().fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
         return high.iter().all(|&byte| byte == 0).then_some(low);
     }
-    let digits = std::str::from_utf8(field).ok()?.trim_matches(['\0', ' ']);
+    // What stands behind the first zero is left over from something else, but some writers begin with zeros.
+    let start = field.iter().position(|&byte| !matches!(byte, 0 | b' ')).unwrap_or(field.len());
+    let field = &field[start..];
+    let field = &field[..memchr::memchr(0, field).unwrap_or(field.len())];
+    let digits = std::str::from_utf8(field).ok()?.trim_matches(' ');
     if digits.is_empty() { None } else { u64::from_str_radix(digits, 8).ok() }
 }
 
@@ -71,6 +75,8 @@ impl Fields {
 
 pub(super) struct Tar {
     shared: Shared,
+    /// The name that pax gives all members that follow and have none of their own there.
+    global_name: Option<String>,
     /// Bytes that fill up the last block of the current member.
     padding: u64,
     /// Whether the last block was of zeros, as at an archive's end.
@@ -85,7 +91,7 @@ enum Step {
 
 impl Tar {
     pub(super) fn new(shared: Shared) -> Self {
-        Self { shared, padding: 0, marked: false, ended: false }
+        Self { shared, global_name: None, padding: 0, marked: false, ended: false }
     }
 
     /// The next header; blocks that are none are one fault. `None` at the end.
@@ -139,7 +145,8 @@ impl Tar {
                 return Err(stream.source.fault(start, "a tar header without a length"));
             };
             let kind = header[156];
-            if matches!(kind, b'x' | b'L') {
+            // Solaris writes `X` for `x`.
+            if matches!(kind, b'x' | b'X' | b'g' | b'L') {
                 let mut bytes = Vec::new();
                 if length > FIELDS {
                     let reason = format!("{length} bytes of fields before a member, more than {FIELDS}");
@@ -150,18 +157,23 @@ impl Tar {
                 self.pass(stream, padded(length) - bytes.len() as u64)?;
                 match kind {
                     b'L' => fields.name = Some(text(&bytes)),
+                    b'g' => {
+                        let mut all = Fields::default();
+                        all.add_pax(&bytes);
+                        self.global_name = all.name.or(self.global_name.take());
+                    }
                     _ => fields.add_pax(&bytes),
                 }
                 continue;
             }
-            // The name that a link leads to, and fields of all members.
-            if matches!(kind, b'K' | b'g') {
+            // The name that a link leads to.
+            if kind == b'K' {
                 self.pass(stream, padded(length))?;
                 continue;
             }
             let Fields { name, length: own, sparse } = std::mem::take(&mut fields);
             let length = own.unwrap_or(length);
-            let name = name.unwrap_or_else(|| {
+            let name = name.or_else(|| self.global_name.clone()).unwrap_or_else(|| {
                 let prefix =
                     if header[257..263] == *b"ustar\0" { text(&header[345..500]) } else { String::new() };
                 let name = text(&header[..100]);
@@ -179,14 +191,18 @@ impl Tar {
                     sparse_fault(self, stream, start, &name, length)?;
                 }
                 _ if sparse => sparse_fault(self, stream, start, &name, length)?,
-                // In Unix 7 a directory is a file whose name ends so.
-                b'0' | b'7' | 0 if !name.ends_with('/') => {
+                // Links have a length in some archives, and no bytes.
+                b'1' | b'2' => {}
+                // Devices, folders and pipes; of GNU, Solaris and star what says something of others.
+                b'3'..=b'6' | b'A' | b'D' | b'E' | b'I' | b'M' | b'N' | b'V' => {
+                    self.pass(stream, padded(length))?;
+                }
+                // In Unix 7 a directory is a file whose name ends so. POSIX: a kind that is not known is a file.
+                _ if name.ends_with('/') => self.pass(stream, padded(length))?,
+                _ => {
                     self.padding = padded(length) - length;
                     return Ok(Step::Member { name, length });
                 }
-                // Links have a length in some archives, and no bytes.
-                b'1' | b'2' => {}
-                _ => self.pass(stream, padded(length))?,
             }
         }
     }
@@ -381,6 +397,32 @@ pub mod tests {
         assert_eq!(faults, pairs(&[("a.tar", "no tar header where one should be")]));
         let (documents, faults) = read("a.tar", b"this is no archive");
         assert_eq!((documents.len(), faults.len()), (0, 1));
+    }
+
+    #[test]
+    fn headers_of_other_writers_are_read() {
+        let mut signed = member("gr\u{f6}\u{df}e.txt", b"signed");
+        let sum: i32 = header("gr\u{f6}\u{df}e.txt", b'0', 6)
+            .iter()
+            .enumerate()
+            .map(|(at, &byte)| if (148..156).contains(&at) { 32 } else { i32::from(byte as i8) })
+            .sum();
+        signed[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        let members = [
+            raw("all", b'g', b"12 path=all\n"),
+            raw("solaris", b'X', b"16 path=solaris\n"),
+            member("a.txt", b"one"),
+            raw("b.txt", b'Z', b"unknown kind"),
+            raw("label", b'V', b"no file"),
+        ];
+        let (documents, faults) = read("a.tar", &archive(&members));
+        let wanted = pairs(&[("a.tar!solaris", "one"), ("a.tar!all", "unknown kind")]);
+        assert_eq!((documents, faults), (wanted, vec![]));
+        let (documents, _) = read("a.tar", &archive(&[signed]));
+        assert_eq!(documents, pairs(&[("a.tar!gr\u{f6}\u{df}e.txt", "signed")]));
+        assert_eq!(octal(b"10\x009999"), Some(8));
+        assert_eq!(octal(b"\0\0 10 \0"), Some(8));
+        assert_eq!(octal(b"\0\0"), None);
     }
 
     #[test]

@@ -1,19 +1,23 @@
-//! Zip archives, read from their start: the directory at the end is not needed. Checksums are not compared, but
-//! for stored members whose length stands behind them.
+//! Zip archives, read from their start: the directory at the end is not needed.
 
+mod names;
 mod streamed;
 
 use self::streamed::{Body, BodyReader, SharedBody, skip_descriptor};
 use super::{
     Fault,
     archive::{Member, Members, Shared, Stream},
+    source::BUFFER,
 };
+use flate2::Crc;
 use std::io::{self, Read};
 
 const HEADER: usize = 30;
 
 pub(super) struct Zip {
     shared: Shared,
+    /// Whether the first member was found.
+    begun: bool,
     ended: bool,
     /// The current member, if its length stands behind it.
     body: Option<SharedBody>,
@@ -25,12 +29,14 @@ struct Entry {
     name: String,
     /// `None`: it stands behind the member.
     length: Option<u64>,
+    /// `None`: it stands behind the member.
+    crc: Option<u32>,
     deflated: bool,
 }
 
 impl Zip {
     pub(super) fn new(shared: Shared) -> Self {
-        Self { shared, ended: false, body: None, described: None }
+        Self { shared, begun: false, ended: false, body: None, described: None }
     }
 
     /// Passes over what is left of the current member. `false`: it is not known where the next one begins.
@@ -61,13 +67,24 @@ impl Zip {
                 b"PK\x03\x04" => {}
                 b"PK\x01\x02" | b"PK\x05\x06" | b"PK\x06\x06" | b"PK\x06\x08" => return Ok(None),
                 [] => return Err(stream.source.fault(start, "the archive is truncated")),
+                _ if !self.begun => {
+                    find_first(stream)?;
+                    self.begun = true;
+                    continue;
+                }
+                // Some writers fill up what lies between members and the directory.
+                [0, ..] => {
+                    skip_zeros(stream)?;
+                    continue;
+                }
                 _ => return Err(stream.source.fault(start, "no zip header where one should be")),
             }
+            self.begun = true;
             let header = read(stream, HEADER)?;
             let short = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
             let long = |at: usize| u32::from(short(at)) | u32::from(short(at + 2)) << 16;
             let (flags, method) = (short(6), short(8));
-            let name = String::from_utf8_lossy(&read(stream, short(26).into())?).into_owned();
+            let name = names::decode(read(stream, short(26).into())?);
             let extra = read(stream, short(28).into())?;
             let is_described = flags & 8 != 0;
             let length = match long(18) {
@@ -92,7 +109,8 @@ impl Zip {
                 0 | 8 => {
                     self.ended = false;
                     let length = (!is_streamed).then_some(length);
-                    return Ok(Some(Entry { name, length, deflated: method == 8 }));
+                    let crc = (!is_described).then(|| long(14));
+                    return Ok(Some(Entry { name, length, crc, deflated: method == 8 }));
                 }
                 _ => format!("`{name}` is compressed by method {method}, which is not supported"),
             };
@@ -114,6 +132,38 @@ fn zip64_length(mut extra: &[u8], both: bool) -> Option<u64> {
             return Some(u64::from_le_bytes(field.get(at..at + 8)?.try_into().ok()?));
         }
         extra = rest;
+    }
+}
+
+/// Passes over a program that unpacks the archive, up to the first member.
+fn find_first(stream: &mut Stream) -> Result<(), Fault> {
+    let start = stream.source.offset();
+    loop {
+        let window = stream.source.peek(BUFFER);
+        let found = memchr::memmem::find(window, b"PK\x03\x04");
+        let count = found.unwrap_or(window.len().saturating_sub(3));
+        stream.source.consume(count);
+        if found.is_some() {
+            return Ok(());
+        }
+        if count == 0 {
+            // The bytes that are left may stand before a fault.
+            let left = stream.source.fill()?.len();
+            stream.source.consume(left);
+            stream.source.fill()?;
+            return Err(stream.source.fault(start, "no zip header where one should be"));
+        }
+    }
+}
+
+fn skip_zeros(stream: &mut Stream) -> Result<(), Fault> {
+    loop {
+        let bytes = stream.source.fill()?;
+        let count = bytes.iter().take_while(|&&byte| byte == 0).count();
+        stream.source.consume(count);
+        if count == 0 {
+            return Ok(());
+        }
     }
 }
 
@@ -140,7 +190,7 @@ impl Members for Zip {
         let mut stream = shared.lock();
         let step = self.step(&mut stream);
         drop(stream);
-        let Entry { name, length, deflated } = match step {
+        let Entry { name, length, crc, deflated } = match step {
             Ok(entry) => entry?,
             Err(fault) => return Some(Err(fault)),
         };
@@ -150,10 +200,29 @@ impl Members for Zip {
             return Some(Ok(member));
         }
         if deflated {
-            let inflated = flate2::read::DeflateDecoder::new(member.reader);
-            member.reader = Box::new(UntilError { reader: inflated, failed: false });
+            member.reader = Box::new(flate2::read::DeflateDecoder::new(member.reader));
         }
+        let reader = Checked { reader: member.reader, crc: Crc::new(), expected: crc };
+        member.reader = Box::new(UntilError { reader, failed: false });
         Some(Ok(member))
+    }
+}
+
+/// Compares a member with its checksum, once it is read.
+struct Checked<R> {
+    reader: R,
+    crc: Crc,
+    expected: Option<u32>,
+}
+
+impl<R: Read> Read for Checked<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(into)?;
+        self.crc.update(&into[..count]);
+        if count == 0 && !into.is_empty() && self.expected.is_some_and(|crc| crc != self.crc.sum()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, streamed::WRONG_CHECKSUM));
+        }
+        Ok(count)
     }
 }
 
@@ -202,9 +271,10 @@ mod tests {
         }
         behind.truncate(if is_streamed { behind.len() } else { 0 });
         let mut member = b"PK\x03\x04\x14\0".to_vec();
-        for short in [flags, method, 0, 0, 0, 0] {
+        for short in [flags, method, 0, 0] {
             member.extend(short.to_le_bytes());
         }
+        member.extend(if is_streamed { 0 } else { crc.sum() }.to_le_bytes());
         member.extend(length.to_le_bytes());
         member.extend((bytes.len() as u32).to_le_bytes());
         member.extend((name.len() as u16).to_le_bytes());

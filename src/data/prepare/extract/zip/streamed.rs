@@ -19,6 +19,9 @@ const LOOK: usize = 24 + 4;
 /// Bytes of a deflated member that are kept, to look for its end within them if it is broken.
 const TAIL: usize = 1 << 15;
 
+/// What is said of a member that is not what its checksum is of.
+pub(super) const WRONG_CHECKSUM: &str = "the checksum is wrong";
+
 /// Whether bytes begin with a header of an archive.
 pub(super) fn is_header(bytes: &[u8]) -> bool {
     matches!(bytes, [b'P', b'K', 1, 2, ..] | [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5 | 6, 6, ..])
@@ -72,6 +75,8 @@ enum Kind {
 pub(super) struct Body {
     name: String,
     kind: Kind,
+    /// Of what was inflated.
+    crc: Crc,
     /// Bytes of the archive that were read.
     packed: u64,
     /// The last of these bytes of a deflated member. One that is broken often goes on behind its own end.
@@ -94,6 +99,7 @@ impl Body {
         Self {
             name: name.into(),
             kind,
+            crc: Crc::new(),
             packed: 0,
             tail: Vec::new(),
             inflated: false,
@@ -130,6 +136,7 @@ impl Body {
             stream.source.consume(used);
             self.packed = decoder.total_in();
             let count = (decoder.total_out() - written) as usize;
+            self.crc.update(&into[..count]);
             self.inflated = matches!(status, Ok(Status::StreamEnd));
             match status {
                 Ok(_) if count > 0 => return Ok(count),
@@ -147,10 +154,15 @@ impl Body {
         let next = stream.source.peek(LOOK);
         let found = descriptor(next, self.packed, Some(decoder.total_out()));
         // Some writers announce a descriptor and write none.
-        self.end = if is_header(next) { Some(0) } else { found.map(|found| found.length) };
+        self.end = if is_header(next) { Some(0) } else { found.as_ref().map(|found| found.length) };
         if self.end.is_none() {
             let reason = "the lengths that stand behind it are not its own";
             return Err(self.fail(stream, io::Error::new(io::ErrorKind::InvalidData, reason)));
+        }
+        if found.is_some_and(|found| found.crc != self.crc.sum()) {
+            // Where it ends is known.
+            self.broken = true;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, WRONG_CHECKSUM));
         }
         Ok(0)
     }

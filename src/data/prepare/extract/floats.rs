@@ -1,0 +1,70 @@
+//! Floating-point numbers of JSON as they are written: those of serde_json may differ in their last digit. Its feature
+//! `float_roundtrip` would be for every crate of the build, and slower for all.
+
+use serde_json::{Map, Number, Value, value::RawValue};
+use std::collections::BTreeMap;
+
+/// Sets the floating-point numbers of a value to the nearest ones to those in its `json`.
+pub(super) fn correct(value: &mut Value, json: &str) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            if let Some(nearest) = json.parse().ok().and_then(Number::from_f64) {
+                *number = nearest;
+            }
+        }
+        Value::Array(values) if values.iter().any(has_floats) => {
+            let raw: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
+            values.iter_mut().zip(raw).for_each(|(value, raw)| correct(value, raw.get()));
+        }
+        Value::Object(fields) => correct_fields(fields, json),
+        _ => {}
+    }
+}
+
+/// Does the same with the fields of an object.
+pub(super) fn correct_fields(fields: &mut Map<String, Value>, json: &str) {
+    if !fields.values().any(has_floats) {
+        return;
+    }
+    // Of two fields of a name the last one counts, here as there.
+    let raw: BTreeMap<String, &RawValue> = serde_json::from_str(json).unwrap_or_default();
+    for (name, value) in fields {
+        if let Some(raw) = raw.get(name) {
+            correct(value, raw.get());
+        }
+    }
+}
+
+fn has_floats(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.is_f64(),
+        Value::Array(values) => values.iter().any(has_floats),
+        Value::Object(fields) => fields.values().any(has_floats),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_the_nearest_ones() {
+        // Python: json.dumps(json.loads(text)).
+        for (text, nearest) in [
+            ("{\"a\":933514038.0828273}", "{\"a\":933514038.0828273}"),
+            (
+                "[9007199254740993.0,{\"b\":[1,933514038.0828273]}]",
+                "[9007199254740992.0,{\"b\":[1,933514038.0828273]}]",
+            ),
+            (
+                "{\"a\":933514038.0828273,\"a\":{\"a\":9007199254740993.0}}",
+                "{\"a\":{\"a\":9007199254740992.0}}",
+            ),
+        ] {
+            let mut value = serde_json::from_str(text).unwrap();
+            correct(&mut value, text);
+            assert_eq!(value.to_string(), nearest);
+        }
+    }
+}
