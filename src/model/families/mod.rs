@@ -260,7 +260,9 @@ impl Family {
         self.keep_one_embedding(config, &mut theirs)?;
         (self.0.settle)(config, &mut theirs);
         // The list of entries is as long as the configuration says, which comes from a file too.
-        let (layers, experts, tensors) = (config.n_layer, config.n_experts, theirs.len());
+        // Kiln's own layout has the experts of a layer in one tensor.
+        let experts = if self == Self::KILN { 0 } else { config.n_experts };
+        let (layers, tensors) = (config.n_layer, theirs.len());
         let layers = layers.max(config.n_decoder_layer);
         if layers.saturating_mul(experts.max(1)) > tensors {
             let of_experts = if experts > 0 { format!(" of {experts} experts") } else { String::new() };
