@@ -1,7 +1,7 @@
 //! The `tokenizer.json` documents of the tokenizers that Kiln makes, and the checks that a document
 //! from elsewhere must pass before it is handed to the `tokenizers` crate.
 
-use super::alphabet;
+use super::{alphabet, charsmap};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -110,7 +110,7 @@ pub(super) fn check_model(document: &Value) -> Result<(), String> {
 }
 
 /// Refuses parts on which the `tokenizers` crate panics, here and in Python: a `Strip` that takes characters from
-/// the end of a token that is no longer than that, and words of no length.
+/// the end of a token that is no longer than that, words of no length, and a damaged table of characters.
 pub(super) fn check_parts(document: &Value) -> Result<(), String> {
     let check = |part: &Value| {
         let count = |key: &str| part[key].as_u64();
@@ -124,9 +124,11 @@ pub(super) fn check_parts(document: &Value) -> Result<(), String> {
         if part["type"] == "FixedLength" && count("length") == Some(0) {
             return Err("has a `pre_tokenizer` that makes words of no length (`FixedLength`)".into());
         }
-        Ok(())
+        part["precompiled_charsmap"].as_str().map_or(Ok(()), charsmap::check)
     };
-    for (part, list) in [("pre_tokenizer", "pretokenizers"), ("decoder", "decoders")] {
+    for (part, list) in
+        [("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers"), ("decoder", "decoders")]
+    {
         let mut pending = vec![&document[part]];
         while let Some(part) = pending.pop() {
             check(part)?;

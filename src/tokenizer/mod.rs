@@ -10,6 +10,7 @@ mod added;
 mod alphabet;
 mod bpe;
 mod char_table;
+mod charsmap;
 mod codec;
 mod general;
 mod gpt2;

@@ -180,10 +180,11 @@ fn generated_files_give_what_they_give_in_python() {
         let document = document(&recorded["models"], case);
         let tokenizer = match Tokenizer::from_bytes(document.to_string().as_bytes(), "test") {
             Ok(tokenizer) => tokenizer,
-            // The crate panics, in Python too, for tokens that are no longer than what is taken from their ends.
+            // Those on which the crate panics, in Python too.
             Err(error) => {
+                let reasons = ["(`Strip` with a `stop` above 0)", "replaces empty text before another one"];
                 assert!(
-                    error.to_string().contains("(`Strip` with a `stop` above 0)"),
+                    reasons.iter().any(|reason| error.to_string().contains(reason)),
                     "case {index}: {error}"
                 );
                 refused += 1;
@@ -209,5 +210,5 @@ fn generated_files_give_what_they_give_in_python() {
         }
     }
     assert!(differing.is_empty(), "{} of {} differ:\n{}", differing.len(), cases.len(), differing.join("\n"));
-    assert_eq!(refused, 11);
+    assert_eq!(refused, 10);
 }

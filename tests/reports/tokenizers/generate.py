@@ -9,6 +9,7 @@ decoded text with and without special tokens, where it is not the text, or not t
 error. `long` is the number of ids and a digest of them for all texts, many times.
 """
 
+import base64
 import hashlib
 import json
 import os
@@ -140,8 +141,14 @@ def pattern(draw):
     return Regex(draw.choice(PATTERNS)) if draw.random() < 0.75 else draw.choice(LITERALS)
 
 
+def charsmap():
+    """A table that sentencepiece 0.2.3 made of a few rules: ① as 1, ﬁ as fi, é as e, nothing for U+200D, and others."""
+    return normalizers.Precompiled(base64.b64decode(open(os.path.join(os.path.dirname(__file__), "charsmap.txt")).read()))
+
+
 def normalizer(draw, depth=0):
     kinds = [
+        charsmap,
         lambda: normalizers.NFC(), lambda: normalizers.NFD(), lambda: normalizers.NFKC(), lambda: normalizers.NFKD(), lambda: normalizers.Lowercase(),
         lambda: normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()]),
         lambda: normalizers.BertNormalizer(clean_text=draw.random() < 0.7, handle_chinese_chars=draw.random() < 0.7, strip_accents=draw.choice([None, True, False]), lowercase=draw.random() < 0.5),
@@ -223,7 +230,7 @@ def usual(name, made):
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         tokenizer.decoder = decoders.WordPiece()
     elif name.startswith("unigram"):
-        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
+        tokenizer.normalizer = normalizers.Sequence([charsmap() if "fallback" in name else normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
         tokenizer.decoder = decoders.Metaspace()
     elif name == "characters":
