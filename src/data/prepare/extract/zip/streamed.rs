@@ -36,6 +36,11 @@ struct Descriptor {
 /// The descriptor that bytes begin with, of a member of these lengths. It may have a signature and, in archives
 /// of more than 4 GB, lengths of eight bytes.
 fn descriptor(bytes: &[u8], packed: u64, unpacked: Option<u64>) -> Option<Descriptor> {
+    // It is looked for at every byte, and nearly none has the length where it must be.
+    let low = (packed as u32).to_le_bytes();
+    if [4, 8].iter().all(|&at| bytes.get(at..at + 4) != Some(&low[..])) {
+        return None;
+    }
     let number = |at: usize, width: usize| {
         let bytes = bytes.get(at..at + width)?;
         Some(bytes.iter().rev().fold(0_u64, |number, &byte| number << 8 | u64::from(byte)))
