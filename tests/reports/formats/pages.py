@@ -17,7 +17,7 @@ from texts import SENTENCES, answer, sentence
 XHTML = "{http://www.w3.org/1999/xhtml}"
 INLINE = {
     "a", "abbr", "b", "bdi", "bdo", "cite", "code", "data", "dfn", "em", "font", "i", "kbd", "mark", "q", "s", "samp",
-    "small", "span", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr", "ins", "del", "big", "strike",
+    "small", "span", "ruby", "rp", "rt", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr", "ins", "del", "big", "strike",
 }
 NO_TEXT = {"script", "style", "noscript", "template", "head", "iframe", "noframes"}
 
@@ -104,7 +104,10 @@ PARSED = [
     "<custom-element>custom words here</custom-element><p>after</p>",
     "<p>emoji &#x1F468;&#x200D;&#x1F469; 🦆</p>",
     "<p>&lt;script&gt;alert(1)&lt;/script&gt;</p>",
-    "<textarea>field</textarea><p>after the field</p>",
+    "<dl><dt>one</dt><dt>two</dt><dd><p>meaning</p></dd></dl><p>after</p>",
+    "<table><caption>A caption</caption><tr><td>cell</td></tr></table>",
+    "<figure><img src=x><figcaption>A caption</figcaption></figure>words after it",
+    "<address>An address of words</address>words after it",
     "<p>unclosed <b>bold<p>next <i>paragraph",
     "<a href=x><p>block within a link</p></a>",
     "<p>" + "word " * 300 + "</p>",

@@ -19,6 +19,9 @@ const NOISE: &str = "style, noscript, template, nav, footer, aside, iframe, svg,
 /// What else goes where Readability finds nothing and all of a page is taken.
 const MORE_NOISE: &str = "script, header, form";
 
+/// Elements with lines of their own that the library writes into one with what follows them.
+const LINES: &str = "dt, dd, caption, figcaption, summary, legend, address, option, center";
+
 /// What there is to read on a page.
 #[derive(Debug)]
 pub struct Page {
@@ -166,6 +169,9 @@ fn main_text(page: &str) -> Result<Page, String> {
 fn without_noise(page: &str) -> Dom {
     let document = Dom::from(page);
     document.select(NOISE).remove();
+    for line in document.select(LINES).nodes() {
+        line.append_child(&document.tree.new_element("br"));
+    }
     document
 }
 
@@ -259,6 +265,17 @@ mod tests {
         let long = long.trim();
         assert_eq!(text, format!("{long}\n\nfirst item\nsecond item\n\n{long}"));
         assert_eq!((&metadata["title"], &metadata["language"]), (&"A title".into(), &"en".into()));
+    }
+
+    #[test]
+    fn terms_and_captions_have_lines_of_their_own() {
+        let long =
+            "This sentence, with a comma, is long enough to be taken for the content of a page. ".repeat(5);
+        let list = "<dl><dt>term<dd>meaning<dt>other<dd><p>in a paragraph</p></dl>";
+        let table = "<table><caption>Caption</caption><tr><td>cell</td><td>next</td></tr></table>";
+        let Page { text, .. } = extract_text(&page(&format!("<p>{long}</p>{list}{table}"))).unwrap();
+        let lists = "term\nmeaning\nother\n\nin a paragraph\n\nCaption\ncell next";
+        assert_eq!(text, format!("{}\n\n{lists}", long.trim()));
     }
 
     #[test]
