@@ -111,8 +111,8 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
     } else {
         println!("checkpoint     {}", checkpoint.path().display());
         show(&result, &checkpoint.model, bits_per_byte);
-        if tokens.answers().are_texts() {
-            println!("exact match    {:.2} %", 100.0 * result.exact_match);
+        if let Some(share) = result.exact_match.filter(|_| tokens.answers().are_texts()) {
+            println!("exact match    {:.2} %", 100.0 * share);
         }
         if let Some(written) = written {
             println!("written        {}", written.texts);
@@ -142,11 +142,15 @@ fn show(result: &Evaluation, model: &ModelConfig, bits_per_byte: Option<f64>) {
         return;
     }
     println!("loss           {:.4} nats", result.loss);
-    println!("perplexity     {:.4}", result.perplexity);
+    if let Some(perplexity) = result.perplexity {
+        println!("perplexity     {perplexity:.4}");
+    }
     if let Some(bits_per_byte) = bits_per_byte {
         println!("bits per byte  {bits_per_byte:.4}");
     }
-    println!("accuracy       {:.2} %", 100.0 * result.accuracy);
+    if let Some(accuracy) = result.accuracy {
+        println!("accuracy       {:.2} %", 100.0 * accuracy);
+    }
     let Some(confusion) = &result.classes else { return };
     println!("macro F1       {:.4}", confusion.macro_f1());
     for (label, class) in model.labels.iter().zip(confusion.all()) {

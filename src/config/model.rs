@@ -208,6 +208,16 @@ impl ModelConfig {
         if self.head == Head::LanguageModel { self.vocab_size } else { self.classes() }
     }
 
+    /// Whether `exp` of a loss is a perplexity: of a language model, whose loss is over its vocabulary.
+    pub fn has_perplexity(&self) -> bool {
+        self.head == Head::LanguageModel
+    }
+
+    /// Loss of giving every token or class the same probability, in nats; a regression has none.
+    pub fn uniform_loss(&self) -> Option<f64> {
+        (self.head != Head::Regression).then(|| (self.outputs() as f64).ln())
+    }
+
     /// Key and value heads, resolved.
     pub fn kv_heads(&self) -> usize {
         if self.n_kv_head == 0 { self.n_head } else { self.n_kv_head }

@@ -186,7 +186,8 @@ impl Trainer {
             first_step: self.step,
             last_step: self.config.train.last_step(),
             log_interval: self.config.train.log_interval,
-            uniform_loss: (self.config.model.outputs() as f64).ln(),
+            uniform_loss: self.config.model.uniform_loss(),
+            has_perplexity: self.config.model.has_perplexity(),
         }
     }
 
@@ -294,7 +295,7 @@ impl Trainer {
             train_loss: (count > 0).then(|| sum / f64::from(count)),
             val_loss: result.loss,
             perplexity: result.perplexity,
-            exact_match: self.dataset.val.answers().are_texts().then_some(result.exact_match),
+            exact_match: result.exact_match.filter(|_| self.dataset.val.answers().are_texts()),
             macro_f1: result.classes.as_ref().map(Confusion::macro_f1),
             is_best,
             seconds: start.elapsed().as_secs_f64(),

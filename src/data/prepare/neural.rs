@@ -61,7 +61,7 @@ impl CheckpointModel {
         let block_size = self.config.block_size.min(ids.len() - 1);
         let batches = evaluation_batches(split, Cut::causal(Layout::Stream, block_size), ROWS, 0);
         let evaluation = pollster::block_on(evaluate(&self.lock(), &self.config, batches, &self.device))?;
-        Ok(Some(evaluation.perplexity))
+        Ok(evaluation.perplexity)
     }
 
     /// Numbers of an embedding.
