@@ -44,6 +44,7 @@ pub(super) fn run(arguments: GenerationArguments) -> anyhow::Result<()> {
     }
     let choice = arguments.device.choice()?;
     let device = choice.open()?;
+    let info = choice.info();
     let model = Decoder::init(&config, 0, &device);
     let measure = |cached| -> crate::Result<(Vec<u32>, f64)> {
         // Once before, for compiling and tuning.
@@ -60,6 +61,8 @@ pub(super) fn run(arguments: GenerationArguments) -> anyhow::Result<()> {
     if arguments.json {
         let result = json!({
             "device": choice.to_string(),
+            "description": info.as_ref().map(|info| &info.description),
+            "instruction_set": info.as_ref().and_then(|info| info.instruction_set),
             "tokens": tokens,
             "cached_tokens_per_second": fast,
             "uncached_tokens_per_second": slow,
@@ -67,7 +70,10 @@ pub(super) fn run(arguments: GenerationArguments) -> anyhow::Result<()> {
         });
         println!("{}", serde_json::to_string_pretty(&result)?);
     } else {
-        println!("device         {choice}");
+        println!(
+            "device         {}",
+            info.map_or_else(|| choice.to_string(), |info| { format!("{choice} ({})", info.summary()) })
+        );
         println!("with cache     {fast:.0} tokens/s");
         println!("without cache  {slow:.0} tokens/s");
         println!("speed-up       {:.1} x over {tokens} tokens", fast / slow);
