@@ -43,6 +43,7 @@ from compare_data import (
     run_kiln,
 )
 from data_documents import Distribution
+from needed import require
 
 WORKERS = 2
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -380,6 +381,15 @@ def kept_of(out):
     return " → ".join(f"{count:,}" for count in counts)
 
 
+#   what each part of `speed` needs
+PACKAGES = {
+    "filters": ["datatrove"],
+    "duplicates": ["datatrove"],
+    "extraction": ["trafilatura"],
+    "tokens": ["tokenizers", "tiktoken"],
+}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -390,7 +400,7 @@ def main():
         command.add_argument("--gpt2", default=os.path.join(HERE, "..", "tests", "fixtures", "gpt2"))
         command.add_argument("--seed", type=int, default=1)
         command.add_argument("--work")
-    parts = ["filters", "duplicates", "extraction", "tokens"]
+    parts = list(PACKAGES)
     commands.choices["speed"].add_argument("--megabytes", type=float, default=40)
     commands.choices["speed"].add_argument("--other-megabytes", type=float, default=4)
     commands.choices["speed"].add_argument("--rounds", type=int, default=3)
@@ -403,6 +413,8 @@ def main():
         name, source, out = arguments.words
         print(json.dumps(quietly(lambda: {tool.__name__: tool for tool in TOOLS}[name](source, out))))
         return
+    packages = {"pyarrow"}.union(*(PACKAGES[part] for part in getattr(arguments, "parts", [])))
+    require(parser, arguments.kiln, sorted(packages), "the first lines of --help name all")
     with tempfile.TemporaryDirectory(prefix="kiln-bench-") as temporary:
         work = os.path.abspath(arguments.work or temporary)
         os.makedirs(work, exist_ok=True)

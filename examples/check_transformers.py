@@ -7,18 +7,16 @@
 Takes decoders, encoders and encoder-decoders. Fails if transformers reports weights as missing or left over, if
 tokens or greedy text differ, or if `kiln verify` finds logits, gradients or AdamW losses out of tolerance.
 """
+
+import argparse
 import json
 import logging
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 
-import torch
-import transformers
-from safetensors.torch import save_file
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from needed import require
 
 TEXT = "To be, or not to be, that is the question: whether it is nobler"
 # For these, AutoTokenizer passes over the class that tokenizer_config.json names.
@@ -36,6 +34,8 @@ class Messages(logging.Handler):
 
 def labels(model, ids):
     """Something to learn for each kind of model."""
+    import torch
+
     kind = type(model).__name__
     if kind.endswith("ForSequenceClassification"):
         regression = model.config.problem_type == "regression"
@@ -48,6 +48,8 @@ def labels(model, ids):
 
 def reference(model, context):
     """Reference numbers as `kiln verify` reads them (see src/eval/verify.rs)."""
+    import torch
+
     torch.manual_seed(0)
     ids = torch.randint(0, model.config.vocab_size, (2, min(16, context)))
     batch = dict(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels(model, ids))
@@ -66,7 +68,12 @@ def reference(model, context):
     return tensors | {"adamw_losses": torch.tensor(losses)}
 
 
-def main(folder, kiln, text=TEXT):
+def check(folder, kiln, text):
+    import torch
+    import transformers
+    from safetensors.torch import save_file
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
     def run(*arguments):
         return subprocess.run([kiln, *arguments], capture_output=True, text=True, check=True).stdout
 
@@ -111,5 +118,18 @@ def main(folder, kiln, text=TEXT):
         print(run("verify", "--device", "cpu", copy), end="")
 
 
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="a checkpoint folder")
+    parser.add_argument("kiln", nargs="?", default="target/release/kiln", help="the binary")
+    parser.add_argument("text", nargs="?", default=TEXT, help="what is tokenized and continued")
+    arguments = parser.parse_args()
+    if not os.path.isfile(os.path.join(arguments.folder, "config.json")):
+        parser.error(f"`{arguments.folder}` is no checkpoint: it has no config.json (RUN/checkpoints/latest is one)")
+    packages = ["torch", "transformers", "safetensors"]
+    require(parser, arguments.kiln, packages, "pip install torch==2.9.1 transformers==5.23.0")
+    check(arguments.folder, arguments.kiln, arguments.text)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -33,6 +33,7 @@ import time
 import unicodedata
 
 from data_documents import documents
+from needed import require
 
 #   the name of each profile in Kiln, with the settings that FineWeb changes
 FILTERS = {"gopher-repetition": "", "gopher-quality": "", "c4": "require_end_mark = false", "fineweb": ""}
@@ -420,6 +421,7 @@ def main():
             command.add_argument("--bands", type=int, default=200, help="of the looser settings for the Folio")
             command.add_argument("--rows", type=int, default=3)
     arguments = parser.parse_args()
+    require(parser, arguments.kiln, ["datatrove", "pyarrow", "tokenizers"], "the first lines of --help name all")
     with tempfile.TemporaryDirectory(prefix="kiln-compare-") as temporary:
         work = os.path.abspath(arguments.work or temporary)
         os.makedirs(work, exist_ok=True)

@@ -7,6 +7,9 @@ Needs PyTorch. The same sizes (`kiln bench train --size`), the same optimizer (A
 the same number of threads. Every round starts each side anew, one after the other; medians over the rounds are
 compared. Writing is greedy, one token at a time with a cache of keys and values, 10.7M parameters.
 
+A ratio holds for one kind of processor only: the output names it, the instructions that Kiln uses, and for each
+side the share of its own peak of matrix products that training reaches (`kiln devices --measure` has Kiln's).
+
     --sizes 0.8M 10.7M 124M      which ones
     --modes eager compile        of PyTorch
     --dtypes f32 bf16            of PyTorch; Kiln computes in f32
@@ -23,6 +26,8 @@ import statistics
 import subprocess
 import sys
 import time
+
+from needed import require
 
 #        layers, heads, width, context, vocabulary, rows, bias, timed steps
 SIZES = {
@@ -99,6 +104,25 @@ def build(size):
     return Decoder()
 
 
+def peak_in_torch(dtype, device, seconds=1.0):
+    """FLOP/s of the best of several square products, found as `kiln devices --measure` finds Kiln's."""
+    import torch
+
+    best, size = 0.0, 256
+    while True:
+        a, b = (torch.rand((size, size), device=device).to(dtype) for _ in range(2))
+        elapsed = []
+        for _ in range(5):
+            start = time.perf_counter()
+            (a @ b)[0, 0].item()
+            elapsed.append(time.perf_counter() - start)
+        fastest = min(elapsed[1:])
+        best = max(best, 2 * size**3 / fastest)
+        if fastest > seconds / 8 or size >= 8192:
+            return best
+        size *= 2
+
+
 def train_in_torch(size, mode, dtype, device, started):
     import torch
 
@@ -129,6 +153,7 @@ def train_in_torch(size, mode, dtype, device, started):
         "tokens_per_second": rows * context / statistics.median(seconds[WARMUP:]),
         "peak_memory_bytes": memory,
         "seconds_to_first_step": first,
+        "peak_flops": peak_in_torch(torch.bfloat16 if dtype == "bf16" else torch.float32, device),
         "torch": torch.__version__,
     }
 
@@ -177,7 +202,9 @@ def compare(arguments):
     torch_device = arguments.device if on_gpu else "cpu"
     sides = [(mode, dtype) for mode in arguments.modes for dtype in arguments.dtypes]
     result = {"training": {}, "writing": {}}
+    peaks = {}
     print(f"{'':8}{'PyTorch':15}{'tokens/s: Kiln':>16}{'PyTorch':>10}{'ratio':>8}"
+          f"{'of its peak: Kiln':>19}{'PyTorch':>9}"
           f"{'memory: Kiln':>15}{'PyTorch':>10}{'ratio':>8}{'first step: Kiln':>19}{'PyTorch':>10}{'ratio':>8}")
     for size in arguments.sizes:
         ours, theirs = [], {side: [] for side in sides}
@@ -192,7 +219,11 @@ def compare(arguments):
             speed = [median(side, "tokens_per_second") for side in (ours, runs)]
             memory = [median(side, "peak_memory_bytes") / 2**20 for side in (ours, runs)]
             first = [median(side, "seconds_to_first_step") for side in (ours, runs)]
+            peaks["Kiln"], peaks[f"PyTorch {dtype}"] = (median(side, "peak_flops") for side in (ours, runs))
+            flops_per_token = ours[0]["flops_per_second"] / ours[0]["tokens_per_second"]
+            share = [tokens * flops_per_token / median(side, "peak_flops") for tokens, side in zip(speed, (ours, runs))]
             print(f"{size:8}{mode + ' ' + dtype:15}{speed[0]:16,.0f}{speed[1]:10,.0f}{speed[0] / speed[1]:7.2f}x"
+                  f"{100 * share[0]:17.0f} %{100 * share[1]:7.0f} %"
                   f"{memory[0]:11,.0f} MiB{memory[1]:6,.0f} MiB{memory[0] / memory[1]:7.2f}x"
                   f"{first[0]:17.2f} s{first[1]:8.2f} s{first[0] / first[1]:7.3f}x", flush=True)
     ours, theirs = [], []
@@ -203,6 +234,10 @@ def compare(arguments):
     speed = [median(ours, "cached_tokens_per_second"), median(theirs, "tokens_per_second")]
     print(f"writing 10.7M, with a cache: Kiln {speed[0]:,.0f}, PyTorch eager {speed[1]:,.0f} tokens/s, "
           f"{speed[0] / speed[1]:.2f}x")
+    print(f"device: {ours[0]['description']}" + (f", {name}" if (name := ours[0]["instruction_set"]) else ""))
+    if peaks:
+        all_peaks = ", ".join(f"{side} {peak / 1e9:,.0f} GFLOP/s" for side, peak in peaks.items())
+        print(f"peak of matrix products: {all_peaks}")
     versions = {run["torch"] for run in theirs}
     print(f"PyTorch {', '.join(versions)}, {arguments.threads} threads, "
           f"medians of {arguments.rounds} rounds by turns")
@@ -224,6 +259,7 @@ def main():
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker is None:
+        require(parser, arguments.kiln, ["torch"], "pip install torch==2.9.1")
         compare(arguments)
     elif arguments.worker[0] == "write":
         print(json.dumps(write_in_torch(arguments.worker[1])))

@@ -59,8 +59,10 @@ impl Api {
 pub struct DeviceInfo {
     /// What `--device` takes.
     pub name: String,
-    /// As the device names itself.
+    /// As the device names itself; of a processor also its generation and threads.
     pub description: String,
+    /// Vector instructions that the CPU computes with, such as `AVX-512`.
+    pub instruction_set: Option<&'static str>,
     /// Emulated on the CPU; never chosen by `auto`.
     pub software: bool,
     /// Bytes of memory, where the platform tells.
@@ -75,6 +77,14 @@ impl DeviceInfo {
     /// The device this describes.
     pub fn choice(&self) -> &Choice {
         &self.choice
+    }
+
+    /// The description with the instruction set, where there is one.
+    pub fn summary(&self) -> String {
+        match self.instruction_set {
+            Some(instructions) => format!("{}, {instructions}", self.description),
+            None => self.description.clone(),
+        }
     }
 }
 
@@ -232,7 +242,9 @@ impl DeviceInfo {
     fn new(api: Api, index: usize, kind: Kind, description: String, memory_bytes: Option<u64>) -> Self {
         let choice = Choice { api, index };
         let name = choice.to_string();
-        Self { name, description, software: kind == Kind::Software, memory_bytes, choice, kind }
+        let instruction_set = if api == Api::Cpu { processor::instruction_set() } else { None };
+        let software = kind == Kind::Software;
+        Self { name, description, instruction_set, software, memory_bytes, choice, kind }
     }
 
     fn open(&self) -> Device {
@@ -252,10 +264,10 @@ impl DeviceInfo {
 fn cpu_name() -> String {
     let threads = crate::platform::threads();
     let plural = if threads == 1 { "" } else { "s" };
-    match crate::platform::cpu_name() {
-        Some(name) => format!("{name}, {threads} thread{plural}"),
-        None => format!("{threads} thread{plural}"),
-    }
+    let name = crate::platform::cpu_name();
+    let generation = processor::generation().map(String::from);
+    let parts = name.into_iter().chain(generation).chain([format!("{threads} thread{plural}")]);
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 /// Names of the element types that a device computes in.
@@ -355,6 +367,7 @@ mod cuda {
 
 #[cfg(feature = "wgpu")]
 mod adapters;
+mod processor;
 
 #[cfg(test)]
 mod tests {

@@ -106,6 +106,19 @@ pub enum Error {
         skipped: Option<u64>,
     },
 
+    /// Outputs of a model that are NaN or infinite.
+    #[error("{}{what} are not finite: one of them is {value}", origin.as_ref().map_or_else(String::new, |origin| format!("{origin}: ")))]
+    NonFiniteOutput {
+        what: &'static str,
+        value: f32,
+        /// The model or the step that they are of.
+        origin: Option<String>,
+    },
+
+    /// A file of text for a command that is not text in UTF-8.
+    #[error("`{}` {message}", path.display())]
+    InvalidText { path: PathBuf, message: String },
+
     /// A file that is not a model of the wanted kind, or is cut short.
     #[error("`{}` {message}", path.display())]
     InvalidModel { path: PathBuf, message: String },
@@ -143,6 +156,24 @@ impl Error {
     /// A refusal of a configuration value without a hint.
     pub fn invalid_value(key: impl Into<String>, value: impl ToString, message: impl Into<String>) -> Self {
         Self::InvalidValue { key: key.into(), value: value.to_string(), message: message.into(), hint: None }
+    }
+
+    /// Refuses outputs of a model that are not finite, where no infinity means anything.
+    pub fn check_finite(what: &'static str, outputs: &[f32]) -> Result<()> {
+        match outputs.iter().copied().find(|output| !output.is_finite()) {
+            None => Ok(()),
+            Some(value) => Err(Self::NonFiniteOutput { what, value, origin: None }),
+        }
+    }
+
+    /// The same error with the model or the step that an output which is not finite is of.
+    pub fn with_origin(self, name: impl Into<String>) -> Self {
+        match self {
+            Self::NonFiniteOutput { what, value, origin: None } => {
+                Self::NonFiniteOutput { what, value, origin: Some(name.into()) }
+            }
+            other => other,
+        }
     }
 
     /// A failure of data preparation without a hint.
@@ -201,6 +232,10 @@ impl Error {
             Self::NonFiniteLoss { skipped: None, .. } => Some(
                 "lower `train.learning_rate`, set `train.grad_clip`, or skip such batches with `--set train.on_nan=skip`".into(),
             ),
+            Self::NonFiniteOutput { .. } => Some(
+                "its weights are damaged, or training has made them NaN: take them anew, or an earlier checkpoint".into(),
+            ),
+            Self::InvalidText { .. } => Some("save the file as plain text in UTF-8".into()),
             Self::ConfigEntry { reason, .. } => reason.hint(),
             Self::ConfigSyntax { .. } => Some("`kiln config show` prints a complete example".into()),
             Self::InvalidModel { .. } => Some("make it with `kiln data train-filter`".into()),
@@ -223,6 +258,7 @@ impl Error {
             Self::Preparation { .. }
             | Self::DeviceFailed { .. }
             | Self::NonFiniteLoss { .. }
+            | Self::NonFiniteOutput { .. }
             | Self::OverTolerance { .. } => false,
             _ => true,
         }

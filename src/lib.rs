@@ -23,5 +23,11 @@ pub mod platform;
 pub mod predict;
 pub mod tokenizer;
 pub mod train;
+#[cfg(test)]
+mod typescript;
+
+// The page's types, which `typescript` compiles into this crate's tests, call it by its name.
+#[cfg(test)]
+extern crate self as kiln;
 
 pub use error::{Error, Result};

@@ -146,10 +146,14 @@ pub mod storage {
         fs::read(path).map_err(|e| Error::io("read", path, e))
     }
 
-    /// The whole file as text.
+    /// The whole file as text, without a byte-order mark.
     pub fn read_to_string(path: &Path) -> Result<String> {
-        String::from_utf8(read(path)?)
-            .map_err(|e| Error::InvalidUtf8 { path: path.into(), offset: e.utf8_error().valid_up_to() })
+        let mut text = String::from_utf8(read(path)?)
+            .map_err(|e| Error::InvalidUtf8 { path: path.into(), offset: e.utf8_error().valid_up_to() })?;
+        if text.starts_with('\u{FEFF}') {
+            text.drain(..'\u{FEFF}'.len_utf8());
+        }
+        Ok(text)
     }
 
     /// The first `limit` bytes of a file, or fewer if it is shorter.

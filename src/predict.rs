@@ -33,6 +33,30 @@ pub enum Prediction {
     Number { value: f32 },
 }
 
+/// A prediction, and how much of the text it was made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Classified {
+    pub prediction: Prediction,
+    /// Tokens of the text that were not read, since the context does not hold them.
+    pub tokens_cut: usize,
+}
+
+/// Guesses for each mask of a text, the most likely first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Filled {
+    pub masks: Vec<Vec<Guess>>,
+    /// Tokens of the text that were not read, since the context does not hold them.
+    pub tokens_cut: usize,
+}
+
+/// Tokens of a text as an encoder reads them.
+struct Reading {
+    tokens: Vec<u32>,
+    /// Where each word begins, if that is asked for.
+    firsts: Vec<usize>,
+    tokens_cut: usize,
+}
+
 /// Something and how likely it is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Guess {
@@ -74,8 +98,8 @@ impl<'a> Predictor<'a> {
     ///
     /// # Errors
     /// [`Error::InvalidValue`] for an encoder that fills masks, [`Error::Tokenizer`] for a text that has no
-    /// tokens, and [`Error::DeviceFailed`].
-    pub async fn classify(&self, texts: &[&str]) -> Result<Vec<Prediction>> {
+    /// tokens, [`Error::NonFiniteOutput`] and [`Error::DeviceFailed`].
+    pub async fn classify(&self, texts: &[&str]) -> Result<Vec<Classified>> {
         if self.config.head == Head::LanguageModel {
             return Err(Error::InvalidValue {
                 key: "model.head".into(),
@@ -87,35 +111,46 @@ impl<'a> Predictor<'a> {
         let by_word = self.config.head == Head::TokenClassification;
         let read = texts.iter().map(|text| if by_word { self.words(text) } else { self.whole(text) });
         let read = read.collect::<Result<Vec<_>>>()?;
-        let rows: Vec<Vec<u32>> = read.iter().map(|(tokens, _)| tokens.clone()).collect();
+        let rows: Vec<Vec<u32>> = read.iter().map(|reading| reading.tokens.clone()).collect();
         let (outputs, width) = self.outputs(&rows).await?;
         let per_row = outputs.len() / rows.len().max(1);
         let rows = outputs.chunks(per_row.max(1)).zip(texts.iter().zip(read));
-        Ok(rows
-            .map(|(outputs, (text, (_, firsts)))| self.prediction(outputs, width, text, &firsts))
-            .collect())
+        let classified = rows.map(|(outputs, (text, reading))| {
+            let prediction = self.prediction(outputs, width, text, &reading.firsts)?;
+            Ok(Classified { prediction, tokens_cut: reading.tokens_cut })
+        });
+        classified.collect()
     }
 
-    fn prediction(&self, outputs: &[f32], width: usize, text: &str, firsts: &[usize]) -> Prediction {
+    fn prediction(&self, outputs: &[f32], width: usize, text: &str, firsts: &[usize]) -> Result<Prediction> {
         let guess =
             |(label, probability): (&String, &f32)| Guess { label: label.clone(), probability: *probability };
-        let guesses = |outputs: &[f32]| {
+        let guesses = |outputs: &[f32]| -> Result<Vec<Guess>> {
+            Error::check_finite("the probabilities", outputs)?;
             let mut guesses: Vec<Guess> = self.config.labels.iter().zip(outputs).map(guess).collect();
             guesses.sort_by(|a, b| b.probability.total_cmp(&a.probability));
-            guesses
+            Ok(guesses)
         };
-        match self.config.head {
-            Head::Regression => Prediction::Number { value: outputs.first().copied().unwrap_or(f32::NAN) },
-            Head::TokenClassification => {
-                let class = |(word, first): (&str, &usize)| {
-                    let of_token = outputs.get(first * width..(first + 1) * width)?;
-                    let class = guesses(of_token).into_iter().next()?;
-                    Some(WordClass { word: word.into(), class })
-                };
-                Prediction::Words(text.split_whitespace().zip(firsts).filter_map(class).collect())
+        Ok(match self.config.head {
+            Head::Regression => {
+                let value = outputs.first().copied().unwrap_or(f32::NAN);
+                Error::check_finite("the predicted numbers", &[value])?;
+                Prediction::Number { value }
             }
-            _ => Prediction::Classes(guesses(outputs)),
-        }
+            Head::TokenClassification => {
+                let mut words = Vec::new();
+                // Words beyond the context have no outputs.
+                for (word, first) in text.split_whitespace().zip(firsts) {
+                    if let Some(of_token) = outputs.get(first * width..(first + 1) * width)
+                        && let Some(class) = guesses(of_token)?.into_iter().next()
+                    {
+                        words.push(WordClass { word: word.into(), class });
+                    }
+                }
+                Prediction::Words(words)
+            }
+            _ => Prediction::Classes(guesses(outputs)?),
+        })
     }
 
     /// What may stand behind each mask of a text, the most likely first, `count` of it.
@@ -123,7 +158,7 @@ impl<'a> Predictor<'a> {
     /// # Errors
     /// [`Error::InvalidValue`] for a classifier and for a text without a mask within the context, and those
     /// of [`classify`](Self::classify).
-    pub async fn fill(&self, text: &str, count: usize) -> Result<Vec<Vec<Guess>>> {
+    pub async fn fill(&self, text: &str, count: usize) -> Result<Filled> {
         let invalid = |key: &str, value: &str, message: &str, hint: String| Error::InvalidValue {
             key: key.into(),
             value: value.into(),
@@ -135,12 +170,15 @@ impl<'a> Predictor<'a> {
             return Err(invalid("model.head", "a classifier", "the model does not fill masks", hint));
         }
         let mask = self.tokenizer.mask_token();
-        let (tokens, _) = self.whole(text)?;
+        let Reading { tokens, tokens_cut, .. } = self.whole(text)?;
         let places: Vec<usize> = (0..tokens.len()).filter(|&place| Some(tokens[place]) == mask).collect();
         if places.is_empty() {
             let name =
                 mask.and_then(|mask| self.tokenizer.token_text(mask)).unwrap_or_else(|| "[MASK]".into());
-            let message = format!("there is no mask within the first {} tokens", self.config.block_size);
+            let message = match tokens_cut {
+                0 => "there is no mask in it".into(),
+                _ => format!("there is no mask within the first {} tokens", tokens.len()),
+            };
             return Err(invalid(
                 "TEXT",
                 text,
@@ -149,27 +187,28 @@ impl<'a> Predictor<'a> {
             ));
         }
         let (outputs, width) = self.outputs(&[tokens]).await?;
-        let guesses = |place: usize| {
-            let probabilities = &outputs[place * width..(place + 1) * width];
+        let guesses = |place: usize| -> Result<Vec<Guess>> {
             let known = width.min(self.tokenizer.vocab_size());
+            let probabilities = &outputs[place * width..][..known];
+            Error::check_finite("the probabilities", probabilities)?;
             let mut order: Vec<usize> = (0..known).collect();
             order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
             let named = order.into_iter().take(count).map(|token| Guess {
                 label: self.tokenizer.token_text(token as u32).unwrap_or_default(),
                 probability: probabilities[token],
             });
-            named.collect()
+            Ok(named.collect())
         };
-        Ok(places.into_iter().map(guesses).collect())
+        Ok(Filled { masks: places.into_iter().map(guesses).collect::<Result<_>>()?, tokens_cut })
     }
 
     /// The tokens of a text, between the marks that the tokenizer has for its ends.
-    fn whole(&self, text: &str) -> Result<(Vec<u32>, Vec<usize>)> {
-        Ok((self.between_marks(self.tokenizer.encode(text)?)?, Vec::new()))
+    fn whole(&self, text: &str) -> Result<Reading> {
+        self.between_marks(self.tokenizer.encode(text)?, Vec::new())
     }
 
     /// The same word by word, and where each begins.
-    fn words(&self, text: &str) -> Result<(Vec<u32>, Vec<usize>)> {
+    fn words(&self, text: &str) -> Result<Reading> {
         let (mut tokens, mut firsts) = (Vec::new(), Vec::new());
         let before = usize::from(self.marks().is_some());
         for (number, word) in text.split_whitespace().enumerate() {
@@ -177,24 +216,28 @@ impl<'a> Predictor<'a> {
             firsts.push(before + tokens.len() + spaces);
             tokens.extend(word);
         }
-        Ok((self.between_marks(tokens)?, firsts))
+        self.between_marks(tokens, firsts)
     }
 
     fn marks(&self) -> Option<(u32, u32)> {
         self.tokenizer.token_id(CLASSIFY).zip(self.tokenizer.token_id(SEPARATE))
     }
 
-    fn between_marks(&self, mut tokens: Vec<u32>) -> Result<Vec<u32>> {
-        if let Some((first, last)) = self.marks() {
-            tokens.truncate(self.config.block_size.saturating_sub(2));
+    fn between_marks(&self, mut tokens: Vec<u32>, firsts: Vec<usize>) -> Result<Reading> {
+        let limit = self.config.context_limit().unwrap_or(usize::MAX);
+        let marks = self.marks();
+        let whole = tokens.len();
+        tokens.truncate(limit.saturating_sub(if marks.is_some() { 2 } else { 0 }));
+        let tokens_cut = whole - tokens.len();
+        if let Some((first, last)) = marks {
             tokens.insert(0, first);
             tokens.push(last);
+            tokens.truncate(limit);
         }
-        tokens.truncate(self.config.block_size);
         if tokens.is_empty() {
             return Err(Error::invalid_value("TEXT", "", "there is no token in it"));
         }
-        Ok(tokens)
+        Ok(Reading { tokens, firsts, tokens_cut })
     }
 
     /// Probabilities, or a regression's numbers, and how many belong together.

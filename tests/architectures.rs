@@ -23,6 +23,31 @@ fn on(command: &str, run: &Path, more: &[&str]) -> std::process::Command {
     kiln
 }
 
+/// Trains and gives what is shown meanwhile.
+fn shown(train: &mut std::process::Command) -> String {
+    let output = train.output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+/// A loss over classes is no perplexity, nor is a squared error: neither while the run trained (`shown`), nor
+/// in what it left, nor in an evaluation of it.
+fn has_no_perplexity(run: &Path, shown: &str) {
+    let found = last_evaluation(run);
+    assert!(found.get("perplexity").is_none(), "{found}");
+    let report = fs::read_to_string(run.join("report.html")).unwrap();
+    let tensorboard = fs::read_dir(run.join("tensorboard")).unwrap();
+    let curves: Vec<u8> = tensorboard.flat_map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
+    let (text, json) = (ok(&mut on("eval", run, &[])), ok(&mut on("eval", run, &["--json"])));
+    let all = [shown, &report, &String::from_utf8_lossy(&curves), &text, &json];
+    for said in all {
+        assert!(!said.contains("perplexity"), "{said}");
+    }
+    assert!(shown.contains("best validation loss") && report.contains("best validation loss"));
+    assert!(all[2].contains("val/loss"));
+}
+
 /// Records as JSONL.
 fn lines(records: impl Iterator<Item = Value>) -> String {
     records.fold(String::new(), |mut text, record| {
@@ -89,9 +114,12 @@ fn a_classifier_tells_texts_apart() {
     let run = folder.path().join("run");
     let settings = "--set train.max_steps=150 --set train.learning_rate=5e-3 --set model.pooling=mean \
                     --set train.eval_interval=50 --set train.batch_size=16 --set train.eval_batches=0";
-    ok(debug_train(&run, &format!("{CLASSIFIER} {settings}")).arg("--data").arg(&data));
+    let train = shown(debug_train(&run, &format!("{CLASSIFIER} {settings}")).arg("--data").arg(&data));
     let found = last_evaluation(&run);
     assert!(found["macro_f1"].as_f64().unwrap() > 0.95, "{found}");
+    has_no_perplexity(&run, &train);
+    assert!(train.contains("uniform loss 0.6931") && train.contains(" | F1 "), "{train}");
+    assert!(fs::read_to_string(run.join("report.html")).unwrap().contains("<th>macro F1</th>"));
     let text = ok(&mut on("eval", &run, &["--data", data.to_str().unwrap()]));
     assert!(text.contains("macro F1") && text.contains("  without"), "{text}");
     let said = ok(&mut on("classify", &run, &["abcdzefg", "abcdefgh"]));
@@ -136,7 +164,8 @@ fn words_get_classes_and_texts_get_numbers() {
     let settings = "--set model.architecture=encoder --set model.head=token-classification \
                     --set data.label_field=label --set train.max_steps=60 --set train.learning_rate=5e-3 \
                     --set train.eval_interval=30";
-    ok(debug_train(&run, settings).arg("--data").arg(&data));
+    let train = shown(debug_train(&run, settings).arg("--data").arg(&data));
+    has_no_perplexity(&run, &train);
     let said = ok(&mut on("classify", &run, &["cat 7 cat"]));
     let classes: Vec<&str> = said.lines().filter_map(|line| line.split('\t').nth(1)).collect();
     assert_eq!(classes, ["O", "NUM", "O"]);
@@ -148,9 +177,14 @@ fn words_get_classes_and_texts_get_numbers() {
     let settings = "--set model.architecture=encoder --set model.head=regression --set model.pooling=mean \
                     --set data.label_field=label --set train.max_steps=400 --set train.learning_rate=3e-3 \
                     --set train.batch_size=16 --set train.eval_interval=100 --set train.eval_batches=0";
-    ok(debug_train(&run, settings).arg("--data").arg(&data));
+    let train = shown(debug_train(&run, settings).arg("--data").arg(&data));
     let found = last_evaluation(&run);
     assert!(found["val_loss"].as_f64().unwrap() < 0.1, "{found}");
+    // Nothing is guessed among several, so there is no share of right guesses, either.
+    has_no_perplexity(&run, &train);
+    assert!(!train.contains("uniform loss"), "{train}");
+    let json: Value = serde_json::from_str(&ok(&mut on("eval", &run, &["--json"]))).unwrap();
+    assert!(json.get("accuracy").is_none() && json.get("exact_match").is_none(), "{json}");
     let said: f64 = ok(&mut on("classify", &run, &["abbcadbb"])).trim().parse().unwrap();
     assert!((said - 2.0).abs() < 0.5, "{said}");
     assert!(ok(&mut on("eval", &run, &[])).contains("squared error"));

@@ -124,6 +124,7 @@ fn fused_operations_are_held_to_burns() {
     assert!(operation["forward_error"].as_f64().unwrap() < 1e-5, "{operation}");
     assert!(operation["gradient_error"].as_f64().unwrap() < 1e-4, "{operation}");
     assert_eq!(figures["attention_memory"][1]["tokens"], 32);
+    assert!(figures["description"].as_str().unwrap().contains("thread"), "{figures}");
     assert!(std::fs::read_to_string(&plot).unwrap().contains("<svg"));
     let output = kiln(words("bench kernels --only gulu")).output().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
@@ -136,12 +137,26 @@ fn benchmarks_are_measured_side_by_side() {
     let figures = json(&mut kiln(words(command)));
     let figures = figures.as_array().unwrap();
     assert_eq!(figures.len(), 2);
+    let devices = json(&mut kiln(["devices", "--json"]));
+    let cpu = devices.as_array().unwrap().iter().find(|device| device["name"] == "cpu").unwrap();
     for row in figures {
+        assert!(row["description"] == cpu["description"], "{row}");
+        assert!(row["instruction_set"] == cpu["instruction_set"], "{row}");
         assert!(row["tokens_per_second"].as_f64().unwrap() > 0.0, "{row}");
         assert!(row["mfu"].as_f64().unwrap() > 0.0, "{row}");
         assert!(row["seconds_to_first_step"].as_f64().unwrap() > 0.0, "{row}");
     }
-    assert!(ok(&mut kiln(words("bench --preset debug --steps 2 --device cpu"))).contains("tokens/s"));
+    // The processor with its instructions, its peak, and the share of it that training reaches.
+    let table = ok(&mut kiln(words("bench --preset debug --steps 2 --device cpu")));
+    let instructions = cpu["instruction_set"].as_str().unwrap_or_default();
+    let summary = [cpu["description"].as_str().unwrap(), instructions].join(", ");
+    for part in ["tokens/s", "f32 peak", "MFU", summary.trim_end_matches(", ")] {
+        assert!(table.contains(part), "`{part}` is not in\n{table}");
+    }
+    let generate = "bench generate --preset debug --tokens 4 --device cpu";
+    let written = json(&mut kiln(words(&format!("{generate} --json"))));
+    assert!(written["description"] == cpu["description"], "{written}");
+    assert!(ok(&mut kiln(words(generate))).contains(summary.trim_end_matches(", ")));
     let named = json(&mut kiln(words("bench train --json --size 0.8M --steps 1 --warmup 1 --device cpu")));
     assert!(named[0]["size"] == "0.8M" && named[0]["tokens_per_step"] == 768, "{named}");
 }

@@ -4,12 +4,13 @@
 
 use crate::{
     parity::fixture,
-    support::{debug_config, largest_difference, losses, trainer},
+    support::{debug_config, kiln, largest_difference, losses, ok, trainer, words},
 };
 use kiln::{
     device,
     eval::verify::{Tolerances, verify},
 };
+use serde_json::Value;
 
 /// Names of all devices but the CPU.
 pub fn others() -> Vec<String> {
@@ -46,4 +47,28 @@ fn logits_gradients_and_adamw_equal_pytorch_there_too() {
         }
     }
     device::settle();
+}
+
+/// The CPU among what `kiln devices --json` lists.
+fn cpu(more: &str) -> Value {
+    let devices: Value =
+        serde_json::from_str(&ok(&mut kiln(words(&format!("devices --json {more}"))))).unwrap();
+    devices.as_array().unwrap().iter().find(|device| device["name"] == "cpu").unwrap().clone()
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[test]
+fn the_cpu_names_its_instructions_and_its_measured_peak() {
+    let listed = cpu("");
+    let instructions = listed["instruction_set"].as_str().unwrap();
+    assert!(["AVX-512", "AVX2+FMA", "AVX+FMA", "SSE2", "NEON"].contains(&instructions), "{listed}");
+    assert!(listed["description"].as_str().unwrap().contains("thread"), "{listed}");
+    assert!(listed["peak_flops"].is_null(), "{listed}");
+
+    let measured = cpu("--measure");
+    assert_eq!(measured["instruction_set"], instructions);
+    assert!(measured["peak_flops"].as_f64().unwrap() > 1e8, "{measured}");
+    let table = ok(&mut kiln(words("devices --measure")));
+    let row = table.lines().find(|line| line.starts_with("cpu ")).unwrap();
+    assert!(row.contains(instructions) && row.contains("GFLOP/s"), "{table}");
 }

@@ -176,13 +176,20 @@ fn ropes(c: &Comparison) {
 }
 
 fn dropouts(c: &Comparison) {
-    for shape @ [rows, width] in [[1, 1], [3, 65], [33, 7]] {
+    for shape @ [rows, time, width] in [[1, 1, 1], [1, 3, 65], [11, 3, 7], [2, 1, 9]] {
+        let count = rows * time * width;
         for probability in [0.0, 0.3, 1.0] {
-            c.check("dropout", &[rows * width, rows * width], |inputs, mode| {
+            c.check("dropout", &[count, count], |inputs, mode| {
                 let [x, residual] = [0, 1].map(|i| inputs[i].clone().reshape(shape));
-                let once = dropout::dropout(x, Some(residual), Dropout { probability, seed: 7 }, mode);
-                let twice = dropout::dropout(once, None, Dropout { probability, seed: u32::MAX }, mode);
-                twice.flatten(0, 1)
+                let once =
+                    dropout::dropout(x, Some(residual), Dropout { probability, seed: 7, first_row: 0 }, mode);
+                let twice = dropout::dropout(
+                    once,
+                    None,
+                    Dropout { probability, seed: u32::MAX, first_row: u32::MAX },
+                    mode,
+                );
+                twice.flatten(0, 2)
             });
         }
     }
@@ -239,7 +246,7 @@ fn hidden(batch: usize, time: usize, seen: usize, device: &Device) -> Tensor<4, 
 }
 
 fn attentions(c: &Comparison) {
-    let dropout = Dropout { probability: 0.25, seed: 3 };
+    let dropout = Dropout { probability: 0.25, seed: 3, first_row: 6 };
     let window = Reach { back: 2, ahead: 1 };
     let cases = [
         // B, T, S; 0: of the same tensor.

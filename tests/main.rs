@@ -12,6 +12,7 @@ mod data;
 #[cfg(feature = "data")]
 mod data_stores;
 mod devices;
+mod examples;
 mod init_from;
 mod inspect;
 mod kernels;

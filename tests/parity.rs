@@ -17,7 +17,7 @@ use kiln::{
     config::SampleConfig,
     device::Choice,
     eval::verify::{Tolerances, verify},
-    generate::{NextToken, Vocabulary, batch::write, beam::BeamSearch, writer::Writer},
+    generate::{NextToken, Vocabulary, batch::generate, beam::BeamSearch, writer::Writer},
     model::{Input, Model, Side, families::Family},
 };
 use std::path::{Path, PathBuf};
@@ -121,7 +121,7 @@ fn greedy_and_beam_text_is_that_of_transformers() {
         let (_, beam) = tensors::read_i64(&bytes, "beam").unwrap();
         let beam: Vec<u32> = beam.into_iter().map(|token| token as u32).collect();
         let search = BeamSearch { beams: 3, length_penalty: 1.0, max_new_tokens: beam.len() - given };
-        let vocabulary = Vocabulary { known: checkpoint.model.vocab_size, end_of_text: None };
+        let vocabulary = Vocabulary { known: checkpoint.model.vocab_size, end_tokens: &[] };
         let writer = writer();
         let found = search.run(&writer, &checkpoint.model, &beam[..given], &vocabulary, &device, &|| false);
         assert_eq!(pollster::block_on(found).unwrap().0, beam[given..], "{name}");
@@ -145,13 +145,19 @@ fn prompts_of_different_lengths_are_continued_as_by_transformers() {
     let checkpoint = Checkpoint::open_model(&fixture("qwen2")).unwrap();
     let model = checkpoint.build(Weights::Latest, &device).unwrap();
     let Model::Decoder(decoder) = &model else { panic!("qwen2 is a decoder") };
-    let vocabulary = Vocabulary { known: checkpoint.model.vocab_size, end_of_text: None };
     let sample = SampleConfig { temperature: 0.0, max_new_tokens: whole[1] - shape[1], ..Default::default() };
     let writer = Writer::Decoder(decoder);
-    let found = write(&writer, &checkpoint.model, &prompts, &vocabulary, &sample, &device, &|| false);
-    for (row, (found, _)) in pollster::block_on(found).unwrap().into_iter().enumerate() {
+    let mut found = vec![Vec::new(); prompts.len()];
+    let mut ends = |row: usize, token: u32| {
+        found[row].push(i64::from(token));
+        Ok(false)
+    };
+    let (model, known) = (&checkpoint.model, checkpoint.model.vocab_size);
+    let generated = generate(&writer, model, prompts, known, 0, &sample, &device, &mut ends);
+    pollster::block_on(generated).unwrap();
+    for (row, found) in found.into_iter().enumerate() {
         let expected = &written[row * whole[1] + shape[1]..(row + 1) * whole[1]];
-        assert_eq!(found.into_iter().map(i64::from).collect::<Vec<_>>(), expected, "row {row}");
+        assert_eq!(found, expected, "row {row}");
     }
 }
 

@@ -24,17 +24,37 @@ fn grouping_rows_into_micro_batches_changes_nothing() {
         .collect();
     let path = file(&data, "documents.jsonl", documents.join("\n"));
     let paths = format!("data.paths=['{}']", path.display());
-    let run = |batch: &str, accumulation: &str| {
-        numbers(&[&paths, "data.layout=documents", batch, accumulation, "train.log_interval=1"], 10)
-    };
-    let whole = run("train.batch_size=8", "train.gradient_accumulation_steps=1");
-    let halves = run("train.batch_size=4", "train.gradient_accumulation_steps=2");
-    let single = run("train.batch_size=1", "train.gradient_accumulation_steps=8");
-    for (step, expected) in whole.iter().enumerate() {
-        for other in [halves[step], single[step]] {
-            let close = |a: f32, b: f32| (a - b).abs() <= 1e-5 * b.abs();
-            assert!(close(other.0, expected.0), "loss at step {step}: {other:?}, {expected:?}");
-            assert!(close(other.1, expected.1), "norm at step {step}: {other:?}, {expected:?}");
+    let models: [&[&str]; 9] = [
+        &[],
+        &["model.dropout=0.2"],
+        &["model.dropout=0.2", "kernels.fused=false"],
+        &["model.dropout=0.2", "model.position=alibi"],
+        &["model.dropout=0.2", "model.sliding_window=5", "data.layout=stream"],
+        &["model.dropout=0.2", "model.architecture=encoder"],
+        &["model.dropout=0.2", "model.architecture=encoder-decoder"],
+        &["model.dropout=0.2", "model.architecture=encoder-decoder", "model.position=relative"],
+        &["model.dropout=0.2", "model.activation=swiglu", "model.n_experts=4", "model.shared_expert_inner=8"],
+    ];
+    for model in models {
+        let run = |batch: &str, accumulation: &str| {
+            let own = [&paths, "data.layout=documents", batch, accumulation, "train.log_interval=1"];
+            numbers(&own.into_iter().chain(model.iter().copied()).collect::<Vec<_>>(), 10)
+        };
+        let whole = run("train.batch_size=8", "train.gradient_accumulation_steps=1");
+        let halves = run("train.batch_size=4", "train.gradient_accumulation_steps=2");
+        let single = run("train.batch_size=1", "train.gradient_accumulation_steps=8");
+        for (step, expected) in whole.iter().enumerate() {
+            for other in [halves[step], single[step]] {
+                let close = |a: f32, b: f32| (a - b).abs() <= 1e-5 * b.abs();
+                assert!(
+                    close(other.0, expected.0),
+                    "{model:?}, loss of step {step}: {other:?}, {expected:?}"
+                );
+                assert!(
+                    close(other.1, expected.1),
+                    "{model:?}, norm of step {step}: {other:?}, {expected:?}"
+                );
+            }
         }
     }
 }

@@ -167,8 +167,22 @@ fn config_json(checkpoint: &Checkpoint, family: Family, float: FloatType) -> Res
         hint: None,
     };
     let source: Value = serde_json::from_slice(checkpoint.config_json()?).map_err(failed)?;
-    let mut json = if family == checkpoint.family {
-        source
+    let path = checkpoint.path().join(names::CONFIG);
+    let (_, described) = Family::from_json(checkpoint.config_json()?, &path)?;
+    let ties_agree = described.tie_embeddings == checkpoint.model.tie_embeddings;
+    let mut json = if family == checkpoint.family && (ties_agree || family != Family::KILN) {
+        let mut json = source;
+        json["model_type"] = family.name().into();
+        if !ties_agree {
+            // The tensors said otherwise.
+            let own = family.to_json(&checkpoint.model, None);
+            for key in ["tie_word_embeddings", "scale_decoder_outputs"] {
+                if let Some(value) = own.get(key) {
+                    json[key] = value.clone();
+                }
+            }
+        }
+        json
     } else {
         let mut json = family.to_json(&checkpoint.model, None);
         for key in ["bos_token_id", "eos_token_id", "pad_token_id"] {

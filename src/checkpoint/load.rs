@@ -1,10 +1,11 @@
 //! Reading a checkpoint: a model of any family that Kiln knows, its tokenizer, and what training
 //! needs to go on.
 
-use super::{Files, Location, TrainerState, WeightFiles, names, tensors};
+use super::{Files, Location, TrainerState, WeightFiles, generation, names, projection, tensors};
 use crate::{
-    config::{Config, ModelConfig},
+    config::{Architecture, Config, ModelConfig},
     error::{Error, Result},
+    kernels::Mode,
     model::{
         Model,
         families::Family,
@@ -19,13 +20,15 @@ use std::path::Path;
 
 /// A checkpoint, its tensors mapped.
 pub struct Checkpoint {
-    files: Files,
+    pub(super) files: Files,
     /// The file of weights that the user named.
     named: Option<String>,
     pub family: Family,
     pub model: ModelConfig,
     /// The configuration of the run that made it, if Kiln did.
     pub config: Option<Config>,
+    /// What is to be told of how the files were read.
+    pub note: Option<String>,
 }
 
 /// Which weights of a checkpoint to load.
@@ -44,7 +47,7 @@ impl Checkpoint {
         let location = Location::find(path)?;
         let files = location.open()?;
         files.check(|name| location.wants(name))?;
-        Ok(Self { named: location.named, ..Self::from_files(files)? })
+        Self::from_named(files, location.named)
     }
 
     /// Opens everything; a checkpoint without a manifest is not complete.
@@ -57,6 +60,11 @@ impl Checkpoint {
 
     /// The same from files that lie anywhere.
     pub fn from_files(files: Files) -> Result<Self> {
+        Self::from_named(files, None)
+    }
+
+    /// The same, with the file of weights that the user named.
+    pub fn from_named(files: Files, named: Option<String>) -> Result<Self> {
         let path = files.path(names::CONFIG);
         let json = files.get(names::CONFIG).ok_or_else(|| {
             files.refused(
@@ -65,7 +73,7 @@ impl Checkpoint {
             )
         })?;
         let (family, described) = Family::from_json(json, &path)?;
-        let config = match files.get(names::KILN) {
+        let mut config = match files.get(names::KILN) {
             None => None,
             Some(toml) => {
                 let origin = files.path(names::KILN).display().to_string();
@@ -73,13 +81,24 @@ impl Checkpoint {
                 Some(Config::from_toml(text, &origin)?)
             }
         };
-        let model = config.as_ref().map_or(described, |config| config.model.clone());
+        let mut model = config.as_ref().map_or(described, |config| config.model.clone());
+        if model.architecture == Architecture::EncoderDecoder
+            && let Some(start) = generation::decoder_start(&files)?
+        {
+            model.decoder_start_token = start;
+        }
         // Sizes come from a file: refuse them before they shape tensors.
         Config { model: model.clone(), ..Default::default() }.validate()?;
         if model.vocab_size == 0 {
             return Err(files.error("`vocab_size` is 0".into()));
         }
-        Ok(Self { files, named: None, family, model, config })
+        // Where weights are missing or broken, this is said when they are read.
+        let weights = WeightFiles::open(&files, named.as_deref());
+        let note = weights.ok().and_then(|weights| projection::settle(family, &mut model, &weights));
+        if let Some(config) = &mut config {
+            config.model.tie_embeddings = model.tie_embeddings;
+        }
+        Ok(Self { files, named, family, model, config, note })
     }
 
     /// The folder it was read from.
@@ -87,7 +106,7 @@ impl Checkpoint {
         &self.files.origin
     }
 
-    /// The tokenizer saved with the model.
+    /// The tokenizer saved with the model, with the end tokens that the model's files name.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let origin = self.files.path(names::TOKENIZER);
         let tokenizer =
@@ -103,7 +122,11 @@ impl Checkpoint {
                 hint: Some("put the `tokenizer.json` that the model was trained with beside it".into()),
             });
         }
-        Ok(tokenizer)
+        let ends = self.end_tokens(&tokenizer)?;
+        if ends.tokens.is_empty() {
+            return Ok(tokenizer);
+        }
+        Ok(tokenizer.with_end_tokens(ends.end_of_text, &ends.tokens))
     }
 
     /// The files of weights, of which only headers are read.
@@ -128,29 +151,38 @@ impl Checkpoint {
         self.family.load(&self.model, theirs).map_err(|message| self.mismatch(files, &message))
     }
 
+    /// How the run that made it computes; fused where Kiln did not make it.
+    pub fn mode(&self) -> Mode {
+        self.config.as_ref().map_or_else(Mode::default, |config| config.kernels.mode())
+    }
+
     /// The model with these weights on a device.
     pub fn build(&self, which: Weights, device: &Device) -> Result<Model> {
-        self.build_as(&self.model, which, device)
+        self.build_in(&self.model, self.mode(), which, device)
     }
 
     /// The model with these weights under a configuration that differs from its own in a shorter context
     /// or another dropout.
-    pub fn build_as(&self, model: &ModelConfig, which: Weights, device: &Device) -> Result<Model> {
+    pub fn build_as(&self, config: &Config, which: Weights, device: &Device) -> Result<Model> {
+        self.build_in(&config.model, config.kernels.mode(), which, device)
+    }
+
+    fn build_in(&self, model: &ModelConfig, mode: Mode, which: Weights, device: &Device) -> Result<Model> {
         let files = self.weight_files(which)?;
-        let (mut unloaded, mut weights) = self.agreeing(&files, device)?;
+        let (mut unloaded, mut weights) = self.agreeing(&files, mode, device)?;
         if *model != self.model {
             shorten(&mut weights, model);
-            unloaded = Model::unloaded(model, device);
+            unloaded = Model::unloaded(model, mode, device);
         }
         parameters::load(unloaded, weights).map_err(|message| self.mismatch(&files, &message))
     }
 
     /// The model without weights, and the weights, whose shapes are the model's. The configuration comes
     /// from a file: nothing is allocated by it before the weights, which are there in full, agree with it.
-    fn agreeing(&self, files: &WeightFiles<'_>, device: &Device) -> Result<(Model, NamedData)> {
+    fn agreeing(&self, files: &WeightFiles<'_>, mode: Mode, device: &Device) -> Result<(Model, NamedData)> {
         let weights = self.read(files)?;
         self.check_positions()?;
-        let unloaded = Model::unloaded(&self.model, device);
+        let unloaded = Model::unloaded(&self.model, mode, device);
         for (name, shape) in parameters::shapes(&unloaded) {
             if let Some(host) = weights.get(&name).filter(|host| host.shape != shape) {
                 // Under the name that it has in the file.
@@ -169,10 +201,11 @@ impl Checkpoint {
 
     /// The model under a configuration that has another head, with the latest weights of all but the head,
     /// which is drawn from `seed`.
-    pub fn build_under(&self, model: &ModelConfig, seed: u64, device: &Device) -> Result<Model> {
+    pub fn build_under(&self, config: &Config, seed: u64, device: &Device) -> Result<Model> {
+        let (model, mode) = (&config.model, config.kernels.mode());
         let files = self.weight_files(Weights::Latest)?;
-        let (_, mut weights) = self.agreeing(&files, device)?;
-        let fresh = Model::init(model, seed, device);
+        let (_, mut weights) = self.agreeing(&files, mode, device)?;
+        let fresh = Model::init(model, mode, seed, device);
         weights.retain(|name, _| !name.starts_with(HEAD));
         shorten(&mut weights, model);
         parameters::load_all_but(fresh, weights, HEAD).map_err(|message| self.mismatch(&files, &message))

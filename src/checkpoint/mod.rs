@@ -9,9 +9,11 @@
 
 mod export;
 mod files;
+mod generation;
 mod index;
 mod load;
 mod manifest;
+mod projection;
 mod run;
 mod save;
 pub mod tensors;
@@ -19,6 +21,7 @@ mod weights;
 
 pub use export::{Export, Exported, Names};
 pub use files::{Bytes, Files};
+pub use generation::EndTokens;
 pub use index::Index;
 pub use load::{Checkpoint, Weights};
 pub use manifest::Manifest;

@@ -62,7 +62,7 @@ pub fn encode(
     put(names::CONFIG, pretty(&family.to_json(&config.model, end_of_text))?);
     put(names::TOKENIZER, tokenizer.to_json()?.into_bytes());
     put(names::TOKENIZER_CONFIG, tokenizer.to_transformers_config(config.model.block_size).into_bytes());
-    put(names::GENERATION, pretty(&generation(&config.sample, end_of_text))?);
+    put(names::GENERATION, pretty(&generation(&config.sample, end_of_text, tokenizer.end_tokens()))?);
     put(names::OPTIMIZER, tensors::write(optimizer, FloatType::F32).map_err(failed)?);
     put(names::TRAINER, serde_json::to_vec_pretty(trainer).map_err(|e| failed(e.to_string()))?);
     put(names::KILN, config.to_toml()?.into_bytes());
@@ -70,11 +70,16 @@ pub fn encode(
 }
 
 /// `generation_config.json`: how transformers samples as Kiln does.
-fn generation(sample: &SampleConfig, end_of_text: Option<u32>) -> serde_json::Value {
+fn generation(sample: &SampleConfig, end_of_text: Option<u32>, end_tokens: &[u32]) -> serde_json::Value {
     let samples = sample.temperature > 0.0;
+    let ends = match end_tokens {
+        [] => json!(end_of_text),
+        [one] => json!(one),
+        several => json!(several),
+    };
     let mut json = json!({
         "bos_token_id": end_of_text,
-        "eos_token_id": end_of_text,
+        "eos_token_id": ends,
         "do_sample": samples,
         "temperature": sample.temperature,
         "max_new_tokens": sample.max_new_tokens,
@@ -95,12 +100,15 @@ mod tests {
 
     #[test]
     fn filters_are_told_where_they_are_on() {
-        let off = generation(&SampleConfig::default(), Some(3));
+        let off = generation(&SampleConfig::default(), Some(3), &[3]);
+        assert_eq!(off["eos_token_id"], 3);
+        assert_eq!(generation(&SampleConfig::default(), Some(3), &[4, 3])["eos_token_id"], json!([4, 3]));
         assert!(off.get("top_k").is_none() && off.get("top_p").is_none(), "{off}");
         let sample = SampleConfig { top_k: 20, top_p: 0.9, ..Default::default() };
-        let on = generation(&sample, None);
+        let on = generation(&sample, None, &[]);
+        assert!(on["eos_token_id"].is_null());
         assert_eq!((&on["top_k"], &on["top_p"], &on["do_sample"]), (&json!(20), &json!(0.9), &json!(true)));
-        let greedy = generation(&SampleConfig { temperature: 0.0, ..sample }, None);
+        let greedy = generation(&SampleConfig { temperature: 0.0, ..sample }, None, &[]);
         assert!(greedy.get("top_k").is_none() && greedy["do_sample"] == false, "{greedy}");
     }
 }

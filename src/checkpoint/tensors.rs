@@ -185,6 +185,17 @@ pub fn floats(tensors: &SafeTensors<'_>, ignored: impl Fn(&str) -> bool) -> Resu
     Ok(wanted().map(|(name, view)| (name.to_owned(), to_host(&view))).collect())
 }
 
+/// One floating-point tensor, converted to f32.
+///
+/// # Errors
+/// For one of another type.
+pub fn to_floats(view: &TensorView<'_>) -> Result<HostTensor, String> {
+    match is_readable(view.dtype()) {
+        true => Ok(to_host(view)),
+        false => Err(format!("type {}, not F32, F16, BF16 or F64", view.dtype())),
+    }
+}
+
 /// A tensor of a readable type as f32.
 fn to_host(view: &TensorView<'_>) -> HostTensor {
     let data = view.data();

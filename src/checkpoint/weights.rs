@@ -167,6 +167,32 @@ impl<'a> WeightFiles<'a> {
         list
     }
 
+    /// Names of all tensors.
+    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().flat_map(|(_, tensors)| tensors.names())
+    }
+
+    /// Whether two tensors hold the same numbers; the second the other way round unless they `are_alike`.
+    pub fn are_equal(&self, first: &str, second: &str, are_alike: bool) -> bool {
+        let find = |name| self.parts.iter().find_map(|(_, tensors)| tensors.tensor(name).ok());
+        let (Some(first), Some(second)) = (find(first), find(second)) else { return false };
+        if are_alike && first.dtype() == second.dtype() {
+            return first.shape() == second.shape() && first.data() == second.data();
+        }
+        let (Ok(first), Ok(second)) = (tensors::to_floats(&first), tensors::to_floats(&second)) else {
+            return false;
+        };
+        let shape: Vec<usize> = match are_alike {
+            true => second.shape.clone(),
+            false => second.shape.iter().rev().copied().collect(),
+        };
+        let (&[rows, columns], true) = (&first.shape[..], first.shape == shape) else { return false };
+        let place =
+            |row: usize, column: usize| if are_alike { row * columns + column } else { column * rows + row };
+        let mut places = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        places.all(|(row, column)| first.values[row * columns + column] == second.values[place(row, column)])
+    }
+
     /// All tensors as f32. Those that are `ignored` by name are left out, whatever they are.
     ///
     /// # Errors

@@ -2,9 +2,9 @@
 
 use super::{
     model::{ModelArguments, OpenModel},
-    texts::texts,
+    texts::{note_cut, texts},
 };
-use crate::predict::{Prediction, Predictor};
+use crate::predict::{Classified, Prediction, Predictor};
 use serde_json::json;
 use std::{io::Write, path::PathBuf};
 
@@ -18,7 +18,8 @@ pub struct ClassifyArguments {
     /// What to classify; more than one may be given
     #[arg(value_name = "TEXT")]
     texts: Vec<String>,
-    /// A file with one text a line, or JSONL with a field `text`; `-` is the standard input
+    /// A file with one text a line, without blank ones, or JSONL with a field `text`; `-` is the standard
+    /// input
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Print JSON, one line a text
@@ -31,16 +32,26 @@ pub(super) fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
     let OpenModel { checkpoint, tokenizer, device, model } = arguments.model.open()?;
     let predictor = Predictor::new(&model, &checkpoint.model, &tokenizer, &device)?;
     let mut stdout = std::io::stdout().lock();
+    let mut cut = Vec::new();
     for texts in texts.chunks(AT_ONCE) {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        for (text, prediction) in texts.iter().zip(pollster::block_on(predictor.classify(&texts))?) {
+        let classified = pollster::block_on(predictor.classify(&texts));
+        let classified = classified
+            .map_err(|error| error.with_origin(format!("model `{}`", checkpoint.path().display())))?;
+        for (text, Classified { prediction, tokens_cut }) in texts.iter().zip(classified) {
+            cut.push(tokens_cut);
             if arguments.json {
-                writeln!(stdout, "{}", json!({ "text": text, "prediction": prediction }))?;
+                let mut json = json!({ "text": text, "prediction": prediction });
+                if tokens_cut > 0 {
+                    json["tokens_cut"] = tokens_cut.into();
+                }
+                writeln!(stdout, "{json}")?;
             } else {
                 show(&mut stdout, &prediction)?;
             }
         }
     }
+    note_cut("the text", &cut);
     Ok(())
 }
 

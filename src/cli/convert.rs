@@ -1,8 +1,11 @@
 //! `kiln convert SRC DST`: the same model in another type, layout or number of files.
 
-use super::table::{bytes, parameters};
+use super::{
+    model::open_checkpoint,
+    table::{bytes, parameters},
+};
 use crate::{
-    checkpoint::{Checkpoint, Export, Names, tensors::FloatType},
+    checkpoint::{Export, Names, tensors::FloatType},
     error::Error,
 };
 use std::path::PathBuf;
@@ -30,7 +33,7 @@ pub(super) fn run(arguments: ConvertArguments) -> anyhow::Result<()> {
     let ConvertArguments { source, destination, dtype, max_shard_size, layout } = arguments;
     let destination = std::path::absolute(&destination).map_err(|e| Error::io("find", &destination, e))?;
     let export = Export { names: layout, float: dtype, max_shard_size };
-    let written = export.write(&Checkpoint::open_model(&source)?, &destination)?;
+    let written = export.write(&open_checkpoint(&source)?, &destination)?;
     println!("{}", destination.display());
     println!("family      {}", written.family.name());
     println!("parameters  {}", parameters(usize::try_from(written.parameters).unwrap_or(usize::MAX)));

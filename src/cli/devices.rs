@@ -43,6 +43,7 @@ pub(super) fn run(arguments: DevicesArguments) -> anyhow::Result<()> {
         ("", Align::Left),
         ("memory", Align::Right),
         ("dtypes", Align::Left),
+        ("instructions", Align::Left),
         ("f32 peak", Align::Right),
         ("", Align::Left),
     ]);
@@ -59,6 +60,7 @@ pub(super) fn run(arguments: DevicesArguments) -> anyhow::Result<()> {
             row.info.description,
             memory.unwrap_or_else(|| "?".into()),
             row.dtypes.join(" "),
+            row.info.instruction_set.unwrap_or_default().into(),
             row.peak_flops.map_or_else(String::new, |peak| format!("{:.1} GFLOP/s", peak / 1e9)),
             note.into(),
         ]);

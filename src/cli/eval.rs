@@ -1,8 +1,8 @@
 //! `kiln eval RUN`: figures over a whole split.
 
-use super::{DeviceOption, interrupt};
+use super::{DeviceOption, interrupt, model::open_checkpoint};
 use crate::{
-    checkpoint::{Checkpoint, Weights},
+    checkpoint::Weights,
     config::{Architecture, Head, Layout, ModelConfig},
     data::{Cut, Dataset, TokenSplit, evaluation_batches},
     error::Error,
@@ -50,7 +50,7 @@ enum Split {
 }
 
 pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
-    let checkpoint = Checkpoint::open_model(&arguments.path)?;
+    let checkpoint = open_checkpoint(&arguments.path)?;
     let mut config = checkpoint.config.clone().unwrap_or_default();
     config.model.clone_from(&checkpoint.model);
     let own_data = arguments.data.is_empty();
@@ -87,9 +87,18 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
     let weights = if arguments.ema { Weights::Averaged } else { Weights::Latest };
     let model = checkpoint.build(weights, &device)?;
     let start = Instant::now();
-    let cut = Cut { block_size: checkpoint.model.block_size, ..Cut::of(&config, &dataset.tokenizer)? };
+    let mut cut = Cut { block_size: checkpoint.model.block_size, ..Cut::of(&config, &dataset.tokenizer)? };
+    let cut_documents = match checkpoint.model.context_limit() {
+        Some(_) => cut.rows.cut_documents(tokens, cut.block_size),
+        None => {
+            cut.block_size = cut.rows.longest_row(tokens, cut.block_size);
+            0
+        }
+    };
     let batches = evaluation_batches(tokens.clone(), cut, arguments.batch_size, 0);
+    let of_model = |error: Error| error.with_origin(format!("model `{}`", checkpoint.path().display()));
     let result = pollster::block_on(evaluate(&model, &checkpoint.model, batches, &device))?;
+    Error::check_finite("the losses", &[result.loss as f32]).map_err(of_model)?;
     // Documents cut to the block are not read whole, so their bytes do not belong to the loss.
     let reads_all = config.layout() == Layout::Stream && config.model.architecture == Architecture::Decoder;
     let bytes = bytes.filter(|&bytes| bytes > 0 && reads_all);
@@ -101,7 +110,7 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
         device: &device,
     };
     let written = match arguments.generate {
-        true => Some(compare(&generator, tokens)?),
+        true => Some(compare(&generator, tokens, &of_model)?),
         false => None,
     };
     if arguments.json {
@@ -109,13 +118,16 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
         json["written"] = json!(written);
         json["bits_per_byte"] = json!(bits_per_byte);
         json["checkpoint"] = json!(checkpoint.path());
+        if cut_documents > 0 {
+            json["cut_documents"] = cut_documents.into();
+        }
         json["seconds"] = json!(start.elapsed().as_secs_f64());
         println!("{}", serde_json::to_string_pretty(&json)?);
     } else {
         println!("checkpoint     {}", checkpoint.path().display());
         show(&result, &checkpoint.model, bits_per_byte);
-        if tokens.answers().are_texts() {
-            println!("exact match    {:.2} %", 100.0 * result.exact_match);
+        if let Some(share) = result.exact_match.filter(|_| tokens.answers().are_texts()) {
+            println!("exact match    {:.2} %", 100.0 * share);
         }
         if let Some(written) = written {
             println!("written        {}", written.texts);
@@ -123,13 +135,24 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
             println!("word errors    {:.2} %", 100.0 * written.word_error_rate);
         }
     }
+    if cut_documents > 0 {
+        let all = tokens.document_count();
+        eprintln!(
+            "note: the context of {} tokens does not hold {cut_documents} of {all} documents whole; their rest was not read",
+            checkpoint.model.block_size
+        );
+    }
     Ok(())
 }
 
 /// What the model writes against what belongs to the texts.
-fn compare(generator: &Generator, split: &TokenSplit) -> anyhow::Result<Written> {
+fn compare(
+    generator: &Generator,
+    split: &TokenSplit,
+    of_model: &dyn Fn(Error) -> Error,
+) -> anyhow::Result<Written> {
     interrupt::listen()?;
-    let written = pollster::block_on(written(generator, split, &interrupt::asked))?;
+    let written = pollster::block_on(written(generator, split, &interrupt::asked)).map_err(of_model)?;
     Ok(written.ok_or_else(|| Error::InvalidValue {
         key: "--generate".into(),
         value: "true".into(),
@@ -145,11 +168,15 @@ fn show(result: &Evaluation, model: &ModelConfig, bits_per_byte: Option<f64>) {
         return;
     }
     println!("loss           {:.4} nats", result.loss);
-    println!("perplexity     {:.4}", result.perplexity);
+    if let Some(perplexity) = result.perplexity {
+        println!("perplexity     {perplexity:.4}");
+    }
     if let Some(bits_per_byte) = bits_per_byte {
         println!("bits per byte  {bits_per_byte:.4}");
     }
-    println!("accuracy       {:.2} %", 100.0 * result.accuracy);
+    if let Some(accuracy) = result.accuracy {
+        println!("accuracy       {:.2} %", 100.0 * accuracy);
+    }
     let Some(confusion) = &result.classes else { return };
     println!("macro F1       {:.4}", confusion.macro_f1());
     for (label, class) in model.labels.iter().zip(confusion.all()) {

@@ -1,7 +1,10 @@
 //! `kiln fill RUN TEXT`: what an encoder thinks stands behind the masks of a text.
 
-use super::model::{ModelArguments, OpenModel};
-use crate::predict::Predictor;
+use super::{
+    model::{ModelArguments, OpenModel},
+    texts::note_cut,
+};
+use crate::predict::{Filled, Predictor};
 
 #[derive(Debug, clap::Args)]
 pub struct FillArguments {
@@ -21,7 +24,10 @@ pub struct FillArguments {
 pub(super) fn run(arguments: FillArguments) -> anyhow::Result<()> {
     let OpenModel { checkpoint, tokenizer, device, model } = arguments.model.open()?;
     let predictor = Predictor::new(&model, &checkpoint.model, &tokenizer, &device)?;
-    let masks = pollster::block_on(predictor.fill(&arguments.text, arguments.top_k))?;
+    let filled = pollster::block_on(predictor.fill(&arguments.text, arguments.top_k));
+    let Filled { masks, tokens_cut } =
+        filled.map_err(|error| error.with_origin(format!("model `{}`", checkpoint.path().display())))?;
+    note_cut("the text", &[tokens_cut]);
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&masks)?);
         return Ok(());

@@ -3,10 +3,11 @@
 use super::{
     interrupt,
     model::{ModelArguments, OpenModel},
-    texts::texts,
+    texts::{note_cut, texts},
 };
 use crate::{
     config::{Config, SampleConfig},
+    error::Error,
     generate::{Generated, Generator},
     model::Model,
     platform::Instant,
@@ -24,8 +25,9 @@ pub struct GenerateArguments {
     /// Text to continue; of an encoder-decoder, the text that it reads
     #[arg(long, short)]
     prompt: Option<String>,
-    /// A file of prompts, one a line, or JSONL with a field `text`; all are written for together
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "num_beams"])]
+    /// A file of prompts, one a line without blank ones, or JSONL with a field `text`; text is generated for
+    /// all of them together
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     prompts: Option<PathBuf>,
     /// Number of tokens to add
     #[arg(long, value_name = "N")]
@@ -93,11 +95,15 @@ pub(super) fn run(arguments: GenerateArguments) -> anyhow::Result<()> {
         None => Vec::new(),
     };
     let OpenModel { checkpoint, tokenizer, device, model } = arguments.model.load(opened)?;
+    for note in checkpoint.end_tokens(&tokenizer)?.notes {
+        eprintln!("note: {note}");
+    }
     interrupt::listen()?;
     let generator =
         Generator { model: &model, config: &checkpoint.model, tokenizer: &tokenizer, device: &device };
+    let of_model = |error: Error| error.with_origin(format!("model `{}`", checkpoint.path().display()));
     if !prompts.is_empty() {
-        return many(&generator, &prompts, &sample, arguments.json);
+        return many(&generator, &prompts, &sample, arguments.json, &of_model);
     }
 
     let mut stdout = std::io::stdout().lock();
@@ -116,7 +122,8 @@ pub(super) fn run(arguments: GenerateArguments) -> anyhow::Result<()> {
             show(text);
         }
     };
-    let written = pollster::block_on(generator.generate(&sample, &mut on_text, &interrupt::asked))?;
+    let written = pollster::block_on(generator.generate(&sample, &mut on_text, &interrupt::asked));
+    let written = written.map_err(of_model)?;
     if let Some(error) = broken {
         return Err(error.into());
     }
@@ -133,23 +140,28 @@ pub(super) fn run(arguments: GenerateArguments) -> anyhow::Result<()> {
             eprintln!("[{} tokens, {tokens_per_second:.0} tokens/s]", written.tokens);
         }
     }
+    note_cut("the prompt", &[written.prompt_tokens_cut]);
     Ok(())
 }
 
 /// Prompts that are read together.
 const AT_ONCE: usize = 32;
 
-/// Writes behind each of many prompts, one line each.
+/// Prints the text of each of many prompts, one line each.
 fn many(
     generator: &Generator,
     prompts: &[String],
     sample: &SampleConfig,
     as_json: bool,
+    of_model: &dyn Fn(Error) -> Error,
 ) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    for prompts in prompts.chunks(AT_ONCE) {
+    let mut cut = Vec::new();
+    for (number, prompts) in prompts.chunks(AT_ONCE).enumerate() {
         let texts: Vec<&str> = prompts.iter().map(String::as_str).collect();
-        let written = pollster::block_on(generator.generate_each(&texts, sample, &interrupt::asked))?;
+        let written = generator.generate_each(&texts, number * AT_ONCE, sample, &interrupt::asked);
+        let written = pollster::block_on(written).map_err(of_model)?;
+        cut.extend(written.iter().map(|written| written.prompt_tokens_cut));
         for (prompt, written) in texts.iter().zip(&written) {
             if as_json {
                 writeln!(stdout, "{}", json(prompt, written))?;
@@ -161,9 +173,19 @@ fn many(
             break;
         }
     }
+    note_cut("the prompt", &cut);
     Ok(())
 }
 
 fn json(prompt: &str, written: &Generated) -> serde_json::Value {
-    json!({ "prompt": prompt, "text": written.text, "tokens": written.tokens, "reason": written.reason })
+    let mut json = json!({
+        "prompt": prompt,
+        "text": written.text,
+        "tokens": written.tokens,
+        "reason": written.reason,
+    });
+    if written.prompt_tokens_cut > 0 {
+        json["prompt_tokens_cut"] = written.prompt_tokens_cut.into();
+    }
+    json
 }

@@ -61,6 +61,8 @@ struct Model {
     /// 0: it gives tokens.
     classes: usize,
     tied: bool,
+    /// What is to be told of how the files were read.
+    note: Option<String>,
     weight_bytes: u64,
     kv_cache_bytes: u64,
     inference_bytes: u64,
@@ -89,7 +91,7 @@ fn inspect(path: &Path) -> Result<Report> {
         Row { name, shape, dtype, parameters }
     };
     let tensors: Vec<Row> = weights.list().into_iter().map(row).collect();
-    let (model, unknown) = match known(&files) {
+    let (model, unknown) = match known(&files, location.named.clone()) {
         Ok(model) => (Some(model), None),
         Err(reason) => (None, Some(reason)),
     };
@@ -113,8 +115,8 @@ fn locate(path: &Path) -> Result<Location> {
 }
 
 /// What the configuration says, or why Kiln cannot tell.
-fn known(files: &Files) -> Result<Model, String> {
-    let checkpoint = Checkpoint::from_files(files.clone()).map_err(|error| error.to_string())?;
+fn known(files: &Files, named: Option<String>) -> Result<Model, String> {
+    let checkpoint = Checkpoint::from_named(files.clone(), named).map_err(|error| error.to_string())?;
     let model = &checkpoint.model;
     // A run's own settings; otherwise the least that training takes.
     let train = match &checkpoint.config {
@@ -142,6 +144,7 @@ fn known(files: &Files) -> Result<Model, String> {
         vocabulary: vocab_size,
         classes: model.classes(),
         tied: tie_embeddings,
+        note: checkpoint.note.clone(),
         weight_bytes,
         kv_cache_bytes,
         inference_bytes: weight_bytes.saturating_add(kv_cache_bytes),
@@ -205,6 +208,9 @@ fn totals(report: &Report) -> Table {
         (classes, _) => format!("{classes} classes"),
     };
     table.row(["output".into(), output]);
+    if let Some(note) = &model.note {
+        table.row(["note", note]);
+    }
     let (weights, cache) = (bytes(model.weight_bytes), bytes(model.kv_cache_bytes));
     let inference = bytes(model.inference_bytes);
     let cache = match model.kv_cache_bytes {

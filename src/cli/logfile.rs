@@ -216,7 +216,7 @@ mod tests {
             step,
             train_loss: None,
             val_loss: f64::INFINITY,
-            perplexity: f64::NAN,
+            perplexity: Some(f64::NAN),
             exact_match: None,
             macro_f1: None,
             is_best: false,
@@ -237,7 +237,8 @@ mod tests {
             first_step,
             last_step: 20,
             log_interval: 1,
-            uniform_loss: f64::NAN,
+            uniform_loss: Some(f64::NAN),
+            has_perplexity: true,
             notes: Vec::new(),
         })
     }
@@ -283,6 +284,23 @@ mod tests {
         for (logged, event) in read.iter().zip(&events) {
             assert_eq!(printed(&logged.event), printed(event));
         }
+    }
+
+    /// Before it was said which runs have a perplexity, all did.
+    #[test]
+    fn logs_of_earlier_versions_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        let lines = [
+            r#"{"time":1.5,"type":"started","device":"cpu","parameters":10,"vocab_size":65,"train_tokens":100,"val_tokens":10,"tokens_per_step":8,"flops_per_step":1e9,"peak_flops":null,"first_step":0,"last_step":20,"log_interval":1,"uniform_loss":4.25}"#,
+            r#"{"time":1.5,"type":"evaluation","step":5,"train_loss":null,"val_loss":2.5,"perplexity":12.0,"is_best":true,"seconds":0.5}"#,
+        ];
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let events = read_events(&path).unwrap();
+        let Event::Started(info) = &events[0].event else { panic!("{events:?}") };
+        assert!(info.has_perplexity && info.uniform_loss == Some(4.25), "{info:?}");
+        let Event::Evaluation(report) = &events[1].event else { panic!("{events:?}") };
+        assert!(report.perplexity == Some(12.0) && report.macro_f1.is_none(), "{report:?}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
     tokenizer::Tokenizer,
 };
 use burn::tensor::Device;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelArguments {
@@ -32,7 +32,7 @@ pub(super) struct OpenModel {
 impl ModelArguments {
     /// Opens what can be refused before weights are loaded.
     pub(super) fn checkpoint(&self) -> crate::Result<(Checkpoint, Tokenizer)> {
-        let checkpoint = Checkpoint::open_model(&self.path)?;
+        let checkpoint = open_checkpoint(&self.path)?;
         let tokenizer = checkpoint.tokenizer()?;
         Ok((checkpoint, tokenizer))
     }
@@ -48,4 +48,13 @@ impl ModelArguments {
     pub(super) fn open(&self) -> crate::Result<OpenModel> {
         self.load(self.checkpoint()?)
     }
+}
+
+/// Opens a model, and says on standard error what is to be told of it.
+pub(super) fn open_checkpoint(path: &Path) -> crate::Result<Checkpoint> {
+    let checkpoint = Checkpoint::open_model(path)?;
+    if let Some(note) = &checkpoint.note {
+        eprintln!("note: {note}");
+    }
+    Ok(checkpoint)
 }

@@ -27,6 +27,7 @@ pub struct Progress {
     last_step: u64,
     first_step: u64,
     log_interval: u64,
+    has_perplexity: bool,
     latest: Option<StepReport>,
     val_loss: Option<f64>,
     finished: Option<FinishReason>,
@@ -41,6 +42,7 @@ impl Progress {
             last_step: 0,
             first_step: 0,
             log_interval: 1,
+            has_perplexity: true,
             latest: None,
             val_loss: None,
             finished: None,
@@ -57,6 +59,7 @@ impl Progress {
                 info.notes.iter().for_each(|note| self.note(note));
                 (self.first_step, self.last_step) = (info.first_step, info.last_step);
                 self.log_interval = info.log_interval.max(1);
+                self.has_perplexity = info.has_perplexity;
                 self.bar = if self.quiet { None } else { bar(info) };
             }
             Event::Step(report) => {
@@ -126,7 +129,7 @@ impl Progress {
                 if let Some(bar) = &self.bar {
                     bar.abandon();
                 }
-                Some(summary(report))
+                Some(self.summary(report))
             }
             _ if self.quiet => None,
             Event::Started(info) => Some(header(info)),
@@ -175,11 +178,8 @@ impl Progress {
     }
 
     fn evaluation(&self, report: &EvaluationReport) -> String {
-        let mut columns = vec![
-            self.position(report.step),
-            format!("val loss {:.4}", report.val_loss),
-            format!("perplexity {:.2}", report.perplexity),
-        ];
+        let mut columns = vec![self.position(report.step), format!("val loss {:.4}", report.val_loss)];
+        columns.extend(report.perplexity.map(|number| format!("perplexity {number:.2}")));
         columns.extend(report.train_loss.map(|loss| format!("train loss {loss:.4}")));
         columns.extend(report.macro_f1.map(|f1| format!("F1 {f1:.4}")));
         columns.extend(report.exact_match.map(|share| format!("exact match {:.1} %", 100.0 * share)));
@@ -192,6 +192,36 @@ impl Progress {
     fn checkpoint(&self, report: &CheckpointReport) -> String {
         let best = if report.is_best { " (best)" } else { "" };
         format!("{} | saved {}{best}", self.position(report.step), report.path.display())
+    }
+
+    /// How the run ended.
+    fn summary(&self, report: &FinishReport) -> String {
+        let reason = match report.reason {
+            FinishReason::Completed => "finished",
+            FinishReason::StoppedAtStep => "stopped as asked",
+            FinishReason::EarlyStopped => "stopped early, the validation loss no longer improves,",
+            FinishReason::Interrupted => "interrupted",
+        };
+        let mut text = format!(
+            "{reason} at step {} after {}, {} tokens in all",
+            grouped(report.step),
+            duration(report.seconds),
+            short(report.tokens as f64)
+        );
+        if let Some(loss) = report.best_val_loss {
+            let step = report.best_step.map(|step| format!(" at step {}", grouped(step))).unwrap_or_default();
+            text.push_str(&format!("\nbest validation loss {loss:.4}{step}"));
+            if self.has_perplexity {
+                text.push_str(&format!(" (perplexity {:.2})", loss.exp()));
+            }
+        }
+        if report.skipped_steps > 0 {
+            text.push_str(&format!(
+                "\nsteps skipped for a loss that was not finite: {}",
+                report.skipped_steps
+            ));
+        }
+        text
     }
 }
 
@@ -224,13 +254,13 @@ fn header(info: &RunInfo) -> String {
         0 => grouped(info.last_step),
         first => format!("{} to {}", grouped(first), grouped(info.last_step)),
     };
+    let uniform = info.uniform_loss.map(|loss| format!(", uniform loss {loss:.4}")).unwrap_or_default();
     format!(
-        "device  {}\nmodel   {} parameters, vocabulary {}, uniform loss {:.4}\n\
+        "device  {}\nmodel   {} parameters, vocabulary {}{uniform}\n\
          data    {} training tokens, {} validation tokens\nsteps   {steps}, {} tokens each",
         info.device,
         parameters(info.parameters),
         grouped(info.vocab_size as u64),
-        info.uniform_loss,
         short(info.train_tokens as f64),
         short(info.val_tokens as f64),
         grouped(info.tokens_per_step as u64),
@@ -245,30 +275,6 @@ fn sample(report: &SampleReport) -> String {
         let line = line.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}");
         text.push_str(format!("  {line}").trim_end());
         text.push('\n');
-    }
-    text
-}
-
-/// How the run ended.
-fn summary(report: &FinishReport) -> String {
-    let reason = match report.reason {
-        FinishReason::Completed => "finished",
-        FinishReason::StoppedAtStep => "stopped as asked",
-        FinishReason::EarlyStopped => "stopped early, the validation loss no longer improves,",
-        FinishReason::Interrupted => "interrupted",
-    };
-    let mut text = format!(
-        "{reason} at step {} after {}, {} tokens in all",
-        grouped(report.step),
-        duration(report.seconds),
-        short(report.tokens as f64)
-    );
-    if let Some(loss) = report.best_val_loss {
-        let step = report.best_step.map(|step| format!(" at step {}", grouped(step))).unwrap_or_default();
-        text.push_str(&format!("\nbest validation loss {loss:.4}{step} (perplexity {:.2})", loss.exp()));
-    }
-    if report.skipped_steps > 0 {
-        text.push_str(&format!("\nsteps skipped for a loss that was not finite: {}", report.skipped_steps));
     }
     text
 }
@@ -290,7 +296,8 @@ mod tests {
             first_step,
             last_step: 2000,
             log_interval: 1,
-            uniform_loss: 4.174_387,
+            uniform_loss: Some(4.174_387),
+            has_perplexity: true,
             notes: Vec::new(),
         })
     }
@@ -315,7 +322,7 @@ mod tests {
             step,
             train_loss: Some(2.4),
             val_loss: 2.5,
-            perplexity: 12.182_49,
+            perplexity: Some(12.182_49),
             exact_match: None,
             macro_f1: None,
             is_best: true,
@@ -331,7 +338,8 @@ mod tests {
             lines.extend(progress.text(event));
             match event {
                 Event::Started(info) => {
-                    (progress.first_step, progress.last_step) = (info.first_step, info.last_step)
+                    (progress.first_step, progress.last_step) = (info.first_step, info.last_step);
+                    progress.has_perplexity = info.has_perplexity;
                 }
                 Event::Evaluation(report) => progress.val_loss = Some(report.val_loss),
                 _ => {}
@@ -417,6 +425,35 @@ mod tests {
                 "finished at step 2,000 after 3m12s, 1.5M tokens in all\n\
                  best validation loss 1.4697 at step 1,750 (perplexity 4.35)\n\
                  steps skipped for a loss that was not finite: 1",
+            ]
+        );
+    }
+
+    /// A classifier's loss is over classes, and a regression's is a squared error.
+    #[test]
+    fn only_a_language_model_has_a_perplexity() {
+        let (Event::Started(mut info), Event::Evaluation(mut report)) = (started(0), evaluation(120)) else {
+            unreachable!()
+        };
+        (info.has_perplexity, info.uniform_loss) = (false, None);
+        (report.perplexity, report.macro_f1) = (None, Some(0.25));
+        let finished = Event::Finished(FinishReport {
+            step: 120,
+            reason: FinishReason::StoppedAtStep,
+            best_val_loss: Some(2.5),
+            best_step: Some(120),
+            seconds: 1.0,
+            tokens: 0,
+            skipped_steps: 0,
+            peak_memory_bytes: None,
+        });
+        let lines = lines(false, &[Event::Started(info), Event::Evaluation(report), finished]);
+        assert!(lines[0].contains("\nmodel   0.80M parameters, vocabulary 65\n"), "{}", lines[0]);
+        assert_eq!(
+            lines[1..],
+            [
+                "step 00120/02000 | val loss 2.5000 | train loss 2.4000 | F1 0.2500 | best so far",
+                "stopped as asked at step 120 after 1.0s, 0 tokens in all\nbest validation loss 2.5000 at step 120",
             ]
         );
     }

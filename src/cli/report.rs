@@ -10,7 +10,7 @@ use super::{
 use crate::{
     config::{Architecture, Config, Head, ModelConfig},
     platform::storage,
-    train::event::{Event, FinishReason},
+    train::event::{EvaluationReport, Event, FinishReason},
 };
 use anyhow::Result;
 use std::{fmt::Write, path::Path};
@@ -90,6 +90,7 @@ pub(super) fn escape(text: &str) -> String {
 #[derive(Debug, Default, PartialEq)]
 struct Figures {
     best: Option<(f64, f64)>,
+    has_perplexity: bool,
     step: u64,
     last_step: u64,
     tokens: u64,
@@ -115,6 +116,7 @@ impl Figures {
                     figures.last_step = info.last_step;
                     figures.device.clone_from(&info.device);
                     figures.parameters = info.parameters;
+                    figures.has_perplexity = info.has_perplexity;
                     figures.reason = None;
                 }
                 Event::Step(report) => {
@@ -141,7 +143,9 @@ impl Figures {
         let mut shown = Vec::new();
         if let Some((step, loss)) = self.best {
             shown.push(("best validation loss", format!("{loss:.4} at step {}", grouped(step as u64))));
-            shown.push(("perplexity", format!("{:.2}", loss.exp())));
+            if self.has_perplexity {
+                shown.push(("perplexity", format!("{:.2}", loss.exp())));
+            }
         }
         shown.push(("steps", format!("{} of {}", grouped(self.step), grouped(self.last_step))));
         shown.push(("tokens", short(self.tokens as f64)));
@@ -231,21 +235,32 @@ fn push_evaluations(html: &mut String, events: &[LoggedEvent]) {
     if evaluations().next().is_none() {
         return;
     }
-    html.push_str(
-        "<details>\n<summary>Evaluations</summary>\n<table>\n\
-         <tr><th>step</th><th>validation loss</th><th>perplexity</th></tr>\n",
-    );
+    // Those that no evaluation of this run has are left out.
+    let columns: [(&str, Column); 5] = [
+        ("step", |report| Some(grouped(report.step))),
+        ("validation loss", |report| Some(format!("{:.4}", report.val_loss))),
+        ("perplexity", |report| report.perplexity.map(|number| format!("{number:.2}"))),
+        ("macro F1", |report| report.macro_f1.map(|f1| format!("{f1:.4}"))),
+        ("exact match", |report| report.exact_match.map(|share| format!("{:.1} %", 100.0 * share))),
+    ];
+    let columns = columns.iter().filter(|(_, cell)| evaluations().any(|report| cell(report).is_some()));
+    html.push_str("<details>\n<summary>Evaluations</summary>\n<table>\n<tr>");
+    for (name, _) in columns.clone() {
+        let _ = write!(html, "<th>{name}</th>");
+    }
+    html.push_str("</tr>\n");
     for report in evaluations() {
-        let _ = writeln!(
-            html,
-            "<tr><td>{}</td><td>{:.4}</td><td>{:.2}</td></tr>",
-            grouped(report.step),
-            report.val_loss,
-            report.perplexity
-        );
+        html.push_str("<tr>");
+        for (_, cell) in columns.clone() {
+            let _ = write!(html, "<td>{}</td>", cell(report).unwrap_or_default());
+        }
+        html.push_str("</tr>\n");
     }
     html.push_str("</table>\n</details>\n");
 }
+
+/// The text of a column for an evaluation that has it.
+type Column = fn(&EvaluationReport) -> Option<String>;
 
 /// All samples in order; the first and the last are open.
 fn push_samples(html: &mut String, events: &[LoggedEvent]) {
@@ -293,7 +308,8 @@ mod tests {
                 first_step,
                 last_step: 20,
                 log_interval: 1,
-                uniform_loss: 4.174,
+                uniform_loss: Some(4.174),
+                has_perplexity: true,
                 notes: Vec::new(),
             })
         };
@@ -316,7 +332,7 @@ mod tests {
                 step,
                 train_loss: None,
                 val_loss,
-                perplexity: val_loss.exp(),
+                perplexity: Some(val_loss.exp()),
                 exact_match: None,
                 macro_f1: None,
                 is_best: true,
@@ -370,6 +386,25 @@ mod tests {
             ("peak memory", "1.5 GiB"),
         ];
         assert_eq!(shown, expected.map(|(label, value)| (label, value.to_string())));
+    }
+
+    #[test]
+    fn a_classifier_has_f1_and_no_perplexity() {
+        let mut events = events();
+        for logged in &mut events {
+            match &mut logged.event {
+                Event::Started(info) => info.has_perplexity = false,
+                Event::Evaluation(report) => (report.perplexity, report.macro_f1) = (None, Some(0.75)),
+                _ => {}
+            }
+        }
+        let curves = Curves::from_events(&events);
+        let shown = Figures::from_events(&events, &curves).shown();
+        assert!(shown.iter().all(|(label, _)| *label != "perplexity"), "{shown:?}");
+        let mut html = String::new();
+        push_evaluations(&mut html, &events);
+        assert!(html.contains("<tr><th>step</th><th>validation loss</th><th>macro F1</th></tr>"), "{html}");
+        assert!(html.contains("<tr><td>2</td><td>1.5000</td><td>0.7500</td></tr>"), "{html}");
     }
 
     #[test]

@@ -55,10 +55,8 @@ impl TensorBoard {
                 (report.step, scalars)
             }
             Event::Evaluation(report) => {
-                let mut scalars = vec![
-                    scalar("val/loss", report.val_loss as f32),
-                    scalar("val/perplexity", report.perplexity as f32),
-                ];
+                let mut scalars = vec![scalar("val/loss", report.val_loss as f32)];
+                scalars.extend(report.perplexity.map(|number| scalar("val/perplexity", number as f32)));
                 scalars.extend(report.macro_f1.map(|f1| scalar("val/macro_f1", f1 as f32)));
                 scalars.extend(report.exact_match.map(|share| scalar("val/exact_match", share as f32)));
                 (report.step, scalars)

@@ -1,6 +1,6 @@
 //! `kiln tokenizer`: train, encode, decode, describe.
 
-use super::table::grouped;
+use super::{table::grouped, texts::standard_input};
 use crate::{
     checkpoint::{names, resolve},
     config::{Config, TokenizerConfig, TokenizerKind},
@@ -10,7 +10,7 @@ use crate::{
     tokenizer::Tokenizer,
 };
 use std::{
-    io::{Read, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -189,12 +189,6 @@ fn dataset(paths: Vec<PathBuf>, tokenizer: TokenizerConfig, given: Option<Tokeni
     let dataset = Dataset::prepare(&config, given)?;
     super::show_notes(&dataset.notes);
     Ok(dataset)
-}
-
-fn standard_input() -> Result<String> {
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).map_err(|e| Error::io("read", "standard input", e))?;
-    Ok(text)
 }
 
 fn numbers(text: &str) -> Result<Vec<u32>> {

@@ -1,6 +1,8 @@
 //! `kiln train`: from text to a trained model in a run folder.
 
-use super::{DeviceOption, config::ConfigSource, init_from, interrupt, watch::Watcher};
+use super::{
+    DeviceOption, config::ConfigSource, init_from, interrupt, model::open_checkpoint, watch::Watcher,
+};
 use crate::{
     checkpoint::{Checkpoint, Files, Resume, RunFolder, resolve},
     config::Config,
@@ -91,7 +93,7 @@ fn new_plan(
     info: Option<&DeviceInfo>,
 ) -> Result<Plan> {
     let default_preset = if choice.is_cpu() { CPU_PRESET } else { GPU_PRESET };
-    let initial = arguments.init_from.as_deref().map(Checkpoint::open_model).transpose()?;
+    let initial = arguments.init_from.as_deref().map(open_checkpoint).transpose()?;
     let (mut config, tokenizer) = match &initial {
         Some(checkpoint) => init_from::configure(&arguments.source, default_preset, checkpoint)?,
         None => (arguments.source.resolve(default_preset)?, None),

@@ -22,6 +22,7 @@ use std::path::PathBuf;
 
 /// Everything that decides what a run computes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(type = "Record<string, Record<string, unknown>>"))]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub data: DataConfig,
@@ -140,6 +141,7 @@ impl Default for DataConfig {
 
 /// The procedural tasks (`data/tasks.rs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "TaskName"))]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
     None,

@@ -99,9 +99,10 @@ pub struct ModelConfig {
     pub shared_expert_inner: usize,
     /// Scale the chosen experts' weights to add up to 1.
     pub normalize_experts: bool,
-    /// Tokens an expert takes at most, as a multiple of an equal share; the rest is dropped. 0: none is.
+    /// Tokens of a micro-batch that an expert takes at most, as a multiple of an equal share; the rest is
+    /// dropped. 0: none is.
     pub expert_capacity: f64,
-    /// Weight of the load-balancing loss (arXiv:2101.03961).
+    /// Weight of the load-balancing loss (arXiv:2101.03961), of each micro-batch for itself.
     pub router_aux_loss: f64,
     /// Weight of the router-z loss (arXiv:2202.08906).
     pub router_z_loss: f64,
@@ -208,6 +209,16 @@ impl ModelConfig {
         if self.head == Head::LanguageModel { self.vocab_size } else { self.classes() }
     }
 
+    /// Whether `exp` of a loss is a perplexity: of a language model, whose loss is over its vocabulary.
+    pub fn has_perplexity(&self) -> bool {
+        self.head == Head::LanguageModel
+    }
+
+    /// Loss of giving every token or class the same probability, in nats; a regression has none.
+    pub fn uniform_loss(&self) -> Option<f64> {
+        (self.head != Head::Regression).then(|| (self.outputs() as f64).ln())
+    }
+
     /// Key and value heads, resolved.
     pub fn kv_heads(&self) -> usize {
         if self.n_kv_head == 0 { self.n_head } else { self.n_kv_head }
@@ -225,6 +236,14 @@ impl ModelConfig {
         } else {
             self.attention_scale
         }
+    }
+
+    /// Longest text in tokens that the model reads or generates without forgetting any of it; `None`: any
+    /// length, because positions enter only as distances. A decoder without an encoder never reads more
+    /// than the block that it was trained on.
+    pub fn context_limit(&self) -> Option<usize> {
+        let is_by_distance = matches!(self.position, Position::Relative | Position::Alibi);
+        (!is_by_distance || self.architecture == Architecture::Decoder).then_some(self.block_size)
     }
 
     /// Whether the attention of a layer reaches no further back than the sliding window.

@@ -21,13 +21,16 @@ use serde::Serialize;
 pub struct Evaluation {
     /// Mean negative log-likelihood per target, in nats; of a regression the mean squared error.
     pub loss: f64,
-    /// `exp(loss)`
-    pub perplexity: f64,
-    /// Share of targets that were the most likely prediction.
-    pub accuracy: f64,
+    /// `exp(loss)`, of a language model only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<f64>,
+    /// Share of targets that were the most likely prediction. A regression has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
     /// Share of rows with targets whose every target was the most likely prediction: what greedy
-    /// decoding gets wholly right.
-    pub exact_match: f64,
+    /// decoding gets wholly right. A regression has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact_match: Option<f64>,
     /// Targets.
     pub tokens: u64,
     /// Of a classifier.
@@ -98,11 +101,12 @@ pub async fn evaluate(
     }
     let count = tokens.max(1) as f64;
     let loss = loss / count;
+    let predicts = config.head != Head::Regression;
     Ok(Evaluation {
         loss,
-        perplexity: loss.exp(),
-        accuracy: correct / count,
-        exact_match: exact / rows.max(1) as f64,
+        perplexity: config.has_perplexity().then(|| loss.exp()),
+        accuracy: predicts.then(|| correct / count),
+        exact_match: predicts.then(|| exact / rows.max(1) as f64),
         tokens,
         classes: classifies.then_some(confusion),
     })

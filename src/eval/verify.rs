@@ -14,7 +14,6 @@ use crate::{
     config::{Architecture, Config, Head, ModelConfig, TrainConfig},
     data::{HostBatch, IGNORE_INDEX},
     error::{Error, Result},
-    kernels::Mode,
     model::{
         Model,
         families::Family,
@@ -154,14 +153,14 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
 
     let config =
         TrainConfig { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, ..Default::default() };
-    let mut optimizer = Optimizer::uniform_adamw(&config);
+    let mut optimizer = Optimizer::uniform_adamw(&config, checkpoint.mode());
     let mut adamw = Vec::new();
     let mut model = model;
     for expected in &adamw_losses.values {
         let (loss, gradients) = loss_and_gradients(&model, &reference).await?;
         adamw.push(f64::from((loss - expected) / expected).abs());
         let scale = Tensor::ones([1], &device.clone().inner());
-        let update = Update { learning_rate: 1e-2, scale, skip_non_finite: false, mode: Mode::Fused };
+        let update = Update { learning_rate: 1e-2, scale, skip_non_finite: false };
         model = optimizer.step(model, gradients, update);
     }
     let expected = loss.values.first().copied().unwrap_or(f32::NAN);
@@ -192,8 +191,8 @@ fn reference(
     if mask.len() != ids.len() {
         return Err("`input_ids` and `attention_mask` differ in shape".into());
     }
-    if time > model.block_size {
-        return Err(format!("`input_ids` has {time} positions, but the model has {}", model.block_size));
+    if let Some(limit) = model.context_limit().filter(|&limit| time > limit) {
+        return Err(format!("`input_ids` has {time} positions, but the model has {limit}"));
     }
     if !ids.iter().all(|id| (0..model.vocab_size as i64).contains(id)) {
         return Err(format!("a token is outside the model's vocabulary of {}", model.vocab_size));
@@ -244,7 +243,8 @@ fn labels(bytes: &[u8], model: &ModelConfig, rows: usize, time: usize) -> Result
     let (shape, labels) = tensors::read_i64(bytes, "labels")?;
     let fits = match (model.architecture, model.head) {
         (Architecture::EncoderDecoder, _) => {
-            matches!(shape[..], [found, length] if found == rows && (1..=model.block_size).contains(&length))
+            let limit = model.context_limit().unwrap_or(usize::MAX);
+            matches!(shape[..], [found, length] if found == rows && (1..=limit).contains(&length))
         }
         (_, Head::SequenceClassification) => shape == [rows],
         _ => shape == [rows, time],

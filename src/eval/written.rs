@@ -52,7 +52,7 @@ pub async fn written(
             ..SampleConfig::default()
         };
         let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
-        let found = generator.generate_each(&sources, &sample, interrupted).await?;
+        let found = generator.generate_each(&sources, 0, &sample, interrupted).await?;
         for (found, target) in found.iter().zip(&targets) {
             right += usize::from(&found.text == target);
             let target: Vec<&str> = target.split_whitespace().collect();

@@ -1,8 +1,9 @@
-//! Writing behind many prompts at once: the rows of one batch, padded at the left so that all end together.
+//! Generating the texts of many prompts at once: the rows of one batch, padded at the left so that all end
+//! together. Each is as it is alone, also where it forgets the older half of a full context.
 
-use super::{StopReason, Vocabulary, sampling::Sampler, writer::Writer};
+use super::{kept_of, sampling::Sampler, writer::Writer};
 use crate::{
-    config::{ModelConfig, SampleConfig},
+    config::{Architecture, ModelConfig, SampleConfig},
     error::Result,
     model::{Input, KvCache, Side, mask},
 };
@@ -10,86 +11,154 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// A row of the batch.
 struct Row<'a> {
-    /// Prompt and what is written behind it.
+    /// Prompt and what is generated after it.
     tokens: Vec<u32>,
-    prompt: usize,
     sampler: Sampler<'a>,
-    /// Why nothing more is written.
-    ended: Option<StopReason>,
+    /// The newest tokens that the model has read and still sees.
+    context: usize,
+    /// How many of them there may be.
+    capacity: usize,
+    /// Nothing more is generated.
+    has_ended: bool,
 }
 
-/// What is written behind each of some prompts (at least one token each), without the token that ends
-/// documents, and why it ends. `interrupted` is asked after each token.
+impl Row<'_> {
+    fn newest(&self, count: usize) -> Vec<u32> {
+        self.tokens[self.tokens.len().saturating_sub(count)..].to_vec()
+    }
+}
+
+/// Whether rows of a batch are as they are alone. Not where experts have a capacity, which rows then share,
+/// nor where a decoder sees blocks that are counted from the first token, padding included.
+pub(super) fn is_exact(config: &ModelConfig) -> bool {
+    let shares_experts = config.has_experts() && config.expert_capacity > 0.0;
+    let counts_blocks = config.sparse_block > 0 && config.architecture == Architecture::Decoder;
+    !shares_experts && !counts_blocks
+}
+
+/// Generates after each of some prompts, of at least one token each. `ends` is given each new token with the
+/// number of its row, and tells whether the row ends with it. `known`: tokens that may be drawn; `first`: the
+/// number of the first prompt, by which random numbers are drawn.
 ///
 /// # Errors
+/// Those of `ends`, [`Error::NonFiniteOutput`](crate::Error::NonFiniteOutput) and
 /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
-pub async fn write(
+#[allow(clippy::too_many_arguments, reason = "each is one thing, and there is one caller")]
+pub async fn generate(
     writer: &Writer<'_>,
     config: &ModelConfig,
-    prompts: &[Vec<u32>],
-    vocabulary: &Vocabulary,
+    prompts: Vec<Vec<u32>>,
+    known: usize,
+    first: usize,
     sample: &SampleConfig,
     device: &Device,
-    interrupted: &dyn Fn() -> bool,
-) -> Result<Vec<(Vec<u32>, StopReason)>> {
+    ends: &mut dyn FnMut(usize, u32) -> Result<bool>,
+) -> Result<()> {
     let device = device.clone().inner();
-    let cut = |prompt: &Vec<u32>| prompt[prompt.len().saturating_sub(config.block_size)..].to_vec();
-    let prompts: Vec<Vec<u32>> = prompts.iter().map(cut).collect();
-    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-    // The last token needs no place in the context.
-    let steps = sample.max_new_tokens.min(config.block_size - longest + 1);
-    let mut cache = KvCache::new(config, prompts.len(), longest + steps, &device);
-    let mut input = Input::padded(&prompts, Side::Left, &device);
-    let pads: Vec<usize> = prompts.iter().map(|prompt| longest - prompt.len()).collect();
-    let row = |(number, prompt): (usize, Vec<u32>)| Row {
-        prompt: prompt.len(),
-        tokens: prompt,
-        sampler: Sampler::of_row(sample, number as u64),
-        ended: None,
+    let limit = config.context_limit().unwrap_or(usize::MAX);
+    let row = |(number, tokens): (usize, Vec<u32>)| {
+        let capacity = tokens.len().saturating_add(sample.max_new_tokens).min(limit);
+        Row {
+            context: tokens.len().min(capacity),
+            capacity,
+            tokens,
+            sampler: Sampler::of_row(sample, (first + number) as u64),
+            has_ended: false,
+        }
     };
     let mut rows: Vec<Row> = prompts.into_iter().enumerate().map(row).collect();
-    for step in 0..steps {
-        let mut logits = writer.next(input, &mut cache).await?;
+    let widest = rows.iter().map(|row| row.context).max().unwrap_or(0);
+    // Once the cache is full, what no row sees any more is taken out of it.
+    let columns = widest.saturating_add(sample.max_new_tokens).min(limit.saturating_mul(2));
+    let mut cache = KvCache::with_capacity(config, rows.len(), columns, &device);
+    for step in 0..sample.max_new_tokens {
+        let mut logits = match step {
+            0 => {
+                let contexts: Vec<_> = rows.iter().map(|row| row.newest(row.context)).collect();
+                writer.next(Input::padded(&contexts, Side::Left, &device), &mut cache).await?
+            }
+            _ => read_newest(writer, config, &mut rows, &mut cache, &device).await?,
+        };
         let width = logits.len() / rows.len();
-        let known = vocabulary.known.min(width);
-        for (row, logits) in rows.iter_mut().zip(logits.chunks_exact_mut(width)) {
-            if row.ended.is_some() {
+        for (number, (row, logits)) in rows.iter_mut().zip(logits.chunks_exact_mut(width)).enumerate() {
+            if row.has_ended {
                 continue;
             }
-            let token = row.sampler.sample(&mut logits[..known], &row.tokens);
-            if Some(token) == vocabulary.end_of_text {
-                row.ended = Some(StopReason::EndOfText);
-            } else {
-                row.tokens.push(token);
-            }
+            let token = row.sampler.sample(&mut logits[..known.min(width)], &row.tokens)?;
+            row.tokens.push(token);
+            row.has_ended = ends(number, token)?;
         }
-        if interrupted() {
-            rows.iter_mut().for_each(|row| row.ended = row.ended.or(Some(StopReason::Interrupted)));
-        }
-        if rows.iter().all(|row| row.ended.is_some()) {
+        if rows.iter().all(|row| row.has_ended) {
             break;
         }
-        input = next_input(&rows, &pads, longest + step + 1, &device);
     }
-    let result = |mut row: Row| (row.tokens.split_off(row.prompt), row.ended.unwrap_or(StopReason::Length));
-    Ok(rows.into_iter().map(result).collect())
+    Ok(())
 }
 
-/// The newest token of each row, where it stands, and what of the `seen` ones in the cache is padding.
-fn next_input(rows: &[Row], pads: &[usize], seen: usize, device: &Device) -> Input {
-    // A row that has ended goes on with anything: nobody reads what follows.
+/// Logits of what follows the newest token of each row, `[B * vocab_size]`. Rows whose context is full forget
+/// the older half of it and read the rest anew, by themselves. Rows that have ended go on with anything, since
+/// nobody reads what follows.
+async fn read_newest(
+    writer: &Writer<'_>,
+    config: &ModelConfig,
+    rows: &mut [Row<'_>],
+    cache: &mut KvCache,
+    device: &Device,
+) -> Result<Vec<f32>> {
+    let is_full = |row: &Row| row.context == row.capacity;
+    let full: Vec<usize> =
+        (0..rows.len()).filter(|&row| is_full(&rows[row]) && !rows[row].has_ended).collect();
+    let alive = rows.iter().filter(|row| !row.has_ended).count();
+    for row in rows.iter_mut() {
+        row.context = match (is_full(row), row.has_ended) {
+            (false, _) => row.context + 1,
+            (true, false) => kept_of(row.capacity),
+            (true, true) => row.context,
+        };
+    }
+    // Rows that fill the context all have its capacity, so that they keep equally many tokens. Beside an
+    // encoder all rows are equally long, and all are full at once.
+    if full.len() == alive {
+        let kept = full.first().map_or(1, |&row| rows[row].context);
+        rows.iter_mut().for_each(|row| row.context = row.context.min(kept));
+        cache.clear();
+        let contexts: Vec<_> = rows.iter().map(|row| row.newest(row.context)).collect();
+        return writer.next(Input::padded(&contexts, Side::Left, device), cache).await;
+    }
+    if cache.remaining() == 0 {
+        let seen = rows.iter().map(|row| row.context).max().unwrap_or(0);
+        cache.keep_newest(seen.min(cache.len()));
+    }
+    let input = next_input(rows, cache.len() + 1, device);
+    let mut logits = writer.next(input, cache).await?;
+    if !full.is_empty() {
+        let contexts: Vec<_> = full.iter().map(|&row| rows[row].newest(rows[row].context)).collect();
+        let mut own = KvCache::new(config, full.len(), contexts[0].len(), device);
+        let anew = writer.next(Input::padded(&contexts, Side::Left, device), &mut own).await?;
+        cache.replace(&full, &own);
+        let width = logits.len() / rows.len();
+        for (&row, anew) in full.iter().zip(anew.chunks_exact(width)) {
+            logits[row * width..(row + 1) * width].copy_from_slice(anew);
+        }
+    }
+    Ok(logits)
+}
+
+/// The newest token of each row, where it stands, and which of the `seen` ones in the cache the row does not
+/// see.
+fn next_input(rows: &[Row], seen: usize, device: &Device) -> Input {
     let newest = rows.iter().map(|row| row.tokens.last().map_or(0, |&token| token as i32));
     let column = |values: Vec<i32>| -> Tensor<2, Int> {
         Tensor::from_data(TensorData::new(values, [rows.len(), 1]), device)
     };
     let input = Input::from(column(newest.collect()));
-    if pads.iter().all(|&pad| pad == 0) {
+    if rows.iter().all(|row| row.context == seen) {
         return input;
     }
-    let place = |pad: &usize| (seen - 1 - pad) as i32;
-    let padding = pads.iter().flat_map(|&pad| (0..seen).map(move |place| place < pad)).collect();
+    let padding =
+        rows.iter().flat_map(|row| (0..seen).map(move |place| place + row.context < seen)).collect();
     Input {
-        positions: Some(column(pads.iter().map(place).collect())),
+        positions: Some(column(rows.iter().map(|row| row.context as i32 - 1).collect())),
         padding: Some(mask(padding, rows.len(), device)),
         ..input
     }
@@ -100,30 +169,105 @@ mod tests {
     use super::*;
     use crate::{
         config::{Norm, Position},
-        generate::tests::small,
+        generate::{NextToken, tests::small},
+        kernels::Mode,
         model::Decoder,
     };
 
-    #[test]
-    fn rows_of_a_batch_are_written_as_they_are_alone() {
+    const KNOWN: usize = 13;
+
+    /// A row's tokens, up to one that ends it.
+    fn alone(model: &Decoder, config: &ModelConfig, prompt: &[u32], sample: &SampleConfig) -> Vec<u32> {
         let device = crate::device::Choice::cpu().open().unwrap();
+        let capacity = prompt.len() + sample.max_new_tokens;
+        let mut next = NextToken::new(Writer::Decoder(model), config, capacity, &device);
+        let (mut tokens, mut new) = (prompt.to_vec(), prompt.to_vec());
+        let mut sampler = Sampler::new(sample);
+        while tokens.len() < capacity {
+            let mut logits = pollster::block_on(next.logits(&new)).unwrap();
+            let token = sampler.sample(&mut logits, &tokens).unwrap();
+            tokens.push(token);
+            new = vec![token];
+            if token == 5 {
+                break;
+            }
+        }
+        tokens.split_off(prompt.len())
+    }
+
+    fn together(
+        model: &Decoder,
+        config: &ModelConfig,
+        prompts: &[Vec<u32>],
+        sample: &SampleConfig,
+    ) -> Vec<Vec<u32>> {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        let mut found = vec![Vec::new(); prompts.len()];
+        let mut ends = |row: usize, token| {
+            found[row].push(token);
+            Ok(token == 5)
+        };
+        let writer = Writer::Decoder(model);
+        let generated = generate(&writer, config, prompts.to_vec(), KNOWN, 0, sample, &device, &mut ends);
+        pollster::block_on(generated).unwrap();
+        found
+    }
+
+    fn configurations() -> Vec<ModelConfig> {
         let learned = small();
         let of = |position| ModelConfig { position, norm: Norm::Rmsnorm, ..learned.clone() };
         let window = ModelConfig { sliding_window: 3, ..of(Position::Rotary) };
+        let prefix = ModelConfig { prefix_attention: true, ..learned.clone() };
+        let grouped = ModelConfig { n_kv_head: 2, ..of(Position::Rotary) };
         let positions = [Position::Rotary, Position::Alibi, Position::Relative, Position::Sinusoidal].map(of);
-        for config in positions.into_iter().chain([window, learned.clone()]) {
-            let model = Decoder::init(&config, 3, &device);
-            let writer = Writer::Decoder(&model);
-            let vocabulary = Vocabulary { known: 13, end_of_text: Some(5) };
-            let sample = SampleConfig { temperature: 0.0, max_new_tokens: 8, ..Default::default() };
-            let write = |prompts: &[Vec<u32>]| {
-                let written = write(&writer, &config, prompts, &vocabulary, &sample, &device, &|| false);
-                pollster::block_on(written).unwrap()
-            };
-            let prompts = [vec![1, 2, 3, 4, 5, 6], vec![7], vec![8, 9, 10]];
-            let alone: Vec<_> =
-                prompts.iter().flat_map(|prompt| write(std::slice::from_ref(prompt))).collect();
-            assert_eq!(write(&prompts), alone, "{config:?}");
+        positions.into_iter().chain([window, prefix, grouped, learned]).collect()
+    }
+
+    /// Up to the context and far beyond it, where each row forgets tokens at another time than the others.
+    #[test]
+    fn rows_of_a_batch_are_generated_as_they_are_alone() {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        let prompts =
+            [vec![1, 2, 3, 4, 5, 6], vec![7], vec![8, 9, 10], (0..40).map(|i| i * i % 13).collect()];
+        let mut past_the_context = 0;
+        for config in configurations() {
+            let model = Decoder::init(&config, Mode::Fused, 3, &device);
+            for max_new_tokens in [0, 1, 8, 11, 70] {
+                let sample = SampleConfig { temperature: 0.0, max_new_tokens, ..Default::default() };
+                for prompts in [&prompts[..], &prompts[..3], &[vec![1; 3], vec![2; 3]]] {
+                    let found = together(&model, &config, prompts, &sample);
+                    for (prompt, found) in prompts.iter().zip(found) {
+                        let alone = alone(&model, &config, prompt, &sample);
+                        past_the_context += usize::from(prompt.len() + alone.len() > config.block_size);
+                        assert_eq!(found, alone, "{max_new_tokens} after {prompt:?}: {config:?}");
+                    }
+                }
+            }
         }
+        assert!(past_the_context > 50, "{past_the_context}");
+    }
+
+    #[test]
+    fn a_context_of_one_token_goes_on_too() {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        let config = ModelConfig { block_size: 1, ..small() };
+        let model = Decoder::init(&config, Mode::Fused, 3, &device);
+        let sample = SampleConfig { temperature: 0.0, max_new_tokens: 5, ..Default::default() };
+        let prompts = [vec![1, 2, 3], vec![4]];
+        let found = together(&model, &config, &prompts, &sample);
+        for (prompt, found) in prompts.iter().zip(found) {
+            assert_eq!(found, alone(&model, &config, prompt, &sample));
+        }
+    }
+
+    #[test]
+    fn rows_that_would_disturb_each_other_are_generated_alone() {
+        assert!(configurations().iter().all(is_exact));
+        let experts = ModelConfig { n_experts: 4, ..small() };
+        assert!(is_exact(&experts));
+        assert!(!is_exact(&ModelConfig { expert_capacity: 1.0, ..experts }));
+        let sparse = ModelConfig { sparse_block: 2, ..small() };
+        assert!(!is_exact(&sparse));
+        assert!(is_exact(&ModelConfig { architecture: Architecture::EncoderDecoder, ..sparse }));
     }
 }

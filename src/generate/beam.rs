@@ -1,7 +1,7 @@
 //! Beam search: the most likely text, as far as keeping a few candidates finds it. Scores and the end
 //! are those of transformers with `early_stopping=False` (lengths are of what is generated).
 
-use super::{StopReason, Vocabulary, writer::Writer};
+use super::{StopReason, Vocabulary, sampling::check, writer::Writer};
 use crate::{
     config::ModelConfig,
     error::Result,
@@ -32,22 +32,29 @@ impl BeamSearch {
     /// The best continuation of `prompt` (at least one token), without the token that ends documents, and
     /// why it ends. A full context is the end too; `interrupted` is asked
     /// after each token.
+    ///
+    /// # Errors
+    /// [`Error::NonFiniteOutput`](crate::Error::NonFiniteOutput) and
+    /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
     pub async fn run(
         &self,
         writer: &Writer<'_>,
         config: &ModelConfig,
         prompt: &[u32],
-        vocabulary: &Vocabulary,
+        vocabulary: &Vocabulary<'_>,
         device: &Device,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<(Vec<u32>, StopReason)> {
         let device = device.clone().inner();
-        let prompt = &prompt[prompt.len().saturating_sub(config.block_size)..];
-        let room = config.block_size - prompt.len();
+        let limit = config.context_limit().unwrap_or(usize::MAX);
+        let prompt = &prompt[prompt.len().saturating_sub(limit)..];
+        let room = limit - prompt.len();
         // The last token needs no place in the context.
-        let steps = self.max_new_tokens.min(room + 1);
+        let steps = self.max_new_tokens.min(room.saturating_add(1));
+        // Enough that those which do not end go on, however many of them do: as transformers has it.
+        let kept = self.beams.saturating_mul((1 + vocabulary.end_tokens.len()).max(2));
         // One beam reads the prompt, and the others branch off from it.
-        let mut cache = KvCache::new(config, 1, prompt.len() + steps, &device);
+        let mut cache = KvCache::new(config, 1, prompt.len().saturating_add(steps), &device);
         let mut beams = vec![Beam { tokens: Vec::new(), log_probability: 0.0 }];
         let mut finished: Vec<(f64, Vec<u32>)> = Vec::new();
         let mut unfinished_because = StopReason::Length;
@@ -59,7 +66,9 @@ impl BeamSearch {
 
             let mut candidates: Vec<(f64, usize, u32)> = Vec::new();
             for (row, (logits, beam)) in logits.chunks_exact(width).zip(&beams).enumerate() {
-                let scores = log_softmax(&logits[..vocabulary.known.min(width)]);
+                let logits = &logits[..vocabulary.known.min(width)];
+                check(logits)?;
+                let scores = log_softmax(logits);
                 let scored = scores
                     .enumerate()
                     .map(|(token, score)| (beam.log_probability + score, row, token as u32));
@@ -69,11 +78,9 @@ impl BeamSearch {
 
             let mut parents = Vec::new();
             let mut next = Vec::new();
-            for (rank, (log_probability, row, token)) in
-                candidates.into_iter().take(2 * self.beams).enumerate()
-            {
+            for (rank, (log_probability, row, token)) in candidates.into_iter().take(kept).enumerate() {
                 let mut tokens = beams[row].tokens.clone();
-                if Some(token) == vocabulary.end_of_text {
+                if vocabulary.end_tokens.contains(&token) {
                     // One that only gets here because others ended does not count.
                     if rank < self.beams {
                         finished.push((self.score(log_probability, tokens.len() + 1), tokens));
@@ -123,9 +130,9 @@ impl BeamSearch {
     }
 }
 
-/// Logarithms of probabilities. Logits that are NaN have probability 0.
+/// Logarithms of probabilities.
 fn log_softmax(logits: &[f32]) -> impl Iterator<Item = f64> {
-    let value = |logit: &f32| if logit.is_nan() { f64::NEG_INFINITY } else { f64::from(*logit) };
+    let value = |logit: &f32| f64::from(*logit);
     let largest = logits.iter().map(value).fold(f64::NEG_INFINITY, f64::max);
     let total = logits.iter().map(|logit| (value(logit) - largest).exp()).sum::<f64>().ln() + largest;
     logits.iter().map(move |logit| value(logit) - total)
@@ -134,7 +141,7 @@ fn log_softmax(logits: &[f32]) -> impl Iterator<Item = f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Decoder;
+    use crate::{kernels::Mode, model::Decoder};
     use burn::tensor::activation;
 
     fn search(beams: usize) -> BeamSearch {
@@ -154,9 +161,9 @@ mod tests {
             init_std: 1.0,
             ..Default::default()
         };
-        let vocabulary = Vocabulary { known: 4, end_of_text: None };
+        let vocabulary = Vocabulary { known: 4, end_tokens: &[] };
         for seed in 0..8 {
-            let model = Decoder::init(&config, seed, &device);
+            let model = Decoder::init(&config, Mode::Fused, seed, &device);
             let writer = Writer::Decoder(&model);
             let probabilities = |tokens: &[u32]| {
                 let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
@@ -197,7 +204,7 @@ mod tests {
             let (tokens, reason) = write(&vocabulary, &|| true);
             assert_eq!((tokens.len(), reason), (1, StopReason::Interrupted));
             // Where only one token is known and it ends documents, nothing is written.
-            let only_end = Vocabulary { known: 1, end_of_text: Some(0) };
+            let only_end = Vocabulary { known: 1, end_tokens: &[0] };
             assert_eq!(write(&only_end, &|| false), (Vec::new(), StopReason::EndOfText));
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod beam;
+mod output;
 pub mod sampling;
 mod stop;
 pub mod writer;
@@ -14,18 +15,21 @@ use crate::{
 };
 use beam::BeamSearch;
 use burn::tensor::Device;
+use output::Output;
 use sampling::Sampler;
 use serde::Serialize;
-use stop::StopText;
-use writer::Writer;
+use writer::{Prompt, Writer};
 
-/// What was written and why it ended.
+/// Text that was generated and why it ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Generated {
-    /// Without the prompt.
+    /// Without the prompt, which it continues to the letter: with a first space, if there is one.
     pub text: String,
+    /// Tokens that were generated, with one that ended the text.
     pub tokens: usize,
     pub reason: StopReason,
+    /// Tokens of the prompt that were not read, since the context does not hold them.
+    pub prompt_tokens_cut: usize,
 }
 
 /// Why generation ended.
@@ -43,12 +47,12 @@ pub enum StopReason {
 }
 
 /// Which tokens may be written.
-pub struct Vocabulary {
+pub struct Vocabulary<'a> {
     /// Tokens from this on are not the tokenizer's: a model may have more outputs (padding to a round
     /// size).
     pub known: usize,
-    /// The token that ends a document.
-    pub end_of_text: Option<u32>,
+    /// Tokens of which each ends a text.
+    pub end_tokens: &'a [u32],
 }
 
 /// A model that writes, with all that belongs to it.
@@ -62,12 +66,13 @@ pub struct Generator<'a> {
 }
 
 impl Generator<'_> {
-    /// Continues `sample.prompt`, or with an encoder writes what belongs to it. `on_text` is given each new
-    /// piece of text as soon as it is certain; `interrupted` is asked after each token.
+    /// Continues `sample.prompt`, or with an encoder generates the text that belongs to it. `on_text` is given
+    /// each new piece of text as soon as it is certain; `interrupted` is asked after each token.
     ///
     /// # Errors
     /// [`Error::InvalidValue`](crate::Error::InvalidValue) for an encoder without a decoder,
-    /// [`Error::Tokenizer`](crate::Error::Tokenizer) for a prompt that has no tokens, and
+    /// [`Error::Tokenizer`](crate::Error::Tokenizer) for a prompt that has no tokens,
+    /// [`Error::NonFiniteOutput`](crate::Error::NonFiniteOutput) and
     /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
     pub async fn generate(
         &self,
@@ -75,109 +80,119 @@ impl Generator<'_> {
         on_text: &mut dyn FnMut(&str),
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Generated> {
-        if sample.num_beams > 1 {
-            return self.search(sample, on_text, interrupted).await;
-        }
-        let Self { model, config, tokenizer, device } = *self;
-        let (writer, mut prompts) = Writer::open(model, config, tokenizer, &[&sample.prompt], device)?;
-        let mut tokens = prompts.pop().unwrap_or_default();
-        // Not the whole context where that is longer: some models' takes gigabytes.
-        let capacity = tokens.len().saturating_add(sample.max_new_tokens);
-        let mut next = NextToken::new(writer, config, capacity, device);
-        let mut sampler = Sampler::new(sample);
-        let mut decoder = tokenizer.stream();
-        let mut output = StopText::new(&sample.stop);
-        let end_of_text = tokenizer.end_of_text();
-        let known = tokenizer.vocab_size();
-
-        let mut count = 0;
-        let mut new = tokens.clone();
-        let reason = loop {
-            if count == sample.max_new_tokens {
-                break StopReason::Length;
-            }
-            let mut logits = next.logits(&new).await?;
-            // A model may have more outputs than the tokenizer has tokens (padding to a round size).
-            logits.truncate(known);
-            let token = sampler.sample(&mut logits, &tokens);
-            count += 1;
-            if Some(token) == end_of_text {
-                break StopReason::EndOfText;
-            }
-            tokens.push(token);
-            new = vec![token];
-            if output.push(&decoder.push(token)?, on_text) {
-                break StopReason::StopText;
-            }
-            if interrupted() {
-                break StopReason::Interrupted;
-            }
-        };
-        if reason != StopReason::StopText {
-            output.finish(&decoder.finish()?, on_text);
-        }
-        Ok(Generated { text: output.into_text(), tokens: count, reason })
+        self.generate_row(&sample.prompt, 0, sample, on_text, interrupted).await
     }
 
-    /// What belongs to each of many prompts, written together: shorter ones are padded at the left, and
-    /// each has random numbers of its own. `sample.prompt` and `sample.num_beams` do not count; a full
-    /// context is the end.
+    /// The text of each of many prompts as [`generate`](Self::generate) gives it: those that can be are read
+    /// together, shorter ones padded at the left. `first` is the number of the first of them, since each
+    /// draws random numbers of its own. `sample.prompt` does not count.
     ///
     /// # Errors
     /// Those of [`generate`](Self::generate).
     pub async fn generate_each(
         &self,
         prompts: &[&str],
+        first: usize,
         sample: &SampleConfig,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Vec<Generated>> {
-        let Self { model, config, tokenizer, device } = *self;
-        let (writer, tokens) = Writer::open(model, config, tokenizer, prompts, device)?;
-        let vocabulary = Vocabulary { known: tokenizer.vocab_size(), end_of_text: tokenizer.end_of_text() };
-        let written =
-            batch::write(&writer, config, &tokens, &vocabulary, sample, device, interrupted).await?;
-        let text = |(tokens, mut reason): (Vec<u32>, StopReason)| {
-            let mut output = StopText::new(&sample.stop);
-            let count = tokens.len();
-            if output.push(&tokenizer.decode(&tokens)?, &mut |_| {}) {
-                reason = StopReason::StopText;
-            } else {
-                output.finish("", &mut |_| {});
+        if sample.num_beams > 1 || !batch::is_exact(self.config) {
+            let mut all = Vec::new();
+            for (number, prompt) in prompts.iter().enumerate() {
+                all.push(self.generate_row(prompt, first + number, sample, &mut |_| {}, interrupted).await?);
             }
-            Ok(Generated { text: output.into_text(), tokens: count, reason })
+            return Ok(all);
+        }
+        let Self { model, config, tokenizer, device } = *self;
+        let (writer, prompts) = Writer::open(model, config, tokenizer, prompts, device)?;
+        let mut outputs = prompts
+            .iter()
+            .map(|prompt| Output::new(tokenizer, prompt, sample))
+            .collect::<Result<Vec<_>>>()?;
+        let mut reasons = vec![StopReason::Length; outputs.len()];
+        let mut ends = |row: usize, token: u32| -> Result<bool> {
+            let reason = outputs[row].push(token, &mut |_| {})?;
+            let reason = reason.or_else(|| interrupted().then_some(StopReason::Interrupted));
+            reasons[row] = reason.unwrap_or(StopReason::Length);
+            Ok(reason.is_some())
         };
-        written.into_iter().map(text).collect()
+        let tokens = prompts.into_iter().map(|prompt| prompt.tokens).collect();
+        let known = tokenizer.vocab_size();
+        batch::generate(&writer, config, tokens, known, first, sample, device, &mut ends).await?;
+        outputs.into_iter().zip(reasons).map(|(output, reason)| output.finish(reason, &mut |_| {})).collect()
     }
 
-    /// The most likely text, which is known only as a whole.
-    async fn search(
+    /// The text of one prompt of some, which has this number.
+    async fn generate_row(
         &self,
+        prompt: &str,
+        row: usize,
         sample: &SampleConfig,
         on_text: &mut dyn FnMut(&str),
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Generated> {
         let Self { model, config, tokenizer, device } = *self;
-        let (writer, prompts) = Writer::open(model, config, tokenizer, &[&sample.prompt], device)?;
-        let vocabulary = Vocabulary { known: tokenizer.vocab_size(), end_of_text: tokenizer.end_of_text() };
+        let (writer, mut prompts) = Writer::open(model, config, tokenizer, &[prompt], device)?;
+        let Some(prompt) = prompts.pop() else { unreachable!("one prompt was given") };
+        let mut output = Output::new(tokenizer, &prompt, sample)?;
+        if sample.num_beams > 1 {
+            return self.search(&writer, &prompt, output, sample, on_text, interrupted).await;
+        }
+        let mut tokens = prompt.tokens;
+        // Not the whole context where that is longer: some models' takes gigabytes.
+        let capacity = tokens.len().saturating_add(sample.max_new_tokens);
+        let mut next = NextToken::new(writer, config, capacity, device);
+        let mut sampler = Sampler::of_row(sample, row as u64);
+        let known = tokenizer.vocab_size();
+        let mut new = tokens.clone();
+        let reason = loop {
+            if output.tokens() == sample.max_new_tokens {
+                break StopReason::Length;
+            }
+            let mut logits = next.logits(&new).await?;
+            // A model may have more outputs than the tokenizer has tokens (padding to a round size).
+            logits.truncate(known);
+            let token = sampler.sample(&mut logits, &tokens)?;
+            tokens.push(token);
+            new = vec![token];
+            if let Some(reason) = output.push(token, on_text)? {
+                break reason;
+            }
+            if interrupted() {
+                break StopReason::Interrupted;
+            }
+        };
+        output.finish(reason, on_text)
+    }
+
+    /// The most likely text, which is known only as a whole.
+    async fn search(
+        &self,
+        writer: &Writer<'_>,
+        prompt: &Prompt,
+        mut output: Output<'_>,
+        sample: &SampleConfig,
+        on_text: &mut dyn FnMut(&str),
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Generated> {
+        let Self { config, tokenizer, device, .. } = *self;
+        let vocabulary = Vocabulary { known: tokenizer.vocab_size(), end_tokens: tokenizer.end_tokens() };
         let search = BeamSearch {
             beams: sample.num_beams,
             length_penalty: sample.length_penalty,
             max_new_tokens: sample.max_new_tokens,
         };
-        let (tokens, mut reason) =
-            search.run(&writer, config, &prompts[0], &vocabulary, device, interrupted).await?;
-        let mut decoder = tokenizer.stream();
-        let mut output = StopText::new(&sample.stop);
-        for &token in &tokens {
-            if output.push(&decoder.push(token)?, on_text) {
-                reason = StopReason::StopText;
-                break;
+        let (tokens, reason) =
+            search.run(writer, config, &prompt.tokens, &vocabulary, device, interrupted).await?;
+        for token in tokens {
+            if let Some(reason) = output.push(token, on_text)? {
+                return output.finish(reason, on_text);
             }
         }
-        if reason != StopReason::StopText {
-            output.finish(&decoder.finish()?, on_text);
-        }
-        Ok(Generated { text: output.into_text(), tokens: tokens.len(), reason })
+        let mut generated = output.finish(reason, on_text)?;
+        // The search gives no token that ends a text.
+        generated.tokens += usize::from(reason == StopReason::EndOfText);
+        Ok(generated)
     }
 }
 
@@ -210,7 +225,7 @@ impl<'a> NextToken<'a> {
             let mut all = std::mem::take(&mut self.context);
             all.extend_from_slice(tokens);
             // A prompt may fill the whole context; a continuation leaves room to go on.
-            let kept = if tokens.len() > 1 { capacity } else { (capacity / 2).max(1) };
+            let kept = if tokens.len() > 1 { capacity } else { kept_of(capacity) };
             all.split_off(all.len().saturating_sub(kept))
         };
         self.context.extend_from_slice(&to_read);
@@ -218,11 +233,17 @@ impl<'a> NextToken<'a> {
     }
 }
 
+/// Tokens that a full context of `capacity` tokens goes on with, the newest included.
+fn kept_of(capacity: usize) -> usize {
+    (capacity / 2).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         config::{Norm, Position, RopeLayout},
+        kernels::Mode,
         model::Decoder,
     };
     use burn::tensor::{Tensor, TensorData};
@@ -260,7 +281,7 @@ mod tests {
             ModelConfig { position: Position::Sinusoidal, ..learned.clone() },
             learned,
         ] {
-            let model = Decoder::init(&config, 3, &device);
+            let model = Decoder::init(&config, Mode::Fused, 3, &device);
             let mut next = NextToken::new(Writer::Decoder(&model), &config, tokens.len(), &device);
             let mut seen = 0;
             // A prompt, then one token at a time, and several at once in between.
@@ -285,7 +306,7 @@ mod tests {
     fn a_prompt_sees_itself_whole_where_the_model_learned_to() {
         let device = crate::device::Choice::cpu().open().unwrap();
         let config = ModelConfig { prefix_attention: true, ..small() };
-        let model = Decoder::init(&config, 3, &device);
+        let model = Decoder::init(&config, Mode::Fused, 3, &device);
         let tokens = [1, 5, 2, 7, 3, 4];
         let mut next = NextToken::new(Writer::Decoder(&model), &config, 16, &device);
         pollster::block_on(next.logits(&tokens[..4])).unwrap();

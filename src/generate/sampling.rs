@@ -1,7 +1,10 @@
 //! Choosing a token from logits: temperature, top-k, top-p (arXiv:1904.09751), min-p
 //! (arXiv:2407.01082), repetition penalty (arXiv:1909.05858).
 
-use crate::config::SampleConfig;
+use crate::{
+    config::SampleConfig,
+    error::{Error, Result},
+};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -24,14 +27,15 @@ impl<'a> Sampler<'a> {
     }
 
     /// A token drawn from `logits`, which are changed. `seen` are the tokens so far, for the
-    /// repetition penalty. Logits that are NaN are never chosen.
-    pub fn sample(&mut self, logits: &mut [f32], seen: &[u32]) -> u32 {
+    /// repetition penalty.
+    ///
+    /// # Errors
+    /// [`Error::NonFiniteOutput`], as [`check`] gives it.
+    pub fn sample(&mut self, logits: &mut [f32], seen: &[u32]) -> Result<u32> {
+        check(logits)?;
         penalize(logits, seen, self.config.repetition_penalty as f32);
-        for logit in logits.iter_mut().filter(|logit| logit.is_nan()) {
-            *logit = f32::NEG_INFINITY;
-        }
         if self.config.temperature == 0.0 {
-            return argmax(logits);
+            return Ok(argmax(logits));
         }
         let candidates = candidates(logits, self.config);
         let total: f64 = candidates.iter().map(|(_, p)| p).sum();
@@ -39,10 +43,24 @@ impl<'a> Sampler<'a> {
         for (token, p) in &candidates {
             left -= p;
             if left < 0.0 {
-                return *token;
+                return Ok(*token);
             }
         }
-        candidates.last().map_or(0, |(token, _)| *token)
+        Ok(candidates.last().map_or(0, |(token, _)| *token))
+    }
+}
+
+/// Refuses logits that no token can be chosen by: NaN, an infinity above 0, or all minus infinity, which
+/// alone means that a token is out of the question.
+///
+/// # Errors
+/// [`Error::NonFiniteOutput`].
+pub(super) fn check(logits: &[f32]) -> Result<()> {
+    let refused = logits.iter().copied().find(|logit| logit.is_nan() || *logit == f32::INFINITY);
+    let is_empty = logits.iter().all(|logit| *logit == f32::NEG_INFINITY);
+    match refused.or(is_empty.then_some(f32::NEG_INFINITY)) {
+        None => Ok(()),
+        Some(value) => Err(Error::NonFiniteOutput { what: "the logits", value, origin: None }),
     }
 }
 
@@ -123,9 +141,23 @@ mod tests {
     fn zero_temperature_takes_the_first_maximum_and_penalty_moves_it() {
         let config = SampleConfig { temperature: 0.0, repetition_penalty: 2.0, ..Default::default() };
         let mut sampler = Sampler::new(&config);
-        assert_eq!(sampler.sample(&mut [1.0, 3.0, 3.0], &[]), 1);
-        assert_eq!(sampler.sample(&mut [1.0, 3.0, 2.0], &[1]), 2);
-        assert_eq!(sampler.sample(&mut [f32::NAN, -1.0], &[]), 1);
+        assert_eq!(sampler.sample(&mut [1.0, 3.0, 3.0], &[]).unwrap(), 1);
+        assert_eq!(sampler.sample(&mut [1.0, 3.0, 2.0], &[1]).unwrap(), 2);
+        assert_eq!(sampler.sample(&mut [f32::NEG_INFINITY, -1.0], &[0]).unwrap(), 1);
+    }
+
+    #[test]
+    fn logits_that_are_not_finite_are_refused_but_for_tokens_that_are_masked() {
+        const MASKED: f32 = f32::NEG_INFINITY;
+        for temperature in [0.0, 1.0] {
+            let config = SampleConfig { temperature, ..Default::default() };
+            let sample = |logits: &[f32]| Sampler::new(&config).sample(&mut logits.to_vec(), &[]);
+            assert_eq!(sample(&[MASKED, 2.0, MASKED]).unwrap(), 1);
+            for logits in [[f32::NAN, -1.0], [1.0, f32::NAN], [f32::INFINITY, 0.0], [MASKED, MASKED]] {
+                let error = sample(&logits).unwrap_err();
+                assert!(error.to_string().contains("the logits are not finite"), "{logits:?}: {error}");
+            }
+        }
     }
 
     #[test]
@@ -133,7 +165,9 @@ mod tests {
         let config = config();
         let draw = || {
             let mut sampler = Sampler::new(&config);
-            (0..4000).map(|_| sampler.sample(&mut [0.75f32.ln(), 0.25f32.ln()], &[])).collect::<Vec<_>>()
+            (0..4000)
+                .map(|_| sampler.sample(&mut [0.75f32.ln(), 0.25f32.ln()], &[]).unwrap())
+                .collect::<Vec<_>>()
         };
         let drawn = draw();
         let ones = drawn.iter().filter(|&&token| token == 1).count() as f64 / 4000.0;

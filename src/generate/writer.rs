@@ -9,6 +9,17 @@ use crate::{
 };
 use burn::tensor::{Device, Tensor};
 
+/// What a decoder goes on after.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    /// At least one.
+    pub tokens: Vec<u32>,
+    /// Whether the text that is generated continues that of the tokens; otherwise it is a text of its own.
+    pub is_continued: bool,
+    /// Tokens of the text that are not read, since the context does not hold them.
+    pub tokens_cut: usize,
+}
+
 /// A model that has read what an encoder is to read, if it has one.
 pub enum Writer<'a> {
     Decoder(&'a Decoder),
@@ -27,24 +38,32 @@ impl<'a> Writer<'a> {
         tokenizer: &Tokenizer,
         prompts: &[&str],
         device: &Device,
-    ) -> Result<(Self, Vec<Vec<u32>>)> {
+    ) -> Result<(Self, Vec<Prompt>)> {
         let device = device.clone().inner();
+        let limit = config.context_limit().unwrap_or(usize::MAX);
         match model {
             Model::Decoder(decoder) => {
-                let tokens = prompts.iter().map(|prompt| prompt_tokens(tokenizer, prompt));
-                Ok((Self::Decoder(decoder), tokens.collect::<Result<_>>()?))
+                let prompts = prompts.iter().map(|prompt| Prompt::of_decoder(tokenizer, prompt, limit));
+                Ok((Self::Decoder(decoder), prompts.collect::<Result<_>>()?))
             }
             Model::EncoderDecoder(model) => {
-                let read = |prompt: &&str| {
+                let mut sources = Vec::new();
+                let mut begins = Vec::new();
+                for prompt in prompts {
                     let mut tokens = tokenizer.encode(prompt)?;
-                    tokens.truncate(config.block_size - 1);
+                    let whole = tokens.len();
+                    // One place is for the end.
+                    tokens.truncate(limit.saturating_sub(1));
+                    begins.push(Prompt {
+                        tokens: vec![config.decoder_start_token as u32],
+                        is_continued: false,
+                        tokens_cut: whole - tokens.len(),
+                    });
                     tokens.extend(tokenizer.end_of_text());
-                    Ok(if tokens.is_empty() { vec![0] } else { tokens })
-                };
-                let sources = prompts.iter().map(read).collect::<Result<Vec<_>>>()?;
+                    sources.push(if tokens.is_empty() { vec![0] } else { tokens });
+                }
                 let (memory, _) = model.encode(Input::padded(&sources, Side::Right, &device));
-                let start = vec![config.decoder_start_token as u32];
-                Ok((Self::BesideEncoder { model, memory: memory.into() }, vec![start; prompts.len()]))
+                Ok((Self::BesideEncoder { model, memory: memory.into() }, begins))
             }
             Model::Encoder(_) => Err(Error::InvalidValue {
                 key: "model.architecture".into(),
@@ -74,15 +93,18 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The prompt's tokens; for a prompt without any the token that ends documents, a line break, or
-/// whatever the tokenizer's first token is.
-fn prompt_tokens(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>> {
-    let tokens = tokenizer.encode(prompt)?;
-    if !tokens.is_empty() {
-        return Ok(tokens);
+impl Prompt {
+    /// The tokens of a text; of a text without any the token that ends documents, a line break, or whatever
+    /// the tokenizer's first token is. `limit`: tokens that the context holds.
+    fn of_decoder(tokenizer: &Tokenizer, text: &str, limit: usize) -> Result<Self> {
+        let tokens = tokenizer.encode(text)?;
+        if !tokens.is_empty() {
+            return Ok(Self { tokens_cut: tokens.len().saturating_sub(limit), tokens, is_continued: true });
+        }
+        let tokens = match tokenizer.end_of_text() {
+            Some(token) => vec![token],
+            None => tokenizer.encode("\n").ok().filter(|found| !found.is_empty()).unwrap_or_else(|| vec![0]),
+        };
+        Ok(Self { tokens, is_continued: false, tokens_cut: 0 })
     }
-    if let Some(token) = tokenizer.end_of_text() {
-        return Ok(vec![token]);
-    }
-    Ok(tokenizer.encode("\n").ok().filter(|tokens| !tokens.is_empty()).unwrap_or_else(|| vec![0]))
 }

@@ -4,13 +4,13 @@
 use super::{
     Mode,
     backend::{Differentiable, Kernels},
-    dropout::{self, Dropout},
+    dropout::Dropout,
     optional, optional_mask,
 };
 use crate::model::layers::attention::softcap;
 use burn::{
     backend::Dispatch,
-    tensor::{Bool, Tensor, activation::softmax},
+    tensor::{Bool, Tensor, TensorData, activation::softmax},
 };
 use std::ops::Range;
 
@@ -193,15 +193,18 @@ pub fn reference(
     mixed.reshape([batch, time, heads * size])
 }
 
-/// Dropout of weights `[B, H, T, S]`, each at the place of its row and its key.
+/// Dropout of weights `[B, H, T, S]`. A weight is named by its row, its head, its query and its key.
 fn dropped(weights: Tensor<4>, dropout: Dropout) -> Tensor<4> {
     if !dropout.is_on() {
         return weights;
     }
     let shape @ [batch, heads, time, seen] = weights.dims();
-    let places = (0..batch * heads * time).flat_map(|row| (0..seen).map(move |key| (row as u32, key as u32)));
-    let kept = places.map(|(row, key)| if dropout::keeps(dropout, row, key) { dropout.scale() } else { 0.0 });
-    let kept = burn::tensor::TensorData::new::<f32, _>(kept.collect(), shape);
+    let (threshold, scale) = (dropout.threshold(), dropout.scale());
+    let kept = (0..batch * heads * time).flat_map(|query| {
+        let draws = dropout.row(query / time / heads).part(query / time % heads).part(query % time);
+        (0..seen as u32).map(move |key| if draws.draw(key) >= threshold { scale } else { 0.0 })
+    });
+    let kept = TensorData::new::<f32, _>(kept.collect(), shape);
     weights.clone() * Tensor::from_data(kept, &weights.device())
 }
 

@@ -1,5 +1,6 @@
-//! Dropout (JMLR 15, 2014) whose choices are a function of a seed and a place: the same on every device, and
-//! drawn again instead of kept.
+//! Dropout (JMLR 15, 2014) whose choices are a function of a seed and of where a number stands: in which row
+//! of the step and where within that row. They are the same on every device and however rows are grouped into
+//! micro-batches, and are drawn again instead of kept.
 
 use super::{Mode, backend::Differentiable, optional};
 use burn::{
@@ -13,10 +14,12 @@ pub struct Dropout {
     /// Share of the numbers that become 0; the others grow by 1 / (1 - share).
     pub probability: f32,
     pub seed: u32,
+    /// Row of the step that is the first of the batch.
+    pub first_row: u32,
 }
 
 impl Dropout {
-    pub const NONE: Self = Self { probability: 0.0, seed: 0 };
+    pub const NONE: Self = Self { probability: 0.0, seed: 0, first_row: 0 };
 
     pub fn is_on(self) -> bool {
         self.probability > 0.0
@@ -31,12 +34,31 @@ impl Dropout {
     pub fn threshold(self) -> u32 {
         (f64::from(self.probability) * f64::from(u32::MAX)) as u32
     }
+
+    /// The draws of a row of the batch.
+    #[inline(always)]
+    pub fn row(self, row: usize) -> Draws {
+        Draws(mix(self.seed ^ self.first_row.wrapping_add(row as u32)))
+    }
 }
 
-/// Whether the number at a place is kept. Places of vectors have `column` 0.
-#[inline(always)]
-pub fn keeps(dropout: Dropout, row: u32, column: u32) -> bool {
-    mix(mix(row ^ dropout.seed).wrapping_add(column)) >= dropout.threshold()
+/// The draws of all numbers of a row, or of a part of it. A part is named by one index after another, each
+/// counted for itself, so that no count exceeds 32 bits however many numbers there are.
+#[derive(Debug, Clone, Copy)]
+pub struct Draws(u32);
+
+impl Draws {
+    /// Those of a part: a position, or a head and then a query.
+    #[inline(always)]
+    pub fn part(self, index: usize) -> Self {
+        Self(self.draw(index as u32))
+    }
+
+    /// The draw of a single number.
+    #[inline(always)]
+    pub fn draw(self, index: u32) -> u32 {
+        mix(self.0.wrapping_add(index))
+    }
 }
 
 /// Every bit of the result depends on every bit of `x` (Chris Wellons' lowbias32).
@@ -49,7 +71,8 @@ fn mix(mut x: u32) -> u32 {
     x ^ (x >> 16)
 }
 
-/// `residual + dropout(x)`, or `dropout(x)`; all of one shape.
+/// `residual + dropout(x)`, or `dropout(x)`; all of one shape, `[B, T, E]`. A number is named by its row, its
+/// position in that and its column.
 pub fn dropout<const D: usize>(
     x: Tensor<D>,
     residual: Option<Tensor<D>>,
@@ -70,11 +93,96 @@ pub fn dropout<const D: usize>(
 
 /// The same by Burn's operations.
 pub fn reference<const D: usize>(x: Tensor<D>, residual: Option<Tensor<D>>, dropout: Dropout) -> Tensor<D> {
-    let places = 0..x.dims().iter().product::<usize>() as u32;
-    let kept = places.map(|place| if keeps(dropout, place, 0) { dropout.scale() } else { 0.0 }).collect();
-    let kept = Tensor::from_data(TensorData::new::<f32, _>(kept, x.dims()), &x.device());
+    let (time, width) = (if D > 1 { x.dims()[D - 2] } else { 1 }, x.dims()[D - 1]);
+    let positions = 0..x.dims().iter().product::<usize>() / width.max(1);
+    let (threshold, scale) = (dropout.threshold(), dropout.scale());
+    let kept = positions.flat_map(|position| {
+        let draws = dropout.row(position / time).part(position % time);
+        (0..width as u32).map(move |column| if draws.draw(column) >= threshold { scale } else { 0.0 })
+    });
+    let kept = Tensor::from_data(TensorData::new::<f32, _>(kept.collect(), x.dims()), &x.device());
     match residual {
         Some(residual) => residual + x * kept,
         None => x * kept,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::attention::{AttentionSpec, Projected, Reach, attention};
+
+    /// Bits of the numbers.
+    fn bits<const D: usize>(x: Tensor<D>) -> Vec<u32> {
+        x.into_data().try_into_vec_as::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
+    }
+
+    /// An operation on rows `[8, T, E]` is the same on all of them at once and on some after others, and
+    /// drops by both ways of computing the same.
+    fn check(width: usize, of: impl Fn(Tensor<3>, Dropout, Mode) -> Tensor<3>) {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        let numbers: Vec<f32> = (0..8 * 5 * width).map(|i| 1.0 + (i * 37 % 101) as f32 / 100.0).collect();
+        let x = Tensor::<3>::from_data(TensorData::new(numbers, [8, 5, width]), &device);
+        let dropout = |first_row| Dropout { probability: 0.3, seed: 9, first_row };
+        for mode in [Mode::Fused, Mode::Reference] {
+            let whole = of(x.clone(), dropout(16), mode);
+            for rows in [1, 2, 4] {
+                let part =
+                    |first: usize| of(x.clone().narrow(0, first, rows), dropout(16 + first as u32), mode);
+                let parts = Tensor::cat((0..8).step_by(rows).map(part).collect(), 0);
+                assert_eq!(bits(parts), bits(whole.clone()), "{mode:?}, {rows} rows at a time");
+            }
+            assert_ne!(bits(of(x.clone(), dropout(0), mode)), bits(whole));
+        }
+        let [fused, reference] = [Mode::Fused, Mode::Reference].map(|mode| of(x.clone(), dropout(0), mode));
+        assert!((fused - reference).abs().max().into_scalar::<f32>() < 1e-5);
+    }
+
+    #[test]
+    fn what_is_dropped_does_not_depend_on_how_rows_are_grouped() {
+        check(7, |x, spec, mode| dropout(x, None, spec, mode));
+        check(7, |x, spec, mode| dropout(x.clone(), Some(x), spec, mode));
+        let spec = AttentionSpec {
+            heads: 2,
+            kv_heads: 1,
+            head_size: 3,
+            scale: 0.5,
+            softcap: 0.0,
+            reach: Reach::CAUSAL,
+            dropout: Dropout::NONE,
+        };
+        check(12, |x, dropout, mode| {
+            attention(Projected::Together(x), None, AttentionSpec { dropout, ..spec }, mode)
+        });
+    }
+
+    /// Padding behind a row is longer in a micro-batch with a longer row.
+    #[test]
+    fn what_is_dropped_does_not_depend_on_padding() {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        let spec = Dropout { probability: 0.5, seed: 1, first_row: 0 };
+        for mode in [Mode::Fused, Mode::Reference] {
+            let of = |time| dropout(Tensor::<3>::ones([3, time, 6], &device), None, spec, mode);
+            assert_eq!(bits(of(9).narrow(1, 0, 4)), bits(of(4)));
+        }
+    }
+
+    #[test]
+    fn the_share_that_is_dropped_is_the_one_asked_for() {
+        let spec = Dropout { probability: 0.2, seed: 77, first_row: u32::MAX - 3 };
+        let mut dropped = [0u32; 3];
+        for (row, position, column) in
+            (0..16).flat_map(|row| (0..50).flat_map(move |at| (0..50).map(move |column| (row, at, column))))
+        {
+            let draws = [spec.row(row).part(position), spec.row(row).part(position + 1)];
+            let is = draws.map(|draws| draws.draw(column) < spec.threshold());
+            dropped[0] += u32::from(is[0]);
+            dropped[1] += u32::from(is[0] && is[1]);
+            dropped[2] +=
+                u32::from(is[0] && spec.row(row + 1).part(position).draw(column) < spec.threshold());
+        }
+        // Of 40000 a fifth, and of neighbours a fifth of that: within four standard deviations.
+        assert!(dropped[0].abs_diff(8000) < 320, "{dropped:?}");
+        assert!(dropped[1].abs_diff(1600) < 160 && dropped[2].abs_diff(1600) < 160, "{dropped:?}");
     }
 }

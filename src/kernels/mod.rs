@@ -42,7 +42,27 @@ pub enum Mode {
 impl Mode {
     /// Whether kernels compute with this tensor.
     pub(crate) fn fuses<const D: usize>(self, x: &Tensor<D>) -> bool {
-        self == Self::Fused && x.dtype() == DType::F32 && has_kernels(&x.device())
+        let fuses = self == Self::Fused && x.dtype() == DType::F32 && has_kernels(&x.device());
+        #[cfg(test)]
+        counted::FUSED.with(|count| count.set(count.get() + usize::from(fuses)));
+        fuses
+    }
+}
+
+/// For tests of which way something is computed.
+#[cfg(test)]
+pub(crate) mod counted {
+    use std::cell::Cell;
+
+    thread_local! {
+        pub(super) static FUSED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Operations that `work` left to kernels.
+    pub(crate) fn fused(work: impl FnOnce()) -> usize {
+        let before = FUSED.get();
+        work();
+        FUSED.get() - before
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     init::Initializer,
     layers::{embeddings::Embeddings, kv_cache::KvCache, moe::Routing, output::Output, stack::Stack},
 };
-use crate::config::ModelConfig;
+use crate::{config::ModelConfig, kernels::Mode};
 use burn::{
     module::Module,
     tensor::{Device, Int, Tensor},
@@ -25,8 +25,8 @@ pub struct Decoder {
 
 impl Decoder {
     /// A new model with weights drawn from `seed`. Training needs an autodiff device.
-    pub fn init(config: &ModelConfig, seed: u64, device: &Device) -> Self {
-        Self::build(config, &mut Initializer::new(config, seed, device))
+    pub fn init(config: &ModelConfig, mode: Mode, seed: u64, device: &Device) -> Self {
+        Self::build(config, &mut Initializer::new(config, mode, seed, device))
     }
 
     pub(super) fn build(config: &ModelConfig, initializer: &mut Initializer) -> Self {
@@ -62,7 +62,7 @@ impl Decoder {
         let input = input.into();
         let pass = input.pass();
         let (x, routings) = self.states(input, cache, &pass);
-        (self.projection.forward(x, &self.embeddings, &pass), routings)
+        (self.projection.forward(x, &self.embeddings), routings)
     }
 
     /// The same before the output projection, `[B, T, n_embd]`.

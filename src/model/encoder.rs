@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::{Activation, Head as HeadKind, ModelConfig, NormPosition, Pooling},
-    kernels::{activation::curve, dropout::dropout},
+    kernels::{Mode, activation::curve, dropout::dropout},
 };
 use burn::{
     module::{Module, Param},
@@ -53,6 +53,8 @@ pub struct Classifier {
     /// Of the text as a whole; `None`: of each token.
     #[module(skip)]
     pooling: Option<Pooling>,
+    #[module(skip)]
+    mode: Mode,
 }
 
 /// A layer between the last block and a projection.
@@ -83,10 +85,10 @@ impl Encoder {
         let logits = match &self.head {
             Head::Classifier(classifier) => classifier.forward(x, padding, pass),
             Head::LanguageModel(LanguageHead { transform, output, bias }) => {
-                let x = transform.forward(x, pass);
+                let x = transform.forward(x);
                 let logits = match output {
-                    Some(output) => output.forward(x, pass),
-                    None => self.embeddings.likeness(x, pass),
+                    Some(output) => output.forward(x),
+                    None => self.embeddings.likeness(x),
                 };
                 logits + bias.val().unsqueeze()
             }
@@ -129,6 +131,7 @@ impl Head {
             dropout: config.dropout,
             output: Linear::init(sizes(config.classes()), true, std, initializer),
             pooling,
+            mode: initializer.mode,
         })
     }
 }
@@ -157,10 +160,10 @@ impl Classifier {
             }
         }
         if let Some(transform) = &self.transform {
-            x = transform.forward(x, pass);
+            x = transform.forward(x);
         }
-        let x = dropout(x, None, pass.dropout(self.dropout), pass.mode);
-        self.output.forward(x, pass)
+        let x = dropout(x, None, pass.dropout(self.dropout), self.mode);
+        self.output.forward(x)
     }
 }
 
@@ -174,10 +177,10 @@ impl Transform {
         }
     }
 
-    fn forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        let x = self.dense.forward(x, pass);
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let x = self.dense.forward(x);
         match &self.norm {
-            Some(norm) => norm.forward(curve(x, self.activation), pass),
+            Some(norm) => norm.forward(curve(x, self.activation)),
             None => x.tanh(),
         }
     }

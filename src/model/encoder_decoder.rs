@@ -64,7 +64,7 @@ impl EncoderDecoder {
     ) -> (Tensor<3>, Vec<Routing>) {
         let pass = Pass::default();
         let (x, routings) = self.decoder_states(tokens, memory, cache, &pass);
-        (self.projection.forward(x, &self.embeddings, &pass), routings)
+        (self.projection.forward(x, &self.embeddings), routings)
     }
 
     /// The same before the output projection, `[B, T, n_embd]`.

@@ -1,6 +1,9 @@
 //! Initial weights, drawn on the host so that every device starts from the same numbers.
 
-use crate::config::{Init, ModelConfig};
+use crate::{
+    config::{Init, ModelConfig},
+    kernels::Mode,
+};
 use burn::{
     module::{Param, ParamId},
     tensor::{Device, Tensor, TensorData},
@@ -14,6 +17,8 @@ pub(crate) struct Initializer<'a> {
     /// are used.
     rng: Option<ChaCha8Rng>,
     device: &'a Device,
+    /// How all layers compute.
+    pub mode: Mode,
     /// Standard deviation of ordinary weights.
     pub std: f64,
     /// Standard deviation of projections back into the residual stream.
@@ -21,19 +26,19 @@ pub(crate) struct Initializer<'a> {
 }
 
 impl<'a> Initializer<'a> {
-    pub fn new(config: &ModelConfig, seed: u64, device: &'a Device) -> Self {
+    pub fn new(config: &ModelConfig, mode: Mode, seed: u64, device: &'a Device) -> Self {
         let std = config.init_std;
         let residual_std = match config.init {
             Init::Gpt2 => std / (2.0 * config.n_layer as f64).sqrt(),
             Init::Llama => std,
         };
-        Self { rng: Some(ChaCha8Rng::seed_from_u64(seed)), device, std, residual_std }
+        Self { rng: Some(ChaCha8Rng::seed_from_u64(seed)), device, mode, std, residual_std }
     }
 
     /// For a model whose parameters are about to be loaded: all of them are zeros that take no memory
     /// until they are used.
-    pub fn deferred(device: &'a Device) -> Self {
-        Self { rng: None, device, std: 0.0, residual_std: 0.0 }
+    pub fn deferred(mode: Mode, device: &'a Device) -> Self {
+        Self { rng: None, device, mode, std: 0.0, residual_std: 0.0 }
     }
 
     /// Normal with mean 0 and standard deviation `std`.
@@ -88,9 +93,8 @@ mod tests {
     fn normal_has_the_asked_moments_and_depends_on_the_seed_only() {
         let device = crate::device::Choice::cpu().open().unwrap();
         let draw = |seed| {
-            let tensor =
-                Initializer::new(&ModelConfig::default(), seed, &device).normal([100, 101], 0.5).val();
-            tensor.try_into_vec_as::<f32>().unwrap()
+            let mut initializer = Initializer::new(&ModelConfig::default(), Mode::Fused, seed, &device);
+            initializer.normal([100, 101], 0.5).val().try_into_vec_as::<f32>().unwrap()
         };
         let values = draw(1);
         let mean = values.iter().sum::<f32>() / values.len() as f32;

@@ -1,7 +1,7 @@
 //! What a forward pass reads.
 
 use super::layers::{mask::Marks, position::Places};
-use crate::kernels::{Mode, dropout::Dropout};
+use crate::kernels::dropout::Dropout;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use std::cell::Cell;
 
@@ -20,9 +20,18 @@ pub struct Input {
     pub prefix: Option<Tensor<2, Bool>>,
     /// `[B, T']`: what the decoder beside an encoder reads.
     pub decoder_tokens: Option<Tensor<2, Int>>,
-    pub mode: Mode,
     /// What dropout draws from; `None`: nothing is dropped.
-    pub dropout_seed: Option<u32>,
+    pub dropout: Option<DropoutSource>,
+}
+
+/// What dropout draws from in one pass of a training step.
+#[derive(Debug, Clone, Copy)]
+pub struct DropoutSource {
+    /// Of the step.
+    pub seed: u32,
+    /// Row of the step that is the first of the batch. A row is drawn for by its number in the step, so that
+    /// neither its micro-batch nor its process matters.
+    pub first_row: usize,
 }
 
 impl From<Tensor<2, Int>> for Input {
@@ -34,8 +43,7 @@ impl From<Tensor<2, Int>> for Input {
             token_types: None,
             prefix: None,
             decoder_tokens: None,
-            mode: Mode::default(),
-            dropout_seed: None,
+            dropout: None,
         }
     }
 }
@@ -76,7 +84,7 @@ impl Input {
     }
 
     pub(super) fn pass(&self) -> Pass {
-        Pass { mode: self.mode, dropout_seed: self.dropout_seed, draws: Cell::new(0) }
+        Pass { dropout: self.dropout, draws: Cell::new(0) }
     }
 
     pub(super) fn marks(&self) -> Marks {
@@ -84,11 +92,10 @@ impl Input {
     }
 }
 
-/// How a forward pass is computed.
+/// One forward pass through a model.
 #[derive(Default)]
 pub struct Pass {
-    pub(crate) mode: Mode,
-    dropout_seed: Option<u32>,
+    dropout: Option<DropoutSource>,
     /// Places of the model that have drawn.
     draws: Cell<u32>,
 }
@@ -96,12 +103,13 @@ pub struct Pass {
 impl Pass {
     /// What the next place of the model drops.
     pub(crate) fn dropout(&self, probability: f64) -> Dropout {
-        match self.dropout_seed {
-            Some(seed) if probability > 0.0 => {
+        match self.dropout {
+            Some(DropoutSource { seed, first_row }) if probability > 0.0 => {
                 let draw = self.draws.replace(self.draws.get() + 1);
                 Dropout {
                     probability: probability as f32,
                     seed: seed.wrapping_add(draw.wrapping_mul(GOLDEN)),
+                    first_row: first_row as u32,
                 }
             }
             _ => Dropout::NONE,

@@ -188,6 +188,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{Activation, Pooling},
+        kernels::Mode,
         model::{Model, parameters},
     };
     use std::collections::BTreeMap;
@@ -243,7 +244,7 @@ mod tests {
             moe,
             small,
         ] {
-            let found = parameters::shapes(&Model::unloaded(&config, &device));
+            let found = parameters::shapes(&Model::unloaded(&config, Mode::Fused, &device));
             let listed = super::parameters(&config);
             let expected: BTreeMap<_, _> = listed.into_iter().map(|shape| (shape.name, shape.dims)).collect();
             assert_eq!(found, expected, "{config:?}");

@@ -16,12 +16,12 @@ pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use encoder_decoder::EncoderDecoder;
 pub(crate) use input::mask;
-pub use input::{Input, Pass, Side};
+pub use input::{DropoutSource, Input, Pass, Side};
 pub use layers::kv_cache::KvCache;
 
 use crate::{
     config::{Architecture, ModelConfig},
-    kernels::linear::{Addends, linear},
+    kernels::Mode,
 };
 use burn::{
     module::Module,
@@ -29,7 +29,6 @@ use burn::{
 };
 use init::Initializer;
 use layers::{
-    attention::softcap,
     moe::Routing,
     output::{Projection, flat},
 };
@@ -60,15 +59,16 @@ pub struct Routings {
 }
 
 impl Model {
-    /// A new model with weights drawn from `seed`. Training needs an autodiff device.
-    pub fn init(config: &ModelConfig, seed: u64, device: &Device) -> Self {
-        Self::build(config, &mut Initializer::new(config, seed, device))
+    /// A new model with weights drawn from `seed`, which computes by `mode` whatever is asked of it.
+    /// Training needs an autodiff device.
+    pub fn init(config: &ModelConfig, mode: Mode, seed: u64, device: &Device) -> Self {
+        Self::build(config, &mut Initializer::new(config, mode, seed, device))
     }
 
     /// A model to load weights into: parameters have their shapes, and take no memory before they are
     /// replaced or used.
-    pub fn unloaded(config: &ModelConfig, device: &Device) -> Self {
-        Self::build(config, &mut Initializer::deferred(device))
+    pub fn unloaded(config: &ModelConfig, mode: Mode, device: &Device) -> Self {
+        Self::build(config, &mut Initializer::deferred(mode, device))
     }
 
     fn build(config: &ModelConfig, initializer: &mut Initializer) -> Self {
@@ -82,14 +82,10 @@ impl Model {
     /// Logits of everything that has a target, `[N, vocab_size or classes]`, and what the router of each
     /// layer decided. N is B · T, with an encoder and a decoder B · T', of whole texts B.
     pub fn forward(&self, input: Input) -> (Tensor<2>, Routings) {
-        let pass = input.pass();
         let (answer, routings) = self.answer(input);
         let logits = match answer {
             Answer::Logits(logits) => logits,
-            Answer::Projection(Projection { states, weight, transposed, softcap: limit }) => {
-                let logits = linear(states, weight, transposed, Addends::default(), pass.mode);
-                if limit > 0.0 { softcap(logits, limit) } else { logits }
-            }
+            Answer::Projection(projection) => projection.logits(),
         };
         (logits, routings)
     }

@@ -151,6 +151,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{Activation, Norm, NormPosition, presets::Preset},
+        kernels::Mode,
         model::Model,
     };
     use burn::module::Module;
@@ -185,7 +186,11 @@ mod tests {
         let encoder =
             ModelConfig { architecture: Architecture::Encoder, skip_first_norm: true, ..base.clone() };
         for config in [base, llama, gemma, experts, post, both, encoder] {
-            assert_eq!(parameter_count(&config), Model::init(&config, 0, &device).num_params(), "{config:?}");
+            assert_eq!(
+                parameter_count(&config),
+                Model::init(&config, Mode::Fused, 0, &device).num_params(),
+                "{config:?}"
+            );
         }
     }
 

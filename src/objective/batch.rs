@@ -83,9 +83,9 @@ impl Batch {
                 errors.sum().mul_scalar(scale)
             }
             (Answer::Logits(logits), None) => of_logits(logits, self.targets.clone(), spec(false, 0.0)),
-            (Answer::Projection(Projection { states, weight, transposed, softcap }), _) => {
+            (Answer::Projection(Projection { states, weight, transposed, softcap, mode }), _) => {
                 let spec = spec(transposed, softcap as f32);
-                cross_entropy(states, weight, &self.targets, spec, self.input.mode)
+                cross_entropy(states, weight, &self.targets, spec, mode)
             }
         }
     }

@@ -114,6 +114,35 @@ impl Rows {
         matches!(self, Self::Pairs { .. } | Self::Texts | Self::Tokens)
     }
 
+    /// Documents of a split that a block does not hold whole, so that their rows are cut.
+    pub fn cut_documents(&self, split: &TokenSplit, block_size: usize) -> usize {
+        let needed = |document| self.block_for(split, document);
+        match self.takes_documents() {
+            true => (0..split.document_count()).filter(|&document| needed(document) > block_size).count(),
+            false => 0,
+        }
+    }
+
+    /// The block that holds every row whole, at least `block_size`, where a row is a document.
+    pub fn longest_row(&self, split: &TokenSplit, block_size: usize) -> usize {
+        let documents = 0..if self.takes_documents() { split.document_count() } else { 0 };
+        documents.map(|document| self.block_for(split, document)).fold(block_size, usize::max)
+    }
+
+    /// Tokens of the block that holds a document whole, where a row is one.
+    fn block_for(&self, split: &TokenSplit, document: usize) -> usize {
+        let length = split.document(document).len();
+        match (self, split.answers()) {
+            (Self::Pairs { .. }, Answers::Targets(begins)) => {
+                let source = begins[document].min(length);
+                // Each of the two ends with a token of its own.
+                source.max(length - source) + 1
+            }
+            (Self::Pairs { .. }, _) => length + 1,
+            _ => length,
+        }
+    }
+
     /// Tokens that a document needs to be of use.
     pub fn least_tokens(&self) -> usize {
         if self.takes_documents() || matches!(self, Self::Masked(_)) { 1 } else { 2 }

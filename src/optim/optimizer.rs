@@ -64,7 +64,7 @@ impl Rules {
 
 /// How one parameter is updated.
 enum Rule {
-    AdamW(AdamWSpec),
+    AdamW(AdamWSpec, Mode),
     Adam(Adam),
     Sgd { momentum: Momentum, weight_decay: f64 },
     Lion(Lion),
@@ -72,10 +72,10 @@ enum Rule {
 }
 
 impl Optimizer {
-    /// The optimizer that `config` describes, without any state yet.
-    pub fn new(config: &TrainConfig) -> Self {
+    /// The optimizer that `config` describes, without any state yet. `mode`: how AdamW is computed.
+    pub fn new(config: &TrainConfig, mode: Mode) -> Self {
         let rule = |weight_decay: f64| match config.optimizer {
-            OptimizerKind::Adamw | OptimizerKind::Muon => Rule::adamw(config, weight_decay),
+            OptimizerKind::Adamw | OptimizerKind::Muon => Rule::adamw(config, weight_decay, mode),
             OptimizerKind::Adam => Rule::Adam(
                 AdamConfig::new()
                     .with_beta_1(config.beta1 as f32)
@@ -107,8 +107,8 @@ impl Optimizer {
     }
 
     /// AdamW that decays every parameter alike, as `torch.optim.AdamW` does by default.
-    pub fn uniform_adamw(config: &TrainConfig) -> Self {
-        let rule = || Rule::adamw(config, config.weight_decay);
+    pub fn uniform_adamw(config: &TrainConfig, mode: Mode) -> Self {
+        let rule = || Rule::adamw(config, config.weight_decay, mode);
         let rules = Rules { decayed: rule(), undecayed: rule(), matrices: None };
         Self { rules, state: BTreeMap::new() }
     }
@@ -163,7 +163,6 @@ pub struct Update {
     pub scale: Tensor<1>,
     /// Whether the whole update is void where `scale` is not finite: weights and moments stay as they were.
     pub skip_non_finite: bool,
-    pub mode: Mode,
 }
 
 struct Updater<'a> {
@@ -209,8 +208,8 @@ fn keep(keep_if: &Tensor<1, Bool>, new: Tensor<1>, old: Tensor<1>) -> Tensor<1> 
 }
 
 impl Rule {
-    fn adamw(config: &TrainConfig, weight_decay: f64) -> Self {
-        Self::AdamW(AdamWSpec {
+    fn adamw(config: &TrainConfig, weight_decay: f64, mode: Mode) -> Self {
+        let spec = AdamWSpec {
             learning_rate: 0.0,
             beta1: config.beta1 as f32,
             beta2: config.beta2 as f32,
@@ -218,11 +217,12 @@ impl Rule {
             weight_decay: weight_decay as f32,
             updates: 0,
             skip_non_finite: false,
-        })
+        };
+        Self::AdamW(spec, mode)
     }
 
     fn has_second_moment(&self) -> bool {
-        matches!(self, Self::AdamW(_) | Self::Adam(_))
+        matches!(self, Self::AdamW(..) | Self::Adam(_))
     }
 
     /// New weights and state of a parameter of rank `D`.
@@ -233,8 +233,8 @@ impl Rule {
         mut gradient: FlatTensor,
         old_state: Option<ParameterState>,
     ) -> (FlatTensor, Option<ParameterState>) {
-        if let Self::AdamW(spec) = self {
-            return fused_adamw(*spec, update, weights, gradient, old_state);
+        if let Self::AdamW(spec, mode) = self {
+            return adamw_step(*spec, *mode, update, weights, gradient, old_state);
         }
         gradient.values = gradient.values * update.scale.clone();
         if !update.skip_non_finite {
@@ -265,7 +265,7 @@ impl Rule {
             second: Some(flat(state.moment_2)),
         };
         match self {
-            Self::AdamW(_) => (weights, state),
+            Self::AdamW(..) => (weights, state),
             Self::Adam(adam) => {
                 let state = state.map(|state| AdamState::new(state.into_adaptive()));
                 let (weights, state) = adam.step(learning_rate, weights.values, gradient.values, state);
@@ -297,8 +297,9 @@ impl Rule {
     }
 }
 
-fn fused_adamw(
+fn adamw_step(
     spec: AdamWSpec,
+    mode: Mode,
     update: &Update,
     weights: FlatTensor,
     gradient: FlatTensor,
@@ -315,7 +316,7 @@ fn fused_adamw(
         ..spec
     };
     let old = Updated { weights: weights.values, first, second };
-    let new = adamw(old, gradient.values, update.scale.clone(), spec, update.mode);
+    let new = adamw(old, gradient.values, update.scale.clone(), spec, mode);
     let flat = |values| FlatTensor { shape: shape.clone(), values };
     let state =
         ParameterState { updates: spec.updates, first: flat(new.first), second: Some(flat(new.second)) };
@@ -385,7 +386,8 @@ mod tests {
             ("y.moment_2".to_owned(), tensor(&[4])),
         ]);
         let load = |kind: OptimizerKind, tensors: &NamedData, updates: &BTreeMap<String, usize>| {
-            let mut optimizer = Optimizer::new(&TrainConfig { optimizer: kind, ..Default::default() });
+            let mut optimizer =
+                Optimizer::new(&TrainConfig { optimizer: kind, ..Default::default() }, Mode::Fused);
             optimizer.load_state(tensors.clone(), updates, &shapes, &device).map(|()| optimizer)
         };
         let adamw = OptimizerKind::Adamw;

@@ -1,7 +1,7 @@
 //! The `tokenizer.json` documents of the tokenizers that Kiln makes, and the checks that a document
 //! from elsewhere must pass before it is handed to the `tokenizers` crate.
 
-use super::alphabet;
+use super::{alphabet, charsmap};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -100,11 +100,47 @@ pub(super) fn id(value: &Value) -> Option<u32> {
     value.as_u64().and_then(|id| u32::try_from(id).ok())
 }
 
-/// Refuses what the `tokenizers` crate would panic on: a merge whose result is longer than any token.
-pub(super) fn check(document: &Value) -> Result<(), String> {
-    let Some(model) = document.get("model") else {
-        return Err("has no `model`".into());
+/// Refuses a document without a model.
+pub(super) fn check_model(document: &Value) -> Result<(), String> {
+    match document.get("model") {
+        Some(Value::Object(_)) => Ok(()),
+        Some(_) => Err("has a `model` that is no object".into()),
+        None => Err("has no `model`".into()),
+    }
+}
+
+/// Refuses parts on which the `tokenizers` crate panics, here and in Python: a `Strip` that takes characters from
+/// the end of a token that is no longer than that, words of no length, and a damaged table of characters.
+pub(super) fn check_parts(document: &Value) -> Result<(), String> {
+    let check = |part: &Value| {
+        let count = |key: &str| part[key].as_u64();
+        if part["type"] == "Strip" && count("stop").is_some_and(|stop| stop > 0) {
+            return Err(
+                "has a `decoder` that takes characters from the ends of tokens (`Strip` with a `stop` \
+                        above 0), which fails for short tokens"
+                    .to_owned(),
+            );
+        }
+        if part["type"] == "FixedLength" && count("length") == Some(0) {
+            return Err("has a `pre_tokenizer` that makes words of no length (`FixedLength`)".into());
+        }
+        part["precompiled_charsmap"].as_str().map_or(Ok(()), charsmap::check)
     };
+    for (part, list) in
+        [("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers"), ("decoder", "decoders")]
+    {
+        let mut pending = vec![&document[part]];
+        while let Some(part) = pending.pop() {
+            check(part)?;
+            pending.extend(part[list].as_array().into_iter().flatten());
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what the `tokenizers` crate would panic on: a merge whose result is longer than any token.
+pub(super) fn check_merges(document: &Value) -> Result<(), String> {
+    let model = &document["model"];
     let (Some(vocabulary), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array()) else {
         return Ok(());
     };

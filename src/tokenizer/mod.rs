@@ -1,6 +1,7 @@
 //! Tokenizers: text to token ids and back. All are read from and written as Hugging Face's
 //! `tokenizer.json`, which Python's `tokenizers` and `transformers` load with the same result as
-//! `encode(text, add_special_tokens=False)`.
+//! `encode(text, add_special_tokens=False)` without truncation and padding. Encoding draws nothing: the
+//! `dropout` of a BPE is off ([`original`]).
 //!
 //! The `tokenizers` crate reads, writes and trains; the kinds that Kiln itself makes, and GPT-2's,
 //! are encoded and decoded by faster code of our own ([`codec`]).
@@ -9,10 +10,13 @@ mod added;
 mod alphabet;
 mod bpe;
 mod char_table;
+mod charsmap;
 mod codec;
 mod general;
 mod gpt2;
 mod json;
+mod oniguruma;
+mod original;
 mod special;
 mod stream;
 mod train;
@@ -28,6 +32,8 @@ use crate::{
     platform::storage,
 };
 use codec::Codec;
+use original::Original;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{
     fmt,
@@ -58,16 +64,18 @@ const UNKNOWN_CHARACTER_HINT: &str = "use a tokenizer that takes any text (`--se
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
+    end_of_text: Option<u32>,
+    end_tokens: Arc<[u32]>,
 }
 
 struct Inner {
     /// Where it came from, for messages.
     origin: String,
     hugging_face: tokenizers::Tokenizer,
+    original: Original,
     codec: Codec,
     kind: TokenizerKind,
     vocab_size: usize,
-    end_of_text: Option<u32>,
     /// By id; false beyond the end.
     special: Vec<bool>,
     spelling: Spelling,
@@ -97,13 +105,19 @@ impl Tokenizer {
             message,
             hint: Some("it should be a `tokenizer.json` as Hugging Face's `tokenizers` writes it".into()),
         };
-        let document = serde_json::from_slice(bytes).map_err(|e| refused(format!("is not JSON: {e}")))?;
-        json::check(&document).map_err(refused)?;
-        let mut hugging_face =
-            tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| refused(format!("cannot be read: {e}")))?;
-        // Rows are cut and padded by the loader; a tokenizer that did it too would lose text.
-        hugging_face.with_truncation(None).map_err(|e| refused(e.to_string()))?;
-        hugging_face.with_padding(None);
+        let mut document: Value =
+            serde_json::from_slice(bytes).map_err(|e| refused(format!("is not JSON: {e}")))?;
+        json::check_model(&document).map_err(refused)?;
+        json::check_parts(&document).map_err(refused)?;
+        let (mut original, has_changed) = Original::take(&mut document).map_err(refused)?;
+        json::check_merges(&document).map_err(refused)?;
+        let unreadable = |error: String| refused(format!("cannot be read: {error}"));
+        let mut hugging_face = if has_changed {
+            serde_json::from_value(document).map_err(|e| unreadable(e.to_string()))?
+        } else {
+            tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| unreadable(e.to_string()))?
+        };
+        original.take_lengths(&mut hugging_face).map_err(|e| refused(e.to_string()))?;
 
         let mut vocabulary: Vec<(u32, String)> =
             hugging_face.get_vocab(true).into_iter().map(|(token, id)| (id, token)).collect();
@@ -114,31 +128,38 @@ impl Tokenizer {
         if largest > LARGEST_ID {
             return Err(refused(format!("has a token with the id {largest}")));
         }
-        let document = serde_json::to_value(&*hugging_face).map_err(|e| refused(e.to_string()))?;
+        let mut document = serde_json::to_value(&*hugging_face).map_err(|e| refused(e.to_string()))?;
+        original.restore_patterns(&mut document).map_err(refused)?;
         let (kind, codec) = codec::choose(&document, &vocabulary, &hugging_face);
-        let end_of_text = END_OF_TEXT_NAMES.iter().find_map(|name| hugging_face.token_to_id(name));
+        let special = special::marks(&document);
+        let named = || END_OF_TEXT_NAMES.iter().filter_map(|name| hugging_face.token_to_id(name));
+        // A vocabulary may hold such a name as mere text, as Gemma's has tags of HTML.
+        let is_special = |id: &u32| special.get(*id as usize).copied().unwrap_or(false);
+        let end_of_text = named().find(is_special).or_else(|| named().next());
         Ok(Self {
+            end_of_text,
+            end_tokens: end_of_text.into_iter().collect(),
             inner: Arc::new(Inner {
                 origin: origin.into(),
                 codec,
                 kind,
                 vocab_size: largest as usize + 1,
-                end_of_text,
-                special: special::marks(&document),
+                special,
                 spelling: Spelling::read(&document),
                 word_starts: OnceLock::new(),
                 fingerprint: fingerprint(&vocabulary),
+                original,
                 hugging_face,
             }),
         })
     }
 
-    /// The pretty-printed `tokenizer.json`.
+    /// The pretty-printed `tokenizer.json`, with the `truncation`, `padding`, `dropout` and patterns of the
+    /// file that was read, though they are not used as they stand there.
     pub fn to_json(&self) -> Result<String> {
-        self.inner
-            .hugging_face
-            .to_string(true)
-            .map_err(|e| self.error(format!("cannot be written: {e}"), None))
+        let unwritable = |e: tokenizers::Error| self.error(format!("cannot be written: {e}"), None);
+        let text = self.inner.hugging_face.to_string(true).map_err(unwritable)?;
+        self.inner.original.restore(&text).map_err(|e| unwritable(e.into()))
     }
 
     /// What it is: a `tokenizer.json` that is a character, byte or GPT-2-like BPE tokenizer is of
@@ -154,7 +175,17 @@ impl Tokenizer {
 
     /// The token that ends a document, if there is one.
     pub fn end_of_text(&self) -> Option<u32> {
-        self.inner.end_of_text
+        self.end_of_text
+    }
+
+    /// Tokens of which each ends a text that is generated.
+    pub fn end_tokens(&self) -> &[u32] {
+        &self.end_tokens
+    }
+
+    /// The same tokenizer with the tokens that a model's files name as its end tokens.
+    pub fn with_end_tokens(self, end_of_text: Option<u32>, end_tokens: &[u32]) -> Self {
+        Self { end_of_text, end_tokens: end_tokens.into(), ..self }
     }
 
     /// 16 hexadecimal digits that depend on all tokens and their ids and on nothing else.
@@ -242,8 +273,12 @@ impl Tokenizer {
     }
 
     /// Decodes tokens one at a time, as they are generated.
-    pub fn stream(&self) -> DecodeStream {
-        DecodeStream::new(self.clone())
+    /// Text that depends on its neighbours, such as a first space, is as it is after the tokens `before`.
+    ///
+    /// # Errors
+    /// Those of [`decode`](Self::decode).
+    pub fn stream(&self, before: &[u32]) -> Result<DecodeStream> {
+        DecodeStream::new(self.clone(), before)
     }
 
     fn unknown_id(&self, id: u32) -> Error {

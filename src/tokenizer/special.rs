@@ -71,7 +71,7 @@ impl Tokenizer {
 
     /// Whether a token stands for no text.
     pub(super) fn is_special(&self, id: u32) -> bool {
-        Some(id) == self.inner.end_of_text || self.inner.special.get(id as usize).copied().unwrap_or(false)
+        Some(id) == self.end_of_text || self.inner.special.get(id as usize).copied().unwrap_or(false)
     }
 
     /// The first of these texts that is a token.

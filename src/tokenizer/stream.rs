@@ -19,16 +19,23 @@ enum Pending {
     Tokens { tokens: Vec<u32>, given: usize, context: String },
 }
 
+/// Tokens of a text at least that are decoded with what follows it.
+const CONTEXT: usize = 8;
+
 /// Tokens without complete text after which the text is given out as it is.
 const MOST_PENDING: usize = 16;
 
 impl DecodeStream {
-    pub(super) fn new(tokenizer: Tokenizer) -> Self {
+    /// Decodes what follows the tokens `before`, whose text is not given again.
+    pub(super) fn new(tokenizer: Tokenizer, before: &[u32]) -> Result<Self> {
         let pending = match tokenizer.inner.codec.token_bytes() {
             Some(_) => Pending::Bytes(Vec::new()),
-            None => Pending::Tokens { tokens: Vec::new(), given: 0, context: String::new() },
+            None => {
+                let (tokens, context) = end_of(&tokenizer, before)?;
+                Pending::Tokens { given: tokens.len(), tokens: tokens.to_vec(), context }
+            }
         };
-        Self { tokenizer, pending }
+        Ok(Self { tokenizer, pending })
     }
 
     /// Takes the next token and gives the text that it completes, which may be empty.
@@ -50,7 +57,7 @@ impl DecodeStream {
                 if is_waiting || text.len() <= context.len() {
                     return Ok(String::new());
                 }
-                let new = text.strip_prefix(context.as_str()).unwrap_or(&text).to_owned();
+                let new = continuation(&self.tokenizer, tokens, *given, &text, context)?;
                 tokens.drain(..*given);
                 *given = tokens.len();
                 *context = self.tokenizer.decode(tokens)?;
@@ -66,11 +73,41 @@ impl DecodeStream {
     pub fn finish(self) -> Result<String> {
         match self.pending {
             Pending::Bytes(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Pending::Tokens { tokens, context, .. } => {
+            Pending::Tokens { tokens, given, .. } if tokens.len() == given => Ok(String::new()),
+            Pending::Tokens { tokens, given, context } => {
                 let text = self.tokenizer.decode(&tokens)?;
-                Ok(text.strip_prefix(context.as_str()).unwrap_or(&text).to_owned())
+                continuation(&self.tokenizer, &tokens, given, &text, &context)
             }
         }
+    }
+}
+
+/// What `text`, that of `tokens`, adds to `context`, that of the first `given` of them. Where bytes that
+/// follow have changed what is given out already, it is what the others are by themselves.
+fn continuation(
+    tokenizer: &Tokenizer,
+    tokens: &[u32],
+    given: usize,
+    text: &str,
+    context: &str,
+) -> Result<String> {
+    match text.strip_prefix(context) {
+        Some(new) => Ok(new.to_owned()),
+        None => tokenizer.decode(&tokens[given..]),
+    }
+}
+
+/// The last of some tokens, as many as decide how others that follow are decoded, and their text.
+fn end_of<'a>(tokenizer: &Tokenizer, tokens: &'a [u32]) -> Result<(&'a [u32], String)> {
+    let mut count = CONTEXT;
+    loop {
+        let end = &tokens[tokens.len().saturating_sub(count)..];
+        let text = if end.is_empty() { String::new() } else { tokenizer.decode(end)? };
+        // It may begin within a character.
+        if end.len() == tokens.len() || !text.starts_with('\u{FFFD}') {
+            return Ok((end, text));
+        }
+        count *= 2;
     }
 }
 
@@ -116,5 +153,80 @@ mod tests {
         assert_eq!(invalid, [0xE2, 0x82]);
         invalid.push(b'c');
         assert_eq!(complete_text(&mut invalid), "\u{FFFD}c");
+    }
+
+    const LLAMA_2: &str = include_str!("../../tests/reports/first-space/llama2-like/tokenizer.json");
+
+    /// The same with another decoder, and words in the way of WordPiece.
+    fn with_decoder(decoder: serde_json::Value, spell: impl Fn(&str) -> String) -> Tokenizer {
+        let mut document: serde_json::Value = serde_json::from_str(LLAMA_2).unwrap();
+        document["decoder"] = decoder;
+        let vocabulary = document["model"]["vocab"].as_object().unwrap();
+        let spelled = vocabulary.iter().map(|(token, id)| (spell(token), id.clone()));
+        let spelled: serde_json::Map<_, _> = spelled.collect();
+        let words = serde_json::json!({ "type": "WordLevel", "vocab": spelled, "unk_token": "<unk>" });
+        document["model"] = words;
+        Tokenizer::from_bytes(document.to_string().as_bytes(), "test").unwrap()
+    }
+
+    /// Each decoder takes the space from the beginning of a text, in its own way.
+    fn tokenizers() -> Vec<Tokenizer> {
+        let word_piece = |token: &str| match token.strip_prefix('▁') {
+            Some(word) if !word.is_empty() => word.to_owned(),
+            _ => format!("##{token}"),
+        };
+        let metaspace = serde_json::json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true });
+        let pieces = serde_json::json!({ "type": "WordPiece", "prefix": "##", "cleanup": true });
+        vec![
+            Tokenizer::from_bytes(LLAMA_2.as_bytes(), "test").unwrap(),
+            with_decoder(metaspace, str::to_owned),
+            with_decoder(pieces, word_piece),
+        ]
+    }
+
+    #[test]
+    fn what_follows_a_text_is_what_the_whole_adds_to_it() {
+        let mut state = 1u32;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as usize % below
+        };
+        for tokenizer in tokenizers() {
+            assert!(tokenizer.inner.codec.token_bytes().is_none());
+            for _ in 0..200 {
+                // Words, letters, spaces and special tokens, and a duck of four bytes.
+                let mut parts: Vec<Vec<u32>> = Vec::new();
+                for _ in 0..2 + random(30) {
+                    let id = random(33) as u32;
+                    parts.push(if (6..=9).contains(&id) { vec![6, 7, 8, 9] } else { vec![id] });
+                }
+                let cut = random(parts.len());
+                let (before, after) = (parts[..cut].concat(), parts[cut..].concat());
+                let mut stream = tokenizer.stream(&before).unwrap();
+                let mut text = String::new();
+                for &id in &after {
+                    text += &stream.push(id).unwrap();
+                }
+                text += &stream.finish().unwrap();
+                let whole = tokenizer.decode(&[before.clone(), after].concat()).unwrap();
+                let before = if cut == 0 { String::new() } else { tokenizer.decode(&before).unwrap() };
+                assert_eq!(before + &text, whole);
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_spoil_what_is_given_out_do_not_repeat_it() {
+        let tokenizer = &tokenizers()[0];
+        // A duck, then the first of its bytes alone.
+        let mut stream = tokenizer.stream(&[3]).unwrap();
+        let tokens = [6, 7, 8, 9, 6, 4];
+        let mut text: String = tokens.iter().map(|&id| stream.push(id).unwrap()).collect();
+        text += &stream.finish().unwrap();
+        assert_eq!(text, "🦆\u{FFFD} heron");
+        // A prompt of many bytes is decoded from the beginning of a character.
+        let duck = [6, 7, 8, 9].repeat(5);
+        let mut stream = tokenizer.stream(&[&[3][..], &duck].concat()).unwrap();
+        assert_eq!(stream.push(4).unwrap(), " heron");
     }
 }

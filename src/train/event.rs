@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 /// Something worth showing. Serialized with a `type` tag, one JSON object each, in `log.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "TrainEvent"))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
     Started(RunInfo),
@@ -24,6 +25,7 @@ pub enum Event {
 
 /// What is about to run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct RunInfo {
     /// For example `cpu` or `wgpu:0 (NVIDIA H100)`.
     pub device: String,
@@ -42,15 +44,25 @@ pub struct RunInfo {
     pub last_step: u64,
     /// Steps between readings of the loss, and between lines of a plain log.
     pub log_interval: u64,
-    /// Loss of guessing every token with equal probability, in nats.
-    pub uniform_loss: f64,
+    /// Loss of giving every token or class the same probability, in nats. A regression has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uniform_loss: Option<f64>,
+    /// Whether `exp` of a loss is a perplexity: the loss of a language model is over its vocabulary, that of
+    /// a classifier is over a few classes. Logs that do not say so are taken for those of language models.
+    #[serde(default = "yes")]
+    pub has_perplexity: bool,
     /// What the user should know before it runs, a sentence each: data that is left out, a learning rate that jumps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
+fn yes() -> bool {
+    true
+}
+
 /// One optimizer step. `step` counts finished steps: the first report says 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct StepReport {
     pub step: u64,
     /// Mean cross entropy per target token, in nats.
@@ -75,6 +87,7 @@ pub struct StepReport {
 
 /// How the experts of all layers were used in a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct RouterReport {
     /// Before its weight `model.router_aux_loss`: the experts per token if all get equal shares.
     pub load_balancing: f32,
@@ -93,11 +106,14 @@ impl RouterReport {
 
 /// One evaluation on the validation split.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct EvaluationReport {
     pub step: u64,
     pub train_loss: Option<f64>,
     pub val_loss: f64,
-    pub perplexity: f64,
+    /// `exp` of the validation loss, of a language model only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<f64>,
     /// Share of rows whose every target was the most likely token; only where targets are answers
     /// (`data.answer_after`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,6 +127,7 @@ pub struct EvaluationReport {
 
 /// Text that the model wrote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct SampleReport {
     pub step: u64,
     pub text: String,
@@ -118,6 +135,7 @@ pub struct SampleReport {
 
 /// A checkpoint that is on the disk, complete.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct CheckpointReport {
     pub step: u64,
     pub path: PathBuf,
@@ -126,6 +144,7 @@ pub struct CheckpointReport {
 
 /// How the run ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct FinishReport {
     pub step: u64,
     pub reason: FinishReason,
@@ -139,6 +158,7 @@ pub struct FinishReport {
 
 /// Why the run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// `train.max_steps` reached.

@@ -6,6 +6,8 @@ pub mod event;
 pub mod inspect;
 mod run;
 mod step;
+#[cfg(test)]
+mod tests;
 
 pub use run::{Hooks, Progress};
 
@@ -106,7 +108,7 @@ impl Trainer {
     pub fn new(config: Config, dataset: Dataset, device: &Device) -> Result<Self> {
         let device = device.clone().autodiff();
         let seed = seed_for(config.train.seed, 0, "init");
-        let model = Model::init(&config.model, seed, &device).train();
+        let model = Model::init(&config.model, config.kernels.mode(), seed, &device).train();
         Self::assemble(config, dataset, device, model)
     }
 
@@ -121,9 +123,9 @@ impl Trainer {
     ) -> Result<Self> {
         let device = device.clone().autodiff();
         let model = if checkpoint.has_head_of(&config.model) {
-            checkpoint.build_as(&config.model, Weights::Latest, &device)?
+            checkpoint.build_as(&config, Weights::Latest, &device)?
         } else {
-            checkpoint.build_under(&config.model, seed_for(config.train.seed, 0, "init"), &device)?
+            checkpoint.build_under(&config, seed_for(config.train.seed, 0, "init"), &device)?
         };
         let model = model.train();
         Self::assemble(config, dataset, device, model)
@@ -150,7 +152,7 @@ impl Trainer {
         if state.optimizer != config.train.optimizer {
             return Err(failed("its optimizer differs from `train.optimizer`".into()));
         }
-        let model = checkpoint.build(Weights::Latest, &device)?.train();
+        let model = checkpoint.build_as(&config, Weights::Latest, &device)?.train();
         let mut trainer = Self::assemble(config, dataset, device, model)?;
         trainer.loader.cursor(state.step).check(&state.data)?;
         let plain = trainer.device.clone().inner();
@@ -186,7 +188,7 @@ impl Trainer {
             Loader::new(dataset.train.clone(), cut.clone(), config.data.order, rows_per_step, train.seed)?;
         Ok(Self {
             objective: Objective::of(&config),
-            optimizer: Optimizer::new(train),
+            optimizer: Optimizer::new(train, config.kernels.mode()),
             ema: (train.ema_decay > 0.0).then(|| Ema::new(train.ema_decay, &model)),
             early_stop: EarlyStop::new(train.early_stopping_patience, train.early_stopping_min_delta),
             loader,

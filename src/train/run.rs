@@ -186,7 +186,8 @@ impl Trainer {
             first_step: self.step,
             last_step: self.config.train.last_step(),
             log_interval: self.config.train.log_interval,
-            uniform_loss: (self.config.model.outputs() as f64).ln(),
+            uniform_loss: self.config.model.uniform_loss(),
+            has_perplexity: self.config.model.has_perplexity(),
             notes: self.dataset.notes.iter().chain(&self.notes).cloned().collect(),
         }
     }
@@ -295,7 +296,7 @@ impl Trainer {
             train_loss: (count > 0).then(|| sum / f64::from(count)),
             val_loss: result.loss,
             perplexity: result.perplexity,
-            exact_match: self.dataset.val.answers().are_texts().then_some(result.exact_match),
+            exact_match: result.exact_match.filter(|_| self.dataset.val.answers().are_texts()),
             macro_f1: result.classes.as_ref().map(Confusion::macro_f1),
             is_best,
             seconds: start.elapsed().as_secs_f64(),
@@ -313,8 +314,13 @@ impl Trainer {
             tokenizer: &self.dataset.tokenizer,
             device: &self.device,
         };
-        let written = generator.generate(sample, &mut |_| {}, &|| false).await?;
-        let text = format!("{}{}", sample.prompt, written.text);
+        let written = generator.generate(sample, &mut |_| {}, &|| false).await;
+        let written = written.map_err(|error| error.with_origin(format!("step {}", self.step)))?;
+        // What a decoder beside an encoder generates does not continue the prompt.
+        let text = match self.config.model.architecture {
+            Architecture::EncoderDecoder => written.text,
+            _ => format!("{}{}", sample.prompt, written.text),
+        };
         (hooks.observe)(&Event::Sample(SampleReport { step: self.step, text }))
     }
 }

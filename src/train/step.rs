@@ -6,7 +6,7 @@ use crate::{
     data::random::seed_for,
     device::device_failed,
     error::Result,
-    model::Model,
+    model::{DropoutSource, Model},
     objective::Batch,
     optim::{Update, clip, schedule},
 };
@@ -18,10 +18,10 @@ impl Trainer {
     /// read every `train.log_interval` steps.
     pub fn step(&mut self) {
         let train = &self.config.train;
-        let mode = self.config.kernels.mode();
 
         // Batch: the same rows however they are grouped into micro-batches.
         let rows = |i: usize| i * train.batch_size..(i + 1) * train.batch_size;
+        let dropout_seed = seed_for(train.seed, self.step, "dropout") as u32;
         let host: Vec<_> =
             (0..train.gradient_accumulation_steps).map(|i| self.loader.rows(self.step, rows(i))).collect();
         let target_tokens: usize = host.iter().map(|batch| batch.target_tokens).sum();
@@ -32,8 +32,7 @@ impl Trainer {
         let mut gradients = None;
         for (i, batch) in host.iter().enumerate() {
             let mut batch = Batch::new(batch, &self.device);
-            batch.input.mode = mode;
-            batch.input.dropout_seed = Some(seed_for(train.seed, self.step, &format!("dropout {i}")) as u32);
+            batch.input.dropout = Some(DropoutSource { seed: dropout_seed, first_row: rows(i).start });
             let share = self.objective.loss(&self.model, &batch, target_tokens);
             let new = GradientsParams::from_grads(share.total.backward(), &self.model);
             gradients = Some(clip::accumulate(&self.model, gradients, new));
@@ -45,7 +44,8 @@ impl Trainer {
         let gradients = gradients.unwrap_or_default();
 
         // Clip by the global norm. What is not finite makes the scale so, by which the update knows.
-        let norm = clip::global_norm(&self.model, &gradients, &self.device.clone().inner(), mode);
+        let (device, mode) = (self.device.clone().inner(), self.config.kernels.mode());
+        let norm = clip::global_norm(&self.model, &gradients, &device, mode);
         let factor = match train.grad_clip > 0.0 {
             true => clip::clip_factor(norm.clone(), train.grad_clip),
             false => norm.ones_like(),
@@ -56,11 +56,11 @@ impl Trainer {
         let learning_rate = schedule::learning_rate(train, self.step);
         let skip_non_finite = train.on_nan == OnNonFinite::Skip;
         let keep_if = skip_non_finite.then(|| scale.clone().is_finite());
-        let update = Update { learning_rate, scale, skip_non_finite, mode };
-        let (optimizer, config, device) = (&mut self.optimizer, &self.config.model, &self.device);
+        let update = Update { learning_rate, scale, skip_non_finite };
+        let (optimizer, config, device) = (&mut self.optimizer, &self.config, &self.device);
         replace_with(
             &mut self.model,
-            || Model::unloaded(config, device),
+            || Model::unloaded(&config.model, config.kernels.mode(), device),
             |model| optimizer.step(model, gradients, update),
         );
         if let Some(ema) = &mut self.ema {

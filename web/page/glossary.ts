@@ -29,6 +29,8 @@ export const TERMS = {
   validation: { name: "validation loss", meaning: "The loss on text that is held out from training. When it rises while the training loss falls, the model memorizes instead of learning." },
   perplexity: { name: "perplexity", meaning: "The loss as a number of choices: a perplexity of 5 is like guessing among 5 equally likely tokens." },
   accuracy: { name: "task accuracy", meaning: "The share of held-out examples whose whole answer is right." },
+  macro_f1: { name: "macro F1", meaning: "How well a classifier tells its classes apart on held-out examples: the mean of precision and recall for each class, averaged over the classes. 1 is perfect." },
+  expert: { name: "expert", meaning: "One of several MLPs in a layer, of which a router picks a few for each token. Training pushes towards equal use of all; an expert that is hardly used is wasted." },
   gradient: { name: "gradient", meaning: "For each parameter, in which direction and how strongly it would change the loss. Training steps against it." },
   gradient_norm: { name: "gradient norm", meaning: "The size of all gradients together. Peaks are hard or odd batches; steady growth means that training is about to break." },
   clipping: { name: "gradient clipping", meaning: "Shrinks a gradient whose norm is too large, so that one odd batch cannot undo the rest." },

@@ -8,9 +8,14 @@ export const LONGEST_CURVE = 2_000;
 const MOST_REPORTS = 65_536;
 /** Samples that are kept. */
 const MOST_SAMPLES = 200;
+/** Skipped steps that are kept. */
+const MOST_SKIPPED = 200;
 const COLUMNS = [
   "step", "loss", "grad_norm", "learning_rate", "tokens", "tokens_per_second", "mfu", "epoch", "seconds",
 ] as const satisfies readonly (keyof StepReport)[];
+
+/** A step that changed nothing. */
+export type SkippedStep = Extract<TrainEvent, { type: "skipped" }>;
 
 /** How neighbours merge: peaks must stay visible in a gradient norm, not in a loss. */
 type Merge = "mean" | "max" | "last";
@@ -45,6 +50,14 @@ export class Curves {
     this.bucket = [];
   }
 
+  /** Drops what came after `x`. */
+  rewind(x: number): void {
+    const kept = this.xs.filter((at) => at <= x).length;
+    this.xs = this.xs.slice(0, kept);
+    this.channels = this.channels.map((channel) => channel.slice(0, kept));
+    this.bucket = this.bucket.filter(([at]) => at! <= x);
+  }
+
   private halve(): void {
     this.stride *= 2;
     this.xs = this.xs.filter((_, i) => i % 2 === 1);
@@ -62,9 +75,11 @@ export class History {
   readonly memory = new Curves(["max", "max"]);
   /** Dispatches and submits for each step; nothing on the CPU path. */
   readonly gpuWork = new Curves(["mean", "mean"]);
+  /** Shares of the most and the least used expert, and the share of each if all were used alike. */
+  readonly experts = new Curves(["mean", "mean", "last"]);
   evaluations: EvaluationReport[] = [];
   samples: SampleReport[] = [];
-  skipped = 0;
+  skipped: SkippedStep[] = [];
   private table = new Float64Array(COLUMNS.length * 1024);
   private rows = 0;
   private average = 0;
@@ -76,13 +91,15 @@ export class History {
     else if (event.type === "step") this.addStep(event);
     else if (event.type === "evaluation") this.evaluations.push(event);
     else if (event.type === "sample") this.samples = [...this.samples, event].slice(-MOST_SAMPLES);
-    else if (event.type === "skipped") this.skipped += 1;
+    else if (event.type === "skipped") this.skipped = [...this.skipped, event].slice(-MOST_SKIPPED);
   }
 
   /** Drops what came after `step`. */
   rewind(step: number): void {
     this.evaluations = this.evaluations.filter((report) => report.step <= step);
     this.samples = this.samples.filter((report) => report.step <= step);
+    this.skipped = this.skipped.filter((report) => report.step <= step);
+    this.experts.rewind(step);
     const last = this.last;
     if (!last || last.step <= step) return;
     const kept = this.steps.filter((report) => report.step <= step);
@@ -125,8 +142,13 @@ export class History {
       this.weight = 0.9 * this.weight + 0.1;
     }
     const smooth = this.weight > 0 ? this.average / this.weight : NaN;
-    const { loss, grad_norm, learning_rate, tokens_per_second } = report;
+    const { loss, grad_norm, learning_rate, tokens_per_second, router } = report;
+    // In a stored log, a number that is not finite is null.
     this.curves.push(report.step, [loss ?? NaN, smooth, grad_norm ?? NaN, learning_rate, tokens_per_second]);
+    if (router) {
+      const { utilization } = router;
+      this.experts.push(report.step, [Math.max(...utilization), Math.min(...utilization), 1 / utilization.length]);
+    }
   }
 
   private makeRoom(): void {

@@ -1,43 +1,10 @@
 // What the page and its workers say to each other. The worker holds the engine (Rust, compiled to
-// WebAssembly); the page only shows. Events are those of `src/train/event.rs`, field for field.
+// WebAssembly); the page only shows. Everything that the engine gives or takes is declared in `generated.ts`,
+// which is made from Rust's own types; what is declared here crosses between page and worker only.
 
-/** A nested configuration as `src/config/mod.rs` defines it: section -> key -> value. */
-export type Config = Record<string, Record<string, unknown>>;
+import type { AttentionMaps, Catalogue, EngineSpec, KernelDifference, ParameterReport, Plan, Problem, RunInfo, TrainEvent } from "./generated";
 
-/** What the form shows for one dotted key. */
-export interface Field {
-  /** For example `train.learning_rate`. */
-  key: string;
-  help: string;
-  kind: "integer" | "number" | "boolean" | "choice" | "text" | "list";
-  /** For `choice` only. */
-  choices: string[];
-}
-
-export interface Preset {
-  name: string;
-  description: string;
-  /** Made for the page: small enough for a tab. */
-  browser: boolean;
-  /** The procedural task that it trains on, if any. */
-  task: string | null;
-  config: Config;
-}
-
-export interface Task {
-  name: string;
-  description: string;
-  /** One line as the model sees it, for example `12+34=46`. */
-  example: string;
-}
-
-/** Everything about the engine that does not change. */
-export interface Catalogue {
-  version: string;
-  fields: Field[];
-  presets: Preset[];
-  tasks: Task[];
-}
+export type * from "./generated";
 
 /** Text of the visitor. A Blob is handed on without a copy, so that passing it costs the same whatever its length. */
 export interface OwnText {
@@ -46,30 +13,10 @@ export interface OwnText {
 }
 
 /** A run as the visitor describes it. All of it but `text` goes into the URL. */
-export interface RunSpec {
-  preset: string;
-  /** `key=value`, applied in order over the preset. */
-  set: string[];
+export interface RunSpec extends Omit<EngineSpec, "text"> {
   /** Text to train on instead of what the configuration names. */
   text: OwnText | null;
   device: "auto" | "webgpu" | "cpu";
-}
-
-/** A run checked and resolved, before anything is built. */
-export interface Plan {
-  config: Config;
-  /** Keys whose value is not the preset's, with that value. */
-  changed: { key: string; value: unknown; preset: unknown }[];
-  parameters: number;
-  /** A floor of what training holds in memory. */
-  training_bytes: number;
-  tokens_per_step: number;
-  flops_per_step: number;
-  train_tokens: number;
-  val_tokens: number;
-  vocab_size: number;
-  /** The same run on the desktop. */
-  command: string;
 }
 
 export interface DeviceInfo {
@@ -96,81 +43,7 @@ export interface Probe {
   step_seconds: number;
 }
 
-/** A refusal or a failure, for people. */
-export interface Problem {
-  message: string;
-  hint: string | null;
-  /** The worker is of no use any more: begin a new one and resume from the last saved checkpoint. */
-  fatal: boolean;
-}
-
 export type RunState = "preparing" | "running" | "paused" | "finished" | "failed";
-
-export interface RunInfo {
-  device: string;
-  parameters: number;
-  vocab_size: number;
-  train_tokens: number;
-  val_tokens: number;
-  tokens_per_step: number;
-  flops_per_step: number;
-  peak_flops: number | null;
-  first_step: number;
-  last_step: number;
-  log_interval: number;
-  /** Loss of guessing every token with equal probability, in nats. */
-  uniform_loss: number;
-  /** What the user should know before it runs, a sentence each. */
-  notes?: string[];
-}
-
-export interface StepReport {
-  step: number;
-  loss: number;
-  grad_norm: number;
-  learning_rate: number;
-  tokens: number;
-  tokens_per_second: number;
-  mfu: number | null;
-  epoch: number;
-  seconds: number;
-}
-
-export interface EvaluationReport {
-  step: number;
-  train_loss: number | null;
-  val_loss: number;
-  perplexity: number;
-  /** Share of documents whose whole answer was right; procedural tasks only. */
-  exact_match: number | null;
-  is_best: boolean;
-  seconds: number;
-}
-
-export interface SampleReport {
-  step: number;
-  text: string;
-}
-
-export interface FinishReport {
-  step: number;
-  reason: "completed" | "stopped_at_step" | "early_stopped" | "interrupted";
-  best_val_loss: number | null;
-  best_step: number | null;
-  seconds: number;
-  tokens: number;
-  skipped_steps: number;
-  peak_memory_bytes: number | null;
-}
-
-export type TrainEvent =
-  | ({ type: "started" } & RunInfo)
-  | ({ type: "step" } & StepReport)
-  | ({ type: "evaluation" } & EvaluationReport)
-  | ({ type: "sample" } & SampleReport)
-  | { type: "checkpoint"; step: number; path: string; is_best: boolean }
-  | { type: "skipped"; step: number; loss: number | null; batch: string }
-  | ({ type: "finished" } & FinishReport);
 
 /** A run in the browser's storage. */
 export interface StoredRun {
@@ -194,33 +67,6 @@ export interface StoredRun {
   best: number | null;
 }
 
-/** Attention of one layer on a text: `weights[head][query][key]`. */
-export interface AttentionMaps {
-  tokens: string[];
-  layer: number;
-  weights: number[][][];
-}
-
-export interface Distribution {
-  mean: number;
-  std: number;
-  min: number;
-  max: number;
-  /** Euclidean norm. */
-  norm: number;
-  /** Counts in 32 equal bins from `min` to `max`. */
-  histogram: number[];
-}
-
-export interface ParameterReport {
-  /** Dotted, as in `model.safetensors`' own naming of Kiln. */
-  name: string;
-  shape: number[];
-  weights: Distribution;
-  /** Of the loss of the next batch. */
-  gradients: Distribution;
-}
-
 export interface Memory {
   /** Bytes of WebAssembly memory. */
   wasm: number;
@@ -237,14 +83,6 @@ export interface GpuCounters {
 /** The same, with the steps that the run had finished at that moment. */
 export interface Counters extends GpuCounters {
   step: number;
-}
-
-/** How far an operation is from its reference, relative to the largest number of that. */
-export interface KernelDifference {
-  operation: string;
-  forward: number;
-  /** Of the worst gradient. */
-  gradient: number;
 }
 
 /** Files of a checkpoint by name, in the desktop's format. */

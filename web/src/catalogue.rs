@@ -1,43 +1,20 @@
 //! What there is to choose from.
 
-use crate::problem::{Result, problem, to_js};
+use crate::{
+    problem::{Result, problem, to_js},
+    protocol::{Catalogue, PresetInfo, TaskInfo},
+};
 use kiln::{
     config::{
         Config, Task,
-        overrides::Field,
         presets::{Preset, presets},
     },
     model::size,
 };
-use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
 /// Operations of a whole run that a tab gets through in minutes even without a GPU.
 const BROWSER_FLOPS: f64 = 1.5e12;
-
-#[derive(Serialize)]
-struct Catalogue {
-    version: &'static str,
-    fields: Vec<Field>,
-    presets: Vec<PresetInfo>,
-    tasks: Vec<TaskInfo>,
-}
-
-#[derive(Serialize)]
-struct PresetInfo {
-    name: &'static str,
-    description: &'static str,
-    browser: bool,
-    task: Option<Task>,
-    config: Config,
-}
-
-#[derive(Serialize)]
-struct TaskInfo {
-    name: Task,
-    description: &'static str,
-    example: String,
-}
 
 impl PresetInfo {
     fn new(preset: &Preset) -> kiln::Result<Self> {
@@ -54,7 +31,7 @@ impl PresetInfo {
     }
 }
 
-/// Presets, tasks and the fields of a configuration: a `Catalogue` of `protocol.ts`.
+/// Presets, tasks and the fields of a configuration: a [`Catalogue`].
 #[wasm_bindgen]
 pub fn catalogue() -> Result<JsValue> {
     let presets = presets().iter().map(PresetInfo::new).collect::<kiln::Result<_>>().map_err(problem)?;

@@ -1,12 +1,13 @@
 //! Kiln's engine in a browser tab: a thin layer over the `kiln` library that takes and gives what
 //! JavaScript can hold. It runs in a Web Worker (`page/worker/`), never on the page's own thread;
-//! `page/protocol.ts` has the shapes of everything that crosses.
+//! `protocol.rs` has the shapes of everything that crosses.
 
 mod catalogue;
 mod device;
 mod files;
 mod kernels;
 mod problem;
+mod protocol;
 mod run;
 mod spec;
 

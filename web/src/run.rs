@@ -4,7 +4,8 @@ use crate::{
     device::device,
     files,
     problem::{Result, problem, refusal, to_js},
-    spec::{OwnText, RunSpec, dataset},
+    protocol::{AttentionMaps, OwnText, RunSpec, SavedCheckpoint, Target},
+    spec::dataset,
 };
 use burn::tensor::Device;
 use js_sys::{Array, Function, Object, Reflect};
@@ -16,7 +17,6 @@ use kiln::{
     platform::Instant,
     train::{self, Hooks, Progress, Trainer, event::Event},
 };
-use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use wasm_bindgen::prelude::*;
 
@@ -29,19 +29,6 @@ pub struct Run {
     outside: Outside,
 }
 
-/// A device to train on, as the worker found it.
-#[derive(Deserialize)]
-struct Target {
-    /// `cpu`, or `webgpu` once that is opened.
-    name: String,
-    /// For people.
-    description: String,
-    /// The most bytes that one buffer may have.
-    largest: f64,
-    /// The most bytes that all may have.
-    available: f64,
-}
-
 /// What the loop's hooks reach.
 struct Outside {
     device_name: String,
@@ -52,16 +39,8 @@ struct Outside {
 }
 
 struct Saved {
-    step: u64,
-    is_best: bool,
+    checkpoint: SavedCheckpoint,
     files: Object,
-}
-
-#[derive(Serialize)]
-struct AttentionMaps {
-    tokens: Vec<String>,
-    layer: usize,
-    weights: Vec<Vec<Vec<f32>>>,
 }
 
 impl Outside {
@@ -78,7 +57,8 @@ impl Outside {
                 Ok(())
             },
             save: &mut |step: u64, checkpoint: &Files, is_best: bool| {
-                saved.push(Saved { step, is_best, files: files::to_js(checkpoint) });
+                let files = files::to_js(checkpoint);
+                saved.push(Saved { checkpoint: SavedCheckpoint { step, is_best }, files });
                 Ok(PathBuf::from(format!("step-{step:06}")))
             },
             interrupted: &|| false,
@@ -176,15 +156,13 @@ impl Run {
         }
     }
 
-    /// Checkpoints that came due since the last call: `{step, is_best, files}` each.
+    /// Checkpoints that came due since the last call: a [`SavedCheckpoint`] each, with its `files`.
     pub fn take_saved(&mut self) -> Array {
         let saved = std::mem::take(&mut self.outside.saved);
         let entries = saved.into_iter().map(|saved| {
-            let entry = Object::new();
-            let put = |name: &str, value: JsValue| drop(Reflect::set(&entry, &name.into(), &value));
-            put("step", (saved.step as f64).into());
-            put("is_best", saved.is_best.into());
-            put("files", saved.files.into());
+            let entry = to_js(&saved.checkpoint);
+            // Setting a property of a plain object does not fail.
+            let _ = Reflect::set(&entry, &"files".into(), &saved.files);
             entry
         });
         entries.collect()
@@ -218,7 +196,7 @@ impl Run {
         self.trainer.config().train.last_step() as f64
     }
 
-    /// What is about to run: a `RunInfo` of `protocol.ts`.
+    /// What is about to run: a `RunInfo`.
     pub fn info(&self, device: &str) -> JsValue {
         to_js(&self.trainer.info(device, None))
     }
@@ -254,7 +232,7 @@ impl Run {
         written.map(|written| written.text).map_err(problem)
     }
 
-    /// How a layer attends within a text: `AttentionMaps` of `protocol.ts`.
+    /// How a layer attends within a text: [`AttentionMaps`].
     pub async fn attention(&self, text: &str, layer: usize) -> Result<JsValue> {
         let tokenizer = &self.trainer.dataset().tokenizer;
         let mut tokens = tokenizer.encode(text).map_err(problem)?;
@@ -264,7 +242,7 @@ impl Run {
         Ok(to_js(&AttentionMaps { tokens: tokens.iter().map(name).collect(), layer, weights }))
     }
 
-    /// Every parameter and its gradient: a list of `ParameterReport` of `protocol.ts`.
+    /// Every parameter and its gradient: a list of `ParameterReport`.
     pub async fn parameters(&self) -> Result<JsValue> {
         self.trainer.inspect().await.map(|reports| to_js(&reports)).map_err(problem)
     }

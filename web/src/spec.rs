@@ -1,6 +1,9 @@
 //! From what the visitor chose to a configuration and its data.
 
-use crate::problem::{Result, problem, refusal, to_js};
+use crate::{
+    problem::{Result, problem, refusal, to_js},
+    protocol::{Change, Plan, RunSpec},
+};
 use kiln::{
     config::{Config, DataConfig, Task, TokenizerConfig, TokenizerKind, presets::Preset},
     data::Dataset,
@@ -8,7 +11,6 @@ use kiln::{
     tokenizer::Tokenizer,
     train,
 };
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
     cell::RefCell,
@@ -16,42 +18,6 @@ use std::{
     path::Path,
 };
 use wasm_bindgen::prelude::*;
-
-/// A run as the visitor describes it: `RunSpec` of `protocol.ts`.
-#[derive(Deserialize)]
-pub struct RunSpec {
-    pub preset: String,
-    pub set: Vec<String>,
-    pub text: Option<OwnText>,
-}
-
-/// Text that the visitor brought.
-#[derive(Deserialize, Hash)]
-pub struct OwnText {
-    pub name: String,
-    pub text: String,
-}
-
-#[derive(Serialize)]
-struct Plan<'a> {
-    config: &'a Config,
-    changed: Vec<Change>,
-    parameters: usize,
-    training_bytes: u64,
-    tokens_per_step: usize,
-    flops_per_step: f64,
-    train_tokens: usize,
-    val_tokens: usize,
-    vocab_size: usize,
-    command: String,
-}
-
-#[derive(Serialize)]
-struct Change {
-    key: &'static str,
-    value: Value,
-    preset: Value,
-}
 
 impl RunSpec {
     /// Reads a `RunSpec`.
@@ -149,7 +115,7 @@ pub fn dataset(
     Ok(dataset)
 }
 
-/// Checks a run and says what it will cost: a `Plan` of `protocol.ts`.
+/// Checks a run and says what it will cost: a [`Plan`].
 #[wasm_bindgen]
 pub fn plan(spec: JsValue) -> Result<JsValue> {
     let spec = RunSpec::from_js(spec)?;
@@ -166,7 +132,7 @@ pub fn plan(spec: JsValue) -> Result<JsValue> {
         val_tokens: dataset.val.len(),
         vocab_size: config.model.vocab_size,
         command: spec.command(),
-        config: &config,
+        config,
     }))
 }
 

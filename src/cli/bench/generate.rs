@@ -32,7 +32,8 @@ const DEFAULT_PRESET: &str = "shakespeare-char-cpu";
 pub(super) fn run(arguments: GenerationArguments) -> anyhow::Result<()> {
     let config = arguments.source.resolve(DEFAULT_PRESET)?;
     let dataset = Dataset::prepare(&config, None)?;
-    let config = train::resolve(config, &dataset)?.model;
+    let config = train::resolve(config, &dataset)?;
+    let (mode, config) = (config.kernels.mode(), config.model);
     if config.architecture != Architecture::Decoder {
         let message = "what is measured is a decoder";
         return Err(Error::invalid_value("model.architecture", "encoder", message).into());
@@ -44,7 +45,8 @@ pub(super) fn run(arguments: GenerationArguments) -> anyhow::Result<()> {
     }
     let choice = arguments.device.choice()?;
     let device = choice.open()?;
-    let model = Decoder::init(&config, 0, &device);
+    let info = choice.info();
+    let model = Decoder::init(&config, mode, 0, &device);
     let measure = |cached| -> crate::Result<(Vec<u32>, f64)> {
         // Once before, for compiling and tuning.
         write(&model, &config, tokens, cached, &device)?;
@@ -60,6 +62,8 @@ pub(super) fn run(arguments: GenerationArguments) -> anyhow::Result<()> {
     if arguments.json {
         let result = json!({
             "device": choice.to_string(),
+            "description": info.as_ref().map(|info| &info.description),
+            "instruction_set": info.as_ref().and_then(|info| info.instruction_set),
             "tokens": tokens,
             "cached_tokens_per_second": fast,
             "uncached_tokens_per_second": slow,
@@ -67,7 +71,10 @@ pub(super) fn run(arguments: GenerationArguments) -> anyhow::Result<()> {
         });
         println!("{}", serde_json::to_string_pretty(&result)?);
     } else {
-        println!("device         {choice}");
+        println!(
+            "device         {}",
+            info.map_or_else(|| choice.to_string(), |info| { format!("{choice} ({})", info.summary()) })
+        );
         println!("with cache     {fast:.0} tokens/s");
         println!("without cache  {slow:.0} tokens/s");
         println!("speed-up       {:.1} x over {tokens} tokens", fast / slow);

@@ -138,9 +138,18 @@ pub(super) fn run(arguments: KernelArguments) -> anyhow::Result<()> {
         storage::write_atomic(path, curve_svg(&points, title, (720, 360))?.as_bytes())?;
     }
     if arguments.json {
-        let all = serde_json::json!({ "operations": figures, "attention_memory": memory });
+        let info = choice.info();
+        let all = serde_json::json!({
+            "device": choice.to_string(),
+            "description": info.as_ref().map(|info| &info.description),
+            "instruction_set": info.as_ref().and_then(|info| info.instruction_set),
+            "operations": figures,
+            "attention_memory": memory,
+        });
         println!("{}", serde_json::to_string_pretty(&all)?);
     } else {
+        let summary = choice.info().map(|info| format!(" ({})", info.summary())).unwrap_or_default();
+        println!("{choice}{summary}\n");
         print_tables(&figures, &memory);
     }
     Ok(())

@@ -90,7 +90,10 @@ struct Figures {
     /// Empty where a configuration was given.
     size: String,
     device: String,
+    /// Of the device; of a processor its name, generation and threads.
     description: String,
+    /// Vector instructions that a CPU computes with.
+    instruction_set: Option<String>,
     parameters: usize,
     tokens_per_step: usize,
     /// Median of the timed steps.
@@ -106,6 +109,12 @@ struct Figures {
     seconds_to_first_step: f64,
     fastest_step_seconds: f64,
     slowest_step_seconds: f64,
+}
+
+impl Figures {
+    fn summary(&self) -> String {
+        self.instruction_set.iter().fold(self.description.clone(), |text, name| text + ", " + name)
+    }
 }
 
 const DEFAULT_PRESET: &str = "shakespeare-char-cpu";
@@ -174,6 +183,7 @@ fn measure(
     Ok(Figures {
         size: size.map_or("", Size::name).into(),
         device: choice.to_string(),
+        instruction_set: info.as_ref().and_then(|info| info.instruction_set).map(String::from),
         description: info.map(|info| info.description).unwrap_or_default(),
         parameters: trainer.parameters(),
         tokens_per_step: trainer.tokens_per_step(),
@@ -215,6 +225,7 @@ fn print_table(figures: &[Figures]) {
         ("steps/s", Align::Right),
         ("tokens/s", Align::Right),
         ("GFLOP/s", Align::Right),
+        ("f32 peak", Align::Right),
         ("MFU", Align::Right),
         ("memory", Align::Right),
         ("first step", Align::Right),
@@ -227,10 +238,11 @@ fn print_table(figures: &[Figures]) {
             format!("{:.2}", row.steps_per_second),
             short(row.tokens_per_second),
             format!("{:.1}", row.flops_per_second / 1e9),
+            row.peak_flops.map_or_else(|| "?".into(), |peak| format!("{:.1}", peak / 1e9)),
             row.mfu.map_or_else(|| "?".into(), |mfu| format!("{:.1} %", 100.0 * mfu)),
             row.peak_memory_bytes.map_or_else(|| "?".into(), bytes),
             duration(row.seconds_to_first_step),
-            row.description.clone(),
+            row.summary(),
         ]);
     }
     print!("{table}");

@@ -13,7 +13,7 @@ pub struct Curves {
     pub val_loss: Vec<Point>,
     pub learning_rate: Vec<Point>,
     pub grad_norm: Vec<Point>,
-    /// Loss of guessing every token with equal probability, in nats.
+    /// Loss of giving every token or class the same probability, in nats.
     pub uniform_loss: Option<f64>,
 }
 
@@ -23,9 +23,7 @@ impl Curves {
         let mut curves = Self::default();
         for logged in events {
             match &logged.event {
-                Event::Started(info) => {
-                    curves.uniform_loss = Some(info.uniform_loss).filter(|l| l.is_finite())
-                }
+                Event::Started(info) => curves.uniform_loss = info.uniform_loss.filter(|l| l.is_finite()),
                 Event::Step(report) => {
                     let step = report.step as f64;
                     curves.train_loss.push((step, report.loss.into()));

@@ -148,6 +148,7 @@ pub const KEYS: &[KeyHelp] = &[
 
 /// A key as a form shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Field {
     pub key: &'static str,
     pub help: &'static str,
@@ -158,6 +159,7 @@ pub struct Field {
 
 /// What kind of value a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum FieldKind {
     /// A whole number, 0 or more.

@@ -61,7 +61,8 @@ impl CheckpointModel {
         let block_size = self.config.block_size.min(ids.len() - 1);
         let batches = evaluation_batches(split, Cut::causal(Layout::Stream, block_size), ROWS, 0);
         let evaluation = pollster::block_on(evaluate(&self.lock(), &self.config, batches, &self.device))?;
-        Ok(Some(evaluation.perplexity))
+        Error::check_finite("the losses of the model that judges", &[evaluation.loss as f32])?;
+        Ok(evaluation.perplexity)
     }
 
     /// Numbers of an embedding.
@@ -90,7 +91,9 @@ impl CheckpointModel {
         let mean: Tensor<1> = states.mean_dim(1).reshape([self.config.n_embd]); // [C]
         let failed = |message: String| device_failed(&device, "embedding", message);
         let data = pollster::block_on(mean.into_data_async()).map_err(|error| failed(error.to_string()))?;
-        data.try_into_vec_as::<f32>().map_err(|error| failed(format!("{error:?}")))
+        let embedding = data.try_into_vec_as::<f32>().map_err(|error| failed(format!("{error:?}")))?;
+        Error::check_finite("the states of the model that judges", &embedding)?;
+        Ok(embedding)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Model> {

@@ -78,12 +78,13 @@ fn plain_forward(x: &[f32], curve: impl Fn(f32) -> (f32, f32) + Sync + Copy) -> 
             #[inline(always)]
             || {
                 for (y, x) in y.iter_mut().zip(x) {
-                    *y = curve(*x).0;
+                    y.write(curve(*x).0);
                 }
             },
         );
     });
-    y
+    // SAFETY: the parts, each of which is written whole, are all there is.
+    unsafe { y.assume_init() }.into_vec()
 }
 
 #[inline(always)]
@@ -121,13 +122,14 @@ fn gated_forward(x: &[f32], inner: usize, curve: impl Fn(f32) -> (f32, f32) + Sy
                 for (y, x) in y.chunks_exact_mut(inner).zip(x.chunks_exact(2 * inner)) {
                     let (gate, up) = x.split_at(inner);
                     for i in 0..inner {
-                        y[i] = curve(gate[i]).0 * up[i];
+                        y[i].write(curve(gate[i]).0 * up[i]);
                     }
                 }
             },
         );
     });
-    y
+    // SAFETY: the parts, each of which is written whole, are all there is.
+    unsafe { y.assume_init() }.into_vec()
 }
 
 #[inline(always)]

@@ -10,11 +10,8 @@ use super::{
     parallel::{Shared, each},
     tensor::room,
 };
-use crate::kernels::{
-    attention::{AttentionSpec, Strides},
-    dropout::keeps,
-};
-use std::ops::Range;
+use crate::kernels::attention::{AttentionSpec, Strides};
+use std::{mem::MaybeUninit, ops::Range};
 
 /// Queries whose scores are held at a time.
 const BLOCK: usize = 64;
@@ -40,16 +37,16 @@ impl<'a> Heads<'a> {
 
 /// Heads that are written, each by one thread at a time.
 #[derive(Clone, Copy)]
-struct Written {
-    shared: Shared,
+struct Written<'a> {
+    shared: Shared<'a, MaybeUninit<f32>>,
     strides: Strides,
 }
 
-impl Written {
+impl Written<'_> {
     /// # Safety
     /// Nobody else uses this token of this head meanwhile.
     #[allow(clippy::mut_from_ref, reason = "heads are disjoint")]
-    unsafe fn row(&self, batch: usize, head: usize, token: usize, size: usize) -> &mut [f32] {
+    unsafe fn row(&self, batch: usize, head: usize, token: usize, size: usize) -> &mut [MaybeUninit<f32>] {
         let start = self.strides.place(batch, head, token);
         // SAFETY: the caller's promise.
         unsafe { self.shared.part(start..start + size) }
@@ -60,7 +57,7 @@ impl Written {
         if !tokens.is_empty() {
             assert!(self.strides.place(batch, head, tokens.end - 1) + size <= self.shared.len());
         }
-        self.shared.at(self.strides.place(batch, head, tokens.start))
+        self.shared.at(self.strides.place(batch, head, tokens.start)).cast()
     }
 }
 
@@ -92,6 +89,8 @@ pub(super) struct Inputs<'a> {
     pub spec: AttentionSpec,
     /// B, T, S
     pub sizes: [usize; 3],
+    /// Queries, keys and values are of the same tensor.
+    pub is_one_tensor: bool,
 }
 
 /// Some queries of one head.
@@ -112,24 +111,25 @@ impl Inputs<'_> {
         Block { batch, head, queries, keys: start.min(end)..end }
     }
 
-    /// Scores of a block, `[queries, keys]`, bent but not yet masked.
-    fn scores(&self, block: &Block, scores: &mut [f32]) {
+    /// Scores of a block, `[queries, keys]`, bent but not yet masked, in `scores`.
+    fn scores<'s>(&self, block: &Block, scores: &'s mut [MaybeUninit<f32>]) -> &'s mut [f32] {
         let spec = self.spec;
         let group = block.head / (spec.heads / spec.kv_heads);
         let (count, width) = (block.queries.len(), block.keys.len());
         let queries = self.query.matrix(block.batch, block.head, block.queries.start);
         let keys = self.key.matrix(block.batch, group, block.keys.start).transposed();
-        product_of([count, spec.head_size, width], queries, keys, spec.scale, scores);
+        let scores = product_of([count, spec.head_size, width], queries, keys, spec.scale, scores);
         if spec.softcap > 0.0 {
             vectorized(
                 #[inline(always)]
                 || {
-                    for score in &mut scores[..count * width] {
+                    for score in scores.iter_mut() {
                         *score = spec.softcap * tanh(*score / spec.softcap);
                     }
                 },
             );
         }
+        scores
     }
 
     /// The keys that a query sees, counted from the block's first one, and which of them are hidden.
@@ -162,7 +162,7 @@ pub(super) fn forward(inputs: Inputs) -> (Vec<f32>, Vec<f32>) {
         let block = inputs.block(batch, head, first);
         let (count, width) = (block.queries.len(), block.keys.len());
         let mut scores = room(count * width);
-        inputs.scores(&block, &mut scores);
+        let scores = inputs.scores(&block, &mut scores);
         // SAFETY: every task has queries of its own.
         let sums = unsafe {
             let start = (batch * heads + head) * time + first;
@@ -192,19 +192,19 @@ pub(super) fn forward(inputs: Inputs) -> (Vec<f32>, Vec<f32>) {
                         #[inline(always)]
                         |i| scores[i],
                     );
-                    sums[row] = most + total.ln();
+                    sums[row].write(most + total.ln());
                     inverse[row] = 1.0 / total;
                 },
             );
             if spec.dropout.is_on() {
-                let place = (batch * heads + head) * time + query;
+                let draws = spec.dropout.row(batch).part(head).part(query);
                 let first = (block.keys.start + keys.start) as u32;
                 vectorized(
                     #[inline(always)]
                     || {
-                        let scale = spec.dropout.scale();
+                        let (threshold, scale) = (spec.dropout.threshold(), spec.dropout.scale());
                         for (i, weight) in scores[keys].iter_mut().enumerate() {
-                            let kept = keeps(spec.dropout, place as u32, first.wrapping_add(i as u32));
+                            let kept = draws.draw(first.wrapping_add(i as u32)) >= threshold;
                             *weight = if kept { *weight * scale } else { 0.0 };
                         }
                     },
@@ -213,34 +213,41 @@ pub(super) fn forward(inputs: Inputs) -> (Vec<f32>, Vec<f32>) {
         }
         let group = head / (heads / spec.kv_heads);
         let values = inputs.value.matrix(batch, group, block.keys.start);
-        let weights = Matrix::of_rows(&scores, width);
+        let weights = Matrix::of_rows(scores, width);
         let output = written.rows(batch, head, &block.queries, size);
-        // SAFETY: every task has queries of its own.
+        // SAFETY: every task has queries of its own, whose rows the product writes.
         unsafe {
             product([count, width, size], weights, values, 1.0, output, heads * size, Into::Replace);
             for (query, inverse) in block.queries.zip(inverse) {
-                written.row(batch, head, query, size).iter_mut().for_each(|value| *value *= inverse);
+                let values = written.row(batch, head, query, size).assume_init_mut();
+                values.iter_mut().for_each(|value| *value *= inverse);
             }
         }
     });
-    (output, sums)
+    // SAFETY: the tasks have written the row and the sum of every query of every head.
+    unsafe { (output.assume_init().into_vec(), sums.assume_init().into_vec()) }
 }
 
-/// Gradients of query, key and value, each where the strides of its input put it within the slices given,
-/// whose heads of these kinds are overwritten.
+/// Gradients of the tensors that queries, and keys and values are of, the latter where it is another one.
 pub(super) fn backward(
     inputs: Inputs,
     output: &[f32],
     sums: &[f32],
     d_output: &[f32],
-    gradients: [&mut [f32]; 2],
-) {
+) -> (Vec<f32>, Option<Vec<f32>>) {
     let (spec, [batches, time, seen]) = (inputs.spec, inputs.sizes);
     let (heads, groups, size) = (spec.heads, spec.kv_heads, spec.head_size);
-    let [d_query, d_key_value] = gradients;
-    let d_query = Shared::new(d_query);
-    // Queries, keys and values may be of one slice.
-    let d_key_value = if d_key_value.is_empty() { d_query } else { Shared::new(d_key_value) };
+    // Heads of all three kinds are all that their tensors hold: so all of the gradients is written.
+    assert!(heads.is_multiple_of(groups));
+    let (queries, keys) = (batches * time * heads * size, batches * seen * 2 * groups * size);
+    let is_one = inputs.is_one_tensor;
+    let held = if is_one { [queries + keys, queries + keys] } else { [queries, keys] };
+    assert_eq!([inputs.query.values.len(), inputs.key.values.len()], held);
+    assert_eq!(inputs.value.values.len(), held[1]);
+    let mut query_room = room(held[0]);
+    let mut key_value_room = room(if is_one { 0 } else { held[1] });
+    let d_query = Shared::new(&mut query_room);
+    let d_key_value = if is_one { d_query } else { Shared::new(&mut key_value_room) };
     let d_query = Written { shared: d_query, strides: inputs.query.strides };
     let d_key = Written { shared: d_key_value, strides: inputs.key.strides };
     let d_value = Written { shared: d_key_value, strides: inputs.value.strides };
@@ -252,8 +259,8 @@ pub(super) fn backward(
         for token in 0..seen {
             // SAFETY: every task has keys and values of its own.
             unsafe {
-                d_key.row(batch, group, token, size).fill(0.0);
-                d_value.row(batch, group, token, size).fill(0.0);
+                d_key.row(batch, group, token, size).fill(MaybeUninit::new(0.0));
+                d_value.row(batch, group, token, size).fill(MaybeUninit::new(0.0));
             }
         }
         let per_group = heads / groups;
@@ -262,10 +269,10 @@ pub(super) fn backward(
                 let block = inputs.block(batch, head, first);
                 let (count, width) = (block.queries.len(), block.keys.len());
                 let (mut weights, mut d_scores) = (room(count * width), room(count * width));
-                inputs.scores(&block, &mut weights);
+                let weights = inputs.scores(&block, &mut weights);
                 let d_out = d_outputs.matrix(batch, head, first);
                 let values = inputs.value.matrix(batch, group, block.keys.start).transposed();
-                product_of([count, size, width], d_out, values, 1.0, &mut d_scores);
+                let d_scores = product_of([count, size, width], d_out, values, 1.0, &mut d_scores);
                 for (row, query) in block.queries.clone().enumerate() {
                     let (keys, hidden) = inputs.seen(&block, query);
                     let weights = &mut weights[row * width..(row + 1) * width];
@@ -275,6 +282,7 @@ pub(super) fn backward(
                     let (o, d_o) =
                         (outputs.row(batch, head, query, size), d_outputs.row(batch, head, query, size));
                     let first_key = (block.keys.start + keys.start) as u32;
+                    let draws = spec.dropout.row(batch).part(head).part(query);
                     vectorized(
                         #[inline(always)]
                         || {
@@ -289,7 +297,7 @@ pub(super) fn backward(
                             }
                             let (weights, d_scores) =
                                 (&mut weights[keys.clone()], &mut d_scores[keys.clone()]);
-                            let scale = spec.dropout.scale();
+                            let (threshold, scale) = (spec.dropout.threshold(), spec.dropout.scale());
                             for (i, (weight, d_score)) in
                                 weights.iter_mut().zip(d_scores.iter_mut()).enumerate()
                             {
@@ -301,8 +309,7 @@ pub(super) fn backward(
                                 let p = if hidden { 0.0 } else { exp(score - total) };
                                 let mut factor = 1.0;
                                 if spec.dropout.is_on() {
-                                    let kept =
-                                        keeps(spec.dropout, place as u32, first_key.wrapping_add(i as u32));
+                                    let kept = draws.draw(first_key.wrapping_add(i as u32)) >= threshold;
                                     factor = if kept { scale } else { 0.0 };
                                 }
                                 let mut slope = p * (*d_score * factor - even) * spec.scale;
@@ -316,8 +323,7 @@ pub(super) fn backward(
                         },
                     );
                 }
-                let (weights, d_scores) =
-                    (Matrix::of_rows(&weights, width), Matrix::of_rows(&d_scores, width));
+                let (weights, d_scores) = (Matrix::of_rows(weights, width), Matrix::of_rows(d_scores, width));
                 let queries = inputs.query.matrix(batch, head, first);
                 let keys = inputs.key.matrix(batch, group, block.keys.start);
                 let (steps, d_queries) =
@@ -325,7 +331,7 @@ pub(super) fn backward(
                 let (key_steps, d_keys) = (d_key.strides.token, d_key.rows(batch, group, &block.keys, size));
                 let (value_steps, d_values) =
                     (d_value.strides.token, d_value.rows(batch, group, &block.keys, size));
-                // SAFETY: every task has queries, keys and values of its own.
+                // SAFETY: every task has queries, keys and values of its own; the latter two were set to 0.
                 unsafe {
                     product([count, width, size], d_scores, keys, 1.0, d_queries, steps, Into::Replace);
                     let (d_scores, weights) = (d_scores.transposed(), weights.transposed());
@@ -335,4 +341,8 @@ pub(super) fn backward(
             }
         }
     });
+    // SAFETY: the tasks have written all queries, keys and values, which are all there is. Without a tensor of
+    // their own, keys and values have no room.
+    let (d_query, d_key_value) = unsafe { (query_room.assume_init(), key_value_room.assume_init()) };
+    (d_query.into_vec(), (!is_one).then(|| d_key_value.into_vec()))
 }

@@ -1,7 +1,7 @@
 //! The output projection and the cross entropy of its logits, some rows at a time.
 
 use super::{
-    gemm::{Into, Matrix, parallel_product},
+    gemm::{Addends, Matrix, parallel_product, parallel_product_in, parallel_product_onto},
     math::{exp, max, sum, tanh, vectorized},
     parallel::{Shared, split},
     tensor::room,
@@ -41,15 +41,16 @@ pub(super) fn loss(
     let rows = count.div_ceil(count.div_ceil(rows).max(1)).max(1);
     let mut logits = room(rows * vocabulary);
     let mut losses = vec![0f32; count];
-    let mut gradients =
-        with_gradients.then(|| Gradients { states: room(states.len()), weight: room(weight.len()) });
+    let mut d_states = room(if with_gradients { count * width } else { 0 });
+    let mut d_weight: Option<Vec<f32>> = None;
     for start in (0..count).step_by(rows) {
         let end = (start + rows).min(count);
         let size = end - start;
         let chunk = &states[start * width..end * width];
         let logits = &mut logits[..size * vocabulary];
         let states = Matrix::of_rows(chunk, width);
-        parallel_product([size, width, vocabulary], states, matrix, logits, Into::Replace);
+        let none = Addends::default();
+        let logits = parallel_product_in([size, width, vocabulary], states, matrix, none, logits);
         let (logits_shared, losses_shared) = (Shared::new(logits), Shared::new(&mut losses));
         split(size, (1usize << 13).div_ceil(vocabulary), |part| {
             for row in part {
@@ -63,33 +64,25 @@ pub(super) fn loss(
                 loss[0] = row_loss(logits, targets[start + row], weights[start + row], spec, with_gradients);
             }
         });
-        if let Some(gradients) = &mut gradients {
+        if with_gradients {
             let d_logits = Matrix::of_rows(logits, vocabulary);
-            let d_states = &mut gradients.states[start * width..end * width];
-            parallel_product(
-                [size, vocabulary, width],
-                d_logits,
-                matrix.transposed(),
-                d_states,
-                Into::Replace,
-            );
-            let into = if start == 0 { Into::Replace } else { Into::Add };
-            let d_weight = &mut gradients.weight;
-            match spec.transposed {
-                true => {
-                    parallel_product([vocabulary, size, width], d_logits.transposed(), states, d_weight, into)
-                }
-                false => {
-                    parallel_product([width, size, vocabulary], states.transposed(), d_logits, d_weight, into)
-                }
+            let d_states = &mut d_states[start * width..end * width];
+            parallel_product_in([size, vocabulary, width], d_logits, matrix.transposed(), none, d_states);
+            let (sizes, a, b) = match spec.transposed {
+                true => ([vocabulary, size, width], d_logits.transposed(), states),
+                false => ([width, size, vocabulary], states.transposed(), d_logits),
+            };
+            match &mut d_weight {
+                None => d_weight = Some(parallel_product(sizes, a, b, none)),
+                Some(d_weight) => parallel_product_onto(sizes, a, b, d_weight),
             }
         }
     }
-    if count == 0
-        && let Some(gradients) = &mut gradients
-    {
-        gradients.weight.fill(0.0);
-    }
+    let gradients = with_gradients.then(|| Gradients {
+        // SAFETY: the chunks, whose rows have been written whole, are all there is.
+        states: unsafe { d_states.assume_init() }.into_vec(),
+        weight: d_weight.unwrap_or_else(|| vec![0.0; weight.len()]),
+    });
     let total: f64 = losses.iter().map(|loss| f64::from(*loss)).sum();
     ((total * f64::from(spec.scale)) as f32, gradients)
 }

@@ -2,6 +2,7 @@
 
 use super::gemm::{Into, Matrix};
 use pulp::{Simd, WithSimd};
+use std::mem::MaybeUninit;
 
 /// Up to so many rows are multiplied without packing the other matrix.
 const FEW: usize = 4;
@@ -30,7 +31,7 @@ pub(super) fn are_few(rows: usize, a: Matrix, b: Matrix) -> bool {
 
 impl FewRows<'_> {
     /// # Safety
-    /// At `place` is such a matrix, which nobody else uses meanwhile.
+    /// At `place` is such a matrix, or room for one that is replaced, which nobody else uses meanwhile.
     pub unsafe fn write(self, place: Place) {
         pulp::Arch::new().dispatch(Write { product: self, place });
     }
@@ -43,10 +44,18 @@ struct Write<'a> {
 
 impl Write<'_> {
     #[inline(always)]
-    fn row(&mut self, row: usize) -> &mut [f32] {
+    fn room(&mut self, row: usize) -> &mut [MaybeUninit<f32>] {
         let (Place(start, width), [_, _, columns]) = (self.place, self.product.sizes);
         // SAFETY: the promise of the caller of `FewRows::write`.
-        unsafe { std::slice::from_raw_parts_mut(start.add(row * width), columns) }
+        unsafe { std::slice::from_raw_parts_mut(start.add(row * width).cast(), columns) }
+    }
+
+    /// # Safety
+    /// The row has been written.
+    #[inline(always)]
+    unsafe fn row(&mut self, row: usize) -> &mut [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { self.room(row).assume_init_mut() }
     }
 }
 
@@ -61,16 +70,18 @@ impl WithSimd for Write<'_> {
             let b = b.transposed();
             for row in 0..rows {
                 let a = a.part(row, &(0..depth));
-                for (c, column) in self.row(row).iter_mut().zip(0..columns) {
+                for (c, column) in self.room(row).iter_mut().zip(0..columns) {
                     let product = factor * dot(simd, a, b.part(column, &(0..depth)));
-                    *c = if into == Into::Add { *c + product } else { product };
+                    // SAFETY: what is added to has been written.
+                    let before = if into == Into::Add { Some(unsafe { c.assume_init_read() }) } else { None };
+                    c.write(before.map_or(product, |before| before + product));
                 }
             }
             return;
         }
         if into == Into::Replace {
             for row in 0..rows {
-                self.row(row).fill(0.0);
+                self.room(row).fill(MaybeUninit::new(0.0));
             }
         }
         let whole = depth - depth % STREAMS;
@@ -84,7 +95,7 @@ impl WithSimd for Write<'_> {
 }
 
 impl Write<'_> {
-    /// Adds rows `first..first + N` of `b`, each times its number of `a`.
+    /// Adds rows `first..first + N` of `b`, each times its number of `a`, to rows that have been written.
     // Loops rather than closures: what is not inlined would not be compiled for the wide instructions.
     #[inline(always)]
     fn add_rows<S: Simd, const N: usize>(&mut self, simd: S, first: usize) {
@@ -99,7 +110,8 @@ impl Write<'_> {
             for (splat, number) in factors.iter_mut().zip(numbers) {
                 *splat = simd.splat_f32s(factor * number);
             }
-            let (vectors, rest) = S::as_mut_simd_f32s(self.row(row));
+            // SAFETY: what is added to has been written, what is replaced has been set to 0.
+            let (vectors, rest) = S::as_mut_simd_f32s(unsafe { self.row(row) });
             for source in &mut sources {
                 source.0 = &source.0[..vectors.len()];
             }

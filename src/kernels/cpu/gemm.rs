@@ -2,9 +2,11 @@
 
 use super::{
     few_rows::{FewRows, Place, are_few},
+    math::vectorized,
     parallel::{Shared, split},
+    tensor::room,
 };
-use std::ops::Range;
+use std::{mem::MaybeUninit, ops::Range};
 
 /// A matrix within a slice: element `(i, j)` is at `start + i * rows + j * columns`.
 #[derive(Clone, Copy)]
@@ -54,15 +56,51 @@ impl<'a> Matrix<'a> {
 /// What a product does with the numbers that it finds where it writes.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Into {
+    /// Nothing: they need not have been written.
     Replace,
     Add,
 }
 
+/// What is added to a product `[m, n]`.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Addends<'a> {
+    /// `[n]`
+    pub bias: Option<&'a [f32]>,
+    /// `[m, n]`
+    pub residual: Option<&'a [f32]>,
+}
+
+impl Addends<'_> {
+    fn are_none(&self) -> bool {
+        self.bias.is_none() && self.residual.is_none()
+    }
+
+    /// Writes the sum for some columns of a row of `n`; nothing where there are no addends.
+    fn write(&self, row: usize, columns: Range<usize>, n: usize, c: &mut [MaybeUninit<f32>]) {
+        let residual = self.residual.map(|residual| &residual[row * n..][columns.clone()]);
+        let bias = self.bias.map(|bias| &bias[columns]);
+        match (residual, bias) {
+            (None, None) => (),
+            (Some(addend), None) | (None, Some(addend)) => {
+                c.write_copy_of_slice(addend);
+            }
+            (Some(residual), Some(bias)) => vectorized(
+                #[inline(always)]
+                || {
+                    for ((c, residual), bias) in c.iter_mut().zip(residual).zip(bias) {
+                        c.write(residual + bias);
+                    }
+                },
+            ),
+        }
+    }
+}
+
 /// `c = factor * a b` or `c += factor * a b` on this thread: `[m, k] [k, n] -> [m, n]`, with `width` numbers
-/// between the starts of two rows of `c`.
+/// between the starts of two rows of `c`. All of it is written.
 ///
 /// # Safety
-/// `c` is the start of such a matrix, which nobody else uses meanwhile.
+/// `c` is the start of such a matrix, or of room for one that is replaced, which nobody else uses meanwhile.
 pub(super) unsafe fn product(
     [m, k, n]: [usize; 3],
     a: Matrix,
@@ -93,7 +131,7 @@ pub(super) unsafe fn product(
             b.values.as_ptr(),
             b.columns as isize,
             b.rows as isize,
-            // Thin products read it whatever the flag says.
+            // With 0 nothing is read of `c`, by thin products neither.
             if into == Into::Add { 1.0 } else { 0.0 },
             factor,
             false,
@@ -104,43 +142,77 @@ pub(super) unsafe fn product(
     }
 }
 
-/// `c = factor * a b`, `c` being a matrix without gaps.
-pub(super) fn product_of([m, k, n]: [usize; 3], a: Matrix, b: Matrix, factor: f32, c: &mut [f32]) {
-    assert!(m * n <= c.len());
-    // SAFETY: `c` holds the product and is borrowed mutably.
-    unsafe { product([m, k, n], a, b, factor, c.as_mut_ptr(), n, Into::Replace) }
-}
-
-/// The same for a `c` without gaps, shared out among threads by rows or by columns, whichever there are more of:
-/// every thread packs all of the other matrix.
-pub(super) fn parallel_product(sizes: [usize; 3], a: Matrix, b: Matrix, c: &mut [f32], into: Into) {
-    parallel_product_onto(sizes, a, b, c, into, |_, _, _| ());
-}
-
-/// The same after `before`, which fills some columns of a row to which the product is added.
-pub(super) fn parallel_product_onto(
+/// `factor * a b`, a matrix without gaps, in `c`, which it fills.
+pub(super) fn product_of<'c>(
     [m, k, n]: [usize; 3],
     a: Matrix,
     b: Matrix,
-    c: &mut [f32],
-    into: Into,
-    before: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
-) {
-    assert!(a.holds(m, k) && b.holds(k, n) && m * n <= c.len());
+    factor: f32,
+    c: &'c mut [MaybeUninit<f32>],
+) -> &'c mut [f32] {
+    assert_eq!(m * n, c.len());
+    // SAFETY: `c` has room for the product, is borrowed mutably, and is written by it.
+    unsafe {
+        product([m, k, n], a, b, factor, c.as_mut_ptr().cast(), n, Into::Replace);
+        c.assume_init_mut()
+    }
+}
+
+/// `a b` and addends, shared out among threads by rows or by columns, whichever there are more of: every
+/// thread packs all of the other matrix.
+pub(super) fn parallel_product(sizes: [usize; 3], a: Matrix, b: Matrix, addends: Addends) -> Vec<f32> {
+    let [m, _, n] = sizes;
+    let mut c = room(m * n);
+    parallel_product_in(sizes, a, b, addends, &mut c);
+    // SAFETY: the product has been written there.
+    unsafe { c.assume_init() }.into_vec()
+}
+
+/// The same in `c`, which it fills.
+pub(super) fn parallel_product_in<'c>(
+    [m, k, n]: [usize; 3],
+    a: Matrix,
+    b: Matrix,
+    addends: Addends,
+    c: &'c mut [MaybeUninit<f32>],
+) -> &'c mut [f32] {
+    assert_eq!(m * n, c.len());
     let shared = Shared::new(c);
-    let few = are_few(m, a, b);
-    let by_columns = few || n > m;
-    let part = |rows: Range<usize>, columns: Range<usize>| {
+    let into = if addends.are_none() { Into::Replace } else { Into::Add };
+    in_parts([m, k, n], a, b, |rows, columns| {
         for row in rows.clone() {
             // SAFETY: every part has numbers of its own.
             let c = unsafe { shared.part(row * n + columns.start..row * n + columns.end) };
-            before(row, columns.clone(), c);
+            addends.write(row, columns.clone(), n, c);
         }
+        let sizes = [rows.len(), k, columns.len()];
+        let c = shared.at(rows.start * n + columns.start).cast();
+        // SAFETY: every part has numbers of its own, which lie within `c`, and to which it adds only where
+        // the addends have been written.
+        unsafe { product(sizes, a.below(rows.start), b.right_of(columns.start), 1.0, c, n, into) }
+    });
+    // SAFETY: parts are written whole, and are all there is.
+    unsafe { c.assume_init_mut() }
+}
+
+/// `c += a b`, shared out likewise.
+pub(super) fn parallel_product_onto(sizes: [usize; 3], a: Matrix, b: Matrix, c: &mut [f32]) {
+    let [m, k, n] = sizes;
+    assert_eq!(m * n, c.len());
+    let shared = Shared::new(c);
+    in_parts(sizes, a, b, |rows, columns| {
         let sizes = [rows.len(), k, columns.len()];
         let c = shared.at(rows.start * n + columns.start);
         // SAFETY: every part has numbers of its own, which lie within `c`.
-        unsafe { product(sizes, a.below(rows.start), b.right_of(columns.start), 1.0, c, n, into) }
-    };
+        unsafe { product(sizes, a.below(rows.start), b.right_of(columns.start), 1.0, c, n, Into::Add) }
+    });
+}
+
+/// Calls `part` for the rows and columns of each part of a product.
+fn in_parts([m, k, n]: [usize; 3], a: Matrix, b: Matrix, part: impl Fn(Range<usize>, Range<usize>) + Sync) {
+    assert!(a.holds(m, k) && b.holds(k, n));
+    let few = are_few(m, a, b);
+    let by_columns = few || n > m;
     let work = if few { 1 << 16 } else { 1 << 17 };
     if by_columns {
         let grain = (work / (m * k).max(1)).next_multiple_of(16).max(16);
@@ -164,7 +236,9 @@ mod tests {
 
     #[test]
     fn products_of_few_and_of_many_rows_agree() {
-        for (m, k, n) in [(1, 7, 5), (3, 8, 33), (4, 130, 200), (9, 5, 64)] {
+        let sizes =
+            [(1, 7, 5), (3, 8, 33), (4, 130, 200), (9, 5, 64), (70, 1, 3), (5, 2, 9), (2, 0, 3), (7, 0, 20)];
+        for (m, k, n) in sizes {
             let number = |i: usize| ((i * 37 % 101) as f32 - 50.0) / 50.0;
             let a: Vec<f32> = (0..m * k).map(number).collect();
             let b: Vec<f32> = (0..k * n).map(|i| number(i + 13)).collect();
@@ -174,12 +248,21 @@ mod tests {
                 *expected = (0..k).map(|j| a[i / n * k + j] * b[j * n + i % n]).sum();
             }
             for b in [Matrix::of_rows(&b, n), Matrix::of_rows(&transposed, k).transposed()] {
-                let mut c = vec![f32::NAN; m * n];
-                parallel_product([m, k, n], Matrix::of_rows(&a, k), b, &mut c, Into::Replace);
-                assert!(
-                    c.iter().zip(&expected).all(|(c, expected)| (c - expected).abs() < 1e-4),
-                    "{m} {k} {n}"
-                );
+                let check = |c: &[f32], times: f32| {
+                    let close = |(c, expected): (&f32, &f32)| (c - times * expected).abs() < 1e-4;
+                    assert!(c.iter().zip(&expected).all(close), "{m} {k} {n}");
+                };
+                let a = Matrix::of_rows(&a, k);
+                let mut c = parallel_product([m, k, n], a, b, Addends::default());
+                check(&c, 1.0);
+                parallel_product_onto([m, k, n], a, b, &mut c);
+                check(&c, 2.0);
+                // What room held before is not read.
+                let mut room = vec![MaybeUninit::new(f32::NAN); m * n];
+                check(product_of([m, k, n], a, b, 3.0, &mut room), 3.0);
+                let addends = Addends { bias: None, residual: Some(&expected) };
+                room.fill(MaybeUninit::new(f32::NAN));
+                check(parallel_product_in([m, k, n], a, b, addends, &mut room), 2.0);
             }
         }
     }

@@ -27,8 +27,12 @@ use super::{
 };
 use crate::config::Activation;
 use attention::{Heads, Hidden, Inputs};
-use burn::backend::{Flex, flex::FlexTensor};
-use tensor::{Floats, tensor};
+use burn::{
+    backend::{Flex, flex::FlexTensor},
+    tensor::DType,
+};
+use gemm::Addends;
+use tensor::{Floats, Tokens, check_kind, tensor};
 
 fn optional(tensor: Optional<Flex>) -> Option<Floats> {
     tensor.into_option().as_ref().map(Floats::of)
@@ -37,6 +41,11 @@ fn optional(tensor: Optional<Flex>) -> Option<Floats> {
 /// The last dimension.
 fn width(dims: &[usize]) -> usize {
     dims.last().copied().unwrap_or(1)
+}
+
+/// The dimension before the last.
+fn time(dims: &[usize]) -> usize {
+    dims.len().checked_sub(2).map_or(1, |dim| dims[dim])
 }
 
 /// These dimensions with another last one.
@@ -56,6 +65,7 @@ fn linear_sizes(weight: &Floats, transposed: bool) -> [usize; 2] {
 
 /// The numbers of a tensor to write to: its own where nobody else holds it.
 fn owned(tensor: FlexTensor) -> FlexTensor {
+    check_kind(&tensor, DType::F32);
     let whole = tensor.is_contiguous()
         && tensor.layout().start_offset() == 0
         && tensor.bytes().len() == tensor.layout().num_elements() * size_of::<f32>();
@@ -73,7 +83,8 @@ impl Kernels for Flex {
         let (x, weight, bias, residual) =
             (Floats::of(&x), Floats::of(&weight), optional(bias), optional(residual));
         let sizes = linear_sizes(&weight, transposed);
-        let y = linear::forward(&x, &weight, bias.as_deref(), residual.as_deref(), sizes, transposed);
+        let addends = Addends { bias: bias.as_deref(), residual: residual.as_deref() };
+        let y = linear::forward(&x, &weight, addends, sizes, transposed);
         tensor(y, with_width(x.dims(), sizes[1]))
     }
 
@@ -145,8 +156,7 @@ impl Kernels for Flex {
     fn rope(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, spec: RopeSpec) -> FlexTensor {
         let (x, cos, sin) = (Floats::of(&x), Floats::of(&cos), Floats::of(&sin));
         let dims = x.dims();
-        let time = dims.len().checked_sub(2).map_or(1, |dim| dims[dim]);
-        tensor(rope::rotate(&x, &cos, &sin, [time, width(&dims)], spec), dims)
+        tensor(rope::rotate(&x, &cos, &sin, [time(&dims), width(&dims)], spec), dims)
     }
 
     fn attention_forward(
@@ -175,14 +185,12 @@ impl Kernels for Flex {
         let (query, key_value) = (Floats::of(&query), optional(key_value));
         let hidden = hidden.into_option().map(|hidden| hidden.to_contiguous());
         let inputs = attention_inputs(&query, key_value.as_ref(), hidden.as_ref(), spec);
-        let mut d_query = tensor::room(query.len());
-        let mut d_key_value = tensor::room(key_value.as_ref().map_or(0, |key_value| key_value.len()));
         let (output, sums, d_output) = (Floats::of(&output), Floats::of(&sums), Floats::of(&d_output));
-        attention::backward(inputs, &output, &sums, &d_output, [&mut d_query, &mut d_key_value]);
+        let (d_query, d_key_value) = attention::backward(inputs, &output, &sums, &d_output);
         let d_query = tensor(d_query, query.dims());
-        let d_key_value = match &key_value {
-            Some(key_value) => tensor(d_key_value, key_value.dims()),
-            None => d_query.clone(),
+        let d_key_value = match (d_key_value, &key_value) {
+            (Some(gradient), Some(key_value)) => tensor(gradient, key_value.dims()),
+            _ => d_query.clone(),
         };
         (d_query, d_key_value)
     }
@@ -194,6 +202,7 @@ impl Kernels for Flex {
         hidden: OptionalMask<Self>,
         spec: AttentionSpec,
     ) -> FlexTensor {
+        let [query, key, value] = [query, key, value].map(with_whole_rows);
         let hidden = hidden.into_option().map(|hidden| hidden.to_contiguous());
         let sizes = |tensor: &FlexTensor| {
             let dims = tensor.layout().shape().to_vec();
@@ -216,6 +225,7 @@ impl Kernels for Flex {
             hidden: hidden.as_ref().map(flags),
             spec,
             sizes: [batch, time, seen],
+            is_one_tensor: false,
         };
         tensor(attention::forward(inputs).0, [batch, time, spec.heads * spec.head_size])
     }
@@ -227,10 +237,9 @@ impl Kernels for Flex {
         weights: FlexTensor,
         spec: CrossEntropySpec,
     ) -> FlexTensor {
-        let targets = targets.to_contiguous();
-        let targets = targets.as_slice().unwrap_or_default();
+        let targets = Tokens::of(&targets);
         let (states, weight) = (Floats::of(&states), Floats::of(&weight));
-        let (loss, _) = cross_entropy::loss(&states, &weight, targets, &Floats::of(&weights), spec, false);
+        let (loss, _) = cross_entropy::loss(&states, &weight, &targets, &Floats::of(&weights), spec, false);
         tensor(vec![loss], [1])
     }
 
@@ -241,11 +250,10 @@ impl Kernels for Flex {
         weights: FlexTensor,
         spec: CrossEntropySpec,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let targets = targets.to_contiguous();
-        let targets = targets.as_slice().unwrap_or_default();
+        let targets = Tokens::of(&targets);
         let (states, weight) = (Floats::of(&states), Floats::of(&weight));
         let (loss, gradients) =
-            cross_entropy::loss(&states, &weight, targets, &Floats::of(&weights), spec, true);
+            cross_entropy::loss(&states, &weight, &targets, &Floats::of(&weights), spec, true);
         let (d_states, d_weight) = gradients.map_or_else(Default::default, |g| (g.states, g.weight));
         (tensor(vec![loss], [1]), tensor(d_states, states.dims()), tensor(d_weight, weight.dims()))
     }
@@ -259,24 +267,24 @@ impl Kernels for Flex {
     }
 
     fn embedding_gradient(tokens: FlexTensor, dy: FlexTensor, vocabulary: usize) -> FlexTensor {
-        let (tokens, dy) = (tokens.to_contiguous(), Floats::of(&dy));
+        let (tokens, dy) = (Tokens::of(&tokens), Floats::of(&dy));
         let sizes @ [rows, width] = [vocabulary, width(&dy.dims())];
         let mut table = vec![0f32; rows * width];
-        embedding::add_rows(tokens.as_slice().unwrap_or_default(), &dy, &mut table, width);
+        embedding::add_rows(&tokens, &dy, &mut table, width);
         tensor(table, sizes)
     }
 
     fn embedding_gradient_onto(total: FlexTensor, tokens: FlexTensor, dy: FlexTensor) -> FlexTensor {
-        let (tokens, dy) = (tokens.to_contiguous(), Floats::of(&dy));
+        let (tokens, dy) = (Tokens::of(&tokens), Floats::of(&dy));
         let mut total = owned(total);
-        let tokens = tokens.as_slice().unwrap_or_default();
-        embedding::add_rows(tokens, &dy, total.storage_mut(), width(&dy.dims()));
+        embedding::add_rows(&tokens, &dy, total.storage_mut(), width(&dy.dims()));
         total
     }
 
     fn dropout(x: FlexTensor, residual: Optional<Self>, dropout: Dropout) -> FlexTensor {
         let (x, residual) = (Floats::of(&x), optional(residual));
-        tensor(dropout::apply(&x, residual.as_deref(), dropout), x.dims())
+        let dims = x.dims();
+        tensor(dropout::apply(&x, residual.as_deref(), [time(&dims), width(&dims)], dropout), dims)
     }
 
     fn adamw(
@@ -307,9 +315,18 @@ impl Kernels for Flex {
     }
 }
 
+/// A tensor whose last dimension has no gaps, and whose others lie one after another.
+fn with_whole_rows(tensor: FlexTensor) -> FlexTensor {
+    check_kind(&tensor, DType::F32);
+    let strides = tensor.layout().strides();
+    let whole = strides.last() == Some(&1) && strides.iter().all(|stride| *stride >= 0);
+    if whole { tensor } else { tensor.to_contiguous() }
+}
+
+/// Of a tensor without gaps.
 fn flags(hidden: &FlexTensor) -> Hidden<'_> {
     let dims = hidden.layout().shape().to_vec();
-    Hidden { flags: hidden.bytes(), batches: dims[0], queries: dims[2] }
+    Hidden { flags: hidden.storage(), batches: dims[0], queries: dims[2] }
 }
 
 fn attention_inputs<'a>(
@@ -327,7 +344,7 @@ fn attention_inputs<'a>(
             let part =
                 |first| Heads { values: query, strides: Strides::packed(time, width, head_size, first) };
             let [query, key, value] = [part(0), part(heads), part(heads + kv_heads)];
-            Inputs { query, key, value, hidden, spec, sizes: [batch, time, time] }
+            Inputs { query, key, value, hidden, spec, sizes: [batch, time, time], is_one_tensor: true }
         }
         Some(key_value) => {
             let seen = key_value.dims()[1];
@@ -337,7 +354,7 @@ fn attention_inputs<'a>(
                 strides: Strides::packed(seen, 2 * kv_heads, head_size, first),
             };
             let [key, value] = [part(0), part(kv_heads)];
-            Inputs { query, key, value, hidden, spec, sizes: [batch, time, seen] }
+            Inputs { query, key, value, hidden, spec, sizes: [batch, time, seen], is_one_tensor: false }
         }
     }
 }

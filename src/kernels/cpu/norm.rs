@@ -21,7 +21,7 @@ pub(super) fn forward(
 ) -> (Vec<f32>, Vec<f32>) {
     let width = weight.len();
     let count = x.len() / width;
-    let (mut y, mut statistics) = (room(x.len()), room(2 * count));
+    let (mut y, mut statistics) = (room(count * width), room(2 * count));
     let (y_shared, statistics_shared) = (Shared::new(&mut y), Shared::new(&mut statistics));
     split(count, grain(width), |rows| {
         // SAFETY: every part has rows of its own.
@@ -53,21 +53,26 @@ pub(super) fn forward(
                         |i| (x[i] - mean) * (x[i] - mean),
                     );
                     let inverse = 1.0 / (square / width as f32 + spec.epsilon).sqrt();
-                    for i in 0..width {
-                        y[i] = (x[i] - mean) * inverse * (weight[i] + spec.offset);
-                    }
-                    if let Some(bias) = bias {
-                        for i in 0..width {
-                            y[i] += bias[i];
+                    match bias {
+                        None => {
+                            for i in 0..width {
+                                y[i].write((x[i] - mean) * inverse * (weight[i] + spec.offset));
+                            }
+                        }
+                        Some(bias) => {
+                            for i in 0..width {
+                                y[i].write((x[i] - mean) * inverse * (weight[i] + spec.offset) + bias[i]);
+                            }
                         }
                     }
-                    statistics[0] = mean;
-                    statistics[1] = inverse;
+                    statistics[0].write(mean);
+                    statistics[1].write(inverse);
                 }
             },
         );
     });
-    (y, statistics)
+    // SAFETY: the parts, each of which is written whole, are all rows.
+    unsafe { (y.assume_init().into_vec(), statistics.assume_init().into_vec()) }
 }
 
 /// Gradients of `x`, of the weight and of the bias, whether there is one or not.
@@ -80,7 +85,7 @@ pub(super) fn backward(
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let width = weight.len();
     let count = x.len() / width;
-    let mut dx = room(x.len());
+    let mut dx = room(count * width);
     let dx_shared = Shared::new(&mut dx);
     // Sums over rows are kept for blocks of rows, whose number does not depend on the threads, so that
     // the order of adding does not either.
@@ -125,7 +130,9 @@ pub(super) fn backward(
                         };
                         for i in 0..width {
                             let normalized = (x[i] - mean) * inverse;
-                            dx[i] = inverse * (dy[i] * (weight[i] + spec.offset) - even - normalized * along);
+                            dx[i].write(
+                                inverse * (dy[i] * (weight[i] + spec.offset) - even - normalized * along),
+                            );
                             dw[i] += dy[i] * normalized;
                             db[i] += dy[i];
                         }
@@ -134,6 +141,8 @@ pub(super) fn backward(
             );
         }
     });
+    // SAFETY: the blocks, each of which is written whole, are all rows.
+    let dx = unsafe { dx.assume_init() }.into_vec();
     let (dw, db) = sums.split_at_mut(width);
     let mut dw = dw.to_vec();
     let mut db = db[..width].to_vec();

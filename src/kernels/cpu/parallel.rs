@@ -1,7 +1,7 @@
 //! Work in parts that run side by side: rows of a matrix, heads of a batch. In a browser there is one part.
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
-use std::ops::Range;
+use std::{marker::PhantomData, ops::Range};
 
 /// Splits `0..count` into a part for each thread, none smaller than `grain`, and calls `work` for each.
 pub(super) fn split(count: usize, grain: usize, work: impl Fn(Range<usize>) + Sync) {
@@ -21,20 +21,29 @@ pub(super) fn each(count: usize, work: impl Fn(usize) + Sync) {
     (0..count).into_par_iter().with_max_len(1).for_each(&work);
 }
 
-/// Numbers that several threads write, each its own part.
-#[derive(Clone, Copy)]
-pub(super) struct Shared {
-    start: *mut f32,
+/// Numbers, or room for some, that several threads write, each its own part.
+pub(super) struct Shared<'a, T> {
+    start: *mut T,
     length: usize,
+    values: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: `part` asks its callers to keep parts apart.
-unsafe impl Send for Shared {}
-unsafe impl Sync for Shared {}
+impl<T> Clone for Shared<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
 
-impl Shared {
-    pub fn new(values: &mut [f32]) -> Self {
-        Self { start: values.as_mut_ptr(), length: values.len() }
+impl<T> Copy for Shared<'_, T> {}
+
+// SAFETY: as for the mutable slice that it stands for; `part` asks its callers to keep parts apart.
+unsafe impl<T: Send> Send for Shared<'_, T> {}
+// SAFETY: the same.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    pub fn new(values: &'a mut [T]) -> Self {
+        Self { start: values.as_mut_ptr(), length: values.len(), values: PhantomData }
     }
 
     pub fn len(&self) -> usize {
@@ -42,17 +51,17 @@ impl Shared {
     }
 
     /// # Safety
-    /// The slice is alive, and nobody else uses these numbers meanwhile.
+    /// Nobody else uses these numbers meanwhile.
     #[allow(clippy::mut_from_ref, reason = "parts are disjoint")]
-    pub unsafe fn part(&self, range: Range<usize>) -> &mut [f32] {
+    pub unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
         assert!(range.start <= range.end && range.end <= self.length);
         // SAFETY: within bounds, and the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.end - range.start) }
     }
 
     /// The address of number `index`, for products that write a matrix with gaps between its rows.
-    pub fn at(&self, index: usize) -> *mut f32 {
-        debug_assert!(index <= self.length);
+    pub fn at(&self, index: usize) -> *mut T {
+        assert!(index <= self.length);
         // SAFETY: within the slice or just behind it.
         unsafe { self.start.add(index) }
     }

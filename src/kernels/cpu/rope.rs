@@ -16,13 +16,14 @@ pub(super) fn rotate(
     [time, width]: [usize; 2],
     spec: RopeSpec,
 ) -> Vec<f32> {
+    assert!(spec.head_size.is_multiple_of(2));
     let half = spec.head_size / 2;
     let rotated = spec.heads * spec.head_size;
     let sign = if spec.back { -1.0 } else { 1.0 };
     let angles = cos.len() / half; // rows of the tables
-    let mut y = room(x.len());
-    let shared = Shared::new(&mut y);
     let count = x.len() / width;
+    let mut y = room(count * width);
+    let shared = Shared::new(&mut y);
     split(count, (1usize << 14).div_ceil(width), |rows| {
         // SAFETY: every part has rows of its own.
         let y = unsafe { shared.part(rows.start * width..rows.end * width) };
@@ -34,22 +35,22 @@ pub(super) fn rotate(
                     let angle = if angles == time { row % time } else { row };
                     let cos = &cos[angle * half..(angle + 1) * half];
                     let sin = &sin[angle * half..(angle + 1) * half];
-                    y[rotated..].copy_from_slice(&x[rotated..]);
+                    y[rotated..].write_copy_of_slice(&x[rotated..]);
                     let heads =
                         x[..rotated].chunks_exact(2 * half).zip(y[..rotated].chunks_exact_mut(2 * half));
                     for (x, y) in heads {
                         if spec.interleaved {
                             for i in 0..half {
                                 let (a, b, s) = (x[2 * i], x[2 * i + 1], sign * sin[i]);
-                                y[2 * i] = a * cos[i] - b * s;
-                                y[2 * i + 1] = b * cos[i] + a * s;
+                                y[2 * i].write(a * cos[i] - b * s);
+                                y[2 * i + 1].write(b * cos[i] + a * s);
                             }
                         } else {
                             let (a, b) = x.split_at(half);
                             let (to_a, to_b) = y.split_at_mut(half);
                             for i in 0..half {
-                                to_a[i] = a[i] * cos[i] - b[i] * (sign * sin[i]);
-                                to_b[i] = b[i] * cos[i] + a[i] * (sign * sin[i]);
+                                to_a[i].write(a[i] * cos[i] - b[i] * (sign * sin[i]));
+                                to_b[i].write(b[i] * cos[i] + a[i] * (sign * sin[i]));
                             }
                         }
                     }
@@ -57,5 +58,6 @@ pub(super) fn rotate(
             },
         );
     });
-    y
+    // SAFETY: the parts, whose rows are written whole, heads and what follows them, are all there is.
+    unsafe { y.assume_init() }.into_vec()
 }

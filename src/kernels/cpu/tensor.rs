@@ -4,40 +4,117 @@ use burn::{
     backend::flex::{FlexTensor, Layout},
     tensor::{Bytes, DType, Shape},
 };
+use std::{marker::PhantomData, mem::MaybeUninit, ops::Deref};
+
+/// A type of number that kernels compute with.
+pub(super) trait Number: Sized + 'static {
+    const KIND: DType;
+
+    /// All numbers of a tensor of this type that has no gaps.
+    fn slice(tensor: &FlexTensor) -> Option<&[Self]>;
+}
+
+impl Number for f32 {
+    const KIND: DType = DType::F32;
+
+    fn slice(tensor: &FlexTensor) -> Option<&[Self]> {
+        tensor.as_slice()
+    }
+}
+
+impl Number for i32 {
+    const KIND: DType = DType::I32;
+
+    fn slice(tensor: &FlexTensor) -> Option<&[Self]> {
+        tensor.as_slice()
+    }
+}
 
 /// A tensor whose numbers lie side by side.
-pub(super) struct Floats(FlexTensor);
+pub(super) struct Numbers<N> {
+    tensor: FlexTensor,
+    kind: PhantomData<N>,
+}
 
-impl Floats {
+pub(super) type Floats = Numbers<f32>;
+pub(super) type Tokens = Numbers<i32>;
+
+impl<N: Number> Numbers<N> {
     /// Copies only where the tensor is a view with gaps.
+    ///
+    /// # Panics
+    /// If the tensor holds numbers of another type, which the operations that call kernels rule out.
     pub fn of(tensor: &FlexTensor) -> Self {
-        Self(if tensor.as_slice::<f32>().is_some() { tensor.clone() } else { tensor.to_contiguous() })
+        check_kind(tensor, N::KIND);
+        let tensor = if tensor.is_contiguous() { tensor.clone() } else { tensor.to_contiguous() };
+        Self { tensor, kind: PhantomData }
     }
 
     pub fn dims(&self) -> Vec<usize> {
-        self.0.layout().shape().to_vec()
+        self.tensor.layout().shape().to_vec()
     }
 }
 
-impl std::ops::Deref for Floats {
-    type Target = [f32];
-    fn deref(&self) -> &[f32] {
-        self.0.as_slice().unwrap_or_default()
+impl<N: Number> Deref for Numbers<N> {
+    type Target = [N];
+
+    fn deref(&self) -> &[N] {
+        match N::slice(&self.tensor) {
+            Some(numbers) => numbers,
+            None => unreachable!("the type was checked, and gaps were removed"),
+        }
     }
 }
 
-/// Room for so many numbers, which the caller writes all of.
-pub(super) fn room(count: usize) -> Vec<f32> {
-    let mut values = Vec::with_capacity(count);
-    // SAFETY: any bits are a valid f32, and every number is written before one is read.
-    #[allow(clippy::uninit_vec)]
-    unsafe {
-        values.set_len(count);
-    }
-    values
+/// Refuses numbers that a kernel would read as others than they are.
+pub(super) fn check_kind(tensor: &FlexTensor, kind: DType) {
+    assert!(
+        tensor.dtype() == kind,
+        "a kernel for {kind:?} got a tensor of {:?}, shape {:?}",
+        tensor.dtype(),
+        tensor.layout().shape().to_vec(),
+    );
+}
+
+/// Room for so many numbers, which are yet to be written.
+pub(super) fn room(count: usize) -> Box<[MaybeUninit<f32>]> {
+    Box::new_uninit_slice(count)
 }
 
 /// Numbers as a tensor.
 pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape.into()), DType::F32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::TensorData;
+
+    fn of(data: TensorData) -> FlexTensor {
+        FlexTensor::from_data(data)
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_tensor_whatever_its_layout() {
+        let whole = of(TensorData::new((0..6).map(|i| i as f32).collect::<Vec<_>>(), [2, 3]));
+        assert_eq!(Floats::of(&whole)[..], [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let transposed = whole.transpose(0, 1);
+        assert_eq!(Floats::of(&transposed)[..], [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        assert_eq!(Floats::of(&transposed).dims(), [3, 2]);
+        assert_eq!(Tokens::of(&of(TensorData::new(vec![7i32, -1], [2])))[..], [7, -1]);
+        assert_eq!(Floats::of(&of(TensorData::new(Vec::<f32>::new(), [0, 3]))).len(), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "a kernel for F32 got a tensor of F64, shape [2]")]
+    fn wide_numbers_are_refused() {
+        Floats::of(&of(TensorData::new(vec![1f64, 2.0], [2])));
+    }
+
+    #[test]
+    #[should_panic(expected = "a kernel for I32 got a tensor of I64")]
+    fn wide_tokens_are_refused() {
+        Tokens::of(&of(TensorData::new(vec![1i64, 2], [2])));
+    }
 }

@@ -1,7 +1,7 @@
 //! Non-linearities of the MLP, plain and gated.
 
 use super::{
-    launch::{Grid, dense, length, room, width},
+    launch::{Grid, floats, length, room, width},
     math::{sigmoid, tanh},
 };
 use crate::{config::Activation, kernels::composed::with_width};
@@ -130,7 +130,7 @@ fn backward_kernel(
 
 /// `[.., inner]` -> the same; gated: `[.., 2 * inner]`, gates first -> `[.., inner]`.
 pub(super) fn forward(x: CubeTensor, activation: Activation) -> CubeTensor {
-    let (x, gated) = (dense(x), activation.is_gated());
+    let (x, gated) = (floats(x), activation.is_gated());
     let inner = if gated { width(&x) / 2 } else { width(&x) };
     let y = room(&x, with_width(x.meta.shape().clone(), inner));
     let count = length(&y);
@@ -154,7 +154,7 @@ pub(super) fn forward(x: CubeTensor, activation: Activation) -> CubeTensor {
 
 /// The gradient of `x`.
 pub(super) fn backward(x: CubeTensor, dy: CubeTensor, activation: Activation) -> CubeTensor {
-    let (x, dy) = (dense(x), dense(dy));
+    let (x, dy) = (floats(x), floats(dy));
     let dx = room(&x, x.meta.shape().clone());
     let (count, inner) = (length(&dy), width(&dy));
     let Grid { client, count: cubes, dim } = Grid::units(&x, count);

@@ -1,7 +1,7 @@
 //! The output projection and the cross entropy of its logits, some rows at a time.
 
 use super::{
-    launch::{Grid, UNITS, dense, room},
+    launch::{Grid, UNITS, dense, floats, room},
     math::{most_of_cube, sum_of_cube, tanh},
     optimizer::sum,
 };
@@ -151,7 +151,8 @@ fn by_chunks(
     spec: CrossEntropySpec,
     mut gradients: Option<&mut Gradients>,
 ) -> CubeTensor {
-    let (states, weight, targets, weights) = (dense(states), dense(weight), dense(targets), dense(weights));
+    let (states, weight, targets, weights) =
+        (floats(states), floats(weight), dense(targets), floats(weights));
     let matrix = if spec.transposed { turned(weight) } else { weight }; // [E, V]
     let (count, vocabulary) = (states.meta.shape()[0], matrix.meta.shape()[1]);
     let losses = room(&states, [count]);
@@ -159,7 +160,7 @@ fn by_chunks(
     for first in (0..count).step_by(rows) {
         let end = (first + rows).min(count);
         let chunk = CubeBackend::float_slice(states.clone(), &[Slice::from(first..end)]);
-        let logits = dense(CubeBackend::float_matmul(chunk.clone(), matrix.clone()));
+        let logits = floats(CubeBackend::float_matmul(chunk.clone(), matrix.clone()));
         let Grid { client, count: cubes, dim } = Grid::cubes(&logits, end - first);
         // SAFETY: cubes beyond the last row end at once, units stay within the logits of their row.
         unsafe {

@@ -4,7 +4,7 @@
 //! of up to [`RUN`] places of one token are added up for each run of them, and last the sums of the runs.
 //! So nothing waits for more than some dozens of additions, be there few tokens in all or one very frequent.
 
-use super::launch::{Grid, dense, length, room, room_of, width};
+use super::launch::{Grid, dense, floats, length, room, room_of, width};
 use burn::{backend::cubecl::dtype_to_storage_type, tensor::DType};
 use burn_cubecl::{
     cubecl::{self, prelude::*},
@@ -115,7 +115,7 @@ fn zero_kernel(table: &mut [f32], count: usize) {
 
 /// Sums of the rows of `dy`, `[.., width]`, at each token: `[vocabulary, width]`.
 pub(super) fn backward(tokens: CubeTensor, dy: CubeTensor, vocabulary: usize) -> CubeTensor {
-    let (tokens, dy) = (dense(tokens), dense(dy));
+    let (tokens, dy) = (dense(tokens), floats(dy));
     let (places, width) = (length(&tokens), width(&dy));
     let table = room(&dy, [vocabulary, width]);
     let links = room_of(&dy, [places, LINKS], DType::U32);

@@ -16,6 +16,16 @@ pub(super) fn dense(tensor: CubeTensor) -> CubeTensor {
     into_contiguous(tensor)
 }
 
+/// The same of numbers that a kernel reads as f32.
+///
+/// # Panics
+/// If they are of another type, which the operations that call kernels rule out.
+pub(super) fn floats(tensor: CubeTensor) -> CubeTensor {
+    let (kind, shape) = (tensor.dtype, tensor.meta.shape());
+    assert!(kind == DType::F32, "a kernel for {:?} got a tensor of {kind:?}, shape {shape:?}", DType::F32);
+    dense(tensor)
+}
+
 /// Room for numbers, which a kernel writes all of, on the device of `like`.
 pub(super) fn room(like: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
     room_of(like, shape, DType::F32)
@@ -27,10 +37,14 @@ pub(super) fn room_of(like: &CubeTensor, shape: impl Into<Shape>, kind: DType) -
 
 /// A tensor of its own memory to write to: itself where nobody else holds it.
 pub(super) fn owned(tensor: CubeTensor) -> CubeTensor {
-    if tensor.can_mut() && tensor.is_contiguous() && tensor.is_contiguous_buffer() {
+    if tensor.dtype == DType::F32
+        && tensor.can_mut()
+        && tensor.is_contiguous()
+        && tensor.is_contiguous_buffer()
+    {
         tensor
     } else {
-        dense(tensor.copy())
+        floats(tensor.copy())
     }
 }
 

@@ -22,25 +22,37 @@ pub(super) fn sigmoid(x: f32) -> f32 {
     0.5 + 0.5 * tanh(0.5 * x)
 }
 
-/// A draw for every place: [`crate::kernels::dropout::keeps`].
+/// [`crate::kernels::dropout::Dropout`], for kernels.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub(super) struct Draws {
     seed: u32,
+    first_row: u32,
     threshold: u32,
     scale: f32,
 }
 
 impl Draws {
     pub fn arguments(dropout: Dropout) -> DrawsLaunch {
-        DrawsLaunch::new(dropout.seed, dropout.threshold(), dropout.scale())
+        DrawsLaunch::new(dropout.seed, dropout.first_row, dropout.threshold(), dropout.scale())
     }
 }
 
-/// What the number at a place is multiplied by.
+/// What the draws of a row of the batch are made of.
 #[cube]
-pub(super) fn draw(draws: &Draws, row: u32, column: u32) -> f32 {
-    let drawn = mix(mix(row ^ draws.seed) + column);
-    if drawn >= draws.threshold { draws.scale } else { 0.0f32.runtime() }
+pub(super) fn of_row(draws: &Draws, row: usize) -> u32 {
+    mix(draws.seed ^ (draws.first_row + row as u32))
+}
+
+/// The same of a part of what `drawn` is of.
+#[cube]
+pub(super) fn of_part(drawn: u32, index: usize) -> u32 {
+    mix(drawn + index as u32)
+}
+
+/// What a number of the part that `drawn` is of is multiplied by.
+#[cube]
+pub(super) fn draw(draws: &Draws, drawn: u32, index: usize) -> f32 {
+    if of_part(drawn, index) >= draws.threshold { draws.scale } else { 0.0f32.runtime() }
 }
 
 #[cube]

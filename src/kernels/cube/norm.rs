@@ -2,7 +2,7 @@
 //! the weight and the bias it keeps at hand, so that neither a row nor those sums are read twice from afar.
 
 use super::{
-    launch::{Grid, UNITS, dense, length, room, width},
+    launch::{Grid, UNITS, floats, length, room, width},
     math::sum_of_cube,
 };
 use crate::kernels::norm::NormSpec;
@@ -166,7 +166,7 @@ pub(super) fn forward(
     bias: Option<CubeTensor>,
     spec: NormSpec,
 ) -> (CubeTensor, CubeTensor) {
-    let x = dense(x);
+    let x = floats(x);
     let width = width(&x);
     let rows = length(&x) / width.max(1);
     let (y, statistics) = (room(&x, x.meta.shape().clone()), room(&x, [rows, 2]));
@@ -178,8 +178,8 @@ pub(super) fn forward(
             count,
             dim,
             x.into_buffer_arg(),
-            dense(weight).into_buffer_arg(),
-            bias.map(|bias| dense(bias).into_buffer_arg()).into(),
+            floats(weight).into_buffer_arg(),
+            bias.map(|bias| floats(bias).into_buffer_arg()).into(),
             y.clone().into_buffer_arg(),
             statistics.clone().into_buffer_arg(),
             rows,
@@ -200,7 +200,7 @@ pub(super) fn backward(
     dy: CubeTensor,
     spec: NormSpec,
 ) -> (CubeTensor, CubeTensor, CubeTensor) {
-    let (x, weight) = (dense(x), dense(weight));
+    let (x, weight) = (floats(x), floats(weight));
     let width = width(&x);
     let rows = length(&x) / width.max(1);
     let rows_per_block = rows.div_ceil(BLOCKS).max(1);
@@ -217,8 +217,8 @@ pub(super) fn backward(
             dim,
             x.into_buffer_arg(),
             weight.clone().into_buffer_arg(),
-            dense(statistics).into_buffer_arg(),
-            dense(dy).into_buffer_arg(),
+            floats(statistics).into_buffer_arg(),
+            floats(dy).into_buffer_arg(),
             dx.clone().into_buffer_arg(),
             parts.clone().into_buffer_arg(),
             rows,

@@ -1,7 +1,7 @@
 //! AdamW in place, and sums of squares.
 
 use super::{
-    launch::{Grid, UNITS, dense, length, owned, room},
+    launch::{Grid, UNITS, floats, length, owned, room},
     math::sum_of_cube,
 };
 use crate::kernels::adamw::AdamWSpec;
@@ -69,8 +69,8 @@ pub(super) fn adamw(
             weights.clone().into_buffer_arg(),
             first.clone().into_buffer_arg(),
             second.clone().into_buffer_arg(),
-            dense(gradient).into_buffer_arg(),
-            dense(scale).into_buffer_arg(),
+            floats(gradient).into_buffer_arg(),
+            floats(scale).into_buffer_arg(),
             count,
             FactorsLaunch::new(spec.beta1, spec.beta2, spec.epsilon, decay, rate, correction),
             spec.skip_non_finite,
@@ -121,7 +121,7 @@ fn sums(x: CubeTensor, cubes: usize, squares: bool) -> CubeTensor {
 
 /// `[1]`: by as many cubes as fill a device, then one for their sums.
 fn sum_in_two(x: CubeTensor, squares: bool) -> CubeTensor {
-    let x = dense(x);
+    let x = floats(x);
     match length(&x).div_ceil(16 * UNITS).clamp(1, 1024) {
         1 => sums(x, 1, squares),
         cubes => sums(sums(x, cubes, squares), 1, false),

@@ -1,6 +1,6 @@
 //! Rotation of queries and keys within rows that hold all heads side by side.
 
-use super::launch::{Grid, dense, length, room, width};
+use super::launch::{Grid, floats, length, room, width};
 use crate::kernels::rope::RopeSpec;
 use burn_cubecl::{
     cubecl::{self, prelude::*},
@@ -45,7 +45,7 @@ fn kernel(
 
 /// `x`: `[B, T, width]`; `cos`, `sin`: `[1 or B, T, D / 2]`.
 pub(super) fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, spec: RopeSpec) -> CubeTensor {
-    let (x, cos, sin) = (dense(x), dense(cos), dense(sin));
+    let (x, cos, sin) = (floats(x), floats(cos), floats(sin));
     let y = room(&x, x.meta.shape().clone());
     let (count, width, half) = (length(&x), width(&x), spec.head_size / 2);
     let angles = length(&cos) / half.max(1);

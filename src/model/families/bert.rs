@@ -1,12 +1,13 @@
 //! `BertForMaskedLM` and the classifiers beside it of transformers (arXiv:1810.04805).
 
 use super::{
-    Entry, Fields, Spec, gpt2, heads,
+    Entry, Fields, Spec, activation, heads,
     transform::Transform::{AsIs, Transpose},
 };
 use crate::{
     config::{Architecture, Head, Init, ModelConfig, Norm, NormPosition, Position},
     error::Result,
+    model::parameters::NamedData,
 };
 use serde_json::{Value, json};
 
@@ -18,6 +19,8 @@ pub(super) const SPEC: Spec = Spec {
     from_json,
     is_ignored,
     entries,
+    embedding_copies: &[],
+    settle: keep_one_bias,
     // As TensorFlow called them, in the oldest checkpoints.
     name_in_files: |name| {
         name.replace(".LayerNorm.gamma", ".LayerNorm.weight").replace(".LayerNorm.beta", ".LayerNorm.bias")
@@ -26,7 +29,7 @@ pub(super) const SPEC: Spec = Spec {
 
 fn to_json(config: &ModelConfig) -> Value {
     let mut json = json!({
-        "hidden_act": gpt2::activation_name(config.activation),
+        "hidden_act": activation::plain_name(config.activation),
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.block_size,
         "type_vocab_size": config.token_types,
@@ -45,24 +48,23 @@ fn to_json(config: &ModelConfig) -> Value {
 }
 
 fn from_json(fields: &Fields) -> Result<ModelConfig> {
-    fields.only("position_embedding_type", "absolute")?;
     fields.only("is_decoder", false)?;
     fields.only("add_cross_attention", false)?;
     Ok(ModelConfig {
         architecture: Architecture::Encoder,
-        vocab_size: fields.integer("vocab_size")?,
-        block_size: fields.integer("max_position_embeddings")?,
+        vocab_size: fields.integer_or("vocab_size", 30_522)?,
+        block_size: fields.integer_or("max_position_embeddings", 512)?,
         token_types: fields.integer_or("type_vocab_size", 2)?,
-        n_layer: fields.integer("num_hidden_layers")?,
-        n_head: fields.integer("num_attention_heads")?,
-        n_embd: fields.integer("hidden_size")?,
-        n_inner: fields.integer("intermediate_size")?,
+        n_layer: fields.integer_or("num_hidden_layers", 12)?,
+        n_head: fields.integer_or("num_attention_heads", 12)?,
+        n_embd: fields.integer_or("hidden_size", 768)?,
+        n_inner: fields.integer_or("intermediate_size", 3072)?,
         position: Position::Learned,
         norm: Norm::Layernorm,
         embedding_norm: true,
         norm_position: NormPosition::Post,
         norm_eps: fields.number_or("layer_norm_eps", 1e-12)?,
-        activation: gpt2::activation(fields, "hidden_act")?,
+        activation: activation::read(fields, "hidden_act", "gelu", false)?,
         bias: true,
         tie_embeddings: fields.flag_or("tie_word_embeddings", true)?,
         dropout: fields.number_or("hidden_dropout_prob", 0.1)?,
@@ -72,15 +74,30 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
     })
 }
 
-/// Position numbers, second names of tied tensors, and heads that pretraining had beside the one in use.
+/// Position numbers, and heads that pretraining had beside the one in use.
 fn is_ignored(config: &ModelConfig, name: &str) -> bool {
     let has_pooler = matches!(config.head, Head::SequenceClassification | Head::Regression);
     name.ends_with("embeddings.position_ids")
         || name.starts_with("cls.seq_relationship.")
-        || name == "cls.predictions.decoder.bias"
-        || (name == "cls.predictions.decoder.weight" && config.tie_embeddings)
         || (name.starts_with("cls.") && config.head != Head::LanguageModel)
         || (name.contains("pooler.dense.") && !has_pooler)
+}
+
+const BIAS: &str = "cls.predictions.bias";
+const PROJECTION_BIAS: &str = "cls.predictions.decoder.bias";
+
+/// The name under which the bias of the output is stored: that of the projection, unless the projection is
+/// the embedding, which has none.
+fn bias_name(config: &ModelConfig) -> &'static str {
+    if config.tie_embeddings { BIAS } else { PROJECTION_BIAS }
+}
+
+/// Of the two names of the bias, transformers computes with that of the projection where both are there.
+fn keep_one_bias(config: &ModelConfig, tensors: &mut NamedData) {
+    let second = tensors.remove(BIAS);
+    if let Some(bias) = tensors.remove(PROJECTION_BIAS).or(second) {
+        tensors.insert(bias_name(config).into(), bias);
+    }
 }
 
 fn entries(config: &ModelConfig) -> Vec<Entry> {
@@ -123,7 +140,7 @@ fn entries(config: &ModelConfig) -> Vec<Entry> {
             let vocab = config.vocab_size;
             linear(&mut entries, dense, &["cls.predictions.transform.dense".into()], width);
             norm(&mut entries, "head.transform.norm".into(), "cls.predictions.transform.LayerNorm".into());
-            entries.push(Entry::whole("head.bias", "cls.predictions.bias", vocab, AsIs));
+            entries.push(Entry::whole("head.bias", bias_name(config), vocab, AsIs));
             if !config.tie_embeddings {
                 let output = "cls.predictions.decoder.weight";
                 entries.push(Entry::whole("head.output.weight", output, vocab, Transpose));

@@ -1,4 +1,7 @@
 //! Typed access to the fields of a `config.json`, with errors that name file and key.
+//!
+//! A field that is absent has the default of transformers' class. One that is null is not absent: null is a
+//! value, which some fields may have and others may not.
 
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
@@ -10,7 +13,7 @@ pub(super) struct Fields<'a> {
     pub path: &'a Path,
 }
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
     pub fn failed(&self, message: String) -> Error {
         Error::Checkpoint { path: self.path.into(), message, hint: None }
     }
@@ -36,50 +39,78 @@ impl Fields<'_> {
     }
 
     /// A field that is present and not null.
-    pub fn get(&self, key: &str) -> Option<&Value> {
+    pub fn get(&self, key: &str) -> Option<&'a Value> {
         self.json.get(key).filter(|value| !value.is_null())
     }
 
-    fn convert<'a, T>(
-        &'a self,
+    /// A field under a second name, which goes before the first as in transformers' `attribute_map`.
+    pub fn spelled(&self, name: &'static str, second: &'static str) -> &'static str {
+        if self.json.contains_key(second) { second } else { name }
+    }
+
+    /// A field by its type; `None` where it is absent.
+    fn convert<T>(
+        &self,
         key: &str,
         what: &str,
         as_type: impl Fn(&'a Value) -> Option<T>,
-    ) -> Result<T> {
-        let value = self.get(key).ok_or_else(|| self.failed(format!("`{key}` is missing")))?;
-        as_type(value).ok_or_else(|| self.failed(format!("`{key}` is `{value}`, which is not {what}")))
+    ) -> Result<Option<T>> {
+        let Some(value) = self.json.get(key) else { return Ok(None) };
+        let converted = as_type(value);
+        converted.map(Some).ok_or_else(|| self.failed(format!("`{key}` is `{value}`, which is not {what}")))
     }
 
-    pub fn text(&self, key: &str) -> Result<&str> {
-        self.convert(key, "text", Value::as_str)
-    }
-
-    pub fn integer(&self, key: &str) -> Result<usize> {
-        self.convert(key, "a non-negative integer", |value| value.as_u64()?.try_into().ok())
+    pub fn text_or(&self, key: &str, default: &'a str) -> Result<&'a str> {
+        Ok(self.convert(key, "text", Value::as_str)?.unwrap_or(default))
     }
 
     pub fn integer_or(&self, key: &str, default: usize) -> Result<usize> {
-        if self.get(key).is_some() { self.integer(key) } else { Ok(default) }
+        Ok(self.convert(key, WHOLE, whole)?.unwrap_or(default))
     }
 
-    pub fn integer_in(&self, group: &str, key: &str) -> Result<usize> {
-        let value = self.get(group).and_then(|group| group.get(key));
-        let number = value.and_then(Value::as_u64).and_then(|number| number.try_into().ok());
-        number.ok_or_else(|| self.failed(format!("`{key}` in `{group}` is missing or not a whole number")))
-    }
-
-    pub fn number_in(&self, group: &str, key: &str) -> Result<f64> {
-        let value = self.get(group).and_then(|group| group.get(key));
-        value
-            .and_then(Value::as_f64)
-            .ok_or_else(|| self.failed(format!("`{key}` in `{group}` is missing or not a number")))
+    /// A field that may be null, which is `None`.
+    pub fn optional_integer(&self, key: &str, default: Option<usize>) -> Result<Option<usize>> {
+        match self.json.get(key) {
+            Some(Value::Null) => Ok(None),
+            _ => Ok(self.convert(key, WHOLE, whole)?.or(default)),
+        }
     }
 
     pub fn number_or(&self, key: &str, default: f64) -> Result<f64> {
-        if self.get(key).is_some() { self.convert(key, "a number", Value::as_f64) } else { Ok(default) }
+        Ok(self.convert(key, "a number", Value::as_f64)?.unwrap_or(default))
+    }
+
+    /// A field that may be null, which is `None`.
+    pub fn optional_number(&self, key: &str, default: Option<f64>) -> Result<Option<f64>> {
+        match self.json.get(key) {
+            Some(Value::Null) => Ok(None),
+            _ => Ok(self.convert(key, "a number", Value::as_f64)?.or(default)),
+        }
     }
 
     pub fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
-        if self.get(key).is_some() { self.convert(key, "true or false", Value::as_bool) } else { Ok(default) }
+        Ok(self.convert(key, "true or false", Value::as_bool)?.unwrap_or(default))
     }
+
+    /// A number of an object within; `default` where it is absent, if it may be.
+    pub fn number_in(&self, group: &str, key: &str, default: Option<f64>) -> Result<f64> {
+        let value = self.get(group).and_then(|group| group.get(key));
+        value
+            .map_or(default, Value::as_f64)
+            .ok_or_else(|| self.failed(format!("`{key}` in `{group}` is missing or not a number")))
+    }
+
+    /// A whole number of an object within, or `default` where it is absent.
+    pub fn integer_in(&self, group: &str, key: &str, default: usize) -> Result<usize> {
+        let value = self.get(group).and_then(|group| group.get(key));
+        value
+            .map_or(Some(default), whole)
+            .ok_or_else(|| self.failed(format!("`{key}` in `{group}` is not a whole number")))
+    }
+}
+
+const WHOLE: &str = "a non-negative integer";
+
+fn whole(value: &Value) -> Option<usize> {
+    value.as_u64()?.try_into().ok()
 }

@@ -3,7 +3,8 @@
 
 use super::{
     Fields, Spec,
-    llama::{self, Names, PLAIN, base_config, base_json},
+    llama::{self, Defaults, Names, PLAIN, base_config, base_json},
+    windows::{Origin, layer_types, listed, with_windows},
 };
 use crate::{
     config::{ModelConfig, NormPosition},
@@ -35,41 +36,47 @@ fn to_json(config: &ModelConfig) -> Value {
     json["query_pre_attn_scalar"] = if whole { json!(scalar.round() as u64) } else { json!(scalar) };
     json["attn_logit_softcapping"] = cap_json(config.attention_softcap);
     json["final_logit_softcapping"] = cap_json(config.logit_softcap);
-    json["sliding_window"] = config.sliding_window.into();
-    json["layer_types"] = (0..config.n_layer).map(|layer| layer_type(config, layer)).collect();
+    // Read where no layer has one too, and not null.
+    json["sliding_window"] = if config.sliding_window == 0 { WINDOW } else { config.sliding_window }.into();
+    json["layer_types"] = layer_types(config);
     json
 }
+
+/// Tokens of the window that is not given.
+const WINDOW: usize = 4096;
+
+const DEFAULTS: Defaults = Defaults {
+    vocab_size: 256_000,
+    hidden_size: 2304,
+    intermediate_size: 9216,
+    num_hidden_layers: 26,
+    num_attention_heads: 8,
+    num_key_value_heads: Some(4),
+    head_dim: Some(256),
+    max_position_embeddings: 8192,
+    tie_word_embeddings: true,
+    activation: ("hidden_activation", "gelu_pytorch_tanh"),
+    ..llama::DEFAULTS
+};
 
 fn from_json(fields: &Fields) -> Result<ModelConfig> {
     fields.only("attention_bias", false)?;
     fields.only("use_bidirectional_attention", false)?;
-    let base = base_config(fields)?;
-    let scalar = fields.number_or("query_pre_attn_scalar", 256.0)?;
+    let scalar = fields.integer_or("query_pre_attn_scalar", 256)?;
     let config = ModelConfig {
         norm_position: NormPosition::Both,
         norm_offset: true,
         scale_embeddings: true,
-        sliding_window: fields.integer_or("sliding_window", 4096)?,
-        global_every: 2,
-        global_offset: 1,
-        attention_scale: 1.0 / scalar.sqrt(),
-        attention_softcap: fields.number_or("attn_logit_softcapping", 0.0)?,
-        logit_softcap: fields.number_or("final_logit_softcapping", 0.0)?,
-        tie_embeddings: fields.flag_or("tie_word_embeddings", true)?,
-        ..base
+        attention_scale: 1.0 / (scalar as f64).sqrt(),
+        attention_softcap: fields.optional_number("attn_logit_softcapping", Some(50.0))?.unwrap_or(0.0),
+        logit_softcap: fields.optional_number("final_logit_softcapping", Some(30.0))?.unwrap_or(0.0),
+        ..base_config(fields, &DEFAULTS)?
     };
-    if let Some(types) = fields.get("layer_types") {
-        let listed = types.as_array().map(Vec::as_slice).unwrap_or_default();
-        let alternate = listed.iter().enumerate().all(|(layer, found)| found == layer_type(&config, layer));
-        if listed.len() != config.n_layer || !alternate {
-            return Err(fields.unsupported("layer_types", types, "windows in every second layer"));
-        }
-    }
-    Ok(config)
-}
-
-fn layer_type(config: &ModelConfig, layer: usize) -> &'static str {
-    if config.slides(layer) { "sliding_attention" } else { "full_attention" }
+    let window = fields.optional_integer("sliding_window", Some(WINDOW))?;
+    let slides = listed(fields, config.n_layer)?;
+    let value = fields.get("layer_types").unwrap_or(&Value::Null);
+    let slide = |layer: usize| slides.as_ref().map_or(layer.is_multiple_of(2), |slides| slides[layer]);
+    with_windows(fields, config, window, &Origin { key: "layer_types", value }, slide)
 }
 
 fn cap_json(cap: f64) -> Value {

@@ -1,11 +1,11 @@
 //! `GPT2LMHeadModel` of transformers.
 
 use super::{
-    Entry, Fields, Spec,
+    Entry, Fields, Spec, activation,
     transform::Transform::{self, AsIs},
 };
 use crate::{
-    config::{Activation, Init, ModelConfig, Norm, NormPosition, Position},
+    config::{Init, ModelConfig, Norm, NormPosition, Position},
     error::Result,
 };
 use serde_json::{Value, json};
@@ -18,33 +18,15 @@ pub(super) const SPEC: Spec = Spec {
     from_json,
     is_ignored,
     entries,
+    embedding_copies: &[],
+    settle: |_, _| {},
     name_in_files: |name| name,
 };
-
-/// The activations by transformers' names.
-const ACTIVATIONS: [(&str, Activation); 4] = [
-    ("gelu_new", Activation::GeluTanh),
-    ("gelu_pytorch_tanh", Activation::GeluTanh),
-    ("gelu", Activation::Gelu),
-    ("relu", Activation::Relu),
-];
-
-/// transformers' name of a plain activation; `None` for a gate.
-pub(super) fn activation_name(activation: Activation) -> Option<&'static str> {
-    ACTIVATIONS.iter().find(|(_, ours)| *ours == activation).map(|(name, _)| *name)
-}
-
-/// The plain activation that a field names.
-pub(super) fn activation(fields: &Fields, key: &str) -> Result<Activation> {
-    let name = fields.text(key)?;
-    let known = ACTIVATIONS.iter().find(|(known, _)| *known == name).map(|(_, ours)| *ours);
-    known.ok_or_else(|| fields.failed(format!("`{key}` is `{name}`, which kiln does not have")))
-}
 
 fn to_json(config: &ModelConfig) -> Value {
     json!({
         "architectures": ["GPT2LMHeadModel"],
-        "activation_function": activation_name(config.activation),
+        "activation_function": activation::plain_name(config.activation),
         "vocab_size": config.vocab_size,
         "n_positions": config.block_size,
         "n_embd": config.n_embd,
@@ -64,22 +46,24 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
     fields.only("scale_attn_weights", true)?;
     fields.only("scale_attn_by_inverse_layer_idx", false)?;
     fields.only("add_cross_attention", false)?;
+    // The second names are those that transformers has for all families.
+    let integer = |name, second, default| fields.integer_or(fields.spelled(name, second), default);
     Ok(ModelConfig {
-        vocab_size: fields.integer("vocab_size")?,
-        block_size: fields.integer("n_positions")?,
-        n_layer: fields.integer("n_layer")?,
-        n_head: fields.integer("n_head")?,
+        vocab_size: fields.integer_or("vocab_size", 50_257)?,
+        block_size: integer("n_positions", "max_position_embeddings", 1024)?,
+        n_layer: integer("n_layer", "num_hidden_layers", 12)?,
+        n_head: integer("n_head", "num_attention_heads", 12)?,
         n_kv_head: 0,
-        n_embd: fields.integer("n_embd")?,
-        n_inner: fields.integer_or("n_inner", 0)?,
+        n_embd: integer("n_embd", "hidden_size", 768)?,
+        n_inner: fields.optional_integer("n_inner", None)?.unwrap_or(0),
         position: Position::Learned,
         norm: Norm::Layernorm,
         norm_position: NormPosition::Pre,
         norm_eps: fields.number_or("layer_norm_epsilon", 1e-5)?,
-        activation: activation(fields, "activation_function")?,
+        activation: activation::read(fields, "activation_function", "gelu_new", false)?,
         bias: true,
         tie_embeddings: fields.flag_or("tie_word_embeddings", true)?,
-        dropout: fields.number_or("resid_pdrop", 0.0)?,
+        dropout: fields.number_or("resid_pdrop", 0.1)?,
         init: Init::Gpt2,
         init_std: fields.number_or("initializer_range", 0.02)?,
         ..Default::default()

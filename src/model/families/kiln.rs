@@ -16,6 +16,8 @@ pub(super) const SPEC: Spec = Spec {
     from_json,
     is_ignored: |_, _| false,
     entries,
+    embedding_copies: &[],
+    settle: |_, _| {},
     name_in_files: |name| name,
 };
 

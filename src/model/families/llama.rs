@@ -1,14 +1,14 @@
 //! `LlamaForCausalLM` of transformers, and what the families that descend from it share.
 
 use super::{
-    Entry, Fields, Spec,
+    Entry, Fields, Spec, activation,
     transform::Transform::{self, AsIs, Transpose},
 };
 use crate::{
-    config::{Activation, Init, ModelConfig, Norm, NormPosition, Position, RopeLayout, RopeScaling},
+    config::{Init, ModelConfig, Norm, NormPosition, Position, RopeLayout, RopeScaling},
     error::Result,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// The base of the others, which say where they differ.
 pub(super) const SPEC: Spec = Spec {
@@ -19,12 +19,44 @@ pub(super) const SPEC: Spec = Spec {
     from_json,
     is_ignored,
     entries: |config| entries(config, &PLAIN),
+    embedding_copies: &[],
+    settle: |_, _| {},
     name_in_files: |name| name,
 };
 
-/// The gates by transformers' names of their non-linearity.
-const ACTIVATIONS: [(&str, Activation); 3] =
-    [("silu", Activation::Swiglu), ("gelu_pytorch_tanh", Activation::Geglu), ("gelu_new", Activation::Geglu)];
+/// What the class of a descendant in transformers takes for keys that a `config.json` lacks.
+pub(super) struct Defaults {
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    /// `None`: as many as query heads.
+    pub num_key_value_heads: Option<usize>,
+    /// `None`: the width over the heads.
+    pub head_dim: Option<usize>,
+    pub max_position_embeddings: usize,
+    pub rms_norm_eps: f64,
+    pub rope_theta: f64,
+    pub tie_word_embeddings: bool,
+    /// The key of the activation, and its name.
+    pub activation: (&'static str, &'static str),
+}
+
+pub(super) const DEFAULTS: Defaults = Defaults {
+    vocab_size: 32_000,
+    hidden_size: 4096,
+    intermediate_size: 11_008,
+    num_hidden_layers: 32,
+    num_attention_heads: 32,
+    num_key_value_heads: None,
+    head_dim: None,
+    max_position_embeddings: 2048,
+    rms_norm_eps: 1e-6,
+    rope_theta: 10_000.0,
+    tie_word_embeddings: false,
+    activation: ("hidden_act", "silu"),
+};
 
 fn to_json(config: &ModelConfig) -> Value {
     let mut json = base_json(config, "LlamaForCausalLM");
@@ -39,12 +71,11 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
     if bias != fields.flag_or("mlp_bias", false)? {
         return Err(fields.failed("`attention_bias` and `mlp_bias` differ, which kiln cannot express".into()));
     }
-    Ok(ModelConfig { bias, ..base_config(fields)? })
+    Ok(ModelConfig { bias, ..base_config(fields, &DEFAULTS)? })
 }
 
 /// The part of `config.json` that all descendants share.
 pub(super) fn base_json(config: &ModelConfig, architecture: &str) -> Value {
-    let activation = ACTIVATIONS.iter().find(|(_, ours)| *ours == config.activation).map(|(name, _)| *name);
     let mut rope = json!({ "rope_theta": config.rope_theta, "rope_type": "default" });
     match config.rope_scaling {
         RopeScaling::None => {}
@@ -62,7 +93,7 @@ pub(super) fn base_json(config: &ModelConfig, architecture: &str) -> Value {
     }
     json!({
         "architectures": [architecture],
-        "hidden_act": activation,
+        "hidden_act": activation::gate_name(config.activation),
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.block_size,
         "hidden_size": config.n_embd,
@@ -80,76 +111,85 @@ pub(super) fn base_json(config: &ModelConfig, architecture: &str) -> Value {
 }
 
 /// Reads what [`base_json`] writes.
-pub(super) fn base_config(fields: &Fields) -> Result<ModelConfig> {
-    let key = if fields.get("hidden_act").is_some() { "hidden_act" } else { "hidden_activation" };
-    let activation = fields.text(key)?;
-    let known = ACTIVATIONS.iter().find(|(name, _)| *name == activation);
-    let n_embd = fields.integer("hidden_size")?;
-    let n_head = fields.integer("num_attention_heads")?;
-    let head_dim = fields.integer_or("head_dim", n_embd / n_head.max(1))?;
-    fields.only("partial_rotary_factor", 1.0)?;
-    let rotary = rotary(fields)?;
+pub(super) fn base_config(fields: &Fields, defaults: &Defaults) -> Result<ModelConfig> {
+    let n_embd = fields.integer_or("hidden_size", defaults.hidden_size)?;
+    let n_head = fields.integer_or("num_attention_heads", defaults.num_attention_heads)?;
+    let head_dim = match defaults.head_dim {
+        Some(default) => fields.integer_or("head_dim", default)?,
+        None => fields.optional_integer("head_dim", None)?.unwrap_or(n_embd / n_head.max(1)),
+    };
+    let block_size = fields.integer_or("max_position_embeddings", defaults.max_position_embeddings)?;
+    let (activation_key, activation) = defaults.activation;
     Ok(ModelConfig {
-        vocab_size: fields.integer("vocab_size")?,
-        block_size: fields.integer("max_position_embeddings")?,
-        n_layer: fields.integer("num_hidden_layers")?,
+        vocab_size: fields.integer_or("vocab_size", defaults.vocab_size)?,
+        block_size,
+        n_layer: fields.integer_or("num_hidden_layers", defaults.num_hidden_layers)?,
         n_head,
-        n_kv_head: fields.integer_or("num_key_value_heads", n_head)?,
+        // Null is as many as query heads in all of them.
+        n_kv_head: fields
+            .optional_integer("num_key_value_heads", defaults.num_key_value_heads)?
+            .unwrap_or(n_head),
         n_embd,
         head_dim: if head_dim.checked_mul(n_head) == Some(n_embd) { 0 } else { head_dim },
-        n_inner: fields.integer("intermediate_size")?,
+        n_inner: fields.integer_or("intermediate_size", defaults.intermediate_size)?,
         position: Position::Rotary,
         rope_layout: RopeLayout::Half,
         norm: Norm::Rmsnorm,
         norm_position: NormPosition::Pre,
-        norm_eps: fields.number_or("rms_norm_eps", 1e-6)?,
-        activation: known
-            .map(|(_, ours)| *ours)
-            .ok_or_else(|| fields.failed(format!("`{key}` is `{activation}`, which kiln does not have")))?,
+        norm_eps: fields.number_or("rms_norm_eps", defaults.rms_norm_eps)?,
+        activation: activation::read(fields, activation_key, activation, true)?,
         bias: false,
-        tie_embeddings: fields.flag_or("tie_word_embeddings", false)?,
-        dropout: fields.number_or("attention_dropout", 0.0)?,
+        tie_embeddings: fields.flag_or("tie_word_embeddings", defaults.tie_word_embeddings)?,
+        dropout: fields.optional_number("attention_dropout", None)?.unwrap_or(0.0),
         init: Init::Llama,
         init_std: fields.number_or("initializer_range", 0.02)?,
-        ..rotary
+        ..rotary(fields, defaults.rope_theta, block_size)?
     })
 }
 
 /// Wavelengths; refuses those that are not computed, and heads that rotate in part.
-fn rotary(fields: &Fields) -> Result<ModelConfig> {
-    let plain_theta = fields.number_or("rope_theta", 10_000.0)?;
-    let mut config = ModelConfig { rope_theta: plain_theta, ..ModelConfig::default() };
-    // The second is the older name; transformers 5 writes the first, and always.
-    for key in ["rope_parameters", "rope_scaling"] {
-        let Some(rope) = fields.get(key) else { continue };
-        let known = "rotary positions of `rope_type` `default`, `linear` or `llama3`";
-        let whole = rope.get("partial_rotary_factor").is_none_or(|share| share.as_f64() == Some(1.0));
-        if !rope.is_object() || !whole {
-            return Err(fields.unsupported(key, rope, known));
-        }
-        if let Some(theta) = rope.get("rope_theta").and_then(Value::as_f64) {
-            config.rope_theta = theta;
-        }
-        // Plain parameters may come without a type; scaling without one is of the oldest kind.
-        let oldest = if rope.get("factor").is_some() { "linear" } else { "default" };
-        let kind = rope.get("rope_type").or_else(|| rope.get("type"));
-        match kind.map_or(Some(oldest), Value::as_str) {
-            Some("default") => {}
-            Some("linear") => {
-                config.rope_scaling = RopeScaling::Linear;
-                config.rope_factor = fields.number_in(key, "factor")?;
-            }
-            Some("llama3") => {
-                config.rope_scaling = RopeScaling::Llama3;
-                config.rope_factor = fields.number_in(key, "factor")?;
-                config.rope_original_context = fields.integer_in(key, "original_max_position_embeddings")?;
-                config.rope_low_freq_factor = fields.number_in(key, "low_freq_factor")?;
-                config.rope_high_freq_factor = fields.number_in(key, "high_freq_factor")?;
-            }
-            _ => return Err(fields.unsupported(key, rope, known)),
-        }
+fn rotary(fields: &Fields, default_theta: f64, context: usize) -> Result<ModelConfig> {
+    let plain = ModelConfig::default();
+    // The first is the older name. Unless it is empty, transformers reads nothing under the newer one.
+    let mut objects = ["rope_scaling", "rope_parameters"].into_iter().filter_map(|key| {
+        let is_empty = |value: &&Value| value.as_object().is_some_and(Map::is_empty);
+        Some((key, fields.get(key).filter(|value| !is_empty(value))?))
+    });
+    let Some((key, rope)) = objects.next() else {
+        return Ok(ModelConfig { rope_theta: fields.number_or("rope_theta", default_theta)?, ..plain });
+    };
+    let known = "rotary positions of `rope_type` `default`, `linear` or `llama3`";
+    // Objects within are parameters by the type of a layer.
+    if rope.as_object().is_none_or(|rope| rope.values().any(Value::is_object)) {
+        return Err(fields.unsupported(key, rope, known));
     }
-    Ok(config)
+    let rope_theta = match rope.get("rope_theta") {
+        Some(_) => fields.number_in(key, "rope_theta", None)?,
+        None => fields.number_or("rope_theta", default_theta)?,
+    };
+    let kind = rope.get("rope_type").or_else(|| rope.get("type"));
+    let (rope_scaling, rope_factor) = match kind.map_or(Some("default"), Value::as_str) {
+        // A factor without a type is not read.
+        Some("default") => return Ok(ModelConfig { rope_theta, ..plain }),
+        Some("linear") => (RopeScaling::Linear, fields.number_in(key, "factor", None)?),
+        Some("llama3") => (RopeScaling::Llama3, fields.number_in(key, "factor", None)?),
+        _ => return Err(fields.unsupported(key, rope, known)),
+    };
+    // Plain wavelengths are those of whole heads, whatever this says.
+    let share = rope.get("partial_rotary_factor").or_else(|| fields.get("partial_rotary_factor"));
+    if let Some(share) = share.filter(|share| share.as_f64() != Some(1.0)) {
+        return Err(fields.unsupported("partial_rotary_factor", share, "heads that rotate whole"));
+    }
+    let scaled = ModelConfig { rope_theta, rope_scaling, rope_factor, ..plain };
+    if rope_scaling == RopeScaling::Linear {
+        return Ok(scaled);
+    }
+    Ok(ModelConfig {
+        rope_low_freq_factor: fields.number_in(key, "low_freq_factor", None)?,
+        rope_high_freq_factor: fields.number_in(key, "high_freq_factor", None)?,
+        rope_original_context: fields.integer_in(key, "original_max_position_embeddings", context)?,
+        ..scaled
+    })
 }
 
 /// Wavelengths that old checkpoints carry along.

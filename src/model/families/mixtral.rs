@@ -2,8 +2,8 @@
 
 use super::{
     Fields, Spec,
-    llama::{self, Names, PLAIN, base_config, base_json},
-    mistral::window_json,
+    llama::{self, Defaults, Names, PLAIN, base_config, base_json},
+    mistral::{everywhere, window_json},
 };
 use crate::{config::ModelConfig, error::Result};
 use serde_json::Value;
@@ -35,15 +35,25 @@ fn to_json(config: &ModelConfig) -> Value {
 }
 
 fn from_json(fields: &Fields) -> Result<ModelConfig> {
-    Ok(ModelConfig {
-        sliding_window: fields.integer_or("sliding_window", 0)?,
-        n_experts: fields.integer("num_local_experts")?,
-        experts_per_token: fields.integer("num_experts_per_tok")?,
+    let experts = fields.spelled("num_local_experts", "num_experts");
+    let base = ModelConfig {
+        n_experts: fields.integer_or(experts, 8)?,
+        experts_per_token: fields.integer_or("num_experts_per_tok", 2)?,
         normalize_experts: true,
         router_aux_loss: aux_loss(fields)?,
-        ..base_config(fields)?
-    })
+        ..base_config(fields, &DEFAULTS)?
+    };
+    everywhere(fields, base, fields.optional_integer("sliding_window", None)?)
 }
+
+const DEFAULTS: Defaults = Defaults {
+    intermediate_size: 14_336,
+    num_key_value_heads: Some(8),
+    max_position_embeddings: 131_072,
+    rms_norm_eps: 1e-5,
+    rope_theta: 1e6,
+    ..llama::DEFAULTS
+};
 
 /// transformers 5 calls the parts of a mixture alike in all families, and files keep their old names.
 fn as_loaded(name: String) -> String {

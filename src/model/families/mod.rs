@@ -4,6 +4,7 @@
 //! tensors is stored and how. Storing only slices and transposes, so gradients and moments map the
 //! same way as weights.
 
+mod activation;
 mod bert;
 mod fields;
 mod gemma2;
@@ -14,9 +15,13 @@ mod llama;
 mod mistral;
 mod mixtral;
 mod modernbert;
+mod projection;
 mod qwen;
 mod t5;
 mod transform;
+mod windows;
+
+pub use projection::Projection;
 
 use crate::{
     config::{Architecture, Head, ModelConfig, Position, RopeScaling},
@@ -24,7 +29,7 @@ use crate::{
     model::parameters::{HostTensor, NamedData},
 };
 use fields::Fields;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{borrow::Cow, fmt, path::Path};
 use transform::Transform;
 
@@ -44,10 +49,13 @@ struct Spec {
     to_json: fn(&ModelConfig) -> Value,
     from_json: fn(&Fields) -> Result<ModelConfig>,
     /// Whether a tensor, of whatever type, is none of the model's: a constant that transformers used to
-    /// save along and of which Kiln makes its own, a second name of a shared tensor, a head that the
-    /// configuration does not ask for.
+    /// save along and of which Kiln makes its own, a head that the configuration does not ask for.
     is_ignored: fn(&ModelConfig, &str) -> bool,
     entries: fn(&ModelConfig) -> Vec<Entry>,
+    /// Second names of the token embedding.
+    embedding_copies: &'static [&'static str],
+    /// Leaves one name of tensors that may have two.
+    settle: fn(&ModelConfig, &mut NamedData),
     /// A tensor's name in files by its name in transformers' memory.
     name_in_files: fn(String) -> String,
 }
@@ -162,16 +170,37 @@ impl Family {
         let json: Value = serde_json::from_slice(text).map_err(|e| failed(e.to_string()))?;
         let fields =
             Fields { json: json.as_object().ok_or_else(|| failed("not a JSON object".into()))?, path };
-        let name = fields.text("model_type")?;
-        let family = Self::ALL.into_iter().find(|family| family.name() == name).ok_or_else(|| {
-            let known = Self::ALL.map(Self::name).join(", ");
-            Error::Checkpoint {
-                path: path.into(),
-                message: format!("`model_type` is `{name}`"),
-                hint: Some(format!("kiln reads {known}")),
+        let known = || Self::ALL.map(Self::name).join(", ");
+        let refused = |message: String, hint: String| Error::Checkpoint {
+            path: path.into(),
+            message,
+            hint: Some(hint),
+        };
+        let family = match fields.get("model_type") {
+            Some(_) => {
+                let name = fields.text_or("model_type", "")?;
+                Self::ALL.into_iter().find(|family| family.name() == name).ok_or_else(|| {
+                    refused(format!("`model_type` is `{name}`"), format!("kiln reads {}", known()))
+                })?
             }
-        })?;
+            // Of old the class was what told.
+            None => Self::by_class(&fields).ok_or_else(|| {
+                refused("`model_type` is missing".into(), format!("set it to one of {}", known()))
+            })?,
+        };
+        if let Some(layers) = fields.get("per_layer_config").filter(|layers| **layers != json!({})) {
+            return Err(fields.unsupported("per_layer_config", layers, "layers that are alike"));
+        }
         Ok((family, (family.0.from_json)(&fields)?))
+    }
+
+    /// The family that a class of transformers is of, `Qwen2MoeForCausalLM` say.
+    fn by_class(fields: &Fields) -> Option<Self> {
+        let class = fields.get("architectures")?.as_array()?.first()?.as_str()?.to_lowercase();
+        Self::ALL.into_iter().find(|family| {
+            let kind = class.strip_prefix(&family.name().replace('_', ""));
+            kind.is_some_and(|kind| ["for", "lmhead", "model"].iter().any(|known| kind.starts_with(known)))
+        })
     }
 
     /// Whether a tensor of a checkpoint is none that the model needs.
@@ -225,13 +254,15 @@ impl Family {
     pub fn load(self, config: &ModelConfig, mut theirs: NamedData) -> Result<NamedData, String> {
         theirs.retain(|name, _| !self.is_ignored(config, name));
         theirs = self.as_in_files(theirs);
-        let prefix = self.0.prefix;
-        if !theirs.keys().any(|name| name.starts_with(prefix)) {
-            let whole = |name: String| if name == HEAD { name } else { format!("{prefix}{name}") };
-            theirs = theirs.into_iter().map(|(name, tensor)| (whole(name), tensor)).collect();
+        if self.lacks_prefix(theirs.keys().map(String::as_str)) {
+            theirs = theirs.into_iter().map(|(name, tensor)| (self.with_prefix(&name), tensor)).collect();
         }
+        self.keep_one_embedding(config, &mut theirs)?;
+        (self.0.settle)(config, &mut theirs);
         // The list of entries is as long as the configuration says, which comes from a file too.
-        let (layers, experts, tensors) = (config.n_layer, config.n_experts, theirs.len());
+        // Kiln's own layout has the experts of a layer in one tensor.
+        let experts = if self == Self::KILN { 0 } else { config.n_experts };
+        let (layers, tensors) = (config.n_layer, theirs.len());
         let layers = layers.max(config.n_decoder_layer);
         if layers.saturating_mul(experts.max(1)) > tensors {
             let of_experts = if experts > 0 { format!(" of {experts} experts") } else { String::new() };
@@ -273,9 +304,6 @@ impl Family {
                 None => {}
             }
         }
-        if config.tie_embeddings {
-            theirs.remove(HEAD);
-        }
         match theirs.into_keys().next() {
             None => Ok(ours),
             Some(name) => Err(format!("tensor `{name}` is not part of the model")),
@@ -286,6 +314,7 @@ impl Family {
 /// What decides the numbers that a model gives, resolved, and the rest by default.
 fn essence(config: &ModelConfig) -> ModelConfig {
     let default = ModelConfig::default();
+    let config = &windows::canonical(config.clone());
     let mut essence = ModelConfig {
         n_kv_head: config.kv_heads(),
         head_dim: config.head_size(),

@@ -4,6 +4,7 @@
 use super::{
     Entry, Fields, Spec, heads,
     transform::Transform::{AsIs, Transpose},
+    windows::{FULL, Origin, SLIDING, layer_types, listed, with_windows},
 };
 use crate::{
     config::{Activation, Architecture, Head, Init, ModelConfig, Norm, NormPosition, Pooling, Position},
@@ -19,6 +20,8 @@ pub(super) const SPEC: Spec = Spec {
     from_json,
     is_ignored,
     entries,
+    embedding_copies: &[],
+    settle: |_, _| {},
     name_in_files: |name| name,
 };
 
@@ -48,9 +51,9 @@ fn to_json(config: &ModelConfig) -> Value {
         "num_hidden_layers": config.n_layer,
         "num_attention_heads": config.n_head,
         "norm_eps": config.norm_eps,
-        "local_attention": config.sliding_window,
-        "global_attn_every_n_layers": config.global_every,
-        "layer_types": (0..config.n_layer).map(|layer| layer_type(config, layer)).collect::<Vec<_>>(),
+        "local_attention": if config.sliding_window == 0 { WINDOW } else { config.sliding_window },
+        "global_attn_every_n_layers": config.global_every.max(1),
+        "layer_types": layer_types(config),
         "rope_parameters": { FULL: rope(config.rope_theta), SLIDING: rope(local_theta) },
         "global_rope_theta": config.rope_theta,
         "local_rope_theta": local_theta,
@@ -73,36 +76,26 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
     for (key, value) in BIASES {
         fields.only(key, value)?;
     }
-    fields.only("hidden_activation", "gelu")?;
-    fields.only("classifier_activation", "gelu")?;
-    let theta = |kind: &str, older: &str, default: f64| -> Result<f64> {
-        let kinds = fields.get("rope_parameters");
-        let Some(rope) = kinds.and_then(|kinds| kinds.get(kind)) else {
-            return fields.number_or(older, default);
-        };
-        if rope.get("rope_type").is_some_and(|name| name != "default") {
-            return Err(fields.unsupported("rope_parameters", rope, "with wavelengths as they are"));
+    for key in ["hidden_activation", "classifier_activation"] {
+        if !["gelu", "gelu_python"].contains(&fields.text_or(key, "gelu")?) {
+            fields.only(key, "gelu")?;
         }
-        Ok(rope.get("rope_theta").and_then(Value::as_f64).unwrap_or(default))
-    };
-    let pooling = fields.get("classifier_pooling").and_then(Value::as_str).unwrap_or("cls");
+    }
+    let pooling = fields.text_or("classifier_pooling", "cls")?;
     let pooling = POOLING.iter().find(|(_, name)| *name == pooling).map(|(ours, _)| *ours);
-    let base = heads::read(fields, "ModernBert")?;
     let config = ModelConfig {
         architecture: Architecture::Encoder,
         pooling: pooling
             .ok_or_else(|| fields.failed("`classifier_pooling` is neither `cls` nor `mean`".into()))?,
-        vocab_size: fields.integer("vocab_size")?,
-        block_size: fields.integer("max_position_embeddings")?,
-        n_layer: fields.integer("num_hidden_layers")?,
-        n_head: fields.integer("num_attention_heads")?,
-        n_embd: fields.integer("hidden_size")?,
-        n_inner: fields.integer("intermediate_size")?,
+        vocab_size: fields.integer_or("vocab_size", 50_368)?,
+        block_size: fields.integer_or("max_position_embeddings", 8192)?,
+        n_layer: fields.integer_or("num_hidden_layers", 22)?,
+        n_head: fields.integer_or("num_attention_heads", 12)?,
+        n_embd: fields.integer_or("hidden_size", 768)?,
+        n_inner: fields.integer_or("intermediate_size", 1152)?,
         position: Position::Rotary,
-        rope_theta: theta(FULL, "global_rope_theta", 160_000.0)?,
-        rope_local_theta: theta(SLIDING, "local_rope_theta", 10_000.0)?,
-        sliding_window: fields.integer_or("local_attention", 128)?,
-        global_every: global_every(fields)?,
+        rope_theta: theta(fields, FULL, "global_rope_theta", 160_000.0)?,
+        rope_local_theta: theta(fields, SLIDING, "local_rope_theta", 10_000.0)?,
         norm: Norm::Layernorm,
         embedding_norm: true,
         skip_first_norm: true,
@@ -114,41 +107,51 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
         dropout: fields.number_or("mlp_dropout", 0.0)?,
         init: Init::Llama,
         init_std: fields.number_or("initializer_range", 0.02)?,
-        ..base
+        ..heads::read(fields, "ModernBert")?
     };
-    if config.sliding_window < 2 {
-        return Err(
-            fields.failed(format!("`local_attention` is {}, which sees nothing", config.sliding_window))
-        );
+    // The second name is that of one half; a window of no token is one of the token itself.
+    let window = match fields.optional_integer("sliding_window", None)? {
+        Some(half) => half.saturating_mul(2),
+        None => fields.integer_or("local_attention", WINDOW)?,
+    };
+    let window = Some(window.max(1));
+    if let Some(slides) = listed(fields, config.n_layer)? {
+        let value = fields.get("layer_types").unwrap_or(&Value::Null);
+        return with_windows(fields, config, window, &Origin { key: "layer_types", value }, |layer| {
+            slides[layer]
+        });
     }
-    if let Some(types) = fields.get("layer_types") {
-        let listed = types.as_array().map(Vec::as_slice).unwrap_or_default();
-        let regular = listed.iter().enumerate().all(|(layer, found)| found == layer_type(&config, layer));
-        if listed.len() != config.n_layer || !regular {
-            return Err(fields.unsupported(
-                "layer_types",
-                types,
-                "layers without a window at equal distances",
-            ));
-        }
+    let every = fields.integer_or("global_attn_every_n_layers", 3)?;
+    let origin = Origin { key: "global_attn_every_n_layers", value: &every.into() };
+    if every == 0 {
+        return Err(fields.unsupported(origin.key, origin.value, "distances from 1 on"));
     }
-    Ok(config)
+    with_windows(fields, config, window, &origin, |layer| !layer.is_multiple_of(every))
 }
 
-const FULL: &str = "full_attention";
-const SLIDING: &str = "sliding_attention";
+/// Tokens of the window that is not given.
+const WINDOW: usize = 128;
 
-fn layer_type(config: &ModelConfig, layer: usize) -> &'static str {
-    if config.slides(layer) { SLIDING } else { FULL }
-}
-
-/// Layers from one without a window to the next.
-fn global_every(fields: &Fields) -> Result<usize> {
-    let types = fields.get("layer_types").and_then(Value::as_array);
-    let second = types.and_then(|types| types.iter().skip(1).position(|found| found == FULL));
-    match second {
-        Some(between) => Ok(between + 1),
-        None => fields.integer_or("global_attn_every_n_layers", 3),
+/// Base of the wavelengths of one kind of layers.
+fn theta(fields: &Fields, kind: &str, older: &str, default: f64) -> Result<f64> {
+    let plain = "wavelengths as they are, by the type of a layer";
+    if let Some(scaling) = fields.get("rope_scaling") {
+        return Err(fields.unsupported("rope_scaling", scaling, plain));
+    }
+    let Some(kinds) = fields.get("rope_parameters") else { return fields.number_or(older, default) };
+    let rope = kinds.get(kind);
+    let is_plain = |rope: &Value| {
+        let name = rope.get("rope_type").or_else(|| rope.get("type"));
+        rope.is_object() && name.is_none_or(|name| name == "default")
+    };
+    if !kinds.as_object().is_some_and(|kinds| kinds.values().all(is_plain)) {
+        return Err(fields.unsupported("rope_parameters", kinds, plain));
+    }
+    match rope.and_then(|rope| rope.get("rope_theta")) {
+        None => fields.number_or(older, default),
+        Some(theta) => theta.as_f64().ok_or_else(|| {
+            fields.failed(format!("`rope_theta` in `rope_parameters` is `{theta}`, which is not a number"))
+        }),
     }
 }
 
@@ -156,11 +159,9 @@ fn local_theta(config: &ModelConfig) -> f64 {
     if config.rope_local_theta == 0.0 { config.rope_theta } else { config.rope_local_theta }
 }
 
-/// Second names of tied tensors, and a head that is not in use.
+/// A head that is not in use.
 fn is_ignored(config: &ModelConfig, name: &str) -> bool {
-    let fills_masks = config.head == Head::LanguageModel;
-    (name == "decoder.weight" && (config.tie_embeddings || !fills_masks))
-        || (name == "decoder.bias" && !fills_masks)
+    config.head != Head::LanguageModel && ["decoder.weight", "decoder.bias"].contains(&name)
 }
 
 fn entries(config: &ModelConfig) -> Vec<Entry> {

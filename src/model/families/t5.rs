@@ -2,7 +2,7 @@
 //! output projection of its own).
 
 use super::{
-    Entry, Fields, HEAD, Spec,
+    Entry, Fields, HEAD, Spec, activation,
     transform::Transform::{AsIs, Transpose},
 };
 use crate::{
@@ -19,22 +19,19 @@ pub(super) const SPEC: Spec = Spec {
     from_json,
     is_ignored,
     entries,
+    embedding_copies: &["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"],
+    settle: |_, _| {},
     name_in_files: |name| name,
 };
-
-/// The feed-forward layers by transformers' names.
-const ACTIVATIONS: [(&str, Activation); 3] =
-    [("relu", Activation::Relu), ("gelu", Activation::Gelu), ("gated-gelu", Activation::Geglu)];
 
 /// T5 has no longest context of its own; the tables of its tokenizers end here.
 const BLOCK_SIZE: usize = 512;
 
 fn to_json(config: &ModelConfig) -> Value {
-    let activation = ACTIVATIONS.iter().find(|(_, ours)| *ours == config.activation).map(|(name, _)| *name);
     json!({
         "architectures": ["T5ForConditionalGeneration"],
         "is_encoder_decoder": true,
-        "feed_forward_proj": activation,
+        "feed_forward_proj": feed_forward_name(config.activation),
         "vocab_size": config.vocab_size,
         "n_positions": config.block_size,
         "d_model": config.n_embd,
@@ -48,6 +45,7 @@ fn to_json(config: &ModelConfig) -> Value {
         "layer_norm_epsilon": config.norm_eps,
         "dropout_rate": config.dropout,
         "initializer_factor": 1.0,
+        "scale_decoder_outputs": config.scale_logits,
         "decoder_start_token_id": config.decoder_start_token,
         // What transformers puts where there is no label.
         "pad_token_id": config.decoder_start_token,
@@ -55,26 +53,33 @@ fn to_json(config: &ModelConfig) -> Value {
 }
 
 fn from_json(fields: &Fields) -> Result<ModelConfig> {
-    let activation = fields.get("feed_forward_proj").and_then(Value::as_str).unwrap_or("relu");
-    let known = ACTIVATIONS.iter().find(|(name, _)| *name == activation).map(|(_, ours)| *ours);
-    // transformers 5 keeps apart whether outputs are scaled, and says `true` of the other always.
-    let tied = match fields.get("scale_decoder_outputs") {
-        Some(_) => fields.flag_or("scale_decoder_outputs", true)?,
-        None => fields.flag_or("tie_word_embeddings", true)?,
+    // transformers 5 ties always, unless the weights differ, and keeps apart whether outputs are scaled.
+    // Where the second is not said, the first says it, as it did in all versions before. Null is not false
+    // for one and is for the other.
+    let tied = fields.get("tie_word_embeddings").is_none_or(|tied| *tied != Value::Bool(false));
+    let scaled = match fields.json.get("scale_decoder_outputs") {
+        Some(Value::Null) => false,
+        _ => fields.flag_or("scale_decoder_outputs", tied)?,
     };
-    let (n_embd, n_head) = (fields.integer("d_model")?, fields.integer("num_heads")?);
-    let head_dim = fields.integer("d_kv")?;
-    let n_layer = fields.integer("num_layers")?;
+    // The second names are those that transformers has for all families.
+    let integer = |name, second, default| fields.integer_or(fields.spelled(name, second), default);
+    let (n_embd, n_head) =
+        (integer("d_model", "hidden_size", 512)?, integer("num_heads", "num_attention_heads", 8)?);
+    let head_dim = integer("d_kv", "head_dim", 64)?;
     Ok(ModelConfig {
         architecture: Architecture::EncoderDecoder,
-        vocab_size: fields.integer("vocab_size")?,
+        vocab_size: fields.integer_or("vocab_size", 32_128)?,
         block_size: fields.integer_or("n_positions", BLOCK_SIZE)?,
-        n_layer,
-        n_decoder_layer: fields.integer_or("num_decoder_layers", n_layer)?,
+        n_layer: integer("num_layers", "num_hidden_layers", 6)?,
+        // Before the second name of the encoder's is read.
+        n_decoder_layer: match fields.optional_integer("num_decoder_layers", None)? {
+            Some(layers) => layers,
+            None => fields.integer_or("num_layers", 6)?,
+        },
         n_head,
         n_embd,
         head_dim: if head_dim.checked_mul(n_head) == Some(n_embd) { 0 } else { head_dim },
-        n_inner: fields.integer("d_ff")?,
+        n_inner: fields.integer_or("d_ff", 2048)?,
         position: Position::Relative,
         relative_buckets: fields.integer_or("relative_attention_num_buckets", 32)?,
         relative_max_distance: fields.integer_or("relative_attention_max_distance", 128)?,
@@ -82,24 +87,46 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
         norm: Norm::Rmsnorm,
         norm_position: NormPosition::Pre,
         norm_eps: fields.number_or("layer_norm_epsilon", 1e-6)?,
-        activation: known.ok_or_else(|| {
-            fields.failed(format!("`feed_forward_proj` is `{activation}`, which kiln does not have"))
-        })?,
+        activation: feed_forward(fields)?,
         bias: false,
         tie_embeddings: tied,
-        scale_logits: tied,
-        decoder_start_token: fields.integer_or("decoder_start_token_id", 0)?,
+        scale_logits: scaled,
+        decoder_start_token: fields.optional_integer("decoder_start_token_id", None)?.unwrap_or(0),
         dropout: fields.number_or("dropout_rate", 0.1)?,
         init: Init::Gpt2,
         ..Default::default()
     })
 }
 
-/// Second names of the shared embedding, and a bias that old checkpoints carry along without using it.
-fn is_ignored(config: &ModelConfig, name: &str) -> bool {
-    ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"].contains(&name)
-        || name.ends_with("EncDecAttention.relative_attention_bias.weight")
-        || (name == HEAD && config.tie_embeddings)
+/// The activation: the name of a non-linearity, behind `gated-` or not, unless it is said beside.
+fn feed_forward(fields: &Fields) -> Result<Activation> {
+    let name = fields.text_or("feed_forward_proj", "relu")?;
+    let gate = name.strip_prefix("gated-");
+    // Of old it means the approximation.
+    let function = if name == "gated-gelu" { "gelu_new" } else { gate.unwrap_or(name) };
+    let is_gated = fields.flag_or("is_gated_act", gate.is_some())?;
+    let function = fields.text_or("dense_act_fn", function)?;
+    activation::by_name(function, is_gated).ok_or_else(|| {
+        let gate = if is_gated { "with" } else { "without" };
+        fields
+            .failed(format!("`feed_forward_proj` is `{name}`: kiln does not have `{function}` {gate} a gate"))
+    })
+}
+
+/// The name of a feed-forward layer.
+fn feed_forward_name(activation: Activation) -> Option<String> {
+    match activation {
+        Activation::Geglu => Some("gated-gelu".into()),
+        // `gated-gelu` is taken.
+        Activation::GegluExact => Some("gated-gelu_python".into()),
+        _ if activation.is_gated() => activation::gate_name(activation).map(|name| format!("gated-{name}")),
+        _ => activation::plain_name(activation).map(Into::into),
+    }
+}
+
+/// A bias that old checkpoints carry along without using it.
+fn is_ignored(_: &ModelConfig, name: &str) -> bool {
+    name.ends_with("EncDecAttention.relative_attention_bias.weight")
 }
 
 fn entries(config: &ModelConfig) -> Vec<Entry> {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     config::{Activation, Norm, Position, RopeLayout, RopeScaling},
+    kernels::Mode,
     model::{Model, parameters},
 };
 
@@ -47,6 +48,27 @@ fn gemma2(config: &mut ModelConfig) {
     };
 }
 
+fn t5(tie_embeddings: bool, scale_logits: bool) -> ModelConfig {
+    with(|config| {
+        config.architecture = Architecture::EncoderDecoder;
+        config.position = Position::Relative;
+        config.n_kv_head = 0;
+        config.attention_scale = 1.0;
+        (config.tie_embeddings, config.scale_logits) = (tie_embeddings, scale_logits);
+    })
+}
+
+fn bert(tie_embeddings: bool) -> ModelConfig {
+    ModelConfig {
+        architecture: Architecture::Encoder,
+        norm_position: crate::config::NormPosition::Post,
+        embedding_norm: true,
+        token_types: 2,
+        tie_embeddings,
+        ..gpt2(true)
+    }
+}
+
 fn gpt2(bias: bool) -> ModelConfig {
     ModelConfig { vocab_size: 11, n_embd: 16, n_layer: 2, bias, ..Default::default() }
 }
@@ -74,10 +96,17 @@ fn every_family_round_trips_bit_for_bit() {
         // Interleaved columns can be put in order, but not norms over them.
         (with(|c| (c.qk_norm, c.rope_layout) = (true, RopeLayout::Interleaved)), Family::KILN),
         (with(|c| (c.sliding_window, c.global_every) = (4, 2)), Family::KILN),
+        (with(|c| (c.qkv_bias, c.sliding_window, c.global_every) = (true, 4, 2)), Family::QWEN2),
+        (with(|c| (c.qk_norm, c.sliding_window) = (true, 4)), Family::QWEN3),
+        (with(|c| (c.n_experts, c.qk_norm, c.sliding_window) = (3, true, 4)), Family::QWEN3_MOE),
+        (with(|c| c.activation = Activation::GegluExact), Family::LLAMA),
+        (t5(true, false), Family::T5),
+        (t5(false, true), Family::T5),
+        (bert(false), Family::BERT),
         (with(|c| (c.n_experts, c.normalize_experts) = (3, false)), Family::QWEN2_MOE),
     ] {
         assert_eq!(Family::of(&config), family, "{config:?}");
-        let model = Model::init(&config, 7, &device);
+        let model = Model::init(&config, Mode::Fused, 7, &device);
         let read = parameters::read(parameters::parameters(&model));
         let ours = pollster::block_on(read).unwrap();
         let theirs = family.store(&config, ours.clone()).unwrap();
@@ -108,16 +137,21 @@ fn changed(config: &ModelConfig, changes: Value) -> Result<(Family, ModelConfig)
 fn settings_that_change_the_computation_are_refused() {
     use serde_json::json;
     let llama = llama(RopeLayout::Half, false);
+    let of_five = with(|c| (c.qk_norm, c.n_layer) = (true, 5));
     for (config, changes) in [
         (&gpt2(true), json!({ "scale_attn_by_inverse_layer_idx": true })),
         (&gpt2(true), json!({ "scale_attn_weights": false })),
         (&gpt2(true), json!({ "add_cross_attention": true })),
-        (&llama, json!({ "partial_rotary_factor": 0.5 })),
-        (&llama, json!({ "rope_parameters": { "rope_type": "default", "partial_rotary_factor": 0.5 } })),
+        (
+            &llama,
+            json!({ "partial_rotary_factor": 0.5, "rope_scaling": { "type": "linear", "factor": 2.0 } }),
+        ),
         (&llama, json!({ "rope_parameters": { "rope_type": "dynamic", "factor": 8.0 } })),
         (&llama, json!({ "rope_scaling": "yarn" })),
-        (&with(gemma2), json!({ "layer_types": ["full_attention", "full_attention"] })),
-        (&with(|c| c.qk_norm = true), json!({ "use_sliding_window": true })),
+        (&with(gemma2), json!({ "layer_types": ["full_attention"] })),
+        (&with(gemma2), json!({ "layer_types": ["full_attention", "chunked_attention"] })),
+        (&of_five, json!({ "max_window_layers": 2, "use_sliding_window": true })),
+        (&llama, json!({ "per_layer_config": { "0": { "head_dim": 8 } } })),
     ] {
         let key = changes.as_object().unwrap().keys().next().unwrap().clone();
         let error = changed(config, changes).unwrap_err();
@@ -129,17 +163,30 @@ fn settings_that_change_the_computation_are_refused() {
         (&gpt2(true), json!({ "scale_attn_weights": true, "scale_attn_by_inverse_layer_idx": false })),
         (&llama, json!({ "partial_rotary_factor": 1, "rope_scaling": null })),
         (&llama, json!({ "rope_scaling": { "rope_type": "default" } })),
+        // Not read by transformers' class: heads rotate whole.
+        (&llama, json!({ "partial_rotary_factor": 0.5 })),
+        (&llama, json!({ "rope_parameters": { "rope_type": "default", "partial_rotary_factor": 0.5 } })),
+        (&with(gemma2), json!({ "layer_types": ["full_attention", "full_attention"] })),
+        // Windows begin behind these two layers.
+        (&with(|c| c.qk_norm = true), json!({ "use_sliding_window": true })),
+        (&llama, json!({ "per_layer_config": {} })),
     ] {
         changed(config, changes).unwrap();
     }
-    // Beside plain `rope_parameters`, which do not hide it; the oldest form has no type.
-    for scaling in [json!({ "type": "linear", "factor": 2.0 }), json!({ "factor": 2.0 })] {
+    // It hides plain `rope_parameters`; a factor without a type is not read.
+    for (scaling, expected) in [
+        (json!({ "type": "linear", "factor": 2.0 }), (RopeScaling::Linear, 2.0)),
+        (json!({ "factor": 2.0 }), (RopeScaling::None, 1.0)),
+    ] {
         let (_, read) = changed(&llama, json!({ "rope_scaling": scaling })).unwrap();
-        assert_eq!((read.rope_scaling, read.rope_factor), (RopeScaling::Linear, 2.0));
+        assert_eq!((read.rope_scaling, read.rope_factor), expected);
     }
     let incomplete = json!({ "rope_parameters": { "rope_type": "llama3", "factor": 8.0 } });
     let message = changed(&llama, incomplete).unwrap_err().to_string();
-    assert!(message.contains("`original_max_position_embeddings` in `rope_parameters`"), "{message}");
+    assert!(message.contains("`low_freq_factor` in `rope_parameters`"), "{message}");
+    let factors = json!({ "rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4 });
+    let (_, read) = changed(&llama, json!({ "rope_parameters": factors })).unwrap();
+    assert_eq!(read.rope_original_context, llama.block_size);
     let huge = json!({ "head_dim": 1usize << 40, "num_attention_heads": 1usize << 40, "hidden_size": 0 });
     // Sizes are held to their bounds later, by `Config::validate`.
     let (_, read) = changed(&llama, huge).unwrap();
@@ -158,7 +205,7 @@ fn checkpoints_of_the_hub_may_lack_the_prefix_and_carry_buffers() {
             ["layers.0.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"],
         ),
     ] {
-        let model = Model::init(&config, 7, &device);
+        let model = Model::init(&config, Mode::Fused, 7, &device);
         let read = parameters::read(parameters::parameters(&model));
         let ours = pollster::block_on(read).unwrap();
         let theirs = family.store(&config, ours.clone()).unwrap();
@@ -194,6 +241,45 @@ fn a_missing_an_extra_and_an_unknown_model_type_are_named() {
     let path = Path::new("x/config.json");
     let error = Family::from_json(br#"{"model_type": "rwkv"}"#, path).unwrap_err().to_string();
     assert!(error.contains("`rwkv`"), "{error}");
-    let error = Family::from_json(br#"{"model_type": "gpt2"}"#, path).unwrap_err().to_string();
-    assert!(error.contains("`n_embd` is missing") || error.contains("is missing"), "{error}");
+    let error = Family::from_json(br#"{"architectures": ["RwkvForCausalLM"]}"#, path).unwrap_err();
+    assert!(error.to_string().contains("`model_type` is missing") && error.hint().is_some(), "{error}");
 }
+
+/// `sum(p.numel() for p in AutoModel…from_config(CONFIG_MAPPING[name]()).parameters())`, on the device `meta`,
+/// of transformers 5.23.
+#[test]
+fn a_configuration_without_keys_is_that_of_its_class() {
+    for (name, parameters) in PARAMETERS_BY_DEFAULT {
+        let json = format!(r#"{{"model_type": "{name}"}}"#);
+        let (family, config) = Family::from_json(json.as_bytes(), Path::new("config.json")).unwrap();
+        assert_eq!(family.name(), name);
+        assert_eq!(crate::model::size::parameter_count(&config), parameters, "{name}");
+    }
+    for (class, expected) in [
+        ("GPT2LMHeadModel", Family::GPT2),
+        ("Qwen2ForCausalLM", Family::QWEN2),
+        ("Qwen2MoeForCausalLM", Family::QWEN2_MOE),
+        ("BertModel", Family::BERT),
+        ("ModernBertForMaskedLM", Family::MODERNBERT),
+        ("T5ForConditionalGeneration", Family::T5),
+    ] {
+        let json = format!(r#"{{"architectures": ["{class}"]}}"#);
+        let (family, _) = Family::from_json(json.as_bytes(), Path::new("config.json")).unwrap();
+        assert_eq!(family, expected, "{class}");
+    }
+}
+
+const PARAMETERS_BY_DEFAULT: [(&str, usize); 12] = [
+    ("gpt2", 124_439_808),
+    ("llama", 6_738_415_616),
+    ("mistral", 7_241_732_096),
+    ("qwen2", 12_049_846_272),
+    ("qwen3", 12_049_461_248),
+    ("gemma2", 2_614_341_888),
+    ("mixtral", 46_702_792_704),
+    ("qwen2_moe", 14_315_784_192),
+    ("qwen3_moe", 15_350_731_776),
+    ("bert", 109_514_298),
+    ("modernbert", 149_655_232),
+    ("t5", 60_506_624),
+];

@@ -8,6 +8,7 @@ use super::{kv_cache::KvCache, linear::Linear, norm::Norm, position::Rotation};
 use crate::{
     config::ModelConfig,
     kernels::{
+        Mode,
         attention::{self, AttentionSpec, Projected, Reach},
         linear::Source,
     },
@@ -59,7 +60,7 @@ impl Attention {
             output: Linear::init([heads * head_size, config.n_embd], config.bias, residual_std, initializer),
             query_norm: config.qk_norm.then(|| Norm::of_width(head_size, config, initializer)),
             key_norm: config.qk_norm.then(|| Norm::of_width(head_size, config, initializer)),
-            mix: Mix::init(config),
+            mix: Mix::init(config, initializer.mode),
         }
     }
 
@@ -74,35 +75,29 @@ impl Attention {
         residual: Option<Tensor<3>>,
         pass: &Pass,
     ) -> Tensor<3> {
-        let qkv = self.project(x_BTE, view, pass);
+        let qkv = self.project(x_BTE, view);
         let spec = self.mix.spec(view.reach, pass);
         let hidden = view.hidden.clone();
         let values_BTE = match (cache, bias) {
-            (None, None) => attention::attention(Projected::Together(qkv), hidden, spec, pass.mode),
+            (None, None) => attention::attention(Projected::Together(qkv), hidden, spec, self.mix.mode),
             (cache, bias) => {
                 let (q_BHTD, mut k_BGSD, mut v_BGSD) = self.heads(&qkv, spec);
                 if let Some((cache, layer)) = cache {
                     (k_BGSD, v_BGSD) = cache.append(layer, k_BGSD, v_BGSD);
                 }
                 match bias {
-                    None => attention::cached(q_BHTD, k_BGSD, v_BGSD, hidden, spec, pass.mode),
+                    None => attention::cached(q_BHTD, k_BGSD, v_BGSD, hidden, spec, self.mix.mode),
                     bias => attention::reference(q_BHTD, k_BGSD, v_BGSD, bias, hidden, spec),
                 }
             }
         };
-        self.output.forward_onto(values_BTE, residual, pass)
+        self.output.forward_onto(values_BTE, residual)
     }
 
     /// How much each query looks at each key, `[B, H, T, S]` with rows that add up to 1; S = T.
-    pub(crate) fn weights(
-        &self,
-        x_BTE: Tensor<3>,
-        view: &View,
-        bias: Option<Tensor<4>>,
-        pass: &Pass,
-    ) -> Tensor<4> {
-        let qkv = self.project(x_BTE, view, pass);
-        let spec = self.mix.spec(view.reach, pass);
+    pub(crate) fn weights(&self, x_BTE: Tensor<3>, view: &View, bias: Option<Tensor<4>>) -> Tensor<4> {
+        let qkv = self.project(x_BTE, view);
+        let spec = self.mix.spec(view.reach, &Pass::default());
         let (q_BHTD, k_BGSD, _) = self.heads(&qkv, spec);
         let [_, _, time, _] = q_BHTD.dims();
         let hidden = attention::beyond(view.hidden.clone(), [time, time], view.reach, &qkv);
@@ -110,22 +105,22 @@ impl Attention {
     }
 
     /// `[B, T, (H + 2G) * D]`: queries, keys and values, the first two normalized and rotated.
-    fn project(&self, x_BTE: impl Into<Source<3>>, view: &View, pass: &Pass) -> Tensor<3> {
-        let mut qkv = self.qkv.forward_onto(x_BTE, None, pass);
+    fn project(&self, x_BTE: impl Into<Source<3>>, view: &View) -> Tensor<3> {
+        let mut qkv = self.qkv.forward_onto(x_BTE, None);
         let (heads, groups) = (self.mix.heads, self.mix.kv_heads);
         if let (Some(query_norm), Some(key_norm)) = (&self.query_norm, &self.key_norm) {
             let ([batch, time, width], size) = (qkv.dims(), self.mix.head_size);
             let normalized = |norm: &Norm, start, heads| {
                 let part: Tensor<4> =
                     qkv.clone().narrow(2, start * size, heads * size).reshape([batch, time, heads, size]);
-                norm.forward(part, pass).reshape([batch, time, heads * size])
+                norm.forward(part).reshape([batch, time, heads * size])
             };
             let (q, k) = (normalized(query_norm, 0, heads), normalized(key_norm, heads, groups));
             let start = (heads + groups) * size;
             qkv = Tensor::cat(vec![q, k, qkv.narrow(2, start, width - start)], 2);
         }
         match &view.rotation {
-            Some(rotation) => rotation.apply(qkv, heads + groups, pass),
+            Some(rotation) => rotation.apply(qkv, heads + groups),
             None => qkv,
         }
     }
@@ -160,7 +155,7 @@ impl CrossAttention {
             query: linear([config.n_embd, heads * head_size], qkv_bias, std),
             key_value: linear([config.n_embd, 2 * kv_heads * head_size], qkv_bias, std),
             output: linear([heads * head_size, config.n_embd], config.bias, residual_std),
-            mix: Mix::init(config),
+            mix: Mix::init(config, initializer.mode),
         }
     }
 
@@ -176,12 +171,12 @@ impl CrossAttention {
         pass: &Pass,
     ) -> Tensor<3> {
         let spec = self.mix.spec(Reach::FULL, pass);
-        let query = self.query.forward_onto(x_BTE, None, pass);
-        let key_value = || self.key_value.forward(memory_BSE.clone(), pass);
+        let query = self.query.forward_onto(x_BTE, None);
+        let key_value = || self.key_value.forward(memory_BSE.clone());
         let values_BTE = match cache {
             None => {
                 let projected = Projected::Apart(query, key_value());
-                attention::attention(projected, padding, spec, pass.mode)
+                attention::attention(projected, padding, spec, self.mix.mode)
             }
             Some((cache, layer)) => {
                 let groups = self.mix.kv_heads;
@@ -190,10 +185,10 @@ impl CrossAttention {
                     (attention::part(&both, 0, groups, spec), attention::part(&both, groups, groups, spec))
                 });
                 let q_BHTD = attention::part(&query, 0, self.mix.heads, spec);
-                attention::cached(q_BHTD, k_BGSD, v_BGSD, padding, spec, pass.mode)
+                attention::cached(q_BHTD, k_BGSD, v_BGSD, padding, spec, self.mix.mode)
             }
         };
-        self.output.forward_onto(values_BTE, residual, pass)
+        self.output.forward_onto(values_BTE, residual)
     }
 }
 
@@ -213,10 +208,12 @@ struct Mix {
     /// 0: none.
     #[module(skip)]
     softcap: f64,
+    #[module(skip)]
+    mode: Mode,
 }
 
 impl Mix {
-    fn init(config: &ModelConfig) -> Self {
+    fn init(config: &ModelConfig, mode: Mode) -> Self {
         Self {
             dropout: config.dropout,
             heads: config.n_head,
@@ -224,6 +221,7 @@ impl Mix {
             head_size: config.head_size(),
             scale: config.score_scale(),
             softcap: config.attention_softcap,
+            mode,
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{ModelConfig, NormPosition},
-    kernels::{dropout::dropout, linear::Source},
+    kernels::{Mode, dropout::dropout, linear::Source},
     model::{Pass, init::Initializer},
 };
 use burn::{
@@ -39,6 +39,8 @@ pub struct Block {
     norm_position: NormPosition,
     #[module(skip)]
     slides: bool,
+    #[module(skip)]
+    mode: Mode,
 }
 
 /// What follows attention.
@@ -84,6 +86,7 @@ impl Block {
             dropout: config.dropout,
             norm_position: config.norm_position,
             slides: config.slides(layer),
+            mode: initializer.mode,
         }
     }
 
@@ -115,9 +118,9 @@ impl Block {
         }
         let mut routing = None;
         let mlp = |x: Source<3>, residual: Option<Tensor<3>>| match &self.mlp {
-            FeedForward::Dense(mlp) => mlp.forward(x, residual, pass),
+            FeedForward::Dense(mlp) => mlp.forward(x, residual),
             FeedForward::Experts(moe) => {
-                let (y, decided) = moe.forward(x.resolve(pass.mode), pass);
+                let (y, decided) = moe.forward(x);
                 routing = Some(decided);
                 match residual {
                     Some(residual) => residual + y,
@@ -145,26 +148,26 @@ impl Block {
         };
         let drop = pass.dropout(self.dropout);
         let sum = if drop.is_on() || output_norm.is_some() {
-            dropout(normalized(output_norm, layer(input, None), pass), Some(x), drop, pass.mode)
+            dropout(normalized(output_norm, layer(input, None)), Some(x), drop, self.mode)
         } else {
             layer(input, Some(x))
         };
-        normalized(last_norm, sum, pass)
+        normalized(last_norm, sum)
     }
 
     /// How much each position looks at each other one, `[B, H, T, S]`.
-    pub(crate) fn attention_weights(&self, x: Tensor<3>, context: &Context, pass: &Pass) -> Tensor<4> {
+    pub(crate) fn attention_weights(&self, x: Tensor<3>, context: &Context) -> Tensor<4> {
         let x = match self.norm_position {
-            NormPosition::Pre | NormPosition::Both => normalized(&self.attention_norm, x, pass),
+            NormPosition::Pre | NormPosition::Both => normalized(&self.attention_norm, x),
             NormPosition::Post => x,
         };
-        self.attention.weights(x, self.view(context), context.bias.clone(), pass)
+        self.attention.weights(x, self.view(context), context.bias.clone())
     }
 }
 
-pub(crate) fn normalized(norm: &Option<Norm>, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
+pub(crate) fn normalized(norm: &Option<Norm>, x: Tensor<3>) -> Tensor<3> {
     match norm {
-        Some(norm) => norm.forward(x, pass),
+        Some(norm) => norm.forward(x),
         None => x,
     }
 }

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     config::{ModelConfig, Position},
     kernels::{
+        Mode,
         dropout::dropout,
         embedding::embedding,
         linear::{Addends, linear},
@@ -35,6 +36,8 @@ pub struct Embeddings {
     /// What embeddings are multiplied by.
     #[module(skip)]
     scale: f64,
+    #[module(skip)]
+    mode: Mode,
 }
 
 impl Embeddings {
@@ -51,6 +54,7 @@ impl Embeddings {
                 .then(|| sinusoidal_table(config, initializer)),
             dropout: config.dropout,
             scale: if config.scale_embeddings { (width as f64).sqrt() } else { 1.0 },
+            mode: initializer.mode,
         }
     }
 
@@ -63,14 +67,14 @@ impl Embeddings {
         places: &Places,
         pass: &Pass,
     ) -> Tensor<3> {
-        let mut x = embedding(self.embedding.val(), tokens, pass.mode);
+        let mut x = embedding(self.embedding.val(), tokens, self.mode);
         if self.scale != 1.0 {
             x = x.mul_scalar(self.scale);
         }
         if let Some(table) = &self.token_type {
             let table = table.val();
             x = x + match token_types {
-                Some(token_types) => embedding(table, token_types, pass.mode),
+                Some(token_types) => embedding(table, token_types, self.mode),
                 None => table.narrow(0, 0, 1).unsqueeze(), // [1, 1, n_embd]
             };
         }
@@ -79,13 +83,13 @@ impl Embeddings {
             x = x + places.rows_of(table); // + [1 or B, T, n_embd]
         }
         if let Some(norm) = &self.embedding_norm {
-            x = norm.forward(x, pass);
+            x = norm.forward(x);
         }
-        dropout(x, None, pass.dropout(self.dropout), pass.mode)
+        dropout(x, None, pass.dropout(self.dropout), self.mode)
     }
 
     /// How much states `[B, T, n_embd]` are like each token, `[B, T, vocab_size]`.
-    pub(crate) fn likeness(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        linear(x, self.embedding.val(), true, Addends::default(), pass.mode)
+    pub(crate) fn likeness(&self, x: Tensor<3>) -> Tensor<3> {
+        linear(x, self.embedding.val(), true, Addends::default(), self.mode)
     }
 }

@@ -1,5 +1,5 @@
-//! Keys and values of tokens already seen, preallocated for the whole context, so that generating
-//! one more token costs one token's work.
+//! Keys and values of tokens already seen, preallocated for a whole context, so that generating one more
+//! token costs one token's work.
 
 use crate::config::{Architecture, ModelConfig};
 use burn::tensor::{Device, Int, Tensor};
@@ -11,7 +11,7 @@ pub struct KvCache {
     capacity: usize,
 }
 
-/// Keys and values of one layer, each `[B, G, capacity, D]`. Between calls both are present; while
+/// Keys and values of one layer, each `[B, G, allocated, D]`. Between calls both are present; while
 /// being written they are taken out, so that the buffer has one owner and is updated in place.
 struct LayerCache {
     keys: Option<Tensor<4>>,
@@ -21,14 +21,26 @@ struct LayerCache {
 }
 
 impl KvCache {
-    /// An empty cache for `batch` sequences of up to `capacity` tokens, at most `block_size`.
+    /// An empty cache for `batch` sequences of up to `capacity` tokens, at most as many as the context holds.
     pub fn new(config: &ModelConfig, batch: usize, capacity: usize, device: &Device) -> Self {
-        let capacity = capacity.min(config.block_size);
+        let capacity = config.context_limit().map_or(capacity, |limit| capacity.min(limit));
+        Self::with_capacity(config, batch, capacity, device)
+    }
+
+    /// An empty cache of up to `capacity` tokens, which may be more than the context holds where sequences
+    /// that are padded share it.
+    pub(crate) fn with_capacity(
+        config: &ModelConfig,
+        batch: usize,
+        capacity: usize,
+        device: &Device,
+    ) -> Self {
         let layers = match config.architecture {
             Architecture::EncoderDecoder => config.decoder_layers(),
             _ => config.n_layer,
         };
-        let shape = [batch, config.kv_heads(), capacity, config.head_size()];
+        // More than a block is allocated once it is needed.
+        let shape = [batch, config.kv_heads(), capacity.min(config.block_size), config.head_size()];
         let layer = || LayerCache {
             keys: Some(Tensor::zeros(shape, device)),
             values: Some(Tensor::zeros(shape, device)),
@@ -67,6 +79,37 @@ impl KvCache {
         }
     }
 
+    /// Row `rows[i]` ends with the tokens of row `i` of another cache instead of its own.
+    pub(crate) fn replace(&mut self, rows: &[usize], other: &Self) {
+        let places = self.length - other.length..self.length;
+        for (layer, from) in self.layers.iter_mut().zip(&other.layers) {
+            for (buffer, new) in [(&mut layer.keys, &from.keys), (&mut layer.values, &from.values)] {
+                let Some(new) = new else { continue };
+                let [_, heads, _, size] = new.dims();
+                for (index, &row) in rows.iter().enumerate() {
+                    let new = new.clone().slice([index..index + 1, 0..heads, 0..other.length, 0..size]);
+                    let place = [row..row + 1, 0..heads, places.clone(), 0..size];
+                    *buffer = buffer.take().map(|buffer| buffer.slice_assign(place, new));
+                }
+            }
+        }
+    }
+
+    /// Forgets all but the newest `count` tokens.
+    pub(crate) fn keep_newest(&mut self, count: usize) {
+        let start = self.length - count;
+        for layer in &mut self.layers {
+            for buffer in [&mut layer.keys, &mut layer.values] {
+                *buffer = buffer.take().map(|buffer| {
+                    let [batch, heads, _, size] = buffer.dims();
+                    let kept = buffer.clone().narrow(2, start, count);
+                    buffer.slice_assign([0..batch, 0..heads, 0..count, 0..size], kept)
+                });
+            }
+        }
+        self.length = count;
+    }
+
     /// Counts `time` more tokens, once every layer has stored them.
     pub(crate) fn advance(&mut self, time: usize) {
         self.length += time;
@@ -89,20 +132,32 @@ impl KvCache {
         keys: Tensor<4>,
         values: Tensor<4>,
     ) -> (Tensor<4>, Tensor<4>) {
-        let start = self.length;
+        let (start, capacity) = (self.length, self.capacity);
         let cache = &mut self.layers[layer];
-        (store(&mut cache.keys, keys, start), store(&mut cache.values, values, start))
+        (store(&mut cache.keys, keys, start, capacity), store(&mut cache.values, values, start, capacity))
     }
 }
 
-fn store(buffer: &mut Option<Tensor<4>>, new: Tensor<4>, start: usize) -> Tensor<4> {
+fn store(buffer: &mut Option<Tensor<4>>, new: Tensor<4>, start: usize, capacity: usize) -> Tensor<4> {
     let [batch, heads, time, size] = new.dims();
     let end = start + time;
     let updated = match buffer.take() {
-        Some(old) => old.slice_assign([0..batch, 0..heads, start..end, 0..size], new),
+        Some(old) => grown(old, end, capacity).slice_assign([0..batch, 0..heads, start..end, 0..size], new),
         None => new,
     };
     let seen = updated.clone().narrow(2, 0, end);
     *buffer = Some(updated);
     seen
+}
+
+/// A buffer that holds `needed` tokens, of which there are never more than `capacity`.
+fn grown(buffer: Tensor<4>, needed: usize, capacity: usize) -> Tensor<4> {
+    let [batch, heads, allocated, size] = buffer.dims();
+    if needed <= allocated {
+        return buffer;
+    }
+    // Twice as much, so that copying costs each token a constant share.
+    let more = needed.saturating_mul(2).min(capacity).max(needed) - allocated;
+    let unused = Tensor::zeros([batch, heads, more, size], &buffer.device());
+    Tensor::cat(vec![buffer, unused], 2)
 }

@@ -1,8 +1,11 @@
 //! `y = x W + b` with `W` stored as `[d_input, d_output]`, GPT-2's layout.
 
 use crate::{
-    kernels::linear::{Addends, Source, linear},
-    model::{Pass, init::Initializer},
+    kernels::{
+        Mode,
+        linear::{Addends, Source, linear},
+    },
+    model::init::Initializer,
 };
 use burn::{
     module::{Module, Param},
@@ -16,6 +19,8 @@ pub struct Linear {
     pub weight: Param<Tensor<2>>,
     /// `[d_output]`
     pub bias: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    mode: Mode,
 }
 
 impl Linear {
@@ -28,12 +33,13 @@ impl Linear {
         Self {
             weight: initializer.normal([d_input, d_output], std),
             bias: bias.then(|| initializer.constant([d_output], 0.0)),
+            mode: initializer.mode,
         }
     }
 
     /// `[..., d_input]` -> `[..., d_output]`
-    pub fn forward<const D: usize>(&self, x: Tensor<D>, pass: &Pass) -> Tensor<D> {
-        self.forward_onto(x, None, pass)
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.forward_onto(x, None)
     }
 
     /// The same plus `residual`, if there is one.
@@ -41,9 +47,8 @@ impl Linear {
         &self,
         x: impl Into<Source<D>>,
         residual: Option<Tensor<D>>,
-        pass: &Pass,
     ) -> Tensor<D> {
         let bias = self.bias.as_ref().map(|bias| bias.val());
-        linear(x, self.weight.val(), false, Addends { bias, residual }, pass.mode)
+        linear(x, self.weight.val(), false, Addends { bias, residual }, self.mode)
     }
 }

@@ -12,8 +12,8 @@
 use super::{linear::Linear, mlp::Mlp};
 use crate::{
     config::{Activation, ModelConfig},
-    kernels::activation::activate,
-    model::{Pass, init::Initializer},
+    kernels::{Mode, activation::activate, linear::Source},
+    model::init::Initializer,
 };
 use burn::{
     module::{Module, Param},
@@ -45,6 +45,8 @@ pub struct Moe {
     /// 0: none.
     #[module(skip)]
     capacity: f64,
+    #[module(skip)]
+    mode: Mode,
 }
 
 /// What a router decided.
@@ -82,25 +84,27 @@ impl Moe {
             per_token: config.experts_per_token,
             normalize: config.normalize_experts,
             capacity: config.expert_capacity,
+            mode: initializer.mode,
         }
     }
 
     /// `[B, T, E]` -> `[B, T, E]`, and what the router decided.
-    pub fn forward(&self, x: Tensor<3>, pass: &Pass) -> (Tensor<3>, Routing) {
+    pub(crate) fn forward(&self, x: impl Into<Source<3>>) -> (Tensor<3>, Routing) {
+        let x = x.into().resolve(self.mode);
         let [batch, time, width] = x.dims();
         let x_NE: Tensor<2> = x.reshape([batch * time, width]);
-        let (weights_NK, routing) = self.route(x_NE.clone(), pass);
-        let mut y_NE = self.sparse(x_NE.clone(), weights_NK, routing.chosen.clone(), pass);
+        let (weights_NK, routing) = self.route(x_NE.clone());
+        let mut y_NE = self.sparse(x_NE.clone(), weights_NK, routing.chosen.clone());
         if let (Some(shared), Some(shared_gate)) = (&self.shared, &self.shared_gate) {
-            let share = sigmoid(shared_gate.forward(x_NE.clone(), pass)); // [N, 1]
-            y_NE = y_NE + shared.forward(x_NE.unsqueeze_dim::<3>(0), None, pass).squeeze_dim::<2>(0) * share;
+            let share = sigmoid(shared_gate.forward(x_NE.clone())); // [N, 1]
+            y_NE = y_NE + shared.forward(x_NE.unsqueeze_dim::<3>(0), None).squeeze_dim::<2>(0) * share;
         }
         (y_NE.reshape([batch, time, width]), routing)
     }
 
     /// The weight of each chosen expert `[N, K]`, and the choice.
-    fn route(&self, x_NE: Tensor<2>, pass: &Pass) -> (Tensor<2>, Routing) {
-        let logits = self.router.forward(x_NE, pass);
+    fn route(&self, x_NE: Tensor<2>) -> (Tensor<2>, Routing) {
+        let logits = self.router.forward(x_NE);
         let probabilities_NX = softmax(logits.clone(), 1);
         // One after another: a sort would leave the device.
         let mut left = probabilities_NX.clone().detach();
@@ -119,13 +123,7 @@ impl Moe {
         (weights_NK, Routing { logits, chosen })
     }
 
-    fn sparse(
-        &self,
-        x_NE: Tensor<2>,
-        weights_NK: Tensor<2>,
-        chosen_NK: Tensor<2, Int>,
-        pass: &Pass,
-    ) -> Tensor<2> {
+    fn sparse(&self, x_NE: Tensor<2>, weights_NK: Tensor<2>, chosen_NK: Tensor<2, Int>) -> Tensor<2> {
         let [tokens, width] = x_NE.dims();
         let [_, per_token] = chosen_NK.dims();
         let assignments = tokens * per_token;
@@ -143,7 +141,7 @@ impl Moe {
             Some(experts_J) => weights.val().select(0, experts_J.clone()),
             None => weights.val(),
         };
-        let inner_JRF = activate(x_JRE.matmul(of_blocks(&self.up)), self.activation, pass.mode);
+        let inner_JRF = activate(x_JRE.matmul(of_blocks(&self.up)), self.activation, self.mode);
         let y_JRE = inner_JRF.matmul(of_blocks(&self.down));
 
         let slots_A = plan.slots_A.clamp_max((blocks * rows - 1) as i64);
@@ -204,7 +202,6 @@ const ADD: IndexingUpdateOp = IndexingUpdateOp::Add;
 mod tests {
     use super::*;
     use crate::config::Init;
-    use crate::kernels::Mode;
     use burn::tensor::{Device, Distribution};
 
     fn config() -> ModelConfig {
@@ -223,7 +220,7 @@ mod tests {
 
     /// Every expert on every token.
     fn dense(moe: &Moe, x_NE: Tensor<2>) -> Tensor<2> {
-        let (weights_NK, routing) = moe.route(x_NE.clone(), &Pass::default());
+        let (weights_NK, routing) = moe.route(x_NE.clone());
         let [tokens, _] = x_NE.dims();
         let experts = moe.up.dims()[0];
         let mixed = Tensor::<2>::zeros([tokens, experts], &x_NE.device());
@@ -255,10 +252,10 @@ mod tests {
         for (tokens, per_token, normalize) in [(1, 1, false), (3, 2, true), (150, 2, true), (40, 5, false)] {
             let config =
                 ModelConfig { experts_per_token: per_token, normalize_experts: normalize, ..config() };
-            let moe = Moe::init(&config, &mut Initializer::new(&config, 7, &device));
+            let moe = Moe::init(&config, &mut Initializer::new(&config, Mode::Fused, 7, &device));
             let x = Tensor::<2>::random([tokens, 12], Distribution::Normal(0.0, 1.0), &device).require_grad();
-            let (weights, routing) = moe.route(x.clone(), &Pass::default());
-            let sparse = moe.sparse(x.clone(), weights, routing.chosen, &Pass::default());
+            let (weights, routing) = moe.route(x.clone());
+            let sparse = moe.sparse(x.clone(), weights, routing.chosen);
             let reference = dense(&moe, x.clone());
             assert!(difference(sparse.clone(), reference.clone()) < 1e-5);
             let ours = sparse.square().sum().backward();
@@ -279,9 +276,9 @@ mod tests {
         let x = Tensor::<2>::random([30, 12], Distribution::Normal(0.0, 1.0), &device);
         let with_capacity = |expert_capacity| {
             let config = ModelConfig { expert_capacity, ..config() };
-            let moe = Moe::init(&config, &mut Initializer::new(&config, 7, &device));
-            let (weights, routing) = moe.route(x.clone(), &Pass::default());
-            (moe.sparse(x.clone(), weights, routing.chosen, &Pass::default()), dense(&moe, x.clone()))
+            let moe = Moe::init(&config, &mut Initializer::new(&config, Mode::Fused, 7, &device));
+            let (weights, routing) = moe.route(x.clone());
+            (moe.sparse(x.clone(), weights, routing.chosen), dense(&moe, x.clone()))
         };
         let (sparse, reference) = with_capacity(5.0);
         assert!(difference(sparse, reference) < 1e-5);
@@ -294,9 +291,9 @@ mod tests {
     #[test]
     fn the_most_likely_experts_are_chosen_in_order() {
         let device = device();
-        let moe = Moe::init(&config(), &mut Initializer::new(&config(), 1, &device));
+        let moe = Moe::init(&config(), &mut Initializer::new(&config(), Mode::Fused, 1, &device));
         let x = Tensor::<2>::random([9, 12], Distribution::Normal(0.0, 1.0), &device);
-        let (_, routing) = moe.route(x, &Pass::default());
+        let (_, routing) = moe.route(x);
         let logits = routing.logits.into_data().try_into_vec_as::<f32>().unwrap();
         let chosen = routing.chosen.into_data().try_into_vec_as::<i32>().unwrap();
         for (row, chosen) in logits.chunks(5).zip(chosen.chunks(2)) {

@@ -3,10 +3,11 @@
 use crate::{
     config::{ModelConfig, Norm as NormKind},
     kernels::{
+        Mode,
         linear::{Normalization, Source},
         norm::NormSpec,
     },
-    model::{Pass, init::Initializer},
+    model::init::Initializer,
 };
 use burn::{
     module::{Module, Param},
@@ -27,6 +28,8 @@ pub struct Norm {
     /// What is added to `weight` before use.
     #[module(skip)]
     offset: f64,
+    #[module(skip)]
+    mode: Mode,
 }
 
 impl Norm {
@@ -44,12 +47,13 @@ impl Norm {
             kind: config.norm,
             epsilon: config.norm_eps,
             offset,
+            mode: initializer.mode,
         }
     }
 
     /// `[..., width]` -> `[..., width]`
-    pub fn forward<const D: usize>(&self, x: Tensor<D>, pass: &Pass) -> Tensor<D> {
-        self.source(x).resolve(pass.mode)
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.source(x).resolve(self.mode)
     }
 
     /// The same, left to the layer that reads it.

@@ -3,7 +3,11 @@
 use super::{attention::softcap, embeddings::Embeddings, linear::Linear};
 use crate::{
     config::ModelConfig,
-    model::{Pass, init::Initializer},
+    kernels::{
+        Mode,
+        linear::{Addends, linear},
+    },
+    model::init::Initializer,
 };
 use burn::{module::Module, tensor::Tensor};
 
@@ -18,6 +22,8 @@ pub struct Output {
     /// 0: none.
     #[module(skip)]
     softcap: f64,
+    #[module(skip)]
+    mode: Mode,
 }
 
 impl Output {
@@ -27,15 +33,16 @@ impl Output {
             head: (!config.tie_embeddings).then(|| Linear::init(sizes, false, config.init_std, initializer)),
             scale: if config.scale_logits { 1.0 / (config.n_embd as f64).sqrt() } else { 1.0 },
             softcap: config.logit_softcap,
+            mode: initializer.mode,
         }
     }
 
     /// States `[B, T, n_embd]` -> logits `[B, T, vocab_size]`.
-    pub(crate) fn forward(&self, x: Tensor<3>, embeddings: &Embeddings, pass: &Pass) -> Tensor<3> {
+    pub(crate) fn forward(&self, x: Tensor<3>, embeddings: &Embeddings) -> Tensor<3> {
         let x = self.scaled(x);
         let logits = match &self.head {
-            Some(head) => head.forward(x, pass),
-            None => embeddings.likeness(x, pass),
+            Some(head) => head.forward(x),
+            None => embeddings.likeness(x),
         };
         if self.softcap > 0.0 { softcap(logits, self.softcap) } else { logits }
     }
@@ -46,7 +53,8 @@ impl Output {
             Some(head) => (head.weight.val(), false),
             None => (embeddings.embedding.val(), true),
         };
-        Projection { states: flat(self.scaled(x)), weight, transposed, softcap: self.softcap }
+        let states = flat(self.scaled(x));
+        Projection { states, weight, transposed, softcap: self.softcap, mode: self.mode }
     }
 
     fn scaled(&self, x: Tensor<3>) -> Tensor<3> {
@@ -69,4 +77,14 @@ pub struct Projection {
     pub transposed: bool,
     /// 0: none.
     pub softcap: f64,
+    pub mode: Mode,
+}
+
+impl Projection {
+    /// Logits `[N, vocab_size]`.
+    pub fn logits(self) -> Tensor<2> {
+        let Self { states, weight, transposed, softcap: limit, mode } = self;
+        let logits = linear(states, weight, transposed, Addends::default(), mode);
+        if limit > 0.0 { softcap(logits, limit) } else { logits }
+    }
 }

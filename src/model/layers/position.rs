@@ -5,8 +5,11 @@
 
 use crate::{
     config::{ModelConfig, Position, RopeLayout, RopeScaling},
-    kernels::rope::{RopeSpec, rotate},
-    model::{Pass, init::Initializer},
+    kernels::{
+        Mode,
+        rope::{RopeSpec, rotate},
+    },
+    model::init::Initializer,
 };
 use burn::{
     module::{Module, Param},
@@ -35,6 +38,8 @@ pub struct Rope {
     sin: Tensor<2>,
     #[module(skip)]
     layout: RopeLayout,
+    #[module(skip)]
+    mode: Mode,
 }
 
 /// The rotation of each position of a batch.
@@ -45,6 +50,7 @@ pub struct Rotation {
     /// `[1 or B, T, D/2]`
     sin: Tensor<3>,
     layout: RopeLayout,
+    mode: Mode,
 }
 
 impl Rope {
@@ -57,13 +63,14 @@ impl Rope {
             cos: initializer.table(angles().map(|a| a.cos() as f32).collect(), shape),
             sin: initializer.table(angles().map(|a| a.sin() as f32).collect(), shape),
             layout: config.rope_layout,
+            mode: initializer.mode,
         }
     }
 
     /// The rotations at some places.
     pub fn at(&self, places: &Places) -> Rotation {
         let [cos, sin] = [&self.cos, &self.sin].map(|table| places.rows_of(table.clone()));
-        Rotation { cos, sin, layout: self.layout }
+        Rotation { cos, sin, layout: self.layout, mode: self.mode }
     }
 }
 
@@ -200,11 +207,11 @@ impl Places {
 
 impl Rotation {
     /// Rotates the first `heads` heads of `[B, T, width]`.
-    pub fn apply(&self, x: Tensor<3>, heads: usize, pass: &Pass) -> Tensor<3> {
+    pub fn apply(&self, x: Tensor<3>, heads: usize) -> Tensor<3> {
         let [_, _, half] = self.cos.dims();
         let interleaved = self.layout == RopeLayout::Interleaved;
         let spec = RopeSpec { heads, head_size: 2 * half, interleaved, back: false };
-        rotate(x, self.cos.clone(), self.sin.clone(), spec, pass.mode)
+        rotate(x, self.cos.clone(), self.sin.clone(), spec, self.mode)
     }
 }
 

@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     config::{ModelConfig, NormPosition, Position},
-    kernels::attention::{Reach, beyond},
+    kernels::{
+        Mode,
+        attention::{Reach, beyond},
+    },
     model::{Pass, init::Initializer},
 };
 use burn::{module::Module, tensor::Tensor};
@@ -29,6 +32,8 @@ pub struct Stack {
     pub norm: Option<Norm>,
     #[module(skip)]
     mask: Mask,
+    #[module(skip)]
+    mode: Mode,
 }
 
 impl Stack {
@@ -64,6 +69,7 @@ impl Stack {
             blocks: (0..layers).map(|layer| Block::init(config, layer, crosses, initializer)).collect(),
             norm: (config.norm_position != NormPosition::Post).then(|| Norm::init(config, initializer)),
             mask,
+            mode: initializer.mode,
         }
     }
 
@@ -80,7 +86,7 @@ impl Stack {
     ) -> (Tensor<3>, Vec<Routing>) {
         let [_, time, _] = x.dims();
         let offset = cache.as_ref().map_or(0, |cache| cache.len());
-        let context = self.context(&x, offset, places, marks, pass);
+        let context = self.context(&x, offset, places, marks);
         let mut routings = Vec::new();
         for (layer, block) in self.blocks.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| (cache, layer));
@@ -91,7 +97,7 @@ impl Stack {
         if let Some(cache) = cache {
             cache.advance(time);
         }
-        (normalized(&self.norm, x, pass), routings)
+        (normalized(&self.norm, x), routings)
     }
 
     /// How much each position of embeddings `[1, T, E]` looks at each other one in block `layer`,
@@ -104,18 +110,18 @@ impl Stack {
         layer: usize,
         pass: &Pass,
     ) -> Tensor<3> {
-        let context = self.context(&x, 0, places, marks, pass);
+        let context = self.context(&x, 0, places, marks);
         for block in &self.blocks[..layer] {
             x = block.forward(x, &context, None, None, pass).0;
         }
-        self.blocks[layer].attention_weights(x, &context, pass).squeeze_dim(0)
+        self.blocks[layer].attention_weights(x, &context).squeeze_dim(0)
     }
 
     /// What all blocks share, of tokens of which `offset` are in the cache.
-    fn context(&self, x: &Tensor<3>, offset: usize, places: &Places, marks: &Marks, pass: &Pass) -> Context {
+    fn context(&self, x: &Tensor<3>, offset: usize, places: &Places, marks: &Marks) -> Context {
         let ([_, time, _], device) = (x.dims(), x.device());
         // Kernels know what is out of reach; otherwise it is one mask for all layers.
-        let hides_all = !pass.mode.fuses(x) || self.distance_bias.is_some();
+        let hides_all = !self.mode.fuses(x) || self.distance_bias.is_some();
         let view = |rope: &Option<Rope>, in_window| {
             let (mut reach, mut hidden) = self.mask.sight(time, offset, in_window, marks, &device);
             if hides_all {

@@ -3,7 +3,9 @@
 import uPlot from "uplot";
 import { el, fill, throttled } from "../dom";
 import { bytes, duration, measure, percent, short, tick, whole } from "../format";
+import type { SkippedStep } from "../history";
 import { term } from "../popover";
+import type { EvaluationReport } from "../protocol";
 import type { Run, Store } from "../store";
 import { Chart } from "./chart";
 import type { Tab } from "./tabs";
@@ -55,12 +57,27 @@ export function metricsTab(store: Store): Tab {
     tick,
   });
   const accuracy = new Chart({ title: term("accuracy", "Task accuracy"), name: "Task accuracy", curves: [{ name: "", color: "--validation", points: true }], format: percent, tick: (value) => `${Math.round(value * 100)} %`, range: [0, 1] });
+  const f1 = new Chart({ title: term("macro_f1", "Macro F1"), name: "Macro F1", curves: [{ name: "", color: "--validation", points: true }], format: measure, tick, range: [0, 1] });
+  const experts = new Chart({
+    title: el("span", {}, "Use of the ", term("expert", "experts")),
+    name: "Use of the experts",
+    curves: [
+      { name: "most used", color: "--train" },
+      { name: "least used", color: "--validation" },
+      { name: "equal share", color: "--muted", width: 1, dash: [5, 5] },
+    ],
+    format: percent,
+    tick: (value) => `${Math.round(value * 100)} %`,
+  });
 
-  const charts = el("div", { class: "charts", testid: "charts" }, loss.element, accuracy.element, perplexity.element, gradient.element, rate.element, speed.element, memory.element, gpuWork.element);
+  const charts = el("div", { class: "charts", testid: "charts" }, loss.element, accuracy.element, f1.element, perplexity.element, gradient.element, experts.element, rate.element, speed.element, memory.element, gpuWork.element);
   const empty = el("div", { class: "empty" }, el("p", {}, "Press Start to train. The curves appear here as the model learns."));
   const table = el("table", { class: "data" });
   const details = el("details", { class: "minor" }, el("summary", {}, "The newest values as a table"), el("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": "Newest values" }, table));
-  const element = el("div", { class: "stack" }, empty, charts, details);
+  const skippedList = el("ul", { class: "hint", testid: "skipped" });
+  const skipped = el("details", { class: "minor" }, el("summary", {}, "Skipped steps, newest first"), skippedList);
+  let skippedShown: SkippedStep[] | null = null;
+  const element = el("div", { class: "stack" }, empty, charts, skipped, details);
 
   const render = (): void => {
     const run = store.state.run;
@@ -69,8 +86,16 @@ export function metricsTab(store: Store): Tab {
     empty.hidden = some;
     charts.hidden = !some;
     details.hidden = !some;
+    skipped.hidden = !history || history.skipped.length === 0;
+    if (history && history.skipped !== skippedShown) {
+      skippedShown = history.skipped;
+      fill(skippedList, ...[...skippedShown].reverse().map((step) => el("li", {}, whySkipped(step))));
+    }
     if (!run || !history || !some) return;
     accuracy.element.hidden = !history.evaluations.some((report) => report.exact_match != null);
+    f1.element.hidden = !history.evaluations.some((report) => report.macro_f1 != null);
+    perplexity.element.hidden = run.info?.has_perplexity === false;
+    experts.element.hidden = history.experts.xs.length === 0;
     memory.element.hidden = history.memory.xs.length === 0;
     gpuWork.element.hidden = history.gpuWork.xs.length === 0;
     if (element.offsetParent === null) return;
@@ -82,6 +107,8 @@ export function metricsTab(store: Store): Tab {
     memory.set([history.memory.xs, ...history.memory.channels]);
     gpuWork.set([history.gpuWork.xs, ...history.gpuWork.channels]);
     accuracy.set([history.evaluations.map((report) => report.step), history.evaluations.map((report) => report.exact_match)]);
+    f1.set([history.evaluations.map((report) => report.step), history.evaluations.map((report) => report.macro_f1)]);
+    experts.set([history.experts.xs, ...history.experts.channels]);
     if (details.open) fillTable(table, run);
   };
   // At most four times a second: drawing must never be what the machine is busy with.
@@ -106,6 +133,25 @@ function drawLosses(run: Run, loss: Chart, perplexity: Chart): void {
   perplexity.set([joined[0], choices(joined[2]), choices(joined[3])] as uPlot.AlignedData);
 }
 
+/** Why a step changed nothing, as the desktop says it. */
+function whySkipped({ step, loss, grad_norm, batch }: SkippedStep): string {
+  // In a stored log, a number that is not finite is null.
+  const said = (value: number | null): string => (value === null ? "not finite" : String(value));
+  const why = Number.isFinite(loss) ? `the gradient norm is ${said(grad_norm)}, with a loss of ${measure(loss)}` : `the loss is ${said(loss)}`;
+  return `Step ${whole(step)}: ${why} (batch of ${batch})`;
+}
+
+/** An evaluation in words. */
+function evaluated({ step, val_loss, perplexity, macro_f1, exact_match }: EvaluationReport): string {
+  const numbers = [
+    `Validation loss ${measure(val_loss)}`,
+    perplexity != null && `perplexity ${measure(perplexity)}`,
+    macro_f1 != null && `macro F1 ${measure(macro_f1)}`,
+    exact_match != null && `accuracy ${percent(exact_match)}`,
+  ];
+  return `${numbers.filter(Boolean).join(", ")} at step ${whole(step)}`;
+}
+
 /** The charts for those who do not see them. */
 function fillTable(table: HTMLElement, run: Run): void {
   const steps = run.history.newest(10);
@@ -113,7 +159,7 @@ function fillTable(table: HTMLElement, run: Run): void {
   const head = ["Step", "Loss", "Gradient norm", "Learning rate", "Tokens per second", "Time"];
   fill(
     table,
-    el("caption", {}, evaluation ? `Validation loss ${measure(evaluation.val_loss)}, perplexity ${measure(evaluation.perplexity)} at step ${whole(evaluation.step)}` : "No evaluation yet"),
+    el("caption", {}, evaluation ? evaluated(evaluation) : "No evaluation yet"),
     el("thead", {}, el("tr", {}, ...head.map((name) => el("th", { scope: "col" }, name)))),
     el(
       "tbody",

@@ -40,17 +40,20 @@ export function transportPanel(store: Store, session: Session): HTMLElement {
     loss: el("dd", { testid: "train-loss" }),
     validation: el("dd", { testid: "val-loss" }),
     accuracy: el("dd", { testid: "accuracy" }),
+    f1: el("dd", { testid: "macro-f1" }),
     speed: el("dd", { testid: "speed" }),
     elapsed: el("dd", { testid: "elapsed" }),
     left: el("dd", { testid: "eta" }),
   };
   const accuracy = el("div", {}, el("dt", {}, term("accuracy", "Accuracy")), numbers.accuracy);
+  const f1 = el("div", {}, el("dt", {}, term("macro_f1", "F1")), numbers.f1);
   const readout = el(
     "dl",
     { class: "readout" },
     el("div", {}, el("dt", {}, term("loss", "Loss")), numbers.loss),
     el("div", {}, el("dt", {}, term("validation", "Validation")), numbers.validation),
     accuracy,
+    f1,
     el("div", {}, el("dt", {}, term("tokens_per_second", "Tokens/s")), numbers.speed),
     el("div", {}, el("dt", {}, "Elapsed"), numbers.elapsed),
     el("div", {}, el("dt", {}, "Left"), numbers.left),
@@ -91,6 +94,8 @@ export function transportPanel(store: Store, session: Session): HTMLElement {
     setNumber(numbers.validation, evaluation?.val_loss, measure);
     accuracy.hidden = evaluation?.exact_match == null;
     setNumber(numbers.accuracy, evaluation?.exact_match, percent);
+    f1.hidden = evaluation?.macro_f1 == null;
+    setNumber(numbers.f1, evaluation?.macro_f1, measure);
     setNumber(numbers.speed, last?.tokens_per_second, short);
     setNumber(numbers.elapsed, last?.seconds, duration);
     const perStep = run?.info && last && last.tokens_per_second > 0 ? run.info.tokens_per_step / last.tokens_per_second : null;

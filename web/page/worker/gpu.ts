@@ -1,6 +1,6 @@
 // The browser's GPU: what there is, how much of it is used, and whether it is still there.
 
-import type { DeviceInfo, Devices, GpuCounters } from "../protocol";
+import type { DeviceInfo, Devices, GpuCounters, Target } from "../protocol";
 
 // What is used here of WebGPU; TypeScript's own library does not describe it yet.
 interface Adapter {
@@ -17,10 +17,7 @@ interface LostDevice {
 type Method = (...args: unknown[]) => unknown;
 
 /** Most bytes of one buffer, and of all, that the engine may ask for. */
-export interface Limits {
-  largest: number;
-  available: number;
-}
+export type Limits = Pick<Target, "largest" | "available">;
 
 /** Features of WebGPU without which the engine's streams and products cannot be made. */
 const NEEDED = ["timestamp-query", "subgroups"];

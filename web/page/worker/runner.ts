@@ -1,11 +1,11 @@
 // One run in this worker: trains in slices, and between them answers what the page asks.
 
-import type { AttentionMaps, CheckpointFiles, Counters, FinishReport, Memory, Message, ParameterReport, Problem, RunInfo, RunSpec, RunState, TrainEvent } from "../protocol";
+import type { AttentionMaps, CheckpointFiles, Counters, EngineText, FinishReason, Memory, Message, ParameterReport, Problem, RunInfo, RunSpec, RunState, SavedCheckpoint, Target as EngineTarget, TrainEvent } from "../protocol";
 import { Run, open_webgpu } from "./wasm/kiln_web";
-import { type Limits, counted, devices, limits } from "./gpu";
+import { counted, devices, limits } from "./gpu";
 import { RunStore } from "./storage";
 import { wasmMemory } from "./engine";
-import { type EngineSpec, type EngineText, readText } from "./text";
+import { type ReadSpec, readText } from "./text";
 
 /** Length of a slice: long enough to waste nothing, short enough for buttons to feel at once. */
 const SLICE_MILLISECONDS = 100;
@@ -22,13 +22,10 @@ const WITHOUT_STOP = ["train.stop_after=0"];
 type DeviceName = "webgpu" | "cpu";
 
 /** A device that the engine can be given. */
-type Target = Limits & { name: DeviceName; description: string };
+type Target = EngineTarget & { name: DeviceName };
 
-interface Saved {
-  step: number;
-  is_best: boolean;
-  files: CheckpointFiles;
-}
+/** A checkpoint as the engine hands it out. */
+type Saved = SavedCheckpoint & { files: CheckpointFiles };
 
 /** The run that this worker holds. */
 export class Runner {
@@ -44,7 +41,7 @@ export class Runner {
 
   constructor(private readonly send: (message: Message) => void) {}
 
-  async start(id: string, name: string, spec: EngineSpec): Promise<RunInfo> {
+  async start(id: string, name: string, spec: ReadSpec): Promise<RunInfo> {
     const device = await this.choose(spec);
     const run = Run.start(spec, device, this.observe);
     return this.hold(run, id, name, spec, spec.text, device);
@@ -175,7 +172,7 @@ export class Runner {
   /** Some steps, and what came due in them. */
   private async slice(milliseconds: number): Promise<void> {
     const run = this.held();
-    const reason = (await run.advance(milliseconds)) as FinishReport["reason"] | null;
+    const reason = (await run.advance(milliseconds)) as FinishReason | null;
     this.ended = reason !== null;
     const state: RunState = this.ended ? "finished" : "running";
     for (const saved of run.take_saved() as Saved[]) await this.keep(saved.step, saved.files, saved.is_best, state);
@@ -231,7 +228,7 @@ export class Runner {
   }
 
   /** Opens the device that is asked for, or the faster of the two. */
-  private async choose(spec: EngineSpec): Promise<Target> {
+  private async choose(spec: ReadSpec): Promise<Target> {
     if (spec.device !== "auto") return open(spec.device);
     const { chosen } = await devices();
     if (chosen === "cpu") return open("cpu");

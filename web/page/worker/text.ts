@@ -1,18 +1,12 @@
 // The visitor's own text as the engine takes it: read from the Blob that the page hands on.
 
-import type { OwnText, Problem, RunSpec } from "../protocol";
+import type { EngineSpec, EngineText, OwnText, Problem, RunSpec } from "../protocol";
 
-/** `OwnText`, read. */
-export interface EngineText {
-  name: string;
-  text: string;
-}
+/** What the engine takes, with the device that the worker is to choose for it. */
+export type ReadSpec = EngineSpec & Pick<RunSpec, "device">;
 
-/** `RunSpec` with its text read. */
-export type EngineSpec = Omit<RunSpec, "text"> & { text: EngineText | null };
-
-/** The description as the engine takes it. */
-export async function readSpec(spec: RunSpec): Promise<EngineSpec> {
+/** The description with its text read. */
+export async function readSpec(spec: RunSpec): Promise<ReadSpec> {
   return { ...spec, text: await readText(spec.text) };
 }
 

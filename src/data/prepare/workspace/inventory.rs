@@ -47,7 +47,7 @@ impl Workspace {
     ///
     /// # Errors
     /// [`Error::Preparation`] for what the cache does not have either.
-    pub async fn verify(&self, folder: &Folder, rank: usize) -> Result<()> {
+    pub(in crate::data::prepare) async fn verify(&self, folder: &Folder, rank: usize) -> Result<()> {
         let Some(bucket) = &self.bucket else { return Ok(()) };
         let path = folder.file(FILE_NAME);
         for look in 0.. {

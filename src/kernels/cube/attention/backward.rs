@@ -1,9 +1,9 @@
 //! Gradients of queries, keys and values.
 
 use super::{
-    super::launch::{Grid, dense, room},
-    BLOCK, Hidden, Inputs, Kind, Places, Problem, Sizes, add, bend, dot, end_key, first_key, is_hidden, kept,
-    load, place, places, problem, store, zeros,
+    super::launch::{Grid, floats, room},
+    BLOCK, Hidden, Inputs, Kind, Places, Problem, Sizes, add, bend, dot, drawn, end_key, first_key,
+    is_hidden, kept, load, place, places, problem, store, zeros,
 };
 use crate::kernels::attention::AttentionSpec;
 use burn_cubecl::{
@@ -89,6 +89,7 @@ fn query_kernel<N: Size, B: Int>(
     let upstream_from = ((batch * problem.time + token) * problem.heads + head) * vectors;
     let upstream = load(d_output, upstream_from, 1.0f32.runtime(), vectors);
     let mut gradient = zeros::<N>(vectors);
+    let drawn = drawn(batch, head, token, &problem, kind);
     let first = first_key(&problem, token);
     for at in first_key(&problem, token - token % BLOCK)..end_key(&problem, token) {
         if at >= first {
@@ -96,7 +97,7 @@ fn query_kernel<N: Size, B: Int>(
             let score = bend(dot(&own, key_value, key, vectors), &problem, kind);
             let d_weight = dot(&upstream, key_value, place(&value_places, batch, group, at), vectors);
             let hides = is_hidden(&hidden, batch, token, at, &problem);
-            let kept = kept(row, at, &problem, kind);
+            let kept = kept(drawn, at, &problem, kind);
             let (slope, _weight) = slopes(score, d_weight, hides, kept, rows, row, &problem, kind);
             add(&mut gradient, key_value, key, slope, vectors);
         }
@@ -143,7 +144,7 @@ fn key_kernel<N: Size, B: Int>(
                 let score = bend(dot(&own_key, query, from, vectors), &problem, kind);
                 let d_weight = dot(&own_value, d_output, upstream, vectors);
                 let hides = is_hidden(&hidden, batch, token, at, &problem);
-                let kept = kept(row, at, &problem, kind);
+                let kept = kept(drawn(batch, head, token, &problem, kind), at, &problem, kind);
                 let (slope, weight) = slopes(score, d_weight, hides, kept, rows, row, &problem, kind);
                 add(&mut d_key, query, from, slope, vectors);
                 add(&mut d_value, d_output, upstream, weight, vectors);
@@ -163,7 +164,7 @@ pub fn backward(
     spec: AttentionSpec,
 ) -> (CubeTensor, CubeTensor) {
     let inputs = Inputs::packed(query, key_value, spec);
-    let (vector, hidden, d_output) = (inputs.vector(), Hidden::of(hidden), dense(d_output));
+    let (vector, hidden, d_output) = (inputs.vector(), Hidden::of(hidden), floats(d_output));
     let Sizes { batches, time, seen } = inputs.sizes;
     let (query, kind) = (&inputs.query, Kind::of(spec, vector));
     let rows = room(query, [batches, spec.heads, time, 2]);
@@ -184,9 +185,9 @@ pub fn backward(
             by_query.count.clone(),
             by_query.dim,
             vector,
-            dense(output).into_buffer_arg(),
+            floats(output).into_buffer_arg(),
             d_output.clone().into_buffer_arg(),
-            dense(sums).into_buffer_arg(),
+            floats(sums).into_buffer_arg(),
             rows.clone().into_buffer_arg(),
             told(),
             kind,

@@ -2,10 +2,11 @@
 
 use super::{
     super::launch::{Grid, room},
-    BLOCK, HIDDEN, Hidden, Inputs, Kind, LEAST, Places, Problem, Sizes, add, bend, dot, end_key, first_key,
-    is_hidden, kept, load, place, places, problem, store, vector, zeros,
+    BLOCK, HIDDEN, Hidden, Inputs, Kind, LEAST, Places, Problem, Sizes, add, bend, dot, drawn, end_key,
+    first_key, is_hidden, kept, load, place, places, problem, store, vector, zeros,
 };
 use crate::kernels::attention::{AttentionSpec, Strides};
+use burn::tensor::DType;
 use burn_cubecl::{
     cubecl::{self, ir::ElemType, prelude::*},
     tensor::CubeTensor,
@@ -39,6 +40,7 @@ fn kernel<N: Size, B: Int>(
     let mut mixed = zeros::<N>(vectors);
     let mut most = f32::new(LEAST);
     let mut total = 0.0f32;
+    let drawn = drawn(batch, head, token, &problem, kind);
     let first = first_key(&problem, token);
     for at in first_key(&problem, token - token % BLOCK)..end_key(&problem, token) {
         if at >= first {
@@ -59,7 +61,7 @@ fn kernel<N: Size, B: Int>(
             }
             let weight = (score - most).exp();
             total += weight;
-            let weight = weight * kept(row, at, &problem, kind);
+            let weight = weight * kept(drawn, at, &problem, kind);
             add(&mut mixed, value, place(&value_places, batch, group, at), weight, vectors);
         }
     }
@@ -118,8 +120,8 @@ pub fn cached(
 
 /// A tensor whose last dimension has no gaps.
 fn with_whole_rows(tensor: CubeTensor) -> CubeTensor {
-    let whole = !tensor.meta.is_tiled() && tensor.meta.strides()[3] == 1;
-    if whole { tensor } else { super::dense(tensor) }
+    let whole = tensor.dtype == DType::F32 && !tensor.meta.is_tiled() && tensor.meta.strides()[3] == 1;
+    if whole { tensor } else { super::floats(tensor) }
 }
 
 fn launch(

@@ -10,8 +10,8 @@ pub(super) use backward::backward;
 pub(super) use forward::{cached, forward};
 
 use super::{
-    launch::dense,
-    math::{Draws, draw, tanh},
+    launch::{dense, floats},
+    math::{Draws, draw, of_part, of_row, tanh},
 };
 use crate::kernels::{
     attention::{AttentionSpec, Strides},
@@ -172,10 +172,16 @@ fn bend(score: f32, problem: &Problem, #[comptime] kind: Kind) -> f32 {
     if kind.bends { problem.softcap * tanh(score / problem.softcap) } else { score }
 }
 
-/// What dropout multiplies the weight of a query and a key by; `row` counts queries over batches and heads.
+/// What the draws of a query are made of.
 #[cube]
-fn kept(row: usize, key: usize, problem: &Problem, #[comptime] kind: Kind) -> f32 {
-    if kind.drops { draw(&problem.draws, row as u32, key as u32) } else { 1.0f32.runtime() }
+fn drawn(batch: usize, head: usize, query: usize, problem: &Problem, #[comptime] kind: Kind) -> u32 {
+    if kind.drops { of_part(of_part(of_row(&problem.draws, batch), head), query) } else { 0u32.runtime() }
+}
+
+/// What dropout multiplies the weight of a key by, for the query that `drawn` is of.
+#[cube]
+fn kept(drawn: u32, key: usize, problem: &Problem, #[comptime] kind: Kind) -> f32 {
+    if kind.drops { draw(&problem.draws, drawn, key) } else { 1.0f32.runtime() }
 }
 
 /// Whether a key in reach is not to be seen.
@@ -289,7 +295,7 @@ struct Inputs {
 impl Inputs {
     /// Of `[B, T, (H + 2G) * D]`, or `[B, T, H * D]` and `[B, S, 2G * D]`.
     fn packed(query: CubeTensor, key_value: Option<CubeTensor>, spec: AttentionSpec) -> Self {
-        let (query, key_value) = (dense(query), key_value.map(dense));
+        let (query, key_value) = (floats(query), key_value.map(floats));
         let AttentionSpec { heads, kv_heads, head_size, .. } = spec;
         let (batches, time) = (query.meta.shape()[0], query.meta.shape()[1]);
         let seen = key_value.as_ref().map_or(time, |key_value| key_value.meta.shape()[1]);

@@ -1,0 +1,67 @@
+//! The text of one prompt as its tokens come, and whether it has ended.
+
+use super::{Generated, StopReason, stop::StopText, writer::Prompt};
+use crate::{
+    config::SampleConfig,
+    error::Result,
+    tokenizer::{DecodeStream, Tokenizer},
+};
+
+/// Text that is generated for a prompt.
+pub(super) struct Output<'a> {
+    decoder: DecodeStream,
+    end_tokens: &'a [u32],
+    text: StopText<'a>,
+    /// Tokens so far, with one that ends the text.
+    tokens: usize,
+    prompt_tokens_cut: usize,
+}
+
+impl<'a> Output<'a> {
+    /// # Errors
+    /// Those of [`Tokenizer::decode`].
+    pub fn new(tokenizer: &'a Tokenizer, prompt: &Prompt, sample: &'a SampleConfig) -> Result<Self> {
+        let before = if prompt.is_continued { &prompt.tokens[..] } else { &[] };
+        Ok(Self {
+            decoder: tokenizer.stream(before)?,
+            end_tokens: tokenizer.end_tokens(),
+            text: StopText::new(&sample.stop),
+            tokens: 0,
+            prompt_tokens_cut: prompt.tokens_cut,
+        })
+    }
+
+    /// Tokens so far, with one that ends the text.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Takes the next token. Gives the reason if the text ends with it.
+    ///
+    /// # Errors
+    /// Those of [`DecodeStream::push`].
+    pub fn push(&mut self, token: u32, on_text: &mut dyn FnMut(&str)) -> Result<Option<StopReason>> {
+        self.tokens += 1;
+        if self.end_tokens.contains(&token) {
+            return Ok(Some(StopReason::EndOfText));
+        }
+        let piece = self.decoder.push(token)?;
+        Ok(self.text.push(&piece, on_text).then_some(StopReason::StopText))
+    }
+
+    /// The whole text, which has ended for this reason.
+    ///
+    /// # Errors
+    /// Those of [`DecodeStream::finish`].
+    pub fn finish(mut self, reason: StopReason, on_text: &mut dyn FnMut(&str)) -> Result<Generated> {
+        if reason != StopReason::StopText {
+            self.text.finish(&self.decoder.finish()?, on_text);
+        }
+        Ok(Generated {
+            text: self.text.into_text(),
+            tokens: self.tokens,
+            reason,
+            prompt_tokens_cut: self.prompt_tokens_cut,
+        })
+    }
+}

@@ -1,0 +1,110 @@
+//! Where a file has the token embedding and the output projection of a language model, which may be one.
+//!
+//! As transformers does, the tensors decide and not `tie_word_embeddings` alone: a projection that is missing
+//! is the embedding, an embedding that is missing is the projection that it is tied to, and of two that differ
+//! both are kept.
+
+use super::{Family, HEAD, transform::Transform};
+use crate::{
+    config::{Head, ModelConfig},
+    model::parameters::NamedData,
+};
+
+/// The tensors of a file that are token embedding and output projection, by their names in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Projection<'a> {
+    pub embedding: Option<&'a str>,
+    pub output: Option<&'a str>,
+    /// What the projection is called where it is there.
+    pub output_name: String,
+    pub embedding_name: String,
+    /// Whether the projection is stored as the embedding is, `[vocab_size, n_embd]`, and not the other way
+    /// round.
+    pub is_alike: bool,
+}
+
+impl Family {
+    /// Finds embedding and projection among the names of a file; `None` for a model that does not give tokens.
+    pub fn projection<'a>(self, config: &ModelConfig, names: &[&'a str]) -> Option<Projection<'a>> {
+        let (embedding_name, output_name, is_alike) = self.projection_names(config)?;
+        let in_files = |name: &str| (self.0.name_in_files)(name.to_owned());
+        let all: Vec<String> = names.iter().map(|name| in_files(name)).collect();
+        let bare = self.lacks_prefix(all.iter().map(String::as_str));
+        let find = |wanted: &str| {
+            let is_wanted =
+                |name: &String| if bare { self.with_prefix(name) == wanted } else { name == wanted };
+            all.iter().position(is_wanted).map(|place| names[place])
+        };
+        let mut embeddings = std::iter::once(&*embedding_name).chain(self.0.embedding_copies.iter().copied());
+        Some(Projection {
+            embedding: embeddings.find_map(find),
+            output: find(&output_name),
+            output_name,
+            embedding_name,
+            is_alike,
+        })
+    }
+
+    /// The names of embedding and projection, and whether they are stored alike.
+    fn projection_names(self, config: &ModelConfig) -> Option<(String, String, bool)> {
+        if config.head != Head::LanguageModel {
+            return None;
+        }
+        // Their names do not depend on the layers, of which a file may claim any number.
+        let small = ModelConfig {
+            n_layer: 1,
+            n_decoder_layer: config.n_decoder_layer.min(1),
+            n_experts: config.n_experts.min(1),
+            tie_embeddings: false,
+            ..config.clone()
+        };
+        let entries = (self.0.entries)(&small);
+        let stored = |ours: &[&str]| {
+            let entry = entries.iter().find(|entry| ours.contains(&entry.name.as_str()))?;
+            let part = entry.groups.first()?.first()?;
+            Some((part.name.clone(), part.transform))
+        };
+        let (embedding, _) = stored(&["embedding"])?;
+        let (output, transform) = stored(&["head.weight", "head.output.weight"])?;
+        Some((embedding, output, transform == Transform::Transpose))
+    }
+
+    /// Leaves the embedding under its first name alone, and of a projection that is tied nothing.
+    pub(super) fn keep_one_embedding(
+        self,
+        config: &ModelConfig,
+        tensors: &mut NamedData,
+    ) -> Result<(), String> {
+        let Some((embedding, output, is_alike)) = self.projection_names(config) else { return Ok(()) };
+        for copy in self.0.embedding_copies {
+            let Some(tensor) = tensors.remove(*copy) else { continue };
+            match tensors.get(&embedding) {
+                None => drop(tensors.insert(embedding.clone(), tensor)),
+                Some(own) if *own == tensor => {}
+                Some(_) => {
+                    return Err(format!(
+                        "tensor `{copy}` differs from `{embedding}`, but kiln has one embedding for both"
+                    ));
+                }
+            }
+        }
+        if config.tie_embeddings
+            && let Some(tensor) = tensors.remove(&output)
+            && !tensors.contains_key(&embedding)
+        {
+            let tensor = if is_alike { Some(tensor) } else { Transform::Transpose.load(tensor) };
+            tensors.extend(tensor.map(|tensor| (embedding, tensor)));
+        }
+        Ok(())
+    }
+
+    /// Whether a file was saved from the model without its output projection.
+    pub(super) fn lacks_prefix<'a>(self, mut names: impl Iterator<Item = &'a str>) -> bool {
+        !names.any(|name| name.starts_with(self.0.prefix))
+    }
+
+    /// The name that a tensor of such a file has in others.
+    pub(super) fn with_prefix(self, name: &str) -> String {
+        if name == HEAD { name.into() } else { format!("{}{name}", self.0.prefix) }
+    }
+}

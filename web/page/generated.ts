@@ -1,0 +1,285 @@
+// Made from Rust's types by `src/typescript.rs`, which also checks that they still agree. Do not edit; to make it
+// anew: KILN_WRITE_TYPES=1 cargo test --lib typescript
+
+/** Attention of one layer on a text: `weights[head][query][key]`. */
+export type AttentionMaps = {
+  tokens: Array<string>;
+  layer: number;
+  weights: Array<Array<Array<number>>>;
+};
+
+/** Everything about the engine that does not change. */
+export type Catalogue = {
+  version: string;
+  fields: Array<Field>;
+  presets: Array<Preset>;
+  tasks: Array<Task>;
+};
+
+/** A key with the value of a run and that of its preset. */
+export type Change = {
+  key: string;
+  value: unknown;
+  preset: unknown;
+};
+
+/** A checkpoint that is on the disk, complete. */
+export type CheckpointReport = {
+  step: number;
+  path: string;
+  is_best: boolean;
+};
+
+/** Everything that decides what a run computes. */
+export type Config = Record<string, Record<string, unknown>>;
+
+/** How the elements of a tensor are spread. Elements that are not finite are left out. */
+export type Distribution = {
+  mean: number;
+  std: number;
+  min: number;
+  max: number;
+  /** Euclidean norm. */
+  norm: number;
+  /** Counts in equal bins from `min` to `max`. */
+  histogram: Array<number>;
+};
+
+/** A run as the visitor describes it, with the text read. */
+export type EngineSpec = {
+  preset: string;
+  /** `key=value`, applied in order over the preset. */
+  set: Array<string>;
+  /** Text to train on instead of what the configuration names. */
+  text: EngineText | null;
+};
+
+/** Text of the visitor. */
+export type EngineText = {
+  name: string;
+  text: string;
+};
+
+/** One evaluation on the validation split. */
+export type EvaluationReport = {
+  step: number;
+  train_loss: number | null;
+  val_loss: number;
+  /** `exp` of the validation loss, of a language model only. */
+  perplexity?: number | null;
+  /**
+   * Share of rows whose every target was the most likely token; only where targets are answers
+   * (`data.answer_after`).
+   */
+  exact_match?: number | null;
+  /** Of a classifier: the mean of its classes' F1. */
+  macro_f1?: number | null;
+  is_best: boolean;
+  seconds: number;
+};
+
+/** A key as a form shows it. */
+export type Field = {
+  key: string;
+  help: string;
+  kind: FieldKind;
+  /** What a [`FieldKind::Choice`] takes. */
+  choices: Array<string>;
+};
+
+/** What kind of value a key takes. */
+export type FieldKind =
+  | "integer"
+  | "number"
+  | "boolean"
+  | "choice"
+  | "text"
+  | "list";
+
+/** Why the run ended. */
+export type FinishReason =
+  | "completed"
+  | "stopped_at_step"
+  | "early_stopped"
+  | "interrupted";
+
+/** How the run ended. */
+export type FinishReport = {
+  step: number;
+  reason: FinishReason;
+  best_val_loss: number | null;
+  best_step: number | null;
+  seconds: number;
+  tokens: number;
+  skipped_steps: number;
+  peak_memory_bytes: number | null;
+};
+
+/** How far an operation is from its reference, relative to the largest number of that. */
+export type KernelDifference = {
+  operation: string;
+  forward: number;
+  /** Of the worst gradient. */
+  gradient: number;
+};
+
+/** One parameter tensor. */
+export type ParameterReport = {
+  /** Path of fields, for example `blocks.0.attention.qkv.weight`. */
+  name: string;
+  shape: Array<number>;
+  weights: Distribution;
+  /** Of the loss of the first micro-batch of the next step, before clipping. */
+  gradients: Distribution;
+};
+
+/** A run checked and resolved, before anything is built. */
+export type Plan = {
+  config: Config;
+  /** Keys whose value is not the preset's. */
+  changed: Array<Change>;
+  parameters: number;
+  /** The least memory that training holds, in bytes. */
+  training_bytes: number;
+  tokens_per_step: number;
+  /** Floating-point operations of one optimizer step, forward and backward. */
+  flops_per_step: number;
+  train_tokens: number;
+  val_tokens: number;
+  vocab_size: number;
+  /** The same run on the desktop. */
+  command: string;
+};
+
+/** A preset with its whole configuration. */
+export type Preset = {
+  name: string;
+  description: string;
+  /** Made for the page: small enough for a tab. */
+  browser: boolean;
+  /** The procedural task that it trains on, if any. */
+  task: TaskName | null;
+  config: Config;
+};
+
+/** A refusal or a failure, for people. */
+export type Problem = {
+  message: string;
+  hint: string | null;
+  /** The worker is of no use any more: begin a new one and resume from the last saved checkpoint. */
+  fatal: boolean;
+};
+
+/** How the experts of all layers were used in a step. */
+export type RouterReport = {
+  /** Before its weight `model.router_aux_loss`: the experts per token if all get equal shares. */
+  load_balancing: number;
+  /** Before its weight `model.router_z_loss`. */
+  z: number;
+  /** Share of the assignments that each expert gets. */
+  utilization: Array<number>;
+};
+
+/** What is about to run. */
+export type RunInfo = {
+  /** For example `cpu` or `wgpu:0 (NVIDIA H100)`. */
+  device: string;
+  parameters: number;
+  vocab_size: number;
+  train_tokens: number;
+  val_tokens: number;
+  /** Tokens of one optimizer step. */
+  tokens_per_step: number;
+  /** Floating-point operations of one optimizer step, forward and backward. */
+  flops_per_step: number;
+  /** Measured matrix-product peak of the device in FLOP/s, if it was measured. */
+  peak_flops: number | null;
+  /** Steps done before this process (resume). */
+  first_step: number;
+  last_step: number;
+  /** Steps between readings of the loss, and between lines of a plain log. */
+  log_interval: number;
+  /** Loss of giving every token or class the same probability, in nats. A regression has none. */
+  uniform_loss?: number | null;
+  /**
+   * Whether `exp` of a loss is a perplexity: the loss of a language model is over its vocabulary, that of
+   * a classifier is over a few classes. Logs that do not say so are taken for those of language models.
+   */
+  has_perplexity: boolean;
+};
+
+/** Text that the model wrote. */
+export type SampleReport = {
+  step: number;
+  text: string;
+};
+
+/** A checkpoint that came due; its files go beside this. */
+export type SavedCheckpoint = {
+  step: number;
+  is_best: boolean;
+};
+
+/** One optimizer step. `step` counts finished steps: the first report says 1. */
+export type StepReport = {
+  step: number;
+  /** Mean cross entropy per target token, in nats. */
+  loss: number;
+  /** Global gradient norm before clipping. */
+  grad_norm: number;
+  learning_rate: number;
+  /** Tokens read since the run began, over all resumes. */
+  tokens: number;
+  /** Over the time since the previous reports were read. */
+  tokens_per_second: number;
+  /** Share of the measured peak, if there is one. */
+  mfu: number | null;
+  /** Passes over the training split so far. */
+  epoch: number;
+  /** Seconds since this process began to train. */
+  seconds: number;
+  /** Of a mixture of experts. */
+  router?: RouterReport | null;
+};
+
+/** A device to train on, as the worker found it. */
+export type Target = {
+  /** `cpu`, or `webgpu` once that is opened. */
+  name: string;
+  /** For people. */
+  description: string;
+  /** The most bytes that one buffer may have. */
+  largest: number;
+  /** The most bytes that all may have. */
+  available: number;
+};
+
+/** A procedural task. */
+export type Task = {
+  name: TaskName;
+  description: string;
+  /** One line as the model sees it, for example `12+34=46`. */
+  example: string;
+};
+
+/** The procedural tasks (`data/tasks.rs`). */
+export type TaskName =
+  | "none"
+  | "copy"
+  | "reverse"
+  | "sort"
+  | "addition"
+  | "modular-addition"
+  | "parity"
+  | "dyck"
+  | "two-sum";
+
+/** Something worth showing. Serialized with a `type` tag, one JSON object each, in `log.jsonl`. */
+export type TrainEvent =
+  | { "type": "started" } & RunInfo
+  | { "type": "step" } & StepReport
+  | { "type": "evaluation" } & EvaluationReport
+  | { "type": "sample" } & SampleReport
+  | { "type": "checkpoint" } & CheckpointReport
+  | { "type": "skipped", step: number, loss: number, grad_norm: number, batch: string, }
+  | { "type": "finished" } & FinishReport;
