@@ -8,7 +8,12 @@ use std::collections::BTreeMap;
 pub(super) fn correct(value: &mut Value, json: &str) {
     match value {
         Value::Number(number) if number.is_f64() => {
-            if let Some(nearest) = json.parse().ok().and_then(Number::from_f64) {
+            // Without a point it is a whole number, which has no sign at zero.
+            let nearest = match json {
+                "-0" => Some(0.into()),
+                _ => json.parse().ok().and_then(Number::from_f64),
+            };
+            if let Some(nearest) = nearest {
                 *number = nearest;
             }
         }
@@ -53,6 +58,7 @@ mod tests {
         // Python: json.dumps(json.loads(text)).
         for (text, nearest) in [
             ("{\"a\":933514038.0828273}", "{\"a\":933514038.0828273}"),
+            ("[-0,-0.0,-0e0]", "[0,-0.0,-0.0]"),
             (
                 "[9007199254740993.0,{\"b\":[1,933514038.0828273]}]",
                 "[9007199254740992.0,{\"b\":[1,933514038.0828273]}]",
