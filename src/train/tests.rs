@@ -92,7 +92,8 @@ fn all_that_a_model_does_is_computed_the_way_its_configuration_asks_for() {
 
 #[test]
 fn a_run_that_goes_on_may_compute_another_way() {
-    let first = trainer(true, |_| ());
+    let mut first = trainer(true, |_| ());
+    first.step();
     let checkpoint = opened(&first);
     let device = Choice::cpu().open().unwrap();
     for fused in [true, false] {

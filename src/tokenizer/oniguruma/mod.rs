@@ -60,7 +60,7 @@ struct Options {
     ascii_digit: bool,
     ascii_space: bool,
     ascii_posix: bool,
-    /// Within a look-behind, whose length must be fixed.
+    /// The part is within a look-behind.
     look_behind: bool,
 }
 
