@@ -123,6 +123,10 @@ pub(super) fn run(arguments: GenerateArguments) -> anyhow::Result<()> {
         }
     };
     let written = pollster::block_on(generator.generate(&sample, &mut on_text, &interrupt::asked));
+    // An error begins a line of its own.
+    if written.is_err() && !arguments.json {
+        show("\n");
+    }
     let written = written.map_err(of_model)?;
     if let Some(error) = broken {
         return Err(error.into());

@@ -49,23 +49,6 @@ impl Mode {
     }
 }
 
-/// For tests of which way something is computed.
-#[cfg(test)]
-pub(crate) mod counted {
-    use std::cell::Cell;
-
-    thread_local! {
-        pub(super) static FUSED: Cell<usize> = const { Cell::new(0) };
-    }
-
-    /// Operations that `work` left to kernels.
-    pub(crate) fn fused(work: impl FnOnce()) -> usize {
-        let before = FUSED.get();
-        work();
-        FUSED.get() - before
-    }
-}
-
 fn optional<const D: usize>(tensor: Option<Tensor<D>>) -> Optional<Dispatch> {
     tensor.map_or(Optional::Absent, |tensor| Optional::Given(tensor.into_dispatch()))
 }
@@ -83,5 +66,22 @@ pub(crate) fn has_kernels(device: &Device) -> bool {
         DispatchDevice::Cube(_) => true,
         #[allow(unreachable_patterns, reason = "a build may have one backend only")]
         _ => false,
+    }
+}
+
+/// For tests of which way something is computed.
+#[cfg(test)]
+pub(crate) mod counted {
+    use std::cell::Cell;
+
+    thread_local! {
+        pub(super) static FUSED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Operations that `work` left to kernels.
+    pub(crate) fn fused(work: impl FnOnce()) -> usize {
+        let before = FUSED.get();
+        work();
+        FUSED.get() - before
     }
 }

@@ -50,7 +50,7 @@ fn uses(model: &Model, trainer: &Trainer, check: &impl Fn(&str, &dyn Fn())) {
         });
     }
     check("sampling of many", &|| {
-        let written = generator.generate_each(&["a", "to be"], &trainer.config.sample, &|| false);
+        let written = generator.generate_each(&["a", "to be"], 0, &trainer.config.sample, &|| false);
         pollster::block_on(written).unwrap();
     });
 }

@@ -98,7 +98,7 @@ fn trained(model: &Path, folder: &TempDir, text: &str, more: &str) -> PathBuf {
     let data = file(folder, "data.txt", text.repeat(200));
     let mut train = kiln(words("train --device cpu --init-from"));
     train.arg(model).arg("--data").arg(data).arg("--out").arg(&run);
-    let steps = "--set train.max_steps=1 --set train.learning_rate=1e-9 --set train.warmup_steps=0";
+    let steps = "--set train.max_steps=1 --set train.learning_rate=1e-9 --set train.min_lr=1e-10 --set train.warmup_steps=0";
     let sample = "--set train.batch_size=1 --set sample.temperature=0 --set sample.max_new_tokens=7";
     ok(train.args(words(steps)).args(words(sample)).args(words(more)));
     run

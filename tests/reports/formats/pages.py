@@ -172,6 +172,9 @@ def html(rng):
         ("no-html", "".join(f"<p>{SENTENCES['en']}</p>" for _ in range(3))),
     ]:
         yield case(label, page.encode(), ".xhtml" if label == "xhtml" else ".html")
+    for label, page in [("empty", ""), ("no-text", "<html><body><script>'text'</script></body></html>")]:
+        name, data, found = case(label, page.encode(), expected="")
+        yield name, data, {**found, "documents": [], "faults": True}
 
 
 # Of WARC records.

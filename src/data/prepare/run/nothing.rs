@@ -35,7 +35,7 @@ impl Run<'_> {
             && let Some(Faults { file, detail, count }) = self.first_faults(extract).await?
         {
             let message = format!(
-                "none of {failures} records could be read: `{file}` {detail} ({count} such faults of {failures})"
+                "none of {failures} records could be read; {count} with this fault: `{file}` {detail}"
             );
             return Ok(nothing(message, &format!(" --reason {FAILED}")));
         }
