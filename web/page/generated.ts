@@ -206,6 +206,8 @@ export type RunInfo = {
    * a classifier is over a few classes. Logs that do not say so are taken for those of language models.
    */
   has_perplexity: boolean;
+  /** What the user should know before it runs, a sentence each: data that is left out, a learning rate that jumps. */
+  notes?: Array<string>;
 };
 
 /** Text that the model wrote. */
