@@ -215,7 +215,7 @@ impl Header {
 fn is_wider(split: &TokenSplit) -> bool {
     // Fewer may be so by accident.
     const LEAST: usize = 16;
-    if split.len() < LEAST || split.len() % 2 != 0 {
+    if split.len() < LEAST || !split.len().is_multiple_of(2) {
         return false;
     }
     let (mut upper, mut lower) = (0, 0);

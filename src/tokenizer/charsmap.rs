@@ -62,7 +62,7 @@ fn decode(base64: &str) -> Option<Vec<u8>> {
         }
     }
     // The crate wants all of the padding, and no bits that stand for nothing.
-    (base64.len() % 4 == 0 && base64.len() - digits.len() <= 2 && bits == 0).then_some(bytes)
+    (base64.len().is_multiple_of(4) && base64.len() - digits.len() <= 2 && bits == 0).then_some(bytes)
 }
 
 #[cfg(test)]
