@@ -2,7 +2,7 @@
 
 use crate::{
     problem::{Result, problem, refusal, to_js},
-    protocol::{Change, Plan, RunSpec},
+    protocol::{Change, OwnText, Plan, RunSpec},
 };
 use kiln::{
     config::{Config, DataConfig, Task, TokenizerConfig, TokenizerKind, presets::Preset},
