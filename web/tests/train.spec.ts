@@ -63,6 +63,34 @@ test("an encoder learns what is hidden as on the desktop, and writes nothing", a
   await expect(page.getByText("An encoder fills in what is hidden")).toBeVisible();
 });
 
+test("a classifier shows macro F1, and no perplexity of its classes", async ({ page }) => {
+  const record = (i: number) => JSON.stringify({ text: i % 2 === 0 ? `abcd ${i}` : `abcz ${i}`, label: i % 2 === 0 ? "without" : "with" });
+  const buffer = Buffer.from(Array.from({ length: 200 }, (_, i) => record(i)).join("\n"));
+  await open(page, ["model.architecture=encoder", "model.head=sequence-classification", "data.label_field=label", "train.max_steps=40", "train.eval_interval=20", "train.log_interval=5"]);
+  await page.getByTestId("source-text").setInputFiles({ name: "mails.jsonl", mimeType: "application/jsonl", buffer });
+  await expect(page.getByTestId("text-in-use")).toContainText("mails.jsonl");
+  await page.getByTestId("start").click();
+  await reaches(page, "finished");
+  await expect(page.getByTestId("macro-f1")).toHaveText(/^[01]\.\d+$/);
+  const chart = (name: string) => page.getByRole("figure").filter({ hasText: name });
+  await expect(chart("Macro F1")).toBeVisible();
+  await expect(chart("Perplexity")).toBeHidden();
+});
+
+test("experts show how evenly they are used, where there are some", async ({ page }) => {
+  const chart = page.getByRole("figure").filter({ hasText: "Use of the experts" });
+  await open(page, [...TINY, "model.n_experts=4", "model.experts_per_token=2"]);
+  await page.getByTestId("start").click();
+  await reaches(page, "finished");
+  await expect(chart).toContainText(/most used \d+\.\d %least used \d+\.\d %equal share 25\.0 %/);
+
+  await open(page, TINY);
+  await page.getByTestId("start").click();
+  await reaches(page, "finished");
+  await expect(page.getByTestId("charts")).toBeVisible();
+  await expect(chart).toBeHidden();
+});
+
 /** GPU work of a step of the tiny model, measured, with a little room: a step that grows beyond it lost its fusion. */
 const MOST_DISPATCHES = 165;
 const MOST_SUBMITS = 6;
