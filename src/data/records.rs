@@ -86,7 +86,8 @@ pub(super) fn read(
     match shape {
         Shape::Text => {
             let (name, _) = fields.answer.unwrap_or((fields.text, AnswerKind::Text));
-            let message = format!("is text, which has no field `{name}`: give JSON lines (`.jsonl`), JSON or a table");
+            let message =
+                format!("is text, which has no field `{name}`: give JSON lines (`.jsonl`), JSON or a table");
             Err(refused(1, message))
         }
         Shape::Lines => {
