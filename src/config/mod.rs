@@ -10,9 +10,9 @@ pub mod presets;
 mod train;
 mod validate;
 
+pub use crate::kernels::activation::Activation;
 pub use model::{
-    Activation, Architecture, Head, Init, ModelConfig, Norm, NormPosition, Pooling, Position, RopeLayout,
-    RopeScaling,
+    Architecture, Head, Init, ModelConfig, Norm, NormPosition, Pooling, Position, RopeLayout, RopeScaling,
 };
 pub use train::{OnNonFinite, OptimizerKind, ScheduleKind, TrainConfig};
 

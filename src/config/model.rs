@@ -1,5 +1,6 @@
 //! The shape of the transformer.
 
+use crate::kernels::activation::Activation;
 use serde::{Deserialize, Serialize};
 
 /// A transformer. The defaults are GPT-2's choices at nanoGPT's CPU size.
@@ -361,30 +362,6 @@ pub enum NormPosition {
     Post,
     /// `x + norm(f(norm(x)))`, with one more norm at the end (Gemma 2).
     Both,
-}
-
-/// The non-linearity of the MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Activation {
-    Relu,
-    /// Exact, with the error function.
-    Gelu,
-    /// The tanh approximation (GPT-2's `gelu_new`).
-    GeluTanh,
-    /// `silu(gate(x)) * up(x)` (arXiv:2002.05202).
-    Swiglu,
-    /// `gelu_tanh(gate(x)) * up(x)` (arXiv:2002.05202).
-    Geglu,
-    /// The same with the exact non-linearity (ModernBERT).
-    GegluExact,
-}
-
-impl Activation {
-    /// Whether the MLP has a gate projection beside the up projection.
-    pub fn is_gated(self) -> bool {
-        matches!(self, Self::Swiglu | Self::Geglu | Self::GegluExact)
-    }
 }
 
 /// How weights start.

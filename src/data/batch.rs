@@ -11,7 +11,7 @@ const WIDTH_STEP: usize = 8;
 pub struct HostBatch {
     /// `[rows * time]`, row by row. Padding is token 0.
     pub inputs: Vec<i32>,
-    /// Row by row, as many in each: a token or class for each input or for each token that a decoder
+    /// Example by row, as many in each: a token or class for each input or for each token that a decoder
     /// beside an encoder reads, or a class of the row; [`IGNORE_INDEX`] where there is none.
     pub targets: Vec<i32>,
     pub rows: usize,
@@ -33,7 +33,7 @@ pub struct HostBatch {
 
 /// What a model reads of one text, and what it is to say.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Row {
+pub struct Example {
     pub inputs: Vec<i32>,
     /// As many as there are inputs, or decoder inputs, or one.
     pub targets: Vec<i32>,
@@ -74,8 +74,8 @@ impl HostBatch {
 
     /// A batch of `count` rows of up to `block_size` tokens, of which those beyond the given ones have no
     /// targets.
-    pub fn of(mut rows: Vec<Row>, count: usize, width: Width, block_size: usize) -> Self {
-        let longest = |length: fn(&Row) -> usize| rows.iter().map(length).max().unwrap_or(0);
+    pub fn of(mut rows: Vec<Example>, count: usize, width: Width, block_size: usize) -> Self {
+        let longest = |length: fn(&Example) -> usize| rows.iter().map(length).max().unwrap_or(0);
         let rounded = |length: usize| length.max(1).next_multiple_of(WIDTH_STEP).min(block_size);
         let written = longest(|row| row.decoder_inputs.len());
         let time = match width {
@@ -88,8 +88,8 @@ impl HostBatch {
             (written, _) => (rounded(written), rounded(written)),
         };
         let tokens = rows.iter().map(|row| row.inputs.len() + row.decoder_inputs.len()).sum();
-        rows.resize_with(count, Row::default);
-        let fill = |width: usize, filler: i32, part: fn(&Row) -> &Vec<i32>| -> Vec<i32> {
+        rows.resize_with(count, Example::default);
+        let fill = |width: usize, filler: i32, part: fn(&Example) -> &Vec<i32>| -> Vec<i32> {
             let row = |row| {
                 let part: &Vec<i32> = part(row);
                 part.iter().copied().chain(std::iter::repeat(filler)).take(width)
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn rows_are_padded_to_their_longest() {
-        let row = |inputs: Vec<i32>| Row { targets: inputs.clone(), inputs, ..Row::default() };
+        let row = |inputs: Vec<i32>| Example { targets: inputs.clone(), inputs, ..Example::default() };
         let batch = HostBatch::of(vec![row(vec![1, 2]), row(vec![3; 9])], 3, Width::Longest, 64);
         assert_eq!((batch.rows, batch.time, batch.target_tokens), (3, 16, 11));
         assert_eq!(batch.lengths, [2, 9, 0]);
@@ -159,13 +159,14 @@ mod tests {
 
     #[test]
     fn a_target_of_a_row_or_of_a_decoder_has_its_own_width() {
-        let text = Row { inputs: vec![1, 2, 3], targets: vec![1], value: Some(0.5), ..Row::default() };
+        let text =
+            Example { inputs: vec![1, 2, 3], targets: vec![1], value: Some(0.5), ..Example::default() };
         let batch = HostBatch::of(vec![text.clone()], 2, Width::LongestWithOneTarget, 64);
         assert_eq!(
             (batch.targets.as_slice(), batch.values.as_slice()),
             (&[1, IGNORE_INDEX][..], &[0.5, 0.0][..])
         );
-        let pair = Row { decoder_inputs: vec![0, 7], targets: vec![7, 8], ..text };
+        let pair = Example { decoder_inputs: vec![0, 7], targets: vec![7, 8], ..text };
         let batch = HostBatch::of(vec![pair], 1, Width::Longest, 64);
         assert_eq!((batch.targets.len(), batch.decoder_inputs.len()), (8, 8));
         assert_eq!((batch.target_tokens, batch.rows_with_targets()), (2, 1));

@@ -3,6 +3,7 @@
 mod operations;
 
 use super::{
+    activation::Activation,
     attention::AttentionSpec,
     backend::{Differentiable, Kernels, Optional, OptionalMask},
     cross_entropy::CrossEntropySpec,
@@ -10,7 +11,6 @@ use super::{
     norm::NormSpec,
     rope::RopeSpec,
 };
-use crate::config::Activation;
 use burn::backend::{
     Autodiff,
     autodiff::{

@@ -4,10 +4,9 @@
 #[cfg(feature = "cube")]
 use super::shapes;
 use super::{
-    adamw::AdamWSpec, attention::AttentionSpec, composed, cross_entropy::CrossEntropySpec, dropout::Dropout,
-    norm::NormSpec, rope::RopeSpec,
+    activation::Activation, adamw::AdamWSpec, attention::AttentionSpec, composed,
+    cross_entropy::CrossEntropySpec, dropout::Dropout, norm::NormSpec, rope::RopeSpec,
 };
-use crate::config::Activation;
 use burn::backend::{
     Backend, ExtensionType, TensorMetadata, backend_extension,
     ops::ModuleOps,

@@ -7,8 +7,8 @@ use super::{
     Mode,
     backend::Differentiable,
     linear::{self, Addends},
+    softcap::softcap,
 };
-use crate::model::layers::attention::softcap;
 use burn::{
     backend::Dispatch,
     tensor::{Int, Tensor, activation::log_softmax},

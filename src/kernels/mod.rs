@@ -22,6 +22,7 @@ pub mod norm;
 pub mod rope;
 #[cfg(feature = "cube")]
 mod shapes;
+pub mod softcap;
 
 use backend::{Optional, OptionalMask};
 use burn::{

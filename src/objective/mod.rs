@@ -2,13 +2,9 @@
 //! tokens become what a model reads and what it is to say is in the file of each kind.
 
 mod batch;
-pub mod masked;
 pub mod router;
-pub mod rows;
-pub mod spans;
 
 pub use batch::{Batch, Weighting};
-pub use rows::Rows;
 
 use crate::{config::Config, model::Model};
 use burn::tensor::Tensor;

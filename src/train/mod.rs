@@ -14,7 +14,7 @@ pub use run::{Hooks, Progress};
 use crate::{
     checkpoint::{self, Checkpoint, Files, TrainerState, Weights, names},
     config::{Architecture, Config, Head},
-    data::{Cut, Dataset, Loader, random::seed_for},
+    data::{Dataset, Loader, RowLayout, random::seed_for},
     error::{Error, Result},
     model::{Model, parameters, size},
     objective::Objective,
@@ -32,7 +32,7 @@ pub struct Trainer {
     dataset: Dataset,
     loader: Loader,
     /// How rows are cut from both splits.
-    cut: Cut,
+    layout: RowLayout,
     /// With autodiff.
     device: Device,
     model: Model,
@@ -183,16 +183,16 @@ impl Trainer {
     fn assemble(config: Config, dataset: Dataset, device: Device, model: Model) -> Result<Self> {
         let train = &config.train;
         let rows_per_step = train.batch_size * train.gradient_accumulation_steps;
-        let cut = Cut::of(&config, &dataset.tokenizer)?;
+        let layout = RowLayout::of(&config, &dataset.tokenizer)?;
         let loader =
-            Loader::new(dataset.train.clone(), cut.clone(), config.data.order, rows_per_step, train.seed)?;
+            Loader::new(dataset.train.clone(), layout.clone(), config.data.order, rows_per_step, train.seed)?;
         Ok(Self {
             objective: Objective::of(&config),
             optimizer: Optimizer::new(train, config.kernels.mode()),
             ema: (train.ema_decay > 0.0).then(|| Ema::new(train.ema_decay, &model)),
             early_stop: EarlyStop::new(train.early_stopping_patience, train.early_stopping_min_delta),
             loader,
-            cut,
+            layout,
             device,
             model,
             step: 0,

@@ -274,7 +274,7 @@ impl Trainer {
         let train = &self.config.train;
         let batches = evaluation_batches(
             self.dataset.val.clone(),
-            self.cut.clone(),
+            self.layout.clone(),
             train.batch_size,
             train.eval_batches,
         );

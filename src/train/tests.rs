@@ -32,7 +32,7 @@ fn uses(model: &Model, trainer: &Trainer, check: &impl Fn(&str, &dyn Fn())) {
     let device = Choice::cpu().open().unwrap();
     let (config, dataset) = (&trainer.config.model, &trainer.dataset);
     check("evaluation", &|| {
-        let batches = evaluation_batches(dataset.val.clone(), trainer.cut.clone(), 2, 1);
+        let batches = evaluation_batches(dataset.val.clone(), trainer.layout.clone(), 2, 1);
         pollster::block_on(evaluate(model, config, batches, &device)).unwrap();
     });
     if config.architecture == Architecture::Encoder {

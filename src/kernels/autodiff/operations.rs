@@ -1,15 +1,13 @@
 //! What each kernel remembers of its forward pass, and the gradients that it makes of that.
 
 use super::Operation;
-use crate::{
-    config::Activation,
-    kernels::{
-        attention::AttentionSpec,
-        backend::{Kernels, Optional, OptionalMask},
-        dropout::Dropout,
-        norm::NormSpec,
-        rope::RopeSpec,
-    },
+use crate::kernels::{
+    activation::Activation,
+    attention::AttentionSpec,
+    backend::{Kernels, Optional, OptionalMask},
+    dropout::Dropout,
+    norm::NormSpec,
+    rope::RopeSpec,
 };
 use burn::backend::{
     Autodiff, TensorMetadata,

@@ -1,21 +1,22 @@
-//! How rows of tokens become what a model reads and what it is to say: one kind for each objective.
+//! Collation: rows of tokens become inputs and targets, by the rule of each objective.
 
-use super::{
-    masked::Masking,
-    spans::{self, SpanCorruption},
-};
+mod masked;
+mod spans;
+
+use super::{Answers, Example, HostBatch, IGNORE_INDEX, TokenSplit, Width};
 use crate::{
     config::{Architecture, Config, Head, Layout},
-    data::{Answers, HostBatch, IGNORE_INDEX, Row, TokenSplit, Width},
     error::{Error, Result},
     tokenizer::{END_OF_TEXT, MASK, Tokenizer, sentinel},
 };
+use masked::Masking;
 use rand_chacha::ChaCha8Rng;
+use spans::SpanCorruption;
 use std::ops::Range;
 
-/// What is made of a stretch of a split.
+/// Rule that turns rows of a split into examples: inputs and targets.
 #[derive(Debug, Clone)]
-pub enum Rows {
+pub enum Collator {
     /// The next token, given those before it.
     Causal {
         /// Everything up to the mark before the answer sees itself whole.
@@ -38,7 +39,7 @@ pub fn special_tokens(config: &Config) -> Vec<String> {
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     match config.model.architecture {
         Architecture::Decoder => Vec::new(),
-        Architecture::Encoder if config.layout() == Layout::Documents => names(&[MASK, CLASSIFY, SEPARATE]),
+        Architecture::Encoder if config.layout() == Layout::Documents => names(&[MASK, CLS_TOKEN, SEP_TOKEN]),
         Architecture::Encoder => names(&[MASK]),
         Architecture::EncoderDecoder if !config.data.target_field.is_empty() => names(&[END_OF_TEXT]),
         Architecture::EncoderDecoder => {
@@ -53,10 +54,10 @@ pub fn special_tokens(config: &Config) -> Vec<String> {
 }
 
 /// BERT's names of the tokens at the ends of texts.
-pub const CLASSIFY: &str = "[CLS]";
-pub const SEPARATE: &str = "[SEP]";
+pub const CLS_TOKEN: &str = "[CLS]";
+pub const SEP_TOKEN: &str = "[SEP]";
 
-impl Rows {
+impl Collator {
     /// What a checked configuration trains with a tokenizer.
     ///
     /// # Errors
@@ -75,7 +76,7 @@ impl Rows {
             (Architecture::Encoder, Head::SequenceClassification | Head::Regression) => Self::Texts,
             (Architecture::Encoder, Head::LanguageModel) => {
                 let mask_token = tokenizer.mask_token().ok_or_else(|| lacks("`[MASK]` to hide tokens by"))?;
-                let ends = [CLASSIFY, SEPARATE, "[PAD]", "<pad>"].iter();
+                let ends = [CLS_TOKEN, SEP_TOKEN, "[PAD]", "<pad>"].iter();
                 let ends = ends.filter_map(|name| tokenizer.token_id(name)).chain(tokenizer.end_of_text());
                 Self::Masked(Masking {
                     fraction: objective.mask_fraction,
@@ -210,7 +211,7 @@ impl Rows {
         mut tokens: Vec<i32>,
         block_size: usize,
         random: &mut ChaCha8Rng,
-    ) -> Row {
+    ) -> Example {
         match self {
             Self::Causal { prefix } => {
                 let without_loss = match split.answers() {
@@ -242,7 +243,7 @@ impl Rows {
                 let (source, target) = whole.split_at(middle);
                 let longest = block_size.saturating_sub(1).max(1);
                 let cut = |part: &[i32]| part[..part.len().min(longest)].to_vec();
-                let mut row = Row { inputs: cut(source), targets: cut(target), ..Row::default() };
+                let mut row = Example { inputs: cut(source), targets: cut(target), ..Example::default() };
                 spans::finish(&mut row, *first, *end);
                 row
             }
@@ -254,7 +255,7 @@ impl Rows {
                     Answers::Values(values) => (0, Some(values[document])),
                     _ => (IGNORE_INDEX, None),
                 };
-                Row { inputs: tokens, targets: vec![target], value, ..Row::default() }
+                Example { inputs: tokens, targets: vec![target], value, ..Example::default() }
             }
             Self::Tokens => {
                 tokens.truncate(block_size);
@@ -262,7 +263,7 @@ impl Rows {
                     Answers::TokenClasses(classes) => classes[start..start + tokens.len()].to_vec(),
                     _ => vec![IGNORE_INDEX; tokens.len()],
                 };
-                Row { inputs: tokens, targets, ..Row::default() }
+                Example { inputs: tokens, targets, ..Example::default() }
             }
         }
     }
@@ -270,7 +271,7 @@ impl Rows {
 
 /// All but the last token are inputs, all but the first are targets, of which the first `without_loss` have no loss: up
 /// to the mark before an answer.
-fn causal(without_loss: usize, prefix: bool, tokens: Vec<i32>) -> Row {
+fn causal(without_loss: usize, prefix: bool, tokens: Vec<i32>) -> Example {
     let mut targets = tokens.get(1..).unwrap_or_default().to_vec();
     let mut inputs = tokens;
     inputs.truncate(targets.len());
@@ -278,7 +279,7 @@ fn causal(without_loss: usize, prefix: bool, tokens: Vec<i32>) -> Row {
     targets[..ignored].fill(IGNORE_INDEX);
     // The mark itself is an input too.
     let prefix = if prefix && ignored > 0 { ignored + 1 } else { 0 };
-    Row { inputs, targets, prefix, ..Row::default() }
+    Example { inputs, targets, prefix, ..Example::default() }
 }
 
 #[cfg(test)]
@@ -295,7 +296,7 @@ mod tests {
         assert_eq!(row.prefix, 3);
         let plain = causal(0, true, vec![1, 2, 3]);
         assert_eq!((plain.targets, plain.prefix), (vec![2, 3], 0));
-        assert_eq!(causal(0, false, vec![1]), Row::default());
+        assert_eq!(causal(0, false, vec![1]), Example::default());
         assert_eq!(causal(usize::MAX, false, vec![1, 2]).targets, [IGNORE_INDEX]);
     }
 
@@ -313,7 +314,7 @@ mod tests {
         starts.pop();
         let split = TokenSplit::from_tokens("train", Tokens::U16(documents.concat()), starts);
         let split = split.with_answers_after(MARK);
-        let rows = Rows::Causal { prefix: false };
+        let rows = Collator::Causal { prefix: false };
         let (block_size, n) = (4, IGNORE_INDEX);
         let has_target: Vec<bool> = (0..6).map(|index| rows.has_target(&split, index, block_size)).collect();
         assert_eq!(has_target, [true, true, true, false, false, false]);
@@ -342,8 +343,8 @@ mod tests {
         let classes = vec![IGNORE_INDEX, IGNORE_INDEX, 1, IGNORE_INDEX, 0, IGNORE_INDEX];
         let split = TokenSplit::from_tokens("train", tokens, vec![0, 3]);
         let split = split.with_answers(Answers::TokenClasses(classes.into()));
-        let has = |block_size| [0, 1].map(|index| Rows::Tokens.has_target(&split, index, block_size));
+        let has = |block_size| [0, 1].map(|index| Collator::Tokens.has_target(&split, index, block_size));
         assert_eq!((has(3), has(2)), ([true, true], [false, true]));
-        assert!(Rows::Tokens.is_cut(&split, 0, 2) && !Rows::Tokens.is_cut(&split, 0, 3));
+        assert!(Collator::Tokens.is_cut(&split, 0, 2) && !Collator::Tokens.is_cut(&split, 0, 3));
     }
 }
