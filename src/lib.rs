@@ -23,6 +23,7 @@ pub mod platform;
 pub mod predict;
 pub mod tokenizer;
 pub mod train;
+pub mod transform;
 #[cfg(test)]
 mod typescript;
 

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
+    /// Names of parameters that are not trained; `*` stands for any characters.
+    pub freeze: Vec<String>,
     /// Rows per micro-batch.
     pub batch_size: usize,
     /// Micro-batches per optimizer step.
@@ -60,6 +62,7 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
+            freeze: Vec::new(),
             batch_size: 12,
             gradient_accumulation_steps: 1,
             max_steps: 2000,

@@ -14,6 +14,8 @@ pub struct HostBatch {
     /// Example by row, as many in each: a token or class for each input or for each token that a decoder
     /// beside an encoder reads, or a class of the row; [`IGNORE_INDEX`] where there is none.
     pub targets: Vec<i32>,
+    /// Weight of each target in losses and metrics, as many as targets; 0 where there is none.
+    pub weights: Vec<f32>,
     pub rows: usize,
     pub time: usize,
     /// Number of targets that are not [`IGNORE_INDEX`].
@@ -37,6 +39,8 @@ pub struct Example {
     pub inputs: Vec<i32>,
     /// As many as there are inputs, or decoder inputs, or one.
     pub targets: Vec<i32>,
+    /// Weight of each target, as many as targets; empty where all count alike.
+    pub weights: Vec<f32>,
     pub decoder_inputs: Vec<i32>,
     pub value: Option<f32>,
     /// Tokens at the beginning that see each other whole.
@@ -61,6 +65,7 @@ impl HostBatch {
         Self {
             tokens: inputs.len(),
             inputs,
+            weights: targets.iter().map(|&target| f32::from(target != IGNORE_INDEX)).collect(),
             targets,
             rows,
             time,
@@ -100,6 +105,9 @@ impl HostBatch {
         let targets = fill(target_time, IGNORE_INDEX, |row| &row.targets);
         let mut batch = Self::new(inputs, targets, count, time);
         batch.tokens = tokens;
+        for (row, weights) in rows.iter().zip(batch.weights.chunks_mut(target_time.max(1))) {
+            weights.iter_mut().zip(&row.weights).for_each(|(weight, own)| *weight *= own);
+        }
         batch.decoder_inputs = fill(decoder_time, 0, |row| &row.decoder_inputs);
         if width != Width::Fixed {
             batch.lengths = rows.iter().map(|row| row.inputs.len()).collect();
@@ -128,6 +136,11 @@ impl HostBatch {
         let row = |&length: &usize| (0..self.time).map(move |place| (place, length));
         let flags = || lengths.iter().flat_map(row).map(|(place, length)| flag(place, length)).collect();
         (!lengths.is_empty()).then(flags)
+    }
+
+    /// Sum of the weights of all targets: their number where none is weighted.
+    pub fn target_weight(&self) -> f64 {
+        self.weights.iter().map(|&weight| f64::from(weight)).sum()
     }
 
     /// How many rows have a target.

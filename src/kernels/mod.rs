@@ -18,6 +18,7 @@ mod cube;
 pub mod dropout;
 pub mod embedding;
 pub mod linear;
+pub mod log_probabilities;
 pub mod norm;
 pub mod rope;
 #[cfg(feature = "cube")]

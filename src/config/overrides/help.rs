@@ -105,6 +105,7 @@ pub const KEYS: &[KeyHelp] = &[
     entry("objective.mean_span_length", "mean length of what is cut out, in tokens"),
     entry("objective.label_smoothing", "share of the probability that a target leaves to all tokens evenly"),
     entry("objective.z_loss", "weight of the square of the logarithm of what probabilities are divided by"),
+    entry("train.freeze", "names of parameters that are not trained; * stands for any characters"),
     entry("train.batch_size", "rows per micro-batch"),
     entry("train.gradient_accumulation_steps", "micro-batches per optimizer step"),
     entry("train.max_steps", "optimizer steps of the whole schedule"),
