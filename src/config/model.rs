@@ -1,191 +1,134 @@
 //! The shape of the transformer.
 
+use super::section::{Range, section};
 use serde::{Deserialize, Serialize};
 
-/// A transformer. The defaults are GPT-2's choices at nanoGPT's CPU size.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ModelConfig {
-    pub architecture: Architecture,
-    /// What an encoder's last layer gives.
-    pub head: Head,
-    /// Names of the classes that a classifier tells apart; empty: those of the data.
-    pub labels: Vec<String>,
-    /// How a classifier of sequences makes one vector of many.
-    pub pooling: Pooling,
-    /// Number of tokens; 0: as many as the tokenizer has.
-    pub vocab_size: usize,
-    /// Longest context in tokens.
-    pub block_size: usize,
-    /// Blocks; with an encoder and a decoder, those of the encoder.
-    pub n_layer: usize,
-    /// Blocks of the decoder beside an encoder; 0: `n_layer`.
-    pub n_decoder_layer: usize,
-    /// Query heads.
-    pub n_head: usize,
-    /// Key and value heads (grouped-query attention, arXiv:2305.13245); 0: `n_head`.
-    pub n_kv_head: usize,
-    /// Width of the residual stream.
-    pub n_embd: usize,
-    /// Width of one head; 0: `n_embd` / `n_head`.
-    pub head_dim: usize,
-    /// Width inside the MLP; 0: 4 × `n_embd`, or 8/3 of it rounded up to a multiple of 16 for gated MLPs.
-    pub n_inner: usize,
-    pub position: Position,
-    /// Which components of a head rotate together.
-    pub rope_layout: RopeLayout,
-    /// Base of the rotary wavelengths.
-    pub rope_theta: f64,
-    /// How rotary wavelengths are stretched beyond the context that they were made for.
-    pub rope_scaling: RopeScaling,
-    /// By how much they are stretched.
-    pub rope_factor: f64,
-    /// Llama 3's scaling: the context that wavelengths were made for.
-    pub rope_original_context: usize,
-    /// Llama 3's scaling: wavelengths longer than the original context divided by this are stretched whole.
-    pub rope_low_freq_factor: f64,
-    /// Llama 3's scaling: wavelengths shorter than the original context divided by this are left alone.
-    pub rope_high_freq_factor: f64,
-    /// Base of the rotary wavelengths in layers with a sliding window; 0: `rope_theta`.
-    pub rope_local_theta: f64,
-    /// Relative positions: distances that are told apart (T5, arXiv:1910.10683).
-    pub relative_buckets: usize,
-    /// Relative positions: distances from this on are one.
-    pub relative_max_distance: usize,
-    /// Tokens, itself included, that a position sees in layers with a sliding window; 0: no window. In
-    /// encoders half of it, rounded down, on each side.
-    pub sliding_window: usize,
-    /// With a sliding window: each so-manieth layer sees everything; 0: none does.
-    pub global_every: usize,
-    /// With a sliding window: index of the first layer that sees everything.
-    pub global_offset: usize,
-    /// Let everything up to the mark before the answer (`data.answer_after`), or a prompt, see itself whole
-    /// (prefix language model, arXiv:1910.10683).
-    pub prefix_attention: bool,
-    /// Block-sparse attention: tokens of a block (arXiv:1904.10509, arXiv:2007.14062); 0: attention is not
-    /// sparse.
-    pub sparse_block: usize,
-    /// Block-sparse attention: blocks on each side of its own that a position sees.
-    pub sparse_local_blocks: usize,
-    /// Block-sparse attention: tokens from the first on that see, and are seen by, all.
-    pub sparse_global_tokens: usize,
-    /// Multiplies queries times keys; 0: 1 / √(head width).
-    pub attention_scale: f64,
-    /// Bends attention scores to within ± this (`s·tanh(x/s)`, Gemma 2); 0: does not.
-    pub attention_softcap: f64,
-    /// Bends logits to within ± this; 0: does not.
-    pub logit_softcap: f64,
-    /// Normalize each head's queries and keys (Qwen3, arXiv:2302.05442).
-    pub qk_norm: bool,
-    pub norm: Norm,
-    /// Normalize embeddings (BERT).
-    pub embedding_norm: bool,
-    /// The first block's attention reads embeddings as they are (ModernBERT, which has normalized them).
-    pub skip_first_norm: bool,
-    pub norm_position: NormPosition,
-    pub norm_eps: f64,
-    /// Norm weights count from 1: the layer multiplies by 1 + weight (Gemma).
-    pub norm_offset: bool,
-    pub activation: Activation,
-    /// Biases in linear layers and LayerNorm.
-    pub bias: bool,
-    /// Biases of queries, keys and values even without `bias` (Qwen2).
-    pub qkv_bias: bool,
-    /// Experts per layer (mixture of experts, arXiv:1701.06538); 0: one plain MLP.
-    pub n_experts: usize,
-    /// Experts that each token is sent to.
-    pub experts_per_token: usize,
-    /// Width inside the expert that every token passes too, through a gate of its own (Qwen2-MoE); 0: none.
-    pub shared_expert_inner: usize,
-    /// Scale the chosen experts' weights to add up to 1.
-    pub normalize_experts: bool,
-    /// Tokens of a micro-batch that an expert takes at most, as a multiple of an equal share; the rest is
-    /// dropped. 0: none is.
-    pub expert_capacity: f64,
-    /// Weight of the load-balancing loss (arXiv:2101.03961), of each micro-batch for itself.
-    pub router_aux_loss: f64,
-    /// Weight of the router-z loss (arXiv:2202.08906).
-    pub router_z_loss: f64,
-    /// Multiply embeddings by √`n_embd` (Gemma).
-    pub scale_embeddings: bool,
-    /// Kinds of segments that tokens may belong to, each with a trained vector (BERT); 0: none.
-    pub token_types: usize,
-    /// Use the token embedding as the output projection.
-    pub tie_embeddings: bool,
-    /// Multiply what the output projection reads by 1 / √`n_embd` (T5 with tied embeddings).
-    pub scale_logits: bool,
-    /// The token before the first that a decoder beside an encoder writes.
-    pub decoder_start_token: usize,
-    /// Probability of zeroing an activation, in training only.
-    pub dropout: f64,
-    pub init: Init,
-    /// Standard deviation of the initial weights.
-    pub init_std: f64,
-}
-
-impl Default for ModelConfig {
-    fn default() -> Self {
-        Self {
-            architecture: Architecture::Decoder,
-            head: Head::LanguageModel,
-            labels: Vec::new(),
-            pooling: Pooling::First,
-            vocab_size: 0,
-            block_size: 64,
-            n_layer: 4,
-            n_decoder_layer: 0,
-            n_head: 4,
-            n_kv_head: 0,
-            n_embd: 128,
-            head_dim: 0,
-            n_inner: 0,
-            position: Position::Learned,
-            rope_layout: RopeLayout::Half,
-            rope_theta: 10_000.0,
-            rope_scaling: RopeScaling::None,
-            rope_factor: 1.0,
-            rope_original_context: 0,
-            rope_low_freq_factor: 1.0,
-            rope_high_freq_factor: 4.0,
-            rope_local_theta: 0.0,
-            relative_buckets: 32,
-            relative_max_distance: 128,
-            sliding_window: 0,
-            global_every: 0,
-            global_offset: 0,
-            prefix_attention: false,
-            sparse_block: 0,
-            sparse_local_blocks: 1,
-            sparse_global_tokens: 0,
-            attention_scale: 0.0,
-            attention_softcap: 0.0,
-            logit_softcap: 0.0,
-            qk_norm: false,
-            norm: Norm::Layernorm,
-            embedding_norm: false,
-            skip_first_norm: false,
-            norm_position: NormPosition::Pre,
-            norm_eps: 1e-5,
-            norm_offset: false,
-            activation: Activation::Gelu,
-            bias: false,
-            qkv_bias: false,
-            n_experts: 0,
-            experts_per_token: 2,
-            shared_expert_inner: 0,
-            normalize_experts: true,
-            expert_capacity: 0.0,
-            router_aux_loss: 0.0,
-            router_z_loss: 0.0,
-            scale_embeddings: false,
-            token_types: 0,
-            tie_embeddings: true,
-            scale_logits: false,
-            decoder_start_token: 0,
-            dropout: 0.0,
-            init: Init::Gpt2,
-            init_std: 0.02,
-        }
+section! {
+    /// A transformer. The defaults are GPT-2's choices at nanoGPT's CPU size.
+    #["model"]
+    pub struct ModelConfig {
+        /// `decoder` (GPT), `encoder` (BERT) or `encoder-decoder` (T5).
+        architecture: Architecture = Architecture::Decoder;
+        /// Output of an encoder: `language-model`, `sequence-classification`, `token-classification` or `regression`.
+        head: Head = Head::LanguageModel;
+        /// Names of the classes of a classifier; empty: those of the data.
+        labels: Vec<String> = Vec::new();
+        /// A classifier of sequences reads the `first` token's vector or the `mean` of all.
+        pooling: Pooling = Pooling::First;
+        /// Number of tokens; 0: as many as the tokenizer has.
+        vocab_size: usize = 0, Range::COUNT;
+        /// Longest context in tokens.
+        block_size: usize = 64, Range::SIZE;
+        /// Blocks; with an encoder and a decoder, those of the encoder.
+        n_layer: usize = 4, Range::SIZE;
+        /// Blocks of the decoder beside an encoder; 0: `n_layer`.
+        n_decoder_layer: usize = 0, Range::COUNT;
+        /// Query heads.
+        n_head: usize = 4, Range::SIZE;
+        /// Key and value heads (grouped-query attention, arXiv:2305.13245); 0: `n_head`.
+        n_kv_head: usize = 0, Range::COUNT;
+        /// Width of the residual stream.
+        n_embd: usize = 128, Range::SIZE;
+        /// Width of one head; 0: `n_embd` / `n_head`.
+        head_dim: usize = 0, Range::COUNT;
+        /// Width inside the MLP; 0: 4 × `n_embd`, or 8/3 of it rounded up to a multiple of 16 for gated MLPs.
+        n_inner: usize = 0, Range::COUNT;
+        /// `learned`, `sinusoidal`, `rotary`, `relative` (T5) or `alibi`.
+        position: Position = Position::Learned;
+        /// Components of a head that rotate together: `half` (Hugging Face) or `interleaved` (Meta).
+        rope_layout: RopeLayout = RopeLayout::Half;
+        /// Base of the rotary wavelengths.
+        rope_theta: f64 = 10_000.0, Range::Positive;
+        /// Stretching of rotary wavelengths beyond the context that they were made for: `none`, `linear` or `llama3`.
+        rope_scaling: RopeScaling = RopeScaling::None;
+        /// Factor by which rotary wavelengths are stretched.
+        rope_factor: f64 = 1.0, Range::Positive;
+        /// Llama 3's scaling: the context that wavelengths were made for.
+        rope_original_context: usize = 0;
+        /// Llama 3's scaling: wavelengths longer than the original context divided by this are stretched whole.
+        rope_low_freq_factor: f64 = 1.0, Range::Positive;
+        /// Llama 3's scaling: wavelengths shorter than the original context divided by this are left alone.
+        rope_high_freq_factor: f64 = 4.0, Range::Positive;
+        /// Base of the rotary wavelengths in layers with a sliding window; 0: `rope_theta`.
+        rope_local_theta: f64 = 0.0, Range::FromZero;
+        /// Relative positions: number of distances that are told apart (T5, arXiv:1910.10683).
+        relative_buckets: usize = 32;
+        /// Relative positions: distances from this on are one.
+        relative_max_distance: usize = 128;
+        /// Tokens, itself included, that a position attends to in layers with a sliding window; 0: no window. In
+        /// encoders half of it, rounded down, on each side.
+        sliding_window: usize = 0;
+        /// With a sliding window, one in so many layers attends to everything; 0: none does.
+        global_every: usize = 0;
+        /// With a sliding window, the index of the first layer that attends to everything.
+        global_offset: usize = 0;
+        /// Let the text before the answer (`data.answer_after`), or a prompt, attend to all of itself (prefix
+        /// language model, arXiv:1910.10683).
+        prefix_attention: bool = false;
+        /// Block-sparse attention: tokens of a block (arXiv:1904.10509, arXiv:2007.14062); 0: attention is not
+        /// sparse.
+        sparse_block: usize = 0, Range::COUNT;
+        /// Block-sparse attention: blocks on each side of its own that a position attends to.
+        sparse_local_blocks: usize = 1, Range::COUNT;
+        /// Block-sparse attention: first tokens that attend to all and that all attend to.
+        sparse_global_tokens: usize = 0, Range::COUNT;
+        /// Factor of queries times keys; 0: 1 / √(head width).
+        attention_scale: f64 = 0.0, Range::FromZero;
+        /// Soft limit of attention scores to within ± this (`s·tanh(x/s)`, Gemma 2); 0: none.
+        attention_softcap: f64 = 0.0, Range::FromZero;
+        /// Soft limit of logits to within ± this (Gemma 2); 0: none.
+        logit_softcap: f64 = 0.0, Range::FromZero;
+        /// Normalize each head's queries and keys (Qwen3, arXiv:2302.05442).
+        qk_norm: bool = false;
+        /// `layernorm` or `rmsnorm`.
+        norm: Norm = Norm::Layernorm;
+        /// Normalize embeddings (BERT).
+        embedding_norm: bool = false;
+        /// The first block's attention reads embeddings as they are (ModernBERT, which has normalized them).
+        skip_first_norm: bool = false;
+        /// Place of a block's norms: `pre` (GPT-2, Llama), `post` (the original transformer) or `both` (Gemma 2).
+        norm_position: NormPosition = NormPosition::Pre;
+        /// Added to the variance before its root.
+        norm_eps: f64 = 1e-5, Range::Positive;
+        /// Norm weights count from 1: the layer multiplies by 1 + weight (Gemma).
+        norm_offset: bool = false;
+        /// `relu`, `gelu`, `gelu-tanh`, or gated: `swiglu`, `geglu`, `geglu-exact`.
+        activation: Activation = Activation::Gelu;
+        /// Biases in linear layers and LayerNorm.
+        bias: bool = false;
+        /// Biases of queries, keys and values even without `bias` (Qwen2).
+        qkv_bias: bool = false;
+        /// Experts per layer (mixture of experts, arXiv:1701.06538); 0: one plain MLP.
+        n_experts: usize = 0, Range::COUNT;
+        /// Experts that each token is sent to.
+        experts_per_token: usize = 2;
+        /// Width inside the expert that every token passes too, through a gate of its own (Qwen2-MoE); 0: none.
+        shared_expert_inner: usize = 0, Range::COUNT;
+        /// Scale the chosen experts' weights to add up to 1.
+        normalize_experts: bool = true;
+        /// Tokens of a micro-batch that an expert takes at most, as a multiple of an equal share; the rest is
+        /// dropped. 0: any number.
+        expert_capacity: f64 = 0.0, Range::FromZero;
+        /// Weight of the load-balancing loss (arXiv:2101.03961), of each micro-batch for itself.
+        router_aux_loss: f64 = 0.0, Range::FromZero;
+        /// Weight of the router-z loss (arXiv:2202.08906).
+        router_z_loss: f64 = 0.0, Range::FromZero;
+        /// Multiply embeddings by √`n_embd` (Gemma).
+        scale_embeddings: bool = false;
+        /// Kinds of segments that tokens may belong to, each with a trained vector (BERT); 0: none.
+        token_types: usize = 0, Range::COUNT;
+        /// Use the token embedding as the output projection.
+        tie_embeddings: bool = true;
+        /// Multiply the input of the output projection by 1 / √`n_embd` (T5 with tied embeddings).
+        scale_logits: bool = false;
+        /// Token that a decoder beside an encoder begins with.
+        decoder_start_token: usize = 0;
+        /// Probability of zeroing an activation, in training only.
+        dropout: f64 = 0.0, Range::Share;
+        /// Initial weights: `gpt2` (projections into the residual stream smaller) or `llama` (all alike).
+        init: Init = Init::Gpt2;
+        /// Standard deviation of the initial weights.
+        init_std: f64 = 0.02, Range::Positive;
     }
 }
 

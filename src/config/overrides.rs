@@ -4,12 +4,12 @@
 
 mod help;
 
-use super::Config;
+use super::{Config, KEYS};
 use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value, de::DeTable};
 
-pub use help::{Field, FieldKind, KEYS, KeyHelp};
+pub use help::{Field, FieldKind};
 
 /// Names that other projects use, with the last part of ours. Their spelling is too far from ours to
 /// be found by edit distance.
@@ -83,7 +83,7 @@ impl Config {
 
     /// Every dotted key (`train.learning_rate`), in the order of the tree.
     pub fn keys() -> Vec<String> {
-        KEYS.iter().map(|entry| entry.key.to_owned()).collect()
+        KEYS.iter().map(|entry| entry.name.to_owned()).collect()
     }
 
     fn to_table(&self) -> Result<Table> {
@@ -99,9 +99,9 @@ impl Config {
     pub(super) fn over_toml_range(&self) -> Option<(&'static str, u64)> {
         let tree = serde_json::to_value(self).ok()?;
         KEYS.iter().find_map(|entry| {
-            let pointer = format!("/{}", entry.key.replace('.', "/"));
+            let pointer = format!("/{}", entry.name.replace('.', "/"));
             let value = tree.pointer(&pointer)?.as_u64()?;
-            (value > i64::MAX as u64).then_some((entry.key, value))
+            (value > i64::MAX as u64).then_some((entry.name, value))
         })
     }
 }
@@ -117,11 +117,13 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 fn is_key(key: &str) -> bool {
-    KEYS.iter().any(|entry| entry.key == key)
+    KEYS.iter().any(|entry| entry.name == key)
 }
 
+/// Every section, those inside others too.
 fn sections() -> impl Iterator<Item = &'static str> {
-    KEYS.iter().filter_map(|entry| entry.key.split_once('.')).map(|(section, _)| section)
+    let of = |name: &'static str| name.match_indices('.').map(|(end, _)| &name[..end]);
+    KEYS.iter().flat_map(move |entry| of(entry.name))
 }
 
 fn unknown_key(key: &str) -> Error {
@@ -136,10 +138,10 @@ fn nearest_key(key: &str) -> Option<&'static str> {
     }
     let last = last_part(key);
     let ours = FOREIGN_NAMES.iter().find(|(foreign, _)| *foreign == last).map_or(last, |(_, ours)| *ours);
-    let with_last = |wanted: &str| KEYS.iter().map(|entry| entry.key).find(|key| last_part(key) == wanted);
+    let with_last = |wanted: &str| KEYS.iter().map(|entry| entry.name).find(|key| last_part(key) == wanted);
     with_last(ours)
-        .or_else(|| nearest(key, KEYS.iter().map(|entry| entry.key)))
-        .or_else(|| nearest(last, KEYS.iter().map(|entry| last_part(entry.key))).and_then(with_last))
+        .or_else(|| nearest(key, KEYS.iter().map(|entry| entry.name)))
+        .or_else(|| nearest(last, KEYS.iter().map(|entry| last_part(entry.name))).and_then(with_last))
 }
 
 fn last_part(key: &str) -> &str {
@@ -153,7 +155,7 @@ fn check_entries(table: &Table, prefix: &str) -> Result<(), Box<(String, Error)>
         let outcome = if is_key(&key) {
             check_value(&key, value).map_err(|message| wrong_type(&key, value, &shown(value), &message))
         } else if !sections().any(|section| section == key) {
-            Err(match nearest(&key, sections()).filter(|_| prefix.is_empty() && value.is_table()) {
+            Err(match nearest(&key, sections()).filter(|_| value.is_table()) {
                 Some(section) => Error::UnknownKey { key: key.clone(), nearest: Some(section.into()) },
                 None => unknown_key(&key),
             })
@@ -247,6 +249,14 @@ fn type_hint(key: &str, value: &Value, message: &str) -> Option<String> {
 /// A value as a message shows it: text without its quotes.
 fn shown(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The value at the dotted `key`.
+fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    match key.split_once('.') {
+        Some((section, rest)) => get(table.get(section)?.as_table()?, rest),
+        None => table.get(key),
+    }
 }
 
 /// Puts `value` at the dotted `key`, making the tables on the way.

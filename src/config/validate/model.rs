@@ -1,23 +1,14 @@
 //! The checks of the `model` section.
 
-use super::{Range, refused, size, within};
+use super::{refused, size};
 use crate::{
     config::{Architecture, Head, ModelConfig, Position, RopeScaling},
     error::{Error, Result},
 };
 
 pub(super) fn check(model: &ModelConfig) -> Result<()> {
-    for (key, value) in [
-        ("model.block_size", model.block_size),
-        ("model.n_layer", model.n_layer),
-        ("model.n_head", model.n_head),
-        ("model.n_embd", model.n_embd),
-        ("model.n_inner", model.inner_size()),
-        ("model.n_kv_head", model.kv_heads()),
-        ("model.vocab_size", model.vocab_size.max(1)),
-    ] {
-        size(key, value)?;
-    }
+    // What is derived where nothing is set.
+    size("model.n_inner", model.inner_size())?;
     let (width, heads) = (model.n_embd, model.n_head);
     if model.head_dim == 0 && !width.is_multiple_of(heads) {
         let message = format!("heads that don't divide the width: `model.n_head` is {heads}");
@@ -48,22 +39,15 @@ pub(super) fn check(model: &ModelConfig) -> Result<()> {
         }
         _ => {}
     }
-    within("model.rope_theta", model.rope_theta, Range::Positive)?;
-    within("model.rope_local_theta", model.rope_local_theta, Range::FromZero)?;
     check_architecture(model)?;
     check_relative(model)?;
     check_rope_scaling(model)?;
     check_attention(model)?;
-    check_experts(model)?;
-    within("model.norm_eps", model.norm_eps, Range::Positive)?;
-    within("model.dropout", model.dropout, Range::Share)?;
-    within("model.init_std", model.init_std, Range::Positive)
+    check_experts(model)
 }
 
 /// What goes with an architecture.
 fn check_architecture(model: &ModelConfig) -> Result<()> {
-    size("model.n_decoder_layer", model.decoder_layers())?;
-    size("model.token_types", model.token_types.max(1))?;
     if model.architecture != Architecture::Encoder && model.head != Head::LanguageModel {
         let message = "decoders write: only encoders classify";
         return Err(refused(
@@ -134,9 +118,6 @@ fn check_relative(model: &ModelConfig) -> Result<()> {
 }
 
 fn check_rope_scaling(model: &ModelConfig) -> Result<()> {
-    within("model.rope_factor", model.rope_factor, Range::Positive)?;
-    within("model.rope_low_freq_factor", model.rope_low_freq_factor, Range::Positive)?;
-    within("model.rope_high_freq_factor", model.rope_high_freq_factor, Range::Positive)?;
     if model.rope_scaling == RopeScaling::None {
         return Ok(());
     }
@@ -157,12 +138,6 @@ fn check_rope_scaling(model: &ModelConfig) -> Result<()> {
 }
 
 fn check_attention(model: &ModelConfig) -> Result<()> {
-    within("model.attention_scale", model.attention_scale, Range::FromZero)?;
-    within("model.attention_softcap", model.attention_softcap, Range::FromZero)?;
-    within("model.logit_softcap", model.logit_softcap, Range::FromZero)?;
-    size("model.sparse_block", model.sparse_block.max(1))?;
-    size("model.sparse_local_blocks", model.sparse_local_blocks.max(1))?;
-    size("model.sparse_global_tokens", model.sparse_global_tokens.max(1))?;
     let (every, offset) = (model.global_every, model.global_offset);
     if model.sliding_window == 0 && every > 0 {
         let message = "every layer sees everything: there is no window";
@@ -176,9 +151,6 @@ fn check_attention(model: &ModelConfig) -> Result<()> {
 }
 
 fn check_experts(model: &ModelConfig) -> Result<()> {
-    within("model.expert_capacity", model.expert_capacity, Range::FromZero)?;
-    within("model.router_aux_loss", model.router_aux_loss, Range::FromZero)?;
-    within("model.router_z_loss", model.router_z_loss, Range::FromZero)?;
     if !model.has_experts() {
         return match model.shared_expert_inner {
             0 => Ok(()),
@@ -188,8 +160,6 @@ fn check_experts(model: &ModelConfig) -> Result<()> {
             }
         };
     }
-    size("model.n_experts", model.n_experts)?;
-    size("model.shared_expert_inner", model.shared_expert_inner.max(1))?;
     if !(1..=model.n_experts).contains(&model.experts_per_token) {
         let message = format!("expected 1 to `model.n_experts`, which is {}", model.n_experts);
         return Err(Error::invalid_value("model.experts_per_token", model.experts_per_token, message));
