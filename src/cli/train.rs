@@ -159,7 +159,7 @@ fn resume_plan(
         hint: None,
     })?;
     let mut config = saved.clone();
-    config.apply(&arguments.source.set)?;
+    super::show_notes(&config.apply(&arguments.source.set)?);
     use_data(&mut config, &arguments.data)?;
     let dataset = Dataset::prepare(&config, Some(checkpoint.tokenizer()?))?;
     let config = train::resolve(config, &dataset)?;

@@ -12,8 +12,8 @@ mod train;
 mod validate;
 
 pub use model::{
-    Activation, Architecture, Head, Init, ModelConfig, Norm, NormPosition, Pooling, Position, RopeLayout,
-    RopeScaling,
+    Activation, Architecture, AttentionConfig, Head, Init, ModelConfig, MoeConfig, Norm, NormPosition,
+    Pooling, Position, RopeConfig, RopeLayout, RopeScaling,
 };
 pub use train::{OnNonFinite, OptimizerKind, ScheduleKind, TrainConfig};
 

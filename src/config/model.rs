@@ -1,5 +1,13 @@
 //! The shape of the transformer.
 
+mod attention;
+mod moe;
+mod rope;
+
+pub use attention::AttentionConfig;
+pub use moe::MoeConfig;
+pub use rope::{RopeConfig, RopeLayout, RopeScaling};
+
 use super::section::{Range, section};
 use serde::{Deserialize, Serialize};
 
@@ -21,65 +29,26 @@ section! {
         block_size: usize = 64, Range::SIZE;
         /// Blocks; with an encoder and a decoder, those of the encoder.
         n_layer: usize = 4, Range::SIZE;
-        /// Blocks of the decoder beside an encoder; 0: `n_layer`.
-        n_decoder_layer: usize = 0, Range::COUNT;
+        /// Blocks of the decoder beside an encoder; absent: `n_layer`.
+        n_decoder_layer: Option<usize> = None, Range::SIZE;
         /// Query heads.
         n_head: usize = 4, Range::SIZE;
-        /// Key and value heads (grouped-query attention, arXiv:2305.13245); 0: `n_head`.
-        n_kv_head: usize = 0, Range::COUNT;
+        /// Key and value heads (grouped-query attention, arXiv:2305.13245); absent: `n_head`.
+        n_kv_head: Option<usize> = None, Range::SIZE;
         /// Width of the residual stream.
         n_embd: usize = 128, Range::SIZE;
-        /// Width of one head; 0: `n_embd` / `n_head`.
-        head_dim: usize = 0, Range::COUNT;
-        /// Width inside the MLP; 0: 4 × `n_embd`, or 8/3 of it rounded up to a multiple of 16 for gated MLPs.
-        n_inner: usize = 0, Range::COUNT;
+        /// Width of one head; absent: `n_embd` / `n_head`.
+        head_dim: Option<usize> = None, Range::SIZE;
+        /// Width inside the MLP; absent: 4 × `n_embd`, or 8/3 of it rounded up to a multiple of 16 for gated MLPs.
+        n_inner: Option<usize> = None, Range::SIZE;
         /// `learned`, `sinusoidal`, `rotary`, `relative` (T5) or `alibi`.
         position: Position = Position::Learned;
-        /// Components of a head that rotate together: `half` (Hugging Face) or `interleaved` (Meta).
-        rope_layout: RopeLayout = RopeLayout::Half;
-        /// Base of the rotary wavelengths.
-        rope_theta: f64 = 10_000.0, Range::Positive;
-        /// Stretching of rotary wavelengths beyond the context that they were made for: `none`, `linear` or `llama3`.
-        rope_scaling: RopeScaling = RopeScaling::None;
-        /// Factor by which rotary wavelengths are stretched.
-        rope_factor: f64 = 1.0, Range::Positive;
-        /// Llama 3's scaling: the context that wavelengths were made for.
-        rope_original_context: usize = 0;
-        /// Llama 3's scaling: wavelengths longer than the original context divided by this are stretched whole.
-        rope_low_freq_factor: f64 = 1.0, Range::Positive;
-        /// Llama 3's scaling: wavelengths shorter than the original context divided by this are left alone.
-        rope_high_freq_factor: f64 = 4.0, Range::Positive;
-        /// Base of the rotary wavelengths in layers with a sliding window; 0: `rope_theta`.
-        rope_local_theta: f64 = 0.0, Range::FromZero;
         /// Relative positions: number of distances that are told apart (T5, arXiv:1910.10683).
         relative_buckets: usize = 32;
         /// Relative positions: distances from this on are one.
         relative_max_distance: usize = 128;
-        /// Tokens, itself included, that a position attends to in layers with a sliding window; 0: no window. In
-        /// encoders half of it, rounded down, on each side.
-        sliding_window: usize = 0;
-        /// With a sliding window, one in so many layers attends to everything; 0: none does.
-        global_every: usize = 0;
-        /// With a sliding window, the index of the first layer that attends to everything.
-        global_offset: usize = 0;
-        /// Let the text before the answer (`data.answer_after`), or a prompt, attend to all of itself (prefix
-        /// language model, arXiv:1910.10683).
-        prefix_attention: bool = false;
-        /// Block-sparse attention: tokens of a block (arXiv:1904.10509, arXiv:2007.14062); 0: attention is not
-        /// sparse.
-        sparse_block: usize = 0, Range::COUNT;
-        /// Block-sparse attention: blocks on each side of its own that a position attends to.
-        sparse_local_blocks: usize = 1, Range::COUNT;
-        /// Block-sparse attention: first tokens that attend to all and that all attend to.
-        sparse_global_tokens: usize = 0, Range::COUNT;
-        /// Factor of queries times keys; 0: 1 / √(head width).
-        attention_scale: f64 = 0.0, Range::FromZero;
-        /// Soft limit of attention scores to within ± this (`s·tanh(x/s)`, Gemma 2); 0: none.
-        attention_softcap: f64 = 0.0, Range::FromZero;
-        /// Soft limit of logits to within ± this (Gemma 2); 0: none.
-        logit_softcap: f64 = 0.0, Range::FromZero;
-        /// Normalize each head's queries and keys (Qwen3, arXiv:2302.05442).
-        qk_norm: bool = false;
+        /// Soft limit of logits to within ± this (Gemma 2); absent: no limit.
+        logit_softcap: Option<f64> = None, Range::Positive;
         /// `layernorm` or `rmsnorm`.
         norm: Norm = Norm::Layernorm;
         /// Normalize embeddings (BERT).
@@ -96,23 +65,6 @@ section! {
         activation: Activation = Activation::Gelu;
         /// Biases in linear layers and LayerNorm.
         bias: bool = false;
-        /// Biases of queries, keys and values even without `bias` (Qwen2).
-        qkv_bias: bool = false;
-        /// Experts per layer (mixture of experts, arXiv:1701.06538); 0: one plain MLP.
-        n_experts: usize = 0, Range::COUNT;
-        /// Experts that each token is sent to.
-        experts_per_token: usize = 2;
-        /// Width inside the expert that every token passes too, through a gate of its own (Qwen2-MoE); 0: none.
-        shared_expert_inner: usize = 0, Range::COUNT;
-        /// Scale the chosen experts' weights to add up to 1.
-        normalize_experts: bool = true;
-        /// Tokens of a micro-batch that an expert takes at most, as a multiple of an equal share; the rest is
-        /// dropped. 0: any number.
-        expert_capacity: f64 = 0.0, Range::FromZero;
-        /// Weight of the load-balancing loss (arXiv:2101.03961), of each micro-batch for itself.
-        router_aux_loss: f64 = 0.0, Range::FromZero;
-        /// Weight of the router-z loss (arXiv:2202.08906).
-        router_z_loss: f64 = 0.0, Range::FromZero;
         /// Multiply embeddings by √`n_embd` (Gemma).
         scale_embeddings: bool = false;
         /// Kinds of segments that tokens may belong to, each with a trained vector (BERT); 0: none.
@@ -130,12 +82,20 @@ section! {
         /// Standard deviation of the initial weights.
         init_std: f64 = 0.02, Range::Positive;
     }
+    sections {
+        /// What a position attends to, and how scores are made.
+        attention: AttentionConfig,
+        /// Rotary positions.
+        rope: RopeConfig,
+        /// Experts in the place of the MLP.
+        moe: MoeConfig,
+    }
 }
 
 impl ModelConfig {
     /// Blocks of the decoder beside an encoder, resolved.
     pub fn decoder_layers(&self) -> usize {
-        if self.n_decoder_layer == 0 { self.n_layer } else { self.n_decoder_layer }
+        self.n_decoder_layer.unwrap_or(self.n_layer)
     }
 
     /// What a classifier tells apart, or the one number of a regression; 0 for a language model.
@@ -164,21 +124,17 @@ impl ModelConfig {
 
     /// Key and value heads, resolved.
     pub fn kv_heads(&self) -> usize {
-        if self.n_kv_head == 0 { self.n_head } else { self.n_kv_head }
+        self.n_kv_head.unwrap_or(self.n_head)
     }
 
     /// Width of one head, resolved.
     pub fn head_size(&self) -> usize {
-        if self.head_dim == 0 { self.n_embd / self.n_head.max(1) } else { self.head_dim }
+        self.head_dim.unwrap_or(self.n_embd / self.n_head.max(1))
     }
 
     /// What multiplies queries times keys, resolved.
     pub fn score_scale(&self) -> f64 {
-        if self.attention_scale == 0.0 {
-            1.0 / (self.head_size() as f64).sqrt()
-        } else {
-            self.attention_scale
-        }
+        self.attention.scale.unwrap_or_else(|| 1.0 / (self.head_size() as f64).sqrt())
     }
 
     /// Longest text in tokens that the model reads or generates without forgetting any of it; `None`: any
@@ -189,24 +145,29 @@ impl ModelConfig {
         (!is_by_distance || self.architecture == Architecture::Decoder).then_some(self.block_size)
     }
 
-    /// Whether the attention of a layer reaches no further back than the sliding window.
-    pub fn slides(&self, layer: usize) -> bool {
-        let global = self.global_every > 0 && layer % self.global_every == self.global_offset;
-        self.sliding_window > 0 && !global
+    /// Whether the attention of a layer has a sliding window.
+    pub fn is_sliding(&self, layer: usize) -> bool {
+        let AttentionConfig {
+            sliding_window,
+            full_attention_every: every,
+            full_attention_offset: offset,
+            ..
+        } = self.attention;
+        sliding_window.is_some() && !every.is_some_and(|every| every > 0 && layer % every == offset)
     }
 
     /// Whether layers hold experts instead of one MLP.
     pub fn has_experts(&self) -> bool {
-        self.n_experts > 0
+        self.moe.n_experts > 0
     }
 
     /// Width inside the MLP, resolved.
     pub fn inner_size(&self) -> usize {
         match (self.n_inner, self.activation.is_gated()) {
+            (Some(inner), _) => inner,
             // Saturating, since this is asked before sizes are checked.
-            (0, false) => self.n_embd.saturating_mul(4),
-            (0, true) => self.n_embd.saturating_mul(8).div_ceil(3).next_multiple_of(16),
-            (n, _) => n,
+            (None, false) => self.n_embd.saturating_mul(4),
+            (None, true) => self.n_embd.saturating_mul(8).div_ceil(3).next_multiple_of(16),
         }
     }
 }
@@ -261,27 +222,6 @@ pub enum Position {
     Relative,
     /// A fixed bias of each head that grows with the distance (arXiv:2108.12409).
     Alibi,
-}
-
-/// Which components of a head rotate together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RopeLayout {
-    /// `i` and `i + d/2` (Hugging Face, GPT-NeoX).
-    Half,
-    /// `2i` and `2i + 1` (the paper, Meta's Llama).
-    Interleaved,
-}
-
-/// How rotary wavelengths are stretched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RopeScaling {
-    None,
-    /// All of them alike (arXiv:2306.15595).
-    Linear,
-    /// Long ones whole, short ones not at all, those between in part (Llama 3.1).
-    Llama3,
 }
 
 /// The normalization layer.

@@ -21,6 +21,11 @@ impl Key {
         self.doc.trim().trim_end_matches('.')
     }
 
+    /// Where a tree in JSON has it.
+    pub fn pointer(&self) -> String {
+        format!("/{}", self.name.replace('.', "/"))
+    }
+
     /// What stands before the last dot.
     pub(super) fn section(&self) -> &'static str {
         self.name.rsplit_once('.').map_or("", |(section, _)| section)

@@ -187,7 +187,7 @@ mod tests {
             "model.dropout=-0.1",
             "model.norm_eps=0",
             "model.init_std=0",
-            "model.rope_theta=-1",
+            "model.rope.theta=-1",
             "train.batch_size=0",
             "train.gradient_accumulation_steps=0",
             "train.max_steps=0",

@@ -89,9 +89,9 @@ pub struct StepReport {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct RouterReport {
-    /// Before its weight `model.router_aux_loss`: the experts per token if all get equal shares.
+    /// Before its weight `model.moe.aux_loss`: the experts per token if all get equal shares.
     pub load_balancing: f32,
-    /// Before its weight `model.router_z_loss`.
+    /// Before its weight `model.moe.z_loss`.
     pub z: f32,
     /// Share of the assignments that each expert gets.
     pub utilization: Vec<f32>,

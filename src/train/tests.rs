@@ -63,7 +63,7 @@ fn all_that_a_model_does_is_computed_the_way_its_configuration_asks_for() {
             config.model.position = crate::config::Position::Rotary;
             config.model.norm = crate::config::Norm::Rmsnorm;
             config.model.activation = crate::config::Activation::Swiglu;
-            config.model.n_experts = 2;
+            config.model.moe.n_experts = 2;
             config.model.dropout = 0.1;
         },
         |config| config.model.architecture = Architecture::Encoder,

@@ -1,6 +1,6 @@
 //! Every key as a form shows it, and the tree written out with the help of each (`kiln config show`).
 
-use super::{check_value, get, last_part, variants};
+use super::{check_value, get, is_optional, last_part, variants};
 use crate::{
     config::{Config, KEYS, Key},
     error::Result,
@@ -18,6 +18,8 @@ pub struct Field {
     pub kind: FieldKind,
     /// What a [`FieldKind::Choice`] takes.
     pub choices: Vec<String>,
+    /// Whether the key may have no value.
+    pub optional: bool,
 }
 
 /// What kind of value a key takes.
@@ -52,7 +54,7 @@ impl Field {
         } else {
             FieldKind::Text
         };
-        Self { key: key.name, help: key.help(), kind, choices }
+        Self { key: key.name, help: key.help(), kind, choices, optional: is_optional(key.name) }
     }
 }
 
