@@ -7,6 +7,7 @@
 mod model;
 pub mod overrides;
 pub mod presets;
+mod resolve;
 mod section;
 mod train;
 mod validate;
@@ -17,6 +18,7 @@ pub use model::{
 };
 pub use train::{OnNonFinite, OptimizerKind, ScheduleKind, TrainConfig};
 
+pub use resolve::RunData;
 pub use section::{Key, Range};
 
 use crate::kernels::Mode;

@@ -1,6 +1,7 @@
 //! The way of computing that a configuration asks for is that of all that its model does.
 
 use super::*;
+use crate::config::Architecture;
 use crate::{
     checkpoint::{Checkpoint, Weights},
     config::{OptimizerKind, presets::Preset},
@@ -19,7 +20,7 @@ fn trainer(fused: bool, change: impl FnOnce(&mut Config)) -> Trainer {
     config.sample.max_new_tokens = 3;
     change(&mut config);
     let dataset = Dataset::prepare(&config, None).unwrap();
-    let config = resolve(config, &dataset).unwrap();
+    let config = config.resolve(&dataset).unwrap();
     Trainer::new(config, dataset, &Choice::cpu().open().unwrap()).unwrap()
 }
 
