@@ -10,7 +10,7 @@ use kiln::{
     device::Choice,
     model::Model,
     objective::{Average, Batch, Frozen, Loss, Objective, StepTotals},
-    train::{self, Trainer},
+    train::Trainer,
 };
 
 /// Cross entropy plus `beta` times the divergence KL(reference | model), both means over targets.
@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<()> {
     let mut config = Preset::find("debug")?.config()?;
     config.train.max_steps = 20;
     let dataset = Dataset::prepare(&config, None)?;
-    let config = train::resolve(config, &dataset)?;
+    let config = config.resolve(&dataset)?;
     let trainer = Trainer::new(config, dataset, &Choice::cpu().open()?)?;
     let reference = Frozen::new(trainer.model());
     let trainer = trainer.with_objective(StayClose { reference, beta: 0.5 });

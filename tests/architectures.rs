@@ -233,7 +233,7 @@ fn an_encoder_decoder_learns_what_was_cut_out() {
 fn prefix_attention_learns_a_task() {
     let losses = |prefix: &str| {
         let mut config = kiln::config::presets::Preset::find("copy").unwrap().config().unwrap();
-        config.apply(&[format!("model.prefix_attention={prefix}"), "train.max_steps=30".into()]).unwrap();
+        config.apply(&[format!("model.attention.prefix={prefix}"), "train.max_steps=30".into()]).unwrap();
         losses(trainer(config, "cpu"), 30)
     };
     let (whole, causal) = (losses("true"), losses("false"));
@@ -246,16 +246,16 @@ fn every_pattern_of_attention_trains() {
     for more in [
         "model.position=alibi",
         "model.position=relative",
-        "model.sparse_block=4 model.sparse_global_tokens=2",
-        "model.sparse_block=4 model.architecture=encoder",
-        "model.sliding_window=8 model.architecture=encoder",
+        "model.attention.sparse_block=4 model.attention.sparse_global_tokens=2",
+        "model.attention.sparse_block=4 model.architecture=encoder",
+        "model.attention.sliding_window=8 model.architecture=encoder",
         // Rows whose length is rounded up may not leave the context.
         "model.block_size=30 model.architecture=encoder",
         "model.block_size=30 model.architecture=encoder-decoder",
-        "model.sliding_window=8 model.architecture=encoder-decoder",
+        "model.attention.sliding_window=8 model.architecture=encoder-decoder",
         // Routers of both texts, which differ in length.
-        "model.n_experts=3 model.activation=swiglu model.router_aux_loss=0.1 model.architecture=encoder-decoder",
-        "model.n_experts=3 model.activation=swiglu model.architecture=encoder",
+        "model.moe.n_experts=3 model.activation=swiglu model.moe.aux_loss=0.1 model.architecture=encoder-decoder",
+        "model.moe.n_experts=3 model.activation=swiglu model.architecture=encoder",
     ] {
         let config: Config = crate::support::debug_config(&more.split(' ').collect::<Vec<_>>());
         let found = losses(trainer(config, "cpu"), 20);

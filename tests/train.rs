@@ -29,11 +29,16 @@ fn grouping_rows_into_micro_batches_changes_nothing() {
         &["model.dropout=0.2"],
         &["model.dropout=0.2", "kernels.fused=false"],
         &["model.dropout=0.2", "model.position=alibi"],
-        &["model.dropout=0.2", "model.sliding_window=5", "data.layout=stream"],
+        &["model.dropout=0.2", "model.attention.sliding_window=5", "data.layout=stream"],
         &["model.dropout=0.2", "model.architecture=encoder"],
         &["model.dropout=0.2", "model.architecture=encoder-decoder"],
         &["model.dropout=0.2", "model.architecture=encoder-decoder", "model.position=relative"],
-        &["model.dropout=0.2", "model.activation=swiglu", "model.n_experts=4", "model.shared_expert_inner=8"],
+        &[
+            "model.dropout=0.2",
+            "model.activation=swiglu",
+            "model.moe.n_experts=4",
+            "model.moe.shared_expert_inner=8",
+        ],
     ];
     for model in models {
         let run = |batch: &str, accumulation: &str| {
@@ -69,9 +74,9 @@ fn fused_kernels_train_as_burns_operations_do() {
             "model.norm=rmsnorm",
             "model.activation=swiglu",
             "model.n_kv_head=1",
-            "model.sliding_window=5",
+            "model.attention.sliding_window=5",
             "model.logit_softcap=20",
-            "model.attention_softcap=10",
+            "model.attention.softcap=10",
             "objective.z_loss=1e-3",
         ],
         &["model.architecture=encoder-decoder", "model.dropout=0.1"],
@@ -158,7 +163,7 @@ fn every_architecture_trains() {
         &["model.position=sinusoidal", "model.activation=relu", "model.bias=true"],
         &[
             "model.position=rotary",
-            "model.rope_layout=interleaved",
+            "model.rope.layout=interleaved",
             "model.norm=rmsnorm",
             "model.activation=swiglu",
         ],

@@ -10,7 +10,7 @@ use crate::{
     device::{self, Choice, DeviceInfo},
     error::{Error, Result},
     model::size,
-    train::{self, Hooks, Trainer, event::Event},
+    train::{Hooks, Trainer, event::Event},
 };
 use burn::tensor::Device;
 use std::{
@@ -120,7 +120,7 @@ fn new_plan(
     if let Some(checkpoint) = &initial {
         init_from::check_vocabulary(&dataset.tokenizer, checkpoint)?;
     }
-    let config = train::resolve(config, &dataset)?;
+    let config = config.resolve(&dataset)?;
     check_memory(&config, info)?;
     let run = match &arguments.out {
         Some(out) => RunFolder::create(out)?,
@@ -176,10 +176,10 @@ fn resume_plan(
         hint: None,
     })?;
     let mut config = saved.clone();
-    config.apply(&arguments.source.set)?;
+    super::show_notes(&config.apply(&arguments.source.set)?);
     use_data(&mut config, &arguments.data)?;
     let dataset = Dataset::prepare(&config, Some(checkpoint.tokenizer()?))?;
-    let config = train::resolve(config, &dataset)?;
+    let config = config.resolve(&dataset)?;
     check_memory(&config, info)?;
     let trainer = Trainer::resume(config, dataset, device, &checkpoint)?;
     if trainer.steps_done() >= trainer.config().train.last_step() {

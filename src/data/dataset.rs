@@ -13,7 +13,7 @@ use super::{
     targets,
 };
 use crate::{
-    config::{Config, Head, TokenizerKind},
+    config::{Config, Head, RunData, TokenizerKind},
     error::{Error, Result},
     platform::storage,
     tokenizer::Tokenizer,
@@ -41,6 +41,24 @@ pub struct Dataset {
     pub labels: Vec<String>,
     /// What the user should know of the data: files that were passed over, documents that have no target.
     pub notes: Vec<String>,
+}
+
+impl RunData for Dataset {
+    fn vocab_size(&self) -> usize {
+        self.tokenizer.vocab_size()
+    }
+
+    fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    fn has_validation(&self) -> bool {
+        !self.val.is_empty()
+    }
+
+    fn check_text(&self, text: &str) -> Result<()> {
+        self.tokenizer.encode(text).map(drop)
+    }
 }
 
 impl Dataset {

@@ -18,8 +18,8 @@ impl Prediction {
     pub fn new(config: &Config) -> Self {
         let Config { model, objective, .. } = config;
         Self {
-            router_aux_loss: model.router_aux_loss,
-            router_z_loss: model.router_z_loss,
+            router_aux_loss: model.moe.aux_loss,
+            router_z_loss: model.moe.z_loss,
             weights: LossWeights {
                 label_smoothing: objective.label_smoothing as f32,
                 z_loss: objective.z_loss as f32,

@@ -13,7 +13,7 @@ pub use run::{Hooks, Progress};
 
 use crate::{
     checkpoint::{self, Checkpoint, Files, TrainerState, Weights, names},
-    config::{Architecture, Config, Head},
+    config::Config,
     data::{Dataset, Loader, RowLayout, random::seed_for},
     error::{Error, Result},
     model::{Model, parameters, size},
@@ -64,49 +64,8 @@ struct PendingStep {
     numbers: Tensor<1>,
 }
 
-/// Resolves what only the data decides (the vocabulary) and checks the whole.
-pub fn resolve(mut config: Config, dataset: &Dataset) -> Result<Config> {
-    let vocab = dataset.tokenizer.vocab_size();
-    if config.model.vocab_size == 0 {
-        config.model.vocab_size = vocab;
-    }
-    if config.model.vocab_size < vocab {
-        return Err(Error::InvalidValue {
-            key: "model.vocab_size".into(),
-            value: config.model.vocab_size.to_string(),
-            message: format!("the tokenizer has {vocab} tokens"),
-            hint: Some("leave it at 0 to take the tokenizer's".into()),
-        });
-    }
-    if config.model.labels.is_empty() {
-        config.model.labels.clone_from(&dataset.labels);
-    }
-    config.validate()?;
-    if dataset.labels.len() < 2
-        && matches!(config.model.head, Head::SequenceClassification | Head::TokenClassification)
-    {
-        return Err(Error::invalid_value(
-            "model.labels",
-            dataset.labels.join(", "),
-            "a classifier needs at least two classes",
-        ));
-    }
-    // A prompt that cannot be encoded would otherwise end the run at its first sample.
-    if config.model.architecture != Architecture::Encoder {
-        dataset.tokenizer.encode(&config.sample.prompt)?;
-    }
-    if config.train.early_stopping_patience > 0 && dataset.val.is_empty() {
-        return Err(Error::invalid_value(
-            "train.early_stopping_patience",
-            config.train.early_stopping_patience,
-            "there is no validation split to watch",
-        ));
-    }
-    Ok(config)
-}
-
 impl Trainer {
-    /// A new run on `device` (with or without autodiff). `config` is resolved ([`resolve`]).
+    /// A new run on `device` (with or without autodiff). `config` is resolved ([`Config::resolve`]).
     pub fn new(config: Config, dataset: Dataset, device: &Device) -> Result<Self> {
         let device = device.clone().autodiff();
         let seed = seed_for(config.train.seed, 0, "init");

@@ -2,6 +2,7 @@
 //! parameters.
 
 use super::*;
+use crate::config::Architecture;
 use crate::{
     checkpoint::{Checkpoint, Weights},
     config::{OptimizerKind, presets::Preset},
@@ -21,7 +22,7 @@ fn trainer(fused: bool, change: impl FnOnce(&mut Config)) -> Trainer {
     config.sample.max_new_tokens = 3;
     change(&mut config);
     let dataset = Dataset::prepare(&config, None).unwrap();
-    let config = resolve(config, &dataset).unwrap();
+    let config = config.resolve(&dataset).unwrap();
     Trainer::new(config, dataset, &Choice::cpu().open().unwrap()).unwrap()
 }
 
@@ -65,7 +66,7 @@ fn all_that_a_model_does_is_computed_the_way_its_configuration_asks_for() {
             config.model.position = crate::config::Position::Rotary;
             config.model.norm = crate::config::Norm::Rmsnorm;
             config.model.activation = crate::config::Activation::Swiglu;
-            config.model.n_experts = 2;
+            config.model.moe.n_experts = 2;
             config.model.dropout = 0.1;
         },
         |config| config.model.architecture = Architecture::Encoder,
@@ -291,7 +292,7 @@ fn frozen_parameters_stay_and_cost_no_state() {
         let mut config = Preset::find("debug").unwrap().config().unwrap();
         config.train.freeze = freeze.iter().map(|pattern| (*pattern).to_owned()).collect();
         let dataset = Dataset::prepare(&config, None).unwrap();
-        let config = resolve(config, &dataset).unwrap();
+        let config = config.resolve(&dataset).unwrap();
         let built = Trainer::new(config, dataset, &Choice::cpu().open().unwrap());
         built.err().expect("it is refused").to_string()
     };

@@ -71,7 +71,7 @@ impl Collator {
         };
         let token = |token: u32| token as i32;
         Ok(match (model.architecture, model.head) {
-            (Architecture::Decoder, _) => Self::Causal { prefix: model.prefix_attention },
+            (Architecture::Decoder, _) => Self::Causal { prefix: model.attention.prefix },
             (Architecture::Encoder, Head::TokenClassification) => Self::Tokens,
             (Architecture::Encoder, Head::SequenceClassification | Head::Regression) => Self::Texts,
             (Architecture::Encoder, Head::LanguageModel) => {

@@ -85,7 +85,7 @@ impl Block {
             mlp_output_norm: both.then(|| Norm::init(config, initializer)),
             dropout: config.dropout,
             norm_position: config.norm_position,
-            slides: config.slides(layer),
+            slides: config.is_sliding(layer),
             mode: initializer.mode,
         })
     }
