@@ -5,7 +5,7 @@ mod spans;
 
 use super::{Answers, Example, HostBatch, IGNORE_INDEX, TokenSplit, Width};
 use crate::{
-    config::{Architecture, Config, Head, Layout},
+    config::{Config, Layout, ObjectiveKind},
     error::{Error, Result},
     tokenizer::{END_OF_TEXT, MASK, Tokenizer, sentinel},
 };
@@ -37,12 +37,10 @@ pub enum Collator {
 /// Texts of the tokens that a tokenizer needs beside its own for what a configuration trains.
 pub fn special_tokens(config: &Config) -> Vec<String> {
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    match config.model.architecture {
-        Architecture::Decoder => Vec::new(),
-        Architecture::Encoder if config.layout() == Layout::Documents => names(&[MASK, CLS_TOKEN, SEP_TOKEN]),
-        Architecture::Encoder => names(&[MASK]),
-        Architecture::EncoderDecoder if !config.data.target_field.is_empty() => names(&[END_OF_TEXT]),
-        Architecture::EncoderDecoder => {
+    match config.objective_kind() {
+        ObjectiveKind::CausalLm => Vec::new(),
+        ObjectiveKind::Seq2seq => names(&[END_OF_TEXT]),
+        ObjectiveKind::SpanCorruption => {
             let objective = &config.objective;
             let block_size = config.model.block_size;
             let spans =
@@ -50,6 +48,9 @@ pub fn special_tokens(config: &Config) -> Vec<String> {
             let marks = (0..spans).map(sentinel);
             names(&[END_OF_TEXT]).into_iter().chain(marks).collect()
         }
+        // Those of an encoder.
+        _ if config.layout() == Layout::Documents => names(&[MASK, CLS_TOKEN, SEP_TOKEN]),
+        _ => names(&[MASK]),
     }
 }
 
@@ -70,11 +71,12 @@ impl Collator {
             hint: Some("take one that has, or let kiln make one (`--set tokenizer.kind=bpe`)".into()),
         };
         let token = |token: u32| token as i32;
-        Ok(match (model.architecture, model.head) {
-            (Architecture::Decoder, _) => Self::Causal { prefix: model.attention.prefix },
-            (Architecture::Encoder, Head::TokenClassification) => Self::Tokens,
-            (Architecture::Encoder, Head::SequenceClassification | Head::Regression) => Self::Texts,
-            (Architecture::Encoder, Head::LanguageModel) => {
+        let (start, end) = (model.decoder_start_token as i32, tokenizer.end_of_text().map(token));
+        Ok(match config.objective_kind() {
+            ObjectiveKind::CausalLm => Self::Causal { prefix: model.attention.prefix },
+            ObjectiveKind::TokenClassification => Self::Tokens,
+            ObjectiveKind::SequenceClassification | ObjectiveKind::Regression => Self::Texts,
+            ObjectiveKind::MaskedLm => {
                 let mask_token = tokenizer.mask_token().ok_or_else(|| lacks("`[MASK]` to hide tokens by"))?;
                 let ends = [CLS_TOKEN, SEP_TOKEN, "[PAD]", "<pad>"].iter();
                 let ends = ends.filter_map(|name| tokenizer.token_id(name)).chain(tokenizer.end_of_text());
@@ -86,15 +88,11 @@ impl Collator {
                     special: ends.map(token).collect(),
                 })
             }
-            (Architecture::EncoderDecoder, _) => {
-                let start = model.decoder_start_token as i32;
-                let end = tokenizer.end_of_text().map(token);
-                if !config.data.target_field.is_empty() {
-                    if end.is_none() {
-                        return Err(lacks("token that ends a text"));
-                    }
-                    return Ok(Self::Pairs { start, end });
-                }
+            ObjectiveKind::Seq2seq => {
+                let end = Some(end.ok_or_else(|| lacks("token that ends a text"))?);
+                Self::Pairs { start, end }
+            }
+            ObjectiveKind::SpanCorruption => {
                 let sentinels: Vec<i32> = tokenizer.sentinels().into_iter().map(token).collect();
                 if sentinels.is_empty() {
                     return Err(lacks("`<extra_id_0>` to cut stretches out by"));
