@@ -40,7 +40,7 @@ pub fn special_tokens(config: &Config) -> Vec<String> {
         Architecture::Decoder => Vec::new(),
         Architecture::Encoder if config.layout() == Layout::Documents => names(&[MASK, CLASSIFY, SEPARATE]),
         Architecture::Encoder => names(&[MASK]),
-        Architecture::EncoderDecoder if !config.data.target_field.is_empty() => names(&[END_OF_TEXT]),
+        Architecture::EncoderDecoder if config.data.target_field.is_some() => names(&[END_OF_TEXT]),
         Architecture::EncoderDecoder => {
             let objective = &config.objective;
             let block_size = config.model.block_size;
@@ -88,7 +88,7 @@ impl Rows {
             (Architecture::EncoderDecoder, _) => {
                 let start = model.decoder_start_token as i32;
                 let end = tokenizer.end_of_text().map(token);
-                if !config.data.target_field.is_empty() {
+                if config.data.target_field.is_some() {
                     if end.is_none() {
                         return Err(lacks("token that ends a text"));
                     }

@@ -148,7 +148,7 @@ impl Trainer {
         Ok(Self {
             objective: Objective::of(&config),
             optimizer: Optimizer::new(train, config.kernels.mode()),
-            ema: (train.ema_decay > 0.0).then(|| Ema::new(train.ema_decay, &model)),
+            ema: train.ema_decay.map(|decay| Ema::new(decay, &model)),
             early_stop: EarlyStop::new(train.early_stopping_patience, train.early_stopping_min_delta),
             loader,
             cut,

@@ -108,7 +108,7 @@ impl Trainer {
         let interrupted = (hooks.interrupted)();
         let evaluation_due = (due(train.eval_interval) || at_end) && self.evaluates();
         let sample_due = (due(train.sample_interval) || at_end) && self.writes();
-        let save_due = due(train.save_interval) || at_end || interrupted;
+        let save_due = train.save_interval.is_some_and(due) || at_end || interrupted;
 
         let pauses = evaluation_due || sample_due || save_due;
         if due(train.log_interval) || self.step == progress.first_step + 1 || pauses {
@@ -119,7 +119,7 @@ impl Trainer {
             is_best = self.evaluate(meter, hooks).await?;
         }
         let exhausted = evaluation_due && self.early_stop.exhausted();
-        let with_evaluation = evaluation_due && self.config.train.save_interval == 0;
+        let with_evaluation = evaluation_due && self.config.train.save_interval.is_none();
         if save_due || is_best || with_evaluation || exhausted {
             let files = self.checkpoint().await?;
             let path = (hooks.save)(self.step, &files, is_best)?;

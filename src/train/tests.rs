@@ -117,7 +117,7 @@ fn a_whole_run_without_kernels_uses_none() {
         config.train.eval_interval = 1;
         config.train.eval_batches = 1;
         config.train.sample_interval = 1;
-        config.train.ema_decay = 0.5;
+        config.train.ema_decay = Some(0.5);
     });
     let mut events = 0;
     let count = counted::fused(|| {
