@@ -77,7 +77,7 @@ impl KernelConfig {
 impl Config {
     /// How rows are cut from the tokens: a text that has an answer is a row.
     pub fn layout(&self) -> Layout {
-        let has_answers = !(self.data.label_field.is_empty() && self.data.target_field.is_empty());
+        let has_answers = self.data.label_field.is_some() || self.data.target_field.is_some();
         if has_answers { Layout::Documents } else { self.data.layout }
     }
 }
@@ -91,10 +91,10 @@ section! {
         /// A procedural task to train on instead of text: `copy`, `reverse`, `sort`, `addition`, `modular-addition`,
         /// `parity`, `dyck` or `two-sum`; `none`: text.
         task: Task = Task::None;
-        /// In each row only what follows this text counts as target; empty: everything. Documents that have nothing
+        /// In each row only what follows this text counts as target; absent: everything. Documents that have nothing
         /// behind it within a row are left out. Needs `layout = "documents"`, and a tokenizer that has a token for
         /// exactly this text.
-        answer_after: String = String::new();
+        answer_after: Option<String> = None;
         /// Share of the tokens, from the end, that is held out for validation; ignored where the data
         /// brings its own split (`train.bin` and `val.bin` in one folder).
         val_fraction: f64 = 0.1, Range::Share;
@@ -108,9 +108,9 @@ section! {
         text_field: String = "text".into();
         /// Field that holds the class of the text, the list of classes of its words (the text is then a
         /// list of words), or the number of a regression.
-        label_field: String = String::new();
+        label_field: Option<String> = None;
         /// Field that holds the text that an encoder with a decoder generates.
-        target_field: String = String::new();
+        target_field: Option<String> = None;
     }
 }
 

@@ -76,7 +76,7 @@ impl Config {
             (Architecture::Encoder, Head::SequenceClassification) => ObjectiveKind::SequenceClassification,
             (Architecture::Encoder, Head::TokenClassification) => ObjectiveKind::TokenClassification,
             (Architecture::Encoder, Head::Regression) => ObjectiveKind::Regression,
-            (Architecture::EncoderDecoder, _) if self.data.target_field.is_empty() => {
+            (Architecture::EncoderDecoder, _) if self.data.target_field.is_none() => {
                 ObjectiveKind::SpanCorruption
             }
             (Architecture::EncoderDecoder, _) => ObjectiveKind::Seq2seq,

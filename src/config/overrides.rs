@@ -71,7 +71,7 @@ impl Config {
             if key != name {
                 notes.push(renamed::note(name, key));
             }
-            if is_optional(key) && matches!(value.trim(), "" | "none") {
+            if is_optional(key) && (value.is_empty() || value.trim() == "none") {
                 remove(&mut table, key);
             } else {
                 insert(&mut table, key, read_value(key, value)?);

@@ -53,12 +53,9 @@ impl Config {
         if self.model.architecture != Architecture::Encoder {
             data.check_text(&self.sample.prompt)?;
         }
-        if self.train.early_stopping_patience > 0 && !data.has_validation() {
-            return Err(Error::invalid_value(
-                "train.early_stopping_patience",
-                self.train.early_stopping_patience,
-                "there is no validation split to watch",
-            ));
+        if let Some(patience) = self.train.early_stopping_patience.filter(|_| !data.has_validation()) {
+            let message = "there is no validation split to watch";
+            return Err(Error::invalid_value("train.early_stopping_patience", patience, message));
         }
         Ok(self)
     }

@@ -15,8 +15,8 @@ section! {
         gradient_accumulation_steps: usize = 1, Range::SIZE;
         /// Optimizer steps of the whole schedule.
         max_steps: u64 = 2000, Range::AT_LEAST_ONE;
-        /// End cleanly at this step although the schedule goes on to `max_steps`; 0: do not.
-        stop_after: u64 = 0;
+        /// End cleanly at this step although the schedule goes on to `max_steps`; absent: do not.
+        stop_after: Option<u64> = None, Range::AT_LEAST_ONE;
 
         /// `adamw`, `adam`, `sgd`, `lion` or `muon`.
         optimizer: OptimizerKind = OptimizerKind::Adamw;
@@ -26,9 +26,9 @@ section! {
         schedule: ScheduleKind = ScheduleKind::Cosine;
         /// Steps of linear warmup from 0.
         warmup_steps: u64 = 100;
-        /// Steps until `min_lr` is reached; 0: `max_steps`. With `wsd` the steps of the final decay; 0: a fifth of
-        /// `max_steps`.
-        decay_steps: u64 = 0;
+        /// Steps until `min_lr` is reached; absent: `max_steps`. With `wsd` the steps of the final decay; absent: a
+        /// fifth of `max_steps`.
+        decay_steps: Option<u64> = None, Range::AT_LEAST_ONE;
         /// Lowest learning rate that a decaying schedule reaches.
         min_lr: f64 = 1e-4, Range::FromZero;
         /// Decay of the mean of gradients.
@@ -43,8 +43,8 @@ section! {
         weight_decay: f64 = 0.1, Range::FromZero;
         /// Largest global gradient norm; 0: no clipping.
         grad_clip: f64 = 1.0, Range::FromZero;
-        /// Decay of the exponential moving average of the weights; 0: none is kept.
-        ema_decay: f64 = 0.0, Range::Share;
+        /// Decay of the exponential moving average of the weights; absent: none is kept.
+        ema_decay: Option<f64> = None, Range::OpenShare;
 
         /// Steps between evaluations; 0: none.
         eval_interval: u64 = 250;
@@ -52,14 +52,14 @@ section! {
         eval_batches: usize = 20;
         /// Steps between reads of the loss from the device.
         log_interval: u64 = 10, Range::AT_LEAST_ONE;
-        /// Steps between checkpoints; 0: at evaluations and at the end.
-        save_interval: u64 = 0;
+        /// Steps between checkpoints; absent: at evaluations and at the end.
+        save_interval: Option<u64> = None, Range::AT_LEAST_ONE;
         /// Checkpoints kept besides the best one.
         keep_checkpoints: usize = 2, Range::AT_LEAST_ONE;
         /// Steps between samples of text; 0: only at the end.
         sample_interval: u64 = 500;
-        /// Evaluations without improvement after which the run stops; 0: never.
-        early_stopping_patience: u64 = 0;
+        /// Evaluations without improvement after which the run stops; absent: never.
+        early_stopping_patience: Option<u64> = None, Range::AT_LEAST_ONE;
         /// Decrease of the validation loss that counts as improvement.
         early_stopping_min_delta: f64 = 0.0, Range::FromZero;
         /// `stop` or `skip` the step when the loss is NaN or infinite.
@@ -72,7 +72,7 @@ section! {
 impl TrainConfig {
     /// The step at which the run ends.
     pub fn last_step(&self) -> u64 {
-        if self.stop_after == 0 { self.max_steps } else { self.stop_after.min(self.max_steps) }
+        self.stop_after.map_or(self.max_steps, |step| step.min(self.max_steps))
     }
 }
 

@@ -68,7 +68,7 @@ fn check_batch(train: &TrainConfig, block_size: usize) -> Result<()> {
 
 fn check_schedule(train: &TrainConfig) -> Result<()> {
     let TrainConfig { schedule, max_steps, warmup_steps, decay_steps, stop_after, .. } = *train;
-    if stop_after > max_steps {
+    if let Some(stop_after) = stop_after.filter(|step| *step > max_steps) {
         let message = format!("the run ends before, at `train.max_steps` = {max_steps}");
         return Err(Error::invalid_value("train.stop_after", stop_after, message));
     }
@@ -77,22 +77,19 @@ fn check_schedule(train: &TrainConfig) -> Result<()> {
         let hint = format!("a tenth is usual: `--set train.min_lr={}`", train.learning_rate / 10.0);
         return Err(refused("train.min_lr", train.min_lr, message, hint));
     }
-    match schedule {
-        ScheduleKind::Linear | ScheduleKind::Cosine if decay_steps != 0 && decay_steps < warmup_steps => {
+    match (schedule, decay_steps) {
+        (ScheduleKind::Linear | ScheduleKind::Cosine, Some(decay_steps)) if decay_steps < warmup_steps => {
             let message = format!("the decay ends before the warmup: `train.warmup_steps` is {warmup_steps}");
-            let hint = "0 decays until `train.max_steps`";
+            let hint = "without it the decay goes on until `train.max_steps`";
             Err(refused("train.decay_steps", decay_steps, message, hint))
         }
-        ScheduleKind::Wsd if decay_steps != 0 => {
-            if decay_steps > max_steps.saturating_sub(warmup_steps) {
-                let message = format!(
-                    "warmup and decay take {warmup_steps} + {decay_steps} steps of `train.max_steps` = {max_steps}"
-                );
-                return Err(Error::invalid_value("train.decay_steps", decay_steps, message));
-            }
-            Ok(())
+        (ScheduleKind::Wsd, Some(decay_steps)) if decay_steps > max_steps.saturating_sub(warmup_steps) => {
+            let message = format!(
+                "warmup and decay take {warmup_steps} + {decay_steps} steps of `train.max_steps` = {max_steps}"
+            );
+            Err(Error::invalid_value("train.decay_steps", decay_steps, message))
         }
-        ScheduleKind::InverseSqrt if warmup_steps == 0 => {
+        (ScheduleKind::InverseSqrt, _) if warmup_steps == 0 => {
             let message = "inverse-sqrt is √(warmup / step), so it needs at least one step of warmup";
             Err(Error::invalid_value("train.warmup_steps", warmup_steps, message))
         }
@@ -102,25 +99,16 @@ fn check_schedule(train: &TrainConfig) -> Result<()> {
 
 fn check_intervals(config: &Config) -> Result<()> {
     let Config { data, train, .. } = config;
-    let patience = train.early_stopping_patience;
-    if patience > 0 && train.eval_interval == 0 {
+    let Some(patience) = train.early_stopping_patience else { return Ok(()) };
+    let key = "train.early_stopping_patience";
+    if train.eval_interval == 0 {
         let message = "early stopping needs evaluations, but `train.eval_interval` is 0";
-        return Err(refused(
-            "train.early_stopping_patience",
-            patience,
-            message,
-            "`--set train.eval_interval=250`",
-        ));
+        return Err(refused(key, patience, message, "`--set train.eval_interval=250`"));
     }
     // Data that the user names may bring a split of its own: the loader knows.
-    if patience > 0 && data.val_fraction == 0.0 && data.paths.is_empty() {
+    if data.val_fraction == 0.0 && data.paths.is_empty() {
         let message = "early stopping needs a validation split, but `data.val_fraction` is 0";
-        return Err(refused(
-            "train.early_stopping_patience",
-            patience,
-            message,
-            "`--set data.val_fraction=0.1`",
-        ));
+        return Err(refused(key, patience, message, "`--set data.val_fraction=0.1`"));
     }
     Ok(())
 }
@@ -222,7 +210,10 @@ mod tests {
         for key in KEYS.iter() {
             let Some(Range::Whole(low, high)) = key.range else { continue };
             ranges += 1;
-            for outside in [low.checked_sub(1), high.checked_add(1)].into_iter().flatten() {
+            let is_optional = Config::fields().iter().any(|field| field.key == key.name && field.optional);
+            // 0 is no value there.
+            let below = low.checked_sub(1).filter(|below| *below > 0 || !is_optional);
+            for outside in below.into_iter().chain(high.checked_add(1)) {
                 assert_eq!(refusal(&[&format!("{}={outside}", key.name)]).0, key.name);
             }
         }

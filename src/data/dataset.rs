@@ -176,7 +176,7 @@ impl Dataset {
         bytes: Option<[u64; 2]>,
     ) -> Result<Self> {
         let layout = RowLayout::of(config, &tokenizer)?;
-        let mark = answer_token(&config.data.answer_after, &tokenizer)?;
+        let mark = answer_token(config.data.answer_after.as_deref(), &tokenizer)?;
         let [train, val] = [train, val].map(|split| match mark {
             None => split,
             Some(token) => split.with_answers_after(token),
@@ -210,17 +210,15 @@ impl Dataset {
 }
 
 /// The token for the text that answers follow; `None` for no text.
-fn answer_token(text: &str, tokenizer: &Tokenizer) -> Result<Option<u32>> {
-    if text.is_empty() {
-        return Ok(None);
-    }
+fn answer_token(text: Option<&str>, tokenizer: &Tokenizer) -> Result<Option<u32>> {
+    let Some(text) = text else { return Ok(None) };
     match tokenizer.encode(text).as_deref() {
         Ok([token]) => Ok(Some(*token)),
         _ => Err(Error::InvalidValue {
             key: "data.answer_after".into(),
             value: text.into(),
             message: "the tokenizer has no single token for it".into(),
-            hint: Some("choose one character that the text contains, or leave it empty".into()),
+            hint: Some("choose one character that the text contains, or leave it out".into()),
         }),
     }
 }
@@ -413,7 +411,7 @@ mod tests {
         let mut config = config(TokenizerKind::Char, 8);
         config.data = DataConfig {
             layout: Layout::Documents,
-            answer_after: "=".into(),
+            answer_after: Some("=".into()),
             val_fraction: 0.0,
             ..DataConfig::default()
         };
@@ -437,7 +435,7 @@ mod tests {
             "1 of 3 documents of the train split are left out, since they have no target: 1 without `=`";
         assert_eq!(dataset.notes, [note]);
 
-        config.data.answer_after = "=>".into();
+        config.data.answer_after = Some("=>".into());
         let error = Dataset::from_text(&config, text, None).unwrap_err();
         assert!(error.to_string().contains("`data.answer_after`"), "{error}");
     }

@@ -26,7 +26,7 @@ pub(super) fn check(split: &TokenSplit, config: &Config, collator: &Collator) ->
     if !without.is_empty() {
         let (reasons, key, value) = match split.answers() {
             Answers::After(marks) => {
-                let mark = &config.data.answer_after;
+                let mark = config.data.answer_after.clone().unwrap_or_default();
                 let count = |of: &dyn Fn(usize, usize) -> bool| {
                     let is = |index: &&usize| {
                         marks[**index].is_some_and(|mark| of(mark, split.document(**index).len()))

@@ -44,7 +44,7 @@ pub fn training_bytes(config: &Config) -> u64 {
         OptimizerKind::Adam | OptimizerKind::Adamw => 2,
         OptimizerKind::Sgd | OptimizerKind::Lion | OptimizerKind::Muon => 1,
     };
-    let ema = u128::from(config.train.ema_decay > 0.0);
+    let ema = u128::from(config.train.ema_decay.is_some());
     let weights = count_parameters(model, model.moe.n_experts) * (2 + moments + ema);
     let tokens = config.train.batch_size as u128 * sizes.context;
     // Per token and block: the inputs of the norms, linear layers and the non-linearity, and the

@@ -154,7 +154,7 @@ impl Trainer {
         Ok(Self {
             objective: objective::build(&config),
             optimizer: Optimizer::new(train, config.kernels.mode()).with_roles(roles),
-            ema: (train.ema_decay > 0.0).then(|| Ema::new(train.ema_decay, &model)),
+            ema: train.ema_decay.map(|decay| Ema::new(decay, &model)),
             early_stop: EarlyStop::new(train.early_stopping_patience, train.early_stopping_min_delta),
             loader,
             layout,

@@ -212,9 +212,9 @@ impl Trainer {
         let mut due = Due {
             losses: every(train.log_interval) || is_first,
             evaluation,
-            checkpoint: every(train.save_interval)
+            checkpoint: train.save_interval.is_some_and(every)
                 || end.is_some()
-                || (evaluation && train.save_interval == 0),
+                || (evaluation && train.save_interval.is_none()),
             sample: (every(train.sample_interval) || at_end) && self.generates() && !interrupted,
         };
         due.losses |= due.pauses();

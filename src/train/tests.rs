@@ -119,7 +119,7 @@ fn a_whole_run_without_kernels_uses_none() {
         config.train.eval_interval = 1;
         config.train.eval_batches = 1;
         config.train.sample_interval = 1;
-        config.train.ema_decay = 0.5;
+        config.train.ema_decay = Some(0.5);
     });
     let mut events = 0;
     let count = counted::fused(|| {
@@ -265,7 +265,7 @@ fn frozen_parameters_stay_and_cost_no_state() {
                 config.train.freeze = freeze.iter().map(|pattern| (*pattern).to_owned()).collect();
                 config.train.optimizer = optimizer;
                 config.train.warmup_steps = 0;
-                config.train.ema_decay = 0.5;
+                config.train.ema_decay = Some(0.5);
             })
         };
         let mut trainer = build(&["embedding", "blocks.0.*"]);

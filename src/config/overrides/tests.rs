@@ -180,8 +180,9 @@ fn optional_keys_have_a_value_or_none() {
         config.apply(&unset).unwrap();
         assert_eq!((config.model.n_kv_head, config.model.attention.softcap), (None, None), "{unset:?}");
     }
-    let quoted = set(&["tokenizer.path=\"none\""]).unwrap();
-    assert_eq!(quoted.tokenizer.path, Some("none".into()));
+    // Quoted it is a text, and a space is one too.
+    let config = set(&["tokenizer.path=\"none\"", "data.answer_after= "]).unwrap();
+    assert_eq!((config.tokenizer.path, config.data.answer_after), (Some("none".into()), Some(" ".into())));
     // Elsewhere `none` is a name or plain text, and 0 a number.
     let config = set(&["model.rope.scaling=none", "sample.prompt=none", "model.moe.n_experts=0"]).unwrap();
     assert_eq!((config.sample.prompt.as_str(), config.model.moe.n_experts), ("none", 0));

@@ -17,10 +17,10 @@ pub(super) fn check(config: &Config) -> Result<()> {
         let name = name.as_str().unwrap_or_default().to_owned();
         return Err(refused("data.task", name, message, "add `--set data.task=none` to train on the files"));
     }
-    if !data.answer_after.is_empty() && data.layout != Layout::Documents {
+    if let Some(mark) = data.answer_after.as_ref().filter(|_| data.layout != Layout::Documents) {
         let message = "it applies to rows that are documents";
         let hint = "add `--set data.layout=documents`";
-        return Err(refused("data.answer_after", &data.answer_after, message, hint));
+        return Err(refused("data.answer_after", mark, message, hint));
     }
     if tokenizer.kind == TokenizerKind::Bpe {
         size("tokenizer.vocab_size", tokenizer.vocab_size)?;
@@ -50,15 +50,17 @@ pub(super) fn check(config: &Config) -> Result<()> {
 pub(super) fn check_objective(config: &Config) -> Result<()> {
     let Config { data, model, .. } = config;
     let classifies = model.head != Head::LanguageModel;
-    if !data.label_field.is_empty() && !classifies {
+    if let Some(field) = data.label_field.as_ref().filter(|_| !classifies) {
         let message = "the model gives no classes";
         let hint = "add `--set model.architecture=encoder --set model.head=sequence-classification`";
-        return Err(refused("data.label_field", &data.label_field, message, hint));
+        return Err(refused("data.label_field", field, message, hint));
     }
-    if !data.target_field.is_empty() && model.architecture != Architecture::EncoderDecoder {
+    if let Some(field) =
+        data.target_field.as_ref().filter(|_| model.architecture != Architecture::EncoderDecoder)
+    {
         let message = "only an encoder with a decoder writes another text";
         let hint = "add `--set model.architecture=encoder-decoder`";
-        return Err(refused("data.target_field", &data.target_field, message, hint));
+        return Err(refused("data.target_field", field, message, hint));
     }
     Ok(())
 }
