@@ -17,87 +17,88 @@ mod blocks;
 mod clone;
 mod elsewhere;
 
-use crate::support::{folder, kiln, ok};
-use blocks::{missing, readmes};
+use crate::support::{kiln, ok};
+use blocks::{Block, missing, readmes};
 use clone::Clone;
 use elsewhere::ELSEWHERE;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
     path::Path,
+    time::Instant,
 };
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 #[test]
 fn commands_of_the_readmes_run() {
-    let mut unused: BTreeSet<&str> = ELSEWHERE.iter().map(|elsewhere| elsewhere.command).collect();
     let (mut ran, mut all, mut faults) = (0, 0, String::new());
     for readme in readmes() {
-        let prepares =
-            readme.blocks.iter().any(|block| block.commands().iter().any(|c| c.starts_with("kiln data ")));
-        if prepares && !cfg!(feature = "data") {
-            eprintln!("{} was not tried: it needs a build with `--features data`", readme.name);
-            unused.retain(|command| !command.contains("data"));
+        let commands = |block: &Block| block.commands().len();
+        let here: usize = readme.blocks.iter().filter(|block| block.class().is_none()).map(commands).sum();
+        let elsewhere: usize =
+            readme.blocks.iter().filter(|block| block.class().is_some()).map(commands).sum();
+        if readme.prepares_data() && !cfg!(feature = "data") {
+            println!("{}: not run, since it needs a build with `--features data`", readme.name);
             continue;
         }
+        let started = Instant::now();
         let clone = Clone::new();
-        let (mut here, mut elsewhere) = (0, 0);
         for block in &readme.blocks {
-            let place = format!("{}:{}", readme.name, block.line);
-            let commands = block.commands();
-            match block.info.split_once(' ').unwrap_or((&block.info, "")) {
-                ("sh", "") => {
-                    if let Err(fault) = clone.run(&block.text()) {
-                        let _ = writeln!(faults, "{place}: {fault}");
-                    }
-                    here += commands.len();
-                }
-                ("console", "") => {
-                    for (command, shown) in block.session() {
-                        match clone.run(&command) {
-                            Ok(printed) => missing(&shown, &printed).iter().for_each(|line| {
-                                let _ = writeln!(
-                                    faults,
-                                    "{place}: `{command}` does not print\n{line}\nbut\n{printed}"
-                                );
-                            }),
-                            Err(fault) => {
-                                let _ = writeln!(faults, "{place}: {fault}");
-                            }
-                        }
-                        here += 1;
-                    }
-                }
-                ("sh", class) => {
-                    for command in &commands {
-                        let found = ELSEWHERE.iter().find(|e| e.class == class && e.command == command);
-                        if let Some(found) = found {
-                            unused.remove(found.command);
-                        } else {
-                            let _ = writeln!(faults, "{place}: no test runs `{command}` of class `{class}`");
-                        }
-                    }
-                    elsewhere += commands.len();
-                }
-                ("toml", name) if !name.is_empty() => clone.file(name, &block.text()),
-                ("text" | "python", "") => {}
-                (info, _) => {
-                    let _ = writeln!(faults, "{place}: a block may not be `{info}`");
-                }
+            if let Err(fault) = run(block, &clone) {
+                let _ = writeln!(faults, "{}:{}: {fault}", readme.name, block.line);
             }
         }
-        println!("{}: ran {here} commands, {elsewhere} are run by other checks", readme.name);
+        let seconds = started.elapsed().as_secs_f64();
+        println!("{}: ran {here} commands in {seconds:.1} s; other checks run {elsewhere}", readme.name);
         (ran, all) = (ran + here, all + here + elsewhere);
     }
-    println!("ran {ran} of {all} commands, other checks run the rest");
+    println!("ran {ran} of {all} commands; other checks run the rest");
     assert!(faults.is_empty(), "{faults}");
-    assert!(unused.is_empty(), "no README has {unused:?}");
     assert!(ran >= 40, "only {ran} commands found");
 }
 
+/// Does with a block what its info string says.
+fn run(block: &Block, clone: &Clone) -> Result<(), String> {
+    match block.info.split_once(' ').unwrap_or((&block.info, "")) {
+        ("sh", "") => clone.run(&block.text()).map(drop),
+        ("console", "") => {
+            for (command, shown) in block.session() {
+                let printed = clone.run(&command)?;
+                let missing = missing(&shown, &printed);
+                if !missing.is_empty() {
+                    return Err(format!(
+                        "`{command}` does not print\n{}\nbut\n{printed}",
+                        missing.join("\n")
+                    ));
+                }
+            }
+            Ok(())
+        }
+        ("toml", name) if !name.is_empty() => {
+            clone.file(name, &block.text());
+            Ok(())
+        }
+        ("sh", _class) => Ok(()),
+        ("text" | "python", "") => Ok(()),
+        _ => Err(format!("a block may not be `{}`", block.info)),
+    }
+}
+
 #[test]
-fn checks_that_run_the_other_commands_do() {
+fn other_checks_run_the_other_commands() {
+    let mut unused: BTreeSet<&str> = ELSEWHERE.iter().map(|elsewhere| elsewhere.command).collect();
+    for readme in readmes() {
+        for block in &readme.blocks {
+            let Some(class) = block.class() else { continue };
+            for command in block.commands() {
+                let known = ELSEWHERE.iter().any(|known| known.class == class && known.command == command);
+                assert!(known, "{}:{}: no check runs `{command}`", readme.name, block.line);
+                unused.remove(command.as_str());
+            }
+        }
+    }
+    assert!(unused.is_empty(), "no README has {unused:?}");
     for elsewhere in ELSEWHERE {
         let text = std::fs::read_to_string(Path::new(ROOT).join(elsewhere.file)).unwrap();
         assert!(text.contains(elsewhere.runs), "{} does not run `{}`", elsewhere.file, elsewhere.command);
@@ -115,6 +116,7 @@ fn the_first_readme_is_read_in_two_minutes() {
 #[test]
 fn readmes_name_what_exists() {
     let keys = keys();
+    let sections: BTreeSet<&str> = keys.iter().filter_map(|key| Some(key.split_once('.')?.0)).collect();
     let mut helps = BTreeMap::new();
     let mut faults = String::new();
     for readme in readmes() {
@@ -133,10 +135,10 @@ fn readmes_name_what_exists() {
                 }
             }
             let key = span.first().map_or("", |word| word.split('=').next().unwrap());
-            let is_key = key.split_once('.').is_some_and(|(section, rest)| {
-                keys.iter().any(|known| known.starts_with(&format!("{section}.")))
-                    && !["md", "rs", "ts", "toml", "json"].contains(&rest)
-            });
+            let is_file =
+                [".md", ".rs", ".ts", ".toml", ".json", ".safetensors"].iter().any(|end| key.ends_with(end));
+            let is_key =
+                !is_file && key.split_once('.').is_some_and(|(section, _)| sections.contains(section));
             if span.len() == 1 && is_key && !keys.contains(key) {
                 let _ = writeln!(faults, "{}: there is no key `{key}`", readme.name);
             }
@@ -149,7 +151,7 @@ fn readmes_name_what_exists() {
 fn keys() -> BTreeSet<String> {
     let mut section = String::new();
     let mut keys = BTreeSet::new();
-    for line in ok(kiln(["config", "show"]).current_dir(folder())).lines() {
+    for line in ok(&mut kiln(["config", "show"])).lines() {
         if let Some(name) = line.strip_prefix('[') {
             section = name.split(']').next().unwrap().to_owned();
         } else if let Some((key, _)) = line.trim_start_matches("# ").split_once('=') {

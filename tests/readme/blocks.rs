@@ -19,7 +19,19 @@ pub struct Block {
     pub lines: Vec<String>,
 }
 
+impl Readme {
+    /// Whether it needs `kiln data`, which not every build has.
+    pub fn prepares_data(&self) -> bool {
+        self.blocks.iter().any(|block| block.commands().iter().any(|line| line.starts_with("kiln data ")))
+    }
+}
+
 impl Block {
+    /// The word behind `sh` of commands that need what a test has not.
+    pub fn class(&self) -> Option<&str> {
+        self.info.strip_prefix("sh ")
+    }
+
     pub fn text(&self) -> String {
         self.lines.iter().map(|line| format!("{line}\n")).collect()
     }

@@ -11,7 +11,7 @@ use std::{
 
 /// `kiln` as READMEs call it: the same command on the CPU, with few steps. What it computes is tested elsewhere.
 const KILN: &str = r#"#!/bin/sh
-case "$1 $*" in
+case "$*" in
     *" --device "*) ;;
     "train "* | "generate "* | "eval "* | "fill "* | "classify "* | "verify "*) set -- "$@" --device cpu ;;
 esac
@@ -99,8 +99,9 @@ fn stand_ins(folder: &Path) {
         _ => json!({ "text": format!("See you at {number} o'clock"), "label": "ham" }),
     };
     let word = |number: usize| json!({ "text": format!("{}shakespeare", "kiln".repeat(number % 3)), "target": "K IH L N" });
-    for (name, record) in [("mails", &mail as &dyn Fn(usize) -> Value), ("cmudict", &word)] {
-        let lines: String = (0..60).map(|number| format!("{}\n", record(number))).collect();
+    // As many mails as a validation split of a block of 256 tokens takes.
+    for (name, count, record) in [("mails", 1200, &mail as &dyn Fn(usize) -> Value), ("cmudict", 60, &word)] {
+        let lines: String = (0..count).map(|number| format!("{}\n", record(number))).collect();
         for part in ["train", "test"] {
             std::fs::write(corpora.join(format!("{name}-{part}.jsonl")), &lines).unwrap();
         }
@@ -125,7 +126,7 @@ fn raw_stand_ins(corpora: &Path) {
     }
     std::fs::write(corpora.join("broken/empty.jsonl"), "").unwrap();
     let novel = json!({ "text": part(21) });
-    std::fs::write(corpora.join("novels.jsonl.gz"), format!("{novel}\n")).unwrap();
+    gzip(corpora.join("novels.jsonl"), format!("{novel}\n"));
     std::fs::write(
         corpora.join("speeches.csv"),
         format!("year,text\n1800,\"{}\"\n", part(22).replace('"', "'")),
@@ -134,5 +135,11 @@ fn raw_stand_ins(corpora: &Path) {
     let body = part(23);
     let record =
         format!("WARC/1.0\r\nWARC-Type: conversion\r\nContent-Length: {}\r\n\r\n{body}\r\n\r\n", body.len());
-    std::fs::write(corpora.join("mails.warc.gz"), record).unwrap();
+    gzip(corpora.join("mails.warc"), record);
+}
+
+/// Leaves `PATH.gz`.
+fn gzip(path: PathBuf, text: String) {
+    std::fs::write(&path, text).unwrap();
+    assert!(Command::new("gzip").arg(path).status().unwrap().success());
 }

@@ -69,8 +69,8 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     Elsewhere {
         class: "browser",
         command: "npm --prefix web start",
-        file: "web/playwright.config.ts",
-        runs: "npx vite preview",
+        file: "tests/check.sh",
+        runs: "npm --prefix web start",
     },
     Elsewhere {
         class: "browser",
