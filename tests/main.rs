@@ -19,6 +19,7 @@ mod examples;
 mod init_from;
 mod inspect;
 mod kernels;
+mod layers;
 mod parity;
 mod readme;
 mod reports;
