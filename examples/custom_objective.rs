@@ -12,6 +12,7 @@ use kiln::{
     objective::{Average, Batch, Frozen, Loss, Objective, StepTotals},
     train::Trainer,
 };
+use std::path::Path;
 
 /// Cross entropy plus `beta` times the divergence KL(reference | model), both means over targets.
 struct StayClose {
@@ -34,14 +35,17 @@ impl Objective for StayClose {
     }
 }
 
-fn main() -> anyhow::Result<()> {
-    let run = std::env::args().nth(1).unwrap_or_else(|| "runs/custom".into());
+/// Trains 20 steps in the run folder `run`.
+pub fn train(run: &Path) -> anyhow::Result<()> {
     let mut config = Preset::find("debug")?.config()?;
     config.train.max_steps = 20;
     let dataset = Dataset::prepare(&config, None)?;
     let config = config.resolve(&dataset)?;
     let trainer = Trainer::new(config, dataset, &Choice::cpu().open()?)?;
     let reference = Frozen::new(trainer.model());
-    let trainer = trainer.with_objective(StayClose { reference, beta: 0.5 });
-    kiln::cli::train_in(run.as_ref(), trainer)
+    kiln::cli::train_in(run, trainer.with_objective(StayClose { reference, beta: 0.5 }))
+}
+
+fn main() -> anyhow::Result<()> {
+    train(Path::new(&std::env::args().nth(1).unwrap_or_else(|| "runs/custom".into())))
 }

@@ -1,4 +1,8 @@
-//! The scripts in `examples/` say what they need instead of failing with a stack.
+//! The programs in `examples/` do what they say; the scripts say what they need instead of failing with a stack.
+
+#[path = "../examples/custom_objective.rs"]
+#[allow(dead_code, reason = "the test calls what `main` calls")]
+mod custom_objective;
 
 use crate::support::folder;
 use std::{path::Path, process::Command};
@@ -49,5 +53,36 @@ fn checking_what_is_no_checkpoint_is_refused() {
     if let Some((code, text)) = output("check_transformers.py", &["nowhere"]) {
         assert_eq!(code, Some(2), "{text}");
         assert!(text.contains("`nowhere` is no checkpoint"), "{text}");
+    }
+}
+
+#[test]
+fn a_custom_objective_has_its_metrics_in_the_log_and_in_the_report() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    custom_objective::train(&run).unwrap();
+    let log = std::fs::read_to_string(run.join("log.jsonl")).unwrap();
+    let events = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let steps: Vec<_> = events.clone().filter(|event| event["type"] == "step").collect();
+    assert_eq!(steps.len(), 20);
+    let metric = |step: usize, name: &str| steps[step]["metrics"][name].as_f64().unwrap();
+    for (step, report) in steps.iter().enumerate() {
+        let expected = metric(step, "nll") + 0.5 * metric(step, "divergence");
+        assert!((report["loss"].as_f64().unwrap() - expected).abs() < 1e-4, "{report}");
+    }
+    // The model begins as its reference, and leaves it as it learns.
+    assert!(metric(0, "divergence").abs() < 1e-5 && metric(19, "divergence") > 1e-2, "{:?}", steps[19]);
+    assert!(metric(19, "nll") < metric(0, "nll") - 0.2);
+    let evaluation = events.clone().find(|event| event["type"] == "evaluation").unwrap();
+    assert!(
+        evaluation["metrics"]["nll"].as_f64().is_some() && evaluation["perplexity"].is_null(),
+        "{evaluation}"
+    );
+    let report = std::fs::read_to_string(run.join("report.html")).unwrap();
+    for name in ["nll", "divergence"] {
+        assert!(
+            report.contains(&format!("aria-label=\"{name}\""))
+                && report.contains(&format!("<th>{name}</th>"))
+        );
     }
 }

@@ -9,7 +9,7 @@ use kiln::{
         Checkpoint, Files,
         tensors::{self, FloatType},
     },
-    data::{Cut, Dataset, evaluation_batches},
+    data::{Dataset, RowLayout, evaluation_batches},
     device::Choice,
     eval::evaluate,
     train::Trainer,
@@ -374,8 +374,8 @@ fn dropout_label_smoothing_and_z_loss_are_of_training_only() {
         let plain = Trainer::start_from(config, dataset, &device, &checkpoint).unwrap();
         let loss = |trainer: &Trainer| {
             let (config, dataset) = (trainer.config(), trainer.dataset());
-            let cut = Cut::of(config, &dataset.tokenizer).unwrap();
-            let batches = evaluation_batches(dataset.val.clone(), cut, 4, 5);
+            let layout = RowLayout::of(config, &dataset.tokenizer).unwrap();
+            let batches = evaluation_batches(dataset.val.clone(), layout, 4, 5);
             let model = trainer.trained_model();
             pollster::block_on(evaluate(&model, &config.model, batches, &device)).unwrap().loss
         };
