@@ -3,7 +3,7 @@
 //!
 //!     cargo run --release --example custom_objective -- RUN
 
-use burn::tensor::activation::log_softmax;
+use burn::tensor::{Tensor, activation::log_softmax};
 use kiln::{
     config::presets::Preset,
     data::Dataset,
@@ -27,7 +27,7 @@ impl Objective for StayClose {
         let reference = log_softmax(self.reference.logits(batch), 1); // [N, V]
         let nll = log_p.clone().gather(1, targets.tokens).neg(); // [N, 1]
         let divergence = (reference.clone().exp() * (reference - log_p)).sum_dim(1); // [N, 1]
-        let mean = |values| (values * targets.weights.clone()).sum().div_scalar(step.divisor()); // [1]
+        let mean = |values: Tensor<2>| (values * targets.weights.clone()).sum().div_scalar(step.divisor()); // [1]
         let (nll, divergence) = (mean(nll), mean(divergence));
         Loss::new(nll.clone() + divergence.clone().mul_scalar(self.beta))
             .with_metric("nll", nll, Average::Sum)
