@@ -16,6 +16,8 @@ pub(crate) struct Initializer<'a> {
     /// Where numbers are drawn from; `None`: none are, and parameters are not allocated before they
     /// are used.
     rng: Option<ChaCha8Rng>,
+    /// Whether tables that are not trained are made.
+    has_tables: bool,
     device: &'a Device,
     /// How all layers compute.
     pub mode: Mode,
@@ -32,13 +34,18 @@ impl<'a> Initializer<'a> {
             Init::Gpt2 => std / (2.0 * config.n_layer as f64).sqrt(),
             Init::Llama => std,
         };
-        Self { rng: Some(ChaCha8Rng::seed_from_u64(seed)), device, mode, std, residual_std }
+        Self { rng: Some(ChaCha8Rng::seed_from_u64(seed)), has_tables: true, device, mode, std, residual_std }
     }
 
     /// For a model whose parameters are about to be loaded: all of them are zeros that take no memory
     /// until they are used.
     pub fn deferred(mode: Mode, device: &'a Device) -> Self {
-        Self { rng: None, device, mode, std: 0.0, residual_std: 0.0 }
+        Self { rng: None, has_tables: true, device, mode, std: 0.0, residual_std: 0.0 }
+    }
+
+    /// For a model that only says which parameters it has.
+    pub fn meta(device: &'a Device) -> Self {
+        Self { has_tables: false, ..Self::deferred(Mode::Reference, device) }
     }
 
     /// Normal with mean 0 and standard deviation `std`.
@@ -63,9 +70,9 @@ impl<'a> Initializer<'a> {
         Param::from_data(TensorData::new(vec![value; shape.iter().product()], shape), self.device)
     }
 
-    /// A table that is not trained.
-    pub fn table(&self, values: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
-        Tensor::from_data(TensorData::new(values, shape), self.device)
+    /// A table that is not trained; none for a model that is never run.
+    pub fn table(&self, shape: [usize; 2], values: impl FnOnce() -> Vec<f32>) -> Option<Tensor<2>> {
+        self.has_tables.then(|| Tensor::from_data(TensorData::new(values(), shape), self.device))
     }
 
     fn zeros<const D: usize>(&self, shape: [usize; D]) -> Param<Tensor<D>> {

@@ -21,6 +21,7 @@ pub use layers::kv_cache::KvCache;
 
 use crate::{
     config::{Architecture, ModelConfig},
+    device,
     kernels::Mode,
 };
 use burn::{
@@ -69,6 +70,11 @@ impl Model {
     /// replaced or used.
     pub fn unloaded(config: &ModelConfig, mode: Mode, device: &Device) -> Self {
         Self::build(config, &mut Initializer::deferred(mode, device))
+    }
+
+    /// A model without any data, which says which parameters it has, and of which shapes. It cannot be run.
+    pub fn meta(config: &ModelConfig) -> Self {
+        Self::build(config, &mut Initializer::meta(&device::placeholder()))
     }
 
     fn build(config: &ModelConfig, initializer: &mut Initializer) -> Self {
