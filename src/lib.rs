@@ -4,25 +4,27 @@
 //!
 //! `examples/train.rs` is the shortest program that trains with this library.
 
-pub mod checkpoint;
+pub mod error; // The one error type, with the hint of what to do.
+pub mod platform; // The clock, storage and memory, on a desktop and in a browser.
+pub mod device; // Devices by name, and which backend runs on them.
+pub mod config; // The configuration tree, presets, overrides and validation.
+pub mod tokenizer; // Text to token ids and back.
+pub mod data; // Files to batches; `data::prepare` makes shards of raw files.
+pub mod kernels; // Fused operations, forward and backward, on the CPU and on GPUs.
+pub mod model; // Layers, the three architectures, Hugging Face families.
+pub mod transform; // Changes to a model from outside, between building and training.
+pub mod objective; // The loss of a batch.
+pub mod optim; // Optimizers, schedules, clipping, weight averaging.
+pub mod train; // The loop: one step, and what is due between steps.
+pub mod checkpoint; // Folders that transformers loads and that training resumes from.
+pub mod generate; // Generation of text, sampled or by beam search.
+pub mod predict; // Classes, numbers and filled masks of an encoder.
+pub mod eval; // The loss over a split, F1, error rates, comparison with PyTorch.
 #[cfg(feature = "cli")]
-pub mod cli;
-pub mod config;
-pub mod data;
-pub mod device;
-pub mod error;
-pub mod eval;
-pub mod generate;
-pub mod kernels;
+pub mod cli; // The commands of the binary, one file each.
 #[cfg(feature = "cli")]
-pub mod memory;
-pub mod model;
-pub mod objective;
-pub mod optim;
-pub mod platform;
-pub mod predict;
-pub mod tokenizer;
-pub mod train;
+pub mod memory; // The allocator of the binary.
+
 #[cfg(test)]
 mod typescript;
 

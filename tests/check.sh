@@ -2,7 +2,7 @@
 # Every check of the project, cheapest first: format, lints, the CUDA build, the page in a browser, the tests.
 #
 #     bash tests/check.sh            all of it
-#     bash tests/check.sh --quick    without the GPU tests, the CUDA build and the page
+#     bash tests/check.sh --quick    without the GPU tests, the fifty kills, the CUDA build and the page
 #
 # Installs what a bare Debian or Ubuntu machine with Rust and Node lacks: the wasm32 target, the page's npm
 # packages and wasm-bindgen, Chromium, and SwiftShader (a Vulkan driver that runs on the CPU, part of
@@ -83,7 +83,7 @@ wasm_lints() (
         --features flex,webgpu --package kiln-web -- -D warnings
 )
 
-# The corpora that the README's examples train on, as a new user fetches them, and the pipeline over the raw ones.
+# The corpora that examples of the manual train on, as a new user fetches them, and the pipeline over the raw ones.
 corpora() (
     folder="$(mktemp -d)"
     trap 'rm -r "$folder"' EXIT
@@ -112,6 +112,22 @@ page_build() {
     npm --prefix web run --silent page
 }
 
+# `npm start`, as who changes the page runs it, until the page is served.
+page_served() (
+    set -m
+    npm --prefix web start -- --port 4174 --strictPort >/dev/null &
+    trap 'kill -- -$!' EXIT
+    node --input-type=module --eval '
+        for (let tries = 0; tries < 600; tries++) {
+            const page = await fetch("http://localhost:4174/").catch(() => null);
+            if (page?.ok && (await page.text()).includes("page/main.ts")) process.exit(0);
+            await new Promise((done) => setTimeout(done, 500));
+        }
+        console.error("`npm --prefix web start` does not serve the page");
+        process.exit(1);
+    '
+)
+
 step "format" cargo fmt --all --check
 # One set of features for lints, binary and tests: `cluster` has all that needs no hardware or LLVM.
 features=(--features cluster)
@@ -136,7 +152,24 @@ if ! $quick; then
     step "pip" install_pip
     step "corpora" corpora
     step "page" page_build
+    step "page as npm start serves it" page_served
     step "page in a browser" npm --prefix web test --silent
+fi
+
+# What `cargo test` leaves out unless it is asked: tests that need an adapter, and one that takes long.
+ignored_tests() {
+    local filter=$1 listed
+    listed="$(cargo test --release "${features[@]}" --test integration -- --ignored --list "$filter" | grep -c ': test$' || true)"
+    if [ "$listed" -eq 0 ]; then
+        echo "no ignored test is named *$filter*" >&2
+        return 1
+    fi
+    cargo test --release "${features[@]}" --test integration -- --ignored --nocapture "$filter"
+}
+
+if ! $quick; then
+    step "tests on other devices" ignored_tests on_other_devices
+    step "fifty kills" ignored_tests fifty_kills
 fi
 
 # Not timed here: cargo's own summary stays the last line.

@@ -7,8 +7,11 @@ mod architectures;
 mod bad_input;
 mod commands;
 mod convert;
+mod cross_entropy;
 #[cfg(feature = "data")]
 mod data;
+#[cfg(all(feature = "cluster", unix))]
+mod data_cluster;
 #[cfg(feature = "data")]
 mod data_stores;
 mod devices;
@@ -16,6 +19,7 @@ mod examples;
 mod init_from;
 mod inspect;
 mod kernels;
+mod layers;
 mod parity;
 mod readme;
 mod reports;

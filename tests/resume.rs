@@ -142,6 +142,7 @@ fn every_optimizer_resumes_exactly() {
 }
 
 #[test]
+#[ignore = "takes a minute: `check.sh` has a step for it"]
 fn fifty_kills_never_leave_a_run_that_cannot_go_on() {
     let folder = folder();
     let run = folder.path().join("run");

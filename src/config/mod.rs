@@ -5,6 +5,7 @@
 //! `kiln config show` prints the resolved tree; every checkpoint carries it as `kiln.toml`.
 
 mod model;
+mod objective;
 pub mod overrides;
 pub mod presets;
 mod resolve;
@@ -12,10 +13,12 @@ mod section;
 mod train;
 mod validate;
 
+pub use crate::kernels::activation::Activation;
 pub use model::{
-    Activation, Architecture, AttentionConfig, Head, Init, ModelConfig, MoeConfig, Norm, NormPosition,
-    Pooling, Position, RopeConfig, RopeLayout, RopeScaling,
+    Architecture, AttentionConfig, Head, Init, ModelConfig, MoeConfig, Norm, NormPosition, Pooling, Position,
+    RopeConfig, RopeLayout, RopeScaling,
 };
+pub use objective::{ObjectiveConfig, ObjectiveKind};
 pub use train::{OnNonFinite, OptimizerKind, ScheduleKind, TrainConfig};
 
 pub use resolve::RunData;
@@ -76,25 +79,6 @@ impl Config {
     pub fn layout(&self) -> Layout {
         let has_answers = self.data.label_field.is_some() || self.data.target_field.is_some();
         if has_answers { Layout::Documents } else { self.data.layout }
-    }
-}
-
-section! {
-    /// What a model is to learn of a text, beside which the architecture and the head decide: a decoder its
-    /// next token, an encoder its masked tokens or its class, an encoder with a decoder another text or what
-    /// was cut out.
-    #["objective"]
-    pub struct ObjectiveConfig {
-        /// Share of the tokens that are masked (BERT) or cut out (T5).
-        mask_fraction: f64 = 0.15, Range::OpenShare;
-        /// Mask words with all their tokens.
-        whole_words: bool = false;
-        /// Mean length, in tokens, of a span that is cut out.
-        mean_span_length: f64 = 3.0, Range::FromOne;
-        /// Share of the probability that a target leaves to all tokens evenly.
-        label_smoothing: f64 = 0.0, Range::Share;
-        /// Weight of the square of the logarithm of the softmax's denominator.
-        z_loss: f64 = 0.0, Range::FromZero;
     }
 }
 

@@ -9,6 +9,7 @@ pub use moe::MoeConfig;
 pub use rope::{RopeConfig, RopeLayout, RopeScaling};
 
 use super::section::{Range, section};
+use crate::kernels::activation::Activation;
 use serde::{Deserialize, Serialize};
 
 section! {
@@ -244,30 +245,6 @@ pub enum NormPosition {
     Post,
     /// `x + norm(f(norm(x)))`, with one more norm at the end (Gemma 2).
     Both,
-}
-
-/// The non-linearity of the MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Activation {
-    Relu,
-    /// Exact, with the error function.
-    Gelu,
-    /// The tanh approximation (GPT-2's `gelu_new`).
-    GeluTanh,
-    /// `silu(gate(x)) * up(x)` (arXiv:2002.05202).
-    Swiglu,
-    /// `gelu_tanh(gate(x)) * up(x)` (arXiv:2002.05202).
-    Geglu,
-    /// The same with the exact non-linearity (ModernBERT).
-    GegluExact,
-}
-
-impl Activation {
-    /// Whether the MLP has a gate projection beside the up projection.
-    pub fn is_gated(self) -> bool {
-        matches!(self, Self::Swiglu | Self::Geglu | Self::GegluExact)
-    }
 }
 
 /// How weights start.

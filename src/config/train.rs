@@ -7,6 +7,8 @@ section! {
     /// Length, batch, optimizer, schedule, and what happens how often.
     #["train"]
     pub struct TrainConfig {
+        /// Names of parameters that are not trained; `*` stands for any characters.
+        freeze: Vec<String> = Vec::new();
         /// Rows per micro-batch.
         batch_size: usize = 12, Range::SIZE;
         /// Micro-batches per optimizer step.

@@ -24,6 +24,7 @@ impl Config {
         self.check_ranges()?;
         data::check(self)?;
         model::check(&self.model)?;
+        self.check_objective_kind()?;
         data::check_objective(self)?;
         check_batch(&self.train, self.model.block_size)?;
         check_schedule(&self.train)?;

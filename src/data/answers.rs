@@ -2,12 +2,12 @@
 
 use super::{
     Answers, IGNORE_INDEX, TokenSplit, Tokens,
+    collate::{CLS_TOKEN, SEP_TOKEN},
     corpus::{Answer, AnswerKind},
 };
 use crate::{
     config::{Architecture, Config, Head, Layout},
     error::{Error, Result},
-    objective::rows::{CLASSIFY, SEPARATE},
     tokenizer::Tokenizer,
 };
 use std::collections::BTreeSet;
@@ -85,7 +85,7 @@ impl<'a> Encoder<'a> {
     /// Documents of an encoder stand between its marks, if the tokenizer has both; those of others end
     /// with the end-of-text token where `separates`.
     pub fn new(config: &Config, tokenizer: &'a Tokenizer, separates: bool, labels: &'a [String]) -> Self {
-        let marks = tokenizer.token_id(CLASSIFY).zip(tokenizer.token_id(SEPARATE));
+        let marks = tokenizer.token_id(CLS_TOKEN).zip(tokenizer.token_id(SEP_TOKEN));
         let (first, last) = match config.model.architecture {
             Architecture::Encoder if config.layout() == Layout::Documents => marks.unzip(),
             // The objective puts ends where they belong.

@@ -1,8 +1,9 @@
 //! Everything a run reads: the tokens of both splits and the tokenizer they are of.
 
 use super::{
-    TokenSplit,
+    RowLayout, TokenSplit,
     answers::{self, Encoder, Part},
+    collate::special_tokens,
     corpus::{Corpus, documents_in_train, train_share},
     loader::check_split,
     random,
@@ -14,7 +15,6 @@ use super::{
 use crate::{
     config::{Config, Head, RunData, TokenizerKind},
     error::{Error, Result},
-    objective::{Rows, rows::special_tokens},
     platform::storage,
     tokenizer::Tokenizer,
 };
@@ -175,18 +175,17 @@ impl Dataset {
         val: TokenSplit,
         bytes: Option<[u64; 2]>,
     ) -> Result<Self> {
-        let (layout, block_size) = (config.layout(), config.model.block_size);
-        let rows = Rows::of(config, &tokenizer)?;
+        let layout = RowLayout::of(config, &tokenizer)?;
         let mark = answer_token(config.data.answer_after.as_deref(), &tokenizer)?;
         let [train, val] = [train, val].map(|split| match mark {
             None => split,
             Some(token) => split.with_answers_after(token),
         });
-        let mut notes = targets::check(&train, config, &rows)?;
-        check_split(&train, layout, block_size, &rows)?;
+        let mut notes = targets::check(&train, config, &layout.collator)?;
+        check_split(&train, &layout)?;
         if !val.is_empty() || config.data.val_fraction > 0.0 {
-            notes.extend(targets::check(&val, config, &rows)?);
-            check_split(&val, layout, block_size, &rows)?;
+            notes.extend(targets::check(&val, config, &layout.collator)?);
+            check_split(&val, &layout)?;
         }
         let mut hash = Sha256::new();
         for part in [tokenizer.fingerprint(), &train.fingerprint(), &val.fingerprint()] {
@@ -408,7 +407,7 @@ mod tests {
 
     #[test]
     fn only_answers_are_targets_where_that_is_asked() {
-        use super::super::{Cut, IGNORE_INDEX, evaluation_batches};
+        use super::super::{IGNORE_INDEX, RowLayout, evaluation_batches};
         let mut config = config(TokenizerKind::Char, 8);
         config.data = DataConfig {
             layout: Layout::Documents,
@@ -418,7 +417,7 @@ mod tests {
         };
         let text = "ab=b\n<|endoftext|>no answer<|endoftext|>a=b=b";
         let dataset = Dataset::from_text(&config, text, None).unwrap();
-        let batch = evaluation_batches(dataset.train.clone(), Cut::causal(Layout::Documents, 8), 3, 0)
+        let batch = evaluation_batches(dataset.train.clone(), RowLayout::causal(Layout::Documents, 8), 3, 0)
             .next()
             .unwrap();
         let answers: Vec<String> = batch

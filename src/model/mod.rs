@@ -33,6 +33,7 @@ use layers::{
     moe::Routing,
     output::{Projection, flat},
 };
+use parameters::ParameterRoles;
 
 /// A transformer of any architecture.
 #[derive(Module, Debug)]
@@ -75,6 +76,13 @@ impl Model {
     /// A model without any data, which says which parameters it has, and of which shapes. It cannot be run.
     pub fn meta(config: &ModelConfig) -> Self {
         Self::build(config, &mut Initializer::meta(&device::placeholder()))
+    }
+
+    /// The role of each parameter of such a model, as declared where it is made. Allocates none of them.
+    pub fn roles(config: &ModelConfig, device: &Device) -> ParameterRoles {
+        let mut initializer = Initializer::deferred(Mode::default(), device);
+        let model = Self::build(config, &mut initializer);
+        parameters::by_name(&model, &initializer.into_roles())
     }
 
     fn build(config: &ModelConfig, initializer: &mut Initializer) -> Self {

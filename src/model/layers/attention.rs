@@ -246,8 +246,3 @@ impl Mix {
         }
     }
 }
-
-/// Bends values to within ± `limit` (Gemma 2, arXiv:2408.00118).
-pub(crate) fn softcap<const D: usize>(x: Tensor<D>, limit: f64) -> Tensor<D> {
-    x.div_scalar(limit).tanh().mul_scalar(limit)
-}

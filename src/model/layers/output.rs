@@ -1,11 +1,12 @@
 //! From the states of a decoder to logits of the vocabulary.
 
-use super::{attention::softcap, embeddings::Embeddings, linear::Linear};
+use super::{embeddings::Embeddings, linear::Linear};
 use crate::{
     config::ModelConfig,
     kernels::{
         Mode,
         linear::{Addends, linear},
+        softcap::softcap,
     },
     model::init::Initializer,
 };

@@ -1,0 +1,112 @@
+//! Commands of READMEs that `tests/readme.rs` does not run, and the checks that do.
+//!
+//! - `build` compiles the package again, some of it for hardware and with downloads that a test has not.
+//! - `network` fetches packages from npm and PyPI.
+//! - `browser` needs Chromium, and minutes.
+//! - `cluster` needs several machines, or processes that do not end.
+//! - `all` is the whole check, of which the test is a part.
+
+/// A command that this test does not run.
+pub struct Elsewhere {
+    /// The word behind `sh`.
+    pub class: &'static str,
+    pub command: &'static str,
+    /// The file of the check that runs it, and the words in that file that do.
+    pub file: &'static str,
+    pub runs: &'static str,
+}
+
+/// Each such command of a README, once.
+pub const ELSEWHERE: &[Elsewhere] = &[
+    Elsewhere {
+        class: "build",
+        command: "cargo install --path .",
+        file: "tests/check.sh",
+        runs: "cargo clippy --release -- -D warnings",
+    },
+    Elsewhere {
+        class: "build",
+        command: "cargo install --path . --features data",
+        file: "tests/check.sh",
+        runs: "cargo build --release \"${features[@]}\"",
+    },
+    Elsewhere {
+        class: "build",
+        command: "cargo install --path . --features cluster",
+        file: "tests/check.sh",
+        runs: "cargo build --release \"${features[@]}\"",
+    },
+    Elsewhere {
+        class: "build",
+        command: "cargo build --release --features cuda",
+        file: "tests/check.sh",
+        runs: "cargo check --release --features cuda",
+    },
+    Elsewhere {
+        class: "network",
+        command: "node examples/corpora.mjs mails corpora",
+        file: "tests/check.sh",
+        runs: "for name in mails cmudict raw; do",
+    },
+    Elsewhere {
+        class: "network",
+        command: "node examples/corpora.mjs cmudict corpora",
+        file: "tests/check.sh",
+        runs: "for name in mails cmudict raw; do",
+    },
+    Elsewhere {
+        class: "network",
+        command: "node examples/corpora.mjs raw corpora",
+        file: "tests/check.sh",
+        runs: "for name in mails cmudict raw; do",
+    },
+    Elsewhere {
+        class: "browser",
+        command: "npm --prefix web run build",
+        file: "tests/check.sh",
+        runs: "bash web/build.sh",
+    },
+    Elsewhere {
+        class: "browser",
+        command: "npm --prefix web start",
+        file: "tests/check.sh",
+        runs: "npm --prefix web start",
+    },
+    Elsewhere {
+        class: "browser",
+        command: "npm --prefix web test",
+        file: "tests/check.sh",
+        runs: "npm --prefix web test",
+    },
+    Elsewhere {
+        class: "browser",
+        command: "kiln train --resume checkpoint --out runs/from-the-page",
+        file: "web/tests/keep.spec.ts",
+        runs: r#"kiln("train", "--resume", folder, "--out", desktop"#,
+    },
+    Elsewhere {
+        class: "cluster",
+        command: "kiln data run examples/corpora.toml --out s3://bucket/prepared --rank 0 --world-size 16",
+        file: "tests/data_stores.rs",
+        runs: "--rank {rank} --world-size 3",
+    },
+    Elsewhere {
+        class: "cluster",
+        command: "kiln data scheduler --listen 10.0.0.1:50050",
+        file: "tests/data.rs",
+        runs: "data scheduler --listen {address}",
+    },
+    Elsewhere {
+        class: "cluster",
+        command: "kiln data executor --scheduler 10.0.0.1:50050 --host 10.0.0.2",
+        file: "tests/data.rs",
+        runs: "data executor --scheduler {address}",
+    },
+    Elsewhere {
+        class: "cluster",
+        command: "kiln data run examples/corpora.toml --out /shared/prepared --cluster df://10.0.0.1:50050",
+        file: "tests/data.rs",
+        runs: "--cluster df://{address}",
+    },
+    Elsewhere { class: "all", command: "bash tests/check.sh", file: ".ci/run", runs: "bash tests/check.sh" },
+];
