@@ -88,6 +88,16 @@ impl DeviceInfo {
     }
 }
 
+/// A device for models that are never run ([`Model::meta`](crate::model::Model::meta)): nothing is made on it.
+pub(crate) fn placeholder() -> Device {
+    #[cfg(feature = "flex")]
+    return Device::flex();
+    #[cfg(all(feature = "cuda", not(feature = "flex")))]
+    return Device::cuda(0);
+    #[cfg(not(any(feature = "flex", feature = "cuda")))]
+    Device::default()
+}
+
 /// In ascending order of how much one wants to train there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(dead_code))]

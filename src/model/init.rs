@@ -18,6 +18,8 @@ pub(crate) struct Initializer<'a> {
     /// Where numbers are drawn from; `None`: none are, and parameters are not allocated before they
     /// are used.
     rng: Option<ChaCha8Rng>,
+    /// Whether tables that are not trained are made.
+    has_tables: bool,
     device: &'a Device,
     /// How all layers compute.
     pub mode: Mode,
@@ -45,7 +47,13 @@ impl<'a> Initializer<'a> {
     /// until they are used.
     pub fn deferred(mode: Mode, device: &'a Device) -> Self {
         let (std, residual_std) = (0.0, 0.0);
-        Self { rng: None, device, mode, std, residual_std, is_in_block: false, roles: BTreeMap::new() }
+        let (is_in_block, roles) = (false, BTreeMap::new());
+        Self { rng: None, has_tables: true, device, mode, std, residual_std, is_in_block, roles }
+    }
+
+    /// For a model that only says which parameters it has.
+    pub fn meta(device: &'a Device) -> Self {
+        Self { has_tables: false, ..Self::deferred(Mode::default(), device) }
     }
 
     /// Makes a block, whose matrices have the role of matrices.
@@ -95,9 +103,9 @@ impl<'a> Initializer<'a> {
         self.declared(Param::from_data(data, self.device))
     }
 
-    /// A table that is not trained.
-    pub fn table(&self, values: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
-        Tensor::from_data(TensorData::new(values, shape), self.device)
+    /// A table that is not trained; none for a model that is never run.
+    pub fn table(&self, shape: [usize; 2], values: impl FnOnce() -> Vec<f32>) -> Option<Tensor<2>> {
+        self.has_tables.then(|| Tensor::from_data(TensorData::new(values(), shape), self.device))
     }
 
     fn zeros<const D: usize>(&mut self, shape: [usize; D]) -> Param<Tensor<D>> {

@@ -1,8 +1,10 @@
 //! The name and shape of every parameter, from the configuration alone: for counting them, for the files
-//! of Kiln's own layout, and for holding files to them before anything is built.
+//! of Kiln's own layout, and for comparing files with them before anything is built. They are those of a
+//! model without data ([`Model::meta`]); layers but the first are alike, so that two of them stand for any
+//! number.
 
-use super::encoder::has_transform;
-use crate::config::{Architecture, Head, ModelConfig, Norm, NormPosition, Position};
+use super::{Model, parameters};
+use crate::config::{Architecture, ModelConfig};
 
 /// A parameter of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,167 +16,93 @@ pub struct Shape {
 
 /// Every parameter of a model.
 pub fn parameters(config: &ModelConfig) -> Vec<Shape> {
-    let mut all = beside_blocks(config);
-    for stack in stacks(config) {
-        for layer in 0..stack.layers {
-            all.extend(stack.block(config, layer));
-        }
-    }
-    all
+    let Layout { mut beside_blocks, stacks } = Layout::of(config);
+    beside_blocks
+        .extend(stacks.iter().flat_map(|stack| (0..stack.layers).flat_map(|layer| stack.block(layer))));
+    beside_blocks
+}
+
+/// The parameters of a model, layers that are alike once.
+pub(super) struct Layout {
+    /// Embeddings, last norms, heads.
+    pub beside_blocks: Vec<Shape>,
+    pub stacks: Vec<StackLayout>,
 }
 
 /// Blocks of an encoder or a decoder.
 pub(super) struct StackLayout {
-    /// What names begin with: `blocks`, or `encoder.blocks`.
-    name: &'static str,
+    /// Beginning of names: `blocks.`, or `encoder.blocks.`.
+    prefix: &'static str,
     pub layers: usize,
-    /// Looks at an encoder's output too.
-    crosses: bool,
+    /// By their names within the block, of the first block and of any other.
+    first: Vec<Shape>,
+    other: Vec<Shape>,
 }
 
-/// The stacks of a model.
-pub(super) fn stacks(config: &ModelConfig) -> Vec<StackLayout> {
-    match config.architecture {
-        Architecture::Decoder | Architecture::Encoder => {
-            vec![StackLayout { name: "blocks", layers: config.n_layer, crosses: false }]
-        }
-        Architecture::EncoderDecoder => vec![
-            StackLayout { name: "encoder.blocks", layers: config.n_layer, crosses: false },
-            StackLayout { name: "decoder.blocks", layers: config.decoder_layers(), crosses: true },
-        ],
-    }
-}
-
-/// Collects parameters.
-struct Collect<'a> {
-    config: &'a ModelConfig,
-    shapes: Vec<Shape>,
-}
-
-impl Collect<'_> {
-    fn tensor(&mut self, name: impl Into<String>, dims: &[usize]) {
-        self.shapes.push(Shape { name: name.into(), dims: dims.to_vec() });
-    }
-
-    fn norm(&mut self, name: &str, width: usize) {
-        self.tensor(format!("{name}.weight"), &[width]);
-        if self.config.bias && self.config.norm == Norm::Layernorm {
-            self.tensor(format!("{name}.bias"), &[width]);
-        }
-    }
-
-    fn linear(&mut self, name: &str, dims: [usize; 2], bias: bool) {
-        self.tensor(format!("{name}.weight"), &dims);
-        if bias {
-            self.tensor(format!("{name}.bias"), &dims[1..]);
-        }
-    }
-
-    fn mlp(&mut self, name: &str, inner: usize) {
-        let (width, bias) = (self.config.n_embd, self.config.bias);
-        let up = if self.config.activation.is_gated() { inner.saturating_mul(2) } else { inner };
-        self.linear(&format!("{name}.up"), [width, up], bias);
-        self.linear(&format!("{name}.down"), [inner, width], bias);
-    }
-}
-
-/// Embeddings, last norms, heads.
-pub(super) fn beside_blocks(config: &ModelConfig) -> Vec<Shape> {
-    let mut collect = Collect { config, shapes: Vec::new() };
-    let (width, vocab) = (config.n_embd, config.vocab_size);
-    collect.tensor("embedding", &[vocab, width]);
-    if config.position == Position::Learned {
-        collect.tensor("position", &[config.block_size, width]);
-    }
-    if config.token_types > 0 {
-        collect.tensor("token_type", &[config.token_types, width]);
-    }
-    if config.embedding_norm {
-        collect.norm("embedding_norm", width);
-    }
-    for stack in stacks(config) {
-        let prefix = stack.name.strip_suffix("blocks").unwrap_or_default();
-        if config.position == Position::Relative {
-            collect.tensor(format!("{prefix}relative_bias"), &[config.relative_buckets, config.n_head]);
-        }
-        if config.norm_position != NormPosition::Post {
-            collect.norm(&format!("{prefix}norm"), width);
-        }
-    }
-    if config.architecture != Architecture::Encoder {
-        if !config.tie_embeddings {
-            collect.tensor("head.weight", &[width, vocab]);
-        }
-        return collect.shapes;
-    }
-    if has_transform(config) {
-        collect.linear("head.transform.dense", [width, width], config.bias);
-        if config.head == Head::LanguageModel || config.norm_position != NormPosition::Post {
-            collect.norm("head.transform.norm", width);
-        }
-    }
-    match config.head {
-        Head::LanguageModel => {
-            collect.tensor("head.bias", &[vocab]);
-            if !config.tie_embeddings {
-                collect.tensor("head.output.weight", &[width, vocab]);
+impl Layout {
+    pub fn of(config: &ModelConfig) -> Self {
+        let few = ModelConfig {
+            n_layer: config.n_layer.min(2),
+            n_decoder_layer: config.n_decoder_layer.map(|layers| layers.min(2)),
+            ..config.clone()
+        };
+        let mut stacks: Vec<_> =
+            stacks(config).into_iter().map(|(prefix, layers)| StackLayout::new(prefix, layers)).collect();
+        let mut beside_blocks = Vec::new();
+        for (name, dims) in parameters::shapes(&Model::meta(&few)) {
+            match stacks.iter_mut().find_map(|stack| stack.place(&name)) {
+                Some((shapes, within)) => shapes.push(Shape { name: within.to_owned(), dims }),
+                None => beside_blocks.push(Shape { name, dims }),
             }
         }
-        _ => collect.linear("head.output", [width, config.classes()], true),
+        Self { beside_blocks, stacks }
     }
-    collect.shapes
+}
+
+/// The beginning of the names of each stack, and its layers.
+fn stacks(config: &ModelConfig) -> Vec<(&'static str, usize)> {
+    match config.architecture {
+        Architecture::Decoder | Architecture::Encoder => vec![("blocks.", config.n_layer)],
+        Architecture::EncoderDecoder => {
+            vec![("encoder.blocks.", config.n_layer), ("decoder.blocks.", config.decoder_layers())]
+        }
+    }
+}
+
+/// Layers of all stacks together.
+pub(super) fn layers(config: &ModelConfig) -> u128 {
+    stacks(config).iter().map(|(_, layers)| *layers as u128).sum()
 }
 
 impl StackLayout {
-    /// The parameters of one layer.
-    pub fn block(&self, config: &ModelConfig, layer: usize) -> Vec<Shape> {
-        let mut collect = Collect { config, shapes: Vec::new() };
-        let (width, inner, head_size) = (config.n_embd, config.inner_size(), config.head_size());
-        let (queries, keys) =
-            (config.n_head.saturating_mul(head_size), config.kv_heads().saturating_mul(head_size));
-        let qkv_bias = config.bias || config.attention.qkv_bias;
-        let block = format!("{}.{layer}", self.name);
-        if !(config.skip_first_norm && layer == 0) {
-            collect.norm(&format!("{block}.attention_norm"), width);
-        }
-        collect.norm(&format!("{block}.mlp_norm"), width);
-        if config.norm_position == NormPosition::Both {
-            collect.norm(&format!("{block}.attention_output_norm"), width);
-            collect.norm(&format!("{block}.mlp_output_norm"), width);
-        }
-        if config.attention.qk_norm {
-            collect.norm(&format!("{block}.attention.query_norm"), head_size);
-            collect.norm(&format!("{block}.attention.key_norm"), head_size);
-        }
-        let qkv = queries.saturating_add(keys.saturating_mul(2));
-        collect.linear(&format!("{block}.attention.qkv"), [width, qkv], qkv_bias);
-        collect.linear(&format!("{block}.attention.output"), [queries, width], config.bias);
-        if self.crosses {
-            collect.norm(&format!("{block}.cross_norm"), width);
-            collect.linear(&format!("{block}.cross.query"), [width, queries], qkv_bias);
-            collect.linear(&format!("{block}.cross.key_value"), [width, keys.saturating_mul(2)], qkv_bias);
-            collect.linear(&format!("{block}.cross.output"), [queries, width], config.bias);
-        }
-        if !config.has_experts() {
-            collect.mlp(&format!("{block}.mlp"), inner);
-            return collect.shapes;
-        }
-        let experts = config.moe.n_experts;
-        collect.tensor(format!("{block}.mlp.router.weight"), &[width, experts]);
-        collect.tensor(format!("{block}.mlp.up"), &[experts, width, inner.saturating_mul(2)]);
-        collect.tensor(format!("{block}.mlp.down"), &[experts, inner, width]);
-        if let Some(inner) = config.moe.shared_expert_inner {
-            collect.mlp(&format!("{block}.mlp.shared"), inner);
-            collect.tensor(format!("{block}.mlp.shared_gate.weight"), &[width, 1]);
-        }
-        collect.shapes
+    fn new(prefix: &'static str, layers: usize) -> Self {
+        Self { prefix, layers, first: Vec::new(), other: Vec::new() }
+    }
+
+    /// Where a parameter of one of the blocks belongs, and its name within the block.
+    fn place<'a>(&mut self, name: &'a str) -> Option<(&mut Vec<Shape>, &'a str)> {
+        let (layer, within) = name.strip_prefix(self.prefix)?.split_once('.')?;
+        Some((if layer == "0" { &mut self.first } else { &mut self.other }, within))
+    }
+
+    /// The parameters of one layer, by their names within it.
+    pub fn shapes(&self, layer: usize) -> &[Shape] {
+        if layer == 0 { &self.first } else { &self.other }
+    }
+
+    fn block(&self, layer: usize) -> impl Iterator<Item = Shape> {
+        let named = move |shape: &Shape| Shape {
+            name: format!("{}{layer}.{}", self.prefix, shape.name),
+            dims: shape.dims.clone(),
+        };
+        self.shapes(layer).iter().map(named)
     }
 }
 
 impl Shape {
-    /// Numbers in it; in a type in which no product of validated sizes overflows.
+    /// Numbers in it; saturating.
     pub(super) fn count(&self) -> u128 {
-        self.dims.iter().map(|&size| size as u128).product()
+        self.dims.iter().fold(1, |product: u128, &size| product.saturating_mul(size as u128))
     }
 
     /// The experts of a layer, one behind the other, of which a token passes only some.
@@ -187,16 +115,15 @@ impl Shape {
 mod tests {
     use super::*;
     use crate::{
-        config::{Activation, AttentionConfig, MoeConfig, Pooling},
+        config::{Activation, AttentionConfig, Head, MoeConfig, NormPosition, Pooling, Position},
         kernels::Mode,
-        model::{Model, parameters},
     };
     use std::collections::BTreeMap;
 
     #[test]
     fn names_and_shapes_are_those_of_the_modules() {
         let device = crate::device::Choice::cpu().open().unwrap();
-        let small = ModelConfig { vocab_size: 11, n_embd: 8, n_head: 2, n_layer: 2, ..Default::default() };
+        let small = ModelConfig { vocab_size: 11, n_embd: 8, n_head: 2, n_layer: 4, ..Default::default() };
         let moe = ModelConfig {
             activation: Activation::Swiglu,
             moe: MoeConfig { n_experts: 3, shared_expert_inner: Some(16), ..Default::default() },
@@ -240,6 +167,8 @@ mod tests {
             ModelConfig { tie_embeddings: true, bias: true, norm_position: NormPosition::Post, ..t5.clone() },
             t5,
             ModelConfig { position: Position::Alibi, tie_embeddings: false, ..small.clone() },
+            ModelConfig { position: Position::Rotary, n_layer: 1, ..small.clone() },
+            ModelConfig { position: Position::Sinusoidal, n_layer: 3, ..small.clone() },
             moe,
             small,
         ] {

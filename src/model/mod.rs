@@ -21,6 +21,7 @@ pub use layers::kv_cache::KvCache;
 
 use crate::{
     config::{Architecture, ModelConfig},
+    device,
     kernels::Mode,
 };
 use burn::{
@@ -70,6 +71,11 @@ impl Model {
     /// replaced or used.
     pub fn unloaded(config: &ModelConfig, mode: Mode, device: &Device) -> Self {
         Self::build(config, &mut Initializer::deferred(mode, device))
+    }
+
+    /// A model without any data, which says which parameters it has, and of which shapes. It cannot be run.
+    pub fn meta(config: &ModelConfig) -> Self {
+        Self::build(config, &mut Initializer::meta(&device::placeholder()))
     }
 
     /// The role of each parameter of such a model, as declared where it is made. Allocates none of them.

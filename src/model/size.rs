@@ -1,7 +1,7 @@
 //! What a model costs: parameters, floating-point operations, memory. All from the configuration,
 //! before anything is built.
 
-use super::layout::{self, Shape, StackLayout};
+use super::layout::{self, Layout, Shape, StackLayout};
 use crate::config::{Architecture, Config, Head, ModelConfig, OptimizerKind, Position};
 
 /// Trainable parameters.
@@ -102,7 +102,7 @@ impl Sizes {
         Self {
             vocab: model.vocab_size as u128,
             context: model.block_size as u128,
-            layers: layout::stacks(model).iter().map(|stack| stack.layers as u128).sum(),
+            layers: layout::layers(model),
             heads: model.n_head as u128,
             kv_heads: model.kv_heads() as u128,
             head_size: model.head_size() as u128,
@@ -114,17 +114,17 @@ impl Sizes {
 
 /// Parameters; of the experts of a layer only so many.
 fn count_parameters(model: &ModelConfig, experts: usize) -> u128 {
-    let count = |shapes: Vec<Shape>| -> u128 { shapes.iter().map(Shape::count).sum() };
     let of_block = |shape: &Shape| match shape.is_of_experts() {
         true => shape.count() / model.moe.n_experts.max(1) as u128 * experts as u128,
         false => shape.count(),
     };
     // All layers but the first are alike.
     let of_stack = |stack: &StackLayout| {
-        let layer = |layer| stack.block(model, layer).iter().map(of_block).sum::<u128>();
+        let layer = |layer| stack.shapes(layer).iter().map(of_block).sum::<u128>();
         layer(0) + layer(1) * (stack.layers as u128).saturating_sub(1)
     };
-    count(layout::beside_blocks(model)) + layout::stacks(model).iter().map(of_stack).sum::<u128>()
+    let Layout { beside_blocks, stacks } = Layout::of(model);
+    beside_blocks.iter().map(Shape::count).sum::<u128>() + stacks.iter().map(of_stack).sum::<u128>()
 }
 
 fn clamp(size: u128) -> u64 {

@@ -54,7 +54,9 @@ impl Attention {
     pub(crate) fn init(config: &ModelConfig, initializer: &mut Initializer) -> Self {
         let (heads, kv_heads, head_size) = (config.n_head, config.kv_heads(), config.head_size());
         let (std, residual_std) = (initializer.std, initializer.residual_std);
-        let qkv_size = (heads + 2 * kv_heads) * head_size;
+        // Saturating, since parameters are counted before sizes are checked.
+        let query_size = heads.saturating_mul(head_size);
+        let qkv_size = query_size.saturating_add(kv_heads.saturating_mul(head_size).saturating_mul(2));
         Self {
             qkv: Linear::init(
                 [config.n_embd, qkv_size],
@@ -62,7 +64,7 @@ impl Attention {
                 std,
                 initializer,
             ),
-            output: Linear::init([heads * head_size, config.n_embd], config.bias, residual_std, initializer),
+            output: Linear::init([query_size, config.n_embd], config.bias, residual_std, initializer),
             query_norm: config.attention.qk_norm.then(|| Norm::of_width(head_size, config, initializer)),
             key_norm: config.attention.qk_norm.then(|| Norm::of_width(head_size, config, initializer)),
             mix: Mix::init(config, initializer.mode),
@@ -155,11 +157,13 @@ impl CrossAttention {
         let (heads, kv_heads, head_size) = (config.n_head, config.kv_heads(), config.head_size());
         let (std, residual_std) = (initializer.std, initializer.residual_std);
         let qkv_bias = config.bias || config.attention.qkv_bias;
+        let query_size = heads.saturating_mul(head_size);
+        let key_value_size = kv_heads.saturating_mul(head_size).saturating_mul(2);
         let mut linear = |sizes, bias, std| Linear::init(sizes, bias, std, initializer);
         Self {
-            query: linear([config.n_embd, heads * head_size], qkv_bias, std),
-            key_value: linear([config.n_embd, 2 * kv_heads * head_size], qkv_bias, std),
-            output: linear([heads * head_size, config.n_embd], config.bias, residual_std),
+            query: linear([config.n_embd, query_size], qkv_bias, std),
+            key_value: linear([config.n_embd, key_value_size], qkv_bias, std),
+            output: linear([query_size, config.n_embd], config.bias, residual_std),
             mix: Mix::init(config, initializer.mode),
         }
     }

@@ -51,7 +51,8 @@ impl Embeddings {
                 .then(|| initializer.normal([config.token_types, width], std)),
             embedding_norm: config.embedding_norm.then(|| Norm::init(config, initializer)),
             sinusoidal: (config.position == Position::Sinusoidal)
-                .then(|| sinusoidal_table(config, initializer)),
+                .then(|| sinusoidal_table(config, initializer))
+                .flatten(),
             dropout: config.dropout,
             scale: if config.scale_embeddings { (width as f64).sqrt() } else { 1.0 },
             mode: initializer.mode,

@@ -25,7 +25,7 @@ impl Mlp {
     }
 
     pub(crate) fn of_width(inner: usize, config: &ModelConfig, initializer: &mut Initializer) -> Self {
-        let up_size = if config.activation.is_gated() { 2 * inner } else { inner };
+        let up_size = if config.activation.is_gated() { inner.saturating_mul(2) } else { inner };
         let (std, residual_std) = (initializer.std, initializer.residual_std);
         Self {
             up: Linear::init([config.n_embd, up_size], config.bias, std, initializer),

@@ -76,7 +76,7 @@ impl Moe {
         let shared = config.moe.shared_expert_inner;
         Self {
             router: Linear::init([width, experts], false, std, initializer),
-            up: initializer.normal([experts, width, 2 * inner], std),
+            up: initializer.normal([experts, width, inner.saturating_mul(2)], std),
             down: initializer.normal([experts, inner, width], residual_std),
             shared: shared.map(|inner| Mlp::of_width(inner, config, initializer)),
             shared_gate: shared.map(|_| Linear::init([width, 1], false, std, initializer)),

@@ -17,16 +17,18 @@ use burn::{
 };
 
 /// The sinusoidal table `[block_size, n_embd]`, sines in even and cosines in odd columns.
-pub(crate) fn sinusoidal_table(config: &ModelConfig, initializer: &Initializer) -> Tensor<2> {
+pub(crate) fn sinusoidal_table(config: &ModelConfig, initializer: &Initializer) -> Option<Tensor<2>> {
     let width = config.n_embd;
-    let values = (0..config.block_size).flat_map(|position| {
-        (0..width).map(move |column| {
-            let wavelength = 10_000f64.powf((column / 2 * 2) as f64 / width as f64);
-            let angle = position as f64 / wavelength;
-            (if column % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
+    let values = || {
+        (0..config.block_size).flat_map(|position| {
+            (0..width).map(move |column| {
+                let wavelength = 10_000f64.powf((column / 2 * 2) as f64 / width as f64);
+                let angle = position as f64 / wavelength;
+                (if column % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
+            })
         })
-    });
-    initializer.table(values.collect(), [config.block_size, width])
+    };
+    initializer.table([config.block_size, width], || values().collect())
 }
 
 /// Rotary position embedding for one head width.
@@ -54,17 +56,23 @@ pub struct Rotation {
 }
 
 impl Rope {
-    pub(crate) fn init(config: &ModelConfig, theta: f64, initializer: &Initializer) -> Self {
+    /// `None` in a model that is never run, since there is nothing in it but tables.
+    pub(crate) fn init(config: &ModelConfig, theta: f64, initializer: &Initializer) -> Option<Self> {
         let half = config.head_size() / 2;
-        let frequencies: Vec<f64> = (0..half).map(|i| frequency(config, theta, i)).collect();
-        let angles = || (0..config.block_size).flat_map(|p| frequencies.iter().map(move |f| p as f64 * f));
-        let shape = [config.block_size, half];
-        Self {
-            cos: initializer.table(angles().map(|a| a.cos() as f32).collect(), shape),
-            sin: initializer.table(angles().map(|a| a.sin() as f32).collect(), shape),
+        let table = |part: fn(f64) -> f64| {
+            initializer.table([config.block_size, half], || {
+                let frequencies: Vec<f64> = (0..half).map(|i| frequency(config, theta, i)).collect();
+                let angles =
+                    (0..config.block_size).flat_map(|p| frequencies.iter().map(move |f| p as f64 * f));
+                angles.map(|angle| part(angle) as f32).collect()
+            })
+        };
+        Some(Self {
+            cos: table(f64::cos)?,
+            sin: table(f64::sin)?,
             layout: config.rope.layout,
             mode: initializer.mode,
-        }
+        })
     }
 
     /// The rotations at some places.
@@ -126,8 +134,8 @@ impl Bias {
                 causal,
             })),
             Position::Alibi => {
-                let slopes = slopes(heads).into_iter().map(|slope| slope as f32).collect();
-                Some(Self::Alibi(Alibi { slopes: initializer.table(slopes, [1, heads]) }))
+                let values = || slopes(heads).into_iter().map(|slope| slope as f32).collect();
+                Some(Self::Alibi(Alibi { slopes: initializer.table([1, heads], values)? }))
             }
             _ => None,
         }

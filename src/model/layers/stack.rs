@@ -63,8 +63,8 @@ impl Stack {
         let rotary = config.position == Position::Rotary;
         let local_theta = config.rope.local_theta.filter(|_| rotary && mask.has_window());
         Self {
-            rope: rotary.then(|| Rope::init(config, config.rope.theta, initializer)),
-            local_rope: local_theta.map(|theta| Rope::init(config, theta, initializer)),
+            rope: rotary.then(|| Rope::init(config, config.rope.theta, initializer)).flatten(),
+            local_rope: local_theta.and_then(|theta| Rope::init(config, theta, initializer)),
             distance_bias: Bias::init(config, causal, initializer),
             blocks: (0..layers).map(|layer| Block::init(config, layer, crosses, initializer)).collect(),
             norm: (config.norm_position != NormPosition::Post).then(|| Norm::init(config, initializer)),
