@@ -2,19 +2,13 @@
 //!
 //!     cargo run --release --example train
 
-use kiln::{
-    config::presets::Preset,
-    data::Dataset,
-    device::Choice,
-    generate::Generator,
-    train::{self, Trainer},
-};
+use kiln::{config::presets::Preset, data::Dataset, device::Choice, generate::Generator, train::Trainer};
 
 fn main() -> kiln::Result<()> {
     let config = Preset::find("debug")?.config()?;
     let device = Choice::auto().open()?;
     let dataset = Dataset::prepare(&config, None)?;
-    let config = train::resolve(config, &dataset)?;
+    let config = config.resolve(&dataset)?;
 
     let mut trainer = Trainer::new(config, dataset, &device)?;
     for _ in 0..200 {

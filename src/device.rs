@@ -316,7 +316,7 @@ async fn wait(tensor: Tensor<2>) -> Result<()> {
 }
 
 /// What `--device` calls the kind of a device.
-fn short_name(device: &Device) -> &'static str {
+pub(crate) fn short_name(device: &Device) -> &'static str {
     // Burn does not tell but in the debug text.
     let text = format!("{device:?}");
     [("Cuda", "cuda"), ("Wgpu", "wgpu")]

@@ -12,6 +12,7 @@ pub mod tokenizer; // Text to token ids and back.
 pub mod data; // Files to batches; `data::prepare` makes shards of raw files.
 pub mod kernels; // Fused operations, forward and backward, on the CPU and on GPUs.
 pub mod model; // Layers, the three architectures, Hugging Face families.
+pub mod transform; // Changes to a model from outside, between building and training.
 pub mod objective; // The loss of a batch.
 pub mod optim; // Optimizers, schedules, clipping, weight averaging.
 pub mod train; // The loop: one step, and what is due between steps.

@@ -3,10 +3,10 @@
 
 use crate::{
     config::{Head, ModelConfig},
+    data::{CLS_TOKEN, SEP_TOKEN},
     device::device_failed,
     error::{Error, Result},
     model::{Encoder, Input, Model, Side},
-    objective::rows::{CLASSIFY, SEPARATE},
     tokenizer::Tokenizer,
 };
 use burn::tensor::{Device, activation::softmax};
@@ -220,7 +220,7 @@ impl<'a> Predictor<'a> {
     }
 
     fn marks(&self) -> Option<(u32, u32)> {
-        self.tokenizer.token_id(CLASSIFY).zip(self.tokenizer.token_id(SEPARATE))
+        self.tokenizer.token_id(CLS_TOKEN).zip(self.tokenizer.token_id(SEP_TOKEN))
     }
 
     fn between_marks(&self, mut tokens: Vec<u32>, firsts: Vec<usize>) -> Result<Reading> {

@@ -2,7 +2,7 @@
 # Every check of the project, cheapest first: format, lints, the CUDA build, the page in a browser, the tests.
 #
 #     bash tests/check.sh            all of it
-#     bash tests/check.sh --quick    without the GPU tests, the CUDA build and the page
+#     bash tests/check.sh --quick    without the GPU tests, the fifty kills, the CUDA build and the page
 #
 # Installs what a bare Debian or Ubuntu machine with Rust and Node lacks: the wasm32 target, the page's npm
 # packages and wasm-bindgen, Chromium, and SwiftShader (a Vulkan driver that runs on the CPU, part of
@@ -154,6 +154,22 @@ if ! $quick; then
     step "page" page_build
     step "page as npm start serves it" page_served
     step "page in a browser" npm --prefix web test --silent
+fi
+
+# What `cargo test` leaves out unless it is asked: tests that need an adapter, and one that takes long.
+ignored_tests() {
+    local filter=$1 listed
+    listed="$(cargo test --release "${features[@]}" --test integration -- --ignored --list "$filter" | grep -c ': test$' || true)"
+    if [ "$listed" -eq 0 ]; then
+        echo "no ignored test is named *$filter*" >&2
+        return 1
+    fi
+    cargo test --release "${features[@]}" --test integration -- --ignored --nocapture "$filter"
+}
+
+if ! $quick; then
+    step "tests on other devices" ignored_tests on_other_devices
+    step "fifty kills" ignored_tests fifty_kills
 fi
 
 # Not timed here: cargo's own summary stays the last line.

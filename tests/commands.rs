@@ -169,6 +169,21 @@ fn configurations_are_shown_and_read_back() {
     let again = json(kiln(["config", "show", "--json", "--config"]).arg(path));
     assert_eq!(again["train"]["seed"], 7);
     assert_eq!(again["model"]["activation"], "swiglu");
+    // A key by its earlier name is taken, with a note.
+    let old = file(&folder, "old.toml", "[model]\nrope_theta = 500\n");
+    let mut earlier = kiln(words("config show --json --set model.qk_norm=true --config"));
+    let output = earlier.arg(old).output().unwrap();
+    let tree: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&tree["model"]["rope"]["theta"], &tree["model"]["attention"]["qk_norm"]),
+        (&500.0.into(), &true.into())
+    );
+    let notes = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        notes,
+        "note: `model.rope_theta` is called `model.rope.theta` now\n\
+         note: `model.qk_norm` is called `model.attention.qk_norm` now\n"
+    );
     let presets = ok(&mut kiln(words("config presets")));
     for name in ["shakespeare-char", "shakespeare-char-cpu", "gpt2-124m", "llama-tiny", "debug"] {
         assert!(presets.contains(name), "{presets}");

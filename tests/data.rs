@@ -207,40 +207,6 @@ fn workers_ranks_and_kills_give_the_same_bytes() {
     assert!(shards(path, "killed") == expected, "kills");
 }
 
-#[cfg(feature = "cluster")]
-#[test]
-fn a_cluster_that_loses_an_executor_gives_the_same_bytes() {
-    use std::net::TcpListener;
-    let folder = workplace(PIPELINE, 1500);
-    let path = folder.path();
-    ok(&mut run(path, "here", ""));
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let address = format!("127.0.0.1:{port}");
-    let start =
-        |line: String| Ended(kiln(words(&line)).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
-    let _scheduler = start(format!("data scheduler --listen {address}"));
-    std::thread::sleep(Duration::from_secs(1));
-    let mut executors: Vec<Ended> =
-        (0..3).map(|_| start(format!("data executor --scheduler {address} --workers 1"))).collect();
-    let mut running = run(path, "cluster", &format!("--quiet --cluster df://{address}")).spawn().unwrap();
-    std::thread::sleep(Duration::from_secs(2));
-    executors.pop();
-    assert!(running.wait().unwrap().success());
-    assert!(shards(path, "cluster") == shards(path, "here"));
-}
-
-/// A process that ends with the test.
-#[cfg(feature = "cluster")]
-struct Ended(std::process::Child);
-
-#[cfg(feature = "cluster")]
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn what_cannot_be_read_is_counted_or_fatal() {
     let pipeline =

@@ -8,7 +8,7 @@ use kiln::{
     checkpoint::{Checkpoint, tensors},
     data::Dataset,
     device::Choice,
-    train::{self, Trainer},
+    train::Trainer,
 };
 use std::{
     fs,
@@ -45,7 +45,7 @@ fn weights_are_taken_as_they_are_and_the_rest_begins_anew() {
     let mut config = debug_config(&[]);
     config.model = checkpoint.model.clone();
     let dataset = Dataset::prepare(&config, Some(checkpoint.tokenizer().unwrap())).unwrap();
-    let config = train::resolve(config, &dataset).unwrap();
+    let config = config.resolve(&dataset).unwrap();
     let trainer = Trainer::start_from(config, dataset, &Choice::cpu().open().unwrap(), &checkpoint).unwrap();
     let files = pollster::block_on(trainer.checkpoint()).unwrap();
     let model = fs::read(base.join("checkpoints/latest/model.safetensors")).unwrap();

@@ -7,8 +7,11 @@ mod architectures;
 mod bad_input;
 mod commands;
 mod convert;
+mod cross_entropy;
 #[cfg(feature = "data")]
 mod data;
+#[cfg(all(feature = "cluster", unix))]
+mod data_cluster;
 #[cfg(feature = "data")]
 mod data_stores;
 mod devices;

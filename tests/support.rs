@@ -4,7 +4,7 @@ use kiln::{
     config::{Config, presets::Preset},
     data::Dataset,
     device::Choice,
-    train::{self, Trainer},
+    train::Trainer,
 };
 use std::{
     path::{Path, PathBuf},
@@ -88,7 +88,7 @@ pub fn debug_config(overrides: &[&str]) -> Config {
 /// A trainer for a configuration, on a device by name.
 pub fn trainer(config: Config, device: &str) -> Trainer {
     let dataset = Dataset::prepare(&config, None).unwrap();
-    let config = train::resolve(config, &dataset).unwrap();
+    let config = config.resolve(&dataset).unwrap();
     let device = device.parse::<Choice>().unwrap().open().unwrap();
     Trainer::new(config, dataset, &device).unwrap()
 }

@@ -2,8 +2,20 @@
 //! optimizer, schedule and architecture trains.
 
 use crate::support::{
-    debug_config, debug_train, fails, file, folder, kiln, largest_difference, losses, ok, trainer,
+    debug_config, debug_train, fails, file, folder, kiln, largest_difference, losses, ok, trainer, words,
 };
+use kiln::{
+    checkpoint::{
+        Checkpoint, Files,
+        tensors::{self, FloatType},
+    },
+    data::{Cut, Dataset, evaluation_batches},
+    device::Choice,
+    eval::evaluate,
+    train::Trainer,
+};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, path::Path};
 
 /// Losses and gradient norms of the first steps.
 fn numbers(overrides: &[&str], steps: usize) -> Vec<(f32, f32)> {
@@ -29,11 +41,16 @@ fn grouping_rows_into_micro_batches_changes_nothing() {
         &["model.dropout=0.2"],
         &["model.dropout=0.2", "kernels.fused=false"],
         &["model.dropout=0.2", "model.position=alibi"],
-        &["model.dropout=0.2", "model.sliding_window=5", "data.layout=stream"],
+        &["model.dropout=0.2", "model.attention.sliding_window=5", "data.layout=stream"],
         &["model.dropout=0.2", "model.architecture=encoder"],
         &["model.dropout=0.2", "model.architecture=encoder-decoder"],
         &["model.dropout=0.2", "model.architecture=encoder-decoder", "model.position=relative"],
-        &["model.dropout=0.2", "model.activation=swiglu", "model.n_experts=4", "model.shared_expert_inner=8"],
+        &[
+            "model.dropout=0.2",
+            "model.activation=swiglu",
+            "model.moe.n_experts=4",
+            "model.moe.shared_expert_inner=8",
+        ],
     ];
     for model in models {
         let run = |batch: &str, accumulation: &str| {
@@ -69,9 +86,9 @@ fn fused_kernels_train_as_burns_operations_do() {
             "model.norm=rmsnorm",
             "model.activation=swiglu",
             "model.n_kv_head=1",
-            "model.sliding_window=5",
+            "model.attention.sliding_window=5",
             "model.logit_softcap=20",
-            "model.attention_softcap=10",
+            "model.attention.softcap=10",
             "objective.z_loss=1e-3",
         ],
         &["model.architecture=encoder-decoder", "model.dropout=0.1"],
@@ -106,25 +123,30 @@ fn a_task_is_scored_by_what_greedy_decoding_gets_right() {
     assert!((0.02..0.98).contains(&exact), "the test needs a model that is right now and then: {exact}");
 
     // The same by hand: greedy decoding of some of the validation split's questions.
-    let dataset = kiln::data::Dataset::prepare(
-        &kiln::config::presets::Preset::find("copy").unwrap().config().unwrap(),
-        None,
-    );
-    let split = dataset.as_ref().unwrap().val.clone();
-    let tokenizer = &dataset.as_ref().unwrap().tokenizer;
+    let copy = kiln::config::presets::Preset::find("copy").unwrap().config().unwrap();
+    let Dataset { val: split, tokenizer, .. } = Dataset::prepare(&copy, None).unwrap();
     const QUESTIONS: usize = 60;
-    let mut right = 0;
-    for index in 0..QUESTIONS {
+    let line = |index: usize| {
         let range = split.document(index * split.document_count() / QUESTIONS);
         let mut tokens = vec![0i32; range.len()];
         split.copy(range, &mut tokens);
-        let line = tokenizer.decode(&tokens.iter().map(|&token| token as u32).collect::<Vec<_>>()).unwrap();
-        let (question, answer) = line.trim_end().split_once('=').unwrap();
-        let arguments = ["--device", "cpu", "--temperature", "0", "--max-new-tokens", "16", "--stop", "\n"];
-        let written =
-            ok(kiln(["generate"]).arg(&run).args(arguments).args(["--prompt", &format!("{question}=")]));
-        right += usize::from(written.trim_end() == format!("{question}={answer}"));
-    }
+        tokenizer.decode(&tokens.iter().map(|&token| token as u32).collect::<Vec<_>>()).unwrap()
+    };
+    let lines: Vec<String> = (0..QUESTIONS).map(|index| line(index).trim_end().to_owned()).collect();
+    let questions: Vec<&str> = lines.iter().map(|line| line.split_once('=').unwrap().0).collect();
+    let prompts: String =
+        questions.iter().map(|text| format!("{}\n", json!({ "text": format!("{text}=") }))).collect();
+    let prompts = file(&out, "questions.jsonl", prompts);
+    let arguments =
+        ["--device", "cpu", "--temperature", "0", "--max-new-tokens", "16", "--stop", "\n", "--json"];
+    let text = ok(kiln(["generate"]).arg(&run).args(arguments).arg("--prompts").arg(prompts));
+    let generated: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(generated.len(), QUESTIONS);
+    let is_right = |(line, generated): &(&String, &Value)| {
+        let field = |name: &str| generated[name].as_str().unwrap();
+        format!("{}{}", field("prompt"), field("text").trim_end()) == **line
+    };
+    let right = lines.iter().zip(&generated).filter(is_right).count();
     let by_hand = right as f64 / QUESTIONS as f64;
     // Four standard deviations of a sample of this size.
     let spread = 4.0 * (exact * (1.0 - exact) / QUESTIONS as f64).sqrt();
@@ -158,7 +180,7 @@ fn every_architecture_trains() {
         &["model.position=sinusoidal", "model.activation=relu", "model.bias=true"],
         &[
             "model.position=rotary",
-            "model.rope_layout=interleaved",
+            "model.rope.layout=interleaved",
             "model.norm=rmsnorm",
             "model.activation=swiglu",
         ],
@@ -202,16 +224,70 @@ fn losses_are_those_recorded() {
     }
 }
 
+/// Weights, average and moments of a trainer, by file.
+fn state(trainer: &Trainer) -> BTreeMap<String, Vec<u8>> {
+    let files = pollster::block_on(trainer.checkpoint()).unwrap();
+    let tensors = files.contents.into_iter().filter(|(name, _)| name.ends_with(".safetensors"));
+    tensors.map(|(name, bytes)| (name, bytes.to_vec())).collect()
+}
+
+/// A learning rate that explodes: loss and gradient norm are finite in the first step only.
+const EXPLODING: [&str; 6] = [
+    "train.learning_rate=1e30",
+    "train.min_lr=1e30",
+    "train.grad_clip=0",
+    "train.on_nan=skip",
+    "train.warmup_steps=0",
+    "train.ema_decay=0.5",
+];
+
 #[test]
-fn a_void_step_changes_nothing_and_is_reported() {
-    // A learning rate that explodes: with `skip` the weights stay finite and the run ends.
-    let run = folder();
-    let run = run.path().join("run");
-    let settings = "--set train.learning_rate=1e30 --set train.min_lr=1e30 --set train.grad_clip=0 --set train.on_nan=skip \
-                    --set train.warmup_steps=0 --set train.optimizer=sgd --set train.eval_interval=0";
-    ok(&mut debug_train(&run, settings));
-    let log = std::fs::read_to_string(run.join("log.jsonl")).unwrap();
-    assert!(log.contains("\"type\":\"skipped\""), "{log}");
+fn a_skipped_step_leaves_weights_moments_and_average_as_they_were() {
+    for optimizer in ["adamw", "adam", "sgd", "lion", "muon"] {
+        for fused in ["kernels.fused=true", "kernels.fused=false"] {
+            let optimizer = format!("train.optimizer={optimizer}");
+            let settings = EXPLODING.into_iter().chain([optimizer.as_str(), fused]);
+            let mut trainer = trainer(debug_config(&settings.collect::<Vec<_>>()), "cpu");
+            let has_numbers = |trainer: &mut Trainer| {
+                trainer.step();
+                let (loss, norm) = pollster::block_on(trainer.last_numbers()).unwrap();
+                loss.is_finite() && norm.is_finite()
+            };
+            let begun = state(&trainer);
+            assert!(has_numbers(&mut trainer));
+            let before = state(&trainer);
+            assert_eq!(before.len(), 3);
+            for (name, bytes) in &before {
+                assert!(bytes != &begun[name], "{optimizer}: the first step does not change `{name}`");
+            }
+            for _ in 0..2 {
+                assert!(!has_numbers(&mut trainer), "{optimizer}: the test needs a step that explodes");
+                for (name, bytes) in &state(&trainer) {
+                    assert!(bytes == &before[name], "{optimizer}, {fused}: `{name}` changes");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_skipped_step_is_reported_and_its_run_ends_with_the_last_good_weights() {
+    let folder = folder();
+    let settings = EXPLODING.map(|entry| format!("--set {entry}")).join(" ");
+    let settings = format!("{settings} --set train.optimizer=sgd --set train.eval_interval=0");
+    let run = |name: &str, more: &str| {
+        let run = folder.path().join(name);
+        ok(&mut debug_train(&run, &format!("{settings} {more}")));
+        run
+    };
+    let (skipping, short) = (run("skipping", ""), run("short", "--set train.stop_after=1"));
+    let log = std::fs::read_to_string(skipping.join("log.jsonl")).unwrap();
+    assert_eq!(log.matches("\"type\":\"skipped\"").count(), 19, "{log}");
+    for name in ["model", "optimizer", "ema"] {
+        let of =
+            |run: &Path| std::fs::read(run.join(format!("checkpoints/latest/{name}.safetensors"))).unwrap();
+        assert!(of(&skipping) == of(&short), "{name}");
+    }
 }
 
 #[test]
@@ -228,17 +304,83 @@ fn skipping_gives_up_and_does_not_advise_to_skip() {
 }
 
 #[test]
-fn the_average_of_the_weights_is_kept_and_used() {
-    let run = folder();
-    let run = run.path().join("run");
+fn the_average_of_the_weights_is_that_of_its_formula() {
+    const DECAY: f32 = 0.9;
+    let config = debug_config(&["train.ema_decay=0.9", "train.learning_rate=1e-2", "train.warmup_steps=0"]);
+    let mut trainer = trainer(config, "cpu");
+    let read = |trainer: &Trainer, name: &str| tensors::read(&state(trainer)[name]).unwrap();
+    let mut expected = read(&trainer, "model.safetensors");
+    for step in 0..5 {
+        trainer.step();
+        let weights = read(&trainer, "model.safetensors");
+        for (name, average) in &mut expected {
+            for (old, new) in average.values.iter_mut().zip(&weights[name].values) {
+                *old = DECAY * *old + (1.0 - 0.9f64) as f32 * new;
+            }
+        }
+        let found = read(&trainer, "ema.safetensors");
+        assert!(found == expected, "step {step}");
+        assert!(found != weights, "step {step}");
+    }
+}
+
+#[test]
+fn the_average_of_the_weights_is_used_where_it_is_asked_for() {
+    let folder = folder();
+    let run = folder.path().join("run");
     ok(&mut debug_train(&run, "--set train.ema_decay=0.9"));
-    assert!(run.join("checkpoints/latest/ema.safetensors").is_file());
-    let eval = |more: &str| {
-        let mut command = crate::support::kiln(["eval", "--json", "--device", "cpu"]);
-        let text = ok(command.arg(&run).args(crate::support::words(more)));
-        serde_json::from_str::<serde_json::Value>(&text).unwrap()["loss"].as_f64().unwrap()
+    let latest = run.join("checkpoints/latest");
+    // The same checkpoint with the average in place of the weights.
+    let mut files = Files::read_folder(&latest, |_| true).unwrap();
+    let average = tensors::read(&files.contents["ema.safetensors"]).unwrap();
+    files
+        .contents
+        .insert("model.safetensors".into(), tensors::write(&average, FloatType::F32).unwrap().into());
+    let averaged = folder.path().join("averaged");
+    files.write_folder(&averaged).unwrap();
+    let eval = |model: &Path, more: &str| {
+        let mut command = kiln(["eval", "--json", "--device", "cpu"]);
+        let text = ok(command.arg(model).args(words(more)));
+        serde_json::from_str::<Value>(&text).unwrap()["loss"].as_f64().unwrap()
     };
-    assert_ne!(eval(""), eval("--ema"));
+    let (plain, found) = (eval(&latest, ""), eval(&latest, "--ema"));
+    assert_eq!(found, eval(&averaged, ""));
+    // It is behind the weights, which get better.
+    assert!(plain < found - 0.01, "{plain} of the weights, {found} of their average");
+}
+
+#[test]
+fn dropout_label_smoothing_and_z_loss_are_of_training_only() {
+    let device = Choice::cpu().open().unwrap();
+    for fused in ["kernels.fused=true", "kernels.fused=false"] {
+        let regular = ["objective.label_smoothing=0.2", "objective.z_loss=0.1", fused];
+        let with =
+            |dropout: &str| debug_config(&[&regular[..], &[&format!("model.dropout={dropout}")]].concat());
+        let mut dropping = trainer(with("0.5"), "cpu");
+        let whole = losses(trainer(with("0"), "cpu"), 1)[0];
+        dropping.step();
+        let dropped = pollster::block_on(dropping.last_numbers()).unwrap().0;
+        assert!((dropped - whole).abs() > 1e-3, "{fused}: {dropped} with dropout, {whole} without");
+
+        // The same weights in a run that drops and adds nothing.
+        for _ in 0..5 {
+            dropping.step();
+        }
+        let checkpoint = Checkpoint::from_files(pollster::block_on(dropping.checkpoint()).unwrap()).unwrap();
+        let mut config = dropping.config().clone();
+        config.model.dropout = 0.0;
+        config.objective = Default::default();
+        let dataset = Dataset::prepare(&config, None).unwrap();
+        let plain = Trainer::start_from(config, dataset, &device, &checkpoint).unwrap();
+        let loss = |trainer: &Trainer| {
+            let (config, dataset) = (trainer.config(), trainer.dataset());
+            let cut = Cut::of(config, &dataset.tokenizer).unwrap();
+            let batches = evaluation_batches(dataset.val.clone(), cut, 4, 5);
+            let model = trainer.trained_model();
+            pollster::block_on(evaluate(&model, &config.model, batches, &device)).unwrap().loss
+        };
+        assert_eq!(loss(&dropping), loss(&plain), "{fused}");
+    }
 }
 
 #[test]

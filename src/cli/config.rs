@@ -4,9 +4,9 @@
 use crate::{
     config::{
         Config,
+        overrides::Reading,
         presets::{Preset, presets},
     },
-    error::Error,
     platform::storage,
 };
 use clap::{Args, Subcommand};
@@ -71,42 +71,30 @@ impl ConfigSource {
     /// For an unknown preset, a file that cannot be read, and a key or value that is unknown or of the wrong
     /// type.
     pub fn read(&self, default_preset: &str) -> crate::Result<Config> {
-        let mut config = match &self.config {
-            Some(path) => {
-                Config::from_toml(&storage::read_to_string(path)?, &format!("`{}`", path.display()))?
-            }
-            None => Preset::find(self.preset.as_deref().unwrap_or(default_preset))?.config()?,
+        let (mut config, mut notes) = match self.file()? {
+            Some(Reading { config, notes, .. }) => (config, notes),
+            None => (Preset::find(self.preset.as_deref().unwrap_or(default_preset))?.config()?, Vec::new()),
         };
-        config.apply(&self.set)?;
+        notes.extend(config.apply(&self.set)?);
+        super::show_notes(&notes);
         Ok(config)
     }
 
     /// The keys that the user set, in a file or one by one; a preset's are not among them.
     ///
     /// # Errors
-    /// For a file that cannot be read or is not TOML.
+    /// For a file that cannot be read or is no configuration.
     pub fn keys(&self) -> crate::Result<Vec<String>> {
-        let mut keys: Vec<String> =
-            self.set.iter().filter_map(|text| Some(text.split_once('=')?.0.trim().to_owned())).collect();
-        if let Some(path) = &self.config {
-            let text = storage::read_to_string(path)?;
-            let table: toml::Table = toml::from_str(&text).map_err(|error| Error::ConfigSyntax {
-                origin: format!("`{}`", path.display()),
-                message: error.message().into(),
-            })?;
-            keys.extend(Config::keys().into_iter().filter(|key| has_key(&table, key)));
-        }
-        Ok(keys)
+        let set = self.set.iter().filter_map(|text| text.split_once('='));
+        let set = set.map(|(key, _)| Config::current_name(key.trim()).to_owned());
+        let file = self.file()?.map(|reading| reading.keys).unwrap_or_default();
+        Ok(set.chain(file.into_iter().map(str::to_owned)).collect())
     }
-}
 
-/// Whether a table has an entry under a dotted key.
-fn has_key(table: &toml::Table, key: &str) -> bool {
-    match key.split_once('.') {
-        None => table.contains_key(key),
-        Some((section, rest)) => {
-            table.get(section).and_then(toml::Value::as_table).is_some_and(|table| has_key(table, rest))
-        }
+    fn file(&self) -> crate::Result<Option<Reading>> {
+        let Some(path) = &self.config else { return Ok(None) };
+        let text = storage::read_to_string(path)?;
+        Ok(Some(Reading::of(&text, &format!("`{}`", path.display()))?))
     }
 }
 
@@ -162,7 +150,7 @@ mod tests {
         let config = source(&["--preset", "llama-tiny", "--set", "train.seed=3", "--set", "model.n_layer=2"])
             .resolve("debug")
             .unwrap();
-        assert_eq!((config.model.n_kv_head, config.train.seed, config.model.n_layer), (2, 3, 2));
+        assert_eq!((config.model.n_kv_head, config.train.seed, config.model.n_layer), (Some(2), 3, 2));
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.toml");

@@ -4,7 +4,7 @@ use super::{DeviceOption, interrupt, model::open_checkpoint};
 use crate::{
     checkpoint::Weights,
     config::{Architecture, Head, Layout, ModelConfig},
-    data::{Cut, Dataset, TokenSplit, evaluation_batches},
+    data::{Dataset, RowLayout, TokenSplit, evaluation_batches},
     error::Error,
     eval::{
         Evaluation, evaluate,
@@ -87,15 +87,16 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
     let weights = if arguments.ema { Weights::Averaged } else { Weights::Latest };
     let model = checkpoint.build(weights, &device)?;
     let start = Instant::now();
-    let mut cut = Cut { block_size: checkpoint.model.block_size, ..Cut::of(&config, &dataset.tokenizer)? };
+    let mut layout =
+        RowLayout { block_size: checkpoint.model.block_size, ..RowLayout::of(&config, &dataset.tokenizer)? };
     let cut_documents = match checkpoint.model.context_limit() {
-        Some(_) => cut.rows.cut_documents(tokens, cut.block_size),
+        Some(_) => layout.collator.cut_documents(tokens, layout.block_size),
         None => {
-            cut.block_size = cut.rows.longest_row(tokens, cut.block_size);
+            layout.block_size = layout.collator.longest_row(tokens, layout.block_size);
             0
         }
     };
-    let batches = evaluation_batches(tokens.clone(), cut, arguments.batch_size, 0);
+    let batches = evaluation_batches(tokens.clone(), layout, arguments.batch_size, 0);
     let of_model = |error: Error| error.with_origin(format!("model `{}`", checkpoint.path().display()));
     let result = pollster::block_on(evaluate(&model, &checkpoint.model, batches, &device))?;
     Error::check_finite("the losses", &[result.loss as f32]).map_err(of_model)?;

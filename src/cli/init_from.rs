@@ -4,7 +4,7 @@
 use super::config::ConfigSource;
 use crate::{
     checkpoint::{Checkpoint, names},
-    config::{Config, ModelConfig, TokenizerConfig, TokenizerKind},
+    config::{AttentionConfig, Config, ModelConfig, TokenizerConfig, TokenizerKind},
     error::{Error, Result},
     tokenizer::Tokenizer,
 };
@@ -18,9 +18,9 @@ const FREE: [&str; 8] = [
     "model.head",
     "model.labels",
     "model.pooling",
-    "model.expert_capacity",
-    "model.router_aux_loss",
-    "model.router_z_loss",
+    "model.moe.capacity",
+    "model.moe.aux_loss",
+    "model.moe.z_loss",
 ];
 
 /// The configuration that the arguments name, with the checkpoint's model, and the checkpoint's tokenizer
@@ -78,7 +78,10 @@ fn model(said: &ModelConfig, keys: &[String], checkpoint: &Checkpoint) -> Result
     let (said_tree, mut tree) = (tree(said, own), tree(own, own));
     for key in keys {
         let Some(field) = key.strip_prefix("model.") else { continue };
-        let (Some(said), Some(has)) = (said_tree.get(field), tree.get_mut(field)) else { continue };
+        let pointer = format!("/{}", field.replace('.', "/"));
+        let (Some(said), Some(has)) = (said_tree.pointer(&pointer), tree.pointer_mut(&pointer)) else {
+            continue;
+        };
         if FREE.contains(&key.as_str()) {
             *has = said.clone();
         } else if said != has {
@@ -101,19 +104,19 @@ fn model(said: &ModelConfig, keys: &[String], checkpoint: &Checkpoint) -> Result
     Ok(ModelConfig {
         n_kv_head: own.n_kv_head,
         head_dim: own.head_dim,
-        attention_scale: own.attention_scale,
+        attention: AttentionConfig { scale: own.attention.scale, ..model.attention },
         n_inner: own.n_inner,
         ..model
     })
 }
 
-/// A configuration by key, with what 0 stands for in its place.
+/// A configuration by key, with derived values in the place of absent ones.
 fn tree(model: &ModelConfig, own: &ModelConfig) -> Value {
     let resolved = ModelConfig {
-        n_kv_head: model.kv_heads(),
-        head_dim: model.head_size(),
-        attention_scale: model.score_scale(),
-        n_inner: model.inner_size(),
+        n_kv_head: Some(model.kv_heads()),
+        head_dim: Some(model.head_size()),
+        attention: AttentionConfig { scale: Some(model.score_scale()), ..model.attention },
+        n_inner: Some(model.inner_size()),
         vocab_size: if model.vocab_size == 0 { own.vocab_size } else { model.vocab_size },
         ..model.clone()
     };

@@ -92,8 +92,19 @@ fn lines_up_to(log: &[u8], step: u64) -> Vec<u8> {
 }
 
 fn parse_line(line: &[u8]) -> Option<LoggedEvent> {
-    let value: Value = serde_json::from_slice(line).ok()?;
+    let mut value: Value = serde_json::from_slice(line).ok()?;
+    read_router(&mut value);
     LoggedEvent::deserialize(NullIsNan { key: String::new(), value }).ok()
+}
+
+/// Renames what logs of earlier versions say of a mixture of experts to the metrics that it is now.
+fn read_router(value: &mut Value) {
+    let Some(Value::Object(router)) = value.get_mut("router").map(Value::take) else { return };
+    let renamed = router.into_iter().map(|(name, number)| match name.as_str() {
+        "utilization" => ("router/expert".to_owned(), number),
+        name => (format!("router/{name}"), number),
+    });
+    value["metrics"] = renamed.collect();
 }
 
 /// The step that an event belongs to.
@@ -194,7 +205,7 @@ impl RecordFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::event::*;
+    use crate::{objective::Metrics, train::event::*};
 
     fn step(step: u64, loss: f32) -> Event {
         Event::Step(StepReport {
@@ -207,7 +218,7 @@ mod tests {
             mfu: None,
             epoch: 0.1,
             seconds: step as f64,
-            router: None,
+            metrics: Metrics::new(),
         })
     }
 
@@ -219,6 +230,7 @@ mod tests {
             perplexity: Some(f64::NAN),
             exact_match: None,
             macro_f1: None,
+            metrics: Metrics::new(),
             is_best: false,
             seconds: 1.0,
         })
@@ -294,6 +306,7 @@ mod tests {
         let lines = [
             r#"{"time":1.5,"type":"started","device":"cpu","parameters":10,"vocab_size":65,"train_tokens":100,"val_tokens":10,"tokens_per_step":8,"flops_per_step":1e9,"peak_flops":null,"first_step":0,"last_step":20,"log_interval":1,"uniform_loss":4.25}"#,
             r#"{"time":1.5,"type":"evaluation","step":5,"train_loss":null,"val_loss":2.5,"perplexity":12.0,"is_best":true,"seconds":0.5}"#,
+            r#"{"time":1.5,"type":"step","step":5,"loss":2.5,"grad_norm":1.0,"learning_rate":0.1,"tokens":1,"tokens_per_second":1.0,"mfu":null,"epoch":0.5,"seconds":1.0,"router":{"load_balancing":1.5,"z":0.5,"utilization":[0.25,0.75]}}"#,
         ];
         std::fs::write(&path, lines.join("\n")).unwrap();
         let events = read_events(&path).unwrap();
@@ -301,6 +314,9 @@ mod tests {
         assert!(info.has_perplexity && info.uniform_loss == Some(4.25), "{info:?}");
         let Event::Evaluation(report) = &events[1].event else { panic!("{events:?}") };
         assert!(report.perplexity == Some(12.0) && report.macro_f1.is_none(), "{report:?}");
+        let Event::Step(report) = &events[2].event else { panic!("{events:?}") };
+        assert_eq!(report.metrics["router/z"].values(), [0.5]);
+        assert_eq!(report.metrics["router/expert"].values(), [0.25, 0.75]);
     }
 
     #[test]

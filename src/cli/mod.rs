@@ -30,6 +30,8 @@ mod train;
 mod verify;
 mod watch;
 
+pub use train::train_in;
+
 use crate::{device, error::Error, platform};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::{

@@ -62,9 +62,9 @@ pub fn write_loss_png(curves: &Curves, title: &str, (width, height): (u32, u32),
     Ok(storage::write_atomic(path, &bytes)?)
 }
 
-/// A small plot of one curve as SVG.
-pub fn curve_svg(points: &[Point], title: &str, size: (u32, u32)) -> Result<String> {
-    svg(size, |area| draw_curve(area, points, title))
+/// A small plot of one or several curves as SVG.
+pub fn curve_svg(curves: &[Vec<Point>], title: &str, size: (u32, u32)) -> Result<String> {
+    svg(size, |area| draw_curves(area, curves, title))
 }
 
 fn svg(size: (u32, u32), draw: impl Fn(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<()>) -> Result<String> {
@@ -251,24 +251,28 @@ fn draw_validation<'a, DB: DrawingBackend + 'a>(
     Ok(())
 }
 
-/// Draws one curve over the steps, from zero up.
-fn draw_curve<DB: DrawingBackend>(
+/// Draws curves over the steps, with zero in the picture.
+fn draw_curves<DB: DrawingBackend>(
     area: &DrawingArea<DB, Shift>,
-    points: &[Point],
+    curves: &[Vec<Point>],
     title: &str,
 ) -> Result<()> {
     load_font()?;
     let pen = Pen(1.0);
     area.fill(&PAPER).map_err(drawing_error)?;
-    let x_end = last_step(&[points]);
-    let top = 1.08 * quantile(values(points), 0.99).filter(|&top| top > 0.0).unwrap_or(1.0);
+    let x_end = last_step(&curves.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let limit =
+        |q: f64| quantile(curves.iter().flat_map(|points| values(points)), q).map(|limit| 1.08 * limit);
+    let bottom = limit(0.01).filter(|&bottom| bottom < 0.0).unwrap_or(0.0);
+    let top = limit(0.99).filter(|&top| top > 0.0).unwrap_or(if bottom < 0.0 { 0.0 } else { 1.0 });
+    let height = top - bottom;
     let mut chart = ChartBuilder::on(area)
         .margin(8)
         .margin_right(24)
         .caption(title, pen.text(16.0))
         .x_label_area_size(28)
         .y_label_area_size(64)
-        .build_cartesian_2d(0.0..x_end, 0.0..top)
+        .build_cartesian_2d(0.0..x_end, bottom..top)
         .map_err(drawing_error)?;
     chart
         .configure_mesh()
@@ -278,12 +282,15 @@ fn draw_curve<DB: DrawingBackend>(
         .x_labels(step_labels(x_end, area))
         .y_labels(5)
         .x_label_formatter(&|step| grouped(step.round() as u64))
-        .y_label_formatter(&|value| tick(*value, top))
+        .y_label_formatter(&|value| tick(*value, height))
         .label_style(pen.text(14.0))
         .draw()
         .map_err(drawing_error)?;
-    for piece in clip(&thin_out(points, DRAWN_POINTS / 2), top) {
-        chart.draw_series(LineSeries::new(piece, pen.line(TRAIN, 1.5))).map_err(drawing_error)?;
+    let most_points = (DRAWN_POINTS / 2 / curves.len().max(1)).max(64);
+    for points in curves {
+        for piece in clip(&thin_out(points, most_points), top) {
+            chart.draw_series(LineSeries::new(piece, pen.line(TRAIN, 1.5))).map_err(drawing_error)?;
+        }
     }
     area.present().map_err(drawing_error)
 }
@@ -294,9 +301,9 @@ fn step_labels<DB: DrawingBackend>(x_end: f64, area: &DrawingArea<DB, Shift>) ->
     fitting.min(x_end as usize + 1)
 }
 
-/// A label of an axis that ends at `top`.
-fn tick(value: f64, top: f64) -> String {
-    match top {
+/// A label of an axis of some height.
+fn tick(value: f64, height: f64) -> String {
+    match height {
         _ if value == 0.0 => "0".into(),
         0.05..10.0 => format!("{value:.2}"),
         10.0..1e5 => format!("{value:.0}"),
@@ -328,7 +335,7 @@ mod tests {
         assert!(svg.contains("a &lt; b") && svg.contains("best 2.0000 at step 1"), "{svg}");
         curves.val_loss[0].1 = 1e30;
         assert!(loss_svg(&curves, "", size).is_ok());
-        assert!(curve_svg(&[(1.0, 0.0)], "learning rate", size).unwrap().contains("learning rate"));
+        assert!(curve_svg(&[vec![(1.0, 0.0)]], "learning rate", size).unwrap().contains("learning rate"));
         let path = folder.path().join("loss.png");
         write_loss_png(&curves, "", size, &path).unwrap();
         assert!(storage::read(&path).unwrap().starts_with(b"\x89PNG"));

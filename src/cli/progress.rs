@@ -8,9 +8,10 @@ use super::{
 };
 use crate::{
     config::ModelConfig,
+    objective::{MetricValue, Metrics},
     train::event::{
-        CheckpointReport, EvaluationReport, Event, FinishReason, FinishReport, RouterReport, RunInfo,
-        SampleReport, StepReport,
+        CheckpointReport, EvaluationReport, Event, FinishReason, FinishReport, RunInfo, SampleReport,
+        StepReport,
     },
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
@@ -166,7 +167,7 @@ impl Progress {
         figures.push(format!("norm {:.2}", report.grad_norm));
         figures.push(format!("{} tok/s", short(report.tokens_per_second)));
         figures.extend(report.mfu.map(|share| format!("mfu {:.1}%", 100.0 * share)));
-        figures.extend(report.router.as_ref().map(experts));
+        figures.extend(metrics(&report.metrics));
         figures
     }
 
@@ -183,6 +184,7 @@ impl Progress {
         columns.extend(report.train_loss.map(|loss| format!("train loss {loss:.4}")));
         columns.extend(report.macro_f1.map(|f1| format!("F1 {f1:.4}")));
         columns.extend(report.exact_match.map(|share| format!("exact match {:.1} %", 100.0 * share)));
+        columns.extend(metrics(&report.metrics));
         if report.is_best {
             columns.push("best so far".into());
         }
@@ -225,11 +227,19 @@ impl Progress {
     }
 }
 
-/// The shares of the least and of the most used expert.
-fn experts(router: &RouterReport) -> String {
-    let shares = || router.utilization.iter().map(|share| 100.0 * share);
-    let (least, most) = (shares().fold(f32::INFINITY, f32::min), shares().fold(0.0, f32::max));
-    format!("experts {least:.0}-{most:.0}%")
+/// Metrics with their names, without groups; of several numbers the least and the largest.
+fn metrics(metrics: &Metrics) -> impl Iterator<Item = String> {
+    metrics.iter().map(|(name, value)| {
+        let name = name.rsplit('/').next().unwrap_or(name);
+        match value {
+            MetricValue::One(value) => format!("{name} {value:.3}"),
+            MetricValue::Each(values) => {
+                let least = values.iter().copied().fold(f32::INFINITY, f32::min);
+                let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                format!("{name} {least:.3}-{largest:.3}")
+            }
+        }
+    })
 }
 
 /// A bar on standard error; `None` where that is not a terminal.
@@ -313,7 +323,7 @@ mod tests {
             mfu,
             epoch: 0.1,
             seconds: 6.4,
-            router: None,
+            metrics: Metrics::new(),
         })
     }
 
@@ -325,6 +335,7 @@ mod tests {
             perplexity: Some(12.182_49),
             exact_match: None,
             macro_f1: None,
+            metrics: Metrics::new(),
             is_best: true,
             seconds: 1.0,
         })
@@ -349,9 +360,13 @@ mod tests {
     }
 
     #[test]
-    fn experts_show_the_least_and_the_most_used() {
-        let router = RouterReport { load_balancing: 2.0, z: 1.0, utilization: vec![0.5, 0.104, 0.396] };
-        assert_eq!(experts(&router), "experts 10-50%");
+    fn metrics_have_their_names_and_several_numbers_their_ends() {
+        let values = [
+            ("accuracy", MetricValue::One(0.51234)),
+            ("router/expert", MetricValue::Each(vec![0.5, 0.1, 0.4])),
+        ];
+        let values = values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        assert_eq!(metrics(&values).collect::<Vec<_>>(), ["accuracy 0.512", "expert 0.100-0.500"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     train::event::{EvaluationReport, Event, FinishReason},
 };
 use anyhow::Result;
-use std::{fmt::Write, path::Path};
+use std::{collections::BTreeSet, fmt::Write, path::Path};
 
 /// Writes `loss.svg`, `loss.png` and `report.html` into the folder `run`.
 pub fn write(run: &Path, config: &Config) -> Result<()> {
@@ -187,8 +187,8 @@ fn page(run: &Path, events: &[LoggedEvent], curves: &Curves, config: &Config) ->
     push_plot(&mut html, "plot wide", "Loss over steps", &plot::loss_svg(curves, "", (1100, 560))?);
     push_plot(&mut html, "plot narrow", "Loss over steps", &plot::loss_svg(curves, "", (560, 480))?);
     html.push_str("<div class=\"pair\">\n");
-    for (title, points) in [("learning rate", &curves.learning_rate), ("gradient norm", &curves.grad_norm)] {
-        push_plot(&mut html, "plot", title, &plot::curve_svg(points, title, (540, 240))?);
+    for (title, curves) in &curves.others {
+        push_plot(&mut html, "plot", title, &plot::curve_svg(curves, title, (540, 240))?);
     }
     html.push_str("</div>\n");
     push_evaluations(&mut html, events);
@@ -215,7 +215,7 @@ fn push_plot(html: &mut String, class: &str, label: &str, svg: &str) {
         (palette::VALIDATION, "var(--validation)"),
         (palette::UNIFORM, "var(--muted)"),
     ];
-    let mut svg = svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{label}\" "), 1);
+    let mut svg = svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{}\" ", escape(label)), 1);
     for (color, variable) in colors {
         svg = svg.replace(
             &format!("\"#{:02X}{:02X}{:02X}\"", color.0, color.1, color.2),
@@ -244,15 +244,21 @@ fn push_evaluations(html: &mut String, events: &[LoggedEvent]) {
         ("exact match", |report| report.exact_match.map(|share| format!("{:.1} %", 100.0 * share))),
     ];
     let columns = columns.iter().filter(|(_, cell)| evaluations().any(|report| cell(report).is_some()));
+    let metrics: BTreeSet<&String> = evaluations().flat_map(|report| report.metrics.keys()).collect();
     html.push_str("<details>\n<summary>Evaluations</summary>\n<table>\n<tr>");
-    for (name, _) in columns.clone() {
-        let _ = write!(html, "<th>{name}</th>");
+    for name in columns.clone().map(|(name, _)| *name).chain(metrics.iter().map(|name| name.as_str())) {
+        let _ = write!(html, "<th>{}</th>", escape(name));
     }
     html.push_str("</tr>\n");
     for report in evaluations() {
         html.push_str("<tr>");
         for (_, cell) in columns.clone() {
             let _ = write!(html, "<td>{}</td>", cell(report).unwrap_or_default());
+        }
+        for &name in &metrics {
+            let numbers = report.metrics.get(name).map_or(&[][..], |value| value.values());
+            let numbers: Vec<String> = numbers.iter().map(|number| format!("{number:.4}")).collect();
+            let _ = write!(html, "<td>{}</td>", numbers.join(", "));
         }
         html.push_str("</tr>\n");
     }
@@ -292,7 +298,7 @@ pub(super) const STYLE: &str = include_str!("report.css");
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::event::*;
+    use crate::{objective::Metrics, train::event::*};
 
     fn events() -> Vec<LoggedEvent> {
         let started = |first_step| {
@@ -324,7 +330,7 @@ mod tests {
                 mfu: None,
                 epoch: 0.0,
                 seconds,
-                router: None,
+                metrics: Metrics::new(),
             })
         };
         let evaluation = |step, val_loss: f64| {
@@ -335,6 +341,7 @@ mod tests {
                 perplexity: Some(val_loss.exp()),
                 exact_match: None,
                 macro_f1: None,
+                metrics: Metrics::new(),
                 is_best: true,
                 seconds: 0.1,
             })

@@ -8,6 +8,7 @@
 use super::logfile::RecordFile;
 use crate::{
     error::Result,
+    objective::{MetricValue, Metrics},
     platform::{storage, unix_seconds},
     train::event::Event,
 };
@@ -46,12 +47,7 @@ impl TensorBoard {
                     scalar("train/learning_rate", report.learning_rate as f32),
                     scalar("train/tokens_per_second", report.tokens_per_second as f32),
                 ];
-                if let Some(router) = &report.router {
-                    scalars.push(scalar("router/load_balancing", router.load_balancing));
-                    scalars.push(scalar("router/z", router.z));
-                    let shares = router.utilization.iter().enumerate();
-                    scalars.extend(shares.map(|(i, share)| scalar(&format!("router/expert_{i}"), *share)));
-                }
+                scalars.extend(metrics("train", &report.metrics));
                 (report.step, scalars)
             }
             Event::Evaluation(report) => {
@@ -59,6 +55,7 @@ impl TensorBoard {
                 scalars.extend(report.perplexity.map(|number| scalar("val/perplexity", number as f32)));
                 scalars.extend(report.macro_f1.map(|f1| scalar("val/macro_f1", f1 as f32)));
                 scalars.extend(report.exact_match.map(|share| scalar("val/exact_match", share as f32)));
+                scalars.extend(metrics("val", &report.metrics));
                 (report.step, scalars)
             }
             Event::Sample(report) => (report.step, vec![text("samples", &report.text)]),
@@ -68,6 +65,19 @@ impl TensorBoard {
         };
         self.file.write(&record(&summary_event(unix_seconds(), step, &values)))
     }
+}
+
+/// Metrics under their own group or else under `group`; those of several numbers as `NAME_0`, `NAME_1`, ….
+fn metrics<'a>(group: &'a str, metrics: &'a Metrics) -> impl Iterator<Item = Vec<u8>> + 'a {
+    metrics.iter().flat_map(move |(name, value)| {
+        let is_grouped = group == "train" && name.contains('/');
+        let tag = if is_grouped { name.clone() } else { format!("{group}/{name}") };
+        let scalar = |(i, number): (usize, &f32)| match value {
+            MetricValue::One(_) => scalar(&tag, *number),
+            MetricValue::Each(_) => scalar(&format!("{tag}_{i}"), *number),
+        };
+        value.values().iter().enumerate().map(scalar).collect::<Vec<_>>()
+    })
 }
 
 /// TFRecord framing.

@@ -10,7 +10,7 @@ use crate::{
     device::{self, Choice, DeviceInfo},
     error::{Error, Result},
     model::size,
-    train::{self, Hooks, Trainer, event::Event},
+    train::{Hooks, Trainer, event::Event},
 };
 use burn::tensor::Device;
 use std::{
@@ -62,15 +62,33 @@ pub(super) fn run(arguments: TrainArguments) -> anyhow::Result<()> {
         Some(resume) => resume_plan(&arguments, resume, &device, info.as_ref())?,
         None => new_plan(&arguments, &choice, &device, info.as_ref())?,
     };
-    let Plan { run, mut trainer, resumed } = plan;
     interrupt::listen()?;
-
-    let resume_step = resumed.then_some(trainer.steps_done());
-    let watcher = RefCell::new(Watcher::new(run.path(), resume_step, arguments.quiet)?);
-    let keep = trainer.config().train.keep_checkpoints;
     let hardware = info.as_ref().is_none_or(|info| !info.software);
     let peak_flops =
         if hardware { Some(pollster::block_on(device::measure_peak(&device, 0.2))?) } else { None };
+    let name =
+        info.map_or_else(|| choice.to_string(), |info| format!("{} ({})", info.name, info.description));
+    watched(plan, arguments.quiet, name, peak_flops)
+}
+
+/// Trains in a new run folder `path` with all that `kiln train` leaves there: progress on standard error,
+/// `log.jsonl`, TensorBoard files, checkpoints, plots and `report.html`. For programs that train with an
+/// objective or a model of their own.
+///
+/// # Errors
+/// A folder that holds a run already or cannot be written, and those of [`Trainer::run`].
+pub fn train_in(path: &Path, trainer: Trainer) -> anyhow::Result<()> {
+    let plan = Plan { run: RunFolder::create(path)?, trainer, resumed: false };
+    let device = device::short_name(plan.trainer.device()).to_owned();
+    watched(plan, false, device, None)
+}
+
+/// Trains with everything that follows a run.
+fn watched(plan: Plan, quiet: bool, device: String, peak_flops: Option<f64>) -> anyhow::Result<()> {
+    let Plan { run, mut trainer, resumed } = plan;
+    let resume_step = resumed.then_some(trainer.steps_done());
+    let watcher = RefCell::new(Watcher::new(run.path(), resume_step, quiet)?);
+    let keep = trainer.config().train.keep_checkpoints;
     let mut hooks = Hooks {
         observe: &mut |event: &Event| {
             watcher.borrow_mut().on_event(event);
@@ -78,8 +96,7 @@ pub(super) fn run(arguments: TrainArguments) -> anyhow::Result<()> {
         },
         save: &mut |step: u64, files: &Files, is_best: bool| run.save(step, files, is_best, keep),
         interrupted: &interrupt::asked,
-        device: info
-            .map_or_else(|| choice.to_string(), |info| format!("{} ({})", info.name, info.description)),
+        device,
         peak_flops,
     };
     pollster::block_on(trainer.run(&mut hooks))?;
@@ -103,7 +120,7 @@ fn new_plan(
     if let Some(checkpoint) = &initial {
         init_from::check_vocabulary(&dataset.tokenizer, checkpoint)?;
     }
-    let config = train::resolve(config, &dataset)?;
+    let config = config.resolve(&dataset)?;
     check_memory(&config, info)?;
     let run = match &arguments.out {
         Some(out) => RunFolder::create(out)?,
@@ -159,10 +176,10 @@ fn resume_plan(
         hint: None,
     })?;
     let mut config = saved.clone();
-    config.apply(&arguments.source.set)?;
+    super::show_notes(&config.apply(&arguments.source.set)?);
     use_data(&mut config, &arguments.data)?;
     let dataset = Dataset::prepare(&config, Some(checkpoint.tokenizer()?))?;
-    let config = train::resolve(config, &dataset)?;
+    let config = config.resolve(&dataset)?;
     check_memory(&config, info)?;
     let trainer = Trainer::resume(config, dataset, device, &checkpoint)?;
     if trainer.steps_done() >= trainer.config().train.last_step() {

@@ -64,6 +64,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::logfile::{self, read_events},
+        objective::Metrics,
         train::event::{SampleReport, StepReport},
     };
 
@@ -78,7 +79,7 @@ mod tests {
             mfu: None,
             epoch: 0.0,
             seconds: 1.0,
-            router: None,
+            metrics: Metrics::new(),
         })
     }
 

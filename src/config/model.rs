@@ -1,198 +1,102 @@
 //! The shape of the transformer.
 
+mod attention;
+mod moe;
+mod rope;
+
+pub use attention::AttentionConfig;
+pub use moe::MoeConfig;
+pub use rope::{RopeConfig, RopeLayout, RopeScaling};
+
+use super::section::{Range, section};
+use crate::kernels::activation::Activation;
 use serde::{Deserialize, Serialize};
 
-/// A transformer. The defaults are GPT-2's choices at nanoGPT's CPU size.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ModelConfig {
-    pub architecture: Architecture,
-    /// What an encoder's last layer gives.
-    pub head: Head,
-    /// Names of the classes that a classifier tells apart; empty: those of the data.
-    pub labels: Vec<String>,
-    /// How a classifier of sequences makes one vector of many.
-    pub pooling: Pooling,
-    /// Number of tokens; 0: as many as the tokenizer has.
-    pub vocab_size: usize,
-    /// Longest context in tokens.
-    pub block_size: usize,
-    /// Blocks; with an encoder and a decoder, those of the encoder.
-    pub n_layer: usize,
-    /// Blocks of the decoder beside an encoder; 0: `n_layer`.
-    pub n_decoder_layer: usize,
-    /// Query heads.
-    pub n_head: usize,
-    /// Key and value heads (grouped-query attention, arXiv:2305.13245); 0: `n_head`.
-    pub n_kv_head: usize,
-    /// Width of the residual stream.
-    pub n_embd: usize,
-    /// Width of one head; 0: `n_embd` / `n_head`.
-    pub head_dim: usize,
-    /// Width inside the MLP; 0: 4 × `n_embd`, or 8/3 of it rounded up to a multiple of 16 for gated MLPs.
-    pub n_inner: usize,
-    pub position: Position,
-    /// Which components of a head rotate together.
-    pub rope_layout: RopeLayout,
-    /// Base of the rotary wavelengths.
-    pub rope_theta: f64,
-    /// How rotary wavelengths are stretched beyond the context that they were made for.
-    pub rope_scaling: RopeScaling,
-    /// By how much they are stretched.
-    pub rope_factor: f64,
-    /// Llama 3's scaling: the context that wavelengths were made for.
-    pub rope_original_context: usize,
-    /// Llama 3's scaling: wavelengths longer than the original context divided by this are stretched whole.
-    pub rope_low_freq_factor: f64,
-    /// Llama 3's scaling: wavelengths shorter than the original context divided by this are left alone.
-    pub rope_high_freq_factor: f64,
-    /// Base of the rotary wavelengths in layers with a sliding window; 0: `rope_theta`.
-    pub rope_local_theta: f64,
-    /// Relative positions: distances that are told apart (T5, arXiv:1910.10683).
-    pub relative_buckets: usize,
-    /// Relative positions: distances from this on are one.
-    pub relative_max_distance: usize,
-    /// Tokens, itself included, that a position sees in layers with a sliding window; 0: no window. In
-    /// encoders half of it, rounded down, on each side.
-    pub sliding_window: usize,
-    /// With a sliding window: each so-manieth layer sees everything; 0: none does.
-    pub global_every: usize,
-    /// With a sliding window: index of the first layer that sees everything.
-    pub global_offset: usize,
-    /// Let everything up to the mark before the answer (`data.answer_after`), or a prompt, see itself whole
-    /// (prefix language model, arXiv:1910.10683).
-    pub prefix_attention: bool,
-    /// Block-sparse attention: tokens of a block (arXiv:1904.10509, arXiv:2007.14062); 0: attention is not
-    /// sparse.
-    pub sparse_block: usize,
-    /// Block-sparse attention: blocks on each side of its own that a position sees.
-    pub sparse_local_blocks: usize,
-    /// Block-sparse attention: tokens from the first on that see, and are seen by, all.
-    pub sparse_global_tokens: usize,
-    /// Multiplies queries times keys; 0: 1 / √(head width).
-    pub attention_scale: f64,
-    /// Bends attention scores to within ± this (`s·tanh(x/s)`, Gemma 2); 0: does not.
-    pub attention_softcap: f64,
-    /// Bends logits to within ± this; 0: does not.
-    pub logit_softcap: f64,
-    /// Normalize each head's queries and keys (Qwen3, arXiv:2302.05442).
-    pub qk_norm: bool,
-    pub norm: Norm,
-    /// Normalize embeddings (BERT).
-    pub embedding_norm: bool,
-    /// The first block's attention reads embeddings as they are (ModernBERT, which has normalized them).
-    pub skip_first_norm: bool,
-    pub norm_position: NormPosition,
-    pub norm_eps: f64,
-    /// Norm weights count from 1: the layer multiplies by 1 + weight (Gemma).
-    pub norm_offset: bool,
-    pub activation: Activation,
-    /// Biases in linear layers and LayerNorm.
-    pub bias: bool,
-    /// Biases of queries, keys and values even without `bias` (Qwen2).
-    pub qkv_bias: bool,
-    /// Experts per layer (mixture of experts, arXiv:1701.06538); 0: one plain MLP.
-    pub n_experts: usize,
-    /// Experts that each token is sent to.
-    pub experts_per_token: usize,
-    /// Width inside the expert that every token passes too, through a gate of its own (Qwen2-MoE); 0: none.
-    pub shared_expert_inner: usize,
-    /// Scale the chosen experts' weights to add up to 1.
-    pub normalize_experts: bool,
-    /// Tokens of a micro-batch that an expert takes at most, as a multiple of an equal share; the rest is
-    /// dropped. 0: none is.
-    pub expert_capacity: f64,
-    /// Weight of the load-balancing loss (arXiv:2101.03961), of each micro-batch for itself.
-    pub router_aux_loss: f64,
-    /// Weight of the router-z loss (arXiv:2202.08906).
-    pub router_z_loss: f64,
-    /// Multiply embeddings by √`n_embd` (Gemma).
-    pub scale_embeddings: bool,
-    /// Kinds of segments that tokens may belong to, each with a trained vector (BERT); 0: none.
-    pub token_types: usize,
-    /// Use the token embedding as the output projection.
-    pub tie_embeddings: bool,
-    /// Multiply what the output projection reads by 1 / √`n_embd` (T5 with tied embeddings).
-    pub scale_logits: bool,
-    /// The token before the first that a decoder beside an encoder writes.
-    pub decoder_start_token: usize,
-    /// Probability of zeroing an activation, in training only.
-    pub dropout: f64,
-    pub init: Init,
-    /// Standard deviation of the initial weights.
-    pub init_std: f64,
-}
-
-impl Default for ModelConfig {
-    fn default() -> Self {
-        Self {
-            architecture: Architecture::Decoder,
-            head: Head::LanguageModel,
-            labels: Vec::new(),
-            pooling: Pooling::First,
-            vocab_size: 0,
-            block_size: 64,
-            n_layer: 4,
-            n_decoder_layer: 0,
-            n_head: 4,
-            n_kv_head: 0,
-            n_embd: 128,
-            head_dim: 0,
-            n_inner: 0,
-            position: Position::Learned,
-            rope_layout: RopeLayout::Half,
-            rope_theta: 10_000.0,
-            rope_scaling: RopeScaling::None,
-            rope_factor: 1.0,
-            rope_original_context: 0,
-            rope_low_freq_factor: 1.0,
-            rope_high_freq_factor: 4.0,
-            rope_local_theta: 0.0,
-            relative_buckets: 32,
-            relative_max_distance: 128,
-            sliding_window: 0,
-            global_every: 0,
-            global_offset: 0,
-            prefix_attention: false,
-            sparse_block: 0,
-            sparse_local_blocks: 1,
-            sparse_global_tokens: 0,
-            attention_scale: 0.0,
-            attention_softcap: 0.0,
-            logit_softcap: 0.0,
-            qk_norm: false,
-            norm: Norm::Layernorm,
-            embedding_norm: false,
-            skip_first_norm: false,
-            norm_position: NormPosition::Pre,
-            norm_eps: 1e-5,
-            norm_offset: false,
-            activation: Activation::Gelu,
-            bias: false,
-            qkv_bias: false,
-            n_experts: 0,
-            experts_per_token: 2,
-            shared_expert_inner: 0,
-            normalize_experts: true,
-            expert_capacity: 0.0,
-            router_aux_loss: 0.0,
-            router_z_loss: 0.0,
-            scale_embeddings: false,
-            token_types: 0,
-            tie_embeddings: true,
-            scale_logits: false,
-            decoder_start_token: 0,
-            dropout: 0.0,
-            init: Init::Gpt2,
-            init_std: 0.02,
-        }
+section! {
+    /// A transformer. The defaults are GPT-2's choices at nanoGPT's CPU size.
+    #["model"]
+    pub struct ModelConfig {
+        /// `decoder` (GPT), `encoder` (BERT) or `encoder-decoder` (T5).
+        architecture: Architecture = Architecture::Decoder;
+        /// Output of an encoder: `language-model`, `sequence-classification`, `token-classification` or `regression`.
+        head: Head = Head::LanguageModel;
+        /// Names of the classes of a classifier; empty: those of the data.
+        labels: Vec<String> = Vec::new();
+        /// A classifier of sequences reads the `first` token's vector or the `mean` of all.
+        pooling: Pooling = Pooling::First;
+        /// Number of tokens; 0: as many as the tokenizer has.
+        vocab_size: usize = 0, Range::COUNT;
+        /// Longest context in tokens.
+        block_size: usize = 64, Range::SIZE;
+        /// Blocks; with an encoder and a decoder, those of the encoder.
+        n_layer: usize = 4, Range::SIZE;
+        /// Blocks of the decoder beside an encoder; absent: `n_layer`.
+        n_decoder_layer: Option<usize> = None, Range::SIZE;
+        /// Query heads.
+        n_head: usize = 4, Range::SIZE;
+        /// Key and value heads (grouped-query attention, arXiv:2305.13245); absent: `n_head`.
+        n_kv_head: Option<usize> = None, Range::SIZE;
+        /// Width of the residual stream.
+        n_embd: usize = 128, Range::SIZE;
+        /// Width of one head; absent: `n_embd` / `n_head`.
+        head_dim: Option<usize> = None, Range::SIZE;
+        /// Width inside the MLP; absent: 4 × `n_embd`, or 8/3 of it rounded up to a multiple of 16 for gated MLPs.
+        n_inner: Option<usize> = None, Range::SIZE;
+        /// `learned`, `sinusoidal`, `rotary`, `relative` (T5) or `alibi`.
+        position: Position = Position::Learned;
+        /// Relative positions: number of distances that are told apart (T5, arXiv:1910.10683).
+        relative_buckets: usize = 32;
+        /// Relative positions: distances from this on are one.
+        relative_max_distance: usize = 128;
+        /// Soft limit of logits to within ± this (Gemma 2); absent: no limit.
+        logit_softcap: Option<f64> = None, Range::Positive;
+        /// `layernorm` or `rmsnorm`.
+        norm: Norm = Norm::Layernorm;
+        /// Normalize embeddings (BERT).
+        embedding_norm: bool = false;
+        /// The first block's attention reads embeddings as they are (ModernBERT, which has normalized them).
+        skip_first_norm: bool = false;
+        /// Place of a block's norms: `pre` (GPT-2, Llama), `post` (the original transformer) or `both` (Gemma 2).
+        norm_position: NormPosition = NormPosition::Pre;
+        /// Added to the variance before its root.
+        norm_eps: f64 = 1e-5, Range::Positive;
+        /// Norm weights count from 1: the layer multiplies by 1 + weight (Gemma).
+        norm_offset: bool = false;
+        /// `relu`, `gelu`, `gelu-tanh`, or gated: `swiglu`, `geglu`, `geglu-exact`.
+        activation: Activation = Activation::Gelu;
+        /// Biases in linear layers and LayerNorm.
+        bias: bool = false;
+        /// Multiply embeddings by √`n_embd` (Gemma).
+        scale_embeddings: bool = false;
+        /// Kinds of segments that tokens may belong to, each with a trained vector (BERT); 0: none.
+        token_types: usize = 0, Range::COUNT;
+        /// Use the token embedding as the output projection.
+        tie_embeddings: bool = true;
+        /// Multiply the input of the output projection by 1 / √`n_embd` (T5 with tied embeddings).
+        scale_logits: bool = false;
+        /// Token that a decoder beside an encoder begins with.
+        decoder_start_token: usize = 0;
+        /// Probability of zeroing an activation, in training only.
+        dropout: f64 = 0.0, Range::Share;
+        /// Initial weights: `gpt2` (projections into the residual stream smaller) or `llama` (all alike).
+        init: Init = Init::Gpt2;
+        /// Standard deviation of the initial weights.
+        init_std: f64 = 0.02, Range::Positive;
+    }
+    sections {
+        /// What a position attends to, and how scores are made.
+        attention: AttentionConfig,
+        /// Rotary positions.
+        rope: RopeConfig,
+        /// Experts in the place of the MLP.
+        moe: MoeConfig,
     }
 }
 
 impl ModelConfig {
     /// Blocks of the decoder beside an encoder, resolved.
     pub fn decoder_layers(&self) -> usize {
-        if self.n_decoder_layer == 0 { self.n_layer } else { self.n_decoder_layer }
+        self.n_decoder_layer.unwrap_or(self.n_layer)
     }
 
     /// What a classifier tells apart, or the one number of a regression; 0 for a language model.
@@ -221,21 +125,17 @@ impl ModelConfig {
 
     /// Key and value heads, resolved.
     pub fn kv_heads(&self) -> usize {
-        if self.n_kv_head == 0 { self.n_head } else { self.n_kv_head }
+        self.n_kv_head.unwrap_or(self.n_head)
     }
 
     /// Width of one head, resolved.
     pub fn head_size(&self) -> usize {
-        if self.head_dim == 0 { self.n_embd / self.n_head.max(1) } else { self.head_dim }
+        self.head_dim.unwrap_or(self.n_embd / self.n_head.max(1))
     }
 
     /// What multiplies queries times keys, resolved.
     pub fn score_scale(&self) -> f64 {
-        if self.attention_scale == 0.0 {
-            1.0 / (self.head_size() as f64).sqrt()
-        } else {
-            self.attention_scale
-        }
+        self.attention.scale.unwrap_or_else(|| 1.0 / (self.head_size() as f64).sqrt())
     }
 
     /// Longest text in tokens that the model reads or generates without forgetting any of it; `None`: any
@@ -246,24 +146,29 @@ impl ModelConfig {
         (!is_by_distance || self.architecture == Architecture::Decoder).then_some(self.block_size)
     }
 
-    /// Whether the attention of a layer reaches no further back than the sliding window.
-    pub fn slides(&self, layer: usize) -> bool {
-        let global = self.global_every > 0 && layer % self.global_every == self.global_offset;
-        self.sliding_window > 0 && !global
+    /// Whether the attention of a layer has a sliding window.
+    pub fn is_sliding(&self, layer: usize) -> bool {
+        let AttentionConfig {
+            sliding_window,
+            full_attention_every: every,
+            full_attention_offset: offset,
+            ..
+        } = self.attention;
+        sliding_window.is_some() && !every.is_some_and(|every| every > 0 && layer % every == offset)
     }
 
     /// Whether layers hold experts instead of one MLP.
     pub fn has_experts(&self) -> bool {
-        self.n_experts > 0
+        self.moe.n_experts > 0
     }
 
     /// Width inside the MLP, resolved.
     pub fn inner_size(&self) -> usize {
         match (self.n_inner, self.activation.is_gated()) {
+            (Some(inner), _) => inner,
             // Saturating, since this is asked before sizes are checked.
-            (0, false) => self.n_embd.saturating_mul(4),
-            (0, true) => self.n_embd.saturating_mul(8).div_ceil(3).next_multiple_of(16),
-            (n, _) => n,
+            (None, false) => self.n_embd.saturating_mul(4),
+            (None, true) => self.n_embd.saturating_mul(8).div_ceil(3).next_multiple_of(16),
         }
     }
 }
@@ -320,27 +225,6 @@ pub enum Position {
     Alibi,
 }
 
-/// Which components of a head rotate together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RopeLayout {
-    /// `i` and `i + d/2` (Hugging Face, GPT-NeoX).
-    Half,
-    /// `2i` and `2i + 1` (the paper, Meta's Llama).
-    Interleaved,
-}
-
-/// How rotary wavelengths are stretched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RopeScaling {
-    None,
-    /// All of them alike (arXiv:2306.15595).
-    Linear,
-    /// Long ones whole, short ones not at all, those between in part (Llama 3.1).
-    Llama3,
-}
-
 /// The normalization layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -361,30 +245,6 @@ pub enum NormPosition {
     Post,
     /// `x + norm(f(norm(x)))`, with one more norm at the end (Gemma 2).
     Both,
-}
-
-/// The non-linearity of the MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Activation {
-    Relu,
-    /// Exact, with the error function.
-    Gelu,
-    /// The tanh approximation (GPT-2's `gelu_new`).
-    GeluTanh,
-    /// `silu(gate(x)) * up(x)` (arXiv:2002.05202).
-    Swiglu,
-    /// `gelu_tanh(gate(x)) * up(x)` (arXiv:2002.05202).
-    Geglu,
-    /// The same with the exact non-linearity (ModernBERT).
-    GegluExact,
-}
-
-impl Activation {
-    /// Whether the MLP has a gate projection beside the up projection.
-    pub fn is_gated(self) -> bool {
-        matches!(self, Self::Swiglu | Self::Geglu | Self::GegluExact)
-    }
 }
 
 /// How weights start.

@@ -3,13 +3,16 @@
 //! value is checked on its own, so that an error names the one entry that is wrong.
 
 mod help;
+mod renamed;
 
-use super::Config;
+use super::{Config, KEYS, Key, ModelConfig};
 use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
+use std::sync::LazyLock;
 use toml::{Table, Value, de::DeTable};
 
-pub use help::{Field, FieldKind, KEYS, KeyHelp};
+pub use help::{Field, FieldKind};
+pub use renamed::RENAMED;
 
 /// Names that other projects use, with the last part of ours. Their spelling is too far from ours to
 /// be found by edit distance.
@@ -32,44 +35,57 @@ impl Config {
     /// [`Error::ConfigSyntax`] for text that is not TOML; [`Error::ConfigEntry`] with the line for an
     /// unknown key or a value of the wrong type. Ranges are checked by [`Config::validate`].
     pub fn from_toml(text: &str, origin: &str) -> Result<Self> {
-        let table: Table = toml::from_str(text).map_err(|error| {
-            let message = error.message().replace('\n', ", ");
-            let message = match error.span() {
-                Some(span) => format!("line {}: {message}", line_at(text, span.start)),
-                None => message,
-            };
-            Error::ConfigSyntax { origin: origin.into(), message }
-        })?;
-        check_entries(&table, "").map_err(|refused| {
-            let (key, reason) = *refused;
-            match line_of(text, &key) {
-                Some(line) => Error::ConfigEntry { origin: origin.into(), line, reason: Box::new(reason) },
-                None => reason,
-            }
-        })?;
-        from_table(table)
+        Ok(Reading::of(text, origin)?.config)
+    }
+
+    /// Reads the `[model]` section alone from JSON.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn model_from_json(model: serde_json::Value) -> Result<ModelConfig> {
+        let refused = || Error::invalid_value("model", "null", "expected the keys of a model");
+        let mut table = Table::from_iter([("model".to_owned(), to_toml_value(model).ok_or_else(refused)?)]);
+        renamed::rename(&mut table).and_then(|_| check_entries(&table, "")).map_err(|refused| refused.1)?;
+        Ok(from_table(table)?.model)
     }
 
     /// Applies `key=value` overrides in order; a later one wins. A value is read as TOML (`0.5`, `true`,
     /// `["a", "b"]`, `"quoted"`) where that fits the key, otherwise as plain text (`cosine`, `a file.txt`).
-    /// When one is refused, none is applied.
+    /// An optional key loses its value by an empty text or `none`. When one is refused, none is applied.
+    /// Gives a note for each earlier name of a key.
     ///
     /// # Errors
     /// [`Error::UnknownKey`] with the nearest key; [`Error::InvalidValue`] with what the key takes.
-    pub fn apply(&mut self, overrides: &[String]) -> Result<()> {
+    pub fn apply(&mut self, overrides: &[String]) -> Result<Vec<String>> {
         let mut table = self.to_table()?;
+        let mut notes = Vec::new();
         for text in overrides {
-            let Some((key, value)) = text.split_once('=') else {
+            let Some((name, value)) = text.split_once('=') else {
                 return Err(Error::invalid_value("--set", text, "expected KEY=VALUE"));
             };
-            let key = key.trim();
+            let name = name.trim();
+            let key = Self::current_name(name);
             if !is_key(key) {
                 return Err(unknown_key(key));
             }
-            insert(&mut table, key, read_value(key, value)?);
+            if key != name {
+                notes.push(renamed::note(name, key));
+            }
+            if is_optional(key) && (value.is_empty() || value.trim() == "none") {
+                remove(&mut table, key);
+            } else {
+                insert(&mut table, key, read_value(key, value)?);
+            }
         }
         *self = from_table(table)?;
-        Ok(())
+        notes.sort();
+        notes.dedup();
+        Ok(notes)
+    }
+
+    /// The name of a key now, if `key` is an earlier one; otherwise `key`.
+    pub fn current_name(key: &str) -> &str {
+        renamed::current(key).unwrap_or(key)
     }
 
     /// The whole tree as TOML; [`Config::from_toml`] reads it back unchanged. Optional keys without a
@@ -83,7 +99,7 @@ impl Config {
 
     /// Every dotted key (`train.learning_rate`), in the order of the tree.
     pub fn keys() -> Vec<String> {
-        KEYS.iter().map(|entry| entry.key.to_owned()).collect()
+        KEYS.iter().map(|entry| entry.name.to_owned()).collect()
     }
 
     fn to_table(&self) -> Result<Table> {
@@ -99,10 +115,50 @@ impl Config {
     pub(super) fn over_toml_range(&self) -> Option<(&'static str, u64)> {
         let tree = serde_json::to_value(self).ok()?;
         KEYS.iter().find_map(|entry| {
-            let pointer = format!("/{}", entry.key.replace('.', "/"));
-            let value = tree.pointer(&pointer)?.as_u64()?;
-            (value > i64::MAX as u64).then_some((entry.key, value))
+            let value = tree.pointer(&entry.pointer())?.as_u64()?;
+            (value > i64::MAX as u64).then_some((entry.name, value))
         })
+    }
+}
+
+/// A configuration read from a file.
+#[derive(Debug)]
+pub struct Reading {
+    pub config: Config,
+    /// The keys that the file sets.
+    pub keys: Vec<&'static str>,
+    /// A note for each earlier name of a key.
+    pub notes: Vec<String>,
+}
+
+impl Reading {
+    /// Reads a file as [`Config::from_toml`] does.
+    ///
+    /// # Errors
+    /// As [`Config::from_toml`].
+    pub fn of(text: &str, origin: &str) -> Result<Self> {
+        let mut table: Table = toml::from_str(text).map_err(|error| {
+            let message = error.message().replace('\n', ", ");
+            let message = match error.span() {
+                Some(span) => format!("line {}: {message}", line_at(text, span.start)),
+                None => message,
+            };
+            Error::ConfigSyntax { origin: origin.into(), message }
+        })?;
+        let notes = renamed::rename(&mut table).and_then(|notes| {
+            check_entries(&table, "")?;
+            Ok(notes)
+        });
+        let notes = notes.map_err(|refused| {
+            let (key, reason) = *refused;
+            let line = line_of(text, &key).or_else(|| line_of(text, renamed::earlier(&key)?));
+            match line {
+                Some(line) => Error::ConfigEntry { origin: origin.into(), line, reason: Box::new(reason) },
+                None => reason,
+            }
+        })?;
+        let keys = KEYS.iter().map(|key| key.name).filter(|key| get(&table, key).is_some()).collect();
+        Ok(Self { config: from_table(table)?, keys, notes })
     }
 }
 
@@ -116,12 +172,24 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-fn is_key(key: &str) -> bool {
-    KEYS.iter().any(|entry| entry.key == key)
+/// Optional keys have no value by default.
+fn is_optional(key: &str) -> bool {
+    static OPTIONAL: LazyLock<Vec<&str>> = LazyLock::new(|| {
+        let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
+        let has_value = |key: &Key| defaults.pointer(&key.pointer()).is_some_and(|value| !value.is_null());
+        KEYS.iter().filter(|key| !has_value(key)).map(|key| key.name).collect()
+    });
+    OPTIONAL.contains(&key)
 }
 
+fn is_key(key: &str) -> bool {
+    KEYS.iter().any(|entry| entry.name == key)
+}
+
+/// Every section, those inside others too.
 fn sections() -> impl Iterator<Item = &'static str> {
-    KEYS.iter().filter_map(|entry| entry.key.split_once('.')).map(|(section, _)| section)
+    let of = |name: &'static str| name.match_indices('.').map(|(end, _)| &name[..end]);
+    KEYS.iter().flat_map(move |entry| of(entry.name))
 }
 
 fn unknown_key(key: &str) -> Error {
@@ -136,10 +204,10 @@ fn nearest_key(key: &str) -> Option<&'static str> {
     }
     let last = last_part(key);
     let ours = FOREIGN_NAMES.iter().find(|(foreign, _)| *foreign == last).map_or(last, |(_, ours)| *ours);
-    let with_last = |wanted: &str| KEYS.iter().map(|entry| entry.key).find(|key| last_part(key) == wanted);
+    let with_last = |wanted: &str| KEYS.iter().map(|entry| entry.name).find(|key| last_part(key) == wanted);
     with_last(ours)
-        .or_else(|| nearest(key, KEYS.iter().map(|entry| entry.key)))
-        .or_else(|| nearest(last, KEYS.iter().map(|entry| last_part(entry.key))).and_then(with_last))
+        .or_else(|| nearest(key, KEYS.iter().map(|entry| entry.name)))
+        .or_else(|| nearest(last, KEYS.iter().map(|entry| last_part(entry.name))).and_then(with_last))
 }
 
 fn last_part(key: &str) -> &str {
@@ -153,7 +221,7 @@ fn check_entries(table: &Table, prefix: &str) -> Result<(), Box<(String, Error)>
         let outcome = if is_key(&key) {
             check_value(&key, value).map_err(|message| wrong_type(&key, value, &shown(value), &message))
         } else if !sections().any(|section| section == key) {
-            Err(match nearest(&key, sections()).filter(|_| prefix.is_empty() && value.is_table()) {
+            Err(match nearest(&key, sections()).filter(|_| value.is_table()) {
                 Some(section) => Error::UnknownKey { key: key.clone(), nearest: Some(section.into()) },
                 None => unknown_key(&key),
             })
@@ -249,6 +317,14 @@ fn shown(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// The value at the dotted `key`.
+fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    match key.split_once('.') {
+        Some((section, rest)) => get(table.get(section)?.as_table()?, rest),
+        None => table.get(key),
+    }
+}
+
 /// Puts `value` at the dotted `key`, making the tables on the way.
 fn insert(table: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
@@ -262,12 +338,43 @@ fn insert(table: &mut Table, key: &str, value: Value) {
     }
 }
 
+/// Takes the value at the dotted `key` out.
+fn remove(table: &mut Table, key: &str) -> Option<Value> {
+    match key.split_once('.') {
+        Some((section, rest)) => remove(table.get_mut(section)?.as_table_mut()?, rest),
+        None => table.remove(key),
+    }
+}
+
+/// JSON as TOML, which has no null: what is null is left out.
+fn to_toml_value(value: serde_json::Value) -> Option<Value> {
+    match value {
+        serde_json::Value::Object(entries) => {
+            let entries = entries.into_iter().filter_map(|(key, value)| Some((key, to_toml_value(value)?)));
+            Some(Value::Table(entries.collect()))
+        }
+        value => Value::try_from(value).ok(),
+    }
+}
+
 fn read<T: DeserializeOwned>(table: Table) -> Result<T, String> {
     table.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
 }
 
-/// A tree whose entries have been checked one by one.
-fn from_table(table: Table) -> Result<Config> {
+/// A tree whose entries have been checked one by one. What earlier versions wrote for an optional key
+/// without a value, 0 or an empty text, is no value.
+fn from_table(mut table: Table) -> Result<Config> {
+    for key in KEYS.iter().map(|key| key.name).filter(|key| is_optional(key)) {
+        let is_absent = get(&table, key).is_some_and(|value| match value {
+            Value::Integer(number) => *number == 0,
+            Value::Float(number) => *number == 0.0,
+            Value::String(text) => text.is_empty(),
+            _ => false,
+        });
+        if is_absent {
+            remove(&mut table, key);
+        }
+    }
     read(table).map_err(|message| Error::ConfigSyntax { origin: "the configuration".into(), message })
 }
 

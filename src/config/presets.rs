@@ -201,7 +201,7 @@ mod tests {
     fn llama_tiny_is_a_llama_of_two_million_parameters() {
         let Config { model, tokenizer, .. } = config("llama-tiny");
         assert_eq!(
-            (model.norm, model.position, model.rope_layout),
+            (model.norm, model.position, model.rope.layout),
             (Norm::Rmsnorm, Position::Rotary, RopeLayout::Half)
         );
         assert_eq!((model.activation, model.init), (Activation::Swiglu, Init::Llama));

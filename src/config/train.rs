@@ -1,100 +1,78 @@
 //! The training loop's settings.
 
+use super::section::{Range, section};
 use serde::{Deserialize, Serialize};
 
-/// Length, batch, optimizer, schedule, and what happens how often.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TrainConfig {
-    /// Rows per micro-batch.
-    pub batch_size: usize,
-    /// Micro-batches per optimizer step.
-    pub gradient_accumulation_steps: usize,
-    /// Optimizer steps of the whole schedule.
-    pub max_steps: u64,
-    /// End cleanly at this step although the schedule goes on to `max_steps`; 0: do not.
-    pub stop_after: u64,
+section! {
+    /// Length, batch, optimizer, schedule, and what happens how often.
+    #["train"]
+    pub struct TrainConfig {
+        /// Names of parameters that are not trained; `*` stands for any characters.
+        freeze: Vec<String> = Vec::new();
+        /// Rows per micro-batch.
+        batch_size: usize = 12, Range::SIZE;
+        /// Micro-batches per optimizer step.
+        gradient_accumulation_steps: usize = 1, Range::SIZE;
+        /// Optimizer steps of the whole schedule.
+        max_steps: u64 = 2000, Range::AT_LEAST_ONE;
+        /// End cleanly at this step although the schedule goes on to `max_steps`; absent: do not.
+        stop_after: Option<u64> = None, Range::AT_LEAST_ONE;
 
-    pub optimizer: OptimizerKind,
-    pub learning_rate: f64,
-    pub schedule: ScheduleKind,
-    /// Steps of linear warmup from 0.
-    pub warmup_steps: u64,
-    /// Steps until `min_lr` is reached; 0: `max_steps`. Warmup-stable-decay: steps of the final decay, 0: a fifth of `max_steps`.
-    pub decay_steps: u64,
-    /// The lowest learning rate that a decaying schedule reaches.
-    pub min_lr: f64,
-    pub beta1: f64,
-    pub beta2: f64,
-    pub epsilon: f64,
-    /// Momentum of SGD and Muon.
-    pub momentum: f64,
-    /// Decay of matrices and embeddings; vectors (biases, norms) are never decayed.
-    pub weight_decay: f64,
-    /// Largest global gradient norm; 0: no clipping.
-    pub grad_clip: f64,
-    /// Decay of the exponential moving average of the weights; 0: none is kept.
-    pub ema_decay: f64,
+        /// `adamw`, `adam`, `sgd`, `lion` or `muon`.
+        optimizer: OptimizerKind = OptimizerKind::Adamw;
+        /// Highest learning rate.
+        learning_rate: f64 = 1e-3, Range::Positive;
+        /// `constant`, `linear`, `cosine`, `wsd` or `inverse-sqrt`.
+        schedule: ScheduleKind = ScheduleKind::Cosine;
+        /// Steps of linear warmup from 0.
+        warmup_steps: u64 = 100;
+        /// Steps until `min_lr` is reached; absent: `max_steps`. With `wsd` the steps of the final decay; absent: a
+        /// fifth of `max_steps`.
+        decay_steps: Option<u64> = None, Range::AT_LEAST_ONE;
+        /// Lowest learning rate that a decaying schedule reaches.
+        min_lr: f64 = 1e-4, Range::FromZero;
+        /// Decay of the mean of gradients.
+        beta1: f64 = 0.9, Range::Share;
+        /// Decay of the mean of squared gradients.
+        beta2: f64 = 0.99, Range::Share;
+        /// Added to the root of the mean of squared gradients.
+        epsilon: f64 = 1e-8, Range::Positive;
+        /// Momentum of `sgd` and `muon`.
+        momentum: f64 = 0.95, Range::Share;
+        /// Decay of matrices and embeddings; vectors (biases, norms) are never decayed.
+        weight_decay: f64 = 0.1, Range::FromZero;
+        /// Largest global gradient norm; 0: no clipping.
+        grad_clip: f64 = 1.0, Range::FromZero;
+        /// Decay of the exponential moving average of the weights; absent: none is kept.
+        ema_decay: Option<f64> = None, Range::OpenShare;
 
-    /// Steps between evaluations; 0: none.
-    pub eval_interval: u64,
-    /// Batches per evaluation; 0: the whole split.
-    pub eval_batches: usize,
-    /// Steps between reads of the loss from the device.
-    pub log_interval: u64,
-    /// Steps between checkpoints; 0: at evaluations and at the end.
-    pub save_interval: u64,
-    /// Checkpoints kept besides the best one.
-    pub keep_checkpoints: usize,
-    /// Steps between samples of text; 0: only at the end.
-    pub sample_interval: u64,
-    /// Evaluations without improvement after which the run stops; 0: never.
-    pub early_stopping_patience: u64,
-    /// Decrease of the validation loss that counts as improvement.
-    pub early_stopping_min_delta: f64,
-    /// What to do when the loss is NaN or infinite.
-    pub on_nan: OnNonFinite,
-    pub seed: u64,
-}
-
-impl Default for TrainConfig {
-    fn default() -> Self {
-        Self {
-            batch_size: 12,
-            gradient_accumulation_steps: 1,
-            max_steps: 2000,
-            stop_after: 0,
-            optimizer: OptimizerKind::Adamw,
-            learning_rate: 1e-3,
-            schedule: ScheduleKind::Cosine,
-            warmup_steps: 100,
-            decay_steps: 0,
-            min_lr: 1e-4,
-            beta1: 0.9,
-            beta2: 0.99,
-            epsilon: 1e-8,
-            momentum: 0.95,
-            weight_decay: 0.1,
-            grad_clip: 1.0,
-            ema_decay: 0.0,
-            eval_interval: 250,
-            eval_batches: 20,
-            log_interval: 10,
-            save_interval: 0,
-            keep_checkpoints: 2,
-            sample_interval: 500,
-            early_stopping_patience: 0,
-            early_stopping_min_delta: 0.0,
-            on_nan: OnNonFinite::Stop,
-            seed: 1337,
-        }
+        /// Steps between evaluations; 0: none.
+        eval_interval: u64 = 250;
+        /// Batches per evaluation; 0: the whole split.
+        eval_batches: usize = 20;
+        /// Steps between reads of the loss from the device.
+        log_interval: u64 = 10, Range::AT_LEAST_ONE;
+        /// Steps between checkpoints; absent: at evaluations and at the end.
+        save_interval: Option<u64> = None, Range::AT_LEAST_ONE;
+        /// Checkpoints kept besides the best one.
+        keep_checkpoints: usize = 2, Range::AT_LEAST_ONE;
+        /// Steps between samples of text; 0: only at the end.
+        sample_interval: u64 = 500;
+        /// Evaluations without improvement after which the run stops; absent: never.
+        early_stopping_patience: Option<u64> = None, Range::AT_LEAST_ONE;
+        /// Decrease of the validation loss that counts as improvement.
+        early_stopping_min_delta: f64 = 0.0, Range::FromZero;
+        /// `stop` or `skip` the step when the loss is NaN or infinite.
+        on_nan: OnNonFinite = OnNonFinite::Stop;
+        /// Seed of initial weights, data order and dropout.
+        seed: u64 = 1337;
     }
 }
 
 impl TrainConfig {
     /// The step at which the run ends.
     pub fn last_step(&self) -> u64 {
-        if self.stop_after == 0 { self.max_steps } else { self.stop_after.min(self.max_steps) }
+        self.stop_after.map_or(self.max_steps, |step| step.min(self.max_steps))
     }
 }
 

@@ -1,19 +1,12 @@
-//! Everything that can be refused before data is read: ranges of single keys and keys that do not go
-//! together. Nothing downstream checks these again.
+//! Everything that can be refused before data is read: first the range of each key, which the key's own
+//! entry gives, then keys that do not go together. Nothing downstream checks these again.
 
 mod data;
 mod model;
 
-use super::{Config, SampleConfig, ScheduleKind, TrainConfig};
+use super::{Config, Range, SampleConfig, ScheduleKind, TrainConfig, section::Section};
 use crate::error::{Error, Result};
 use std::fmt::Display;
-
-/// No width, length or count of the model or the batch may exceed this, so that products of a few of
-/// them stay within 64 bits.
-const LARGEST_SIZE: usize = 1 << 24;
-
-/// Each beam has a cache of its own.
-const MOST_BEAMS: usize = 256;
 
 impl Config {
     /// Checks the whole tree.
@@ -28,14 +21,15 @@ impl Config {
                 "expected a whole number up to 9223372036854775807",
             ));
         }
+        self.check_ranges()?;
         data::check(self)?;
         model::check(&self.model)?;
+        self.check_objective_kind()?;
         data::check_objective(self)?;
         check_batch(&self.train, self.model.block_size)?;
-        check_optimizer(&self.train)?;
         check_schedule(&self.train)?;
         check_intervals(self)?;
-        self.sample.validate()
+        check_sample(&self.sample)
     }
 }
 
@@ -45,34 +39,21 @@ impl SampleConfig {
     /// # Errors
     /// [`Error::InvalidValue`] for the first key that is refused.
     pub fn validate(&self) -> Result<()> {
-        within("sample.temperature", self.temperature, Range::FromZero)?;
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            let message = "expected a number above 0 and at most 1";
-            return Err(Error::invalid_value("sample.top_p", self.top_p, message));
-        }
-        within("sample.min_p", self.min_p, Range::Share)?;
-        within("sample.repetition_penalty", self.repetition_penalty, Range::Positive)?;
-        if !self.length_penalty.is_finite() {
-            let message = "expected a finite number";
-            return Err(Error::invalid_value("sample.length_penalty", self.length_penalty, message));
-        }
-        if !(1..=MOST_BEAMS).contains(&self.num_beams) {
-            let message = format!("expected a whole number from 1 to {MOST_BEAMS}");
-            return Err(Error::invalid_value("sample.num_beams", self.num_beams, message));
-        }
-        if self.num_beams > 1 && self.repetition_penalty != 1.0 {
-            let message = "beam search does not penalize repetition";
-            let hint =
-                "add `--set sample.repetition_penalty=1`, or `--set sample.num_beams=1` to draw tokens";
-            return Err(refused("sample.repetition_penalty", self.repetition_penalty, message, hint));
-        }
-        Ok(())
+        self.check_ranges()?;
+        check_sample(self)
     }
 }
 
+fn check_sample(sample: &SampleConfig) -> Result<()> {
+    if sample.num_beams > 1 && sample.repetition_penalty != 1.0 {
+        let message = "beam search does not penalize repetition";
+        let hint = "add `--set sample.repetition_penalty=1`, or `--set sample.num_beams=1` to draw tokens";
+        return Err(refused("sample.repetition_penalty", sample.repetition_penalty, message, hint));
+    }
+    Ok(())
+}
+
 fn check_batch(train: &TrainConfig, block_size: usize) -> Result<()> {
-    size("train.batch_size", train.batch_size)?;
-    size("train.gradient_accumulation_steps", train.gradient_accumulation_steps)?;
     let rows = train.batch_size as u64 * train.gradient_accumulation_steps as u64;
     let tokens = rows.saturating_mul(block_size as u64);
     if tokens > 1 << 32 {
@@ -85,23 +66,9 @@ fn check_batch(train: &TrainConfig, block_size: usize) -> Result<()> {
     Ok(())
 }
 
-fn check_optimizer(train: &TrainConfig) -> Result<()> {
-    within("train.learning_rate", train.learning_rate, Range::Positive)?;
-    within("train.min_lr", train.min_lr, Range::FromZero)?;
-    within("train.beta1", train.beta1, Range::Share)?;
-    within("train.beta2", train.beta2, Range::Share)?;
-    within("train.epsilon", train.epsilon, Range::Positive)?;
-    within("train.momentum", train.momentum, Range::Share)?;
-    within("train.weight_decay", train.weight_decay, Range::FromZero)?;
-    within("train.grad_clip", train.grad_clip, Range::FromZero)?;
-    within("train.ema_decay", train.ema_decay, Range::Share)?;
-    within("train.early_stopping_min_delta", train.early_stopping_min_delta, Range::FromZero)
-}
-
 fn check_schedule(train: &TrainConfig) -> Result<()> {
     let TrainConfig { schedule, max_steps, warmup_steps, decay_steps, stop_after, .. } = *train;
-    at_least_one("train.max_steps", max_steps)?;
-    if stop_after > max_steps {
+    if let Some(stop_after) = stop_after.filter(|step| *step > max_steps) {
         let message = format!("the run ends before, at `train.max_steps` = {max_steps}");
         return Err(Error::invalid_value("train.stop_after", stop_after, message));
     }
@@ -110,22 +77,19 @@ fn check_schedule(train: &TrainConfig) -> Result<()> {
         let hint = format!("a tenth is usual: `--set train.min_lr={}`", train.learning_rate / 10.0);
         return Err(refused("train.min_lr", train.min_lr, message, hint));
     }
-    match schedule {
-        ScheduleKind::Linear | ScheduleKind::Cosine if decay_steps != 0 && decay_steps < warmup_steps => {
+    match (schedule, decay_steps) {
+        (ScheduleKind::Linear | ScheduleKind::Cosine, Some(decay_steps)) if decay_steps < warmup_steps => {
             let message = format!("the decay ends before the warmup: `train.warmup_steps` is {warmup_steps}");
-            let hint = "0 decays until `train.max_steps`";
+            let hint = "without it the decay goes on until `train.max_steps`";
             Err(refused("train.decay_steps", decay_steps, message, hint))
         }
-        ScheduleKind::Wsd if decay_steps != 0 => {
-            if decay_steps > max_steps.saturating_sub(warmup_steps) {
-                let message = format!(
-                    "warmup and decay take {warmup_steps} + {decay_steps} steps of `train.max_steps` = {max_steps}"
-                );
-                return Err(Error::invalid_value("train.decay_steps", decay_steps, message));
-            }
-            Ok(())
+        (ScheduleKind::Wsd, Some(decay_steps)) if decay_steps > max_steps.saturating_sub(warmup_steps) => {
+            let message = format!(
+                "warmup and decay take {warmup_steps} + {decay_steps} steps of `train.max_steps` = {max_steps}"
+            );
+            Err(Error::invalid_value("train.decay_steps", decay_steps, message))
         }
-        ScheduleKind::InverseSqrt if warmup_steps == 0 => {
+        (ScheduleKind::InverseSqrt, _) if warmup_steps == 0 => {
             let message = "inverse-sqrt is √(warmup / step), so it needs at least one step of warmup";
             Err(Error::invalid_value("train.warmup_steps", warmup_steps, message))
         }
@@ -135,67 +99,23 @@ fn check_schedule(train: &TrainConfig) -> Result<()> {
 
 fn check_intervals(config: &Config) -> Result<()> {
     let Config { data, train, .. } = config;
-    at_least_one("train.log_interval", train.log_interval)?;
-    at_least_one("train.keep_checkpoints", train.keep_checkpoints as u64)?;
-    let patience = train.early_stopping_patience;
-    if patience > 0 && train.eval_interval == 0 {
+    let Some(patience) = train.early_stopping_patience else { return Ok(()) };
+    let key = "train.early_stopping_patience";
+    if train.eval_interval == 0 {
         let message = "early stopping needs evaluations, but `train.eval_interval` is 0";
-        return Err(refused(
-            "train.early_stopping_patience",
-            patience,
-            message,
-            "`--set train.eval_interval=250`",
-        ));
+        return Err(refused(key, patience, message, "`--set train.eval_interval=250`"));
     }
     // Data that the user names may bring a split of its own: the loader knows.
-    if patience > 0 && data.val_fraction == 0.0 && data.paths.is_empty() {
+    if data.val_fraction == 0.0 && data.paths.is_empty() {
         let message = "early stopping needs a validation split, but `data.val_fraction` is 0";
-        return Err(refused(
-            "train.early_stopping_patience",
-            patience,
-            message,
-            "`--set data.val_fraction=0.1`",
-        ));
+        return Err(refused(key, patience, message, "`--set data.val_fraction=0.1`"));
     }
     Ok(())
 }
 
-/// Intervals that several keys share. None of them holds NaN or an infinity.
-#[derive(Clone, Copy)]
-enum Range {
-    /// (0, ∞)
-    Positive,
-    /// [0, ∞)
-    FromZero,
-    /// [0, 1)
-    Share,
-}
-
-fn within(key: &str, value: f64, range: Range) -> Result<()> {
-    let (inside, expected) = match range {
-        Range::Positive => (value > 0.0, "a finite number above 0"),
-        Range::FromZero => (value >= 0.0, "a finite number, 0 or more"),
-        Range::Share => ((0.0..1.0).contains(&value), "a number from 0 to below 1"),
-    };
-    if inside && value.is_finite() {
-        return Ok(());
-    }
-    Err(Error::invalid_value(key, value, format!("expected {expected}")))
-}
-
-/// A width, length or count: at least 1.
+/// Checks a width, length or count: what a key stands for, or one that is only used with another key.
 fn size(key: &str, value: usize) -> Result<()> {
-    if (1..=LARGEST_SIZE).contains(&value) {
-        return Ok(());
-    }
-    Err(Error::invalid_value(key, value, format!("expected a whole number from 1 to {LARGEST_SIZE}")))
-}
-
-fn at_least_one(key: &str, value: u64) -> Result<()> {
-    if value >= 1 {
-        return Ok(());
-    }
-    Err(Error::invalid_value(key, value, "expected a whole number, 1 or more"))
+    Range::SIZE.check(key, &value)
 }
 
 fn refused(key: &str, value: impl Display, message: impl Into<String>, hint: impl Into<String>) -> Error {
@@ -210,6 +130,7 @@ fn refused(key: &str, value: impl Display, message: impl Into<String>, hint: imp
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::KEYS;
 
     fn check(overrides: &[&str]) -> Result<()> {
         let mut config = Config::default();
@@ -255,7 +176,7 @@ mod tests {
             "model.dropout=-0.1",
             "model.norm_eps=0",
             "model.init_std=0",
-            "model.rope_theta=-1",
+            "model.rope.theta=-1",
             "train.batch_size=0",
             "train.gradient_accumulation_steps=0",
             "train.max_steps=0",
@@ -281,6 +202,22 @@ mod tests {
         ] {
             assert_eq!(refusal(&[text]).0, text.split_once('=').unwrap().0, "{text}");
         }
+    }
+
+    #[test]
+    fn every_range_of_whole_numbers_is_kept_at_its_ends() {
+        let mut ranges = 0;
+        for key in KEYS.iter() {
+            let Some(Range::Whole(low, high)) = key.range else { continue };
+            ranges += 1;
+            let is_optional = Config::fields().iter().any(|field| field.key == key.name && field.optional);
+            // 0 is no value there.
+            let below = low.checked_sub(1).filter(|below| *below > 0 || !is_optional);
+            for outside in below.into_iter().chain(high.checked_add(1)) {
+                assert_eq!(refusal(&[&format!("{}={outside}", key.name)]).0, key.name);
+            }
+        }
+        assert!(ranges > 15, "{ranges}");
     }
 
     /// Every key that takes a fraction refuses NaN, also one that is added later.

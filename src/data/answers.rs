@@ -2,12 +2,12 @@
 
 use super::{
     Answers, IGNORE_INDEX, TokenSplit, Tokens,
+    collate::{CLS_TOKEN, SEP_TOKEN},
     corpus::{Answer, AnswerKind},
 };
 use crate::{
     config::{Architecture, Config, Head, Layout},
     error::{Error, Result},
-    objective::rows::{CLASSIFY, SEPARATE},
     tokenizer::Tokenizer,
 };
 use std::collections::BTreeSet;
@@ -19,15 +19,14 @@ use std::collections::BTreeSet;
 pub(super) fn wanted(config: &Config) -> Result<Option<(&str, AnswerKind)>> {
     let kind = match config.model.head {
         Head::LanguageModel => {
-            let field = config.data.target_field.as_str();
-            return Ok((!field.is_empty()).then_some((field, AnswerKind::Text)));
+            return Ok(config.data.target_field.as_deref().map(|field| (field, AnswerKind::Text)));
         }
         Head::SequenceClassification => AnswerKind::Class,
         Head::TokenClassification => AnswerKind::Words,
         Head::Regression => AnswerKind::Value,
     };
-    match config.data.label_field.as_str() {
-        "" => Err(Error::InvalidValue {
+    match config.data.label_field.as_deref() {
+        None => Err(Error::InvalidValue {
             key: "data.label_field".into(),
             value: String::new(),
             message: "a classifier learns from records that say what each text is".into(),
@@ -35,7 +34,7 @@ pub(super) fn wanted(config: &Config) -> Result<Option<(&str, AnswerKind)>> {
                 "name the field of the JSONL records, for example `--set data.label_field=label`".into(),
             ),
         }),
-        field => Ok(Some((field, kind))),
+        Some(field) => Ok(Some((field, kind))),
     }
 }
 
@@ -86,11 +85,11 @@ impl<'a> Encoder<'a> {
     /// Documents of an encoder stand between its marks, if the tokenizer has both; those of others end
     /// with the end-of-text token where `separates`.
     pub fn new(config: &Config, tokenizer: &'a Tokenizer, separates: bool, labels: &'a [String]) -> Self {
-        let marks = tokenizer.token_id(CLASSIFY).zip(tokenizer.token_id(SEPARATE));
+        let marks = tokenizer.token_id(CLS_TOKEN).zip(tokenizer.token_id(SEP_TOKEN));
         let (first, last) = match config.model.architecture {
             Architecture::Encoder if config.layout() == Layout::Documents => marks.unzip(),
             // The objective puts ends where they belong.
-            Architecture::EncoderDecoder if !config.data.target_field.is_empty() => (None, None),
+            Architecture::EncoderDecoder if config.data.target_field.is_some() => (None, None),
             _ => (None, tokenizer.end_of_text().filter(|_| separates)),
         };
         Self { tokenizer, first, last, labels }

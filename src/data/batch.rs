@@ -11,9 +11,11 @@ const WIDTH_STEP: usize = 8;
 pub struct HostBatch {
     /// `[rows * time]`, row by row. Padding is token 0.
     pub inputs: Vec<i32>,
-    /// Row by row, as many in each: a token or class for each input or for each token that a decoder
+    /// Example by row, as many in each: a token or class for each input or for each token that a decoder
     /// beside an encoder reads, or a class of the row; [`IGNORE_INDEX`] where there is none.
     pub targets: Vec<i32>,
+    /// Weight of each target in losses and metrics, as many as targets; 0 where there is none.
+    pub weights: Vec<f32>,
     pub rows: usize,
     pub time: usize,
     /// Number of targets that are not [`IGNORE_INDEX`].
@@ -33,10 +35,12 @@ pub struct HostBatch {
 
 /// What a model reads of one text, and what it is to say.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Row {
+pub struct Example {
     pub inputs: Vec<i32>,
     /// As many as there are inputs, or decoder inputs, or one.
     pub targets: Vec<i32>,
+    /// Weight of each target, as many as targets; empty where all count alike.
+    pub weights: Vec<f32>,
     pub decoder_inputs: Vec<i32>,
     pub value: Option<f32>,
     /// Tokens at the beginning that see each other whole.
@@ -61,6 +65,7 @@ impl HostBatch {
         Self {
             tokens: inputs.len(),
             inputs,
+            weights: targets.iter().map(|&target| f32::from(target != IGNORE_INDEX)).collect(),
             targets,
             rows,
             time,
@@ -74,8 +79,8 @@ impl HostBatch {
 
     /// A batch of `count` rows of up to `block_size` tokens, of which those beyond the given ones have no
     /// targets.
-    pub fn of(mut rows: Vec<Row>, count: usize, width: Width, block_size: usize) -> Self {
-        let longest = |length: fn(&Row) -> usize| rows.iter().map(length).max().unwrap_or(0);
+    pub fn of(mut rows: Vec<Example>, count: usize, width: Width, block_size: usize) -> Self {
+        let longest = |length: fn(&Example) -> usize| rows.iter().map(length).max().unwrap_or(0);
         let rounded = |length: usize| length.max(1).next_multiple_of(WIDTH_STEP).min(block_size);
         let written = longest(|row| row.decoder_inputs.len());
         let time = match width {
@@ -88,8 +93,8 @@ impl HostBatch {
             (written, _) => (rounded(written), rounded(written)),
         };
         let tokens = rows.iter().map(|row| row.inputs.len() + row.decoder_inputs.len()).sum();
-        rows.resize_with(count, Row::default);
-        let fill = |width: usize, filler: i32, part: fn(&Row) -> &Vec<i32>| -> Vec<i32> {
+        rows.resize_with(count, Example::default);
+        let fill = |width: usize, filler: i32, part: fn(&Example) -> &Vec<i32>| -> Vec<i32> {
             let row = |row| {
                 let part: &Vec<i32> = part(row);
                 part.iter().copied().chain(std::iter::repeat(filler)).take(width)
@@ -100,6 +105,9 @@ impl HostBatch {
         let targets = fill(target_time, IGNORE_INDEX, |row| &row.targets);
         let mut batch = Self::new(inputs, targets, count, time);
         batch.tokens = tokens;
+        for (row, weights) in rows.iter().zip(batch.weights.chunks_mut(target_time.max(1))) {
+            weights.iter_mut().zip(&row.weights).for_each(|(weight, own)| *weight *= own);
+        }
         batch.decoder_inputs = fill(decoder_time, 0, |row| &row.decoder_inputs);
         if width != Width::Fixed {
             batch.lengths = rows.iter().map(|row| row.inputs.len()).collect();
@@ -130,6 +138,11 @@ impl HostBatch {
         (!lengths.is_empty()).then(flags)
     }
 
+    /// Sum of the weights of all targets: their number where none is weighted.
+    pub fn target_weight(&self) -> f64 {
+        self.weights.iter().map(|&weight| f64::from(weight)).sum()
+    }
+
     /// How many rows have a target.
     pub fn rows_with_targets(&self) -> usize {
         let rows = self.targets.chunks_exact((self.targets.len() / self.rows.max(1)).max(1));
@@ -143,7 +156,7 @@ mod tests {
 
     #[test]
     fn rows_are_padded_to_their_longest() {
-        let row = |inputs: Vec<i32>| Row { targets: inputs.clone(), inputs, ..Row::default() };
+        let row = |inputs: Vec<i32>| Example { targets: inputs.clone(), inputs, ..Example::default() };
         let batch = HostBatch::of(vec![row(vec![1, 2]), row(vec![3; 9])], 3, Width::Longest, 64);
         assert_eq!((batch.rows, batch.time, batch.target_tokens), (3, 16, 11));
         assert_eq!(batch.lengths, [2, 9, 0]);
@@ -159,13 +172,14 @@ mod tests {
 
     #[test]
     fn a_target_of_a_row_or_of_a_decoder_has_its_own_width() {
-        let text = Row { inputs: vec![1, 2, 3], targets: vec![1], value: Some(0.5), ..Row::default() };
+        let text =
+            Example { inputs: vec![1, 2, 3], targets: vec![1], value: Some(0.5), ..Example::default() };
         let batch = HostBatch::of(vec![text.clone()], 2, Width::LongestWithOneTarget, 64);
         assert_eq!(
             (batch.targets.as_slice(), batch.values.as_slice()),
             (&[1, IGNORE_INDEX][..], &[0.5, 0.0][..])
         );
-        let pair = Row { decoder_inputs: vec![0, 7], targets: vec![7, 8], ..text };
+        let pair = Example { decoder_inputs: vec![0, 7], targets: vec![7, 8], ..text };
         let batch = HostBatch::of(vec![pair], 1, Width::Longest, 64);
         assert_eq!((batch.targets.len(), batch.decoder_inputs.len()), (8, 8));
         assert_eq!((batch.target_tokens, batch.rows_with_targets()), (2, 1));

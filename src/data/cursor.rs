@@ -74,14 +74,14 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Cut, Loader, TokenSplit, Tokens},
+        super::{Loader, RowLayout, TokenSplit, Tokens},
         *,
     };
     use std::sync::Arc;
 
     fn cursor(tokens: Vec<u16>, order: Order, rows: usize, step: u64) -> Cursor {
         let split = Arc::new(TokenSplit::from_tokens("train", Tokens::U16(tokens), vec![]));
-        Loader::new(split, Cut::causal(Layout::Stream, 4), order, rows, 1).unwrap().cursor(step)
+        Loader::new(split, RowLayout::causal(Layout::Stream, 4), order, rows, 1).unwrap().cursor(step)
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Everything a run reads: the tokens of both splits and the tokenizer they are of.
 
 use super::{
-    TokenSplit,
+    RowLayout, TokenSplit,
     answers::{self, Encoder, Part},
+    collate::special_tokens,
     corpus::{Corpus, documents_in_train, train_share},
     loader::check_split,
     random,
@@ -12,9 +13,8 @@ use super::{
     targets,
 };
 use crate::{
-    config::{Config, Head, TokenizerKind},
+    config::{Config, Head, RunData, TokenizerKind},
     error::{Error, Result},
-    objective::{Rows, rows::special_tokens},
     platform::storage,
     tokenizer::Tokenizer,
 };
@@ -41,6 +41,24 @@ pub struct Dataset {
     pub labels: Vec<String>,
     /// What the user should know of the data: files that were passed over, documents that have no target.
     pub notes: Vec<String>,
+}
+
+impl RunData for Dataset {
+    fn vocab_size(&self) -> usize {
+        self.tokenizer.vocab_size()
+    }
+
+    fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    fn has_validation(&self) -> bool {
+        !self.val.is_empty()
+    }
+
+    fn check_text(&self, text: &str) -> Result<()> {
+        self.tokenizer.encode(text).map(drop)
+    }
 }
 
 impl Dataset {
@@ -157,18 +175,17 @@ impl Dataset {
         val: TokenSplit,
         bytes: Option<[u64; 2]>,
     ) -> Result<Self> {
-        let (layout, block_size) = (config.layout(), config.model.block_size);
-        let rows = Rows::of(config, &tokenizer)?;
-        let mark = answer_token(&config.data.answer_after, &tokenizer)?;
+        let layout = RowLayout::of(config, &tokenizer)?;
+        let mark = answer_token(config.data.answer_after.as_deref(), &tokenizer)?;
         let [train, val] = [train, val].map(|split| match mark {
             None => split,
             Some(token) => split.with_answers_after(token),
         });
-        let mut notes = targets::check(&train, config, &rows)?;
-        check_split(&train, layout, block_size, &rows)?;
+        let mut notes = targets::check(&train, config, &layout.collator)?;
+        check_split(&train, &layout)?;
         if !val.is_empty() || config.data.val_fraction > 0.0 {
-            notes.extend(targets::check(&val, config, &rows)?);
-            check_split(&val, layout, block_size, &rows)?;
+            notes.extend(targets::check(&val, config, &layout.collator)?);
+            check_split(&val, &layout)?;
         }
         let mut hash = Sha256::new();
         for part in [tokenizer.fingerprint(), &train.fingerprint(), &val.fingerprint()] {
@@ -193,17 +210,15 @@ impl Dataset {
 }
 
 /// The token for the text that answers follow; `None` for no text.
-fn answer_token(text: &str, tokenizer: &Tokenizer) -> Result<Option<u32>> {
-    if text.is_empty() {
-        return Ok(None);
-    }
+fn answer_token(text: Option<&str>, tokenizer: &Tokenizer) -> Result<Option<u32>> {
+    let Some(text) = text else { return Ok(None) };
     match tokenizer.encode(text).as_deref() {
         Ok([token]) => Ok(Some(*token)),
         _ => Err(Error::InvalidValue {
             key: "data.answer_after".into(),
             value: text.into(),
             message: "the tokenizer has no single token for it".into(),
-            hint: Some("choose one character that the text contains, or leave it empty".into()),
+            hint: Some("choose one character that the text contains, or leave it out".into()),
         }),
     }
 }
@@ -392,17 +407,17 @@ mod tests {
 
     #[test]
     fn only_answers_are_targets_where_that_is_asked() {
-        use super::super::{Cut, IGNORE_INDEX, evaluation_batches};
+        use super::super::{IGNORE_INDEX, RowLayout, evaluation_batches};
         let mut config = config(TokenizerKind::Char, 8);
         config.data = DataConfig {
             layout: Layout::Documents,
-            answer_after: "=".into(),
+            answer_after: Some("=".into()),
             val_fraction: 0.0,
             ..DataConfig::default()
         };
         let text = "ab=b\n<|endoftext|>no answer<|endoftext|>a=b=b";
         let dataset = Dataset::from_text(&config, text, None).unwrap();
-        let batch = evaluation_batches(dataset.train.clone(), Cut::causal(Layout::Documents, 8), 3, 0)
+        let batch = evaluation_batches(dataset.train.clone(), RowLayout::causal(Layout::Documents, 8), 3, 0)
             .next()
             .unwrap();
         let answers: Vec<String> = batch
@@ -420,7 +435,7 @@ mod tests {
             "1 of 3 documents of the train split are left out, since they have no target: 1 without `=`";
         assert_eq!(dataset.notes, [note]);
 
-        config.data.answer_after = "=>".into();
+        config.data.answer_after = Some("=>".into());
         let error = Dataset::from_text(&config, text, None).unwrap_err();
         assert!(error.to_string().contains("`data.answer_after`"), "{error}");
     }

@@ -1,6 +1,6 @@
 //! Fixed windows over a split, for losses that can be compared between steps and between runs.
 
-use super::{Answers, Cut, HostBatch, TokenSplit, random};
+use super::{Answers, HostBatch, RowLayout, TokenSplit, random};
 use crate::config::Layout;
 use std::{ops::Range, sync::Arc};
 
@@ -15,17 +15,18 @@ use std::{ops::Range, sync::Arc};
 /// are left over in the last one have no targets.
 pub fn evaluation_batches(
     split: Arc<TokenSplit>,
-    cut: Cut,
+    layout: RowLayout,
     rows_per_batch: usize,
     limit: usize,
 ) -> EvaluationBatches {
-    let documents = match cut.layout {
+    let documents = match layout.kind {
         Layout::Stream => std::iter::once(0..split.len()).collect(),
         Layout::Documents => {
             // As in training.
-            let needs_target = cut.rows.takes_documents() || matches!(split.answers(), Answers::After(_));
+            let needs_target =
+                layout.collator.takes_documents() || matches!(split.answers(), Answers::After(_));
             let document = |index| match split.document(index) {
-                range if needs_target && !cut.rows.has_target(&split, index, cut.block_size) => {
+                range if needs_target && !layout.collator.has_target(&split, index, layout.block_size) => {
                     range.end..range.end
                 }
                 range => range,
@@ -38,23 +39,23 @@ pub fn evaluation_batches(
         .into_iter()
         .map(|document| {
             let first = windows;
-            windows += match cut.rows.takes_documents() {
+            windows += match layout.collator.takes_documents() {
                 true => usize::from(!document.is_empty()),
-                false => {
-                    (document.len() + 1).saturating_sub(cut.rows.least_tokens()).div_ceil(cut.block_size)
-                }
+                false => (document.len() + 1)
+                    .saturating_sub(layout.collator.least_tokens())
+                    .div_ceil(layout.block_size),
             };
             (first, document)
         })
         .collect();
     let chosen = if limit == 0 { windows } else { windows.min(limit.saturating_mul(rows_per_batch)) };
-    EvaluationBatches { split, cut, rows: rows_per_batch.min(chosen), starts, windows, chosen, done: 0 }
+    EvaluationBatches { split, layout, rows: rows_per_batch.min(chosen), starts, windows, chosen, done: 0 }
 }
 
 /// The iterator that [`evaluation_batches`] gives.
 pub struct EvaluationBatches {
     split: Arc<TokenSplit>,
-    cut: Cut,
+    layout: RowLayout,
     /// Rows of a batch.
     rows: usize,
     /// Number of windows before each document, and its tokens; none of one that is left out.
@@ -71,7 +72,7 @@ impl EvaluationBatches {
         // A document without a window has the same number before it as the next; the last one counts.
         let index = self.starts.partition_point(|(first, _)| *first <= window) - 1;
         let (first, document) = &self.starts[index];
-        let block_size = self.cut.block_size;
+        let block_size = self.layout.block_size;
         let start = document.start + (window - first) * block_size;
         start..document.end.min(start + block_size + 1)
     }
@@ -91,7 +92,8 @@ impl Iterator for EvaluationBatches {
         };
         let places: Vec<_> = (0..count).map(|row| self.tokens_of(window(row))).collect();
         let random = |row: usize| random::rng(0, window(row) as u64, "evaluation");
-        let batch = self.cut.rows.batch(&self.split, &places, self.rows, self.cut.block_size, random);
+        let batch =
+            self.layout.collator.batch(&self.split, &places, self.rows, self.layout.block_size, random);
         self.done += count;
         Some(batch)
     }
@@ -131,42 +133,50 @@ mod tests {
     #[test]
     fn every_target_comes_once() {
         for length in [2, 5, 8, 9, 10, 33, 100] {
-            let batches = evaluation_batches(split(length, vec![]), Cut::causal(Layout::Stream, 4), 3, 0);
+            let batches =
+                evaluation_batches(split(length, vec![]), RowLayout::causal(Layout::Stream, 4), 3, 0);
             assert_eq!(batches.len(), (length as usize - 1).div_ceil(4).div_ceil(3));
             assert_eq!(targets(batches), (1..length as i32).collect::<Vec<_>>(), "{length}");
         }
-        assert_eq!(evaluation_batches(split(1, vec![]), Cut::causal(Layout::Stream, 4), 3, 0).count(), 0);
-        assert_eq!(evaluation_batches(split(0, vec![]), Cut::causal(Layout::Stream, 4), 3, 0).count(), 0);
+        assert_eq!(
+            evaluation_batches(split(1, vec![]), RowLayout::causal(Layout::Stream, 4), 3, 0).count(),
+            0
+        );
+        assert_eq!(
+            evaluation_batches(split(0, vec![]), RowLayout::causal(Layout::Stream, 4), 3, 0).count(),
+            0
+        );
     }
 
     #[test]
     fn documents_do_not_predict_their_first_token() {
         let split = split(20, vec![0, 1, 2, 12, 13]);
-        let batches = evaluation_batches(split, Cut::causal(Layout::Documents, 4), 2, 0);
+        let batches = evaluation_batches(split, RowLayout::causal(Layout::Documents, 4), 2, 0);
         assert_eq!(targets(batches), (3..12).chain(14..20).collect::<Vec<_>>());
     }
 
     #[test]
     fn batches_have_one_shape() {
-        let shapes: Vec<_> = evaluation_batches(split(30, vec![]), Cut::causal(Layout::Stream, 4), 3, 0)
-            .map(|batch| (batch.rows, batch.inputs.len(), batch.target_tokens))
-            .collect();
+        let shapes: Vec<_> =
+            evaluation_batches(split(30, vec![]), RowLayout::causal(Layout::Stream, 4), 3, 0)
+                .map(|batch| (batch.rows, batch.inputs.len(), batch.target_tokens))
+                .collect();
         assert_eq!(shapes, [(3, 12, 12), (3, 12, 12), (3, 12, 5)]);
         let only =
-            evaluation_batches(split(9, vec![]), Cut::causal(Layout::Stream, 4), 64, 0).next().unwrap();
+            evaluation_batches(split(9, vec![]), RowLayout::causal(Layout::Stream, 4), 64, 0).next().unwrap();
         assert_eq!(only.rows, 2);
     }
 
     #[test]
     fn a_limit_takes_windows_from_everywhere() {
         let read = || -> Vec<i32> {
-            evaluation_batches(split(401, vec![]), Cut::causal(Layout::Stream, 4), 5, 2)
+            evaluation_batches(split(401, vec![]), RowLayout::causal(Layout::Stream, 4), 5, 2)
                 .flat_map(|batch| batch.inputs.into_iter().step_by(4))
                 .collect()
         };
         assert_eq!(read(), (0..10).map(|i| 40 * i).collect::<Vec<_>>());
         assert_eq!(read(), read());
-        let all = evaluation_batches(split(41, vec![]), Cut::causal(Layout::Stream, 4), 5, 99);
+        let all = evaluation_batches(split(41, vec![]), RowLayout::causal(Layout::Stream, 4), 5, 99);
         assert_eq!(targets(all), (1..41).collect::<Vec<_>>());
     }
 
@@ -176,7 +186,8 @@ mod tests {
         let tokens = vec![1, 9, 2, 3, 4, 5, 6, 1, 2, 3, 1, 2, 3, 4, 5, 9, 6];
         let split = TokenSplit::from_tokens("validation", Tokens::U32(tokens), vec![0, 7, 10]);
         let split = Arc::new(split.with_answers_after(9));
-        let batches: Vec<_> = evaluation_batches(split, Cut::causal(Layout::Documents, 4), 8, 0).collect();
+        let batches: Vec<_> =
+            evaluation_batches(split, RowLayout::causal(Layout::Documents, 4), 8, 0).collect();
         let n = IGNORE_INDEX;
         assert_eq!(batches.len(), 1);
         assert_eq!(batches[0].targets, [n, 2, 3, 4, 5, 6, n, n]);

@@ -1,43 +1,42 @@
 //! Cuts the rows of every training step out of a split.
 
-use super::{Cursor, HostBatch, TokenSplit, permutation::Permutation, random};
+use super::{Collator, Cursor, HostBatch, TokenSplit, permutation::Permutation, random};
 use crate::{
     config::{Config, Layout, Order},
     error::{Error, Result},
-    objective::Rows,
     tokenizer::Tokenizer,
 };
 use std::{ops::Range, sync::Arc};
 
-/// How rows are cut out of a split and what is made of them.
+/// Rule by which rows are cut out of a split and collated.
 #[derive(Debug, Clone)]
-pub struct Cut {
-    pub layout: Layout,
+pub struct RowLayout {
+    pub kind: Layout,
     /// Tokens of a row at most.
     pub block_size: usize,
-    pub rows: Rows,
+    pub collator: Collator,
 }
 
-impl Cut {
-    /// What a checked configuration trains with a tokenizer.
+impl RowLayout {
+    /// The layout that a validated configuration asks for.
     ///
     /// # Errors
-    /// Those of [`Rows::of`].
+    /// Those of [`Collator::of`].
     pub fn of(config: &Config, tokenizer: &Tokenizer) -> Result<Self> {
         let block_size = config.model.block_size;
-        Ok(Self { layout: config.layout(), block_size, rows: Rows::of(config, tokenizer)? })
+        Ok(Self { kind: config.layout(), block_size, collator: Collator::of(config, tokenizer)? })
     }
 
-    /// Rows of which each token is to be said given those before it.
-    pub fn causal(layout: Layout, block_size: usize) -> Self {
-        Self { layout, block_size, rows: Rows::Causal { prefix: false } }
+    /// Rows in which each token is predicted from those before it.
+    pub fn causal(kind: Layout, block_size: usize) -> Self {
+        Self { kind, block_size, collator: Collator::Causal { prefix: false } }
     }
 }
 
 /// Reads rows of a split. Stateless: any row of any step can be read at any time.
 pub struct Loader {
     split: Arc<TokenSplit>,
-    cut: Cut,
+    layout: RowLayout,
     order: Order,
     rows_per_step: usize,
     seed: u64,
@@ -56,30 +55,33 @@ impl Loader {
     /// documents and there are none with two tokens, or only one that a row cannot hold.
     pub fn new(
         split: Arc<TokenSplit>,
-        cut: Cut,
+        layout: RowLayout,
         order: Order,
         rows_per_step: usize,
         seed: u64,
     ) -> Result<Self> {
-        let Cut { layout, block_size, ref rows } = cut;
-        check_split(&split, layout, block_size, rows)?;
+        let RowLayout { kind, block_size, ref collator } = layout;
+        check_split(&split, &layout)?;
         let mut documents = None;
         let mut fingerprint = split.fingerprint();
-        let units = match (layout, order) {
+        let units = match (kind, order) {
             (Layout::Stream, Order::Random) => split.len() - block_size,
             (Layout::Stream, Order::Shuffled) => (split.len() - 1) / block_size,
             (Layout::Documents, _) => {
                 let all = 0..split.document_count();
-                let is_long = |index: &usize| split.document(*index).len() >= rows.least_tokens();
+                let is_long = |index: &usize| split.document(*index).len() >= collator.least_tokens();
                 let long = all.clone().filter(is_long).count();
                 let usable: Vec<usize> =
-                    all.filter(|&index| rows.has_target(&split, index, block_size)).collect();
+                    all.filter(|&index| collator.has_target(&split, index, block_size)).collect();
                 let count = usable.len();
                 // The tokens do not say which documents are left out for want of a target.
                 if count < long {
                     fingerprint = format!("{fingerprint}-{count}");
                 }
-                if count == 1 && !rows.takes_documents() && split.document(usable[0]).len() > block_size + 1 {
+                if count == 1
+                    && !collator.takes_documents()
+                    && split.document(usable[0]).len() > block_size + 1
+                {
                     return Err(one_long_document(&split));
                 }
                 documents = (count < split.document_count()).then_some(usable);
@@ -87,7 +89,7 @@ impl Loader {
             }
         };
         let units = units as u64;
-        Ok(Self { split, cut, order, rows_per_step, seed, fingerprint, units, documents })
+        Ok(Self { split, layout, order, rows_per_step, seed, fingerprint, units, documents })
     }
 
     /// Some of the rows of a step, counted from 0. The rows of step `step` are the same however they
@@ -100,7 +102,7 @@ impl Loader {
             random.set_stream((first + index) as u64);
             random
         };
-        self.cut.rows.batch(&self.split, &places, places.len(), self.cut.block_size, random)
+        self.layout.collator.batch(&self.split, &places, places.len(), self.layout.block_size, random)
     }
 
     /// Where in the split the rows of a step begin, for messages.
@@ -142,10 +144,10 @@ impl Loader {
     /// How much of the split has been read before `step`, in passes over it.
     pub fn epoch(&self, step: u64) -> f64 {
         let rows = step as f64 * self.rows_per_step as f64;
-        match (self.cut.layout, self.order) {
+        match (self.layout.kind, self.order) {
             // Targets read over targets there are.
             (Layout::Stream, Order::Random) => {
-                rows * self.cut.block_size as f64 / (self.split.len() - 1) as f64
+                rows * self.layout.block_size as f64 / (self.split.len() - 1) as f64
             }
             _ => rows / self.units as f64,
         }
@@ -158,8 +160,8 @@ impl Loader {
             step,
             epoch: self.epoch(step),
             order: self.order,
-            layout: self.cut.layout,
-            block_size: self.cut.block_size,
+            layout: self.layout.kind,
+            block_size: self.layout.block_size,
             rows_per_step: self.rows_per_step,
             fingerprint: self.fingerprint.clone(),
         }
@@ -167,23 +169,23 @@ impl Loader {
 
     /// Positions of the tokens of a row: its inputs and the target of the last one.
     fn tokens_of(&self, unit: usize, offset: usize) -> Range<usize> {
-        let (start, end) = match (self.cut.layout, self.order) {
+        let (start, end) = match (self.layout.kind, self.order) {
             (Layout::Stream, Order::Random) => (unit, self.split.len()),
-            (Layout::Stream, Order::Shuffled) => (offset + unit * self.cut.block_size, self.split.len()),
+            (Layout::Stream, Order::Shuffled) => (offset + unit * self.layout.block_size, self.split.len()),
             (Layout::Documents, _) => {
                 let index = self.documents.as_ref().map_or(unit, |documents| documents[unit]);
                 let document = self.split.document(index);
                 (document.start, document.end)
             }
         };
-        start..end.min(start + self.cut.block_size + 1)
+        start..end.min(start + self.layout.block_size + 1)
     }
 
     /// Blocks begin anew somewhere in what is left over beside whole blocks.
     fn begin_epoch(&self, number: u64) -> Epoch {
-        let offset = match self.cut.layout {
+        let offset = match self.layout.kind {
             Layout::Stream => {
-                let left_over = self.split.len() as u64 - 1 - self.units * self.cut.block_size as u64;
+                let left_over = self.split.len() as u64 - 1 - self.units * self.layout.block_size as u64;
                 random::below(&mut random::rng(self.seed, number, "offset"), left_over + 1)
             }
             Layout::Documents => 0,
@@ -202,16 +204,17 @@ struct Epoch {
 }
 
 /// Refuses a split that not a single row can be cut from.
-pub(super) fn check_split(split: &TokenSplit, layout: Layout, block_size: usize, rows: &Rows) -> Result<()> {
+pub(super) fn check_split(split: &TokenSplit, layout: &RowLayout) -> Result<()> {
+    let RowLayout { kind, block_size, ref collator } = *layout;
     let any = |is: &dyn Fn(usize) -> bool| (0..split.document_count()).any(is);
-    match layout {
+    match kind {
         Layout::Stream if split.len() <= block_size => {
             Err(Error::CorpusTooShort { split: split.name(), tokens: split.len(), needed: block_size + 1 })
         }
-        Layout::Documents if !any(&|index| rows.has_target(split, index, block_size)) => {
-            let tokens = match any(&|index| split.document(index).len() >= rows.least_tokens()) {
+        Layout::Documents if !any(&|index| collator.has_target(split, index, block_size)) => {
+            let tokens = match any(&|index| split.document(index).len() >= collator.least_tokens()) {
                 true => "a target within `model.block_size`",
-                false if rows.least_tokens() == 1 => "a token",
+                false if collator.least_tokens() == 1 => "a token",
                 false => "two tokens",
             };
             Err(Error::InvalidValue {
@@ -256,7 +259,7 @@ mod tests {
     }
 
     fn loader(split: Arc<TokenSplit>, layout: Layout, order: Order, rows: usize, seed: u64) -> Loader {
-        Loader::new(split, Cut::causal(layout, 4), order, rows, seed).unwrap()
+        Loader::new(split, RowLayout::causal(layout, 4), order, rows, seed).unwrap()
     }
 
     /// The first input of every row.
@@ -355,7 +358,7 @@ mod tests {
     #[test]
     fn too_little_text_is_refused() {
         let build = |split, layout| {
-            Loader::new(split, Cut::causal(layout, 4), Order::Random, 1, 0)
+            Loader::new(split, RowLayout::causal(layout, 4), Order::Random, 1, 0)
                 .map(|_| ())
                 .map_err(|error| error.to_string())
         };

@@ -7,6 +7,7 @@
 
 mod answers;
 mod batch;
+mod collate;
 mod corpus;
 mod cursor;
 mod dataset;
@@ -25,11 +26,12 @@ mod split;
 mod targets;
 pub mod tasks;
 
-pub use batch::{HostBatch, IGNORE_INDEX, Row, Width};
+pub use batch::{Example, HostBatch, IGNORE_INDEX, Width};
+pub use collate::{CLS_TOKEN, Collator, SEP_TOKEN};
 pub use cursor::Cursor;
 pub use dataset::Dataset;
 pub use evaluation::{EvaluationBatches, evaluation_batches};
-pub use loader::{Cut, Loader};
+pub use loader::{Loader, RowLayout};
 pub use shard::{check_shard_path, write_shard};
 #[cfg(feature = "data")]
 use sources::EMBEDDED;

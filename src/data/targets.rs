@@ -1,10 +1,9 @@
 //! Which documents have a target within a row, and what the user is told of those that have none.
 
-use super::{Answers, TokenSplit};
+use super::{Answers, Collator, TokenSplit};
 use crate::{
     config::{Config, Layout},
     error::{Error, Result},
-    objective::Rows,
 };
 
 /// Counts the documents of a split that have no target, which no row is made of, and those whose end a row cannot hold.
@@ -12,21 +11,22 @@ use crate::{
 ///
 /// # Errors
 /// [`Error::InvalidValue`] if no document has a target.
-pub(super) fn check(split: &TokenSplit, config: &Config, rows: &Rows) -> Result<Vec<String>> {
+pub(super) fn check(split: &TokenSplit, config: &Config, collator: &Collator) -> Result<Vec<String>> {
     let block_size = config.model.block_size;
     if config.layout() != Layout::Documents {
         return Ok(Vec::new());
     }
-    let all =
-        || (0..split.document_count()).filter(|&index| split.document(index).len() >= rows.least_tokens());
+    let all = || {
+        (0..split.document_count()).filter(|&index| split.document(index).len() >= collator.least_tokens())
+    };
     let (with, without): (Vec<usize>, Vec<usize>) =
-        all().partition(|&index| rows.has_target(split, index, block_size));
+        all().partition(|&index| collator.has_target(split, index, block_size));
     let name = split.name();
     let mut notes = Vec::new();
     if !without.is_empty() {
         let (reasons, key, value) = match split.answers() {
             Answers::After(marks) => {
-                let mark = &config.data.answer_after;
+                let mark = config.data.answer_after.clone().unwrap_or_default();
                 let count = |of: &dyn Fn(usize, usize) -> bool| {
                     let is = |index: &&usize| {
                         marks[**index].is_some_and(|mark| of(mark, split.document(**index).len()))
@@ -68,7 +68,7 @@ pub(super) fn check(split: &TokenSplit, config: &Config, rows: &Rows) -> Result<
             "{count} of {of} documents of the {name} split are left out, since they have no target: {reasons}"
         ));
     }
-    let cut = with.iter().filter(|&&index| rows.is_cut(split, index, block_size)).count();
+    let cut = with.iter().filter(|&&index| collator.is_cut(split, index, block_size)).count();
     if cut > 0 {
         notes.push(format!(
             "{cut} of {} documents of the {name} split are longer than `model.block_size` ({block_size} tokens) \

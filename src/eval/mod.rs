@@ -10,7 +10,7 @@ use crate::{
     device::device_failed,
     error::Result,
     model::{Answer, Model},
-    objective::{Batch, Weighting},
+    objective::{self, Batch, LossWeights, MetricSums, Metrics, Objective, StepTotals},
 };
 use burn::tensor::{Device, Tensor};
 use confusion::Confusion;
@@ -61,12 +61,13 @@ pub async fn evaluate(
     let classes = if classifies { config.classes() } else { 0 };
     let mut confusion = Confusion::new(classes);
     let (mut loss, mut correct, mut exact) = (0f64, 0f64, 0f64);
-    let (mut tokens, mut rows) = (0u64, 0u64);
+    let (mut tokens, mut rows, mut weight) = (0u64, 0u64, 0f64);
     let mut pending: Vec<Tensor<1>> = Vec::new();
     let mut batches = batches.peekable();
     let mut since_read = 0;
     while let Some(batch) = batches.next() {
         tokens += batch.target_tokens as u64;
+        weight += batch.target_weight();
         let full_rows = batch.rows_with_targets();
         rows += full_rows as u64;
         let empty_rows = (batch.rows - full_rows) as f64;
@@ -79,7 +80,7 @@ pub async fn evaluate(
         let misses: Tensor<2> = (weights.clone() - hits.clone()).reshape(shape); // [B, T]
         // Rows without a target have no miss either.
         let right = misses.sum_dim(1).equal_elem(0.0).float().sum().sub_scalar(empty_rows);
-        let losses = batch.loss(Answer::Logits(logits), Weighting::default());
+        let losses = batch.loss(Answer::Logits(logits), LossWeights::default());
         pending.extend([losses, hits.sum(), right]);
         if classifies {
             pending.push(confusion::counts(predicted, &batch, classes));
@@ -99,7 +100,7 @@ pub async fn evaluate(
             }
         }
     }
-    let count = tokens.max(1) as f64;
+    let count = if weight > 0.0 { weight } else { 1.0 };
     let loss = loss / count;
     let predicts = config.head != Head::Regression;
     Ok(Evaluation {
@@ -110,4 +111,38 @@ pub async fn evaluate(
         tokens,
         classes: classifies.then_some(confusion),
     })
+}
+
+/// Mean loss and metrics of an objective over batches, each batch counting by the weight of its targets, for
+/// objectives whose loss is not that of predicting targets. `model` is without autodiff (`Module::valid`).
+pub async fn evaluate_objective(
+    objective: &dyn Objective,
+    model: &Model,
+    batches: impl Iterator<Item = HostBatch>,
+    device: &Device,
+) -> Result<(f64, Metrics)> {
+    let device = device.clone().inner();
+    let failed = |message| device_failed(&device, "evaluating", message);
+    let (mut layout, mut sums, mut weight) = (Vec::new(), Vec::<f64>::new(), 0.0);
+    for host in batches {
+        let own = StepTotals::of([&host]);
+        let batch = Batch::new(&host, &device);
+        let loss = objective.loss(model, &batch, own);
+        let mut metrics = MetricSums::default();
+        metrics.add(loss.metrics, &batch, own);
+        let (names, values) = metrics.into_parts();
+        let numbers = Tensor::cat([loss.reported.inner()].into_iter().chain(values).collect(), 0);
+        let data = numbers.into_data_async().await.map_err(|e| failed(e.to_string()))?;
+        let numbers = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+        layout = names;
+        sums.resize(numbers.len(), 0.0);
+        for (sum, number) in sums.iter_mut().zip(numbers) {
+            *sum += f64::from(number) * own.target_weight;
+        }
+        weight += own.target_weight;
+    }
+    let divisor = if weight > 0.0 { weight } else { 1.0 };
+    let means: Vec<f32> = sums.iter().map(|sum| (sum / divisor) as f32).collect();
+    let loss = sums.first().map_or(0.0, |sum| sum / divisor);
+    Ok((loss, objective::named(&layout, means.get(1..).unwrap_or_default())))
 }

@@ -19,7 +19,7 @@ use crate::{
         families::Family,
         parameters::{self, HostTensor, NamedData},
     },
-    objective::{Batch, Objective},
+    objective::{Batch, Objective, Prediction, StepTotals},
     optim::{Optimizer, Update},
     platform::storage,
 };
@@ -95,11 +95,11 @@ impl Verification {
 }
 
 struct Reference {
-    objective: Objective,
+    objective: Prediction,
     batch: Batch,
     /// 1 for tokens, 0 for padding, of which logits mean nothing.
     real: Vec<i64>,
-    targets: usize,
+    totals: StepTotals,
     floats: NamedData,
 }
 
@@ -234,8 +234,8 @@ fn reference(
     batch.input.positions = small_numbers(bytes, "position_ids", &shape, model.block_size, device)?;
     batch.input.token_types = small_numbers(bytes, "token_type_ids", &shape, model.token_types, device)?;
     let floats = family.as_in_files(floats);
-    let objective = Objective::of(&Config { model: model.clone(), ..Default::default() });
-    Ok(Reference { objective, targets: batch.target_tokens, batch, real, floats })
+    let objective = Prediction::new(&Config { model: model.clone(), ..Default::default() });
+    Ok(Reference { objective, totals: StepTotals::of([&host]), batch, real, floats })
 }
 
 /// Labels, as many in each row: of tokens, of what a decoder writes, or of rows.
@@ -279,7 +279,7 @@ fn small_numbers(
 }
 
 async fn loss_and_gradients(model: &Model, reference: &Reference) -> Result<(f32, GradientsParams)> {
-    let loss = reference.objective.loss(model, &reference.batch, reference.targets).total;
+    let loss = reference.objective.loss(model, &reference.batch, reference.totals).total;
     let gradients = GradientsParams::from_grads(loss.backward(), model);
     let flat = parameters::FlatTensor::from_tensor(loss.inner());
     let read = parameters::read([("loss".to_owned(), flat)].into()).await?;

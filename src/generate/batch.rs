@@ -31,8 +31,9 @@ impl Row<'_> {
 /// Whether rows of a batch are as they are alone. Not where experts have a capacity, which rows then share,
 /// nor where a decoder sees blocks that are counted from the first token, padding included.
 pub(super) fn is_exact(config: &ModelConfig) -> bool {
-    let shares_experts = config.has_experts() && config.expert_capacity > 0.0;
-    let counts_blocks = config.sparse_block > 0 && config.architecture == Architecture::Decoder;
+    let shares_experts = config.has_experts() && config.moe.capacity.is_some();
+    let counts_blocks =
+        config.attention.sparse_block.is_some() && config.architecture == Architecture::Decoder;
     !shares_experts && !counts_blocks
 }
 
@@ -168,7 +169,7 @@ fn next_input(rows: &[Row], seen: usize, device: &Device) -> Input {
 mod tests {
     use super::*;
     use crate::{
-        config::{Norm, Position},
+        config::{AttentionConfig, Norm, Position},
         generate::{NextToken, tests::small},
         kernels::Mode,
         model::Decoder,
@@ -216,9 +217,11 @@ mod tests {
     fn configurations() -> Vec<ModelConfig> {
         let learned = small();
         let of = |position| ModelConfig { position, norm: Norm::Rmsnorm, ..learned.clone() };
-        let window = ModelConfig { sliding_window: 3, ..of(Position::Rotary) };
-        let prefix = ModelConfig { prefix_attention: true, ..learned.clone() };
-        let grouped = ModelConfig { n_kv_head: 2, ..of(Position::Rotary) };
+        let with = |attention, config| ModelConfig { attention, ..config };
+        let window =
+            with(AttentionConfig { sliding_window: Some(3), ..Default::default() }, of(Position::Rotary));
+        let prefix = with(AttentionConfig { prefix: true, ..Default::default() }, learned.clone());
+        let grouped = ModelConfig { n_kv_head: Some(2), ..of(Position::Rotary) };
         let positions = [Position::Rotary, Position::Alibi, Position::Relative, Position::Sinusoidal].map(of);
         positions.into_iter().chain([window, prefix, grouped, learned]).collect()
     }
@@ -263,10 +266,13 @@ mod tests {
     #[test]
     fn rows_that_would_disturb_each_other_are_generated_alone() {
         assert!(configurations().iter().all(is_exact));
-        let experts = ModelConfig { n_experts: 4, ..small() };
+        let mut experts = small();
+        experts.moe.n_experts = 4;
         assert!(is_exact(&experts));
-        assert!(!is_exact(&ModelConfig { expert_capacity: 1.0, ..experts }));
-        let sparse = ModelConfig { sparse_block: 2, ..small() };
+        experts.moe.capacity = Some(1.0);
+        assert!(!is_exact(&experts));
+        let mut sparse = small();
+        sparse.attention.sparse_block = Some(2);
         assert!(!is_exact(&sparse));
         assert!(is_exact(&ModelConfig { architecture: Architecture::EncoderDecoder, ..sparse }));
     }

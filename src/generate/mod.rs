@@ -242,7 +242,7 @@ fn kept_of(capacity: usize) -> usize {
 mod tests {
     use super::*;
     use crate::{
-        config::{Norm, Position, RopeLayout},
+        config::{Norm, Position, RopeConfig, RopeLayout},
         kernels::Mode,
         model::Decoder,
     };
@@ -265,19 +265,19 @@ mod tests {
     fn logits_with_the_cache_are_those_without() {
         let device = crate::device::Choice::cpu().open().unwrap();
         let learned = small();
-        let rotary = |rope_layout, n_kv_head| ModelConfig {
+        let rotary = |layout, n_kv_head| ModelConfig {
             position: Position::Rotary,
             norm: Norm::Rmsnorm,
-            rope_layout,
+            rope: RopeConfig { layout, ..Default::default() },
             n_kv_head,
             ..learned.clone()
         };
         let tokens: Vec<u32> = (0..16).map(|i| (i * i + 3) % 13).collect();
         for config in [
-            rotary(RopeLayout::Half, 0),
-            rotary(RopeLayout::Half, 2),
-            rotary(RopeLayout::Interleaved, 1),
-            ModelConfig { n_kv_head: 2, ..learned.clone() },
+            rotary(RopeLayout::Half, None),
+            rotary(RopeLayout::Half, Some(2)),
+            rotary(RopeLayout::Interleaved, Some(1)),
+            ModelConfig { n_kv_head: Some(2), ..learned.clone() },
             ModelConfig { position: Position::Sinusoidal, ..learned.clone() },
             learned,
         ] {
@@ -305,7 +305,8 @@ mod tests {
     #[test]
     fn a_prompt_sees_itself_whole_where_the_model_learned_to() {
         let device = crate::device::Choice::cpu().open().unwrap();
-        let config = ModelConfig { prefix_attention: true, ..small() };
+        let mut config = small();
+        config.attention.prefix = true;
         let model = Decoder::init(&config, Mode::Fused, 3, &device);
         let tokens = [1, 5, 2, 7, 3, 4];
         let mut next = NextToken::new(Writer::Decoder(&model), &config, 16, &device);

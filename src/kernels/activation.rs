@@ -1,7 +1,6 @@
 //! The non-linearity of the MLP, plain (GELU: arXiv:1606.08415) or gated (arXiv:2002.05202).
 
 use super::{Mode, backend::Differentiable};
-use crate::config::Activation;
 use burn::{
     backend::Dispatch,
     tensor::{
@@ -9,6 +8,31 @@ use burn::{
         activation::{gelu, gelu_approximate, relu, silu},
     },
 };
+use serde::{Deserialize, Serialize};
+
+/// The non-linearity of the MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    Relu,
+    /// Exact, with the error function.
+    Gelu,
+    /// The tanh approximation (GPT-2's `gelu_new`).
+    GeluTanh,
+    /// `silu(gate(x)) * up(x)` (arXiv:2002.05202).
+    Swiglu,
+    /// `gelu_tanh(gate(x)) * up(x)` (arXiv:2002.05202).
+    Geglu,
+    /// The same with the exact non-linearity (ModernBERT).
+    GegluExact,
+}
+
+impl Activation {
+    /// Whether the MLP has a gate projection beside the up projection.
+    pub fn is_gated(self) -> bool {
+        matches!(self, Self::Swiglu | Self::Geglu | Self::GegluExact)
+    }
+}
 
 /// `[.., n_inner]` -> the same, or gated `[.., 2 * n_inner]`, gates first -> `[.., n_inner]`.
 pub fn activate<const D: usize>(x: Tensor<D>, activation: Activation, mode: Mode) -> Tensor<D> {

@@ -6,8 +6,8 @@ use super::{
     backend::{Differentiable, Kernels},
     dropout::Dropout,
     optional, optional_mask,
+    softcap::softcap,
 };
-use crate::model::layers::attention::softcap;
 use burn::{
     backend::Dispatch,
     tensor::{Bool, Tensor, TensorData, activation::softmax},

@@ -3,14 +3,15 @@
 mod operations;
 
 use super::{
+    activation::Activation,
     attention::AttentionSpec,
     backend::{Differentiable, Kernels, Optional, OptionalMask},
     cross_entropy::CrossEntropySpec,
     dropout::Dropout,
+    log_probabilities::ProjectionSpec,
     norm::NormSpec,
     rope::RopeSpec,
 };
-use crate::config::Activation;
 use burn::backend::{
     Autodiff,
     autodiff::{
@@ -21,8 +22,8 @@ use burn::backend::{
     tensor::{FloatTensor, IntTensor},
 };
 use operations::{
-    ActivatedLinear, Attend, Attended, CrossEntropy, Curve, DropOut, Embed, Linear, Norm, Normalized,
-    NormalizedLinear, Rotate,
+    ActivatedLinear, Attend, Attended, CrossEntropy, Curve, DropOut, Embed, Linear, LogProbabilities, Norm,
+    Normalized, NormalizedLinear, Rotate,
 };
 use std::{fmt::Debug, marker::PhantomData};
 
@@ -240,6 +241,7 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
         targets: IntTensor<Self>,
         weights: FloatTensor<Self>,
         spec: CrossEntropySpec,
+        with_weight_gradient: bool,
     ) -> FloatTensor<Self> {
         let weights = weights.into_primitive();
         record::<B, C, CrossEntropy, 2>(
@@ -252,7 +254,24 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
                 }
                 let (loss, d_states, d_weight) =
                     B::cross_entropy_with_gradients(states, weight, targets, weights, spec);
-                (loss, Some([d_states, d_weight]))
+                (loss, Some((d_states, with_weight_gradient.then_some(d_weight))))
+            },
+        )
+    }
+
+    fn projected_log_probabilities(
+        states: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        spec: ProjectionSpec,
+    ) -> FloatTensor<Self> {
+        record::<B, C, LogProbabilities, 2>(
+            states,
+            |states| [Some(states), Some(weight)],
+            |[states, weight], _| {
+                let (states, weight) = (given(states), given(weight));
+                let y = B::log_probabilities(states.clone(), weight.clone(), targets.clone(), spec);
+                (y, (states, weight, targets, spec))
             },
         )
     }

@@ -4,10 +4,16 @@
 #[cfg(feature = "cube")]
 use super::shapes;
 use super::{
-    adamw::AdamWSpec, attention::AttentionSpec, composed, cross_entropy::CrossEntropySpec, dropout::Dropout,
-    norm::NormSpec, rope::RopeSpec,
+    activation::Activation,
+    adamw::AdamWSpec,
+    attention::AttentionSpec,
+    composed,
+    cross_entropy::CrossEntropySpec,
+    dropout::Dropout,
+    log_probabilities::{self, ProjectionSpec},
+    norm::NormSpec,
+    rope::RopeSpec,
 };
-use crate::config::Activation;
 use burn::backend::{
     Backend, ExtensionType, TensorMetadata, backend_extension,
     ops::ModuleOps,
@@ -190,6 +196,29 @@ pub trait Kernels: Backend {
         spec: CrossEntropySpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
+    /// Logarithm of the probability of each target, `[N, 1]`.
+    #[fusion(default)]
+    fn log_probabilities(
+        states: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        spec: ProjectionSpec,
+    ) -> FloatTensor<Self> {
+        log_probabilities::forward::<Self>(states, weight, targets, spec)
+    }
+
+    /// Gradients of states and weight, given that of the log-probabilities, `[N, 1]`.
+    #[fusion(default)]
+    fn log_probabilities_backward(
+        states: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        dy: FloatTensor<Self>,
+        spec: ProjectionSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        log_probabilities::backward::<Self>(states, weight, targets, dy, spec)
+    }
+
     /// A gradient times that of the loss, `[1]`.
     #[fusion(default)]
     fn scaled_gradient(gradient: FloatTensor<Self>, upstream: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -302,6 +331,14 @@ pub trait Differentiable: Backend {
         targets: IntTensor<Self>,
         weights: FloatTensor<Self>,
         spec: CrossEntropySpec,
+        with_weight_gradient: bool,
+    ) -> FloatTensor<Self>;
+
+    fn projected_log_probabilities(
+        states: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        spec: ProjectionSpec,
     ) -> FloatTensor<Self>;
 
     fn embed(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self>;
@@ -390,8 +427,18 @@ macro_rules! plain {
                 targets: IntTensor<Self>,
                 weights: FloatTensor<Self>,
                 spec: CrossEntropySpec,
+                _: bool,
             ) -> FloatTensor<Self> {
                 Self::cross_entropy(states, weight, targets, weights, spec)
+            }
+
+            fn projected_log_probabilities(
+                states: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                targets: IntTensor<Self>,
+                spec: ProjectionSpec,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::log_probabilities(states, weight, targets, spec)
             }
 
             fn embed(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self> {

@@ -2,7 +2,7 @@
 
 use super::{
     Mode,
-    activation::activate,
+    activation::{Activation, activate},
     adamw::{AdamWSpec, Updated, adamw, sum_of_squares},
     attention::{AttentionSpec, Projected, Reach, attention},
     cross_entropy::{CrossEntropySpec, Targets, cross_entropy},
@@ -12,7 +12,7 @@ use super::{
     norm::{NormSpec, norm},
     rope::{RopeSpec, rotate},
 };
-use crate::{config::Activation, device::device_failed, error::Result};
+use crate::{device::device_failed, error::Result};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use serde::Serialize;
 

@@ -7,8 +7,8 @@ use super::{
     Mode,
     backend::Differentiable,
     linear::{self, Addends},
+    softcap::softcap,
 };
-use crate::model::layers::attention::softcap;
 use burn::{
     backend::Dispatch,
     tensor::{Int, Tensor, activation::log_softmax},
@@ -48,6 +48,7 @@ pub fn cross_entropy(
     mode: Mode,
 ) -> Tensor<1> {
     let targets = targets.clone();
+    let with_weight_gradient = weight.is_tracked() || weight.is_require_grad();
     if !mode.fuses(&states) {
         return reference(states, weight, targets, spec);
     }
@@ -57,6 +58,7 @@ pub fn cross_entropy(
         targets.tokens.into_dispatch(),
         targets.weights.into_dispatch(),
         spec,
+        with_weight_gradient,
     ))
 }
 

@@ -3,12 +3,11 @@
 
 use super::{
     Mode,
-    activation::{self, activate},
+    activation::{self, Activation, activate},
     backend::Differentiable,
     norm::{self, NormSpec, norm},
     optional,
 };
-use crate::config::Activation;
 use burn::{
     backend::Dispatch,
     tensor::{Tensor, module},

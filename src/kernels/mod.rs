@@ -18,10 +18,12 @@ mod cube;
 pub mod dropout;
 pub mod embedding;
 pub mod linear;
+pub mod log_probabilities;
 pub mod norm;
 pub mod rope;
 #[cfg(feature = "cube")]
 mod shapes;
+pub mod softcap;
 
 use backend::{Optional, OptionalMask};
 use burn::{

@@ -1,6 +1,7 @@
 //! Shapes and types of what kernels return, which fusion asks for before they run.
 
 use super::{
+    activation::Activation,
     adamw::AdamWSpec,
     attention::AttentionSpec,
     backend::{OptionalMaskMetadata, OptionalMetadata},
@@ -8,7 +9,6 @@ use super::{
     cross_entropy::CrossEntropySpec,
     norm::NormSpec,
 };
-use crate::config::Activation;
 use burn::{
     backend::fusion::custom::TensorSpec,
     tensor::{DType, Shape},

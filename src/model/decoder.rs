@@ -34,7 +34,7 @@ impl Decoder {
             embeddings: Embeddings::init(config, initializer),
             stack: Stack::decoder(config, initializer),
             projection: Output::init(config, initializer),
-            prefix_attention: config.prefix_attention,
+            prefix_attention: config.attention.prefix,
         }
     }
 

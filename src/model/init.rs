@@ -1,5 +1,6 @@
 //! Initial weights, drawn on the host so that every device starts from the same numbers.
 
+use super::parameters::ParameterRole;
 use crate::{
     config::{Init, ModelConfig},
     kernels::Mode,
@@ -10,6 +11,7 @@ use burn::{
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
 
 /// Makes parameters in the order in which the model asks for them.
 pub(crate) struct Initializer<'a> {
@@ -23,6 +25,9 @@ pub(crate) struct Initializer<'a> {
     pub std: f64,
     /// Standard deviation of projections back into the residual stream.
     pub residual_std: f64,
+    /// Whether parameters that are made now belong to a block.
+    is_in_block: bool,
+    roles: BTreeMap<ParamId, ParameterRole>,
 }
 
 impl<'a> Initializer<'a> {
@@ -32,13 +37,39 @@ impl<'a> Initializer<'a> {
             Init::Gpt2 => std / (2.0 * config.n_layer as f64).sqrt(),
             Init::Llama => std,
         };
-        Self { rng: Some(ChaCha8Rng::seed_from_u64(seed)), device, mode, std, residual_std }
+        let rng = Some(ChaCha8Rng::seed_from_u64(seed));
+        Self { rng, std, residual_std, ..Self::deferred(mode, device) }
     }
 
     /// For a model whose parameters are about to be loaded: all of them are zeros that take no memory
     /// until they are used.
     pub fn deferred(mode: Mode, device: &'a Device) -> Self {
-        Self { rng: None, device, mode, std: 0.0, residual_std: 0.0 }
+        let (std, residual_std) = (0.0, 0.0);
+        Self { rng: None, device, mode, std, residual_std, is_in_block: false, roles: BTreeMap::new() }
+    }
+
+    /// Makes a block, whose matrices have the role of matrices.
+    pub fn in_block<T>(&mut self, make: impl FnOnce(&mut Self) -> T) -> T {
+        self.is_in_block = true;
+        let made = make(self);
+        self.is_in_block = false;
+        made
+    }
+
+    /// The roles of the parameters that were made.
+    pub fn into_roles(self) -> BTreeMap<ParamId, ParameterRole> {
+        self.roles
+    }
+
+    fn declared<const D: usize>(&mut self, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let role = match (D, self.is_in_block) {
+            (1, _) => ParameterRole::Vector,
+            (2, true) => ParameterRole::Matrix,
+            (_, true) => ParameterRole::Experts,
+            (_, false) => ParameterRole::Embedding,
+        };
+        self.roles.insert(parameter.id, role);
+        parameter
     }
 
     /// Normal with mean 0 and standard deviation `std`.
@@ -53,14 +84,15 @@ impl<'a> Initializer<'a> {
             values.extend([(a * std) as f32, (b * std) as f32]);
         }
         values.truncate(count);
-        Param::from_data(TensorData::new(values, shape), self.device)
+        self.declared(Param::from_data(TensorData::new(values, shape), self.device))
     }
 
-    pub fn constant<const D: usize>(&self, shape: [usize; D], value: f32) -> Param<Tensor<D>> {
+    pub fn constant<const D: usize>(&mut self, shape: [usize; D], value: f32) -> Param<Tensor<D>> {
         if self.rng.is_none() {
             return self.zeros(shape);
         }
-        Param::from_data(TensorData::new(vec![value; shape.iter().product()], shape), self.device)
+        let data = TensorData::new(vec![value; shape.iter().product()], shape);
+        self.declared(Param::from_data(data, self.device))
     }
 
     /// A table that is not trained.
@@ -68,11 +100,12 @@ impl<'a> Initializer<'a> {
         Tensor::from_data(TensorData::new(values, shape), self.device)
     }
 
-    fn zeros<const D: usize>(&self, shape: [usize; D]) -> Param<Tensor<D>> {
+    fn zeros<const D: usize>(&mut self, shape: [usize; D]) -> Param<Tensor<D>> {
         let zeros = move |device: &Device, require_grad: bool| {
             Tensor::zeros(shape, device).set_require_grad(require_grad)
         };
-        Param::uninitialized(ParamId::new(), zeros, self.device.clone(), true, shape.into())
+        let device = self.device.clone();
+        self.declared(Param::uninitialized(ParamId::new(), zeros, device, true, shape.into()))
     }
 }
 

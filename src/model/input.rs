@@ -77,6 +77,19 @@ impl Input {
         }
     }
 
+    /// The same input for a model without autodiff or dropout.
+    pub(crate) fn without_autodiff(self) -> Self {
+        Self {
+            tokens: self.tokens.inner(),
+            padding: self.padding.map(Tensor::inner),
+            positions: self.positions.map(Tensor::inner),
+            token_types: self.token_types.map(Tensor::inner),
+            prefix: self.prefix.map(Tensor::inner),
+            decoder_tokens: self.decoder_tokens.map(Tensor::inner),
+            dropout: None,
+        }
+    }
+
     /// Where the tokens stand, after so many in the cache unless it is said.
     pub(super) fn places(&self, offset: usize) -> Places {
         let [_, time] = self.tokens.dims();

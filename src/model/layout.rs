@@ -132,7 +132,7 @@ impl StackLayout {
         let (width, inner, head_size) = (config.n_embd, config.inner_size(), config.head_size());
         let (queries, keys) =
             (config.n_head.saturating_mul(head_size), config.kv_heads().saturating_mul(head_size));
-        let qkv_bias = config.bias || config.qkv_bias;
+        let qkv_bias = config.bias || config.attention.qkv_bias;
         let block = format!("{}.{layer}", self.name);
         if !(config.skip_first_norm && layer == 0) {
             collect.norm(&format!("{block}.attention_norm"), width);
@@ -142,7 +142,7 @@ impl StackLayout {
             collect.norm(&format!("{block}.attention_output_norm"), width);
             collect.norm(&format!("{block}.mlp_output_norm"), width);
         }
-        if config.qk_norm {
+        if config.attention.qk_norm {
             collect.norm(&format!("{block}.attention.query_norm"), head_size);
             collect.norm(&format!("{block}.attention.key_norm"), head_size);
         }
@@ -159,12 +159,12 @@ impl StackLayout {
             collect.mlp(&format!("{block}.mlp"), inner);
             return collect.shapes;
         }
-        let experts = config.n_experts;
+        let experts = config.moe.n_experts;
         collect.tensor(format!("{block}.mlp.router.weight"), &[width, experts]);
         collect.tensor(format!("{block}.mlp.up"), &[experts, width, inner.saturating_mul(2)]);
         collect.tensor(format!("{block}.mlp.down"), &[experts, inner, width]);
-        if config.shared_expert_inner > 0 {
-            collect.mlp(&format!("{block}.mlp.shared"), config.shared_expert_inner);
+        if let Some(inner) = config.moe.shared_expert_inner {
+            collect.mlp(&format!("{block}.mlp.shared"), inner);
             collect.tensor(format!("{block}.mlp.shared_gate.weight"), &[width, 1]);
         }
         collect.shapes
@@ -187,7 +187,7 @@ impl Shape {
 mod tests {
     use super::*;
     use crate::{
-        config::{Activation, Pooling},
+        config::{Activation, AttentionConfig, MoeConfig, Pooling},
         kernels::Mode,
         model::{Model, parameters},
     };
@@ -199,9 +199,8 @@ mod tests {
         let small = ModelConfig { vocab_size: 11, n_embd: 8, n_head: 2, n_layer: 2, ..Default::default() };
         let moe = ModelConfig {
             activation: Activation::Swiglu,
-            n_experts: 3,
-            shared_expert_inner: 16,
-            qk_norm: true,
+            moe: MoeConfig { n_experts: 3, shared_expert_inner: Some(16), ..Default::default() },
+            attention: AttentionConfig { qk_norm: true, ..Default::default() },
             norm_position: NormPosition::Both,
             ..small.clone()
         };
@@ -224,8 +223,8 @@ mod tests {
         let t5 = ModelConfig {
             architecture: Architecture::EncoderDecoder,
             position: Position::Relative,
-            n_decoder_layer: 1,
-            n_kv_head: 1,
+            n_decoder_layer: Some(1),
+            n_kv_head: Some(1),
             tie_embeddings: false,
             ..small.clone()
         };

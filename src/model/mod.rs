@@ -32,6 +32,7 @@ use layers::{
     moe::Routing,
     output::{Projection, flat},
 };
+use parameters::ParameterRoles;
 
 /// A transformer of any architecture.
 #[derive(Module, Debug)]
@@ -69,6 +70,13 @@ impl Model {
     /// replaced or used.
     pub fn unloaded(config: &ModelConfig, mode: Mode, device: &Device) -> Self {
         Self::build(config, &mut Initializer::deferred(mode, device))
+    }
+
+    /// The role of each parameter of such a model, as declared where it is made. Allocates none of them.
+    pub fn roles(config: &ModelConfig, device: &Device) -> ParameterRoles {
+        let mut initializer = Initializer::deferred(Mode::default(), device);
+        let model = Self::build(config, &mut initializer);
+        parameters::by_name(&model, &initializer.into_roles())
     }
 
     fn build(config: &ModelConfig, initializer: &mut Initializer) -> Self {

@@ -4,7 +4,7 @@
 
 use crate::{device::device_failed, error::Result};
 use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
     optim::GradientsParams,
     tensor::{Device, Tensor, TensorData, Transaction},
 };
@@ -218,7 +218,9 @@ pub fn with_weights<M: Module>(model: M, weights: &BTreeMap<String, FlatTensor>)
         }
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             match self.1.get(&self.0.name()) {
-                Some(weights) => param.map(|old| Role::of(&old).of_new(weights.clone().into_tensor())),
+                Some(weights) => {
+                    param.map(|old| GradientState::of(&old).of_new(weights.clone().into_tensor()))
+                }
                 None => param,
             }
         }
@@ -226,14 +228,14 @@ pub fn with_weights<M: Module>(model: M, weights: &BTreeMap<String, FlatTensor>)
     model.map(&mut Swap(Path::default(), weights))
 }
 
-/// What a parameter's tensor is to autodiff.
+/// Gradient state of a parameter's tensor: whether it is with autodiff and tracked.
 #[derive(Clone, Copy)]
-pub struct Role {
+pub struct GradientState {
     is_autodiff: bool,
     is_tracked: bool,
 }
 
-impl Role {
+impl GradientState {
     pub fn of<const D: usize>(tensor: &Tensor<D>) -> Self {
         Self { is_autodiff: tensor.is_autodiff(), is_tracked: tensor.is_require_grad() }
     }
@@ -243,6 +245,82 @@ impl Role {
         let new = if self.is_autodiff { Tensor::from_inner(new) } else { new };
         if self.is_tracked { new.require_grad() } else { new }
     }
+}
+
+/// What a parameter is for, by which optimizers group parameters. Declared where the parameter is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParameterRole {
+    /// A matrix inside a block.
+    Matrix,
+    /// The weights of all experts of a layer, `[X, ...]`.
+    Experts,
+    /// Embeddings, output projections and heads.
+    Embedding,
+    /// Biases and norms.
+    Vector,
+}
+
+/// Roles by parameter name.
+pub type ParameterRoles = BTreeMap<String, ParameterRole>;
+
+/// The names of parameters that match a pattern, in which `*` stands for any characters.
+pub fn matching<'a>(
+    names: impl IntoIterator<Item = &'a String>,
+    pattern: &str,
+) -> impl Iterator<Item = &'a String> {
+    names.into_iter().filter(move |name| matches(name, pattern))
+}
+
+fn matches(name: &str, pattern: &str) -> bool {
+    match pattern.split_once('*') {
+        None => name == pattern,
+        Some((before, after)) => name.strip_prefix(before).is_some_and(|rest| {
+            let mut starts = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
+            starts.any(|at| matches(&rest[at..], after))
+        }),
+    }
+}
+
+/// The values of `by_id` by the names of the parameters.
+pub(crate) fn by_name<M: Module, T: Copy>(model: &M, by_id: &BTreeMap<ParamId, T>) -> BTreeMap<String, T> {
+    struct Collect<'a, T>(Path, &'a BTreeMap<ParamId, T>, BTreeMap<String, T>);
+    impl<T: Copy> ModuleVisitor for Collect<'_, T> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(&value) = self.1.get(&param.id) {
+                self.2.insert(self.0.name(), value);
+            }
+        }
+    }
+    let mut collect = Collect(Path::default(), by_id, BTreeMap::new());
+    model.visit(&mut collect);
+    collect.2
+}
+
+/// The shapes of the parameters that are trained, which are not frozen.
+pub fn trainable_shapes<M: Module>(model: &M) -> BTreeMap<String, Vec<usize>> {
+    struct Collect(Path, BTreeMap<String, Vec<usize>>);
+    impl ModuleVisitor for Collect {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.is_require_grad() {
+                self.1.insert(self.0.name(), param.lazy_shape().to_vec());
+            }
+        }
+    }
+    let mut collect = Collect(Path::default(), BTreeMap::new());
+    model.visit(&mut collect);
+    collect.1
 }
 
 /// Where a visitor stands in the module tree.

@@ -6,12 +6,12 @@ use crate::config::{Architecture, Config, Head, ModelConfig, OptimizerKind, Posi
 
 /// Trainable parameters.
 pub fn parameter_count(model: &ModelConfig) -> usize {
-    count_parameters(model, model.n_experts).try_into().unwrap_or(usize::MAX)
+    count_parameters(model, model.moe.n_experts).try_into().unwrap_or(usize::MAX)
 }
 
 /// The parameters that take part in computing one token: with experts, those it is sent to.
 pub fn active_parameter_count(model: &ModelConfig) -> usize {
-    let active = model.n_experts.min(model.experts_per_token);
+    let active = model.moe.n_experts.min(model.moe.experts_per_token);
     count_parameters(model, active).try_into().unwrap_or(usize::MAX)
 }
 
@@ -31,7 +31,7 @@ pub fn flops_per_token(model: &ModelConfig) -> f64 {
     let is_tied = model.tie_embeddings && model.head == Head::LanguageModel;
     let looked_up = positions + if is_tied { 0 } else { table };
     let attention = sizes.layers * sizes.heads * sizes.head_size * sizes.context;
-    6.0 * (count_parameters(model, model.n_experts.min(model.experts_per_token)) - looked_up) as f64
+    6.0 * (count_parameters(model, model.moe.n_experts.min(model.moe.experts_per_token)) - looked_up) as f64
         + 12.0 * attention as f64
 }
 
@@ -44,14 +44,14 @@ pub fn training_bytes(config: &Config) -> u64 {
         OptimizerKind::Adam | OptimizerKind::Adamw => 2,
         OptimizerKind::Sgd | OptimizerKind::Lion | OptimizerKind::Muon => 1,
     };
-    let ema = u128::from(config.train.ema_decay > 0.0);
-    let weights = count_parameters(model, model.n_experts) * (2 + moments + ema);
+    let ema = u128::from(config.train.ema_decay.is_some());
+    let weights = count_parameters(model, model.moe.n_experts) * (2 + moments + ema);
     let tokens = config.train.batch_size as u128 * sizes.context;
     // Per token and block: the inputs of the norms, linear layers and the non-linearity, and the
     // attention weights of every head; then logits and their log-probabilities.
     let gated = if model.activation.is_gated() { 3 } else { 2 };
-    let per_token = if model.has_experts() { model.experts_per_token as u128 } else { 1 };
-    let inner = sizes.inner * per_token + model.shared_expert_inner as u128;
+    let per_token = if model.has_experts() { model.moe.experts_per_token as u128 } else { 1 };
+    let inner = sizes.inner * per_token + model.moe.shared_expert_inner.unwrap_or(0) as u128;
     let block = 6 * sizes.width + gated * inner + 2 * sizes.heads * sizes.context;
     let activations = tokens * (sizes.layers * block + 2 * sizes.vocab);
     clamp(4 * (weights + activations))
@@ -59,7 +59,7 @@ pub fn training_bytes(config: &Config) -> u64 {
 
 /// Bytes of the weights, f32.
 pub fn weight_bytes(model: &ModelConfig) -> u64 {
-    clamp(4 * count_parameters(model, model.n_experts))
+    clamp(4 * count_parameters(model, model.moe.n_experts))
 }
 
 /// Bytes of the keys and values that writing one sequence of the longest context keeps, f32: those of its
@@ -116,7 +116,7 @@ impl Sizes {
 fn count_parameters(model: &ModelConfig, experts: usize) -> u128 {
     let count = |shapes: Vec<Shape>| -> u128 { shapes.iter().map(Shape::count).sum() };
     let of_block = |shape: &Shape| match shape.is_of_experts() {
-        true => shape.count() / model.n_experts.max(1) as u128 * experts as u128,
+        true => shape.count() / model.moe.n_experts.max(1) as u128 * experts as u128,
         false => shape.count(),
     };
     // All layers but the first are alike.
@@ -150,7 +150,7 @@ pub fn largest_tensor_bytes(config: &Config) -> u64 {
 mod tests {
     use super::*;
     use crate::{
-        config::{Activation, Norm, NormPosition, presets::Preset},
+        config::{Activation, AttentionConfig, MoeConfig, Norm, NormPosition, presets::Preset},
         kernels::Mode,
         model::Model,
     };
@@ -164,23 +164,25 @@ mod tests {
             position: Position::Rotary,
             norm: Norm::Rmsnorm,
             activation: Activation::Swiglu,
-            n_kv_head: 2,
+            n_kv_head: Some(2),
             tie_embeddings: false,
             ..base.clone()
         };
         let gemma = ModelConfig {
             norm_position: NormPosition::Both,
-            head_dim: 20,
-            qk_norm: true,
-            qkv_bias: true,
+            head_dim: Some(20),
+            attention: AttentionConfig { qk_norm: true, qkv_bias: true, ..Default::default() },
             ..llama.clone()
         };
-        let experts = ModelConfig { n_experts: 3, shared_expert_inner: 24, ..llama.clone() };
+        let experts = ModelConfig {
+            moe: MoeConfig { n_experts: 3, shared_expert_inner: Some(24), ..Default::default() },
+            ..llama.clone()
+        };
         let post = ModelConfig { norm_position: NormPosition::Post, bias: true, ..base.clone() };
         let both = ModelConfig {
             architecture: Architecture::EncoderDecoder,
             position: Position::Relative,
-            n_decoder_layer: 2,
+            n_decoder_layer: Some(2),
             ..base.clone()
         };
         let encoder =
@@ -213,9 +215,9 @@ mod tests {
             n_layer: LARGEST,
             n_head: LARGEST,
             n_embd: LARGEST,
-            n_inner: LARGEST,
-            n_experts: LARGEST,
-            head_dim: LARGEST,
+            n_inner: Some(LARGEST),
+            moe: MoeConfig { n_experts: LARGEST, ..Default::default() },
+            head_dim: Some(LARGEST),
             ..Default::default()
         };
         let mut config = Config { model, ..Default::default() };

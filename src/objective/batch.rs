@@ -1,8 +1,11 @@
-//! A batch on a device: what the model reads, and what it is to say.
+//! A batch on a device: inputs of the model and its targets.
 
 use crate::{
-    data::{HostBatch, IGNORE_INDEX},
-    kernels::cross_entropy::{CrossEntropySpec, Targets, cross_entropy, of_logits},
+    data::HostBatch,
+    kernels::{
+        cross_entropy::{CrossEntropySpec, Targets, cross_entropy, of_logits},
+        log_probabilities::{self, ProjectionSpec, log_probabilities},
+    },
     model::{Answer, Input, Model, layers::output::Projection, mask},
 };
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -17,13 +20,16 @@ pub struct Batch {
     pub values: Option<Tensor<2>>,
     /// Number of targets.
     pub target_tokens: usize,
+    /// Sum of the weights of the targets.
+    pub target_weight: f64,
     /// Padding, which is not marked, only follows the tokens.
     pads_unmarked: bool,
 }
 
-/// How losses are added up.
+/// Factor and regularizing terms of a cross entropy.
 #[derive(Debug, Clone, Copy)]
-pub struct Weighting {
+pub struct LossWeights {
+    /// Factor of the whole sum.
     pub scale: f32,
     /// Share of the probability that is spread evenly over the vocabulary.
     pub label_smoothing: f32,
@@ -31,7 +37,7 @@ pub struct Weighting {
     pub z_loss: f32,
 }
 
-impl Default for Weighting {
+impl Default for LossWeights {
     fn default() -> Self {
         Self { scale: 1.0, label_smoothing: 0.0, z_loss: 0.0 }
     }
@@ -42,7 +48,6 @@ impl Batch {
     pub fn new(host: &HostBatch, device: &Device) -> Self {
         let count = host.targets.len();
         let targets = host.targets.iter().map(|&target| target.max(0)).collect();
-        let weights = host.targets.iter().map(|&target| f32::from(target != IGNORE_INDEX)).collect();
         let tokens = |tokens: &[i32]| -> Tensor<2, Int> {
             let width = tokens.len() / host.rows.max(1);
             Tensor::from_data(TensorData::new(tokens.to_vec(), [host.rows, width]), device)
@@ -57,11 +62,12 @@ impl Batch {
             },
             targets: Targets {
                 tokens: Tensor::from_data(TensorData::new::<i32, _>(targets, [count, 1]), device),
-                weights: Tensor::from_data(TensorData::new::<f32, _>(weights, [count, 1]), device),
+                weights: Tensor::from_data(TensorData::new(host.weights.clone(), [count, 1]), device),
             },
             values: (!host.values.is_empty())
                 .then(|| Tensor::from_data(TensorData::new(host.values.clone(), [count, 1]), device)),
             target_tokens: host.target_tokens,
+            target_weight: host.target_weight(),
             pads_unmarked: host.lengths.is_empty(),
         }
     }
@@ -71,10 +77,10 @@ impl Batch {
         model.forward(self.input.clone()).0
     }
 
-    /// Sum over the targets times `weighting.scale`, `[1]`: negative log-probabilities in nats, or squared
+    /// Sum over the targets times `weights.scale`, `[1]`: negative log-probabilities in nats, or squared
     /// errors.
-    pub fn loss(&self, answer: Answer, weighting: Weighting) -> Tensor<1> {
-        let Weighting { scale, label_smoothing, z_loss } = weighting;
+    pub fn loss(&self, answer: Answer, weights: LossWeights) -> Tensor<1> {
+        let LossWeights { scale, label_smoothing, z_loss } = weights;
         let spec =
             |transposed, softcap| CrossEntropySpec { transposed, scale, softcap, label_smoothing, z_loss };
         match (answer, &self.values) {
@@ -87,6 +93,45 @@ impl Batch {
                 let spec = spec(transposed, softcap as f32);
                 cross_entropy(states, weight, &self.targets, spec, mode)
             }
+        }
+    }
+
+    /// Logarithm of the probability of each target, in nats, `[N, 1]`; 0 where there is none. Never holds the
+    /// logits of all tokens where the model has an output projection and its kernels are fused.
+    pub fn log_probabilities(&self, model: &Model) -> Tensor<2> {
+        let targets = self.targets.tokens.clone();
+        let log_p = match model.answer(self.input.clone()).0 {
+            Answer::Logits(logits) => log_probabilities::of_logits(logits, targets),
+            Answer::Projection(Projection { states, weight, transposed, softcap, mode }) => {
+                let spec = ProjectionSpec { transposed, softcap: softcap as f32 };
+                log_probabilities(states, weight, targets, spec, mode)
+            }
+        };
+        log_p.mask_fill(self.targets.weights.clone().equal_elem(0.0), 0.0)
+    }
+
+    /// Sum of the log-probabilities of each row's targets, `[B, 1]`: that of a whole text or completion.
+    pub fn row_log_probabilities(&self, model: &Model) -> Tensor<2> {
+        let log_p = self.log_probabilities(model);
+        let (rows, count) = (self.rows(), log_p.dims()[0]);
+        log_p.reshape([rows, count / rows.max(1)]).sum_dim(1)
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.input.tokens.dims()[0]
+    }
+
+    /// The same batch for a model without autodiff or dropout.
+    pub(super) fn without_autodiff(&self) -> Self {
+        Self {
+            input: self.input.clone().without_autodiff(),
+            targets: Targets {
+                tokens: self.targets.tokens.clone().inner(),
+                weights: self.targets.weights.clone().inner(),
+            },
+            values: self.values.clone().map(Tensor::inner),
+            ..self.clone()
         }
     }
 
@@ -105,6 +150,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::IGNORE_INDEX;
 
     #[test]
     fn ignored_targets_do_not_count_and_none_at_all_gives_zero() {
@@ -113,7 +159,7 @@ mod tests {
         let loss = |targets: Vec<i32>| {
             let batch = HostBatch::new(vec![0, 0], targets, 1, 2);
             let answer = Answer::Logits(logits.clone());
-            Batch::new(&batch, &device).loss(answer, Weighting::default()).into_scalar::<f32>()
+            Batch::new(&batch, &device).loss(answer, LossWeights::default()).into_scalar::<f32>()
         };
         assert!((loss(vec![0, IGNORE_INDEX]) - 2f32.ln()).abs() < 1e-6);
         assert!((loss(vec![1, 1]) - (2f32.ln() + 10.000_045)).abs() < 1e-4);
@@ -127,7 +173,7 @@ mod tests {
         host.values = vec![1.0, -1.0, 9.0];
         let given = Tensor::<2>::from_data([[3.0], [-1.5], [0.0]], &device);
         let answer = Answer::Logits(given);
-        let loss = Batch::new(&host, &device).loss(answer, Weighting::default()).into_scalar::<f32>();
+        let loss = Batch::new(&host, &device).loss(answer, LossWeights::default()).into_scalar::<f32>();
         assert!((loss - 4.25).abs() < 1e-6);
     }
 }

@@ -1,68 +1,94 @@
-//! What the loss is. [`Objective`] takes the model and a batch and gives the loss as a tensor; how rows of
-//! tokens become what a model reads and what it is to say is in the file of each kind.
+//! Objectives: what a training step minimizes. An [`Objective`] takes the model and a batch and gives a
+//! [`Loss`]: a tensor to differentiate, and named metrics that every surface shows without knowing the
+//! objective. `examples/custom_objective.rs` adds one from outside.
 
 mod batch;
-pub mod masked;
+mod frozen;
+mod metric;
+mod prediction;
 pub mod router;
-pub mod rows;
-pub mod spans;
 
-pub use batch::{Batch, Weighting};
-pub use rows::Rows;
+pub use batch::{Batch, LossWeights};
+pub use frozen::Frozen;
+pub use metric::{Average, Metric, MetricValue, Metrics};
+pub(crate) use metric::{MetricSums, named};
+pub use prediction::Prediction;
 
-use crate::{config::Config, model::Model};
+use crate::{config::Config, data::HostBatch, model::Model};
 use burn::tensor::Tensor;
 
-/// The mean over targets, with what a mixture of experts adds to it.
-#[derive(Debug, Clone, Copy)]
-pub struct Objective {
-    router_aux_loss: f64,
-    router_z_loss: f64,
-    weighting: Weighting,
+/// What a training step minimizes.
+///
+/// An objective may own what it needs beside the model, for example a second, frozen model ([`Frozen`]).
+pub trait Objective {
+    /// The loss of one micro-batch as its share of the step's loss: shares are added up, so that the step is
+    /// the same however its rows are grouped. `step` counts all micro-batches of the step.
+    ///
+    /// Nothing in here may wait for the device.
+    fn loss(&self, model: &Model, batch: &Batch, step: StepTotals) -> Loss;
+
+    /// Whether the loss measures how well the model's outputs predict the targets of a batch. If so, an
+    /// evaluation also reports accuracy and, for a language model, perplexity, and a uniform guess has a loss
+    /// to compare with. Otherwise an evaluation reports this loss and its metrics.
+    fn predicts_targets(&self) -> bool {
+        false
+    }
 }
 
-/// The loss of one micro-batch as its share of a step's mean.
+/// The objective that a validated configuration asks for.
+pub fn build(config: &Config) -> Box<dyn Objective> {
+    Box::new(Prediction::new(config))
+}
+
+/// Size of a step over all its micro-batches, by which losses and metrics are averaged.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StepTotals {
+    /// Rows, those without a target included.
+    pub rows: usize,
+    /// Sum of the weights of all targets: their number where none is weighted.
+    pub target_weight: f64,
+}
+
+impl StepTotals {
+    /// Totals of a step of these micro-batches.
+    pub fn of<'a>(batches: impl IntoIterator<Item = &'a HostBatch>) -> Self {
+        batches.into_iter().fold(Self::default(), |total, batch| Self {
+            rows: total.rows + batch.rows,
+            target_weight: total.target_weight + batch.target_weight(),
+        })
+    }
+
+    /// What a mean over targets divides by; 1 for a step without targets, whose loss is 0.
+    pub fn divisor(&self) -> f64 {
+        if self.target_weight > 0.0 { self.target_weight } else { 1.0 }
+    }
+}
+
+/// The loss of one micro-batch as its share of the step's loss.
 pub struct Loss {
     /// What is differentiated, `[1]`.
     pub total: Tensor<1>,
-    /// The part of it that the targets give, `[1]`: cross entropy in nats, or squared errors.
-    pub of_targets: Tensor<1>,
-    /// With experts: load-balancing loss, router-z loss, and the share of each expert, `[2 + X]`.
-    pub router: Option<Tensor<1>>,
+    /// What is reported as the loss, `[1]`: `total` without auxiliary terms such as a router's.
+    pub reported: Tensor<1>,
+    /// Further figures to report.
+    pub metrics: Vec<Metric>,
 }
 
-impl Objective {
-    pub fn of(config: &Config) -> Self {
-        let Config { model, objective, .. } = config;
-        Self {
-            router_aux_loss: model.router_aux_loss,
-            router_z_loss: model.router_z_loss,
-            weighting: Weighting {
-                label_smoothing: objective.label_smoothing as f32,
-                z_loss: objective.z_loss as f32,
-                ..Default::default()
-            },
-        }
+impl Loss {
+    /// A loss `[1]` that is differentiated and reported as it is.
+    pub fn new(total: Tensor<1>) -> Self {
+        Self { reported: total.clone(), total, metrics: Vec::new() }
     }
 
-    /// The sum over the batch's targets divided by `step_targets`, the number of targets of all
-    /// micro-batches of the step. Summed over them it is the mean over tokens, however they are grouped.
-    /// A step without targets has loss 0.
-    pub fn loss(&self, model: &Model, batch: &Batch, step_targets: usize) -> Loss {
-        let (answer, routings) = model.answer(batch.input.clone());
-        let targets = step_targets.max(1) as f64;
-        let of_targets = batch.loss(answer, Weighting { scale: (1.0 / targets) as f32, ..self.weighting });
-        let (read, written) = (batch.real(), &batch.targets.weights);
-        let of_input = routings.of_input.iter().map(|routing| (routing, &read));
-        let of_written = routings.of_written.iter().map(|routing| (routing, written));
-        let Some(found) = router::losses(&of_input.chain(of_written).collect::<Vec<_>>()) else {
-            return Loss { total: of_targets.clone(), of_targets, router: None };
-        };
-        let share = batch.target_tokens as f64 / targets;
-        let total = of_targets.clone()
-            + found.load_balancing.clone().mul_scalar(self.router_aux_loss * share)
-            + found.z.clone().mul_scalar(self.router_z_loss * share);
-        let router = Tensor::cat(vec![found.load_balancing, found.z, found.utilization], 0);
-        Loss { total, of_targets, router: Some(router.mul_scalar(share)) }
+    /// The same loss with one more metric, `[1]` or `[K]`, whose values of several micro-batches become one as
+    /// `average` says. Names are like `accuracy` or `router/z`; what stands before `/` groups them.
+    pub fn with_metric<const D: usize>(
+        mut self,
+        name: &'static str,
+        value: Tensor<D>,
+        average: Average,
+    ) -> Self {
+        self.metrics.push(Metric::new(name, value, average));
+        self
     }
 }

@@ -1,6 +1,6 @@
 //! An exponential moving average of the weights (Polyak averaging).
 
-use crate::model::parameters::{FlatTensor, parameters};
+use crate::model::parameters::{FlatTensor, parameters, trainable_shapes};
 use burn::{
     module::Module,
     tensor::{Bool, Tensor},
@@ -15,9 +15,12 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// Starts from the weights of `model`.
+    /// Starts from the weights of `model` that are trained; those that are frozen need no average.
     pub fn new<M: Module>(decay: f64, model: &M) -> Self {
-        Self { decay, weights: parameters(model) }
+        let trainable = trainable_shapes(model);
+        let mut weights = parameters(model);
+        weights.retain(|name, _| trainable.contains_key(name));
+        Self { decay, weights }
     }
 
     /// `average = decay * average + (1 - decay) * weights`

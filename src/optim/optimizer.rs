@@ -1,8 +1,8 @@
 //! Burn's optimizers with a state that can be read, saved by parameter name and put back on a
 //! chosen device.
 //!
-//! Two parameter groups, as usual for transformers: matrices and embeddings decay, vectors
-//! (biases and norms) do not. Muon takes the matrices inside blocks and leaves the rest to AdamW.
+//! Parameters are grouped by their declared role, as usual for transformers: matrices and embeddings decay,
+//! vectors (biases and norms) do not. Muon takes the matrices inside blocks and leaves the rest to AdamW.
 
 use crate::{
     config::{OptimizerKind, TrainConfig},
@@ -10,7 +10,9 @@ use crate::{
         Mode,
         adamw::{AdamWSpec, Updated, adamw},
     },
-    model::parameters::{FlatTensor, NamedData, Path, Role, check_shape},
+    model::parameters::{
+        FlatTensor, GradientState, NamedData, ParameterRole, ParameterRoles, Path, check_shape,
+    },
 };
 use burn::{
     module::{Module, ModuleMapper, Param},
@@ -50,14 +52,21 @@ struct Rules {
     undecayed: Rule,
     /// For matrices inside blocks, where it differs from `decayed`.
     matrices: Option<Rule>,
+    roles: ParameterRoles,
 }
 
 impl Rules {
+    /// The rule of a parameter by its declared role, or else by its rank.
     fn of(&self, name: &str, rank: usize) -> &Rule {
-        match &self.matrices {
-            Some(rule) if rank == 2 && name.contains("blocks.") => rule,
-            _ if rank >= 2 => &self.decayed,
-            _ => &self.undecayed,
+        let role = self.roles.get(name).copied().unwrap_or(match rank {
+            0 | 1 => ParameterRole::Vector,
+            2 => ParameterRole::Matrix,
+            _ => ParameterRole::Experts,
+        });
+        match (role, &self.matrices) {
+            (ParameterRole::Vector, _) => &self.undecayed,
+            (ParameterRole::Matrix, Some(rule)) => rule,
+            _ => &self.decayed,
         }
     }
 }
@@ -102,14 +111,25 @@ impl Optimizer {
                 .build(),
             momentum: momentum(config, false),
         });
-        let rules = Rules { decayed: rule(config.weight_decay), undecayed: rule(0.0), matrices };
+        let rules = Rules {
+            decayed: rule(config.weight_decay),
+            undecayed: rule(0.0),
+            matrices,
+            roles: BTreeMap::new(),
+        };
         Self { rules, state: BTreeMap::new() }
+    }
+
+    /// The same optimizer for parameters of these declared roles. One without a role goes by its rank.
+    pub fn with_roles(mut self, roles: ParameterRoles) -> Self {
+        self.rules.roles = roles;
+        self
     }
 
     /// AdamW that decays every parameter alike, as `torch.optim.AdamW` does by default.
     pub fn uniform_adamw(config: &TrainConfig, mode: Mode) -> Self {
         let rule = || Rule::adamw(config, config.weight_decay, mode);
-        let rules = Rules { decayed: rule(), undecayed: rule(), matrices: None };
+        let rules = Rules { decayed: rule(), undecayed: rule(), matrices: None, roles: BTreeMap::new() };
         Self { rules, state: BTreeMap::new() }
     }
 
@@ -190,13 +210,13 @@ impl ModuleMapper for Updater<'_> {
         let Optimizer { rules, state: states } = &mut *self.optimizer;
         let rule = rules.of(&name, D);
         param.map(|old| {
-            let role = Role::of(&old);
+            let gradient_state = GradientState::of(&old);
             // Flat, so that all that happens to a parameter has one shape and fuses on a GPU.
             let weights = FlatTensor::from_tensor(old.inner());
             let gradient = FlatTensor::from_tensor(gradient);
             let (new, state) = rule.update::<D>(&self.update, weights, gradient, old_state);
             states.extend(state.map(|state| (name, state)));
-            role.of_new(new.into_tensor())
+            gradient_state.of_new(new.into_tensor())
         })
     }
 }

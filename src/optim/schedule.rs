@@ -17,7 +17,7 @@ pub fn learning_rate(config: &TrainConfig, step: u64) -> f64 {
             floor + (peak - floor) * 0.5 * (1.0 + angle.cos())
         }
         ScheduleKind::Wsd => {
-            let decay = if config.decay_steps == 0 { config.max_steps / 5 } else { config.decay_steps };
+            let decay = config.decay_steps.unwrap_or(config.max_steps / 5);
             let start = config.max_steps.saturating_sub(decay).max(warmup);
             if step < start { peak } else { peak + (floor - peak) * progress(step, start, config.max_steps) }
         }
@@ -42,7 +42,7 @@ pub fn jump(before: &TrainConfig, now: &TrainConfig, step: u64) -> Option<String
             ("min_lr", config.min_lr.to_string()),
             ("warmup_steps", config.warmup_steps.to_string()),
             ("max_steps", config.max_steps.to_string()),
-            ("decay_steps", config.decay_steps.to_string()),
+            ("decay_steps", config.decay_steps.map_or("absent".into(), |steps| steps.to_string())),
             ("schedule", name(config.schedule).unwrap_or_default()),
         ]
     };
@@ -57,7 +57,7 @@ pub fn jump(before: &TrainConfig, now: &TrainConfig, step: u64) -> Option<String
 }
 
 fn end(config: &TrainConfig) -> u64 {
-    if config.decay_steps == 0 { config.max_steps } else { config.decay_steps }
+    config.decay_steps.unwrap_or(config.max_steps)
 }
 
 /// Share of the way from `start` to `end`, from 0 to 1.
@@ -128,7 +128,7 @@ mod tests {
             TrainConfig { warmup_steps: 80, ..before.clone() },
             TrainConfig { schedule: ScheduleKind::Constant, ..before.clone() },
             TrainConfig { min_lr: 0.5, ..before.clone() },
-            TrainConfig { decay_steps: 60, ..before.clone() },
+            TrainConfig { decay_steps: Some(60), ..before.clone() },
         ] {
             assert!(jump(&before, &changed, 60).is_some(), "{changed:?}");
         }

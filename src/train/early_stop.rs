@@ -5,15 +5,15 @@ use crate::checkpoint::TrainerState;
 /// Watches the validation loss.
 #[derive(Debug, Clone)]
 pub(super) struct EarlyStop {
-    /// Evaluations without improvement that end the run; 0: none do.
-    patience: u64,
+    /// Evaluations without improvement that end the run.
+    patience: Option<u64>,
     min_delta: f64,
     best: Option<(f64, u64)>,
     without_improvement: u64,
 }
 
 impl EarlyStop {
-    pub fn new(patience: u64, min_delta: f64) -> Self {
+    pub fn new(patience: Option<u64>, min_delta: f64) -> Self {
         Self { patience, min_delta, best: None, without_improvement: 0 }
     }
 
@@ -38,7 +38,7 @@ impl EarlyStop {
     }
 
     pub fn exhausted(&self) -> bool {
-        self.patience > 0 && self.without_improvement >= self.patience
+        self.patience.is_some_and(|patience| self.without_improvement >= patience)
     }
 
     pub fn best_loss(&self) -> Option<f64> {
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn gives_up_after_patience_evaluations_without_the_asked_decrease() {
-        let mut early_stop = EarlyStop::new(2, 0.1);
+        let mut early_stop = EarlyStop::new(Some(2), 0.1);
         assert!(early_stop.observe(3.0, 1));
         assert!(early_stop.observe(2.95, 2), "better, though not by the minimum");
         assert!(!early_stop.exhausted());

@@ -1,5 +1,6 @@
 //! What the loop tells whoever watches it: a terminal, a log, a page.
 
+use crate::objective::Metrics;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -80,32 +81,14 @@ pub struct StepReport {
     pub epoch: f64,
     /// Seconds since this process began to train.
     pub seconds: f64,
-    /// Of a mixture of experts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub router: Option<RouterReport>,
-}
-
-/// How the experts of all layers were used in a step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-pub struct RouterReport {
-    /// Before its weight `model.router_aux_loss`: the experts per token if all get equal shares.
-    pub load_balancing: f32,
-    /// Before its weight `model.router_z_loss`.
-    pub z: f32,
-    /// Share of the assignments that each expert gets.
-    pub utilization: Vec<f32>,
-}
-
-impl RouterReport {
-    pub(super) fn of(numbers: &[f32]) -> Option<Self> {
-        let &[load_balancing, z, ref utilization @ ..] = numbers else { return None };
-        Some(Self { load_balancing, z, utilization: utilization.to_vec() })
-    }
+    /// Further figures of the objective by name. A mixture of experts has `router/load_balancing` and
+    /// `router/z`, both before their weights, and `router/expert`, the share of assignments of each expert.
+    #[serde(default, skip_serializing_if = "Metrics::is_empty")]
+    pub metrics: Metrics,
 }
 
 /// One evaluation on the validation split.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct EvaluationReport {
     pub step: u64,
@@ -121,6 +104,9 @@ pub struct EvaluationReport {
     /// Of a classifier: the mean of its classes' F1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub macro_f1: Option<f64>,
+    /// Further figures of an objective that does not predict targets.
+    #[serde(default, skip_serializing_if = "Metrics::is_empty")]
+    pub metrics: Metrics,
     pub is_best: bool,
     pub seconds: f64,
 }

@@ -5,7 +5,7 @@ use crate::{
     device::device_failed,
     error::{Error, Result},
     model::parameters::{self, HostTensor},
-    objective::Batch,
+    objective::{Batch, StepTotals},
 };
 use burn::{
     module::Module,
@@ -68,7 +68,8 @@ impl Trainer {
     /// nothing.
     pub async fn inspect(&self) -> Result<Vec<ParameterReport>> {
         let batch = self.loader.rows(self.step, 0..self.config.train.batch_size);
-        let loss = self.objective.loss(&self.model, &Batch::new(&batch, &self.device), batch.target_tokens);
+        let totals = StepTotals::of([&batch]);
+        let loss = self.objective.loss(&self.model, &Batch::new(&batch, &self.device), totals);
         let gradients = GradientsParams::from_grads(loss.total.backward(), &self.model);
         let gradients = parameters::read(parameters::gradients(&self.model, &gradients)).await?;
         let weights = parameters::read(parameters::parameters(&self.model)).await?;

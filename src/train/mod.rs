@@ -13,12 +13,13 @@ pub use run::{Hooks, Progress};
 
 use crate::{
     checkpoint::{self, Checkpoint, Files, TrainerState, Weights, names},
-    config::{Architecture, Config, Head},
-    data::{Cut, Dataset, Loader, random::seed_for},
+    config::Config,
+    data::{Dataset, Loader, RowLayout, random::seed_for},
     error::{Error, Result},
     model::{Model, parameters, size},
-    objective::Objective,
+    objective::{self, Objective},
     optim::{self, Optimizer, ema::Ema, schedule},
+    transform,
 };
 use burn::{
     module::Module,
@@ -32,11 +33,11 @@ pub struct Trainer {
     dataset: Dataset,
     loader: Loader,
     /// How rows are cut from both splits.
-    cut: Cut,
+    layout: RowLayout,
     /// With autodiff.
     device: Device,
     model: Model,
-    objective: Objective,
+    objective: Box<dyn Objective>,
     optimizer: Optimizer,
     ema: Option<Ema>,
     /// Finished optimizer steps.
@@ -57,54 +58,14 @@ struct PendingStep {
     step: u64,
     tokens: u64,
     learning_rate: f64,
-    /// Loss and gradient norm, and what [`Loss::router`](crate::objective::Loss) holds: `[2]` or
-    /// `[4 + X]`.
+    /// Name of each metric, and how many numbers it has.
+    metrics: Vec<(&'static str, usize)>,
+    /// Loss, gradient norm, and the metrics one after another.
     numbers: Tensor<1>,
 }
 
-/// Resolves what only the data decides (the vocabulary) and checks the whole.
-pub fn resolve(mut config: Config, dataset: &Dataset) -> Result<Config> {
-    let vocab = dataset.tokenizer.vocab_size();
-    if config.model.vocab_size == 0 {
-        config.model.vocab_size = vocab;
-    }
-    if config.model.vocab_size < vocab {
-        return Err(Error::InvalidValue {
-            key: "model.vocab_size".into(),
-            value: config.model.vocab_size.to_string(),
-            message: format!("the tokenizer has {vocab} tokens"),
-            hint: Some("leave it at 0 to take the tokenizer's".into()),
-        });
-    }
-    if config.model.labels.is_empty() {
-        config.model.labels.clone_from(&dataset.labels);
-    }
-    config.validate()?;
-    if dataset.labels.len() < 2
-        && matches!(config.model.head, Head::SequenceClassification | Head::TokenClassification)
-    {
-        return Err(Error::invalid_value(
-            "model.labels",
-            dataset.labels.join(", "),
-            "a classifier needs at least two classes",
-        ));
-    }
-    // A prompt that cannot be encoded would otherwise end the run at its first sample.
-    if config.model.architecture != Architecture::Encoder {
-        dataset.tokenizer.encode(&config.sample.prompt)?;
-    }
-    if config.train.early_stopping_patience > 0 && dataset.val.is_empty() {
-        return Err(Error::invalid_value(
-            "train.early_stopping_patience",
-            config.train.early_stopping_patience,
-            "there is no validation split to watch",
-        ));
-    }
-    Ok(config)
-}
-
 impl Trainer {
-    /// A new run on `device` (with or without autodiff). `config` is resolved ([`resolve`]).
+    /// A new run on `device` (with or without autodiff). `config` is resolved ([`Config::resolve`]).
     pub fn new(config: Config, dataset: Dataset, device: &Device) -> Result<Self> {
         let device = device.clone().autodiff();
         let seed = seed_for(config.train.seed, 0, "init");
@@ -157,16 +118,18 @@ impl Trainer {
         trainer.loader.cursor(state.step).check(&state.data)?;
         let plain = trainer.device.clone().inner();
         let shapes = parameters::shapes(&trainer.model);
+        let trainable = parameters::trainable_shapes(&trainer.model);
         let of_file = |name: &str, message: String| failed(format!("`{name}`: {message}"));
         trainer
             .optimizer
-            .load_state(moments, &state.updates, &shapes, &plain)
+            .load_state(moments, &state.updates, &trainable, &plain)
             .map_err(|message| of_file(names::OPTIMIZER, message))?;
         if let Some(ema) = trainer.ema.as_mut().filter(|_| checkpoint.has_average()) {
             let averaged = checkpoint.weights(Weights::Averaged)?;
             parameters::check(&averaged, &shapes).map_err(|message| of_file(names::EMA, message))?;
             ema.weights = averaged
                 .into_iter()
+                .filter(|(name, _)| trainable.contains_key(name))
                 .map(|(name, host)| (name, parameters::FlatTensor::from_host(host, &plain)))
                 .collect();
         }
@@ -181,18 +144,20 @@ impl Trainer {
     }
 
     fn assemble(config: Config, dataset: Dataset, device: Device, model: Model) -> Result<Self> {
+        let model = transform::apply(&config, model)?;
         let train = &config.train;
+        let roles = Model::roles(&config.model, &device);
         let rows_per_step = train.batch_size * train.gradient_accumulation_steps;
-        let cut = Cut::of(&config, &dataset.tokenizer)?;
+        let layout = RowLayout::of(&config, &dataset.tokenizer)?;
         let loader =
-            Loader::new(dataset.train.clone(), cut.clone(), config.data.order, rows_per_step, train.seed)?;
+            Loader::new(dataset.train.clone(), layout.clone(), config.data.order, rows_per_step, train.seed)?;
         Ok(Self {
-            objective: Objective::of(&config),
-            optimizer: Optimizer::new(train, config.kernels.mode()),
-            ema: (train.ema_decay > 0.0).then(|| Ema::new(train.ema_decay, &model)),
+            objective: objective::build(&config),
+            optimizer: Optimizer::new(train, config.kernels.mode()).with_roles(roles),
+            ema: train.ema_decay.map(|decay| Ema::new(decay, &model)),
             early_stop: EarlyStop::new(train.early_stopping_patience, train.early_stopping_min_delta),
             loader,
-            cut,
+            layout,
             device,
             model,
             step: 0,
@@ -203,6 +168,21 @@ impl Trainer {
             dataset,
             config,
         })
+    }
+
+    /// The same run with another objective than the configuration's.
+    pub fn with_objective(self, objective: impl Objective + 'static) -> Self {
+        Self { objective: Box::new(objective), ..self }
+    }
+
+    /// The device that the run trains on, with autodiff.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The model in training.
+    pub fn model(&self) -> &Model {
+        &self.model
     }
 
     pub fn config(&self) -> &Config {
@@ -226,7 +206,7 @@ impl Trainer {
         }
     }
 
-    /// Number of trainable parameters.
+    /// Number of parameters, those that are frozen included.
     pub fn parameters(&self) -> usize {
         self.model.num_params()
     }
@@ -245,7 +225,12 @@ impl Trainer {
     pub async fn checkpoint(&self) -> Result<Files> {
         let weights = parameters::read(parameters::parameters(&self.model)).await?;
         let averaged = match &self.ema {
-            Some(ema) => Some(parameters::read(ema.weights.clone()).await?),
+            Some(ema) => {
+                // What is frozen is its own average.
+                let mut averaged = weights.clone();
+                averaged.extend(parameters::read(ema.weights.clone()).await?);
+                Some(averaged)
+            }
             None => None,
         };
         let moments = parameters::read(optim::state_tensors(&self.optimizer.state)).await?;

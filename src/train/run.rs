@@ -3,8 +3,8 @@
 use super::{
     PendingStep, Trainer,
     event::{
-        CheckpointReport, EvaluationReport, Event, FinishReason, FinishReport, RouterReport, RunInfo,
-        SampleReport, StepReport,
+        CheckpointReport, EvaluationReport, Event, FinishReason, FinishReport, RunInfo, SampleReport,
+        StepReport,
     },
 };
 use crate::{
@@ -13,8 +13,9 @@ use crate::{
     data::evaluation_batches,
     device::device_failed,
     error::{Error, Result},
-    eval::{confusion::Confusion, evaluate},
+    eval::{confusion::Confusion, evaluate, evaluate_objective},
     generate::Generator,
+    objective,
     platform::{Instant, peak_memory_bytes},
 };
 use burn::tensor::Tensor;
@@ -32,6 +33,22 @@ pub struct Hooks<'a> {
     pub device: String,
     /// Measured peak of the device in FLOP/s.
     pub peak_flops: Option<f64>,
+}
+
+/// What is due after a step, in the order in which it is done.
+struct Due {
+    /// Reading the losses that are still on the device.
+    losses: bool,
+    evaluation: bool,
+    checkpoint: bool,
+    sample: bool,
+}
+
+impl Due {
+    /// Whether training pauses for something.
+    fn pauses(&self) -> bool {
+        self.evaluation || self.checkpoint || self.sample
+    }
 }
 
 /// Steps in a row without effect after which skipping makes no sense any more.
@@ -99,45 +116,38 @@ impl Trainer {
         if self.step >= last_step {
             return Ok(Some(ended));
         }
-        let meter = &mut progress.meter;
         self.step();
 
-        let train = &self.config.train;
-        let at_end = self.step == last_step;
-        let due = |interval: u64| interval > 0 && self.step.is_multiple_of(interval);
-        let interrupted = (hooks.interrupted)();
-        let evaluation_due = (due(train.eval_interval) || at_end) && self.evaluates();
-        let sample_due = (due(train.sample_interval) || at_end) && self.writes();
-        let save_due = due(train.save_interval) || at_end || interrupted;
-
-        let pauses = evaluation_due || sample_due || save_due;
-        if due(train.log_interval) || self.step == progress.first_step + 1 || pauses {
+        let meter = &mut progress.meter;
+        let mut end = match (self.step == last_step, (hooks.interrupted)()) {
+            (true, _) => Some(ended),
+            (_, true) => Some(FinishReason::Interrupted),
+            _ => None,
+        };
+        let due = self.due(end, self.step == progress.first_step + 1);
+        if due.losses {
             self.read_losses(meter, hooks).await?;
         }
         let mut is_best = false;
-        if evaluation_due {
+        if due.evaluation {
             is_best = self.evaluate(meter, hooks).await?;
+            if self.early_stop.exhausted() && end != Some(FinishReason::Interrupted) {
+                end = Some(FinishReason::EarlyStopped);
+            }
         }
-        let exhausted = evaluation_due && self.early_stop.exhausted();
-        let with_evaluation = evaluation_due && self.config.train.save_interval == 0;
-        if save_due || is_best || with_evaluation || exhausted {
+        if due.checkpoint || is_best || end.is_some() {
             let files = self.checkpoint().await?;
             let path = (hooks.save)(self.step, &files, is_best)?;
             (hooks.observe)(&Event::Checkpoint(CheckpointReport { step: self.step, path, is_best }))?;
         }
-        if sample_due && !interrupted {
+        if due.sample {
             self.sample(hooks).await?;
         }
-        if pauses {
+        if due.pauses() {
             // What happened between steps is not training time.
             meter.restart(self);
         }
-        Ok(match (at_end, interrupted, exhausted) {
-            (true, ..) => Some(if exhausted { FinishReason::EarlyStopped } else { ended }),
-            (_, true, _) => Some(FinishReason::Interrupted),
-            (.., true) => Some(FinishReason::EarlyStopped),
-            _ => None,
-        })
+        Ok(end)
     }
 
     /// Reports the losses that are still on the device, before a pause.
@@ -186,13 +196,32 @@ impl Trainer {
             first_step: self.step,
             last_step: self.config.train.last_step(),
             log_interval: self.config.train.log_interval,
-            uniform_loss: self.config.model.uniform_loss(),
-            has_perplexity: self.config.model.has_perplexity(),
+            uniform_loss: self.config.model.uniform_loss().filter(|_| self.objective.predicts_targets()),
+            has_perplexity: self.config.model.has_perplexity() && self.objective.predicts_targets(),
             notes: self.dataset.notes.iter().chain(&self.notes).cloned().collect(),
         }
     }
 
-    fn writes(&self) -> bool {
+    /// What is due after the step that was just taken. `end`: why the run is to end with it, if it is.
+    fn due(&self, end: Option<FinishReason>, is_first: bool) -> Due {
+        let train = &self.config.train;
+        let every = |interval: u64| interval > 0 && self.step.is_multiple_of(interval);
+        let interrupted = end == Some(FinishReason::Interrupted);
+        let at_end = end.is_some() && !interrupted;
+        let evaluation = (every(train.eval_interval) || at_end) && self.evaluates();
+        let mut due = Due {
+            losses: every(train.log_interval) || is_first,
+            evaluation,
+            checkpoint: train.save_interval.is_some_and(every)
+                || end.is_some()
+                || (evaluation && train.save_interval.is_none()),
+            sample: (every(train.sample_interval) || at_end) && self.generates() && !interrupted,
+        };
+        due.losses |= due.pauses();
+        due
+    }
+
+    fn generates(&self) -> bool {
         self.config.model.architecture != Architecture::Encoder
     }
 
@@ -206,20 +235,23 @@ impl Trainer {
         if pending.is_empty() {
             return Ok(());
         }
-        let width = pending.first().map_or(2, |step| step.numbers.dims()[0]);
         let numbers = Tensor::cat(pending.iter().map(|step| step.numbers.clone()).collect(), 0);
-        let failed = |message| device_failed(&self.device, "training", message);
+        let device = self.device.clone();
+        let failed = |message| device_failed(&device, "training", message);
         let data = numbers.into_data_async().await.map_err(|e| failed(e.to_string()))?;
         let numbers = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+        let mut rest = numbers.as_slice();
 
         let seconds = meter.last_read.elapsed().as_secs_f64().max(1e-9);
         let tokens_per_second = (self.tokens - meter.last_tokens) as f64 / seconds;
         let steps_per_second = (self.step - meter.last_step) as f64 / seconds;
         let mfu = hooks.peak_flops.map(|peak| self.flops_per_step() * steps_per_second / peak);
-        for (PendingStep { step, tokens, learning_rate, .. }, numbers) in
-            pending.into_iter().zip(numbers.chunks_exact(width))
-        {
-            let (loss, grad_norm) = (numbers[0], numbers[1]);
+        for PendingStep { step, tokens, learning_rate, metrics, .. } in pending {
+            let count = 2 + metrics.iter().map(|(_, count)| count).sum::<usize>();
+            let Some((&[loss, grad_norm, ref further @ ..], after)) = rest.split_at_checked(count) else {
+                return Err(failed("fewer numbers came back than were asked for".into()));
+            };
+            rest = after;
             if !(loss.is_finite() && grad_norm.is_finite()) {
                 self.not_finite(step, loss, grad_norm, meter, hooks)?;
                 continue;
@@ -237,7 +269,7 @@ impl Trainer {
                 mfu,
                 epoch: self.loader.epoch(step),
                 seconds: meter.start.elapsed().as_secs_f64(),
-                router: RouterReport::of(&numbers[2..]),
+                metrics: objective::named(&metrics, further),
             }))?;
         }
         meter.restart(self);
@@ -274,32 +306,39 @@ impl Trainer {
         let train = &self.config.train;
         let batches = evaluation_batches(
             self.dataset.val.clone(),
-            self.cut.clone(),
+            self.layout.clone(),
             train.batch_size,
             train.eval_batches,
         );
-        let result = evaluate(&self.trained_model(), &self.config.model, batches, &self.device).await?;
-        if !result.loss.is_finite() {
+        let model = self.trained_model();
+        let mut report = EvaluationReport { step: self.step, ..EvaluationReport::default() };
+        if self.objective.predicts_targets() {
+            let result = evaluate(&model, &self.config.model, batches, &self.device).await?;
+            report.val_loss = result.loss;
+            report.perplexity = result.perplexity;
+            report.exact_match = result.exact_match.filter(|_| self.dataset.val.answers().are_texts());
+            report.macro_f1 = result.classes.as_ref().map(Confusion::macro_f1);
+        } else {
+            (report.val_loss, report.metrics) =
+                evaluate_objective(self.objective.as_ref(), &model, batches, &self.device).await?;
+        }
+        if !report.val_loss.is_finite() {
             // The weights are spoilt, though every training loss so far was finite.
             return Err(Error::NonFiniteLoss {
                 step: self.step,
-                loss: result.loss as f32,
+                loss: report.val_loss as f32,
                 grad_norm: None,
                 batch: "the validation split".into(),
                 skipped: self.skipped_in_a_row(meter),
             });
         }
-        let is_best = self.early_stop.observe(result.loss, self.step);
+        let is_best = self.early_stop.observe(report.val_loss, self.step);
         let (sum, count) = std::mem::take(&mut meter.losses);
         (hooks.observe)(&Event::Evaluation(EvaluationReport {
-            step: self.step,
             train_loss: (count > 0).then(|| sum / f64::from(count)),
-            val_loss: result.loss,
-            perplexity: result.perplexity,
-            exact_match: result.exact_match.filter(|_| self.dataset.val.answers().are_texts()),
-            macro_f1: result.classes.as_ref().map(Confusion::macro_f1),
             is_best,
             seconds: start.elapsed().as_secs_f64(),
+            ..report
         }))?;
         Ok(is_best)
     }

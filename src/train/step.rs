@@ -3,43 +3,47 @@
 use super::{PendingStep, Trainer};
 use crate::{
     config::OnNonFinite,
+    data::HostBatch,
     data::random::seed_for,
     device::device_failed,
     error::Result,
     model::{DropoutSource, Model},
-    objective::Batch,
+    objective::{Batch, MetricSums, StepTotals},
     optim::{Update, clip, schedule},
 };
 use burn::{optim::GradientsParams, tensor::Tensor};
 use replace_with::replace_with;
 
 impl Trainer {
-    /// Trains one step. Nothing in here waits for the device: losses and norms are left there and
-    /// read every `train.log_interval` steps.
+    /// Trains one step on the loader's next rows.
     pub fn step(&mut self) {
         let train = &self.config.train;
-
-        // Batch: the same rows however they are grouped into micro-batches.
+        // The same rows however they are grouped into micro-batches.
         let rows = |i: usize| i * train.batch_size..(i + 1) * train.batch_size;
-        let dropout_seed = seed_for(train.seed, self.step, "dropout") as u32;
-        let host: Vec<_> =
-            (0..train.gradient_accumulation_steps).map(|i| self.loader.rows(self.step, rows(i))).collect();
-        let target_tokens: usize = host.iter().map(|batch| batch.target_tokens).sum();
+        let micro_batches = 0..train.gradient_accumulation_steps;
+        let batches: Vec<_> = micro_batches.map(|i| self.loader.rows(self.step, rows(i))).collect();
+        self.step_on(&batches);
+    }
+
+    /// Trains one step on these micro-batches, which together are the step's rows in order. Nothing in here
+    /// waits for the device: losses and norms are left there and read every `train.log_interval` steps.
+    pub fn step_on(&mut self, batches: &[HostBatch]) {
+        let train = &self.config.train;
+        let totals = StepTotals::of(batches);
 
         // Forward and backward, adding up micro-batches.
+        let seed = seed_for(train.seed, self.step, "dropout") as u32;
         let mut loss = Tensor::<1>::zeros([1], &self.device.clone().inner());
-        let mut router: Option<Tensor<1>> = None;
-        let mut gradients = None;
-        for (i, batch) in host.iter().enumerate() {
-            let mut batch = Batch::new(batch, &self.device);
-            batch.input.dropout = Some(DropoutSource { seed: dropout_seed, first_row: rows(i).start });
-            let share = self.objective.loss(&self.model, &batch, target_tokens);
+        let (mut metrics, mut gradients, mut first_row) = (MetricSums::default(), None, 0);
+        for host in batches {
+            let mut batch = Batch::new(host, &self.device);
+            batch.input.dropout = Some(DropoutSource { seed, first_row });
+            let share = self.objective.loss(&self.model, &batch, totals);
             let new = GradientsParams::from_grads(share.total.backward(), &self.model);
             gradients = Some(clip::accumulate(&self.model, gradients, new));
-            loss = loss + share.of_targets.inner();
-            if let Some(share) = share.router.map(Tensor::inner) {
-                router = Some(router.map_or(share.clone(), |sum| sum + share));
-            }
+            loss = loss + share.reported.inner();
+            metrics.add(share.metrics, &batch, totals);
+            first_row += host.rows;
         }
         let gradients = gradients.unwrap_or_default();
 
@@ -52,7 +56,7 @@ impl Trainer {
         };
         let scale = factor + (loss.clone() + norm.clone()).mul_scalar(0.0);
 
-        // Update the weights, unless the step is to be void where a number is not finite.
+        // Update the weights, unless the step is to be skipped where a number is not finite.
         let learning_rate = schedule::learning_rate(train, self.step);
         let skip_non_finite = train.on_nan == OnNonFinite::Skip;
         let keep_if = skip_non_finite.then(|| scale.clone().is_finite());
@@ -69,9 +73,16 @@ impl Trainer {
 
         // Report, later.
         self.step += 1;
-        self.tokens += host.iter().map(|batch| batch.tokens as u64).sum::<u64>();
-        let numbers = Tensor::cat([Some(loss), Some(norm), router].into_iter().flatten().collect(), 0);
-        self.pending.push(PendingStep { step: self.step, tokens: self.tokens, learning_rate, numbers });
+        self.tokens += batches.iter().map(|batch| batch.tokens as u64).sum::<u64>();
+        let (metrics, sums) = metrics.into_parts();
+        let numbers = Tensor::cat([loss, norm].into_iter().chain(sums).collect(), 0);
+        self.pending.push(PendingStep {
+            step: self.step,
+            tokens: self.tokens,
+            learning_rate,
+            metrics,
+            numbers,
+        });
     }
 
     /// Takes two steps and forgets them, so that the device has compiled what steps need before the

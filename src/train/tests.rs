@@ -1,6 +1,8 @@
-//! The way of computing that a configuration asks for is that of all that its model does.
+//! Trainers as a whole: the way of computing, steps on given batches, objectives from outside, frozen
+//! parameters.
 
 use super::*;
+use crate::config::Architecture;
 use crate::{
     checkpoint::{Checkpoint, Weights},
     config::{OptimizerKind, presets::Preset},
@@ -9,6 +11,7 @@ use crate::{
     eval::evaluate,
     generate::Generator,
     kernels::{Mode, counted},
+    objective::{Average, Loss, StepTotals},
     predict::Predictor,
 };
 
@@ -19,7 +22,7 @@ fn trainer(fused: bool, change: impl FnOnce(&mut Config)) -> Trainer {
     config.sample.max_new_tokens = 3;
     change(&mut config);
     let dataset = Dataset::prepare(&config, None).unwrap();
-    let config = resolve(config, &dataset).unwrap();
+    let config = config.resolve(&dataset).unwrap();
     Trainer::new(config, dataset, &Choice::cpu().open().unwrap()).unwrap()
 }
 
@@ -32,7 +35,7 @@ fn uses(model: &Model, trainer: &Trainer, check: &impl Fn(&str, &dyn Fn())) {
     let device = Choice::cpu().open().unwrap();
     let (config, dataset) = (&trainer.config.model, &trainer.dataset);
     check("evaluation", &|| {
-        let batches = evaluation_batches(dataset.val.clone(), trainer.cut.clone(), 2, 1);
+        let batches = evaluation_batches(dataset.val.clone(), trainer.layout.clone(), 2, 1);
         pollster::block_on(evaluate(model, config, batches, &device)).unwrap();
     });
     if config.architecture == Architecture::Encoder {
@@ -63,7 +66,7 @@ fn all_that_a_model_does_is_computed_the_way_its_configuration_asks_for() {
             config.model.position = crate::config::Position::Rotary;
             config.model.norm = crate::config::Norm::Rmsnorm;
             config.model.activation = crate::config::Activation::Swiglu;
-            config.model.n_experts = 2;
+            config.model.moe.n_experts = 2;
             config.model.dropout = 0.1;
         },
         |config| config.model.architecture = Architecture::Encoder,
@@ -116,7 +119,7 @@ fn a_whole_run_without_kernels_uses_none() {
         config.train.eval_interval = 1;
         config.train.eval_batches = 1;
         config.train.sample_interval = 1;
-        config.train.ema_decay = 0.5;
+        config.train.ema_decay = Some(0.5);
     });
     let mut events = 0;
     let count = counted::fused(|| {
@@ -134,4 +137,165 @@ fn a_whole_run_without_kernels_uses_none() {
     });
     assert_eq!(count, 0);
     assert!(events > 6, "{events}");
+}
+
+/// Weights by name.
+fn weights(trainer: &Trainer) -> crate::model::parameters::NamedData {
+    pollster::block_on(parameters::read(parameters::parameters(&trainer.model))).unwrap()
+}
+
+#[test]
+fn a_step_on_given_batches_is_the_step_of_the_loader_however_rows_are_grouped() {
+    let dropout = |config: &mut Config| {
+        config.model.dropout = 0.1;
+        config.train.batch_size = 4;
+    };
+    let (mut first, mut second) = (trainer(true, dropout), trainer(true, dropout));
+    for _ in 0..3 {
+        first.step();
+        let batches = [second.loader.rows(second.step, 0..4)];
+        second.step_on(&batches);
+    }
+    assert_eq!(weights(&first), weights(&second));
+    let numbers = |trainer: &mut Trainer| pollster::block_on(trainer.last_numbers()).unwrap();
+    let together = numbers(&mut first);
+    first.step();
+    let uneven = [second.loader.rows(3, 0..1), second.loader.rows(3, 1..4)];
+    second.step_on(&uneven);
+    let (whole, parts) = (numbers(&mut first), numbers(&mut second));
+    assert!((whole.0 - parts.0).abs() < 1e-5 && (whole.1 - parts.1).abs() < 1e-4, "{whole:?} {parts:?}");
+    assert_ne!(together, whole);
+}
+
+#[test]
+fn targets_count_by_their_weights() {
+    let build = || {
+        trainer(true, |config| {
+            config.train.batch_size = 2;
+            config.train.gradient_accumulation_steps = 1;
+        })
+    };
+    let mut batch = build().loader.rows(0, 0..2);
+    let loss = |batch: &crate::data::HostBatch| {
+        let mut trainer = build();
+        trainer.step_on(std::slice::from_ref(batch));
+        pollster::block_on(trainer.last_numbers()).unwrap().0
+    };
+    let half = batch.weights.len() / 2;
+    let halves = [0, 1].map(|row| {
+        let mut only = batch.clone();
+        only.weights[row * half..(row + 1) * half].fill(0.0);
+        loss(&only)
+    });
+    batch.weights[..half].fill(3.0);
+    // The first half of the weights stands for row 0, which counts three times.
+    let expected = (3.0 * halves[1] + halves[0]) / 4.0;
+    assert!((loss(&batch) - expected).abs() < 1e-5);
+}
+
+/// Names a metric of each kind, and asks a frozen copy of the model.
+struct Asking(crate::objective::Frozen);
+
+impl Objective for Asking {
+    fn loss(&self, model: &Model, batch: &crate::objective::Batch, step: StepTotals) -> Loss {
+        let own = batch.row_log_probabilities(model); // [B, 1]
+        let before = self.0.log_probabilities(batch).sum(); // [1]
+        let ratio = own.clone().sum() - before; // [1]
+        Loss::new(own.sum().neg().div_scalar(step.divisor()))
+            .with_metric("rows", ratio.ones_like(), Average::OverRows)
+            .with_metric("ratio", ratio, Average::Sum)
+            .with_metric(
+                "pair",
+                Tensor::<1>::from_data([1.0, 3.0], &batch.targets.weights.device()),
+                Average::OverTargets,
+            )
+    }
+}
+
+#[test]
+fn an_objective_from_outside_trains_and_its_metrics_are_reported() {
+    let trainer = trainer(true, |config| {
+        config.train.max_steps = 3;
+        config.train.batch_size = 2;
+        config.train.gradient_accumulation_steps = 2;
+        config.train.warmup_steps = 0;
+        config.train.eval_interval = 3;
+        config.train.eval_batches = 2;
+        config.train.log_interval = 1;
+    });
+    let frozen = crate::objective::Frozen::new(trainer.model());
+    let mut trainer = trainer.with_objective(Asking(frozen));
+    let (mut steps, mut evaluations) = (Vec::new(), Vec::new());
+    let mut hooks = Hooks {
+        observe: &mut |event| {
+            match event {
+                event::Event::Step(report) => steps.push(report.clone()),
+                event::Event::Evaluation(report) => evaluations.push(report.clone()),
+                event::Event::Started(info) => assert!(!info.has_perplexity && info.uniform_loss.is_none()),
+                _ => {}
+            }
+            Ok(())
+        },
+        save: &mut |_, _, _| Ok("nowhere".into()),
+        interrupted: &|| false,
+        device: "cpu".into(),
+        peak_flops: None,
+    };
+    pollster::block_on(trainer.run(&mut hooks)).unwrap();
+    assert_eq!((steps.len(), evaluations.len()), (3, 1));
+    let value = |report: &event::StepReport, name: &str| report.metrics[name].values().to_vec();
+    for report in &steps {
+        assert_eq!(value(report, "rows"), [1.0]);
+        assert_eq!(value(report, "pair"), [1.0, 3.0]);
+    }
+    // At first the model is its own copy; then it has learned.
+    assert!(value(&steps[0], "ratio")[0].abs() < 1e-3, "{steps:?}");
+    assert!(value(&steps[2], "ratio")[0] > 1.0, "{steps:?}");
+    assert!(steps[2].loss < steps[0].loss);
+    let evaluation = &evaluations[0];
+    assert!(evaluation.perplexity.is_none() && evaluation.val_loss > 1.0, "{evaluation:?}");
+    assert_eq!(evaluation.metrics["pair"].values(), [1.0, 3.0]);
+}
+
+#[test]
+fn frozen_parameters_stay_and_cost_no_state() {
+    for optimizer in [OptimizerKind::Adamw, OptimizerKind::Muon] {
+        let build = |freeze: &[&str]| {
+            trainer(true, |config| {
+                config.train.freeze = freeze.iter().map(|pattern| (*pattern).to_owned()).collect();
+                config.train.optimizer = optimizer;
+                config.train.warmup_steps = 0;
+                config.train.ema_decay = Some(0.5);
+            })
+        };
+        let mut trainer = build(&["embedding", "blocks.0.*"]);
+        let before = weights(&trainer);
+        (0..2).for_each(|_| trainer.step());
+        let is_frozen = |name: &str| name == "embedding" || name.starts_with("blocks.0.");
+        for (name, after) in weights(&trainer) {
+            assert_eq!(before[&name] == after, is_frozen(&name), "{name}");
+            assert_eq!(trainer.optimizer.state.contains_key(&name), !is_frozen(&name), "{name}");
+        }
+        // The copy that an evaluation uses, a checkpoint, and the run that goes on from it have all weights.
+        let averaged = pollster::block_on(parameters::read(parameters::parameters(&trainer.trained_model())));
+        assert!(averaged.unwrap().iter().all(|(name, host)| (before[name] == *host) == is_frozen(name)));
+        let checkpoint = opened(&trainer);
+        let device = Choice::cpu().open().unwrap();
+        let dataset = Dataset::prepare(&trainer.config, Some(checkpoint.tokenizer().unwrap())).unwrap();
+        let mut resumed = Trainer::resume(trainer.config.clone(), dataset, &device, &checkpoint).unwrap();
+        for trainer in [&mut trainer, &mut resumed] {
+            trainer.step();
+        }
+        assert_eq!(weights(&trainer), weights(&resumed));
+    }
+    let refused = |freeze: &[&str]| {
+        let mut config = Preset::find("debug").unwrap().config().unwrap();
+        config.train.freeze = freeze.iter().map(|pattern| (*pattern).to_owned()).collect();
+        let dataset = Dataset::prepare(&config, None).unwrap();
+        let config = config.resolve(&dataset).unwrap();
+        let built = Trainer::new(config, dataset, &Choice::cpu().open().unwrap());
+        built.err().expect("it is refused").to_string()
+    };
+    assert!(refused(&["embeding"]).contains("`embeding` for `train.freeze`: no parameter has such a name"));
+    assert!(refused(&["*"]).contains("nothing is left to train"));
 }

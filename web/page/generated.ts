@@ -12,6 +12,8 @@ export type AttentionMaps = {
 export type Catalogue = {
   version: string;
   fields: Array<Field>;
+  /** Each earlier name of a key with its name now. */
+  renamed: Array<[string, string]>;
   presets: Array<Preset>;
   tasks: Array<Task>;
 };
@@ -85,6 +87,8 @@ export type Field = {
   kind: FieldKind;
   /** What a [`FieldKind::Choice`] takes. */
   choices: Array<string>;
+  /** Whether the key may have no value. */
+  optional: boolean;
 };
 
 /** What kind of value a key takes. */
@@ -172,9 +176,9 @@ export type Problem = {
 
 /** How the experts of all layers were used in a step. */
 export type RouterReport = {
-  /** Before its weight `model.router_aux_loss`: the experts per token if all get equal shares. */
+  /** Before its weight `model.moe.aux_loss`: the experts per token if all get equal shares. */
   load_balancing: number;
-  /** Before its weight `model.router_z_loss`. */
+  /** Before its weight `model.moe.z_loss`. */
   z: number;
   /** Share of the assignments that each expert gets. */
   utilization: Array<number>;

@@ -1,6 +1,6 @@
 // What a run has reported so far: every step in columns, and curves that stay short enough to draw.
 
-import type { EvaluationReport, SampleReport, StepReport, TrainEvent } from "./protocol";
+import type { EvaluationReport, MetricValue, SampleReport, StepReport, TrainEvent } from "./protocol";
 
 /** Points that a curve has at most; beyond, neighbours are merged. */
 export const LONGEST_CURVE = 2_000;
@@ -75,8 +75,8 @@ export class History {
   readonly memory = new Curves(["max", "max"]);
   /** Dispatches and submits for each step; nothing on the CPU path. */
   readonly gpuWork = new Curves(["mean", "mean"]);
-  /** Shares of the most and the least used expert, and the share of each if all were used alike. */
-  readonly experts = new Curves(["mean", "mean", "last"]);
+  /** The objective's metrics by name: the number, or of several numbers the largest, the least and the mean. */
+  readonly metrics = new Map<string, Curves>();
   evaluations: EvaluationReport[] = [];
   samples: SampleReport[] = [];
   skipped: SkippedStep[] = [];
@@ -99,7 +99,7 @@ export class History {
     this.evaluations = this.evaluations.filter((report) => report.step <= step);
     this.samples = this.samples.filter((report) => report.step <= step);
     this.skipped = this.skipped.filter((report) => report.step <= step);
-    this.experts.rewind(step);
+    this.metrics.forEach((curves) => curves.rewind(step));
     const last = this.last;
     if (!last || last.step <= step) return;
     const kept = this.steps.filter((report) => report.step <= step);
@@ -142,13 +142,19 @@ export class History {
       this.weight = 0.9 * this.weight + 0.1;
     }
     const smooth = this.weight > 0 ? this.average / this.weight : NaN;
-    const { loss, grad_norm, learning_rate, tokens_per_second, router } = report;
+    const { loss, grad_norm, learning_rate, tokens_per_second } = report;
     // In a stored log, a number that is not finite is null.
     this.curves.push(report.step, [loss ?? NaN, smooth, grad_norm ?? NaN, learning_rate, tokens_per_second]);
-    if (router) {
-      const { utilization } = router;
-      this.experts.push(report.step, [Math.max(...utilization), Math.min(...utilization), 1 / utilization.length]);
-    }
+    // A log without metrics has no field for them.
+    for (const [name, value] of Object.entries(report.metrics ?? {})) this.addMetric(report.step, name, value);
+  }
+
+  private addMetric(step: number, name: string, value: MetricValue): void {
+    const isOne = !Array.isArray(value);
+    let curves = this.metrics.get(name);
+    if (!curves) this.metrics.set(name, (curves = new Curves(isOne ? ["mean"] : ["mean", "mean", "mean"])));
+    if (isOne) curves.push(step, [value ?? NaN]);
+    else curves.push(step, [Math.max(...value), Math.min(...value), value.reduce((sum, number) => sum + number, 0) / value.length]);
   }
 
   private makeRoom(): void {

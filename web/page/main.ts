@@ -16,6 +16,7 @@ import { samplesTab } from "./panels/samples";
 import { Tabs } from "./panels/tabs";
 import { transportPanel } from "./panels/transport";
 import { Planning } from "./planning";
+import { sentence } from "./problem";
 import { Session } from "./session";
 import { devicePanel } from "./setup/device";
 import { fieldsPanel } from "./setup/fields";
@@ -85,9 +86,9 @@ function readAddress(): void {
   if (!catalogue) return;
   const first = catalogue.presets.find((preset) => preset.browser) ?? catalogue.presets[0];
   const start = { ...setup, preset: setup.preset || (first?.name ?? ""), overrides: {}, device: "auto" as const };
-  const { setup: read, refused } = fromHash(location.hash, catalogue, start);
+  const { setup: read, refused, notes } = fromHash(location.hash, catalogue, start);
   const problem = refused.length === 0 ? null : { message: `Part of the address was left out: ${refused.slice(0, 5).join("; ")}`, hint: "the rest of the set-up is in place", fatal: false };
-  store.change(["setup", "problem"], (state) => Object.assign(state, { setup: read, problem: problem ?? state.problem }));
+  store.change(["setup", "problem"], (state) => Object.assign(state, { setup: read, problem: problem ?? state.problem, note: notes.length > 0 ? notes.map(sentence).join(" ") : state.note }));
 }
 
 try {

@@ -273,10 +273,11 @@ export class Session {
 /** Sets the form to what a stored run was made with. */
 export function setUpLike(store: Store, stored: StoredRun, text: NamedText | null): void {
   store.change(["setup"], (state) => {
-    if (!state.catalogue?.presets.some((preset) => preset.name === stored.spec.preset)) return;
+    const { catalogue } = state;
+    if (!catalogue?.presets.some((preset) => preset.name === stored.spec.preset)) return;
     state.setup = {
       preset: stored.spec.preset,
-      overrides: overrides(stored.spec.set),
+      overrides: overrides(catalogue, stored.spec.set),
       text,
       device: stored.spec.device,
     };

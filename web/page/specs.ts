@@ -1,6 +1,7 @@
 // What a description of a run amounts to, without asking the engine.
 
 import { shown } from "./format";
+import { valueOf } from "./store";
 import type { Refusal } from "./problem";
 import type { Catalogue, RunSpec, StoredRun } from "./protocol";
 
@@ -8,18 +9,21 @@ import type { Catalogue, RunSpec, StoredRun } from "./protocol";
 export function values(catalogue: Catalogue, spec: Pick<RunSpec, "preset" | "set">): Map<string, string> {
   const found = new Map<string, string>();
   const preset = catalogue.presets.find((known) => known.name === spec.preset);
-  for (const [section, entries] of Object.entries(preset?.config ?? {})) {
-    for (const [name, value] of Object.entries(entries)) found.set(`${section}.${name}`, shown(value));
-  }
-  for (const [key, value] of Object.entries(overrides(spec.set))) found.set(key, value);
+  for (const { key } of catalogue.fields) found.set(key, shown(valueOf(preset, key)));
+  for (const [key, value] of Object.entries(overrides(catalogue, spec.set))) found.set(key, value);
   return found;
 }
 
-/** `key=value` lines as a table. */
-export function overrides(set: string[]): Record<string, string> {
+/** The name that a key has now, if it had another earlier. */
+export function currentName(catalogue: Catalogue, key: string): string {
+  return catalogue.renamed.find(([earlier]) => earlier === key)?.[1] ?? key;
+}
+
+/** `key=value` lines as a table by the names that keys have now. */
+export function overrides(catalogue: Catalogue, set: string[]): Record<string, string> {
   const entries = set.filter((text) => text.includes("=")).map((text) => {
     const at = text.indexOf("=");
-    return [text.slice(0, at).trim(), text.slice(at + 1)] as const;
+    return [currentName(catalogue, text.slice(0, at).trim()), text.slice(at + 1)] as const;
   });
   return Object.fromEntries(entries);
 }

@@ -120,12 +120,10 @@ export class Store {
 
 /** The value of a dotted key in a preset. */
 export function valueOf(preset: Preset | null | undefined, key: string): unknown {
-  const [section, name] = splitKey(key);
-  return preset?.config[section]?.[name];
+  return key.split(".").reduce<unknown>((tree, part) => (isSection(tree) ? tree[part] : undefined), preset?.config);
 }
 
-/** A dotted key as section and name. */
-export function splitKey(key: string): [string, string] {
-  const dot = key.indexOf(".");
-  return dot < 0 ? ["", key] : [key.slice(0, dot), key.slice(dot + 1)];
+/** Whether a part of a configuration holds keys, and is no value. */
+function isSection(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

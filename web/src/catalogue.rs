@@ -7,6 +7,7 @@ use crate::{
 use kiln::{
     config::{
         Config, Task,
+        overrides::RENAMED,
         presets::{Preset, presets},
     },
     model::size,
@@ -42,6 +43,7 @@ pub fn catalogue() -> Result<JsValue> {
     Ok(to_js(&Catalogue {
         version: env!("CARGO_PKG_VERSION"),
         fields: Config::fields(),
+        renamed: RENAMED.to_vec(),
         presets,
         tasks: tasks.collect(),
     }))

@@ -12,6 +12,8 @@ use serde_json::Value;
 pub struct Catalogue {
     pub version: &'static str,
     pub fields: Vec<Field>,
+    /// Each earlier name of a key with its name now.
+    pub renamed: Vec<(&'static str, &'static str)>,
     pub presets: Vec<PresetInfo>,
     pub tasks: Vec<TaskInfo>,
 }

@@ -15,7 +15,7 @@ use kiln::{
     generate::Generator,
     model::size,
     platform::Instant,
-    train::{self, Hooks, Progress, Trainer, event::Event},
+    train::{Hooks, Progress, Trainer, event::Event},
 };
 use std::path::PathBuf;
 use wasm_bindgen::prelude::*;
@@ -108,7 +108,7 @@ impl Run {
             config.data.paths.clear();
             target.check_fits(&config)?;
             let dataset = dataset(&config, text.as_ref(), Some(checkpoint.tokenizer()?))?;
-            let config = train::resolve(config, &dataset)?;
+            let config = config.resolve(&dataset)?;
             Trainer::resume(config, dataset, &device, &checkpoint)
         };
         let trainer = resume().map_err(problem)?;

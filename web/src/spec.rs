@@ -9,7 +9,6 @@ use kiln::{
     data::Dataset,
     model::size,
     tokenizer::Tokenizer,
-    train,
 };
 use serde_json::Value;
 use std::{
@@ -48,7 +47,7 @@ impl RunSpec {
         let config = self.config()?;
         config.validate()?;
         let dataset = dataset(&config, self.text.as_ref(), None)?;
-        Ok((train::resolve(config, &dataset)?, dataset))
+        Ok((config.resolve(&dataset)?, dataset))
     }
 
     /// The same run on the desktop.

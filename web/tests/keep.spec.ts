@@ -164,6 +164,13 @@ test("the address brings the configuration back, whatever is in it", async ({ pa
   await expect(page).not.toHaveURL(/n_layer/);
   await expect(page.getByTestId("command")).toContainText("kiln train --preset addition --set train.seed=7");
 
+  await open(page, ["model.rope_theta=500", "model.n_kv_head=1"], "cpu", "addition");
+  await expect(page.getByTestId("note")).toContainText("model.rope_theta is called model.rope.theta now");
+  await expect(page.getByTestId("field-model.rope.theta")).toHaveValue("500");
+  await expect(page.getByTestId("command")).toContainText("--set model.rope.theta=500 --set model.n_kv_head=1");
+  await expect(page.getByTestId("field-model.n_kv_head")).toHaveValue("1");
+  await expect(page).toHaveURL(/model\.rope\.theta%3D500/);
+
   const errors: string[] = [];
   page.on("pageerror", (error) => errors.push(error.message));
   for (const hash of [

@@ -8,7 +8,6 @@ use crate::{
     generate::{NextToken, writer::Writer},
     model::Decoder,
     platform::Instant,
-    train,
 };
 use burn::tensor::Device;
 use serde_json::json;
@@ -32,7 +31,7 @@ const DEFAULT_PRESET: &str = "shakespeare-char-cpu";
 pub(super) fn run(arguments: GenerationArguments) -> anyhow::Result<()> {
     let config = arguments.source.resolve(DEFAULT_PRESET)?;
     let dataset = Dataset::prepare(&config, None)?;
-    let config = train::resolve(config, &dataset)?;
+    let config = config.resolve(&dataset)?;
     let (mode, config) = (config.kernels.mode(), config.model);
     if config.architecture != Architecture::Decoder {
         let message = "what is measured is a decoder";

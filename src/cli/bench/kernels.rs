@@ -135,7 +135,7 @@ pub(super) fn run(arguments: KernelArguments) -> anyhow::Result<()> {
             .filter_map(|row| Some((row.tokens as f64, row.fused_bytes? as f64 / f64::from(1 << 20))))
             .collect();
         let title = "memory of attention, forward and backward, in MiB by tokens";
-        storage::write_atomic(path, curve_svg(&points, title, (720, 360))?.as_bytes())?;
+        storage::write_atomic(path, curve_svg(&[points], title, (720, 360))?.as_bytes())?;
     }
     if arguments.json {
         let info = choice.info();

@@ -14,7 +14,7 @@ use crate::{
     device::{self, Choice, device_failed},
     error::Error,
     platform::{Instant, peak_memory_bytes},
-    train::{self, Trainer},
+    train::Trainer,
 };
 use serde::{Deserialize, Serialize};
 
@@ -155,7 +155,7 @@ fn measure(
     let device = choice.open()?;
     let info = choice.info();
     let dataset = Dataset::prepare(&config, None)?;
-    let config = train::resolve(config, &dataset)?;
+    let config = config.resolve(&dataset)?;
     check_memory(&config, info.as_ref())?;
     let mut trainer = Trainer::new(config, dataset, &device)?;
     let mut step = || -> crate::Result<f64> {

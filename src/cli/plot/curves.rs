@@ -2,6 +2,7 @@
 //! how they are smoothed and thinned out.
 
 use crate::{cli::logfile::LoggedEvent, train::event::Event};
+use std::collections::BTreeMap;
 
 /// A step and a value.
 pub type Point = (f64, f64);
@@ -11,8 +12,9 @@ pub type Point = (f64, f64);
 pub struct Curves {
     pub train_loss: Vec<Point>,
     pub val_loss: Vec<Point>,
-    pub learning_rate: Vec<Point>,
-    pub grad_norm: Vec<Point>,
+    /// Learning rate, gradient norm, and the metrics of steps by name, with a curve for each number that
+    /// a metric has.
+    pub others: BTreeMap<String, Vec<Vec<Point>>>,
     /// Loss of giving every token or class the same probability, in nats.
     pub uniform_loss: Option<f64>,
 }
@@ -27,14 +29,24 @@ impl Curves {
                 Event::Step(report) => {
                     let step = report.step as f64;
                     curves.train_loss.push((step, report.loss.into()));
-                    curves.learning_rate.push((step, report.learning_rate));
-                    curves.grad_norm.push((step, report.grad_norm.into()));
+                    curves.push("learning rate", step, &[report.learning_rate as f32]);
+                    curves.push("gradient norm", step, &[report.grad_norm]);
+                    for (name, value) in &report.metrics {
+                        curves.push(name, step, value.values());
+                    }
                 }
                 Event::Evaluation(report) => curves.val_loss.push((report.step as f64, report.val_loss)),
                 _ => {}
             }
         }
         curves
+    }
+
+    /// Adds the numbers of a metric at a step.
+    fn push(&mut self, name: &str, step: f64, numbers: &[f32]) {
+        let curves = self.others.entry(name.to_owned()).or_default();
+        curves.resize(curves.len().max(numbers.len()), Vec::new());
+        curves.iter_mut().zip(numbers).for_each(|(curve, number)| curve.push((step, f64::from(*number))));
     }
 
     /// The evaluation with the lowest validation loss.

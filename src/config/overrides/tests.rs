@@ -112,8 +112,8 @@ fn wrong_types_say_what_the_key_takes() {
             Some("did you mean `rotary`?"),
         ),
         (
-            "model.rope_layout=7",
-            "invalid value `7` for `model.rope_layout`: expected one of `half`, `interleaved`",
+            "model.rope.layout=7",
+            "invalid value `7` for `model.rope.layout`: expected one of `half`, `interleaved`",
             None,
         ),
     ] {
@@ -167,4 +167,156 @@ fn numbers_that_toml_lacks_are_named() {
     config.sample.seed = u64::MAX;
     let message = config.to_toml().unwrap_err().to_string();
     assert!(message.starts_with("invalid value `18446744073709551615` for `sample.seed`"), "{message}");
+}
+
+#[test]
+fn optional_keys_have_a_value_or_none() {
+    let set_two = ["model.n_kv_head=2", "model.attention.softcap=30", "tokenizer.path=x"];
+    let config = set(&set_two).unwrap();
+    assert_eq!((config.model.n_kv_head, config.model.attention.softcap), (Some(2), Some(30.0)));
+    for unset in ["", "none", " none ", "0"] {
+        let mut config = config.clone();
+        let unset = ["model.n_kv_head", "model.attention.softcap"].map(|key| format!("{key}={unset}"));
+        config.apply(&unset).unwrap();
+        assert_eq!((config.model.n_kv_head, config.model.attention.softcap), (None, None), "{unset:?}");
+    }
+    // Quoted it is a text, and a space is one too.
+    let config = set(&["tokenizer.path=\"none\"", "data.answer_after= "]).unwrap();
+    assert_eq!((config.tokenizer.path, config.data.answer_after), (Some("none".into()), Some(" ".into())));
+    // Elsewhere `none` is a name or plain text, and 0 a number.
+    let config = set(&["model.rope.scaling=none", "sample.prompt=none", "model.moe.n_experts=0"]).unwrap();
+    assert_eq!((config.sample.prompt.as_str(), config.model.moe.n_experts), ("none", 0));
+    let (message, _) = complaint(set(&["model.n_layer="]));
+    assert_eq!(message, "invalid value `` for `model.n_layer`: expected a whole number, 0 or more");
+    let (message, _) = complaint(set(&["model.n_kv_head=two"]));
+    assert_eq!(message, "invalid value `two` for `model.n_kv_head`: expected a whole number, 0 or more");
+}
+
+#[test]
+fn keys_of_nested_sections_are_found_and_named() {
+    let read = |text: &str| Config::from_toml(text, "`run.toml`");
+    let config = read("[model.rope]\ntheta = 5\n[model]\nmoe.n_experts = 2\n").unwrap();
+    assert_eq!((config.model.rope.theta, config.model.moe.n_experts), (5.0, 2));
+    let (message, hint) = complaint(read("[model]\nn_layer = 1\n[model.rope]\ntehta = 5\n"));
+    assert_eq!(message, "`run.toml` line 4: unknown configuration key `model.rope.tehta`");
+    assert_eq!(hint.unwrap(), "did you mean `model.rope.theta`?");
+    let (message, hint) = complaint(read("[model.rpoe]\ntheta = 5\n"));
+    assert_eq!(message, "`run.toml` line 1: unknown configuration key `model.rpoe`");
+    assert_eq!(hint.unwrap(), "did you mean `model.rope`?");
+    let (message, _) = complaint(read("[model]\nrope = 5\n"));
+    assert_eq!(
+        message,
+        "`run.toml` line 2: invalid value `5` for `model.rope`: expected a table of keys, `[model.rope]`"
+    );
+    let (message, _) = complaint(read("model.rope.scaling = \"lama3\"\n"));
+    assert!(
+        message.contains("`model.rope.scaling`: expected one of `none`, `linear`, `llama3`"),
+        "{message}"
+    );
+}
+
+const COMPLETE: &str = include_str!("../../../tests/fixtures/old/complete.toml");
+
+/// Each new name and the value that the file of earlier names has for it.
+const RENAMED_VALUES: [(&str, &str); RENAMED.len()] = [
+    ("model.rope.layout", "interleaved"),
+    ("model.rope.theta", "500"),
+    ("model.rope.scaling", "llama3"),
+    ("model.rope.factor", "8"),
+    ("model.rope.original_context", "32"),
+    ("model.rope.low_freq_factor", "2"),
+    ("model.rope.high_freq_factor", "3"),
+    ("model.rope.local_theta", "100"),
+    ("model.attention.sliding_window", "5"),
+    ("model.attention.full_attention_every", "2"),
+    ("model.attention.full_attention_offset", "1"),
+    ("model.attention.prefix", "true"),
+    ("model.attention.sparse_block", "4"),
+    ("model.attention.sparse_local_blocks", "2"),
+    ("model.attention.sparse_global_tokens", "3"),
+    ("model.attention.scale", "0.25"),
+    ("model.attention.softcap", "50"),
+    ("model.attention.qk_norm", "true"),
+    ("model.attention.qkv_bias", "true"),
+    ("model.moe.n_experts", "4"),
+    ("model.moe.experts_per_token", "3"),
+    ("model.moe.shared_expert_inner", "16"),
+    ("model.moe.normalize", "false"),
+    ("model.moe.capacity", "1.5"),
+    ("model.moe.aux_loss", "0.01"),
+    ("model.moe.z_loss", "0.001"),
+];
+
+#[test]
+fn a_file_with_all_earlier_names_is_read_as_before() {
+    let Reading { config, keys, notes } = Reading::of(COMPLETE, "`run.toml`").unwrap();
+    let mut expected = crate::config::presets::Preset::find("debug").unwrap().config().unwrap();
+    let overrides = RENAMED_VALUES.map(|(key, value)| format!("{key}={value}"));
+    assert!(expected.apply(&overrides).unwrap().is_empty());
+    assert_eq!(config, expected);
+
+    let absent: Vec<&str> = KEYS.iter().map(|key| key.name).filter(|key| !keys.contains(key)).collect();
+    assert_eq!(absent, ["tokenizer.path"]);
+    assert_eq!(notes.len(), RENAMED.len());
+    assert!(notes.contains(&"`model.rope_theta` is called `model.rope.theta` now".to_owned()), "{notes:?}");
+}
+
+#[test]
+fn overrides_with_earlier_names_are_taken_and_noted_once() {
+    for ((earlier, now), (key, value)) in RENAMED.into_iter().zip(RENAMED_VALUES) {
+        assert_eq!(now, key);
+        let (mut old, mut new) = (Config::default(), Config::default());
+        let notes = old.apply(&[format!("{earlier}={value}"), format!("{earlier}={value}")]).unwrap();
+        assert_eq!(notes, [format!("`{earlier}` is called `{now}` now")]);
+        assert!(new.apply(&[format!("{now}={value}")]).unwrap().is_empty());
+        assert!(old == new && new != Config::default(), "{now}");
+        assert!(is_key(now) && !is_key(earlier), "{earlier}");
+    }
+}
+
+#[test]
+fn mistakes_under_earlier_names_have_their_line() {
+    let read = |text: &str| Config::from_toml(text, "`run.toml`");
+    let (message, _) = complaint(read("[model]\nn_layer = 1\nrope_theta = \"x\"\n"));
+    assert_eq!(message, "`run.toml` line 3: invalid value `x` for `model.rope.theta`: expected a number");
+    let (message, hint) = complaint(read("[model]\nrope_theta = 5\nrope.theta = 6\n"));
+    assert_eq!(
+        message,
+        "`run.toml` line 2: invalid value `5` for `model.rope_theta`: it is called `model.rope.theta` now, \
+         which is set too"
+    );
+    assert_eq!(hint.unwrap(), "leave the earlier name out");
+}
+
+#[test]
+fn a_model_in_json_may_have_earlier_names_and_null() {
+    let json = serde_json::json!({ "n_head": 2, "n_kv_head": 0, "head_dim": null, "rope_theta": 500.0 });
+    let model = Config::model_from_json(json).unwrap();
+    assert_eq!((model.n_head, model.n_kv_head, model.head_dim, model.rope.theta), (2, None, None, 500.0));
+    let whole = Config::default().model;
+    assert_eq!(Config::model_from_json(serde_json::to_value(&whole).unwrap()).unwrap(), whole);
+    for (wrong, message) in [
+        (serde_json::json!({ "n_heads": 2 }), "unknown configuration key `model.n_heads`"),
+        (serde_json::json!({ "n_head": 0.5 }), "invalid value `0.5` for `model.n_head`"),
+        (serde_json::json!(null), "invalid value `null` for `model`"),
+    ] {
+        let found = Config::model_from_json(wrong).unwrap_err().to_string();
+        assert!(found.starts_with(message), "{found}");
+    }
+}
+
+#[test]
+fn keys_without_a_default_are_those_that_may_be_absent() {
+    let tree = serde_json::to_value(Config::default()).unwrap();
+    for key in KEYS.iter() {
+        let default =
+            tree.pointer(&key.pointer()).unwrap_or_else(|| panic!("{} is not in the tree", key.name));
+        // An optional key that had a default would get it back from a file that leaves it out.
+        let takes_none = {
+            let mut changed = tree.clone();
+            *changed.pointer_mut(&key.pointer()).unwrap() = serde_json::Value::Null;
+            serde_json::from_value::<Config>(changed).is_ok()
+        };
+        assert_eq!(takes_none, default.is_null(), "{}", key.name);
+    }
 }

@@ -1,25 +1,16 @@
 //! The checks of the `model` section.
 
-use super::{Range, refused, size, within};
+use super::{refused, size};
 use crate::{
-    config::{Architecture, Head, ModelConfig, Position, RopeScaling},
+    config::{Architecture, AttentionConfig, Head, ModelConfig, Position, RopeConfig, RopeScaling},
     error::{Error, Result},
 };
 
 pub(super) fn check(model: &ModelConfig) -> Result<()> {
-    for (key, value) in [
-        ("model.block_size", model.block_size),
-        ("model.n_layer", model.n_layer),
-        ("model.n_head", model.n_head),
-        ("model.n_embd", model.n_embd),
-        ("model.n_inner", model.inner_size()),
-        ("model.n_kv_head", model.kv_heads()),
-        ("model.vocab_size", model.vocab_size.max(1)),
-    ] {
-        size(key, value)?;
-    }
+    // What is derived where nothing is set.
+    size("model.n_inner", model.inner_size())?;
     let (width, heads) = (model.n_embd, model.n_head);
-    if model.head_dim == 0 && !width.is_multiple_of(heads) {
+    if model.head_dim.is_none() && !width.is_multiple_of(heads) {
         let message = format!("heads that don't divide the width: `model.n_head` is {heads}");
         return Err(nearest_width(width, heads, message));
     }
@@ -29,13 +20,13 @@ pub(super) fn check(model: &ModelConfig) -> Result<()> {
         let divisors: Vec<_> =
             (1..=heads).filter(|n| heads.is_multiple_of(*n)).map(|n| n.to_string()).collect();
         let hint = format!("one of {}", divisors.join(", "));
-        return Err(refused("model.n_kv_head", model.n_kv_head, message, hint));
+        return Err(refused("model.n_kv_head", model.kv_heads(), message, hint));
     }
     match model.position {
         Position::Rotary if !model.head_size().is_multiple_of(2) => {
-            if model.head_dim > 0 {
+            if let Some(head_dim) = model.head_dim {
                 let message = "rotary positions need heads of even width";
-                return Err(Error::invalid_value("model.head_dim", model.head_dim, message));
+                return Err(Error::invalid_value("model.head_dim", head_dim, message));
             }
             let message = format!(
                 "rotary positions need heads of even width: {width} / {heads} heads = {}",
@@ -48,22 +39,15 @@ pub(super) fn check(model: &ModelConfig) -> Result<()> {
         }
         _ => {}
     }
-    within("model.rope_theta", model.rope_theta, Range::Positive)?;
-    within("model.rope_local_theta", model.rope_local_theta, Range::FromZero)?;
     check_architecture(model)?;
     check_relative(model)?;
     check_rope_scaling(model)?;
     check_attention(model)?;
-    check_experts(model)?;
-    within("model.norm_eps", model.norm_eps, Range::Positive)?;
-    within("model.dropout", model.dropout, Range::Share)?;
-    within("model.init_std", model.init_std, Range::Positive)
+    check_experts(model)
 }
 
 /// What goes with an architecture.
 fn check_architecture(model: &ModelConfig) -> Result<()> {
-    size("model.n_decoder_layer", model.decoder_layers())?;
-    size("model.token_types", model.token_types.max(1))?;
     if model.architecture != Architecture::Encoder && model.head != Head::LanguageModel {
         let message = "decoders write: only encoders classify";
         return Err(refused(
@@ -75,21 +59,22 @@ fn check_architecture(model: &ModelConfig) -> Result<()> {
     }
     if model.architecture == Architecture::Encoder {
         let message = "only decoders bend or scale their logits";
-        if model.logit_softcap > 0.0 {
-            return Err(Error::invalid_value("model.logit_softcap", model.logit_softcap, message));
+        if let Some(softcap) = model.logit_softcap {
+            return Err(Error::invalid_value("model.logit_softcap", softcap, message));
         }
         if model.scale_logits {
             return Err(Error::invalid_value("model.scale_logits", true, message));
         }
     }
-    if model.architecture != Architecture::EncoderDecoder && model.n_decoder_layer > 0 {
+    if let Some(layers) = model.n_decoder_layer.filter(|_| model.architecture != Architecture::EncoderDecoder)
+    {
         let message = "there is no decoder beside an encoder";
         let hint = "`--set model.architecture=encoder-decoder`, or `model.n_layer`";
-        return Err(refused("model.n_decoder_layer", model.n_decoder_layer, message, hint));
+        return Err(refused("model.n_decoder_layer", layers, message, hint));
     }
-    if model.architecture != Architecture::Decoder && model.prefix_attention {
+    if model.architecture != Architecture::Decoder && model.attention.prefix {
         let message = "an encoder sees everything as it is";
-        return Err(Error::invalid_value("model.prefix_attention", true, message));
+        return Err(Error::invalid_value("model.attention.prefix", true, message));
     }
     if model.vocab_size > 0 && model.decoder_start_token >= model.vocab_size {
         let message = format!("the vocabulary ends at {}", model.vocab_size - 1);
@@ -134,70 +119,67 @@ fn check_relative(model: &ModelConfig) -> Result<()> {
 }
 
 fn check_rope_scaling(model: &ModelConfig) -> Result<()> {
-    within("model.rope_factor", model.rope_factor, Range::Positive)?;
-    within("model.rope_low_freq_factor", model.rope_low_freq_factor, Range::Positive)?;
-    within("model.rope_high_freq_factor", model.rope_high_freq_factor, Range::Positive)?;
-    if model.rope_scaling == RopeScaling::None {
+    let RopeConfig { scaling, original_context, low_freq_factor: low, high_freq_factor: high, .. } =
+        model.rope;
+    if scaling == RopeScaling::None {
         return Ok(());
     }
     if model.position != Position::Rotary {
         let message = "only rotary positions have wavelengths to stretch";
-        let name = if model.rope_scaling == RopeScaling::Linear { "linear" } else { "llama3" };
-        return Err(refused("model.rope_scaling", name, message, "add `--set model.position=rotary`"));
+        let name = if scaling == RopeScaling::Linear { "linear" } else { "llama3" };
+        return Err(refused("model.rope.scaling", name, message, "add `--set model.position=rotary`"));
     }
-    if model.rope_scaling == RopeScaling::Llama3 {
-        size("model.rope_original_context", model.rope_original_context)?;
-        let (low, high) = (model.rope_low_freq_factor, model.rope_high_freq_factor);
+    if scaling == RopeScaling::Llama3 {
+        if original_context.is_none() {
+            let message = "it stretches wavelengths by the context that they were made for";
+            let hint = "add `--set model.rope.original_context=N`";
+            return Err(refused("model.rope.scaling", "llama3", message, hint));
+        }
         if high <= low {
-            let message = format!("it must exceed `model.rope_low_freq_factor`, which is {low}");
-            return Err(Error::invalid_value("model.rope_high_freq_factor", high, message));
+            let message = format!("it must exceed `model.rope.low_freq_factor`, which is {low}");
+            return Err(Error::invalid_value("model.rope.high_freq_factor", high, message));
         }
     }
     Ok(())
 }
 
 fn check_attention(model: &ModelConfig) -> Result<()> {
-    within("model.attention_scale", model.attention_scale, Range::FromZero)?;
-    within("model.attention_softcap", model.attention_softcap, Range::FromZero)?;
-    within("model.logit_softcap", model.logit_softcap, Range::FromZero)?;
-    size("model.sparse_block", model.sparse_block.max(1))?;
-    size("model.sparse_local_blocks", model.sparse_local_blocks.max(1))?;
-    size("model.sparse_global_tokens", model.sparse_global_tokens.max(1))?;
-    let (every, offset) = (model.global_every, model.global_offset);
-    if model.sliding_window == 0 && every > 0 {
-        let message = "every layer sees everything: there is no window";
-        return Err(refused("model.global_every", every, message, "`--set model.sliding_window=N`"));
+    let AttentionConfig {
+        sliding_window, full_attention_every: every, full_attention_offset: offset, ..
+    } = model.attention;
+    if let Some(every) = every.filter(|_| sliding_window.is_none()) {
+        let message = "every layer attends to everything: there is no window";
+        let hint = "`--set model.attention.sliding_window=N`";
+        return Err(refused("model.attention.full_attention_every", every, message, hint));
     }
-    if offset > 0 && offset >= every {
-        let message = format!("it counts layers below `model.global_every`, which is {every}");
-        return Err(Error::invalid_value("model.global_offset", offset, message));
+    if offset > 0 && every.is_none_or(|every| offset >= every) {
+        let every = every.map_or("absent".into(), |every| every.to_string());
+        let message =
+            format!("it counts layers below `model.attention.full_attention_every`, which is {every}");
+        return Err(Error::invalid_value("model.attention.full_attention_offset", offset, message));
     }
     Ok(())
 }
 
 fn check_experts(model: &ModelConfig) -> Result<()> {
-    within("model.expert_capacity", model.expert_capacity, Range::FromZero)?;
-    within("model.router_aux_loss", model.router_aux_loss, Range::FromZero)?;
-    within("model.router_z_loss", model.router_z_loss, Range::FromZero)?;
+    let moe = model.moe;
     if !model.has_experts() {
-        return match model.shared_expert_inner {
-            0 => Ok(()),
-            width => {
+        return match moe.shared_expert_inner {
+            None => Ok(()),
+            Some(width) => {
                 let message = "there are no experts to share with";
-                Err(refused("model.shared_expert_inner", width, message, "`--set model.n_experts=N`"))
+                Err(refused("model.moe.shared_expert_inner", width, message, "`--set model.moe.n_experts=N`"))
             }
         };
     }
-    size("model.n_experts", model.n_experts)?;
-    size("model.shared_expert_inner", model.shared_expert_inner.max(1))?;
-    if !(1..=model.n_experts).contains(&model.experts_per_token) {
-        let message = format!("expected 1 to `model.n_experts`, which is {}", model.n_experts);
-        return Err(Error::invalid_value("model.experts_per_token", model.experts_per_token, message));
+    if !(1..=moe.n_experts).contains(&moe.experts_per_token) {
+        let message = format!("expected 1 to `model.moe.n_experts`, which is {}", moe.n_experts);
+        return Err(Error::invalid_value("model.moe.experts_per_token", moe.experts_per_token, message));
     }
     if !model.activation.is_gated() || model.bias {
         let message = "experts are gated MLPs without biases";
         let hint = "add `--set model.activation=swiglu --set model.bias=false`";
-        return Err(refused("model.n_experts", model.n_experts, message, hint));
+        return Err(refused("model.moe.n_experts", moe.n_experts, message, hint));
     }
     Ok(())
 }

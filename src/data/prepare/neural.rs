@@ -3,7 +3,7 @@
 use crate::{
     checkpoint::{Checkpoint, Weights},
     config::{Layout, ModelConfig},
-    data::{Cut, TokenSplit, Tokens, evaluation_batches},
+    data::{RowLayout, TokenSplit, Tokens, evaluation_batches},
     device::{Choice, device_failed},
     error::{Error, Result},
     eval::evaluate,
@@ -59,7 +59,7 @@ impl CheckpointModel {
         tokens.extend(&ids);
         let split = Arc::new(TokenSplit::from_tokens("document", tokens, Vec::new()));
         let block_size = self.config.block_size.min(ids.len() - 1);
-        let batches = evaluation_batches(split, Cut::causal(Layout::Stream, block_size), ROWS, 0);
+        let batches = evaluation_batches(split, RowLayout::causal(Layout::Stream, block_size), ROWS, 0);
         let evaluation = pollster::block_on(evaluate(&self.lock(), &self.config, batches, &self.device))?;
         Error::check_finite("the losses of the model that judges", &[evaluation.loss as f32])?;
         Ok(evaluation.perplexity)

@@ -1,15 +1,14 @@
 //! What each kernel remembers of its forward pass, and the gradients that it makes of that.
 
 use super::Operation;
-use crate::{
-    config::Activation,
-    kernels::{
-        attention::AttentionSpec,
-        backend::{Kernels, Optional, OptionalMask},
-        dropout::Dropout,
-        norm::NormSpec,
-        rope::RopeSpec,
-    },
+use crate::kernels::{
+    activation::Activation,
+    attention::AttentionSpec,
+    backend::{Kernels, Optional, OptionalMask},
+    dropout::Dropout,
+    log_probabilities::ProjectionSpec,
+    norm::NormSpec,
+    rope::RopeSpec,
 };
 use burn::backend::{
     Autodiff, TensorMetadata,
@@ -170,15 +169,32 @@ impl<B: Kernels> Operation<B, 2> for Attend {
 pub(super) struct CrossEntropy;
 
 impl<B: Kernels> Operation<B, 2> for CrossEntropy {
-    /// The gradients of the loss itself.
-    type Memory = Option<[FloatTensor<B>; 2]>;
+    /// The gradients of the loss itself: of the states, and of the weight where it is asked for.
+    type Memory = Option<(FloatTensor<B>, Option<FloatTensor<B>>)>;
 
     fn backward(memory: Self::Memory, dy: FloatTensor<B>, needed: [bool; 2]) -> [Option<FloatTensor<B>>; 2] {
-        let Some([states, weight]) = memory else { return [None, None] };
+        let Some((states, weight)) = memory else { return [None, None] };
         [
             needed[0].then(|| B::scaled_gradient(states, dy.clone())),
-            needed[1].then(|| B::scaled_gradient(weight, dy)),
+            weight.filter(|_| needed[1]).map(|weight| B::scaled_gradient(weight, dy)),
         ]
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct LogProbabilities;
+
+impl<B: Kernels> Operation<B, 2> for LogProbabilities {
+    /// States, weight and targets.
+    type Memory = (FloatTensor<B>, FloatTensor<B>, IntTensor<B>, ProjectionSpec);
+
+    fn backward(
+        (states, weight, targets, spec): Self::Memory,
+        dy: FloatTensor<B>,
+        _: [bool; 2],
+    ) -> [Option<FloatTensor<B>>; 2] {
+        let (d_states, d_weight) = B::log_probabilities_backward(states, weight, targets, dy, spec);
+        [Some(d_states), Some(d_weight)]
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     parallel::{Shared, split},
     tensor::room,
 };
-use crate::config::Activation;
+use crate::kernels::activation::Activation;
 
 const GRAIN: usize = 1 << 13;
 

@@ -17,6 +17,7 @@ mod rope;
 mod tensor;
 
 use super::{
+    activation::Activation,
     adamw::AdamWSpec,
     attention::{AttentionSpec, Strides},
     backend::{Kernels, Optional, OptionalMask},
@@ -25,7 +26,6 @@ use super::{
     norm::NormSpec,
     rope::RopeSpec,
 };
-use crate::config::Activation;
 use attention::{Heads, Hidden, Inputs};
 use burn::{
     backend::{Flex, flex::FlexTensor},

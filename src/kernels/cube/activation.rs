@@ -4,7 +4,7 @@ use super::{
     launch::{Grid, floats, length, room, width},
     math::{sigmoid, tanh},
 };
-use crate::{config::Activation, kernels::composed::with_width};
+use crate::kernels::{activation::Activation, composed::with_width};
 use burn_cubecl::{
     cubecl::{self, prelude::*},
     tensor::CubeTensor,

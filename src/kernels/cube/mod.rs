@@ -15,6 +15,7 @@ mod optimizer;
 mod rope;
 
 use super::{
+    activation::Activation,
     adamw::AdamWSpec,
     attention::AttentionSpec,
     backend::{Kernels, Optional, OptionalMask},
@@ -23,7 +24,6 @@ use super::{
     norm::NormSpec,
     rope::RopeSpec,
 };
-use crate::config::Activation;
 use burn_cubecl::{CubeBackend, tensor::CubeTensor};
 
 impl Kernels for CubeBackend {

@@ -58,7 +58,7 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
         n_layer: fields.integer_or("num_hidden_layers", 12)?,
         n_head: fields.integer_or("num_attention_heads", 12)?,
         n_embd: fields.integer_or("hidden_size", 768)?,
-        n_inner: fields.integer_or("intermediate_size", 3072)?,
+        n_inner: Some(fields.integer_or("intermediate_size", 3072)?),
         position: Position::Learned,
         norm: Norm::Layernorm,
         embedding_norm: true,

@@ -7,7 +7,7 @@ use super::{
     windows::{Origin, layer_types, listed, with_windows},
 };
 use crate::{
-    config::{ModelConfig, NormPosition},
+    config::{AttentionConfig, ModelConfig, NormPosition},
     error::Result,
 };
 use serde_json::{Value, json};
@@ -34,10 +34,10 @@ fn to_json(config: &ModelConfig) -> Value {
     // A whole number in all models there are.
     let whole = (scalar - scalar.round()).abs() < 1e-9 * scalar;
     json["query_pre_attn_scalar"] = if whole { json!(scalar.round() as u64) } else { json!(scalar) };
-    json["attn_logit_softcapping"] = cap_json(config.attention_softcap);
-    json["final_logit_softcapping"] = cap_json(config.logit_softcap);
+    json["attn_logit_softcapping"] = config.attention.softcap.into();
+    json["final_logit_softcapping"] = config.logit_softcap.into();
     // Read where no layer has one too, and not null.
-    json["sliding_window"] = if config.sliding_window == 0 { WINDOW } else { config.sliding_window }.into();
+    json["sliding_window"] = config.attention.sliding_window.unwrap_or(WINDOW).into();
     json["layer_types"] = layer_types(config);
     json
 }
@@ -63,22 +63,25 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
     fields.only("attention_bias", false)?;
     fields.only("use_bidirectional_attention", false)?;
     let scalar = fields.integer_or("query_pre_attn_scalar", 256)?;
+    let cap = |key, default| -> Result<Option<f64>> {
+        Ok(fields.optional_number(key, Some(default))?.filter(|cap| *cap != 0.0))
+    };
+    let base = base_config(fields, &DEFAULTS)?;
     let config = ModelConfig {
         norm_position: NormPosition::Both,
         norm_offset: true,
         scale_embeddings: true,
-        attention_scale: 1.0 / (scalar as f64).sqrt(),
-        attention_softcap: fields.optional_number("attn_logit_softcapping", Some(50.0))?.unwrap_or(0.0),
-        logit_softcap: fields.optional_number("final_logit_softcapping", Some(30.0))?.unwrap_or(0.0),
-        ..base_config(fields, &DEFAULTS)?
+        attention: AttentionConfig {
+            scale: Some(1.0 / (scalar as f64).sqrt()),
+            softcap: cap("attn_logit_softcapping", 50.0)?,
+            ..base.attention
+        },
+        logit_softcap: cap("final_logit_softcapping", 30.0)?,
+        ..base
     };
     let window = fields.optional_integer("sliding_window", Some(WINDOW))?;
     let slides = listed(fields, config.n_layer)?;
     let value = fields.get("layer_types").unwrap_or(&Value::Null);
     let slide = |layer: usize| slides.as_ref().map_or(layer.is_multiple_of(2), |slides| slides[layer]);
     with_windows(fields, config, window, &Origin { key: "layer_types", value }, slide)
-}
-
-fn cap_json(cap: f64) -> Value {
-    if cap == 0.0 { Value::Null } else { json!(cap) }
 }

@@ -2,7 +2,7 @@
 
 use super::{Entry, Fields, Spec, transform::Transform::AsIs};
 use crate::{
-    config::{Architecture, ModelConfig},
+    config::{Architecture, Config, ModelConfig},
     error::Result,
     model::layout,
 };
@@ -32,7 +32,7 @@ fn to_json(config: &ModelConfig) -> Value {
 
 fn from_json(fields: &Fields) -> Result<ModelConfig> {
     let model = fields.get("model").cloned().unwrap_or_default();
-    serde_json::from_value(model).map_err(|e| fields.failed(format!("`model`: {e}")))
+    Config::model_from_json(model).map_err(|e| fields.failed(format!("`model`: {e}")))
 }
 
 fn entries(config: &ModelConfig) -> Vec<Entry> {

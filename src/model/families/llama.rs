@@ -5,7 +5,7 @@ use super::{
     transform::Transform::{self, AsIs, Transpose},
 };
 use crate::{
-    config::{Init, ModelConfig, Norm, NormPosition, Position, RopeLayout, RopeScaling},
+    config::{Init, ModelConfig, Norm, NormPosition, Position, RopeConfig, RopeLayout, RopeScaling},
     error::Result,
 };
 use serde_json::{Map, Value, json};
@@ -76,19 +76,19 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
 
 /// The part of `config.json` that all descendants share.
 pub(super) fn base_json(config: &ModelConfig, architecture: &str) -> Value {
-    let mut rope = json!({ "rope_theta": config.rope_theta, "rope_type": "default" });
-    match config.rope_scaling {
+    let mut rope = json!({ "rope_theta": config.rope.theta, "rope_type": "default" });
+    match config.rope.scaling {
         RopeScaling::None => {}
         RopeScaling::Linear => {
             rope["rope_type"] = "linear".into();
-            rope["factor"] = config.rope_factor.into();
+            rope["factor"] = config.rope.factor.into();
         }
         RopeScaling::Llama3 => {
             rope["rope_type"] = "llama3".into();
-            rope["factor"] = config.rope_factor.into();
-            rope["original_max_position_embeddings"] = config.rope_original_context.into();
-            rope["low_freq_factor"] = config.rope_low_freq_factor.into();
-            rope["high_freq_factor"] = config.rope_high_freq_factor.into();
+            rope["factor"] = config.rope.factor.into();
+            rope["original_max_position_embeddings"] = config.rope.original_context.into();
+            rope["low_freq_factor"] = config.rope.low_freq_factor.into();
+            rope["high_freq_factor"] = config.rope.high_freq_factor.into();
         }
     }
     json!({
@@ -104,7 +104,7 @@ pub(super) fn base_json(config: &ModelConfig, architecture: &str) -> Value {
         "head_dim": config.head_size(),
         "rms_norm_eps": config.norm_eps,
         "rope_parameters": rope,
-        "rope_theta": config.rope_theta,
+        "rope_theta": config.rope.theta,
         "attention_dropout": config.dropout,
         "initializer_range": config.init_std,
     })
@@ -126,14 +126,12 @@ pub(super) fn base_config(fields: &Fields, defaults: &Defaults) -> Result<ModelC
         n_layer: fields.integer_or("num_hidden_layers", defaults.num_hidden_layers)?,
         n_head,
         // Null is as many as query heads in all of them.
-        n_kv_head: fields
-            .optional_integer("num_key_value_heads", defaults.num_key_value_heads)?
-            .unwrap_or(n_head),
+        n_kv_head: fields.optional_integer("num_key_value_heads", defaults.num_key_value_heads)?,
         n_embd,
-        head_dim: if head_dim.checked_mul(n_head) == Some(n_embd) { 0 } else { head_dim },
-        n_inner: fields.integer_or("intermediate_size", defaults.intermediate_size)?,
+        head_dim: (head_dim.checked_mul(n_head) != Some(n_embd)).then_some(head_dim),
+        n_inner: Some(fields.integer_or("intermediate_size", defaults.intermediate_size)?),
         position: Position::Rotary,
-        rope_layout: RopeLayout::Half,
+        rope: rotary(fields, defaults.rope_theta, block_size)?,
         norm: Norm::Rmsnorm,
         norm_position: NormPosition::Pre,
         norm_eps: fields.number_or("rms_norm_eps", defaults.rms_norm_eps)?,
@@ -143,34 +141,34 @@ pub(super) fn base_config(fields: &Fields, defaults: &Defaults) -> Result<ModelC
         dropout: fields.optional_number("attention_dropout", None)?.unwrap_or(0.0),
         init: Init::Llama,
         init_std: fields.number_or("initializer_range", 0.02)?,
-        ..rotary(fields, defaults.rope_theta, block_size)?
+        ..Default::default()
     })
 }
 
 /// Wavelengths; refuses those that are not computed, and heads that rotate in part.
-fn rotary(fields: &Fields, default_theta: f64, context: usize) -> Result<ModelConfig> {
-    let plain = ModelConfig::default();
+fn rotary(fields: &Fields, default_theta: f64, context: usize) -> Result<RopeConfig> {
+    let plain = RopeConfig { layout: RopeLayout::Half, ..Default::default() };
     // The first is the older name. Unless it is empty, transformers reads nothing under the newer one.
     let mut objects = ["rope_scaling", "rope_parameters"].into_iter().filter_map(|key| {
         let is_empty = |value: &&Value| value.as_object().is_some_and(Map::is_empty);
         Some((key, fields.get(key).filter(|value| !is_empty(value))?))
     });
     let Some((key, rope)) = objects.next() else {
-        return Ok(ModelConfig { rope_theta: fields.number_or("rope_theta", default_theta)?, ..plain });
+        return Ok(RopeConfig { theta: fields.number_or("rope_theta", default_theta)?, ..plain });
     };
     let known = "rotary positions of `rope_type` `default`, `linear` or `llama3`";
     // Objects within are parameters by the type of a layer.
     if rope.as_object().is_none_or(|rope| rope.values().any(Value::is_object)) {
         return Err(fields.unsupported(key, rope, known));
     }
-    let rope_theta = match rope.get("rope_theta") {
+    let theta = match rope.get("rope_theta") {
         Some(_) => fields.number_in(key, "rope_theta", None)?,
         None => fields.number_or("rope_theta", default_theta)?,
     };
     let kind = rope.get("rope_type").or_else(|| rope.get("type"));
-    let (rope_scaling, rope_factor) = match kind.map_or(Some("default"), Value::as_str) {
+    let (scaling, factor) = match kind.map_or(Some("default"), Value::as_str) {
         // A factor without a type is not read.
-        Some("default") => return Ok(ModelConfig { rope_theta, ..plain }),
+        Some("default") => return Ok(RopeConfig { theta, ..plain }),
         Some("linear") => (RopeScaling::Linear, fields.number_in(key, "factor", None)?),
         Some("llama3") => (RopeScaling::Llama3, fields.number_in(key, "factor", None)?),
         _ => return Err(fields.unsupported(key, rope, known)),
@@ -180,14 +178,14 @@ fn rotary(fields: &Fields, default_theta: f64, context: usize) -> Result<ModelCo
     if let Some(share) = share.filter(|share| share.as_f64() != Some(1.0)) {
         return Err(fields.unsupported("partial_rotary_factor", share, "heads that rotate whole"));
     }
-    let scaled = ModelConfig { rope_theta, rope_scaling, rope_factor, ..plain };
-    if rope_scaling == RopeScaling::Linear {
+    let scaled = RopeConfig { theta, scaling, factor, ..plain };
+    if scaling == RopeScaling::Linear {
         return Ok(scaled);
     }
-    Ok(ModelConfig {
-        rope_low_freq_factor: fields.number_in(key, "low_freq_factor", None)?,
-        rope_high_freq_factor: fields.number_in(key, "high_freq_factor", None)?,
-        rope_original_context: fields.integer_in(key, "original_max_position_embeddings", context)?,
+    Ok(RopeConfig {
+        low_freq_factor: fields.number_in(key, "low_freq_factor", None)?,
+        high_freq_factor: fields.number_in(key, "high_freq_factor", None)?,
+        original_context: Some(fields.integer_in(key, "original_max_position_embeddings", context)?),
         ..scaled
     })
 }
@@ -219,7 +217,7 @@ pub(super) const PLAIN: Names = Names {
 pub(super) fn entries(config: &ModelConfig, names: &Names) -> Vec<Entry> {
     let (width, inner, head_size) = (config.n_embd, config.inner_size(), config.head_size());
     let (queries, keys) = (config.n_head * head_size, config.kv_heads() * head_size);
-    let rotary = match config.rope_layout {
+    let rotary = match config.rope.layout {
         RopeLayout::Half => Transpose,
         RopeLayout::Interleaved => Transform::TransposeRotary { head_size },
     };
@@ -237,7 +235,7 @@ pub(super) fn entries(config: &ModelConfig, names: &Names) -> Vec<Entry> {
             norm("attention_output_norm", attention, width);
             norm("mlp_output_norm", mlp, width);
         }
-        if config.qk_norm {
+        if config.attention.qk_norm {
             norm("attention.query_norm", "self_attn.q_norm", head_size);
             norm("attention.key_norm", "self_attn.k_norm", head_size);
         }
@@ -253,7 +251,7 @@ pub(super) fn entries(config: &ModelConfig, names: &Names) -> Vec<Entry> {
         };
         linear(
             "attention.qkv",
-            config.bias || config.qkv_bias,
+            config.bias || config.attention.qkv_bias,
             &[
                 ("self_attn.q_proj", queries, rotary),
                 ("self_attn.k_proj", keys, rotary),
@@ -267,9 +265,8 @@ pub(super) fn entries(config: &ModelConfig, names: &Names) -> Vec<Entry> {
             linear("mlp.down", config.bias, &[("mlp.down_proj", width, Transpose)]);
             continue;
         }
-        linear("mlp.router", false, &[(names.router, config.n_experts, Transpose)]);
-        let shared = config.shared_expert_inner;
-        if shared > 0 {
+        linear("mlp.router", false, &[(names.router, config.moe.n_experts, Transpose)]);
+        if let Some(shared) = config.moe.shared_expert_inner {
             let up = [
                 ("mlp.shared_expert.gate_proj", shared, Transpose),
                 ("mlp.shared_expert.up_proj", shared, Transpose),
@@ -284,7 +281,7 @@ pub(super) fn entries(config: &ModelConfig, names: &Names) -> Vec<Entry> {
                 let name = |part| format!("{theirs}.{}.{expert}.{part}.weight", names.experts);
                 parts.iter().map(|(part, width)| (name(part), *width, Transpose)).collect()
             };
-            (0..config.n_experts).map(of_expert).collect()
+            (0..config.moe.n_experts).map(of_expert).collect()
         };
         entries.push(Entry::stack(format!("{ours}.mlp.up"), stack(&[(gate, inner), (up, inner)])));
         entries.push(Entry::stack(format!("{ours}.mlp.down"), stack(&[(down, width)])));

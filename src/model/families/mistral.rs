@@ -44,5 +44,5 @@ pub(super) fn everywhere(fields: &Fields, base: ModelConfig, window: Option<usiz
 
 /// `sliding_window`, null where there is none.
 pub(super) fn window_json(config: &ModelConfig) -> Value {
-    if config.sliding_window == 0 { Value::Null } else { config.sliding_window.into() }
+    config.attention.sliding_window.into()
 }

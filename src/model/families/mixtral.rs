@@ -5,7 +5,10 @@ use super::{
     llama::{self, Defaults, Names, PLAIN, base_config, base_json},
     mistral::{everywhere, window_json},
 };
-use crate::{config::ModelConfig, error::Result};
+use crate::{
+    config::{ModelConfig, MoeConfig},
+    error::Result,
+};
 use serde_json::Value;
 
 pub(super) const SPEC: Spec = Spec {
@@ -27,20 +30,23 @@ const NAMES: Names = Names {
 fn to_json(config: &ModelConfig) -> Value {
     let mut json = base_json(config, "MixtralForCausalLM");
     json["sliding_window"] = window_json(config);
-    json["num_local_experts"] = config.n_experts.into();
-    json["num_experts_per_tok"] = config.experts_per_token.into();
-    json["router_aux_loss_coef"] = config.router_aux_loss.into();
-    json["output_router_logits"] = (config.router_aux_loss > 0.0).into();
+    json["num_local_experts"] = config.moe.n_experts.into();
+    json["num_experts_per_tok"] = config.moe.experts_per_token.into();
+    json["router_aux_loss_coef"] = config.moe.aux_loss.into();
+    json["output_router_logits"] = (config.moe.aux_loss > 0.0).into();
     json
 }
 
 fn from_json(fields: &Fields) -> Result<ModelConfig> {
     let experts = fields.spelled("num_local_experts", "num_experts");
     let base = ModelConfig {
-        n_experts: fields.integer_or(experts, 8)?,
-        experts_per_token: fields.integer_or("num_experts_per_tok", 2)?,
-        normalize_experts: true,
-        router_aux_loss: aux_loss(fields)?,
+        moe: MoeConfig {
+            n_experts: fields.integer_or(experts, 8)?,
+            experts_per_token: fields.integer_or("num_experts_per_tok", 2)?,
+            normalize: true,
+            aux_loss: aux_loss(fields)?,
+            ..Default::default()
+        },
         ..base_config(fields, &DEFAULTS)?
     };
     everywhere(fields, base, fields.optional_integer("sliding_window", None)?)

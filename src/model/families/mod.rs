@@ -24,7 +24,7 @@ mod windows;
 pub use projection::Projection;
 
 use crate::{
-    config::{Architecture, Head, ModelConfig, Position, RopeScaling},
+    config::{Architecture, AttentionConfig, Head, ModelConfig, MoeConfig, Position, RopeScaling},
     error::{Error, Result},
     model::parameters::{HostTensor, NamedData},
 };
@@ -261,9 +261,9 @@ impl Family {
         (self.0.settle)(config, &mut theirs);
         // The list of entries is as long as the configuration says, which comes from a file too.
         // Kiln's own layout has the experts of a layer in one tensor.
-        let experts = if self == Self::KILN { 0 } else { config.n_experts };
+        let experts = if self == Self::KILN { 0 } else { config.moe.n_experts };
         let (layers, tensors) = (config.n_layer, theirs.len());
-        let layers = layers.max(config.n_decoder_layer);
+        let layers = layers.max(config.n_decoder_layer.unwrap_or(0));
         if layers.saturating_mul(experts.max(1)) > tensors {
             let of_experts = if experts > 0 { format!(" of {experts} experts") } else { String::new() };
             return Err(format!(
@@ -316,25 +316,31 @@ fn essence(config: &ModelConfig) -> ModelConfig {
     let default = ModelConfig::default();
     let config = &windows::canonical(config.clone());
     let mut essence = ModelConfig {
-        n_kv_head: config.kv_heads(),
-        head_dim: config.head_size(),
-        n_inner: config.inner_size(),
-        // Through a square root and back it may differ in the last digit.
-        attention_scale: f64::from(config.score_scale() as f32),
-        qkv_bias: config.bias || config.qkv_bias,
+        n_kv_head: Some(config.kv_heads()),
+        head_dim: Some(config.head_size()),
+        n_inner: Some(config.inner_size()),
+        attention: AttentionConfig {
+            // Through a square root and back it may differ in the last digit.
+            scale: Some(f64::from(config.score_scale() as f32)),
+            qkv_bias: config.bias || config.attention.qkv_bias,
+            ..config.attention
+        },
         dropout: default.dropout,
         init: default.init,
         init_std: default.init_std,
-        expert_capacity: default.expert_capacity,
-        router_aux_loss: default.router_aux_loss,
-        router_z_loss: default.router_z_loss,
+        moe: MoeConfig {
+            capacity: default.moe.capacity,
+            aux_loss: default.moe.aux_loss,
+            z_loss: default.moe.z_loss,
+            ..config.moe
+        },
         ..config.clone()
     };
     if config.architecture != Architecture::EncoderDecoder {
         essence.n_decoder_layer = default.n_decoder_layer;
         essence.decoder_start_token = default.decoder_start_token;
     } else {
-        essence.n_decoder_layer = config.decoder_layers();
+        essence.n_decoder_layer = Some(config.decoder_layers());
     }
     if !matches!(config.head, Head::SequenceClassification | Head::Regression) {
         essence.pooling = default.pooling;
@@ -346,33 +352,30 @@ fn essence(config: &ModelConfig) -> ModelConfig {
         essence.relative_buckets = default.relative_buckets;
         essence.relative_max_distance = default.relative_max_distance;
     }
-    essence.rope_local_theta = match config.position {
-        Position::Rotary if config.sliding_window > 0 && config.rope_local_theta == 0.0 => config.rope_theta,
-        Position::Rotary if config.sliding_window > 0 => config.rope_local_theta,
-        _ => default.rope_local_theta,
-    };
-    if config.sparse_block == 0 {
-        essence.sparse_local_blocks = default.sparse_local_blocks;
-        essence.sparse_global_tokens = default.sparse_global_tokens;
+    let has_local_theta = config.position == Position::Rotary && config.attention.sliding_window.is_some();
+    essence.rope.local_theta = has_local_theta.then(|| config.rope.local_theta.unwrap_or(config.rope.theta));
+    if config.attention.sparse_block.is_none() {
+        essence.attention.sparse_local_blocks = default.attention.sparse_local_blocks;
+        essence.attention.sparse_global_tokens = default.attention.sparse_global_tokens;
     }
     // Columns are stored in the order of the one layout; norms over them are not.
-    if config.position != Position::Rotary || !config.qk_norm {
-        essence.rope_layout = default.rope_layout;
+    if config.position != Position::Rotary || !config.attention.qk_norm {
+        essence.rope.layout = default.rope.layout;
     }
     if config.position != Position::Rotary {
-        essence.rope_theta = default.rope_theta;
+        essence.rope.theta = default.rope.theta;
     }
-    if config.rope_scaling != RopeScaling::Llama3 {
-        essence.rope_original_context = default.rope_original_context;
-        essence.rope_low_freq_factor = default.rope_low_freq_factor;
-        essence.rope_high_freq_factor = default.rope_high_freq_factor;
+    if config.rope.scaling != RopeScaling::Llama3 {
+        essence.rope.original_context = default.rope.original_context;
+        essence.rope.low_freq_factor = default.rope.low_freq_factor;
+        essence.rope.high_freq_factor = default.rope.high_freq_factor;
     }
-    if config.rope_scaling == RopeScaling::None {
-        essence.rope_factor = default.rope_factor;
+    if config.rope.scaling == RopeScaling::None {
+        essence.rope.factor = default.rope.factor;
     }
     if !config.has_experts() {
-        essence.experts_per_token = default.experts_per_token;
-        essence.normalize_experts = default.normalize_experts;
+        essence.moe.experts_per_token = default.moe.experts_per_token;
+        essence.moe.normalize = default.moe.normalize;
     }
     essence
 }

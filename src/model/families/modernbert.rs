@@ -7,7 +7,9 @@ use super::{
     windows::{FULL, Origin, SLIDING, layer_types, listed, with_windows},
 };
 use crate::{
-    config::{Activation, Architecture, Head, Init, ModelConfig, Norm, NormPosition, Pooling, Position},
+    config::{
+        Activation, Architecture, Head, Init, ModelConfig, Norm, NormPosition, Pooling, Position, RopeConfig,
+    },
     error::Result,
 };
 use serde_json::{Value, json};
@@ -51,11 +53,11 @@ fn to_json(config: &ModelConfig) -> Value {
         "num_hidden_layers": config.n_layer,
         "num_attention_heads": config.n_head,
         "norm_eps": config.norm_eps,
-        "local_attention": if config.sliding_window == 0 { WINDOW } else { config.sliding_window },
-        "global_attn_every_n_layers": config.global_every.max(1),
+        "local_attention": config.attention.sliding_window.unwrap_or(WINDOW),
+        "global_attn_every_n_layers": config.attention.full_attention_every.unwrap_or(1),
         "layer_types": layer_types(config),
-        "rope_parameters": { FULL: rope(config.rope_theta), SLIDING: rope(local_theta) },
-        "global_rope_theta": config.rope_theta,
+        "rope_parameters": { FULL: rope(config.rope.theta), SLIDING: rope(local_theta) },
+        "global_rope_theta": config.rope.theta,
         "local_rope_theta": local_theta,
         "initializer_range": config.init_std,
         "embedding_dropout": config.dropout,
@@ -92,10 +94,13 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
         n_layer: fields.integer_or("num_hidden_layers", 22)?,
         n_head: fields.integer_or("num_attention_heads", 12)?,
         n_embd: fields.integer_or("hidden_size", 768)?,
-        n_inner: fields.integer_or("intermediate_size", 1152)?,
+        n_inner: Some(fields.integer_or("intermediate_size", 1152)?),
         position: Position::Rotary,
-        rope_theta: theta(fields, FULL, "global_rope_theta", 160_000.0)?,
-        rope_local_theta: theta(fields, SLIDING, "local_rope_theta", 10_000.0)?,
+        rope: RopeConfig {
+            theta: theta(fields, FULL, "global_rope_theta", 160_000.0)?,
+            local_theta: Some(theta(fields, SLIDING, "local_rope_theta", 10_000.0)?),
+            ..Default::default()
+        },
         norm: Norm::Layernorm,
         embedding_norm: true,
         skip_first_norm: true,
@@ -156,7 +161,7 @@ fn theta(fields: &Fields, kind: &str, older: &str, default: f64) -> Result<f64> 
 }
 
 fn local_theta(config: &ModelConfig) -> f64 {
-    if config.rope_local_theta == 0.0 { config.rope_theta } else { config.rope_local_theta }
+    config.rope.local_theta.unwrap_or(config.rope.theta)
 }
 
 /// A head that is not in use.

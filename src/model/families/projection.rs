@@ -6,7 +6,7 @@
 
 use super::{Family, HEAD, transform::Transform};
 use crate::{
-    config::{Head, ModelConfig},
+    config::{Head, ModelConfig, MoeConfig},
     model::parameters::NamedData,
 };
 
@@ -53,8 +53,8 @@ impl Family {
         // Their names do not depend on the layers, of which a file may claim any number.
         let small = ModelConfig {
             n_layer: 1,
-            n_decoder_layer: config.n_decoder_layer.min(1),
-            n_experts: config.n_experts.min(1),
+            n_decoder_layer: config.n_decoder_layer.map(|_| 1),
+            moe: MoeConfig { n_experts: config.moe.n_experts.min(1), ..config.moe },
             tie_embeddings: false,
             ..config.clone()
         };

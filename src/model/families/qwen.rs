@@ -9,14 +9,18 @@ use super::{
     mixtral::aux_loss,
     windows::{Origin, layer_types, listed, with_windows},
 };
-use crate::{config::ModelConfig, error::Result};
+use crate::{
+    config::{ModelConfig, MoeConfig},
+    error::Result,
+};
 use serde_json::{Value, json};
 
 pub(super) const QWEN2: Spec = Spec {
     name: "qwen2",
     to_json: |config| windows_json(base_json(config, "Qwen2ForCausalLM"), config),
     from_json: |fields| {
-        let base = ModelConfig { qkv_bias: true, ..base_config(fields, &DEFAULTS)? };
+        let mut base = base_config(fields, &DEFAULTS)?;
+        base.attention.qkv_bias = true;
         some_windows(fields, base, |layer, most| layer >= most)
     },
     ..llama::SPEC
@@ -32,7 +36,8 @@ pub(super) const QWEN3: Spec = Spec {
     from_json: |fields| {
         fields.only("attention_bias", false)?;
         let defaults = Defaults { head_dim: Some(128), ..DEFAULTS };
-        let base = ModelConfig { qk_norm: true, ..base_config(fields, &defaults)? };
+        let mut base = base_config(fields, &defaults)?;
+        base.attention.qk_norm = true;
         some_windows(fields, base, |layer, most| layer >= most)
     },
     ..llama::SPEC
@@ -42,8 +47,8 @@ pub(super) const QWEN2_MOE: Spec = Spec {
     name: "qwen2_moe",
     to_json: |config| {
         let mut json = windows_json(experts_json(config, "Qwen2MoeForCausalLM"), config);
-        json["shared_expert_intermediate_size"] = config.shared_expert_inner.into();
-        json["qkv_bias"] = config.qkv_bias.into();
+        json["shared_expert_intermediate_size"] = config.moe.shared_expert_inner.unwrap_or(0).into();
+        json["qkv_bias"] = config.attention.qkv_bias.into();
         json
     },
     from_json: |fields| {
@@ -56,13 +61,10 @@ pub(super) const QWEN2_MOE: Spec = Spec {
             num_key_value_heads: Some(16),
             ..DEFAULTS
         };
-        let base = experts(fields, "num_experts", &moe, base_config(fields, &defaults)?)?;
+        let mut base = experts(fields, "num_experts", &moe, base_config(fields, &defaults)?)?;
         let shared = fields.integer_or("shared_expert_intermediate_size", 5632)?;
-        let base = ModelConfig {
-            qkv_bias: fields.flag_or("qkv_bias", true)?,
-            shared_expert_inner: if base.has_experts() { shared } else { 0 },
-            ..base
-        };
+        base.moe.shared_expert_inner = (base.has_experts() && shared > 0).then_some(shared);
+        base.attention.qkv_bias = fields.flag_or("qkv_bias", true)?;
         some_windows(fields, base, |layer, most| layer.is_multiple_of(2) && layer < most)
     },
     ..llama::SPEC
@@ -73,10 +75,10 @@ pub(super) const QWEN3_MOE: Spec = Spec {
     to_json: |config| {
         let mut json = experts_json(config, "Qwen3MoeForCausalLM");
         json["attention_bias"] = false.into();
-        if config.sliding_window > 0 {
+        if let Some(window) = config.attention.sliding_window {
             // One for all layers.
             json["use_sliding_window"] = true.into();
-            json["sliding_window"] = config.sliding_window.into();
+            json["sliding_window"] = window.into();
         }
         json
     },
@@ -91,8 +93,9 @@ pub(super) const QWEN3_MOE: Spec = Spec {
             ..DEFAULTS
         };
         let counted = fields.spelled("num_experts", "num_local_experts");
-        let base = experts(fields, counted, &moe, base_config(fields, &defaults)?)?;
-        everywhere(fields, ModelConfig { qk_norm: true, ..base }, window(fields)?)
+        let mut base = experts(fields, counted, &moe, base_config(fields, &defaults)?)?;
+        base.attention.qk_norm = true;
+        everywhere(fields, base, window(fields)?)
     },
     ..llama::SPEC
 };
@@ -134,9 +137,9 @@ fn some_windows(
 
 /// Adds the windows, if there are any.
 fn windows_json(mut json: Value, config: &ModelConfig) -> Value {
-    if config.sliding_window > 0 {
+    if let Some(window) = config.attention.sliding_window {
         json["use_sliding_window"] = true.into();
-        json["sliding_window"] = config.sliding_window.into();
+        json["sliding_window"] = window.into();
         json["layer_types"] = layer_types(config);
     }
     json
@@ -147,15 +150,15 @@ fn experts_json(config: &ModelConfig, architecture: &str) -> Value {
     json["moe_intermediate_size"] = config.inner_size().into();
     // Under both names that transformers has had for it. Null cannot be read back: a model without experts
     // is of another family.
-    let experts = if config.has_experts() { config.n_experts.into() } else { Value::Null };
+    let experts = if config.has_experts() { config.moe.n_experts.into() } else { Value::Null };
     json["num_experts"] = experts.clone();
     json["num_local_experts"] = experts;
-    json["num_experts_per_tok"] = config.experts_per_token.into();
-    json["norm_topk_prob"] = config.normalize_experts.into();
+    json["num_experts_per_tok"] = config.moe.experts_per_token.into();
+    json["norm_topk_prob"] = config.moe.normalize.into();
     json["decoder_sparse_step"] = 1.into();
     json["mlp_only_layers"] = json!([]);
-    json["router_aux_loss_coef"] = config.router_aux_loss.into();
-    json["output_router_logits"] = (config.router_aux_loss > 0.0).into();
+    json["router_aux_loss_coef"] = config.moe.aux_loss.into();
+    json["output_router_logits"] = (config.moe.aux_loss > 0.0).into();
     json
 }
 
@@ -183,11 +186,14 @@ fn experts(fields: &Fields, counted: &str, defaults: &MoeDefaults, base: ModelCo
         return Err(fields.unsupported("mlp_only_layers", value, "experts in all layers or in none"));
     }
     Ok(ModelConfig {
-        n_inner: fields.integer_or("moe_intermediate_size", defaults.intermediate_size)?,
-        n_experts,
-        experts_per_token: fields.integer_or("num_experts_per_tok", defaults.experts_per_token)?,
-        normalize_experts: fields.flag_or("norm_topk_prob", false)?,
-        router_aux_loss: aux_loss(fields)?,
+        n_inner: Some(fields.integer_or("moe_intermediate_size", defaults.intermediate_size)?),
+        moe: MoeConfig {
+            n_experts,
+            experts_per_token: fields.integer_or("num_experts_per_tok", defaults.experts_per_token)?,
+            normalize: fields.flag_or("norm_topk_prob", false)?,
+            aux_loss: aux_loss(fields)?,
+            ..base.moe
+        },
         ..base
     })
 }

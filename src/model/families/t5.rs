@@ -6,7 +6,7 @@ use super::{
     transform::Transform::{AsIs, Transpose},
 };
 use crate::{
-    config::{Activation, Architecture, Init, ModelConfig, Norm, NormPosition, Position},
+    config::{Activation, Architecture, AttentionConfig, Init, ModelConfig, Norm, NormPosition, Position},
     error::Result,
 };
 use serde_json::{Value, json};
@@ -72,18 +72,18 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
         block_size: fields.integer_or("n_positions", BLOCK_SIZE)?,
         n_layer: integer("num_layers", "num_hidden_layers", 6)?,
         // Before the second name of the encoder's is read.
-        n_decoder_layer: match fields.optional_integer("num_decoder_layers", None)? {
+        n_decoder_layer: Some(match fields.optional_integer("num_decoder_layers", None)? {
             Some(layers) => layers,
             None => fields.integer_or("num_layers", 6)?,
-        },
+        }),
         n_head,
         n_embd,
-        head_dim: if head_dim.checked_mul(n_head) == Some(n_embd) { 0 } else { head_dim },
-        n_inner: fields.integer_or("d_ff", 2048)?,
+        head_dim: (head_dim.checked_mul(n_head) != Some(n_embd)).then_some(head_dim),
+        n_inner: Some(fields.integer_or("d_ff", 2048)?),
         position: Position::Relative,
         relative_buckets: fields.integer_or("relative_attention_num_buckets", 32)?,
         relative_max_distance: fields.integer_or("relative_attention_max_distance", 128)?,
-        attention_scale: 1.0,
+        attention: AttentionConfig { scale: Some(1.0), ..Default::default() },
         norm: Norm::Rmsnorm,
         norm_position: NormPosition::Pre,
         norm_eps: fields.number_or("layer_norm_epsilon", 1e-6)?,

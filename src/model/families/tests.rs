@@ -2,23 +2,23 @@
 
 use super::*;
 use crate::{
-    config::{Activation, Norm, Position, RopeLayout, RopeScaling},
+    config::{Activation, AttentionConfig, Norm, Position, RopeConfig, RopeLayout, RopeScaling},
     kernels::Mode,
     model::{Model, parameters},
 };
 
-fn llama(rope_layout: RopeLayout, bias: bool) -> ModelConfig {
+fn llama(layout: RopeLayout, bias: bool) -> ModelConfig {
     ModelConfig {
         vocab_size: 11,
         n_embd: 16,
         n_head: 4,
-        n_kv_head: 2,
+        n_kv_head: Some(2),
         n_layer: 2,
         position: Position::Rotary,
         norm: Norm::Rmsnorm,
         activation: Activation::Swiglu,
         tie_embeddings: false,
-        rope_layout,
+        rope: RopeConfig { layout, ..Default::default() },
         bias,
         ..Default::default()
     }
@@ -36,12 +36,15 @@ fn gemma2(config: &mut ModelConfig) {
         norm_position: crate::config::NormPosition::Both,
         norm_offset: true,
         scale_embeddings: true,
-        sliding_window: 4,
-        global_every: 2,
-        global_offset: 1,
-        attention_scale: 1.0 / 11f64.sqrt(),
-        attention_softcap: 50.0,
-        logit_softcap: 30.0,
+        attention: AttentionConfig {
+            sliding_window: Some(4),
+            full_attention_every: Some(2),
+            full_attention_offset: 1,
+            scale: Some(1.0 / 11f64.sqrt()),
+            softcap: Some(50.0),
+            ..Default::default()
+        },
+        logit_softcap: Some(30.0),
         activation: Activation::Geglu,
         tie_embeddings: true,
         ..config.clone()
@@ -52,8 +55,8 @@ fn t5(tie_embeddings: bool, scale_logits: bool) -> ModelConfig {
     with(|config| {
         config.architecture = Architecture::EncoderDecoder;
         config.position = Position::Relative;
-        config.n_kv_head = 0;
-        config.attention_scale = 1.0;
+        config.n_kv_head = None;
+        config.attention.scale = Some(1.0);
         (config.tie_embeddings, config.scale_logits) = (tie_embeddings, scale_logits);
     })
 }
@@ -83,27 +86,45 @@ fn every_family_round_trips_bit_for_bit() {
         (llama(RopeLayout::Half, false), Family::LLAMA),
         (llama(RopeLayout::Interleaved, true), Family::LLAMA),
         (post, Family::KILN),
-        (with(|c| c.sliding_window = 4), Family::MISTRAL),
-        (with(|c| c.head_dim = 6), Family::LLAMA),
-        (with(|c| (c.rope_scaling, c.rope_factor) = (RopeScaling::Linear, 2.0)), Family::LLAMA),
-        (with(|c| (c.rope_scaling, c.rope_original_context) = (RopeScaling::Llama3, 32)), Family::LLAMA),
-        (with(|c| c.qkv_bias = true), Family::QWEN2),
-        (with(|c| c.qk_norm = true), Family::QWEN3),
+        (with(|c| c.attention.sliding_window = Some(4)), Family::MISTRAL),
+        (with(|c| c.head_dim = Some(6)), Family::LLAMA),
+        (with(|c| (c.rope.scaling, c.rope.factor) = (RopeScaling::Linear, 2.0)), Family::LLAMA),
+        (
+            with(|c| (c.rope.scaling, c.rope.original_context) = (RopeScaling::Llama3, Some(32))),
+            Family::LLAMA,
+        ),
+        (with(|c| c.attention.qkv_bias = true), Family::QWEN2),
+        (with(|c| c.attention.qk_norm = true), Family::QWEN3),
         (with(gemma2), Family::GEMMA2),
-        (with(|c| c.n_experts = 3), Family::MIXTRAL),
-        (with(|c| (c.n_experts, c.shared_expert_inner, c.qkv_bias) = (3, 8, true)), Family::QWEN2_MOE),
-        (with(|c| (c.n_experts, c.qk_norm) = (3, true)), Family::QWEN3_MOE),
+        (with(|c| c.moe.n_experts = 3), Family::MIXTRAL),
+        (
+            with(|c| (c.moe.n_experts, c.moe.shared_expert_inner, c.attention.qkv_bias) = (3, Some(8), true)),
+            Family::QWEN2_MOE,
+        ),
+        (with(|c| (c.moe.n_experts, c.attention.qk_norm) = (3, true)), Family::QWEN3_MOE),
         // Interleaved columns can be put in order, but not norms over them.
-        (with(|c| (c.qk_norm, c.rope_layout) = (true, RopeLayout::Interleaved)), Family::KILN),
-        (with(|c| (c.sliding_window, c.global_every) = (4, 2)), Family::KILN),
-        (with(|c| (c.qkv_bias, c.sliding_window, c.global_every) = (true, 4, 2)), Family::QWEN2),
-        (with(|c| (c.qk_norm, c.sliding_window) = (true, 4)), Family::QWEN3),
-        (with(|c| (c.n_experts, c.qk_norm, c.sliding_window) = (3, true, 4)), Family::QWEN3_MOE),
+        (with(|c| (c.attention.qk_norm, c.rope.layout) = (true, RopeLayout::Interleaved)), Family::KILN),
+        (
+            with(|c| (c.attention.sliding_window, c.attention.full_attention_every) = (Some(4), Some(2))),
+            Family::KILN,
+        ),
+        (
+            with(|c| {
+                (c.attention.qkv_bias, c.attention.sliding_window, c.attention.full_attention_every) =
+                    (true, Some(4), Some(2))
+            }),
+            Family::QWEN2,
+        ),
+        (with(|c| (c.attention.qk_norm, c.attention.sliding_window) = (true, Some(4))), Family::QWEN3),
+        (
+            with(|c| (c.moe.n_experts, c.attention.qk_norm, c.attention.sliding_window) = (3, true, Some(4))),
+            Family::QWEN3_MOE,
+        ),
         (with(|c| c.activation = Activation::GegluExact), Family::LLAMA),
         (t5(true, false), Family::T5),
         (t5(false, true), Family::T5),
         (bert(false), Family::BERT),
-        (with(|c| (c.n_experts, c.normalize_experts) = (3, false)), Family::QWEN2_MOE),
+        (with(|c| (c.moe.n_experts, c.moe.normalize) = (3, false)), Family::QWEN2_MOE),
     ] {
         assert_eq!(Family::of(&config), family, "{config:?}");
         let model = Model::init(&config, Mode::Fused, 7, &device);
@@ -137,7 +158,7 @@ fn changed(config: &ModelConfig, changes: Value) -> Result<(Family, ModelConfig)
 fn settings_that_change_the_computation_are_refused() {
     use serde_json::json;
     let llama = llama(RopeLayout::Half, false);
-    let of_five = with(|c| (c.qk_norm, c.n_layer) = (true, 5));
+    let of_five = with(|c| (c.attention.qk_norm, c.n_layer) = (true, 5));
     for (config, changes) in [
         (&gpt2(true), json!({ "scale_attn_by_inverse_layer_idx": true })),
         (&gpt2(true), json!({ "scale_attn_weights": false })),
@@ -168,7 +189,7 @@ fn settings_that_change_the_computation_are_refused() {
         (&llama, json!({ "rope_parameters": { "rope_type": "default", "partial_rotary_factor": 0.5 } })),
         (&with(gemma2), json!({ "layer_types": ["full_attention", "full_attention"] })),
         // Windows begin behind these two layers.
-        (&with(|c| c.qk_norm = true), json!({ "use_sliding_window": true })),
+        (&with(|c| c.attention.qk_norm = true), json!({ "use_sliding_window": true })),
         (&llama, json!({ "per_layer_config": {} })),
     ] {
         changed(config, changes).unwrap();
@@ -179,14 +200,14 @@ fn settings_that_change_the_computation_are_refused() {
         (json!({ "factor": 2.0 }), (RopeScaling::None, 1.0)),
     ] {
         let (_, read) = changed(&llama, json!({ "rope_scaling": scaling })).unwrap();
-        assert_eq!((read.rope_scaling, read.rope_factor), expected);
+        assert_eq!((read.rope.scaling, read.rope.factor), expected);
     }
     let incomplete = json!({ "rope_parameters": { "rope_type": "llama3", "factor": 8.0 } });
     let message = changed(&llama, incomplete).unwrap_err().to_string();
     assert!(message.contains("`low_freq_factor` in `rope_parameters`"), "{message}");
     let factors = json!({ "rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4 });
     let (_, read) = changed(&llama, json!({ "rope_parameters": factors })).unwrap();
-    assert_eq!(read.rope_original_context, llama.block_size);
+    assert_eq!(read.rope.original_context, Some(llama.block_size));
     let huge = json!({ "head_dim": 1usize << 40, "num_attention_heads": 1usize << 40, "hidden_size": 0 });
     // Sizes are held to their bounds later, by `Config::validate`.
     let (_, read) = changed(&llama, huge).unwrap();

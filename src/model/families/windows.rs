@@ -2,7 +2,10 @@
 //! so many layers sees everything, and the others have the window.
 
 use super::Fields;
-use crate::{config::ModelConfig, error::Result};
+use crate::{
+    config::{AttentionConfig, ModelConfig},
+    error::Result,
+};
 use serde_json::Value;
 
 pub(super) const FULL: &str = "full_attention";
@@ -36,33 +39,46 @@ pub(super) fn with_windows(
     let window = window.filter(|window| *window > 0).ok_or_else(|| {
         fields.failed(format!("`{key}` is `{value}`, but `sliding_window` gives its layers no window"))
     })?;
-    let (global_every, global_offset) = rule(layers, |layer| !slide(layer)).ok_or_else(|| {
-        fields.unsupported(key, value, "layers without a sliding window at equal distances")
-    })?;
-    Ok(ModelConfig { sliding_window: window, global_every, global_offset, ..config })
+    let (full_attention_every, full_attention_offset) =
+        rule(layers, |layer| !slide(layer)).ok_or_else(|| {
+            fields.unsupported(key, value, "layers without a sliding window at equal distances")
+        })?;
+    let attention = AttentionConfig {
+        sliding_window: Some(window),
+        full_attention_every,
+        full_attention_offset,
+        ..config.attention
+    };
+    Ok(ModelConfig { attention, ..config })
 }
 
-/// `model.global_every` and `model.global_offset` that make exactly the layers see everything that should;
-/// `None` if there are none.
-fn rule(layers: usize, is_global: impl Fn(usize) -> bool) -> Option<(usize, usize)> {
-    let mut global = (0..layers).filter(|layer| is_global(*layer));
-    let Some(first) = global.next() else { return Some((0, 0)) };
-    let every = global.next().map_or(layers, |second| second - first);
-    let agrees = |layer: usize| (layer % every == first) == is_global(layer);
-    (first < every && (0..layers).all(agrees)).then_some((every, first))
+/// `model.attention.full_attention_every` and `model.attention.full_attention_offset` that make exactly the
+/// layers attend to everything that should; `None` if there are none.
+fn rule(layers: usize, is_full: impl Fn(usize) -> bool) -> Option<(Option<usize>, usize)> {
+    let mut full = (0..layers).filter(|layer| is_full(*layer));
+    let Some(first) = full.next() else { return Some((None, 0)) };
+    let every = full.next().map_or(layers, |second| second - first);
+    let agrees = |layer: usize| (layer % every == first) == is_full(layer);
+    (first < every && (0..layers).all(agrees)).then_some((Some(every), first))
 }
 
 /// The same rule for the same layers, however it was written: no window where no layer has one.
 pub(super) fn canonical(config: ModelConfig) -> ModelConfig {
-    let layers = config.n_layer;
-    if config.sliding_window == 0 || layers > MOST_LAYERS {
+    let (layers, attention) = (config.n_layer, config.attention);
+    if attention.sliding_window.is_none() || layers > MOST_LAYERS {
         return config;
     }
-    let slides = (0..layers).any(|layer| config.slides(layer));
-    let sliding_window = if slides { config.sliding_window } else { 0 };
-    let found = if slides { rule(layers, |layer| !config.slides(layer)) } else { Some((0, 0)) };
-    let (global_every, global_offset) = found.unwrap_or((config.global_every, config.global_offset));
-    ModelConfig { sliding_window, global_every, global_offset, ..config }
+    let slides = (0..layers).any(|layer| config.is_sliding(layer));
+    let found = if slides { rule(layers, |layer| !config.is_sliding(layer)) } else { Some((None, 0)) };
+    let (full_attention_every, full_attention_offset) =
+        found.unwrap_or((attention.full_attention_every, attention.full_attention_offset));
+    let attention = AttentionConfig {
+        sliding_window: attention.sliding_window.filter(|_| slides),
+        full_attention_every,
+        full_attention_offset,
+        ..attention
+    };
+    ModelConfig { attention, ..config }
 }
 
 /// Whether each layer slides, by the list in `config.json`; `None` where there is no list.
@@ -85,7 +101,7 @@ pub(super) fn listed(fields: &Fields, layers: usize) -> Result<Option<Vec<bool>>
 
 /// The list for `config.json`.
 pub(super) fn layer_types(config: &ModelConfig) -> Value {
-    (0..config.n_layer).map(|layer| if config.slides(layer) { SLIDING } else { FULL }).collect()
+    (0..config.n_layer).map(|layer| if config.is_sliding(layer) { SLIDING } else { FULL }).collect()
 }
 
 #[cfg(test)]
@@ -93,7 +109,7 @@ mod tests {
     use super::*;
 
     /// The rule for layers that are drawn: `#` has a window.
-    fn found(drawn: &str) -> Option<(usize, usize)> {
+    fn found(drawn: &str) -> Option<(Option<usize>, usize)> {
         let layers = drawn.as_bytes();
         rule(layers.len(), |layer| layers[layer] == b'.')
     }
@@ -101,11 +117,11 @@ mod tests {
     #[test]
     fn layers_are_found_by_their_rule() {
         for (drawn, expected) in [
-            ("####", Some((0, 0))),
-            ("#.#.", Some((2, 1))),
-            (".##.##.", Some((3, 0))),
-            ("##.#", Some((4, 2))),
-            ("....", Some((1, 0))),
+            ("####", Some((None, 0))),
+            ("#.#.", Some((Some(2), 1))),
+            (".##.##.", Some((Some(3), 0))),
+            ("##.#", Some((Some(4), 2))),
+            ("....", Some((Some(1), 0))),
             ("..##", None),
             ("#..#", None),
             ("##.#.", None),
@@ -116,14 +132,18 @@ mod tests {
 
     #[test]
     fn rules_for_the_same_layers_are_one() {
-        let config = |sliding_window, global_every, global_offset, n_layer| {
-            let config =
-                ModelConfig { sliding_window, global_every, global_offset, n_layer, ..Default::default() };
-            canonical(config)
+        let config = |sliding_window, full_attention_every, full_attention_offset, n_layer| {
+            let attention = AttentionConfig {
+                sliding_window,
+                full_attention_every,
+                full_attention_offset,
+                ..Default::default()
+            };
+            canonical(ModelConfig { attention, n_layer, ..Default::default() })
         };
-        assert_eq!(config(4, 2, 1, 1), config(4, 0, 0, 1));
-        assert_eq!(config(4, 7, 2, 4), config(4, 4, 2, 4));
-        assert_eq!(config(4, 1, 0, 3), config(0, 0, 0, 3));
-        assert_ne!(config(4, 2, 1, 2), config(4, 2, 0, 2));
+        assert_eq!(config(Some(4), Some(2), 1, 1), config(Some(4), None, 0, 1));
+        assert_eq!(config(Some(4), Some(7), 2, 4), config(Some(4), Some(4), 2, 4));
+        assert_eq!(config(Some(4), Some(1), 0, 3), config(None, None, 0, 3));
+        assert_ne!(config(Some(4), Some(2), 1, 2), config(Some(4), Some(2), 0, 2));
     }
 }

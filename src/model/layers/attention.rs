@@ -56,10 +56,15 @@ impl Attention {
         let (std, residual_std) = (initializer.std, initializer.residual_std);
         let qkv_size = (heads + 2 * kv_heads) * head_size;
         Self {
-            qkv: Linear::init([config.n_embd, qkv_size], config.bias || config.qkv_bias, std, initializer),
+            qkv: Linear::init(
+                [config.n_embd, qkv_size],
+                config.bias || config.attention.qkv_bias,
+                std,
+                initializer,
+            ),
             output: Linear::init([heads * head_size, config.n_embd], config.bias, residual_std, initializer),
-            query_norm: config.qk_norm.then(|| Norm::of_width(head_size, config, initializer)),
-            key_norm: config.qk_norm.then(|| Norm::of_width(head_size, config, initializer)),
+            query_norm: config.attention.qk_norm.then(|| Norm::of_width(head_size, config, initializer)),
+            key_norm: config.attention.qk_norm.then(|| Norm::of_width(head_size, config, initializer)),
             mix: Mix::init(config, initializer.mode),
         }
     }
@@ -149,7 +154,7 @@ impl CrossAttention {
     pub(crate) fn init(config: &ModelConfig, initializer: &mut Initializer) -> Self {
         let (heads, kv_heads, head_size) = (config.n_head, config.kv_heads(), config.head_size());
         let (std, residual_std) = (initializer.std, initializer.residual_std);
-        let qkv_bias = config.bias || config.qkv_bias;
+        let qkv_bias = config.bias || config.attention.qkv_bias;
         let mut linear = |sizes, bias, std| Linear::init(sizes, bias, std, initializer);
         Self {
             query: linear([config.n_embd, heads * head_size], qkv_bias, std),
@@ -220,7 +225,7 @@ impl Mix {
             kv_heads: config.kv_heads(),
             head_size: config.head_size(),
             scale: config.score_scale(),
-            softcap: config.attention_softcap,
+            softcap: config.attention.softcap.unwrap_or(0.0),
             mode,
         }
     }
@@ -236,9 +241,4 @@ impl Mix {
             dropout: pass.dropout(self.dropout),
         }
     }
-}
-
-/// Bends values to within ± `limit` (Gemma 2, arXiv:2408.00118).
-pub(crate) fn softcap<const D: usize>(x: Tensor<D>, limit: f64) -> Tensor<D> {
-    x.div_scalar(limit).tanh().mul_scalar(limit)
 }

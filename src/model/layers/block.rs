@@ -70,7 +70,7 @@ impl Block {
     ) -> Self {
         let both = config.norm_position == NormPosition::Both;
         let unnormalized = config.skip_first_norm && layer == 0;
-        Self {
+        initializer.in_block(|initializer| Self {
             attention_norm: (!unnormalized).then(|| Norm::init(config, initializer)),
             attention: Attention::init(config, initializer),
             attention_output_norm: both.then(|| Norm::init(config, initializer)),
@@ -85,9 +85,9 @@ impl Block {
             mlp_output_norm: both.then(|| Norm::init(config, initializer)),
             dropout: config.dropout,
             norm_position: config.norm_position,
-            slides: config.slides(layer),
+            slides: config.is_sliding(layer),
             mode: initializer.mode,
-        }
+        })
     }
 
     fn view<'a>(&self, context: &'a Context) -> &'a View {

@@ -46,12 +46,13 @@ impl Mask {
     pub fn init(config: &ModelConfig, causal: bool) -> Self {
         // The encoder's text is long; what a decoder writes beside it is seen whole.
         let applies = causal == (config.architecture == Architecture::Decoder);
-        let sparse = (config.sparse_block > 0 && applies).then_some(Sparse {
-            block: config.sparse_block,
-            local_blocks: config.sparse_local_blocks,
-            global_tokens: config.sparse_global_tokens,
+        let attention = config.attention;
+        let sparse = attention.sparse_block.filter(|_| applies).map(|block| Sparse {
+            block,
+            local_blocks: attention.sparse_local_blocks,
+            global_tokens: attention.sparse_global_tokens,
         });
-        Self { causal, window: if applies { config.sliding_window } else { 0 }, sparse }
+        Self { causal, window: attention.sliding_window.filter(|_| applies).unwrap_or(0), sparse }
     }
 
     /// Whether some layers have a window.
@@ -108,7 +109,7 @@ pub(crate) fn of_keys(padding: &Tensor<2, Bool>) -> Tensor<4, Bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::attention::beyond;
+    use crate::{config::AttentionConfig, kernels::attention::beyond};
 
     fn hidden(
         config: &ModelConfig,
@@ -138,7 +139,10 @@ mod tests {
 
     #[test]
     fn windows_reach_back_or_both_ways() {
-        let decoder = ModelConfig { sliding_window: 2, ..Default::default() };
+        let decoder = ModelConfig {
+            attention: AttentionConfig { sliding_window: Some(2), ..Default::default() },
+            ..Default::default()
+        };
         assert_eq!(drawn(&decoder, true, [4, 0], true), [".###", "..##", "#..#", "##.."]);
         assert_eq!(drawn(&decoder, true, [1, 3], true), ["##.."]);
         assert_eq!(drawn(&decoder, true, [3, 0], false), [".##", "..#", "..."]);
@@ -151,9 +155,12 @@ mod tests {
     fn sparse_blocks_see_their_neighbours_and_the_first_tokens() {
         let config = ModelConfig {
             architecture: Architecture::Encoder,
-            sparse_block: 2,
-            sparse_local_blocks: 0,
-            sparse_global_tokens: 1,
+            attention: AttentionConfig {
+                sparse_block: Some(2),
+                sparse_local_blocks: 0,
+                sparse_global_tokens: 1,
+                ..Default::default()
+            },
             ..Default::default()
         };
         assert_eq!(drawn(&config, false, [5, 0], false), [".....", "..###", ".#..#", ".#..#", ".###."]);

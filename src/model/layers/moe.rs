@@ -44,7 +44,7 @@ pub struct Moe {
     normalize: bool,
     /// 0: none.
     #[module(skip)]
-    capacity: f64,
+    capacity: Option<f64>,
     #[module(skip)]
     mode: Mode,
 }
@@ -71,19 +71,19 @@ struct Plan {
 
 impl Moe {
     pub(crate) fn init(config: &ModelConfig, initializer: &mut Initializer) -> Self {
-        let (experts, width, inner) = (config.n_experts, config.n_embd, config.inner_size());
+        let (experts, width, inner) = (config.moe.n_experts, config.n_embd, config.inner_size());
         let (std, residual_std) = (initializer.std, initializer.residual_std);
-        let shared = config.shared_expert_inner;
+        let shared = config.moe.shared_expert_inner;
         Self {
             router: Linear::init([width, experts], false, std, initializer),
             up: initializer.normal([experts, width, 2 * inner], std),
             down: initializer.normal([experts, inner, width], residual_std),
-            shared: (shared > 0).then(|| Mlp::of_width(shared, config, initializer)),
-            shared_gate: (shared > 0).then(|| Linear::init([width, 1], false, std, initializer)),
+            shared: shared.map(|inner| Mlp::of_width(inner, config, initializer)),
+            shared_gate: shared.map(|_| Linear::init([width, 1], false, std, initializer)),
             activation: config.activation,
-            per_token: config.experts_per_token,
-            normalize: config.normalize_experts,
-            capacity: config.expert_capacity,
+            per_token: config.moe.experts_per_token,
+            normalize: config.moe.normalize,
+            capacity: config.moe.capacity,
             mode: initializer.mode,
         }
     }
@@ -169,8 +169,8 @@ impl Moe {
         let place_A: Tensor<1, Int> =
             (counted_AX.clone() * one_hot_AX).sum_dim(1).sub_scalar(1).reshape([assignments]);
 
-        if self.capacity > 0.0 {
-            let rows = (self.capacity * assignments as f64 / experts as f64).ceil() as usize;
+        if let Some(capacity) = self.capacity {
+            let rows = (capacity * assignments as f64 / experts as f64).ceil() as usize;
             let rows = rows.clamp(1, assignments);
             let fits = place_A.clone().lower_elem(rows as i64);
             let slots = experts_A.mul_scalar(rows as i64) + place_A;
@@ -201,16 +201,15 @@ const ADD: IndexingUpdateOp = IndexingUpdateOp::Add;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Init;
+    use crate::config::{Init, MoeConfig};
     use burn::tensor::{Device, Distribution};
 
     fn config() -> ModelConfig {
         ModelConfig {
             n_embd: 12,
             n_head: 2,
-            n_inner: 20,
-            n_experts: 5,
-            experts_per_token: 2,
+            n_inner: Some(20),
+            moe: MoeConfig { n_experts: 5, experts_per_token: 2, ..Default::default() },
             activation: Activation::Swiglu,
             init: Init::Llama,
             init_std: 0.5,
@@ -249,9 +248,11 @@ mod tests {
     #[test]
     fn sparse_is_dense_forward_and_backward() {
         let device = device();
-        for (tokens, per_token, normalize) in [(1, 1, false), (3, 2, true), (150, 2, true), (40, 5, false)] {
-            let config =
-                ModelConfig { experts_per_token: per_token, normalize_experts: normalize, ..config() };
+        for (tokens, experts_per_token, normalize) in
+            [(1, 1, false), (3, 2, true), (150, 2, true), (40, 5, false)]
+        {
+            let mut config = config();
+            config.moe = MoeConfig { experts_per_token, normalize, ..config.moe };
             let moe = Moe::init(&config, &mut Initializer::new(&config, Mode::Fused, 7, &device));
             let x = Tensor::<2>::random([tokens, 12], Distribution::Normal(0.0, 1.0), &device).require_grad();
             let (weights, routing) = moe.route(x.clone());
@@ -274,8 +275,9 @@ mod tests {
     fn a_capacity_that_is_large_enough_drops_nothing_and_a_small_one_the_last_tokens() {
         let device = device();
         let x = Tensor::<2>::random([30, 12], Distribution::Normal(0.0, 1.0), &device);
-        let with_capacity = |expert_capacity| {
-            let config = ModelConfig { expert_capacity, ..config() };
+        let with_capacity = |capacity| {
+            let mut config = config();
+            config.moe.capacity = Some(capacity);
             let moe = Moe::init(&config, &mut Initializer::new(&config, Mode::Fused, 7, &device));
             let (weights, routing) = moe.route(x.clone());
             (moe.sparse(x.clone(), weights, routing.chosen), dense(&moe, x.clone()))

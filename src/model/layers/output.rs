@@ -1,11 +1,12 @@
 //! From the states of a decoder to logits of the vocabulary.
 
-use super::{attention::softcap, embeddings::Embeddings, linear::Linear};
+use super::{embeddings::Embeddings, linear::Linear};
 use crate::{
     config::ModelConfig,
     kernels::{
         Mode,
         linear::{Addends, linear},
+        softcap::softcap,
     },
     model::init::Initializer,
 };
@@ -32,7 +33,7 @@ impl Output {
         Self {
             head: (!config.tie_embeddings).then(|| Linear::init(sizes, false, config.init_std, initializer)),
             scale: if config.scale_logits { 1.0 / (config.n_embd as f64).sqrt() } else { 1.0 },
-            softcap: config.logit_softcap,
+            softcap: config.logit_softcap.unwrap_or(0.0),
             mode: initializer.mode,
         }
     }

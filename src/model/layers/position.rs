@@ -62,7 +62,7 @@ impl Rope {
         Self {
             cos: initializer.table(angles().map(|a| a.cos() as f32).collect(), shape),
             sin: initializer.table(angles().map(|a| a.sin() as f32).collect(), shape),
-            layout: config.rope_layout,
+            layout: config.rope.layout,
             mode: initializer.mode,
         }
     }
@@ -77,14 +77,15 @@ impl Rope {
 /// Angle by which pair `i` of a head turns per position.
 fn frequency(config: &ModelConfig, theta: f64, i: usize) -> f64 {
     let plain = 1.0 / theta.powf((2 * i) as f64 / config.head_size() as f64);
-    match config.rope_scaling {
+    match config.rope.scaling {
         RopeScaling::None => plain,
-        RopeScaling::Linear => plain / config.rope_factor,
+        RopeScaling::Linear => plain / config.rope.factor,
         RopeScaling::Llama3 => {
-            let turns = config.rope_original_context as f64 * plain / std::f64::consts::TAU;
-            let (low, high) = (config.rope_low_freq_factor, config.rope_high_freq_factor);
+            let turns =
+                config.rope.original_context.unwrap_or_default() as f64 * plain / std::f64::consts::TAU;
+            let (low, high) = (config.rope.low_freq_factor, config.rope.high_freq_factor);
             let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
-            kept * plain + (1.0 - kept) * plain / config.rope_factor
+            kept * plain + (1.0 - kept) * plain / config.rope.factor
         }
     }
 }

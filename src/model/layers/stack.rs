@@ -61,10 +61,10 @@ impl Stack {
     ) -> Self {
         let mask = Mask::init(config, causal);
         let rotary = config.position == Position::Rotary;
-        let has_local = rotary && config.rope_local_theta > 0.0 && mask.has_window();
+        let local_theta = config.rope.local_theta.filter(|_| rotary && mask.has_window());
         Self {
-            rope: rotary.then(|| Rope::init(config, config.rope_theta, initializer)),
-            local_rope: has_local.then(|| Rope::init(config, config.rope_local_theta, initializer)),
+            rope: rotary.then(|| Rope::init(config, config.rope.theta, initializer)),
+            local_rope: local_theta.map(|theta| Rope::init(config, theta, initializer)),
             distance_bias: Bias::init(config, causal, initializer),
             blocks: (0..layers).map(|layer| Block::init(config, layer, crosses, initializer)).collect(),
             norm: (config.norm_position != NormPosition::Post).then(|| Norm::init(config, initializer)),

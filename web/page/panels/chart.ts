@@ -50,6 +50,11 @@ export class Chart {
     this.setCurves(options.curves);
   }
 
+  /** How many curves there are. */
+  get curveCount(): number {
+    return this.options.curves.length;
+  }
+
   /** Exchanges the curves. */
   setCurves(curves: Curve[]): void {
     this.options.curves = curves;

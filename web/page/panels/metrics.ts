@@ -58,19 +58,10 @@ export function metricsTab(store: Store): Tab {
   });
   const accuracy = new Chart({ title: term("accuracy", "Task accuracy"), name: "Task accuracy", curves: [{ name: "", color: "--validation", points: true }], format: percent, tick: (value) => `${Math.round(value * 100)} %`, range: [0, 1] });
   const f1 = new Chart({ title: term("macro_f1", "Macro F1"), name: "Macro F1", curves: [{ name: "", color: "--validation", points: true }], format: measure, tick, range: [0, 1] });
-  const experts = new Chart({
-    title: el("span", {}, "Use of the ", term("expert", "experts")),
-    name: "Use of the experts",
-    curves: [
-      { name: "most used", color: "--train" },
-      { name: "least used", color: "--validation" },
-      { name: "equal share", color: "--muted", width: 1, dash: [5, 5] },
-    ],
-    format: percent,
-    tick: (value) => `${Math.round(value * 100)} %`,
-  });
+  // One for each metric that the objective reports, whatever it is.
+  const metrics = new Map<string, Chart>();
 
-  const charts = el("div", { class: "charts", testid: "charts" }, loss.element, accuracy.element, f1.element, perplexity.element, gradient.element, experts.element, rate.element, speed.element, memory.element, gpuWork.element);
+  const charts = el("div", { class: "charts", testid: "charts" }, loss.element, accuracy.element, f1.element, perplexity.element, gradient.element, rate.element, speed.element, memory.element, gpuWork.element);
   const empty = el("div", { class: "empty" }, el("p", {}, "Press Start to train. The curves appear here as the model learns."));
   const table = el("table", { class: "data" });
   const details = el("details", { class: "minor" }, el("summary", {}, "The newest values as a table"), el("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": "Newest values" }, table));
@@ -95,7 +86,6 @@ export function metricsTab(store: Store): Tab {
     accuracy.element.hidden = !history.evaluations.some((report) => report.exact_match != null);
     f1.element.hidden = !history.evaluations.some((report) => report.macro_f1 != null);
     perplexity.element.hidden = run.info?.has_perplexity === false;
-    experts.element.hidden = history.experts.xs.length === 0;
     memory.element.hidden = history.memory.xs.length === 0;
     gpuWork.element.hidden = history.gpuWork.xs.length === 0;
     if (element.offsetParent === null) return;
@@ -108,7 +98,7 @@ export function metricsTab(store: Store): Tab {
     gpuWork.set([history.gpuWork.xs, ...history.gpuWork.channels]);
     accuracy.set([history.evaluations.map((report) => report.step), history.evaluations.map((report) => report.exact_match)]);
     f1.set([history.evaluations.map((report) => report.step), history.evaluations.map((report) => report.macro_f1)]);
-    experts.set([history.experts.xs, ...history.experts.channels]);
+    drawMetrics(run, metrics, charts);
     if (details.open) fillTable(table, run);
   };
   // At most four times a second: drawing must never be what the machine is busy with.
@@ -133,6 +123,35 @@ function drawLosses(run: Run, loss: Chart, perplexity: Chart): void {
   perplexity.set([joined[0], choices(joined[2]), choices(joined[3])] as uPlot.AlignedData);
 }
 
+/** A chart for each metric of the run, made when the metric first comes. */
+function drawMetrics(run: Run, charts: Map<string, Chart>, into: HTMLElement): void {
+  const { metrics } = run.history;
+  for (const [name, chart] of charts) chart.element.hidden = !metrics.has(name);
+  for (const [name, curves] of metrics) {
+    let chart = charts.get(name);
+    if (!chart) {
+      chart = new Chart({ title: METRICS[name] ?? name, name, curves: [], format: measure, tick });
+      charts.set(name, chart);
+      into.append(chart.element);
+    }
+    const isOne = curves.channels.length === 1;
+    if (chart.curveCount !== curves.channels.length) chart.setCurves(isOne ? [{ name: "", color: "--train" }] : SEVERAL);
+    chart.set([curves.xs, ...curves.channels]);
+  }
+}
+
+/** How a metric of several numbers is drawn. */
+const SEVERAL = [
+  { name: "largest", color: "--train" },
+  { name: "least", color: "--validation" },
+  { name: "mean", color: "--muted", width: 1, dash: [5, 5] },
+];
+
+/** Titles with an explanation, of metrics that have one; others go by their name. */
+const METRICS: Record<string, HTMLElement> = {
+  "router/expert": el("span", {}, "Use of the ", term("expert", "experts")),
+};
+
 /** Why a step changed nothing, as the desktop says it. */
 function whySkipped({ step, loss, grad_norm, batch }: SkippedStep): string {
   // In a stored log, a number that is not finite is null.
@@ -142,12 +161,13 @@ function whySkipped({ step, loss, grad_norm, batch }: SkippedStep): string {
 }
 
 /** An evaluation in words. */
-function evaluated({ step, val_loss, perplexity, macro_f1, exact_match }: EvaluationReport): string {
+function evaluated({ step, val_loss, perplexity, macro_f1, exact_match, metrics }: EvaluationReport): string {
   const numbers = [
     `Validation loss ${measure(val_loss)}`,
     perplexity != null && `perplexity ${measure(perplexity)}`,
     macro_f1 != null && `macro F1 ${measure(macro_f1)}`,
     exact_match != null && `accuracy ${percent(exact_match)}`,
+    ...Object.entries(metrics ?? {}).map(([name, value]) => `${name} ${[value].flat().map(measure).join(", ")}`),
   ];
   return `${numbers.filter(Boolean).join(", ")} at step ${whole(step)}`;
 }

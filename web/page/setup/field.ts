@@ -4,7 +4,7 @@
 import { el } from "../dom";
 import { shown } from "../format";
 import { TERM_OF_KEY, TERMS } from "../glossary";
-import { FieldProblem, sentence, type Refusal } from "../problem";
+import { FieldProblem, sentence, withCode, type Refusal } from "../problem";
 import type { Field } from "../protocol";
 import type { Store } from "../store";
 import { label } from "./groups";
@@ -28,7 +28,7 @@ export function fieldRow(store: Store, field: Field): FieldRow {
   const name = label(key);
   const control = controlOf(field, id);
   const helpId = `${id}-help`;
-  const help = el("div", { id: helpId, class: "field-help", hidden: true }, el("p", {}, sentence(field.help)), explanation(key), el("p", {}, el("code", {}, key)));
+  const help = el("div", { id: helpId, class: "field-help", hidden: true }, el("p", {}, ...withCode(sentence(field.help))), explanation(key), el("p", {}, el("code", {}, key)));
   const problem = new FieldProblem(control, `field-problem-${key}`);
   const question = el("button", { type: "button", class: "icon", "aria-expanded": "false", "aria-controls": helpId, "aria-label": `Explain ${name}` }, "?");
   const reset = el("button", { type: "button", class: "icon reset", testid: `reset-${key}`, hidden: true }, "↺");
@@ -80,7 +80,7 @@ function controlOf(field: Field, id: string): Control {
     return el("select", common, ...choices.map((choice) => el("option", { value: choice }, choice)));
   }
   const inputmode = field.kind === "integer" ? "numeric" : field.kind === "number" ? "decimal" : "text";
-  return el("input", { ...common, type: "text", inputmode, spellcheck: "false" });
+  return el("input", { ...common, type: "text", inputmode, spellcheck: "false", placeholder: field.optional ? "none" : "" });
 }
 
 function put(control: Control, text: string): void {

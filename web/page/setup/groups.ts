@@ -79,8 +79,20 @@ const LABELS: Record<string, string> = {
   "model.norm_eps": "Norm epsilon",
   "model.init_std": "Initial spread",
   "model.init": "Initial weights",
-  "model.rope_theta": "Rotary base",
-  "model.rope_layout": "Rotary layout",
+  "model.rope.theta": "Rotary base",
+  "model.rope.layout": "Rotary layout",
+  "model.attention.qk_norm": "Query and key norms",
+  "model.attention.qkv_bias": "Query, key and value biases",
+  "model.attention.sliding_window": "Sliding window",
+  "model.attention.full_attention_every": "Full attention every",
+  "model.attention.full_attention_offset": "Full attention offset",
+  "model.moe.n_experts": "Experts",
+  "model.moe.experts_per_token": "Experts per token",
+  "model.moe.shared_expert_inner": "Shared expert width",
+  "model.moe.normalize": "Normalize expert weights",
+  "model.moe.capacity": "Expert capacity",
+  "model.moe.aux_loss": "Load-balancing loss",
+  "model.moe.z_loss": "Router-z loss",
   "model.norm_position": "Norm position",
   "model.tie_embeddings": "Tied embeddings",
   "model.bias": "Biases",
@@ -109,6 +121,8 @@ const LABELS: Record<string, string> = {
 export function label(key: string): string {
   const known = LABELS[key];
   if (known) return known;
-  const words = (key.split(".").at(-1) ?? key).replaceAll("_", " ");
+  // Of the top section the group tells; of one inside it only the name does: "Rope factor", "Attention scale".
+  const parts = key.split(".");
+  const words = (parts.length > 1 ? parts.slice(1) : parts).join(" ").replaceAll("_", " ");
   return words.charAt(0).toUpperCase() + words.slice(1);
 }

@@ -1,7 +1,7 @@
 //! Span corruption (T5, arXiv:1910.10683): stretches of a row are replaced by marks, and the decoder is to
 //! write each mark with what it stands for.
 
-use crate::data::{Row, random::below};
+use crate::data::{Example, random::below};
 use rand_chacha::ChaCha8Rng;
 
 /// How stretches are cut out.
@@ -28,13 +28,13 @@ impl SpanCorruption {
 
     /// Cuts stretches out of a row, as T5's `random_spans_noise_mask` does: it begins with what stays, and
     /// stretches and what lies between them are of random lengths.
-    pub(super) fn row(&self, tokens: &[i32], random: &mut ChaCha8Rng) -> Row {
+    pub(super) fn row(&self, tokens: &[i32], random: &mut ChaCha8Rng) -> Example {
         let cut_out =
             ((tokens.len() as f64 * self.fraction).round() as usize).clamp(1, tokens.len().max(2) - 1);
         let kept = tokens.len().saturating_sub(cut_out);
         let spans = Self::spans(self.fraction, self.mean_length, tokens.len());
         let spans = spans.min(cut_out).min(kept.max(1)).min(self.sentinels.len());
-        let mut row = Row::default();
+        let mut row = Example::default();
         let mut rest = tokens;
         let lengths = lengths(kept, spans, random).into_iter().zip(self::lengths(cut_out, spans, random));
         for ((kept, cut_out), sentinel) in lengths.zip(&self.sentinels) {
@@ -51,7 +51,7 @@ impl SpanCorruption {
 }
 
 /// Ends both texts, and lets the decoder read its targets one later.
-pub(super) fn finish(row: &mut Row, start: i32, end: Option<i32>) {
+pub(super) fn finish(row: &mut Example, start: i32, end: Option<i32>) {
     row.inputs.extend(end);
     row.targets.extend(end);
     let written = row.targets.len().saturating_sub(1);

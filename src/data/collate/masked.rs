@@ -2,7 +2,7 @@
 //! what they were.
 
 use crate::data::{
-    IGNORE_INDEX, Row,
+    Example, IGNORE_INDEX,
     random::{below, shuffle},
 };
 use crate::tokenizer::Tokenizer;
@@ -35,7 +35,7 @@ impl Masking {
     }
 
     /// Hides tokens of a row; at least one that may be hidden.
-    pub(super) fn row(&self, tokens: Vec<i32>, random: &mut ChaCha8Rng) -> Row {
+    pub(super) fn row(&self, tokens: Vec<i32>, random: &mut ChaCha8Rng) -> Example {
         let mut targets = vec![IGNORE_INDEX; tokens.len()];
         let mut inputs = tokens.clone();
         for place in self.choose(&tokens, random) {
@@ -48,7 +48,7 @@ impl Masking {
                 _ => {}
             }
         }
-        Row { inputs, targets, ..Row::default() }
+        Example { inputs, targets, ..Example::default() }
     }
 
     /// Places of the chosen tokens.

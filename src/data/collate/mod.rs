@@ -1,21 +1,22 @@
-//! How rows of tokens become what a model reads and what it is to say: one kind for each objective.
+//! Collation: rows of tokens become inputs and targets, by the rule of each objective.
 
-use super::{
-    masked::Masking,
-    spans::{self, SpanCorruption},
-};
+mod masked;
+mod spans;
+
+use super::{Answers, Example, HostBatch, IGNORE_INDEX, TokenSplit, Width};
 use crate::{
-    config::{Architecture, Config, Head, Layout},
-    data::{Answers, HostBatch, IGNORE_INDEX, Row, TokenSplit, Width},
+    config::{Config, Layout, ObjectiveKind},
     error::{Error, Result},
     tokenizer::{END_OF_TEXT, MASK, Tokenizer, sentinel},
 };
+use masked::Masking;
 use rand_chacha::ChaCha8Rng;
+use spans::SpanCorruption;
 use std::ops::Range;
 
-/// What is made of a stretch of a split.
+/// Rule that turns rows of a split into examples: inputs and targets.
 #[derive(Debug, Clone)]
-pub enum Rows {
+pub enum Collator {
     /// The next token, given those before it.
     Causal {
         /// Everything up to the mark before the answer sees itself whole.
@@ -36,12 +37,10 @@ pub enum Rows {
 /// Texts of the tokens that a tokenizer needs beside its own for what a configuration trains.
 pub fn special_tokens(config: &Config) -> Vec<String> {
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    match config.model.architecture {
-        Architecture::Decoder => Vec::new(),
-        Architecture::Encoder if config.layout() == Layout::Documents => names(&[MASK, CLASSIFY, SEPARATE]),
-        Architecture::Encoder => names(&[MASK]),
-        Architecture::EncoderDecoder if !config.data.target_field.is_empty() => names(&[END_OF_TEXT]),
-        Architecture::EncoderDecoder => {
+    match config.objective_kind() {
+        ObjectiveKind::CausalLm => Vec::new(),
+        ObjectiveKind::Seq2seq => names(&[END_OF_TEXT]),
+        ObjectiveKind::SpanCorruption => {
             let objective = &config.objective;
             let block_size = config.model.block_size;
             let spans =
@@ -49,14 +48,17 @@ pub fn special_tokens(config: &Config) -> Vec<String> {
             let marks = (0..spans).map(sentinel);
             names(&[END_OF_TEXT]).into_iter().chain(marks).collect()
         }
+        // Those of an encoder.
+        _ if config.layout() == Layout::Documents => names(&[MASK, CLS_TOKEN, SEP_TOKEN]),
+        _ => names(&[MASK]),
     }
 }
 
 /// BERT's names of the tokens at the ends of texts.
-pub const CLASSIFY: &str = "[CLS]";
-pub const SEPARATE: &str = "[SEP]";
+pub const CLS_TOKEN: &str = "[CLS]";
+pub const SEP_TOKEN: &str = "[SEP]";
 
-impl Rows {
+impl Collator {
     /// What a checked configuration trains with a tokenizer.
     ///
     /// # Errors
@@ -69,13 +71,14 @@ impl Rows {
             hint: Some("take one that has, or let kiln make one (`--set tokenizer.kind=bpe`)".into()),
         };
         let token = |token: u32| token as i32;
-        Ok(match (model.architecture, model.head) {
-            (Architecture::Decoder, _) => Self::Causal { prefix: model.prefix_attention },
-            (Architecture::Encoder, Head::TokenClassification) => Self::Tokens,
-            (Architecture::Encoder, Head::SequenceClassification | Head::Regression) => Self::Texts,
-            (Architecture::Encoder, Head::LanguageModel) => {
+        let (start, end) = (model.decoder_start_token as i32, tokenizer.end_of_text().map(token));
+        Ok(match config.objective_kind() {
+            ObjectiveKind::CausalLm => Self::Causal { prefix: model.attention.prefix },
+            ObjectiveKind::TokenClassification => Self::Tokens,
+            ObjectiveKind::SequenceClassification | ObjectiveKind::Regression => Self::Texts,
+            ObjectiveKind::MaskedLm => {
                 let mask_token = tokenizer.mask_token().ok_or_else(|| lacks("`[MASK]` to hide tokens by"))?;
-                let ends = [CLASSIFY, SEPARATE, "[PAD]", "<pad>"].iter();
+                let ends = [CLS_TOKEN, SEP_TOKEN, "[PAD]", "<pad>"].iter();
                 let ends = ends.filter_map(|name| tokenizer.token_id(name)).chain(tokenizer.end_of_text());
                 Self::Masked(Masking {
                     fraction: objective.mask_fraction,
@@ -85,15 +88,11 @@ impl Rows {
                     special: ends.map(token).collect(),
                 })
             }
-            (Architecture::EncoderDecoder, _) => {
-                let start = model.decoder_start_token as i32;
-                let end = tokenizer.end_of_text().map(token);
-                if !config.data.target_field.is_empty() {
-                    if end.is_none() {
-                        return Err(lacks("token that ends a text"));
-                    }
-                    return Ok(Self::Pairs { start, end });
-                }
+            ObjectiveKind::Seq2seq => {
+                let end = Some(end.ok_or_else(|| lacks("token that ends a text"))?);
+                Self::Pairs { start, end }
+            }
+            ObjectiveKind::SpanCorruption => {
                 let sentinels: Vec<i32> = tokenizer.sentinels().into_iter().map(token).collect();
                 if sentinels.is_empty() {
                     return Err(lacks("`<extra_id_0>` to cut stretches out by"));
@@ -210,7 +209,7 @@ impl Rows {
         mut tokens: Vec<i32>,
         block_size: usize,
         random: &mut ChaCha8Rng,
-    ) -> Row {
+    ) -> Example {
         match self {
             Self::Causal { prefix } => {
                 let without_loss = match split.answers() {
@@ -242,7 +241,7 @@ impl Rows {
                 let (source, target) = whole.split_at(middle);
                 let longest = block_size.saturating_sub(1).max(1);
                 let cut = |part: &[i32]| part[..part.len().min(longest)].to_vec();
-                let mut row = Row { inputs: cut(source), targets: cut(target), ..Row::default() };
+                let mut row = Example { inputs: cut(source), targets: cut(target), ..Example::default() };
                 spans::finish(&mut row, *first, *end);
                 row
             }
@@ -254,7 +253,7 @@ impl Rows {
                     Answers::Values(values) => (0, Some(values[document])),
                     _ => (IGNORE_INDEX, None),
                 };
-                Row { inputs: tokens, targets: vec![target], value, ..Row::default() }
+                Example { inputs: tokens, targets: vec![target], value, ..Example::default() }
             }
             Self::Tokens => {
                 tokens.truncate(block_size);
@@ -262,7 +261,7 @@ impl Rows {
                     Answers::TokenClasses(classes) => classes[start..start + tokens.len()].to_vec(),
                     _ => vec![IGNORE_INDEX; tokens.len()],
                 };
-                Row { inputs: tokens, targets, ..Row::default() }
+                Example { inputs: tokens, targets, ..Example::default() }
             }
         }
     }
@@ -270,7 +269,7 @@ impl Rows {
 
 /// All but the last token are inputs, all but the first are targets, of which the first `without_loss` have no loss: up
 /// to the mark before an answer.
-fn causal(without_loss: usize, prefix: bool, tokens: Vec<i32>) -> Row {
+fn causal(without_loss: usize, prefix: bool, tokens: Vec<i32>) -> Example {
     let mut targets = tokens.get(1..).unwrap_or_default().to_vec();
     let mut inputs = tokens;
     inputs.truncate(targets.len());
@@ -278,7 +277,7 @@ fn causal(without_loss: usize, prefix: bool, tokens: Vec<i32>) -> Row {
     targets[..ignored].fill(IGNORE_INDEX);
     // The mark itself is an input too.
     let prefix = if prefix && ignored > 0 { ignored + 1 } else { 0 };
-    Row { inputs, targets, prefix, ..Row::default() }
+    Example { inputs, targets, prefix, ..Example::default() }
 }
 
 #[cfg(test)]
@@ -295,7 +294,7 @@ mod tests {
         assert_eq!(row.prefix, 3);
         let plain = causal(0, true, vec![1, 2, 3]);
         assert_eq!((plain.targets, plain.prefix), (vec![2, 3], 0));
-        assert_eq!(causal(0, false, vec![1]), Row::default());
+        assert_eq!(causal(0, false, vec![1]), Example::default());
         assert_eq!(causal(usize::MAX, false, vec![1, 2]).targets, [IGNORE_INDEX]);
     }
 
@@ -313,7 +312,7 @@ mod tests {
         starts.pop();
         let split = TokenSplit::from_tokens("train", Tokens::U16(documents.concat()), starts);
         let split = split.with_answers_after(MARK);
-        let rows = Rows::Causal { prefix: false };
+        let rows = Collator::Causal { prefix: false };
         let (block_size, n) = (4, IGNORE_INDEX);
         let has_target: Vec<bool> = (0..6).map(|index| rows.has_target(&split, index, block_size)).collect();
         assert_eq!(has_target, [true, true, true, false, false, false]);
@@ -342,8 +341,8 @@ mod tests {
         let classes = vec![IGNORE_INDEX, IGNORE_INDEX, 1, IGNORE_INDEX, 0, IGNORE_INDEX];
         let split = TokenSplit::from_tokens("train", tokens, vec![0, 3]);
         let split = split.with_answers(Answers::TokenClasses(classes.into()));
-        let has = |block_size| [0, 1].map(|index| Rows::Tokens.has_target(&split, index, block_size));
+        let has = |block_size| [0, 1].map(|index| Collator::Tokens.has_target(&split, index, block_size));
         assert_eq!((has(3), has(2)), ([true, true], [false, true]));
-        assert!(Rows::Tokens.is_cut(&split, 0, 2) && !Rows::Tokens.is_cut(&split, 0, 3));
+        assert!(Collator::Tokens.is_cut(&split, 0, 2) && !Collator::Tokens.is_cut(&split, 0, 3));
     }
 }

@@ -1,0 +1,186 @@
+//! Logarithm of the probability of each target by an output projection, without the logits of all tokens at
+//! once: the backward pass computes the logits of each chunk again.
+
+use super::{
+    Mode,
+    backend::Differentiable,
+    composed,
+    linear::{self, Addends},
+    softcap::softcap,
+};
+use burn::{
+    backend::{
+        Backend, Dispatch, TensorMetadata,
+        tensor::{FloatTensor, IntTensor},
+    },
+    tensor::{IndexingUpdateOp, Int, Slice, Tensor, activation::log_softmax},
+};
+
+/// Numbers of logits that are held at a time: 64 MiB. Few in tests, so that those have several chunks.
+const CHUNK: usize = if cfg!(test) { 40 } else { 1 << 24 };
+
+/// How logits are made of states.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ProjectionSpec {
+    /// Whether the weight is `[V, E]` instead of `[E, V]`.
+    pub transposed: bool,
+    /// Bound that logits are bent to; 0 for none.
+    pub softcap: f32,
+}
+
+/// Logarithm of the probability of the target of each row, `[N, 1]`, of states `[N, E]`, a weight `[E, V]` (or
+/// `[V, E]` where `spec.transposed`) and targets `[N, 1]`.
+pub fn log_probabilities(
+    states: Tensor<2>,
+    weight: Tensor<2>,
+    targets: Tensor<2, Int>,
+    spec: ProjectionSpec,
+    mode: Mode,
+) -> Tensor<2> {
+    if !mode.fuses(&states) {
+        return reference(states, weight, targets, spec);
+    }
+    Tensor::from_dispatch(Dispatch::projected_log_probabilities(
+        states.into_dispatch(),
+        weight.into_dispatch(),
+        targets.into_dispatch(),
+        spec,
+    ))
+}
+
+/// The unfused computation, which holds all logits.
+pub fn reference(
+    states: Tensor<2>,
+    weight: Tensor<2>,
+    targets: Tensor<2, Int>,
+    spec: ProjectionSpec,
+) -> Tensor<2> {
+    let mut logits = linear::reference(states, weight, spec.transposed, Addends::default());
+    if spec.softcap > 0.0 {
+        logits = softcap(logits, f64::from(spec.softcap));
+    }
+    of_logits(logits, targets)
+}
+
+/// The log-probabilities `[N, 1]` of targets by logits `[N, V]` as they are.
+pub fn of_logits(logits: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
+    log_softmax(logits, 1).gather(1, targets)
+}
+
+/// Rows `first..end` and what is computed of them.
+struct Chunk<B: Backend> {
+    states: FloatTensor<B>,
+    targets: IntTensor<B>,
+    /// `[rows, V]`
+    logits: FloatTensor<B>,
+    /// Logarithm of the sum of exponentials of each row, `[rows, 1]`.
+    log_sum: FloatTensor<B>,
+}
+
+fn chunks<B: Backend>(
+    states: FloatTensor<B>,
+    matrix: FloatTensor<B>,
+    targets: IntTensor<B>,
+    spec: ProjectionSpec,
+) -> impl Iterator<Item = Chunk<B>> {
+    let (count, vocabulary) = (states.shape()[0], matrix.shape()[1]);
+    let rows = (CHUNK / vocabulary.max(1)).clamp(1, count.max(1));
+    (0..count).step_by(rows).map(move |first| {
+        let range = [Slice::from(first..(first + rows).min(count))];
+        let states = B::float_slice(states.clone(), &range);
+        let targets = B::int_slice(targets.clone(), &range);
+        let mut logits = B::float_matmul(states.clone(), matrix.clone());
+        if spec.softcap > 0.0 {
+            let bent = B::float_tanh(B::float_div_scalar(logits, spec.softcap.into()));
+            logits = B::float_mul_scalar(bent, spec.softcap.into());
+        }
+        let most = B::float_max_dim(logits.clone(), 1);
+        let sum = B::float_sum_dim(B::float_exp(B::float_sub(logits.clone(), most.clone())), 1);
+        let log_sum = B::float_add(B::float_log(sum), most);
+        Chunk { states, targets, logits, log_sum }
+    })
+}
+
+/// The matrix as `[E, V]`.
+fn upright<B: Backend>(weight: FloatTensor<B>, spec: ProjectionSpec) -> FloatTensor<B> {
+    if spec.transposed { B::float_transpose(weight) } else { weight }
+}
+
+/// [`log_probabilities`] on primitive tensors.
+pub(super) fn forward<B: Backend>(
+    states: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    targets: IntTensor<B>,
+    spec: ProjectionSpec,
+) -> FloatTensor<B> {
+    let parts: Vec<_> = chunks::<B>(states, upright::<B>(weight, spec), targets, spec)
+        .map(|chunk| B::float_sub(B::float_gather(1, chunk.logits, chunk.targets), chunk.log_sum))
+        .collect();
+    B::float_cat(parts, 0)
+}
+
+/// Gradients of states and weight, given that of the output `[N, 1]`.
+pub(super) fn backward<B: Backend>(
+    states: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    targets: IntTensor<B>,
+    dy: FloatTensor<B>,
+    spec: ProjectionSpec,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let matrix = upright::<B>(weight, spec);
+    let (mut d_states, mut d_weight, mut first) = (Vec::new(), None, 0);
+    for chunk in chunks::<B>(states, matrix.clone(), targets, spec) {
+        let rows = chunk.states.shape()[0];
+        let dy = B::float_slice(dy.clone(), &[Slice::from(first..first + rows)]);
+        first += rows;
+        // d log p(target) / d logit = [logit is the target's] - probability
+        let probability = B::float_exp(B::float_sub(chunk.logits.clone(), chunk.log_sum));
+        let away = B::float_neg(B::float_mul(probability, dy.clone()));
+        let mut d_logits = B::float_scatter(1, away, chunk.targets, dy, IndexingUpdateOp::Add);
+        if spec.softcap > 0.0 {
+            let bent = B::float_div_scalar(chunk.logits, spec.softcap.into());
+            let slope = B::float_add_scalar(B::float_neg(B::float_mul(bent.clone(), bent)), 1f32.into());
+            d_logits = B::float_mul(d_logits, slope);
+        }
+        d_states.push(composed::linear_input_gradient::<B>(d_logits.clone(), matrix.clone(), false));
+        let part = composed::linear_weight_gradient::<B>(chunk.states, d_logits, spec.transposed);
+        d_weight = Some(match d_weight {
+            Some(sum) => B::float_add(sum, part),
+            None => part,
+        });
+    }
+    let d_weight = d_weight.unwrap_or_else(|| {
+        let zeros = B::float_mul_scalar(matrix, 0f32.into());
+        if spec.transposed { B::float_transpose(zeros) } else { zeros }
+    });
+    (B::float_cat(d_states, 0), d_weight)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Distribution;
+
+    #[test]
+    fn chunks_give_the_values_and_gradients_of_the_whole() {
+        let device = crate::device::Choice::cpu().open().unwrap().autodiff();
+        let random =
+            |shape| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device).require_grad();
+        let (states, upstream) = (random([7, 5]), random([7, 1]).detach());
+        let targets = Tensor::<2, Int>::from_data([[0], [10], [3], [3], [9], [1], [0]], &device);
+        for (transposed, softcap) in [(false, 0.0), (true, 0.0), (true, 2.0)] {
+            let weight = random(if transposed { [11, 5] } else { [5, 11] });
+            let spec = ProjectionSpec { transposed, softcap };
+            let [fused, whole] = [Mode::Fused, Mode::Reference].map(|mode| {
+                let log_p = log_probabilities(states.clone(), weight.clone(), targets.clone(), spec, mode);
+                assert_eq!(log_p.dims(), [7, 1]);
+                let gradients = (log_p.clone() * upstream.clone()).sum().backward();
+                let of = |input: &Tensor<2>| input.grad(&gradients).unwrap();
+                [log_p.inner(), of(&states), of(&weight)]
+            });
+            for (fused, whole) in fused.into_iter().zip(whole) {
+                assert!((fused - whole).abs().max().into_scalar::<f32>() < 1e-5, "{spec:?}");
+            }
+        }
+    }
+}

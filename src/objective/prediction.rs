@@ -1,0 +1,56 @@
+//! Prediction of targets: cross entropy over tokens or classes (language models of all architectures,
+//! classifiers), squared error (regression), each as a mean over targets, with the auxiliary losses of a
+//! mixture of experts.
+
+use super::{Average, Batch, Loss, LossWeights, Objective, StepTotals, router};
+use crate::{config::Config, model::Model};
+
+/// The mean over targets, with what a mixture of experts adds to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Prediction {
+    router_aux_loss: f64,
+    router_z_loss: f64,
+    weights: LossWeights,
+}
+
+impl Prediction {
+    /// With the smoothing and the auxiliary losses of a configuration.
+    pub fn new(config: &Config) -> Self {
+        let Config { model, objective, .. } = config;
+        Self {
+            router_aux_loss: model.moe.aux_loss,
+            router_z_loss: model.moe.z_loss,
+            weights: LossWeights {
+                label_smoothing: objective.label_smoothing as f32,
+                z_loss: objective.z_loss as f32,
+                ..Default::default()
+            },
+        }
+    }
+}
+
+impl Objective for Prediction {
+    fn loss(&self, model: &Model, batch: &Batch, step: StepTotals) -> Loss {
+        let (answer, routings) = model.answer(batch.input.clone());
+        let scale = (1.0 / step.divisor()) as f32;
+        let loss = Loss::new(batch.loss(answer, LossWeights { scale, ..self.weights }));
+        let (read, written) = (batch.real(), &batch.targets.weights);
+        let of_input = routings.of_input.iter().map(|routing| (routing, &read));
+        let of_written = routings.of_written.iter().map(|routing| (routing, written));
+        let Some(found) = router::losses(&of_input.chain(of_written).collect::<Vec<_>>()) else {
+            return loss;
+        };
+        let share = batch.target_weight / step.divisor();
+        let total = loss.total.clone()
+            + found.load_balancing.clone().mul_scalar(self.router_aux_loss * share)
+            + found.z.clone().mul_scalar(self.router_z_loss * share);
+        Loss { total, ..loss }
+            .with_metric("router/load_balancing", found.load_balancing, Average::OverTargets)
+            .with_metric("router/z", found.z, Average::OverTargets)
+            .with_metric("router/expert", found.utilization, Average::OverTargets)
+    }
+
+    fn predicts_targets(&self) -> bool {
+        true
+    }
+}
