@@ -16,8 +16,8 @@ case "$*" in
     "train "* | "generate "* | "eval "* | "fill "* | "classify "* | "verify "*) set -- "$@" --device cpu ;;
 esac
 case "$*" in
-    "train "*"--resume"*) set -- "$@" --set train.stop_after=8 --set train.eval_batches=1 ;;
-    "train"*) set -- "$@" --set train.max_steps=6 --set train.eval_batches=1 ;;
+    "train "*"--resume"*) set -- "$@" --set train.stop_after=5 --set train.eval_batches=1 ;;
+    "train"*) set -- "$@" --set train.max_steps=3 --set train.eval_batches=1 ;;
     "bench kernels"*) set -- "$@" --only rms-norm --runs 1 ;;
     "bench generate"*) set -- "$@" --tokens 8 ;;
     "bench"*) set -- "$@" --steps 1 --warmup 1 ;;
@@ -99,13 +99,15 @@ fn stand_ins(folder: &Path) {
         _ => json!({ "text": format!("See you at {number} o'clock"), "label": "ham" }),
     };
     let word = |number: usize| json!({ "text": format!("{}shakespeare", "kiln".repeat(number % 3)), "target": "K IH L N" });
-    // As many mails as a validation split of a block of 256 tokens takes.
-    for (name, count, record) in [("mails", 1200, &mail as &dyn Fn(usize) -> Value), ("cmudict", 60, &word)] {
+    let write = |name: &str, count: usize, record: &dyn Fn(usize) -> Value| {
         let lines: String = (0..count).map(|number| format!("{}\n", record(number))).collect();
-        for part in ["train", "test"] {
-            std::fs::write(corpora.join(format!("{name}-{part}.jsonl")), &lines).unwrap();
-        }
-    }
+        std::fs::write(corpora.join(format!("{name}.jsonl")), lines).unwrap();
+    };
+    // As many mails as it takes for a validation split with a block of 256 tokens.
+    write("mails-train", 1200, &mail);
+    write("mails-test", 40, &mail);
+    write("cmudict-train", 60, &word);
+    write("cmudict-test", 40, &word);
 }
 
 /// A little of what `examples/corpora.mjs raw` makes.
