@@ -13,6 +13,7 @@ mod data;
 mod data_stores;
 mod devices;
 mod examples;
+mod hints;
 mod init_from;
 mod inspect;
 mod kernels;

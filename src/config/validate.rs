@@ -5,7 +5,7 @@ mod data;
 mod model;
 
 use super::{Config, SampleConfig, ScheduleKind, TrainConfig};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result, hint};
 use std::fmt::Display;
 
 /// No width, length or count of the model or the batch may exceed this, so that products of a few of
@@ -62,8 +62,13 @@ impl SampleConfig {
         }
         if self.num_beams > 1 && self.repetition_penalty != 1.0 {
             let message = "beam search does not penalize repetition";
-            let hint =
-                "add `--set sample.repetition_penalty=1`, or `--set sample.num_beams=1` to draw tokens";
+            let hint = hint![
+                "add ",
+                hint::set("sample.repetition_penalty", 1),
+                ", or ",
+                hint::set("sample.num_beams", 1),
+                " to draw tokens"
+            ];
             return Err(refused("sample.repetition_penalty", self.repetition_penalty, message, hint));
         }
         Ok(())
@@ -107,13 +112,13 @@ fn check_schedule(train: &TrainConfig) -> Result<()> {
     }
     if schedule != ScheduleKind::Constant && train.min_lr > train.learning_rate {
         let message = format!("it exceeds `train.learning_rate`, which is {}", train.learning_rate);
-        let hint = format!("a tenth is usual: `--set train.min_lr={}`", train.learning_rate / 10.0);
+        let hint = hint!["a tenth is usual: ", hint::set("train.min_lr", train.learning_rate / 10.0)];
         return Err(refused("train.min_lr", train.min_lr, message, hint));
     }
     match schedule {
         ScheduleKind::Linear | ScheduleKind::Cosine if decay_steps != 0 && decay_steps < warmup_steps => {
             let message = format!("the decay ends before the warmup: `train.warmup_steps` is {warmup_steps}");
-            let hint = "0 decays until `train.max_steps`";
+            let hint = hint!["0 decays until ", hint::key("train.max_steps")];
             Err(refused("train.decay_steps", decay_steps, message, hint))
         }
         ScheduleKind::Wsd if decay_steps != 0 => {
@@ -144,7 +149,7 @@ fn check_intervals(config: &Config) -> Result<()> {
             "train.early_stopping_patience",
             patience,
             message,
-            "`--set train.eval_interval=250`",
+            hint![hint::set("train.eval_interval", 250)],
         ));
     }
     // Data that the user names may bring a split of its own: the loader knows.
@@ -154,7 +159,7 @@ fn check_intervals(config: &Config) -> Result<()> {
             "train.early_stopping_patience",
             patience,
             message,
-            "`--set data.val_fraction=0.1`",
+            hint![hint::set("data.val_fraction", 0.1)],
         ));
     }
     Ok(())
@@ -198,7 +203,7 @@ fn at_least_one(key: &str, value: u64) -> Result<()> {
     Err(Error::invalid_value(key, value, "expected a whole number, 1 or more"))
 }
 
-fn refused(key: &str, value: impl Display, message: impl Into<String>, hint: impl Into<String>) -> Error {
+fn refused(key: &str, value: impl Display, message: impl Into<String>, hint: impl Into<Hint>) -> Error {
     Error::InvalidValue {
         key: key.into(),
         value: value.to_string(),
@@ -220,7 +225,7 @@ mod tests {
     #[track_caller]
     fn refusal(overrides: &[&str]) -> (String, String, Option<String>) {
         let error = check(overrides).expect_err("accepted");
-        let hint = error.hint();
+        let hint = error.hint().map(|hint| hint.to_string());
         match error {
             Error::InvalidValue { key, message, .. } => (key, message, hint),
             other => panic!("{other}"),
@@ -307,7 +312,7 @@ mod tests {
             message,
             "invalid value `100` for `model.n_embd`: heads that don't divide the width: `model.n_head` is 6"
         );
-        assert_eq!(error.hint().unwrap(), "the nearest that fits: `--set model.n_embd=102`");
+        assert_eq!(error.hint().unwrap().to_string(), "the nearest that fits: `--set model.n_embd=102`");
         let (_, _, hint) = refusal(&["model.n_embd=3", "model.n_head=8"]);
         assert_eq!(hint.unwrap(), "the nearest that fits: `--set model.n_embd=8`");
         let (_, _, hint) = refusal(&["model.n_embd=129", "model.n_head=4"]);

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     config::{Architecture, Config, Head, Layout},
     data::{Answers, HostBatch, IGNORE_INDEX, Row, TokenSplit, Width},
-    error::{Error, Result},
+    error::{Error, Result, hint},
     tokenizer::{END_OF_TEXT, MASK, Tokenizer, sentinel},
 };
 use rand_chacha::ChaCha8Rng;
@@ -66,7 +66,11 @@ impl Rows {
         let lacks = |what: &str| Error::Tokenizer {
             origin: "of this run".into(),
             message: format!("has no {what}"),
-            hint: Some("take one that has, or let kiln make one (`--set tokenizer.kind=bpe`)".into()),
+            hint: Some(hint![
+                "take one that has, or let kiln make one (",
+                hint::set("tokenizer.kind", "bpe"),
+                ")"
+            ]),
         };
         let token = |token: u32| token as i32;
         Ok(match (model.architecture, model.head) {

@@ -3,7 +3,7 @@
 use super::{Range, refused, size, within};
 use crate::{
     config::{Architecture, Head, ModelConfig, Position, RopeScaling},
-    error::{Error, Result},
+    error::{Error, Result, hint},
 };
 
 pub(super) fn check(model: &ModelConfig) -> Result<()> {
@@ -70,7 +70,7 @@ fn check_architecture(model: &ModelConfig) -> Result<()> {
             "model.head",
             head_name(model.head),
             message,
-            "add `--set model.architecture=encoder`",
+            hint!["add ", hint::set("model.architecture", "encoder")],
         ));
     }
     if model.architecture == Architecture::Encoder {
@@ -84,7 +84,8 @@ fn check_architecture(model: &ModelConfig) -> Result<()> {
     }
     if model.architecture != Architecture::EncoderDecoder && model.n_decoder_layer > 0 {
         let message = "there is no decoder beside an encoder";
-        let hint = "`--set model.architecture=encoder-decoder`, or `model.n_layer`";
+        let hint =
+            hint![hint::set("model.architecture", "encoder-decoder"), ", or ", hint::key("model.n_layer")];
         return Err(refused("model.n_decoder_layer", model.n_decoder_layer, message, hint));
     }
     if model.architecture != Architecture::Decoder && model.prefix_attention {
@@ -103,7 +104,7 @@ fn check_architecture(model: &ModelConfig) -> Result<()> {
     match model.head {
         Head::LanguageModel | Head::Regression if !labels.is_empty() => {
             let message = "only classifiers have classes";
-            let hint = "add `--set model.head=sequence-classification`";
+            let hint = hint!["add ", hint::set("model.head", "sequence-classification")];
             Err(refused("model.labels", labels.join(", "), message, hint))
         }
         _ => size("model.labels", labels.len().max(1)),
@@ -143,7 +144,12 @@ fn check_rope_scaling(model: &ModelConfig) -> Result<()> {
     if model.position != Position::Rotary {
         let message = "only rotary positions have wavelengths to stretch";
         let name = if model.rope_scaling == RopeScaling::Linear { "linear" } else { "llama3" };
-        return Err(refused("model.rope_scaling", name, message, "add `--set model.position=rotary`"));
+        return Err(refused(
+            "model.rope_scaling",
+            name,
+            message,
+            hint!["add ", hint::set("model.position", "rotary")],
+        ));
     }
     if model.rope_scaling == RopeScaling::Llama3 {
         size("model.rope_original_context", model.rope_original_context)?;
@@ -166,7 +172,12 @@ fn check_attention(model: &ModelConfig) -> Result<()> {
     let (every, offset) = (model.global_every, model.global_offset);
     if model.sliding_window == 0 && every > 0 {
         let message = "every layer sees everything: there is no window";
-        return Err(refused("model.global_every", every, message, "`--set model.sliding_window=N`"));
+        return Err(refused(
+            "model.global_every",
+            every,
+            message,
+            hint![hint::choose("model.sliding_window", "N")],
+        ));
     }
     if offset > 0 && offset >= every {
         let message = format!("it counts layers below `model.global_every`, which is {every}");
@@ -184,7 +195,12 @@ fn check_experts(model: &ModelConfig) -> Result<()> {
             0 => Ok(()),
             width => {
                 let message = "there are no experts to share with";
-                Err(refused("model.shared_expert_inner", width, message, "`--set model.n_experts=N`"))
+                Err(refused(
+                    "model.shared_expert_inner",
+                    width,
+                    message,
+                    hint![hint::choose("model.n_experts", "N")],
+                ))
             }
         };
     }
@@ -196,7 +212,7 @@ fn check_experts(model: &ModelConfig) -> Result<()> {
     }
     if !model.activation.is_gated() || model.bias {
         let message = "experts are gated MLPs without biases";
-        let hint = "add `--set model.activation=swiglu --set model.bias=false`";
+        let hint = hint!["add ", hint::set("model.activation", "swiglu").and("model.bias", false)];
         return Err(refused("model.n_experts", model.n_experts, message, hint));
     }
     Ok(())
@@ -206,5 +222,10 @@ fn check_experts(model: &ModelConfig) -> Result<()> {
 fn nearest_width(width: usize, unit: usize, message: String) -> Error {
     let below = width / unit * unit;
     let nearest = if below > 0 && width - below <= unit / 2 { below } else { below + unit };
-    refused("model.n_embd", width, message, format!("the nearest that fits: `--set model.n_embd={nearest}`"))
+    refused(
+        "model.n_embd",
+        width,
+        message,
+        hint!["the nearest that fits: ", hint::set("model.n_embd", nearest)],
+    )
 }
