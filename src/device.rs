@@ -1,7 +1,7 @@
 //! Devices by name: `cpu`, `cuda[:i]`, `wgpu[:i]`, `vulkan[:i]`, `metal[:i]`, `webgpu`, and `auto`
 //! for the best of them. Together with `platform.rs` the only place that knows which backend runs.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Place, Result, hint};
 use burn::tensor::{Device, Distribution, FloatDType, Tensor};
 use burn_std::config::RuntimeConfig as _;
 use serde::Serialize;
@@ -131,8 +131,11 @@ impl FromStr for Choice {
             _ => Err(Error::UnknownName {
                 what: "device",
                 name: name.into(),
-                hint: "one of auto, cpu, cuda[:i], wgpu[:i], vulkan[:i], metal[:i]; `kiln devices` lists those present"
-                    .into(),
+                hint: hint![
+                    "one of auto, cpu, cuda[:i], wgpu[:i], vulkan[:i], metal[:i]; ",
+                    hint::command("kiln devices"),
+                    " lists those present"
+                ],
             }),
         }
     }
@@ -339,16 +342,27 @@ pub(crate) fn short_name(device: &Device) -> &'static str {
 pub fn device_failed(device: &Device, action: &str, message: String) -> Error {
     let lower = message.to_lowercase();
     let hint = if lower.contains("memory") || lower.contains("alloc") {
-        "lower `train.batch_size` (raise `train.gradient_accumulation_steps` to keep the step the same)"
+        smaller_batch_hint()
     } else {
-        "try again, or another device with `--device`"
+        hint!["try again, or another device ", Place::Device.by("with")]
     };
     Error::DeviceFailed {
         device: short_name(device).into(),
         action: action.into(),
         message: message.lines().next().unwrap_or_default().into(),
-        hint: Some(hint.into()),
+        hint: Some(hint),
     }
+}
+
+/// The way out where memory does not suffice for the rows of a batch.
+pub(crate) fn smaller_batch_hint() -> Hint {
+    hint![
+        "lower ",
+        hint::key("train.batch_size"),
+        " (raise ",
+        hint::key("train.gradient_accumulation_steps"),
+        " to keep the step the same)"
+    ]
 }
 
 #[cfg(feature = "cuda")]
@@ -405,6 +419,6 @@ mod tests {
         assert!(error.to_string().contains("`cpu:3` is not available: there is one CPU"), "{error}");
         let error = "cuda:99".parse::<Choice>().unwrap().open().unwrap_err();
         assert!(error.to_string().contains("`cuda:99`"), "{error}");
-        assert!(error.hint().unwrap().contains("cpu"));
+        assert!(error.hint().unwrap().to_string().contains("cpu"));
     }
 }

@@ -1,6 +1,11 @@
 //! The one error type of the library. A message names the offending path, key, value or shape in
 //! backticks and has no full stop; [`Error::hint`] says what to do about it on a line of its own.
 
+pub mod hint;
+
+pub use crate::hint;
+pub use hint::{Hint, HintPart, Place};
+
 use std::{io, path::PathBuf};
 
 /// Shorthand for results of this library.
@@ -16,7 +21,7 @@ pub enum Error {
 
     /// A path that the user named does not exist.
     #[error("`{}` does not exist", path.display())]
-    NotFound { path: PathBuf, hint: String },
+    NotFound { path: PathBuf, hint: Hint },
 
     /// Another process holds the run folder.
     #[error("`{}` is in use by another kiln process", path.display())]
@@ -32,7 +37,7 @@ pub enum Error {
 
     /// A file that is no text, or one that is read another way.
     #[error("`{}` {message}", path.display())]
-    NotText { path: PathBuf, message: String, hint: String },
+    NotText { path: PathBuf, message: String, hint: Hint },
 
     /// A record of a file, beginning on this line, that is not an object or a row with the text field.
     #[error("`{}` line {line}: {message}", path.display())]
@@ -48,7 +53,7 @@ pub enum Error {
 
     /// A data preparation that has kept no document to make tokens of.
     #[error("there is nothing to make tokens of: {message}")]
-    NothingToTokenize { message: String, hint: String },
+    NothingToTokenize { message: String, hint: Hint },
 
     /// A split too short for one block.
     #[error("the {split} split has {tokens} tokens, but one block needs {needed} (`model.block_size` + 1)")]
@@ -60,7 +65,7 @@ pub enum Error {
 
     /// A key whose value is of the wrong type or out of range, alone or together with others.
     #[error("invalid value `{value}` for `{key}`: {message}")]
-    InvalidValue { key: String, value: String, message: String, hint: Option<String> },
+    InvalidValue { key: String, value: String, message: String, hint: Option<Hint> },
 
     /// A configuration file that is not TOML.
     #[error("cannot parse {origin}: {message}")]
@@ -72,7 +77,7 @@ pub enum Error {
 
     /// A name that is none of a fixed list (preset, device, command value).
     #[error("unknown {what} `{name}`")]
-    UnknownName { what: &'static str, name: String, hint: String },
+    UnknownName { what: &'static str, name: String, hint: Hint },
 
     /// A device that this machine or this build does not have.
     #[error("device `{name}` is not available: {reason}")]
@@ -80,19 +85,19 @@ pub enum Error {
 
     /// The device failed while working (lost, out of memory, compiler error).
     #[error("device `{device}` failed while {action}: {message}")]
-    DeviceFailed { device: String, action: String, message: String, hint: Option<String> },
+    DeviceFailed { device: String, action: String, message: String, hint: Option<Hint> },
 
     /// The run would need more memory than the device has.
     #[error("the run needs about {needed_mib} MiB, but device `{device}` has {available_mib} MiB")]
-    OutOfMemory { device: String, needed_mib: u64, available_mib: u64, hint: String },
+    OutOfMemory { device: String, needed_mib: u64, available_mib: u64, hint: Hint },
 
     /// A tokenizer that is broken or does not fit the text or the checkpoint.
     #[error("tokenizer {origin}: {message}")]
-    Tokenizer { origin: String, message: String, hint: Option<String> },
+    Tokenizer { origin: String, message: String, hint: Option<Hint> },
 
     /// A checkpoint that is incomplete, truncated, tampered with, or of another model.
     #[error("checkpoint `{}`: {message}", path.display())]
-    Checkpoint { path: PathBuf, message: String, hint: Option<String> },
+    Checkpoint { path: PathBuf, message: String, hint: Option<Hint> },
 
     /// Loss or gradient norm that is NaN or infinite.
     #[error("{} at step {step} (batch of {batch}){}", not_finite(*loss, *grad_norm), in_a_row(*skipped))]
@@ -125,7 +130,7 @@ pub enum Error {
 
     /// Data preparation that failed while doing something.
     #[error("data preparation failed while {action}: {message}")]
-    Preparation { action: String, message: String, hint: Option<String> },
+    Preparation { action: String, message: String, hint: Option<Hint> },
 
     /// Anything about a finished computation that is not within its tolerance (`kiln verify`).
     #[error("{message}")]
@@ -181,66 +186,100 @@ impl Error {
         Self::Preparation { action: action.into(), message, hint: None }
     }
 
-    /// What the reader can do about it, one sentence without a full stop.
-    pub fn hint(&self) -> Option<String> {
-        match self {
+    /// What the reader can do about it.
+    pub fn hint(&self) -> Option<Hint> {
+        Some(match self {
             Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::NotFound => Some("check the path".into()),
-                io::ErrorKind::PermissionDenied => Some("check the permissions of the file and of its folder".into()),
-                io::ErrorKind::StorageFull => {
-                    Some("free some space, then run it again (training with `--resume`): what is complete is kept".into())
+                io::ErrorKind::NotFound => "check the path".into(),
+                io::ErrorKind::PermissionDenied => "check the permissions of the file and of its folder".into(),
+                io::ErrorKind::StorageFull => hint![
+                    "free some space, then run it again (training ",
+                    Place::Resume.by("with"),
+                    "): what is complete is kept"
+                ],
+                io::ErrorKind::NotADirectory => {
+                    hint!["a file has the name of the folder: choose another ", Place::Out.by("with")]
                 }
-                io::ErrorKind::NotADirectory => Some("a file has the name of the folder: choose another with `--out`".into()),
-                io::ErrorKind::ReadOnlyFilesystem => Some("choose a writable folder with `--out`".into()),
-                _ => None,
+                io::ErrorKind::ReadOnlyFilesystem => hint!["choose a writable folder ", Place::Out.by("with")],
+                _ => return None,
             },
             Self::NotFound { hint, .. }
             | Self::NotText { hint, .. }
             | Self::UnknownName { hint, .. }
             | Self::OutOfMemory { hint, .. }
-            | Self::NothingToTokenize { hint, .. } => Some(hint.clone()),
-            Self::RunLocked { .. } => Some("wait for it to end, or choose another folder with `--out`".into()),
-            Self::RunExists { .. } => {
-                Some("continue it with `--resume`, or choose another folder with `--out`".into())
+            | Self::NothingToTokenize { hint, .. } => hint.clone(),
+            Self::RunLocked { .. } => {
+                hint!["wait for it to end, or choose another folder ", Place::Out.by("with")]
             }
-            Self::InvalidUtf8 { .. } => Some(
-                "correct the bytes or save the file as UTF-8 (of data to train on, `--set data.lossy=true` replaces a few of them)".into(),
-            ),
-            Self::InvalidRecord { .. } => Some(
-                "a record is a JSON object, or a row of a table, with a string under `text` (of data to train on, `--set data.text_field=NAME` names another field)".into(),
-            ),
-            Self::InvalidShard { .. } => Some(
-                "shards are little-endian tokens, uint16 up to a vocabulary of 65,536 and uint32 above, with the `tokenizer.json` that made them; write them anew from the text".into(),
-            ),
-            Self::EmptyCorpus { .. } => Some("name files with text through `--data`".into()),
-            Self::CorpusTooShort { .. } => Some(
-                "give more text, a smaller `--set model.block_size=N`, or another `--set data.val_fraction=F`".into(),
-            ),
-            Self::UnknownKey { nearest, .. } => Some(match nearest {
-                Some(key) => format!("did you mean `{key}`?"),
-                None => "`kiln config show` lists every key".into(),
-            }),
-            Self::DeviceUnavailable { present, .. } => Some(format!("present here: {}", present.join(", "))),
+            Self::RunExists { .. } => hint![
+                "continue it ",
+                Place::Resume.by("with"),
+                ", or choose another folder ",
+                Place::Out.by("with")
+            ],
+            Self::InvalidUtf8 { .. } => hint![
+                "correct the bytes or save the file as UTF-8 (of data to train on, ",
+                hint::set("data.lossy", true),
+                " replaces a few of them)"
+            ],
+            Self::InvalidRecord { .. } => hint![
+                "a record is a JSON object, or a row of a table, with a string under `text` (of data to train on, ",
+                hint::choose("data.text_field", "NAME"),
+                " names another field)"
+            ],
+            Self::InvalidShard { .. } => {
+                "shards are little-endian tokens, uint16 up to a vocabulary of 65,536 and uint32 above, with the \
+                 `tokenizer.json` that made them; write them anew from the text"
+                    .into()
+            }
+            Self::EmptyCorpus { .. } => hint!["name files with text ", Place::Data.by("through")],
+            Self::CorpusTooShort { .. } => hint![
+                "give more text, a smaller ",
+                hint::choose("model.block_size", "N"),
+                ", or another ",
+                hint::choose("data.val_fraction", "F")
+            ],
+            Self::UnknownKey { nearest: Some(key), .. } => format!("did you mean `{key}`?").into(),
+            Self::UnknownKey { nearest: None, .. } => {
+                hint![hint::command("kiln config show"), " lists every key"]
+            }
+            Self::DeviceUnavailable { present, .. } => format!("present here: {}", present.join(", ")).into(),
             Self::InvalidValue { hint, .. }
             | Self::Preparation { hint, .. }
             | Self::Tokenizer { hint, .. }
             | Self::Checkpoint { hint, .. }
-            | Self::DeviceFailed { hint, .. } => hint.clone(),
-            Self::NonFiniteLoss { skipped: Some(_), .. } => Some(
-                "lower `train.learning_rate` or raise `train.warmup_steps`; `--resume best` goes back to the best checkpoint".into(),
-            ),
-            Self::NonFiniteLoss { skipped: None, .. } => Some(
-                "lower `train.learning_rate`, set `train.grad_clip`, or skip such batches with `--set train.on_nan=skip`".into(),
-            ),
-            Self::NonFiniteOutput { .. } => Some(
-                "its weights are damaged, or training has made them NaN: take them anew, or an earlier checkpoint".into(),
-            ),
-            Self::InvalidText { .. } => Some("save the file as plain text in UTF-8".into()),
-            Self::ConfigEntry { reason, .. } => reason.hint(),
-            Self::ConfigSyntax { .. } => Some("`kiln config show` prints a complete example".into()),
-            Self::InvalidModel { .. } => Some("make it with `kiln data train-filter`".into()),
-            Self::OverTolerance { .. } => None,
-        }
+            | Self::DeviceFailed { hint, .. } => return hint.clone(),
+            Self::NonFiniteLoss { skipped: Some(_), .. } => hint![
+                "lower ",
+                hint::key("train.learning_rate"),
+                " or raise ",
+                hint::key("train.warmup_steps"),
+                hint::command_line(hint![
+                    "; ",
+                    hint::command("--resume best"),
+                    " goes back to the best checkpoint"
+                ])
+            ],
+            Self::NonFiniteLoss { skipped: None, .. } => hint![
+                "lower ",
+                hint::key("train.learning_rate"),
+                ", set ",
+                hint::key("train.grad_clip"),
+                ", or skip such batches with ",
+                hint::set("train.on_nan", "skip")
+            ],
+            Self::NonFiniteOutput { .. } => {
+                "its weights are damaged, or training has made them NaN: take them anew, or an earlier checkpoint"
+                    .into()
+            }
+            Self::InvalidText { .. } => "save the file as plain text in UTF-8".into(),
+            Self::ConfigEntry { reason, .. } => return reason.hint(),
+            Self::ConfigSyntax { .. } => {
+                hint![hint::command("kiln config show"), " prints a complete example"]
+            }
+            Self::InvalidModel { .. } => hint!["make it with ", hint::command("kiln data train-filter")],
+            Self::OverTolerance { .. } => return None,
+        })
     }
 
     /// Whether the caller asked for something that cannot be (exit code 2) rather than something
@@ -280,7 +319,7 @@ mod tests {
         };
         let stopped = error(f32::NAN, Some(f32::NAN), None);
         assert_eq!(stopped.to_string(), "the loss became NaN at step 7 (batch of rows 1, 2)");
-        assert!(stopped.hint().unwrap().contains("train.on_nan=skip"));
+        assert!(stopped.hint().unwrap().to_string().contains("train.on_nan=skip"));
         let overflow = error(3.5, Some(f32::INFINITY), None);
         assert_eq!(
             overflow.to_string(),
@@ -288,6 +327,109 @@ mod tests {
         );
         let skipping = error(f32::INFINITY, None, Some(100));
         assert!(skipping.to_string().ends_with("rows 1, 2), after 100 skipped steps in a row"), "{skipping}");
-        assert!(!skipping.hint().unwrap().contains("on_nan"));
+        assert!(!skipping.hint().unwrap().to_string().contains("on_nan"));
+    }
+
+    #[test]
+    fn hints_in_the_words_of_the_command_line() {
+        let path = || PathBuf::from("x");
+        let io = |kind: io::ErrorKind| Error::io("read", "x", kind.into());
+        let not_finite = |skipped| Error::NonFiniteLoss {
+            step: 1,
+            loss: f32::NAN,
+            grad_norm: None,
+            batch: String::new(),
+            skipped,
+        };
+        let message = || "m".to_owned();
+        let unknown = |nearest: Option<&str>| Error::UnknownKey {
+            key: "k".into(),
+            nearest: nearest.map(str::to_owned),
+        };
+        for (error, words) in [
+            (io(io::ErrorKind::NotFound), "check the path"),
+            (io(io::ErrorKind::PermissionDenied), "check the permissions of the file and of its folder"),
+            (
+                io(io::ErrorKind::StorageFull),
+                "free some space, then run it again (training with `--resume`): what is complete is kept",
+            ),
+            (
+                io(io::ErrorKind::NotADirectory),
+                "a file has the name of the folder: choose another with `--out`",
+            ),
+            (io(io::ErrorKind::ReadOnlyFilesystem), "choose a writable folder with `--out`"),
+            (Error::NotFound { path: path(), hint: "look".into() }, "look"),
+            (Error::RunLocked { path: path() }, "wait for it to end, or choose another folder with `--out`"),
+            (
+                Error::RunExists { path: path() },
+                "continue it with `--resume`, or choose another folder with `--out`",
+            ),
+            (
+                Error::InvalidUtf8 { path: path(), offset: 1 },
+                "correct the bytes or save the file as UTF-8 (of data to train on, `--set data.lossy=true` replaces \
+                 a few of them)",
+            ),
+            (
+                Error::InvalidRecord { path: path(), line: 1, message: message() },
+                "a record is a JSON object, or a row of a table, with a string under `text` (of data to train on, \
+                 `--set data.text_field=NAME` names another field)",
+            ),
+            (
+                Error::InvalidShard { path: path(), message: message() },
+                "shards are little-endian tokens, uint16 up to a vocabulary of 65,536 and uint32 above, with the \
+                 `tokenizer.json` that made them; write them anew from the text",
+            ),
+            (Error::EmptyCorpus { sources: "x".into() }, "name files with text through `--data`"),
+            (
+                Error::CorpusTooShort { split: "train", tokens: 1, needed: 2 },
+                "give more text, a smaller `--set model.block_size=N`, or another `--set data.val_fraction=F`",
+            ),
+            (unknown(Some("train.seed")), "did you mean `train.seed`?"),
+            (unknown(None), "`kiln config show` lists every key"),
+            (
+                Error::DeviceUnavailable {
+                    name: "cuda".into(),
+                    reason: message(),
+                    present: vec!["cpu".into()],
+                },
+                "present here: cpu",
+            ),
+            (
+                not_finite(Some(3)),
+                "lower `train.learning_rate` or raise `train.warmup_steps`; `--resume best` goes back to the best \
+                 checkpoint",
+            ),
+            (
+                not_finite(None),
+                "lower `train.learning_rate`, set `train.grad_clip`, or skip such batches with `--set \
+                 train.on_nan=skip`",
+            ),
+            (
+                Error::check_finite("outputs", &[f32::NAN]).unwrap_err(),
+                "its weights are damaged, or training has made them NaN: take them anew, or an earlier checkpoint",
+            ),
+            (Error::InvalidText { path: path(), message: message() }, "save the file as plain text in UTF-8"),
+            (
+                Error::ConfigEntry { origin: message(), line: 1, reason: Box::new(unknown(None)) },
+                "`kiln config show` lists every key",
+            ),
+            (
+                Error::ConfigSyntax { origin: message(), message: message() },
+                "`kiln config show` prints a complete example",
+            ),
+            (
+                Error::InvalidModel { path: path(), message: message() },
+                "make it with `kiln data train-filter`",
+            ),
+        ] {
+            assert_eq!(error.hint().unwrap().to_string(), words, "{error}");
+        }
+        let without = [
+            io(io::ErrorKind::Other),
+            Error::invalid_value("k", 1, "m"),
+            Error::preparation("reading", message()),
+            Error::OverTolerance { message: message() },
+        ];
+        assert!(without.iter().all(|error| error.hint().is_none()));
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     config::{Head, ModelConfig},
     data::{CLS_TOKEN, SEP_TOKEN},
     device::device_failed,
-    error::{Error, Result},
+    error::{Error, Hint, Result, hint},
     model::{Encoder, Input, Model, Side},
     tokenizer::Tokenizer,
 };
@@ -89,7 +89,7 @@ impl<'a> Predictor<'a> {
                 key: "model.architecture".into(),
                 value: if matches!(model, Model::Decoder(_)) { "decoder" } else { "encoder-decoder" }.into(),
                 message: "only an encoder classifies and fills masks".into(),
-                hint: Some("`kiln generate` lets it write".into()),
+                hint: Some(hint![hint::command("kiln generate"), " lets it write"]),
             }),
         }
     }
@@ -105,7 +105,11 @@ impl<'a> Predictor<'a> {
                 key: "model.head".into(),
                 value: "language-model".into(),
                 message: "the model fills masks and does not classify".into(),
-                hint: Some("`kiln fill`, or train a classifier on it with `kiln train --init-from`".into()),
+                hint: Some(hint![
+                    hint::command("kiln fill"),
+                    ", or train a classifier on it with ",
+                    hint::command("kiln train --init-from")
+                ]),
             });
         }
         let by_word = self.config.head == Head::TokenClassification;
@@ -159,14 +163,14 @@ impl<'a> Predictor<'a> {
     /// [`Error::InvalidValue`] for a classifier and for a text without a mask within the context, and those
     /// of [`classify`](Self::classify).
     pub async fn fill(&self, text: &str, count: usize) -> Result<Filled> {
-        let invalid = |key: &str, value: &str, message: &str, hint: String| Error::InvalidValue {
+        let invalid = |key: &str, value: &str, message: &str, hint: Hint| Error::InvalidValue {
             key: key.into(),
             value: value.into(),
             message: message.into(),
             hint: Some(hint),
         };
         if self.config.head != Head::LanguageModel {
-            let hint = "`kiln classify`".into();
+            let hint = hint![hint::command("kiln classify")];
             return Err(invalid("model.head", "a classifier", "the model does not fill masks", hint));
         }
         let mask = self.tokenizer.mask_token();
@@ -183,7 +187,7 @@ impl<'a> Predictor<'a> {
                 "TEXT",
                 text,
                 &message,
-                format!("write `{name}` where something is to be filled in"),
+                format!("write `{name}` where something is to be filled in").into(),
             ));
         }
         let (outputs, width) = self.outputs(&[tokens]).await?;

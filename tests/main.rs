@@ -16,6 +16,7 @@ mod data_cluster;
 mod data_stores;
 mod devices;
 mod examples;
+mod hints;
 mod init_from;
 mod inspect;
 mod kernels;

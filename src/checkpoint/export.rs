@@ -6,7 +6,7 @@ use super::{
     tensors::{self, FloatType},
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, hint},
     model::{families::Family, parameters::NamedData},
     platform::storage,
 };
@@ -122,7 +122,7 @@ impl Export {
             return Err(Error::Checkpoint {
                 path: checkpoint.path().into(),
                 message: "no Hugging Face family that kiln knows computes what this model does".into(),
-                hint: Some("keep kiln's own names with `--layout kiln`".into()),
+                hint: Some(hint!["keep kiln's own names with ", hint::command("--layout kiln")]),
             });
         }
         Ok(family)
@@ -153,7 +153,7 @@ fn check_range(checkpoint: &Checkpoint, tensors: &NamedData, float: FloatType) -
         Some((name, value)) => Err(Error::Checkpoint {
             path: checkpoint.path().into(),
             message: format!("tensor `{name}` has the number {value}, beyond the range of {}", float.name()),
-            hint: Some("`--dtype bf16` has the range of f32".into()),
+            hint: Some(hint![hint::command("--dtype bf16"), " has the range of f32"]),
         }),
     }
 }

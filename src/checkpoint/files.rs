@@ -3,7 +3,7 @@
 
 use super::{Manifest, names};
 use crate::{
-    error::{Error, Result},
+    error::{Error, Hint, Place, Result, hint},
     platform::storage::{self, Mapped},
 };
 use std::{
@@ -107,7 +107,10 @@ impl Files {
         checked.map_err(|message| Error::Checkpoint {
             path: self.origin.clone(),
             message,
-            hint: Some("take another checkpoint of the run, for example with `--resume DIR`".into()),
+            hint: Some(hint![
+                "take another checkpoint of the run, for example ",
+                Place::Resume.by_argument("with", "DIR")
+            ]),
         })
     }
 
@@ -136,7 +139,7 @@ impl Files {
     }
 
     /// As [`error`](Self::error), with what to do about it.
-    pub fn refused(&self, message: String, hint: &str) -> Error {
+    pub fn refused(&self, message: String, hint: impl Into<Hint>) -> Error {
         Error::Checkpoint { path: self.origin.clone(), message, hint: Some(hint.into()) }
     }
 

@@ -4,7 +4,7 @@
 use super::{Files, Location, TrainerState, WeightFiles, generation, names, projection, tensors};
 use crate::{
     config::{Architecture, Config, ModelConfig},
-    error::{Error, Result},
+    error::{Error, Result, hint},
     kernels::Mode,
     model::{
         Model,
@@ -69,7 +69,10 @@ impl Checkpoint {
         let json = files.get(names::CONFIG).ok_or_else(|| {
             files.refused(
                 format!("`{}` is missing", names::CONFIG),
-                "the model's `config.json` belongs beside its weights; `kiln inspect` does without",
+                hint![
+                    "the model's `config.json` belongs beside its weights",
+                    hint::command_line(hint!["; ", hint::command("kiln inspect"), " does without"])
+                ],
             )
         })?;
         let (family, described) = Family::from_json(json, &path)?;
@@ -135,7 +138,7 @@ impl Checkpoint {
         if average.is_some() && !self.has_average() {
             return Err(self.files.refused(
                 format!("`{}` is missing: the run kept no average of its weights", names::EMA),
-                "train with `--set train.ema_decay=0.999`",
+                hint!["train with ", hint::set("train.ema_decay", 0.999)],
             ));
         }
         WeightFiles::open(&self.files, average.or(self.named.as_deref()))

@@ -2,7 +2,7 @@
 
 use super::{Files, names};
 use crate::{
-    error::{Error, Result},
+    error::{Error, Place, Result, hint},
     platform::storage,
 };
 use std::{
@@ -89,8 +89,11 @@ impl RunFolder {
         if !path.is_dir() {
             return Err(Error::NotFound {
                 path: path.into(),
-                hint: "`--out` names the folder of the run to resume; start a new run without `--resume`"
-                    .into(),
+                hint: hint![
+                    Place::Out,
+                    " names the folder of the run to resume; start a new run without ",
+                    Place::Resume
+                ],
             });
         }
         // A run that has just begun has no checkpoint yet either, but it is locked.
@@ -222,7 +225,10 @@ fn no_checkpoint(path: &Path) -> Error {
     Error::Checkpoint {
         path: path.into(),
         message: "there is no complete checkpoint here".into(),
-        hint: Some("name a run folder or a checkpoint folder; a run saves its first checkpoint at `train.save_interval`".into()),
+        hint: Some(hint![
+            "name a run folder or a checkpoint folder; a run saves its first checkpoint at ",
+            hint::key("train.save_interval")
+        ]),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `kiln data` of a build without it: says how to get it.
 
-use crate::error::Error;
+use crate::error::{Error, hint};
 
 #[derive(Debug, clap::Args)]
 pub struct DataArguments {
@@ -13,7 +13,7 @@ pub(super) fn run(arguments: DataArguments) -> anyhow::Result<()> {
         key: "kiln data".into(),
         value: arguments.arguments.join(" "),
         message: "this build cannot prepare data".into(),
-        hint: Some("build it with `cargo build --release --features data`".into()),
+        hint: Some(hint!["build it with ", hint::command("cargo build --release --features data")]),
     }
     .into())
 }

@@ -5,7 +5,7 @@ use crate::{
     checkpoint::Weights,
     config::{Architecture, Head, Layout, ModelConfig},
     data::{Dataset, RowLayout, TokenSplit, evaluation_batches},
-    error::Error,
+    error::{Error, hint},
     eval::{
         Evaluation, evaluate,
         written::{Written, written},
@@ -158,7 +158,7 @@ fn compare(
         key: "--generate".into(),
         value: "true".into(),
         message: "nothing belongs to the texts that could be written".into(),
-        hint: Some("it is for models that were trained with `data.target_field`".into()),
+        hint: Some(hint!["it is for models that were trained with ", hint::key("data.target_field")]),
     })?)
 }
 

@@ -5,7 +5,7 @@ use super::config::ConfigSource;
 use crate::{
     checkpoint::{Checkpoint, names},
     config::{AttentionConfig, Config, ModelConfig, TokenizerConfig, TokenizerKind},
-    error::{Error, Result},
+    error::{Error, Result, hint},
     tokenizer::Tokenizer,
 };
 use serde_json::Value;
@@ -44,9 +44,10 @@ pub(super) fn configure(
         if !checkpoint.has_tokenizer() {
             return Err(Error::NotFound {
                 path,
-                hint: "put the model's tokenizer there, or set one, for example with \
-                       `--set tokenizer.kind=file --set tokenizer.path=FILE`"
-                    .into(),
+                hint: hint![
+                    "put the model's tokenizer there, or set one, for example with ",
+                    hint::set("tokenizer.kind", "file").and_choose("tokenizer.path", "FILE")
+                ],
             });
         }
         config.tokenizer =
@@ -68,11 +69,15 @@ fn model(said: &ModelConfig, keys: &[String], checkpoint: &Checkpoint) -> Result
         key: key.into(),
         value: shown(Some(value)),
         message,
-        hint: Some(
-            "leave it out: `--init-from` takes the model as it is, but for a shorter `model.block_size`, \
-             another `model.dropout`, the capacity and losses of experts, and the head of an encoder"
-                .into(),
-        ),
+        hint: Some(hint![
+            "leave it out: ",
+            hint::command("--init-from"),
+            " takes the model as it is, but for a shorter ",
+            hint::key("model.block_size"),
+            ", another ",
+            hint::key("model.dropout"),
+            ", the capacity and losses of experts, and the head of an encoder"
+        ]),
     };
     let folder = checkpoint.path().display();
     let (said_tree, mut tree) = (tree(said, own), tree(own, own));

@@ -32,7 +32,11 @@ mod watch;
 
 pub use train::train_in;
 
-use crate::{device, error::Error, platform};
+use crate::{
+    device,
+    error::{Error, Place, hint},
+    platform,
+};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::{
     any::Any,
@@ -182,10 +186,15 @@ fn from_panic(payload: &(dyn Any + Send)) -> Error {
         device: "in use".into(),
         action: "computing".into(),
         message: format!("{message}{place}"),
-        hint: Some(
-            "if memory ran out, lower `train.batch_size`; a run goes on from its last checkpoint with `--resume`; `RUST_BACKTRACE=full` shows where it happened"
-                .into(),
-        ),
+        hint: Some(hint![
+            "if memory ran out, lower ",
+            hint::key("train.batch_size"),
+            "; a run goes on from its last checkpoint ",
+            Place::Resume.by("with"),
+            "; ",
+            hint::command("RUST_BACKTRACE=full"),
+            " shows where it happened"
+        ]),
     }
 }
 

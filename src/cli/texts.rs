@@ -134,7 +134,7 @@ mod tests {
         ] {
             let error = read("x.txt", &bytes).unwrap_err();
             assert!(error.to_string().contains(part) && error.to_string().contains("x.txt"), "{error}");
-            assert!(error.is_user_error() && error.hint().unwrap().contains("UTF-8"));
+            assert!(error.is_user_error() && error.hint().unwrap().to_string().contains("UTF-8"));
         }
     }
 }

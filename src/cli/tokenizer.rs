@@ -5,7 +5,7 @@ use crate::{
     checkpoint::{names, resolve},
     config::{Config, TokenizerConfig, TokenizerKind},
     data::{Dataset, check_shard_path, write_shard},
-    error::{Error, Result},
+    error::{Error, Result, hint},
     platform::{Instant, storage},
     tokenizer::Tokenizer,
 };
@@ -86,8 +86,13 @@ impl WhichTokenizer {
         if !path.is_file() {
             return Err(Error::NotFound {
                 path,
-                hint: "name a `tokenizer.json` or a run with `--tokenizer`; `kiln tokenizer train` makes one"
-                    .into(),
+                hint: hint![
+                    "name a `tokenizer.json` or a run with ",
+                    hint::command("--tokenizer"),
+                    "; ",
+                    hint::command("kiln tokenizer train"),
+                    " makes one"
+                ],
             });
         }
         Tokenizer::from_file(&path)

@@ -8,7 +8,7 @@ use crate::{
     config::Config,
     data::Dataset,
     device::{self, Choice, DeviceInfo},
-    error::{Error, Result},
+    error::{Error, Place, Result, hint},
     model::size,
     train::{Hooks, Trainer, event::Event},
 };
@@ -152,7 +152,11 @@ fn resume_plan(
                 key: "--resume".into(),
                 value: resume.to_string(),
                 message: "which run is not said".into(),
-                hint: Some("`kiln train --resume RUN`, or `kiln train --out RUN --resume best`".into()),
+                hint: Some(hint![
+                    hint::command("kiln train --resume RUN"),
+                    ", or ",
+                    hint::command("kiln train --out RUN --resume best")
+                ]),
             });
         }
     };
@@ -187,9 +191,13 @@ fn resume_plan(
             key: "train.max_steps".into(),
             value: trainer.config().train.last_step().to_string(),
             message: format!("the run is already at step {}", trainer.steps_done()),
-            hint: Some(
-                "go on with `--set train.max_steps=N`, and `train.stop_after=0` if that is set".into(),
-            ),
+            hint: Some(hint![
+                "go on with ",
+                hint::choose("train.max_steps", "N"),
+                ", and ",
+                hint::entry("train.stop_after", 0),
+                " if that is set"
+            ]),
         });
     }
     let run = run.map_or_else(|| RunFolder::create(&path), Ok)?;
@@ -219,7 +227,7 @@ fn run_of(folder: &Path) -> Result<PathBuf> {
             key: "--resume".into(),
             value: folder.display().to_string(),
             message: "the checkpoint is in no run folder".into(),
-            hint: Some("say where the run goes on with `--out RUN`".into()),
+            hint: Some(hint!["say where the run goes on ", Place::Out.by_argument("with", "RUN")]),
         }),
     }
 }
@@ -250,10 +258,16 @@ pub(super) fn check_memory(config: &Config, info: Option<&DeviceInfo>) -> Result
         needed_mib: needed.div_ceil(MIB),
         available_mib: available / MIB,
         hint: if config.train.batch_size > 1 {
-            "lower `train.batch_size` (raise `train.gradient_accumulation_steps` to keep the step the same)"
-                .into()
+            device::smaller_batch_hint()
         } else {
-            "lower `model.block_size`, `model.n_layer` or `model.n_embd`".into()
+            hint![
+                "lower ",
+                hint::key("model.block_size"),
+                ", ",
+                hint::key("model.n_layer"),
+                " or ",
+                hint::key("model.n_embd")
+            ]
         },
     })
 }

@@ -6,7 +6,7 @@ mod help;
 mod renamed;
 
 use super::{Config, KEYS, Key, ModelConfig};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result, hint};
 use serde::de::DeserializeOwned;
 use std::sync::LazyLock;
 use toml::{Table, Value, de::DeTable};
@@ -264,7 +264,7 @@ fn wrong_type(key: &str, value: &Value, text: &str, message: &str) -> Error {
     let (message, hint) = match variants(key) {
         Some(variants) => {
             let meant = nearest(text, variants.iter().map(String::as_str));
-            let hint = meant.map(|variant| format!("did you mean `{variant}`?"));
+            let hint = meant.map(|variant| format!("did you mean `{variant}`?").into());
             (format!("expected one of {}", quoted(&variants)), hint)
         }
         None => (format!("expected {}", expected_type(message)), type_hint(key, value, message)),
@@ -296,17 +296,18 @@ fn expected_type(message: &str) -> &str {
     }
 }
 
-fn type_hint(key: &str, value: &Value, message: &str) -> Option<String> {
+fn type_hint(key: &str, value: &Value, message: &str) -> Option<Hint> {
     match value {
         Value::Float(number)
             if matches!(expected_type(message), "a whole number, 0 or more")
                 && number.fract() == 0.0
                 && (0.0..9e15).contains(number) =>
         {
-            Some(format!("write `{key}={number}`"))
+            Some(hint!["write ", hint::entry(key, number)])
         }
         Value::String(text) if expected_type(message) == "a list" => {
-            Some(format!("write `{key}=[{}]`", Value::String(text.clone())))
+            let list = format!("[{}]", Value::String(text.clone()));
+            Some(hint!["write ", hint::entry(key, list)])
         }
         _ => None,
     }

@@ -116,7 +116,8 @@ impl Preset {
             let names = PRESETS.map(|preset| preset.name);
             let suggestion =
                 nearest(name, names).map_or(String::new(), |meant| format!("did you mean `{meant}`? "));
-            let hint = format!("{suggestion}presets: {}", names.map(|name| format!("`{name}`")).join(", "));
+            let hint =
+                format!("{suggestion}presets: {}", names.map(|name| format!("`{name}`")).join(", ")).into();
             Error::UnknownName { what: "preset", name: name.into(), hint }
         })
     }
@@ -154,9 +155,9 @@ mod tests {
     fn an_unknown_name_brings_the_nearest_and_the_list() {
         let error = Preset::find("shakespear-char").unwrap_err();
         assert_eq!(error.to_string(), "unknown preset `shakespear-char`");
-        let hint = error.hint().unwrap();
+        let hint = error.hint().unwrap().to_string();
         assert!(hint.starts_with("did you mean `shakespeare-char`? presets: `shakespeare-char`, "), "{hint}");
-        assert!(Preset::find("qq").unwrap_err().hint().unwrap().starts_with("presets: "));
+        assert!(Preset::find("qq").unwrap_err().hint().unwrap().to_string().starts_with("presets: "));
     }
 
     /// config/train_shakespeare_char.py of nanoGPT.

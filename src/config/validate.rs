@@ -5,7 +5,7 @@ mod data;
 mod model;
 
 use super::{Config, Range, SampleConfig, ScheduleKind, TrainConfig, section::Section};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result, hint};
 use std::fmt::Display;
 
 impl Config {
@@ -47,7 +47,13 @@ impl SampleConfig {
 fn check_sample(sample: &SampleConfig) -> Result<()> {
     if sample.num_beams > 1 && sample.repetition_penalty != 1.0 {
         let message = "beam search does not penalize repetition";
-        let hint = "add `--set sample.repetition_penalty=1`, or `--set sample.num_beams=1` to draw tokens";
+        let hint = hint![
+            "add ",
+            hint::set("sample.repetition_penalty", 1),
+            ", or ",
+            hint::set("sample.num_beams", 1),
+            " to draw tokens"
+        ];
         return Err(refused("sample.repetition_penalty", sample.repetition_penalty, message, hint));
     }
     Ok(())
@@ -74,13 +80,13 @@ fn check_schedule(train: &TrainConfig) -> Result<()> {
     }
     if schedule != ScheduleKind::Constant && train.min_lr > train.learning_rate {
         let message = format!("it exceeds `train.learning_rate`, which is {}", train.learning_rate);
-        let hint = format!("a tenth is usual: `--set train.min_lr={}`", train.learning_rate / 10.0);
+        let hint = hint!["a tenth is usual: ", hint::set("train.min_lr", train.learning_rate / 10.0)];
         return Err(refused("train.min_lr", train.min_lr, message, hint));
     }
     match (schedule, decay_steps) {
         (ScheduleKind::Linear | ScheduleKind::Cosine, Some(decay_steps)) if decay_steps < warmup_steps => {
             let message = format!("the decay ends before the warmup: `train.warmup_steps` is {warmup_steps}");
-            let hint = "without it the decay goes on until `train.max_steps`";
+            let hint = hint!["without it the decay goes on until ", hint::key("train.max_steps")];
             Err(refused("train.decay_steps", decay_steps, message, hint))
         }
         (ScheduleKind::Wsd, Some(decay_steps)) if decay_steps > max_steps.saturating_sub(warmup_steps) => {
@@ -103,12 +109,12 @@ fn check_intervals(config: &Config) -> Result<()> {
     let key = "train.early_stopping_patience";
     if train.eval_interval == 0 {
         let message = "early stopping needs evaluations, but `train.eval_interval` is 0";
-        return Err(refused(key, patience, message, "`--set train.eval_interval=250`"));
+        return Err(refused(key, patience, message, hint![hint::set("train.eval_interval", 250)]));
     }
     // Data that the user names may bring a split of its own: the loader knows.
     if data.val_fraction == 0.0 && data.paths.is_empty() {
         let message = "early stopping needs a validation split, but `data.val_fraction` is 0";
-        return Err(refused(key, patience, message, "`--set data.val_fraction=0.1`"));
+        return Err(refused(key, patience, message, hint![hint::set("data.val_fraction", 0.1)]));
     }
     Ok(())
 }
@@ -118,7 +124,7 @@ fn size(key: &str, value: usize) -> Result<()> {
     Range::SIZE.check(key, &value)
 }
 
-fn refused(key: &str, value: impl Display, message: impl Into<String>, hint: impl Into<String>) -> Error {
+fn refused(key: &str, value: impl Display, message: impl Into<String>, hint: impl Into<Hint>) -> Error {
     Error::InvalidValue {
         key: key.into(),
         value: value.to_string(),
@@ -141,7 +147,7 @@ mod tests {
     #[track_caller]
     fn refusal(overrides: &[&str]) -> (String, String, Option<String>) {
         let error = check(overrides).expect_err("accepted");
-        let hint = error.hint();
+        let hint = error.hint().map(|hint| hint.to_string());
         match error {
             Error::InvalidValue { key, message, .. } => (key, message, hint),
             other => panic!("{other}"),
@@ -244,7 +250,7 @@ mod tests {
             message,
             "invalid value `100` for `model.n_embd`: heads that don't divide the width: `model.n_head` is 6"
         );
-        assert_eq!(error.hint().unwrap(), "the nearest that fits: `--set model.n_embd=102`");
+        assert_eq!(error.hint().unwrap().to_string(), "the nearest that fits: `--set model.n_embd=102`");
         let (_, _, hint) = refusal(&["model.n_embd=3", "model.n_head=8"]);
         assert_eq!(hint.unwrap(), "the nearest that fits: `--set model.n_embd=8`");
         let (_, _, hint) = refusal(&["model.n_embd=129", "model.n_head=4"]);

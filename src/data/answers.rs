@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::{Architecture, Config, Head, Layout},
-    error::{Error, Result},
+    error::{Error, Result, hint},
     tokenizer::Tokenizer,
 };
 use std::collections::BTreeSet;
@@ -30,9 +30,10 @@ pub(super) fn wanted(config: &Config) -> Result<Option<(&str, AnswerKind)>> {
             key: "data.label_field".into(),
             value: String::new(),
             message: "a classifier learns from records that say what each text is".into(),
-            hint: Some(
-                "name the field of the JSONL records, for example `--set data.label_field=label`".into(),
-            ),
+            hint: Some(hint![
+                "name the field of the JSONL records, for example ",
+                hint::set("data.label_field", "label")
+            ]),
         }),
         Some(field) => Ok(Some((field, kind))),
     }

@@ -3,7 +3,7 @@
 
 use crate::{
     config::{Layout, Order},
-    error::{Error, Result},
+    error::{Error, Result, hint},
 };
 use serde::{Deserialize, Serialize};
 
@@ -38,11 +38,11 @@ impl Cursor {
                     "the training data is not what the checkpoint was trained on ({})",
                     stored.fingerprint
                 ),
-                hint: Some(
-                    "restore the files, `data.val_fraction` and the tokenizer that the run began with, or begin \
-                     a new run from this checkpoint"
-                        .into(),
-                ),
+                hint: Some(hint![
+                    "restore the files, ",
+                    hint::key("data.val_fraction"),
+                    " and the tokenizer that the run began with, or begin a new run from this checkpoint"
+                ]),
             });
         }
         let fields = [

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{Config, Head, RunData, TokenizerKind},
-    error::{Error, Result},
+    error::{Error, Result, hint},
     platform::storage,
     tokenizer::Tokenizer,
 };
@@ -246,7 +246,7 @@ fn parts(corpus: &Corpus, val_fraction: f64) -> Result<(Part<'_>, Part<'_>)> {
             key: "data.val_fraction".into(),
             value: val_fraction.to_string(),
             message: format!("of {} records none would be left to train on", documents.len()),
-            hint: Some("give more of them, or `--set data.val_fraction=0`".into()),
+            hint: Some(hint!["give more of them, or ", hint::set("data.val_fraction", 0)]),
         });
     }
     let val = order.split_off(documents.len() - held_out);
@@ -271,10 +271,11 @@ fn shard_tokenizer(config: &Config, folder: &Path, given: Option<Tokenizer>) -> 
     }
     Err(Error::NotFound {
         path: beside,
-        hint: "token shards need the tokenizer that they were made with: put its `tokenizer.json` there, or \
-               name it with `--set tokenizer.kind=file --set tokenizer.path=FILE` (nanoGPT's `meta.pkl` is \
-               not read)"
-            .into(),
+        hint: hint![
+            "token shards need the tokenizer that they were made with: put its `tokenizer.json` there, or name it with ",
+            hint::set("tokenizer.kind", "file").and_choose("tokenizer.path", "FILE"),
+            " (nanoGPT's `meta.pkl` is not read)"
+        ],
     })
 }
 
@@ -452,7 +453,7 @@ mod tests {
         config.data = DataConfig { paths: vec![folder.path().into()], ..DataConfig::default() };
         let error = Dataset::prepare(&config, None).unwrap_err();
         assert!(matches!(&error, Error::NotFound { path, .. } if path.ends_with("tokenizer.json")));
-        assert!(error.hint().unwrap().contains("tokenizer.kind=file"));
+        assert!(error.hint().unwrap().to_string().contains("tokenizer.kind=file"));
 
         let json = from_text.tokenizer.to_json().unwrap();
         storage::write_synced(&folder.path().join("tokenizer.json"), json.as_bytes()).unwrap();

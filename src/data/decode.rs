@@ -1,7 +1,7 @@
 //! Text of a file's bytes. What is no UTF-8 is refused with what helps, or named where it is only damaged.
 
 use super::signature::{Signature, Way};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, HintPart, Result, hint};
 use std::{borrow::Cow, path::Path};
 
 /// Bytes of the beginning by which a file is told to be none of text.
@@ -15,7 +15,7 @@ const DAMAGE: usize = 1000;
 pub(super) struct NotText {
     /// Goes on after the file's name, as in "is a PDF".
     pub message: String,
-    pub hint: String,
+    pub hint: Hint,
     /// Whether there is text in it, by all that is known.
     pub has_text: bool,
 }
@@ -23,10 +23,10 @@ pub(super) struct NotText {
 impl NotText {
     /// Judges the beginning of a file, or all of it.
     pub fn of(bytes: &[u8]) -> Option<Self> {
-        let text = |message: &str, hint: String| Some(Self { message: message.into(), hint, has_text: true });
+        let text = |message: &str, hint: Hint| Some(Self { message: message.into(), hint, has_text: true });
         let convert = |from: &str| {
-            let iconv = format!("convert it (`iconv -f {from} -t UTF-8 FILE > NEW.txt`)");
-            format!("{iconv}, or make token shards of it with `kiln data run`")
+            let iconv = hint::command(format!("iconv -f {from} -t UTF-8 FILE > NEW.txt"));
+            hint!["convert it (", iconv, ")", or_make_shards()]
         };
         if let Some(signature) = Signature::of(bytes) {
             return Some(Self::by_signature(signature));
@@ -43,9 +43,11 @@ impl NotText {
                     }
                     None => Some(Self {
                         message: format!("has a byte of zero at {at}, which no text has"),
-                        hint: "name files of text; if this is one, take them out \
-                               (`tr -d '\\000' < FILE > NEW.txt`)"
-                            .into(),
+                        hint: hint![
+                            "name files of text; if this is one, take them out (",
+                            hint::command("tr -d '\\000' < FILE > NEW.txt"),
+                            ")"
+                        ],
                         has_text: false,
                     }),
                 }
@@ -54,16 +56,16 @@ impl NotText {
     }
 
     fn by_signature(Signature { name, way }: Signature) -> Self {
-        let unpack = |command: &str| format!("unpack it (`{command} FILE`) and name what comes out");
+        let of_file = |command: &str| hint::command(format!("{command} FILE"));
         let hint = match way {
             Way::Unpack(command) => {
-                format!("{}, or make token shards of it with `kiln data run`", unpack(command))
+                hint!["unpack it (", of_file(command), ") and name what comes out", or_make_shards()]
             }
-            Way::UnpackOnly(command) => unpack(command),
+            Way::UnpackOnly(command) => {
+                hint!["unpack it (", of_file(command), ") and name what comes out"]
+            }
             Way::Prepare => {
-                "make token shards of its column of text with `kiln data run`, or write the column \
-                             to a `.jsonl` file"
-                    .into()
+                hint!["write its column of text to a `.jsonl` file", or_make_shards()]
             }
             Way::Export => "export its text to a `.txt` or `.jsonl` file".into(),
             Way::None => "name files of text".into(),
@@ -74,6 +76,11 @@ impl NotText {
     pub fn into_error(self, path: &Path) -> Error {
         Error::NotText { path: path.into(), message: self.message, hint: self.hint }
     }
+}
+
+/// The other way out, which only the command line has.
+fn or_make_shards() -> HintPart {
+    hint::command_line(hint![", or make token shards of it with ", hint::command("kiln data run")])
 }
 
 /// Text of a file's bytes, without a byte order mark, and how many places were replaced because they are not UTF-8,
@@ -102,10 +109,13 @@ pub(super) fn decode<'a>(path: &Path, bytes: &'a [u8], lossy: bool) -> Result<(C
     Err(Error::NotText {
         path: path.into(),
         message: format!("is not UTF-8: {places} places are invalid, the first at byte {offset}"),
-        hint:
-            "convert it from the encoding that it has (`iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW.txt`), or \
-               make token shards of it with `kiln data run`, which finds the encoding"
-                .into(),
+        hint: hint![
+            "convert it from the encoding that it has (",
+            hint::command("iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW.txt"),
+            ")",
+            or_make_shards(),
+            hint::command_line(", which finds the encoding")
+        ],
     })
 }
 
@@ -128,7 +138,7 @@ mod tests {
 
     fn refused(bytes: &[u8], lossy: bool) -> (String, String) {
         let error = decode(Path::new("f"), bytes, lossy).unwrap_err();
-        (error.to_string(), error.hint().unwrap())
+        (error.to_string(), error.hint().unwrap().to_string())
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{Collator, Cursor, HostBatch, TokenSplit, permutation::Permutation, random};
 use crate::{
     config::{Config, Layout, Order},
-    error::{Error, Result},
+    error::{Error, Result, hint},
     tokenizer::Tokenizer,
 };
 use std::{ops::Range, sync::Arc};
@@ -221,7 +221,7 @@ pub(super) fn check_split(split: &TokenSplit, layout: &RowLayout) -> Result<()> 
                 key: "data.layout".into(),
                 value: "documents".into(),
                 message: format!("no document of the {} split has {tokens}", split.name()),
-                hint: Some("give more text, or `--set data.layout=stream`".into()),
+                hint: Some(hint!["give more text, or ", hint::set("data.layout", "stream")]),
             })
         }
         _ => Ok(()),
@@ -236,11 +236,10 @@ fn one_long_document(split: &TokenSplit) -> Error {
             "the {} split is one document, of which every row would be the same beginning",
             split.name()
         ),
-        hint: Some(
-            "separate documents with `<|endoftext|>`, one JSONL record each or one file each, or \
-             `--set data.layout=stream`"
-                .into(),
-        ),
+        hint: Some(hint![
+            "separate documents with `<|endoftext|>`, one JSONL record each or one file each, or ",
+            hint::set("data.layout", "stream")
+        ]),
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::{DataConfig, Task},
-    error::{Error, Result},
+    error::{Error, Place, Result, hint},
     platform::storage,
 };
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ pub(super) fn read(
             key: "data.paths".into(),
             value: list(&data.paths),
             message: format!("{what} no field `{field}`"),
-            hint: Some("name a JSONL file with `--data FILE`".into()),
+            hint: Some(hint!["name a JSONL file ", Place::Data.by_argument("with", "FILE")]),
         }),
     };
     if data.task != Task::None {
@@ -83,7 +83,7 @@ pub(super) fn read(
         if !storage::exists(path) {
             return Err(Error::NotFound {
                 path: path.clone(),
-                hint: "`--data` takes text, JSON and CSV files, token shards and folders of them".into(),
+                hint: hint![Place::Data, " takes text, JSON and CSV files, token shards and folders of them"],
             });
         }
         match storage::is_folder(path) {
@@ -244,7 +244,7 @@ mod tests {
         let error = |path: PathBuf| read(&config(&[path]), None, &mut Vec::new()).err().unwrap();
         assert!(matches!(error(folder.path().join("x.gz")), Error::NotText { .. }));
         let alone = super::tests::folder(&[("x.gz", b"\x1f\x8b\x08\x00")]);
-        assert!(error(alone.path().into()).hint().unwrap().contains("gunzip"));
+        assert!(error(alone.path().into()).hint().unwrap().to_string().contains("gunzip"));
         let refused = error(folder.path().join("package.json"));
         assert!(refused.to_string().ends_with("line 1: has no field `text`"), "{refused}");
     }

@@ -3,7 +3,7 @@
 use super::{Answers, Collator, TokenSplit};
 use crate::{
     config::{Config, Layout},
-    error::{Error, Result},
+    error::{Error, Result, hint},
 };
 
 /// Counts the documents of a split that have no target, which no row is made of, and those whose end a row cannot hold.
@@ -58,9 +58,11 @@ pub(super) fn check(split: &TokenSplit, config: &Config, collator: &Collator) ->
                 key: key.into(),
                 value,
                 message: format!("no document of the {name} split has a target: {reasons}"),
-                hint: Some(
-                    "shorten what precedes the targets, raise `model.block_size`, or give other data".into(),
-                ),
+                hint: Some(hint![
+                    "shorten what precedes the targets, raise ",
+                    hint::key("model.block_size"),
+                    ", or give other data"
+                ]),
             });
         }
         let (count, of) = (without.len(), with.len() + without.len());

@@ -13,7 +13,7 @@ use crate::{
     checkpoint::{Checkpoint, Weights, tensors},
     config::{Architecture, Config, Head, ModelConfig, TrainConfig},
     data::{HostBatch, IGNORE_INDEX},
-    error::{Error, Result},
+    error::{Error, Result, hint},
     model::{
         Model,
         families::Family,
@@ -109,7 +109,7 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
     let failed = |message: String| Error::Checkpoint {
         path: path.clone(),
         message,
-        hint: Some("`kiln verify` needs a model with reference numbers beside it".into()),
+        hint: Some(hint![hint::command("kiln verify"), " needs a model with reference numbers beside it"]),
     };
     if !path.is_file() {
         return Err(failed("is missing".into()));

@@ -3,7 +3,7 @@
 use crate::{
     config::ModelConfig,
     device::device_failed,
-    error::{Error, Result},
+    error::{Error, Result, hint},
     model::{Decoder, EncoderDecoder, Input, KvCache, Model, Side, layers::block::Memory},
     tokenizer::Tokenizer,
 };
@@ -69,7 +69,12 @@ impl<'a> Writer<'a> {
                 key: "model.architecture".into(),
                 value: "encoder".into(),
                 message: "an encoder does not write".into(),
-                hint: Some("`kiln fill` fills its masks, `kiln classify` asks its classifier".into()),
+                hint: Some(hint![
+                    hint::command("kiln fill"),
+                    " fills its masks, ",
+                    hint::command("kiln classify"),
+                    " asks its classifier"
+                ]),
             }),
         }
     }

@@ -28,7 +28,7 @@ pub use stream::DecodeStream;
 
 use crate::{
     config::TokenizerKind,
-    error::{Error, Result},
+    error::{Error, Hint, Result, hint},
     platform::storage,
 };
 use codec::Codec;
@@ -56,9 +56,6 @@ const LARGEST_ID: u32 = (1 << 24) - 1;
 
 /// Bytes of text that are encoded at once.
 const PIECE: usize = 1 << 20;
-
-const UNKNOWN_CHARACTER_HINT: &str = "use a tokenizer that takes any text (`--set tokenizer.kind=byte` or \
-     `bpe`), or one made from text with this character";
 
 /// A tokenizer. Cloning shares it.
 #[derive(Clone)]
@@ -90,7 +87,7 @@ impl Tokenizer {
             Error::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 Error::NotFound {
                     path,
-                    hint: "name a `tokenizer.json` with `--set tokenizer.path=FILE`".into(),
+                    hint: hint!["name a `tokenizer.json` with ", hint::choose("tokenizer.path", "FILE")],
                 }
             }
             other => other,
@@ -228,7 +225,12 @@ impl Tokenizer {
         for piece in general::pieces(text, piece_length) {
             tokens.clear();
             self.inner.codec.encode(&self.inner.hugging_face, piece, &mut tokens).map_err(|failure| {
-                self.error(failure.message(offset), Some(UNKNOWN_CHARACTER_HINT.into()))
+                let hint = hint![
+                    "use a tokenizer that takes any text (",
+                    hint::set("tokenizer.kind", "byte"),
+                    " or `bpe`), or one made from text with this character"
+                ];
+                self.error(failure.message(offset), Some(hint))
             })?;
             sink(&tokens);
             offset += piece.len();
@@ -286,7 +288,7 @@ impl Tokenizer {
         self.error(format!("token {id} is not in the vocabulary of {size} tokens"), None)
     }
 
-    fn error(&self, message: String, hint: Option<String>) -> Error {
+    fn error(&self, message: String, hint: Option<Hint>) -> Error {
         Error::Tokenizer { origin: self.inner.origin.clone(), message, hint }
     }
 }

@@ -2,7 +2,7 @@
 //! `added_tokens` of a `tokenizer.json` that are marked as special.
 
 use super::{END_OF_TEXT, END_OF_TEXT_NAMES, MASK, Tokenizer, json};
-use crate::error::Result;
+use crate::error::{Result, hint};
 use serde_json::{Value, json};
 
 /// Names of the tokens that other models' tokenizers have, the first of them preferred.
@@ -92,11 +92,10 @@ impl Tokenizer {
                 let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
                 return Err(self.error(
                     format!("has no token {}", names.join(" or ")),
-                    Some(
-                        "take a tokenizer that has it, or let kiln make one with \
-                         `--set tokenizer.kind=bpe`"
-                            .into(),
-                    ),
+                    Some(hint![
+                        "take a tokenizer that has it, or let kiln make one with ",
+                        hint::set("tokenizer.kind", "bpe")
+                    ]),
                 ));
             }
         }
@@ -228,6 +227,6 @@ mod tests {
         let error = Tokenizer::train(&config, &texts(), []).unwrap_err();
         assert!(matches!(error, Error::Tokenizer { .. }));
         assert!(error.to_string().ends_with("has no token `<extra_id_1>`"), "{error}");
-        assert!(error.hint().unwrap().contains("--set tokenizer.kind=bpe"));
+        assert!(error.hint().unwrap().to_string().contains("--set tokenizer.kind=bpe"));
     }
 }

@@ -111,7 +111,7 @@ fn unknown_characters_are_named() {
         error.to_string(),
         "tokenizer of characters: the character 'é' (U+00E9) at byte 3 is not in the vocabulary"
     );
-    assert!(error.hint().unwrap().contains("tokenizer.kind=byte"));
+    assert!(error.hint().unwrap().to_string().contains("tokenizer.kind=byte"));
     let long = "abc\n".repeat(600_000) + "é";
     assert!(tokenizer.encode(&long).unwrap_err().to_string().contains("at byte 2400000 is"));
     assert!(

@@ -3,7 +3,7 @@
 use super::{END_OF_TEXT, Tokenizer, alphabet, general::pieces, json, words::Words};
 use crate::{
     config::{TokenizerConfig, TokenizerKind},
-    error::{Error, Result},
+    error::{Error, Result, hint},
 };
 use tokenizers::{
     AddedToken, Trainer,
@@ -54,7 +54,10 @@ impl Tokenizer {
                     key: "tokenizer.path".into(),
                     value: String::new(),
                     message: "`tokenizer.kind = \"file\"` needs a file".into(),
-                    hint: Some("name a `tokenizer.json` with `--set tokenizer.path=FILE`".into()),
+                    hint: Some(hint![
+                        "name a `tokenizer.json` with ",
+                        hint::choose("tokenizer.path", "FILE")
+                    ]),
                 }),
             },
         }

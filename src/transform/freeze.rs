@@ -30,7 +30,7 @@ pub(super) fn freeze(model: Model, patterns: &[String]) -> Result<Model> {
                 key: KEY.into(),
                 value: pattern.clone(),
                 message: "no parameter has such a name".into(),
-                hint: Some(format!("names are like `{example}`, and `*` stands for any characters")),
+                hint: Some(format!("names are like `{example}`, and `*` stands for any characters").into()),
             });
         }
         frozen.extend(matched.cloned());

@@ -1,6 +1,5 @@
 // Calls into a worker as promises, and what the worker says unasked as messages (`protocol.ts`).
 
-import { inPage } from "./hints";
 import type { Calls, Message, Problem, Request } from "./protocol";
 
 /** A refusal of a call or the end of a worker. */
@@ -113,7 +112,7 @@ export class Client {
 
 /** Anything thrown, as a problem that can be shown. */
 export function asProblem(error: unknown): Problem {
-  if (error instanceof EngineError) return { ...error.problem, hint: error.problem.hint && inPage(error.problem.hint) };
+  if (error instanceof EngineError) return error.problem;
   return { message: error instanceof Error ? error.message : String(error), hint: null, fatal: false };
 }
 

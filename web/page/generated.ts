@@ -169,7 +169,7 @@ export type Preset = {
 /** A refusal or a failure, for people. */
 export type Problem = {
   message: string;
-  hint: string | null;
+  hint: Hint | null;
   /** The worker is of no use any more: begin a new one and resume from the last saved checkpoint. */
   fatal: boolean;
 };
@@ -289,3 +289,15 @@ export type TrainEvent =
   | { "type": "checkpoint" } & CheckpointReport
   | { "type": "skipped", step: number, loss: number, grad_norm: number, batch: string, }
   | { "type": "finished" } & FinishReport;
+
+export type Hint = Array<HintPart>;
+export type Place = "data" | "device" | "out" | "resume";
+export type Setting = { key: string; value: string; is_placeholder: boolean };
+export type Settings = { settings: Array<Setting>; in_file: boolean };
+export type HintPart =
+  | { "kind": "text", text: string }
+  | { "kind": "key", key: string }
+  | { "kind": "settings" } & Settings
+  | { "kind": "place", place: Place, argument: string | null, preposition: string | null }
+  | { "kind": "command", command: string }
+  | { "kind": "command-line", parts: Hint };

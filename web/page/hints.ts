@@ -1,30 +1,39 @@
-// The engine's hints are written for the command line. Here, what an option names has a control.
+// Hints of the engine come in parts (`src/error/hint.rs`). Here, what a part names is said as the page's control for it;
+// what has none is said as on the command line.
 
+import type { Hint, HintPart, Place, Setting } from "./protocol";
 import { isHidden, label } from "./setup/groups";
 
-/** The part of the page that an option stands for; options without one stay as they are. */
-const PLACES: Record<string, string> = {
-  "--data": "Text",
-  "--device": "Device",
-  "--resume": "Runs",
-};
+/** The section of the page where the same is chosen. */
+const SECTIONS: Record<Place, string | null> = { data: "Text", device: "Device", resume: "Runs", out: null };
 
-/** What the page cannot do: it goes on from the newest checkpoint only. */
-const ABSENT = /(; )?`--resume best`[^;]*/;
-/** For example "with `--device`"; of the option's own value the page has no use. */
-const OPTION = /(\b(?:with|through) )?`(--[a-z-]+)[^`]*`/g;
-/** For example `--set data.layout=stream`, with or without the option. */
-const SETTING = /`(?:--set )?([a-z]+\.[a-z0-9_]+)=([^`\s]*)`/g;
-/** Stands for a value that is the visitor's to choose: N, FILE. */
-const PLACEHOLDER = /^[A-Z]+$/;
+/** A hint in terms of the page's controls; those of the page itself are text. */
+export function inPage(hint: Hint | string): string {
+  return typeof hint === "string" ? hint : hint.map(said).join("");
+}
 
-/** A hint in terms of the page's controls. */
-export function inPage(hint: string): string {
-  return hint
-    .replace(ABSENT, "")
-    .replace(OPTION, (whole, by: string | undefined, option: string) => (PLACES[option] ? `${by ? "under " : ""}“${PLACES[option]}”` : whole))
-    .replace(SETTING, (whole, key: string, value: string) => {
-      if (isHidden(key)) return whole;
-      return PLACEHOLDER.test(value) ? `“${label(key)}”` : `“${label(key)}” = \`${value}\``;
-    });
+function said(part: HintPart): string {
+  switch (part.kind) {
+    case "text":
+      return part.text;
+    case "key":
+      return isHidden(part.key) ? `\`${part.key}\`` : `“${label(part.key)}”`;
+    case "settings":
+      return part.settings.map((setting) => settingSaid(setting, part.in_file)).join(" and ");
+    case "place": {
+      const section = SECTIONS[part.place];
+      if (section !== null) return part.preposition === null ? `“${section}”` : `under “${section}”`;
+      const option = [`--${part.place}`, part.argument].filter(Boolean).join(" ");
+      return [part.preposition, `\`${option}\``].filter(Boolean).join(" ");
+    }
+    case "command":
+      return `\`${part.command}\``;
+    case "command-line":
+      return "";
+  }
+}
+
+function settingSaid({ key, value, is_placeholder }: Setting, inFile: boolean): string {
+  if (isHidden(key)) return `\`${inFile ? "" : "--set "}${key}=${value}\``;
+  return is_placeholder ? `“${label(key)}”` : `“${label(key)}” = \`${value}\``;
 }

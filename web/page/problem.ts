@@ -1,6 +1,7 @@
 // A problem as people read it: what happened, and what to do about it.
 
 import { el, fill, type Child } from "./dom";
+import { inPage } from "./hints";
 import type { Problem } from "./protocol";
 
 /** What is wrong, and what to do about it. */
@@ -23,7 +24,8 @@ export class ProblemBox {
 
   /** Shows a problem with buttons, or nothing. */
   show(problem: Refusal | null, ...actions: Child[]): void {
-    const text = problem ? `${problem.message}\n${problem.hint ?? ""}\n${actions.length}` : "";
+    const hint = inPage(problem?.hint ?? "");
+    const text = problem ? `${problem.message}\n${hint}\n${actions.length}` : "";
     this.element.hidden = problem === null;
     // Tests look for problems that are shown, wherever they are.
     if (problem) this.element.dataset.testid = this.kind;
@@ -35,7 +37,7 @@ export class ProblemBox {
     fill(
       this.element,
       el("p", { class: "notice-message" }, ...withCode(sentence(problem.message))),
-      problem.hint && el("p", { class: "notice-hint", testid: `${this.kind}-hint` }, ...withCode(sentence(problem.hint))),
+      hint && el("p", { class: "notice-hint", testid: `${this.kind}-hint` }, ...withCode(sentence(hint))),
       buttons.length > 0 && el("div", { class: "actions" }, ...buttons),
     );
   }
@@ -52,7 +54,7 @@ export class FieldProblem {
   /** Shows a refusal, or nothing. */
   show(refusal: Refusal | null): void {
     this.element.hidden = refusal === null;
-    fill(this.element, ...(refusal ? withCode([refusal.message, refusal.hint ?? ""].filter(Boolean).map(sentence).join(" ")) : []));
+    fill(this.element, ...(refusal ? withCode([refusal.message, inPage(refusal.hint ?? "")].filter(Boolean).map(sentence).join(" ")) : []));
     if (refusal) {
       this.control.setAttribute("aria-invalid", "true");
       this.control.setAttribute("aria-describedby", this.element.id);

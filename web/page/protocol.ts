@@ -2,9 +2,14 @@
 // WebAssembly); the page only shows. Everything that the engine gives or takes is declared in `generated.ts`,
 // which is made from Rust's own types; what is declared here crosses between page and worker only.
 
-import type { AttentionMaps, Catalogue, EngineSpec, KernelDifference, ParameterReport, Plan, Problem, RunInfo, TrainEvent } from "./generated";
+import type { AttentionMaps, Catalogue, EngineSpec, Hint, KernelDifference, ParameterReport, Plan, Problem as EngineProblem, RunInfo, TrainEvent } from "./generated";
 
 export type * from "./generated";
+
+/** A refusal or a failure, of the engine or of the page, whose own hints are text. */
+export interface Problem extends Omit<EngineProblem, "hint"> {
+  hint: Hint | string | null;
+}
 
 /** Text of the visitor. A Blob is handed on without a copy, so that passing it costs the same whatever its length. */
 export interface OwnText {

@@ -2,7 +2,10 @@
 //! engine's own by a test of the root package (`src/typescript.rs`), which compiles this file for itself, since
 //! this crate is built for browsers only. So nothing is named here but `kiln` and serde.
 
-use kiln::config::{Config, Task, overrides::Field};
+use kiln::{
+    config::{Config, Task, overrides::Field},
+    error::Hint,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -110,7 +113,7 @@ pub struct Change {
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Problem {
     pub message: String,
-    pub hint: Option<String>,
+    pub hint: Option<Hint>,
     /// The worker is of no use any more: begin a new one and resume from the last saved checkpoint.
     pub fatal: bool,
 }

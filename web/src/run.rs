@@ -12,6 +12,7 @@ use js_sys::{Array, Function, Object, Reflect};
 use kiln::{
     checkpoint::{Checkpoint, Files},
     config::{Config, SampleConfig},
+    error::hint,
     generate::Generator,
     model::size,
     platform::Instant,
@@ -257,7 +258,15 @@ impl Target {
     /// Refuses a run that cannot fit before anything is allocated.
     fn check_fits(&self, config: &Config) -> kiln::Result<()> {
         const MIB: u64 = 1 << 20;
-        let hint = "lower `train.batch_size`, `model.block_size` or the size of the model";
+        let hint = || {
+            hint![
+                "lower ",
+                hint::key("train.batch_size"),
+                ", ",
+                hint::key("model.block_size"),
+                " or the size of the model"
+            ]
+        };
         for (needed, limit) in [
             (size::training_bytes(config), self.available),
             (size::largest_tensor_bytes(config), self.largest),
@@ -267,7 +276,7 @@ impl Target {
                     device: self.name.clone(),
                     needed_mib: needed.div_ceil(MIB),
                     available_mib: limit as u64 / MIB,
-                    hint: hint.into(),
+                    hint: hint(),
                 });
             }
         }

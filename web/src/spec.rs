@@ -68,7 +68,7 @@ impl RunSpec {
 
 /// A page has no files: whatever names some is refused.
 fn refuse_files(config: &Config) -> kiln::Result<()> {
-    let hint = Some("choose text in the page instead".to_owned());
+    let hint = Some("choose text in the page instead".into());
     if let Some(path) = config.data.paths.first() {
         let (value, message) = (path.display().to_string(), "a page cannot open files by name".into());
         return Err(kiln::Error::InvalidValue { key: "data.paths".into(), value, message, hint });

@@ -4,6 +4,7 @@ import { type Page, expect, test } from "@playwright/test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { inPage } from "../page/hints";
+import type { HintPart, Place } from "../page/protocol";
 import { TINY, open, reaches, temporaryFolder } from "./page";
 
 async function file(page: Page, name: string, bytes: Buffer): Promise<void> {
@@ -36,21 +37,24 @@ test("text that is empty, short, binary or too large", async ({ page }) => {
 });
 
 test("hints name the page's controls, not options of the command", async ({ page }) => {
+  const choose = (key: string, value: string, isPlaceholder = false): HintPart => ({ kind: "settings", in_file: false, settings: [{ key, value, is_placeholder: isPlaceholder }] });
+  const place = (place: Place, preposition: string | null, argument: string | null = null): HintPart => ({ kind: "place", place, argument, preposition });
   for (const [engine, shown] of [
-    ["try again, or another device with `--device`", "try again, or another device under “Device”"],
-    ["name files with text through `--data`", "name files with text under “Text”"],
-    ["`--data` takes text files", "“Text” takes text files"],
-    ["take another checkpoint of the run, for example with `--resume DIR`", "take another checkpoint of the run, for example under “Runs”"],
-    ["raise `train.warmup_steps`; `--resume best` goes back to the best checkpoint", "raise `train.warmup_steps`"],
-    ["a tenth is usual: `--set train.min_lr=0.0001`", "a tenth is usual: “Lowest learning rate” = `0.0001`"],
-    ["go on with `train.stop_after=0`", "go on with “Stop after” = `0`"],
-    ["a smaller `--set model.block_size=N`, or another `--set data.val_fraction=F`", "a smaller “Context”, or another “Validation share”"],
-    ["(`--set tokenizer.kind=byte` or `bpe`)", "(“Tokens are” = `byte` or `bpe`)"],
+    [["try again, or another device ", place("device", "with")], "try again, or another device under “Device”"],
+    [["name files with text ", place("data", "through")], "name files with text under “Text”"],
+    [[place("data", null), " takes text files"], "“Text” takes text files"],
+    [["take another checkpoint of the run, for example ", place("resume", "with", "DIR")], "take another checkpoint of the run, for example under “Runs”"],
+    [["raise ", { kind: "key", key: "train.warmup_steps" }, { kind: "command-line", parts: [{ kind: "text", text: "; " }, { kind: "command", command: "--resume best" }] }], "raise “Warmup steps”"],
+    [["a tenth is usual: ", choose("train.min_lr", "0.0001")], "a tenth is usual: “Lowest learning rate” = `0.0001`"],
+    [["go on with ", { kind: "settings", in_file: true, settings: [{ key: "train.stop_after", value: "0", is_placeholder: false }] }], "go on with “Stop after” = `0`"],
+    [["a smaller ", choose("model.block_size", "N", true), ", or another ", choose("data.val_fraction", "F", true)], "a smaller “Context”, or another “Validation share”"],
+    [["(", choose("tokenizer.kind", "byte"), " or `bpe`)"], "(“Tokens are” = `byte` or `bpe`)"],
+    [[{ kind: "command", command: "kiln devices" }, " lists them"], "`kiln devices` lists them"],
     // A tab has neither of these.
-    ["name a `tokenizer.json` with `--set tokenizer.path=FILE`", "name a `tokenizer.json` with `--set tokenizer.path=FILE`"],
-    ["choose a writable folder with `--out`", "choose a writable folder with `--out`"],
-  ] as const) {
-    expect(inPage(engine)).toBe(shown);
+    [["name a `tokenizer.json` with ", choose("tokenizer.path", "FILE", true)], "name a `tokenizer.json` with `--set tokenizer.path=FILE`"],
+    [["choose a writable folder ", place("out", "with")], "choose a writable folder with `--out`"],
+  ] satisfies [(string | HintPart)[], string][]) {
+    expect(inPage(engine.map((part) => (typeof part === "string" ? { kind: "text", text: part } : part)))).toBe(shown);
   }
   await open(page, ["train.learning_rate=0.001", "train.min_lr=0.01"]);
   await expect(page.getByTestId("problem-hint").first()).toHaveText(/“Lowest learning rate” = 0\.0001/);

@@ -9,7 +9,7 @@ use crate::{
         },
         read_documents, split_words,
     },
-    error::Error,
+    error::{Error, hint},
     platform::storage,
 };
 use std::path::PathBuf;
@@ -112,7 +112,12 @@ fn texts(files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
     let mut texts = Vec::new();
     for file in files {
         if !file.is_file() {
-            let hint = "`--good` and `--bad` take files of any format that a pipeline reads".into();
+            let hint = hint![
+                hint::command("--good"),
+                " and ",
+                hint::command("--bad"),
+                " take files of any format that a pipeline reads"
+            ];
             return Err(Error::NotFound { path: file.clone(), hint }.into());
         }
         texts.extend(read_documents(file)?.into_iter().map(|document| document.text));

@@ -130,7 +130,7 @@ fn known<'a>(what: &'static str, name: &str, names: impl Iterator<Item = &'a str
     if names.contains(&name) {
         return Ok(());
     }
-    let hint = format!("there are {}", names.join(", "));
+    let hint = format!("there are {}", names.join(", ")).into();
     Err(Error::UnknownName { what, name: name.into(), hint }.into())
 }
 
@@ -177,7 +177,7 @@ mod tests {
         let error = known("stage", "clear", ["extract", "clean"].into_iter()).unwrap_err();
         let error = error.downcast_ref::<Error>().unwrap();
         assert_eq!(error.to_string(), "unknown stage `clear`");
-        assert_eq!(error.hint().unwrap(), "there are extract, clean");
+        assert_eq!(error.hint().unwrap().to_string(), "there are extract, clean");
     }
 
     #[test]

@@ -13,7 +13,7 @@ fn set(overrides: &[&str]) -> Result<Config> {
 fn complaint(result: Result<Config>) -> (String, Option<String>) {
     let error = result.unwrap_err();
     assert!(error.is_user_error());
-    (error.to_string(), error.hint())
+    (error.to_string(), error.hint().map(|hint| hint.to_string()))
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{refused, size};
 use crate::{
     config::{Architecture, Config, Head, Layout, Task, TokenizerKind},
-    error::{Error, Result},
+    error::{Error, Result, hint},
 };
 
 pub(super) fn check(config: &Config) -> Result<()> {
@@ -15,11 +15,16 @@ pub(super) fn check(config: &Config) -> Result<()> {
         let message = "a task makes its own text, but `data.paths` names files too";
         let name = serde_json::to_value(data.task).unwrap_or_default();
         let name = name.as_str().unwrap_or_default().to_owned();
-        return Err(refused("data.task", name, message, "add `--set data.task=none` to train on the files"));
+        return Err(refused(
+            "data.task",
+            name,
+            message,
+            hint!["add ", hint::set("data.task", "none"), " to train on the files"],
+        ));
     }
     if let Some(mark) = data.answer_after.as_ref().filter(|_| data.layout != Layout::Documents) {
         let message = "it applies to rows that are documents";
-        let hint = "add `--set data.layout=documents`";
+        let hint = hint!["add ", hint::set("data.layout", "documents")];
         return Err(refused("data.answer_after", mark, message, hint));
     }
     if tokenizer.kind == TokenizerKind::Bpe {
@@ -31,7 +36,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
     }
     if let Some(path) = tokenizer.path.as_ref().filter(|_| tokenizer.kind != TokenizerKind::File) {
         let message = "a path is only used with `tokenizer.kind` = `file`";
-        let hint = "add `--set tokenizer.kind=file`";
+        let hint = hint!["add ", hint::set("tokenizer.kind", "file")];
         return Err(refused("tokenizer.path", path.display(), message, hint));
     }
     if tokenizer.kind == TokenizerKind::Byte && (1..256).contains(&model.vocab_size) {
@@ -52,14 +57,17 @@ pub(super) fn check_objective(config: &Config) -> Result<()> {
     let classifies = model.head != Head::LanguageModel;
     if let Some(field) = data.label_field.as_ref().filter(|_| !classifies) {
         let message = "the model gives no classes";
-        let hint = "add `--set model.architecture=encoder --set model.head=sequence-classification`";
+        let hint = hint![
+            "add ",
+            hint::set("model.architecture", "encoder").and("model.head", "sequence-classification")
+        ];
         return Err(refused("data.label_field", field, message, hint));
     }
     if let Some(field) =
         data.target_field.as_ref().filter(|_| model.architecture != Architecture::EncoderDecoder)
     {
         let message = "only an encoder with a decoder writes another text";
-        let hint = "add `--set model.architecture=encoder-decoder`";
+        let hint = hint!["add ", hint::set("model.architecture", "encoder-decoder")];
         return Err(refused("data.target_field", field, message, hint));
     }
     Ok(())

@@ -3,7 +3,7 @@
 use super::{refused, size};
 use crate::{
     config::{Architecture, AttentionConfig, Head, ModelConfig, Position, RopeConfig, RopeScaling},
-    error::{Error, Result},
+    error::{Error, Result, hint},
 };
 
 pub(super) fn check(model: &ModelConfig) -> Result<()> {
@@ -54,7 +54,7 @@ fn check_architecture(model: &ModelConfig) -> Result<()> {
             "model.head",
             head_name(model.head),
             message,
-            "add `--set model.architecture=encoder`",
+            hint!["add ", hint::set("model.architecture", "encoder")],
         ));
     }
     if model.architecture == Architecture::Encoder {
@@ -69,7 +69,8 @@ fn check_architecture(model: &ModelConfig) -> Result<()> {
     if let Some(layers) = model.n_decoder_layer.filter(|_| model.architecture != Architecture::EncoderDecoder)
     {
         let message = "there is no decoder beside an encoder";
-        let hint = "`--set model.architecture=encoder-decoder`, or `model.n_layer`";
+        let hint =
+            hint![hint::set("model.architecture", "encoder-decoder"), ", or ", hint::key("model.n_layer")];
         return Err(refused("model.n_decoder_layer", layers, message, hint));
     }
     if model.architecture != Architecture::Decoder && model.attention.prefix {
@@ -88,7 +89,7 @@ fn check_architecture(model: &ModelConfig) -> Result<()> {
     match model.head {
         Head::LanguageModel | Head::Regression if !labels.is_empty() => {
             let message = "only classifiers have classes";
-            let hint = "add `--set model.head=sequence-classification`";
+            let hint = hint!["add ", hint::set("model.head", "sequence-classification")];
             Err(refused("model.labels", labels.join(", "), message, hint))
         }
         _ => size("model.labels", labels.len().max(1)),
@@ -127,12 +128,17 @@ fn check_rope_scaling(model: &ModelConfig) -> Result<()> {
     if model.position != Position::Rotary {
         let message = "only rotary positions have wavelengths to stretch";
         let name = if scaling == RopeScaling::Linear { "linear" } else { "llama3" };
-        return Err(refused("model.rope.scaling", name, message, "add `--set model.position=rotary`"));
+        return Err(refused(
+            "model.rope.scaling",
+            name,
+            message,
+            hint!["add ", hint::set("model.position", "rotary")],
+        ));
     }
     if scaling == RopeScaling::Llama3 {
         if original_context.is_none() {
             let message = "it stretches wavelengths by the context that they were made for";
-            let hint = "add `--set model.rope.original_context=N`";
+            let hint = hint!["add ", hint::choose("model.rope.original_context", "N")];
             return Err(refused("model.rope.scaling", "llama3", message, hint));
         }
         if high <= low {
@@ -149,7 +155,7 @@ fn check_attention(model: &ModelConfig) -> Result<()> {
     } = model.attention;
     if let Some(every) = every.filter(|_| sliding_window.is_none()) {
         let message = "every layer attends to everything: there is no window";
-        let hint = "`--set model.attention.sliding_window=N`";
+        let hint = hint![hint::choose("model.attention.sliding_window", "N")];
         return Err(refused("model.attention.full_attention_every", every, message, hint));
     }
     if offset > 0 && every.is_none_or(|every| offset >= every) {
@@ -168,7 +174,12 @@ fn check_experts(model: &ModelConfig) -> Result<()> {
             None => Ok(()),
             Some(width) => {
                 let message = "there are no experts to share with";
-                Err(refused("model.moe.shared_expert_inner", width, message, "`--set model.moe.n_experts=N`"))
+                Err(refused(
+                    "model.moe.shared_expert_inner",
+                    width,
+                    message,
+                    hint![hint::choose("model.moe.n_experts", "N")],
+                ))
             }
         };
     }
@@ -178,7 +189,7 @@ fn check_experts(model: &ModelConfig) -> Result<()> {
     }
     if !model.activation.is_gated() || model.bias {
         let message = "experts are gated MLPs without biases";
-        let hint = "add `--set model.activation=swiglu --set model.bias=false`";
+        let hint = hint!["add ", hint::set("model.activation", "swiglu").and("model.bias", false)];
         return Err(refused("model.moe.n_experts", moe.n_experts, message, hint));
     }
     Ok(())
@@ -188,5 +199,10 @@ fn check_experts(model: &ModelConfig) -> Result<()> {
 fn nearest_width(width: usize, unit: usize, message: String) -> Error {
     let below = width / unit * unit;
     let nearest = if below > 0 && width - below <= unit / 2 { below } else { below + unit };
-    refused("model.n_embd", width, message, format!("the nearest that fits: `--set model.n_embd={nearest}`"))
+    refused(
+        "model.n_embd",
+        width,
+        message,
+        hint!["the nearest that fits: ", hint::set("model.n_embd", nearest)],
+    )
 }

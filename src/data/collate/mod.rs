@@ -6,7 +6,7 @@ mod spans;
 use super::{Answers, Example, HostBatch, IGNORE_INDEX, TokenSplit, Width};
 use crate::{
     config::{Config, Layout, ObjectiveKind},
-    error::{Error, Result},
+    error::{Error, Result, hint},
     tokenizer::{END_OF_TEXT, MASK, Tokenizer, sentinel},
 };
 use masked::Masking;
@@ -68,7 +68,11 @@ impl Collator {
         let lacks = |what: &str| Error::Tokenizer {
             origin: "of this run".into(),
             message: format!("has no {what}"),
-            hint: Some("take one that has, or let kiln make one (`--set tokenizer.kind=bpe`)".into()),
+            hint: Some(hint![
+                "take one that has, or let kiln make one (",
+                hint::set("tokenizer.kind", "bpe"),
+                ")"
+            ]),
         };
         let token = |token: u32| token as i32;
         let (start, end) = (model.decoder_start_token as i32, tokenizer.end_of_text().map(token));

@@ -5,7 +5,7 @@ use super::{
     engine::{failed, options},
     functions,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, hint};
 use ballista::prelude::SessionContextExt;
 use ballista_core::{
     config::TaskSchedulingPolicy, extension::SessionConfigExt, registry::BallistaFunctionRegistry,
@@ -55,7 +55,11 @@ pub(super) async fn session(address: &str, rows: usize) -> Result<SessionContext
         key: "--cluster".into(),
         value: address.into(),
         message: error.to_string(),
-        hint: Some("start one with `kiln data scheduler`; its address is `df://HOST:PORT`".into()),
+        hint: Some(hint![
+            "start one with ",
+            hint::command("kiln data scheduler"),
+            "; its address is `df://HOST:PORT`"
+        ]),
     })?;
     functions::all().into_iter().for_each(|function| session.register_udf(function));
     Ok(session)

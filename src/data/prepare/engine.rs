@@ -7,7 +7,7 @@ use super::{
     work::{Folder, unfinished},
     workspace::Workspace,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, hint};
 use datafusion::{
     common::config::{ParquetColumnOptions, TableParquetOptions},
     dataframe::{DataFrame, DataFrameWriteOptions},
@@ -333,7 +333,7 @@ async fn remote(address: &str, _rows: usize) -> Result<SessionContext> {
         key: "--cluster".into(),
         value: address.into(),
         message: "this build knows no clusters".into(),
-        hint: Some("build it with `--features cluster`".into()),
+        hint: Some(hint!["build it with ", hint::command("--features cluster")]),
     })
 }
 
@@ -356,7 +356,12 @@ pub(super) fn failed<E: std::error::Error + 'static>(action: &'static str) -> im
         let is_short = message.contains("Resources exhausted");
         let hint = match (is_full, is_short) {
             (true, _) => Some("free some space and run again: what is finished is kept".into()),
-            (_, true) => Some("give sorting more with `--memory-mb`, or use fewer `--workers`".into()),
+            (_, true) => Some(hint![
+                "give sorting more with ",
+                hint::command("--memory-mb"),
+                ", or use fewer ",
+                hint::command("--workers")
+            ]),
             _ => None,
         };
         Error::Preparation { action: action.into(), message, hint }

@@ -6,7 +6,7 @@ use super::{
     rowwise::call,
     rules::statistics::STATISTICS,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, hint};
 use datafusion::{
     common::tree_node::{Transformed, TreeNode},
     dataframe::DataFrame,
@@ -22,7 +22,7 @@ pub(super) fn plan(engine: &Engine, documents: DataFrame, condition: &str) -> Re
         key: "expression.keep".into(),
         value: condition.into(),
         message,
-        hint: Some("`kiln data statistics` lists what it may name".into()),
+        hint: Some(hint![hint::command("kiln data statistics"), " lists what it may name"]),
     };
     // Statistics are columns for the parser and calls for the plan.
     let named = |frame: DataFrame| {

@@ -5,7 +5,7 @@ use super::{
     workspace::Workspace,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, hint},
     platform::storage,
 };
 use serde::{Deserialize, Serialize};
@@ -87,7 +87,7 @@ impl Manifest {
     pub fn read(out: &Path) -> Result<Self> {
         let path = out.join(Self::FILE_NAME);
         if !storage::exists(&path) {
-            let hint = "name the folder that `kiln data run` has written".into();
+            let hint = hint!["name the folder that ", hint::command("kiln data run"), " has written"];
             return Err(Error::NotFound { path, hint });
         }
         serde_json::from_slice(&storage::read(&path)?).map_err(|error| {

@@ -174,7 +174,7 @@ impl Family {
         let refused = |message: String, hint: String| Error::Checkpoint {
             path: path.into(),
             message,
-            hint: Some(hint),
+            hint: Some(hint.into()),
         };
         let family = match fields.get("model_type") {
             Some(_) => {

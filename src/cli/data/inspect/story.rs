@@ -12,7 +12,7 @@ use crate::{
         table::{Align, Table, grouped},
     },
     data::prepare::{Manifest, StageSummary},
-    error::Error,
+    error::{Error, hint},
 };
 use anyhow::Result;
 use serde::Serialize;
@@ -45,7 +45,12 @@ struct Story {
 pub(super) fn run(arguments: &InspectArguments, files: &Files, manifest: &Manifest, id: &str) -> Result<()> {
     let mut story = story(files, manifest, id)?;
     if story.events.is_empty() {
-        let hint = "`--reason kept` and `--stage extract` show documents with their ids".into();
+        let hint = hint![
+            hint::command("--reason kept"),
+            " and ",
+            hint::command("--stage extract"),
+            " show documents with their ids"
+        ];
         return Err(Error::UnknownName { what: "document", name: id.into(), hint }.into());
     }
     let bytes: Vec<u64> = story.documents.iter().map(|document| document.text.len() as u64).collect();

@@ -3,7 +3,7 @@
 use super::{Run, StageSummary};
 use crate::{
     data::prepare::{engine::failed, functions::FAILED, keys::each_batch},
-    error::{Error, Result},
+    error::{Error, Result, hint},
 };
 use datafusion::{
     arrow::array::AsArray,
@@ -25,7 +25,7 @@ impl Run<'_> {
         let address = self.engine.workspace.address(self.out());
         let nothing = |message: String, more: &str| Error::NothingToTokenize {
             message,
-            hint: format!("`kiln data inspect {address}{more}` shows more of them"),
+            hint: hint![hint::command(format!("kiln data inspect {address}{more}")), " shows more of them"],
         };
         let Some(extract) = self.stages.first() else {
             return Ok(nothing("there is no stage".into(), ""));

@@ -74,7 +74,7 @@ impl Bucket {
                 ),
                 hint: Some(format!(
                     "put it back, or remove `{stage}` from the store and run again: the stage is then made anew"
-                )),
+                ).into()),
             };
         }
         Error::Preparation {

@@ -159,10 +159,13 @@ impl Workspace {
                 "`{}` is gone or is another than this run wrote",
                 self.address(&folder.file(name))
             ),
-            hint: Some(format!(
-                "put it back, or remove `{}` from the store and run again: the stage is then made anew",
-                self.address(&folder.path)
-            )),
+            hint: Some(
+                format!(
+                    "put it back, or remove `{}` from the store and run again: the stage is then made anew",
+                    self.address(&folder.path)
+                )
+                .into(),
+            ),
         }
     }
 }
