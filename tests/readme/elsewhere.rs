@@ -93,19 +93,19 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     Elsewhere {
         class: "cluster",
         command: "kiln data scheduler --listen 10.0.0.1:50050",
-        file: "tests/data.rs",
+        file: "tests/data_cluster.rs",
         runs: "data scheduler --listen {address}",
     },
     Elsewhere {
         class: "cluster",
         command: "kiln data executor --scheduler 10.0.0.1:50050 --host 10.0.0.2",
-        file: "tests/data.rs",
-        runs: "data executor --scheduler {address}",
+        file: "tests/data_cluster.rs",
+        runs: "data executor --scheduler {scheduler}",
     },
     Elsewhere {
         class: "cluster",
         command: "kiln data run examples/corpora.toml --out /shared/prepared --cluster df://10.0.0.1:50050",
-        file: "tests/data.rs",
+        file: "tests/data_cluster.rs",
         runs: "--cluster df://{address}",
     },
     Elsewhere { class: "all", command: "bash tests/check.sh", file: ".ci/run", runs: "bash tests/check.sh" },
