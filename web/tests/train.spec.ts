@@ -79,7 +79,7 @@ test("a classifier shows macro F1, and no perplexity of its classes", async ({ p
 
 test("experts show how evenly they are used, where there are some", async ({ page }) => {
   const chart = page.getByRole("figure").filter({ hasText: "Use of the experts" });
-  await open(page, [...TINY, "model.moe.n_experts=4", "model.moe.experts_per_token=2"]);
+  await open(page, [...TINY, "model.activation=swiglu", "model.moe.n_experts=4", "model.moe.experts_per_token=2"]);
   await page.getByTestId("start").click();
   await reaches(page, "finished");
   await expect(chart).toContainText(/largest 0\.\d+ ?least 0\.\d+ ?mean 0\.25/);
