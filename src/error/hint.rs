@@ -21,14 +21,9 @@ pub enum HintPart {
     Key { key: String },
     /// Keys and the values to give them.
     Settings(Settings),
-    /// Where something is chosen: on the command line an option.
-    Place {
-        place: Place,
-        /// The option's argument as the command line shows it, for example `DIR`.
-        argument: Option<&'static str>,
-        /// The word before it, for example "with".
-        preposition: Option<&'static str>,
-    },
+    /// Where something is chosen: on the command line an option, with its argument (`DIR`) and the word before it
+    /// ("with").
+    Place { place: Place, argument: Option<&'static str>, preposition: Option<&'static str> },
     /// Typed in a shell: a command, or an option that stands for no [`Place`].
     Command { command: String },
     /// A clause that other surfaces than the command line leave out.

@@ -119,6 +119,21 @@ export type FinishReport = {
   peak_memory_bytes: number | null;
 };
 
+/**
+ * One sentence without a full stop. Plain ones are made from text, those that name a key, a place or a command with
+ * [`hint!`](crate::hint).
+ */
+export type Hint = Array<HintPart>;
+
+/** A piece of a [`Hint`]. */
+export type HintPart =
+  | { "kind": "text", text: string, }
+  | { "kind": "key", key: string, }
+  | { "kind": "settings" } & Settings
+  | { "kind": "place", place: Place, argument: string | null, preposition: string | null, }
+  | { "kind": "command", command: string, }
+  | { "kind": "command-line", parts: Hint, };
+
 /** How far an operation is from its reference, relative to the largest number of that. */
 export type KernelDifference = {
   operation: string;
@@ -136,6 +151,13 @@ export type ParameterReport = {
   /** Of the loss of the first micro-batch of the next step, before clipping. */
   gradients: Distribution;
 };
+
+/** A place where the user chooses something: an option of the command line, a section of the page. */
+export type Place =
+  | "data"
+  | "device"
+  | "out"
+  | "resume";
 
 /** A run checked and resolved, before anything is built. */
 export type Plan = {
@@ -226,6 +248,21 @@ export type SavedCheckpoint = {
   is_best: boolean;
 };
 
+/** A key and its value. */
+export type Setting = {
+  key: string;
+  value: string;
+  /** The value only stands for one that the user chooses: N, FILE. */
+  is_placeholder: boolean;
+};
+
+/** Keys and the values to give them, made with [`set`], [`choose`] or [`entry`]. */
+export type Settings = {
+  settings: Array<Setting>;
+  /** Whether they may come from a file: then the command line does not say `--set`. */
+  in_file: boolean;
+};
+
 /** One optimizer step. `step` counts finished steps: the first report says 1. */
 export type StepReport = {
   step: number;
@@ -289,15 +326,3 @@ export type TrainEvent =
   | { "type": "checkpoint" } & CheckpointReport
   | { "type": "skipped", step: number, loss: number, grad_norm: number, batch: string, }
   | { "type": "finished" } & FinishReport;
-
-export type Hint = Array<HintPart>;
-export type Place = "data" | "device" | "out" | "resume";
-export type Setting = { key: string; value: string; is_placeholder: boolean };
-export type Settings = { settings: Array<Setting>; in_file: boolean };
-export type HintPart =
-  | { "kind": "text", text: string }
-  | { "kind": "key", key: string }
-  | { "kind": "settings" } & Settings
-  | { "kind": "place", place: Place, argument: string | null, preposition: string | null }
-  | { "kind": "command", command: string }
-  | { "kind": "command-line", parts: Hint };
