@@ -76,6 +76,8 @@ export type EvaluationReport = {
   exact_match?: number | null;
   /** Of a classifier: the mean of its classes' F1. */
   macro_f1?: number | null;
+  /** Further figures of an objective that does not predict targets. */
+  metrics?: { [key in string]: MetricValue };
   is_best: boolean;
   seconds: number;
 };
@@ -142,6 +144,11 @@ export type KernelDifference = {
   gradient: number;
 };
 
+/** A figure, or several of a kind, such as one for each expert. NaN where the log has no number. */
+export type MetricValue =
+  | number
+  | Array<number>;
+
 /** One parameter tensor. */
 export type ParameterReport = {
   /** Path of fields, for example `blocks.0.attention.qkv.weight`. */
@@ -194,16 +201,6 @@ export type Problem = {
   hint: Hint | null;
   /** The worker is of no use any more: begin a new one and resume from the last saved checkpoint. */
   fatal: boolean;
-};
-
-/** How the experts of all layers were used in a step. */
-export type RouterReport = {
-  /** Before its weight `model.moe.aux_loss`: the experts per token if all get equal shares. */
-  load_balancing: number;
-  /** Before its weight `model.moe.z_loss`. */
-  z: number;
-  /** Share of the assignments that each expert gets. */
-  utilization: Array<number>;
 };
 
 /** What is about to run. */
@@ -281,8 +278,11 @@ export type StepReport = {
   epoch: number;
   /** Seconds since this process began to train. */
   seconds: number;
-  /** Of a mixture of experts. */
-  router?: RouterReport | null;
+  /**
+   * Further figures of the objective by name. A mixture of experts has `router/load_balancing` and
+   * `router/z`, both before their weights, and `router/expert`, the share of assignments of each expert.
+   */
+  metrics?: { [key in string]: MetricValue };
 };
 
 /** A device to train on, as the worker found it. */
