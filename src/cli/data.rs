@@ -146,7 +146,7 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
         }
         println!("report: {}", files.address(report::FILE_NAME));
     }
-    if manifest.stages.last().is_some_and(|stage| stage.tally.kept.documents == 0) {
+    if manifest.stages.last().is_some_and(|stage| stage.counts.kept.documents == 0) {
         let address = files.address("");
         let address = address.trim_end_matches('/');
         super::show_notes(&[format!("no document was kept: `kiln data inspect {address}` shows why")]);

@@ -65,7 +65,7 @@ pub(super) fn write(files: &Files, manifest: &Manifest) -> Result<()> {
 
 fn card(name: &str, manifest: &Manifest) -> Result<String> {
     let stages = figures::document_stages(manifest);
-    let kept = stages.last().map(|stage| stage.tally.kept).unwrap_or_default();
+    let kept = stages.last().map(|stage| stage.counts.kept).unwrap_or_default();
     let mut text = front_matter(name, manifest)?;
     let _ = write!(
         text,
@@ -152,11 +152,11 @@ fn front_matter(name: &str, manifest: &Manifest) -> Result<String> {
     let _ = writeln!(text, "pretty_name: {}", serde_json::to_string(name)?);
     let licenses: BTreeSet<String> = manifest.sources.iter().map(|source| license(&source.license)).collect();
     list(&mut text, "license", licenses)?;
-    let languages = stages.last().map(|stage| stage.tally.languages.keys().cloned());
+    let languages = stages.last().map(|stage| stage.counts.languages.keys().cloned());
     let languages: BTreeSet<String> =
         languages.into_iter().flatten().filter(|code| !code.is_empty() && code != "und").collect();
     list(&mut text, "language", languages)?;
-    let documents = stages.last().map_or(0, |stage| stage.tally.kept.documents);
+    let documents = stages.last().map_or(0, |stage| stage.counts.kept.documents);
     list(&mut text, "size_categories", [size_category(documents).to_owned()])?;
     list(&mut text, "task_categories", ["text-generation".to_owned()])?;
     text.push_str("---\n");
@@ -284,15 +284,15 @@ fn word(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::prepare::{Count, ShardSummary, StageSummary, Tally};
+    use crate::data::prepare::{Count, Counts, ShardSummary, StageSummary};
     use std::collections::BTreeMap;
 
     #[test]
     fn front_matter_is_lists_of_strings() {
         let kept = Count { documents: 12_000, bytes: 5, lines: 1 };
         let languages = ["no", "en", "", "und"].map(|code| (code.to_owned(), kept));
-        let tally = Tally { kept, languages: BTreeMap::from(languages), ..Tally::default() };
-        let stages = vec![StageSummary { name: "extract".into(), tally, ..StageSummary::default() }];
+        let counts = Counts { kept, languages: BTreeMap::from(languages), ..Counts::default() };
+        let stages = vec![StageSummary { name: "extract".into(), counts, ..StageSummary::default() }];
         let manifest = Manifest { stages, ..Manifest::default() };
         assert_eq!(
             front_matter("a \"b\"", &manifest).unwrap(),

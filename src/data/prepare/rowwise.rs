@@ -5,7 +5,7 @@ use super::{
     duplicates::contamination::{ContaminationConfig, HeldOut},
     engine::{Engine, failed},
     expression, extract,
-    judge::{
+    filters::{
         classifier::Classifier,
         ngram::{NgramConfig, NgramCounts, NgramModel},
         words::{ENGLISH, WordList, WordListConfig},
@@ -86,8 +86,8 @@ pub(super) fn with_words<R>(work: impl FnOnce(&Words) -> R) -> R {
     WORDS.with(work)
 }
 
-pub(super) fn forget_words() {
-    WORDS.forget();
+pub(super) fn clear_words() {
+    WORDS.clear();
 }
 
 /// Words and punctuation marks of a text, for everything but the rules' own counts.
@@ -270,7 +270,7 @@ impl Work {
         self.engine.write(frame, &path).await?;
         let mut part = Part::of_file(&path, before.span)?;
         if self.cuts() {
-            part.span = part.tally.read().documents;
+            part.span = part.counts.read().documents;
         }
         Ok(part)
     }
@@ -329,10 +329,12 @@ pub(super) async fn extract(engine: &Engine, task: &Task) -> Result<Extracted> {
 /// All documents of a file that a step or a model needs.
 ///
 /// # Errors
-/// [`Error::Io`]; the first fault, as [`Error::Preparation`].
+/// [`Error::Io`]; the first bad record, as [`Error::Preparation`].
 pub fn read_documents(path: &Path) -> Result<Vec<extract::Document>> {
     let file = File::open(path).map_err(|error| Error::io("read", path, error))?;
     let documents =
         extract::open(&path.to_string_lossy(), Box::new(file), &extract::ExtractConfig::default());
-    documents.map(|record| record.map_err(|fault| Error::preparation("reading", fault.to_string()))).collect()
+    documents
+        .map(|record| record.map_err(|bad_record| Error::preparation("reading", bad_record.to_string())))
+        .collect()
 }

@@ -10,7 +10,7 @@ use super::{
     functions,
     keys::{Comparison, Groups},
     manifest::Manifest,
-    parts::{Count, Part, Tally},
+    parts::{Count, Counts, Part},
     pipeline::Pipeline,
     rowwise,
     sources::{self, Extracted, Input, Task},
@@ -47,7 +47,8 @@ pub struct StageSummary {
     /// Where its files are, below the run's folder.
     pub folder: String,
     pub read: Count,
-    pub tally: Tally,
+    #[serde(rename = "tally")]
+    pub counts: Counts,
     pub parts: Vec<Part>,
     /// Records without text, such as images of a WARC file.
     #[serde(default)]
@@ -119,7 +120,7 @@ impl<'a> Run<'a> {
             stage = self.step(next()?, step, stage).await?;
         }
         let (shards, blend) = match self.pipeline.tokenize.clone() {
-            Some(_) if stage.tally.kept.documents == 0 => {
+            Some(_) if stage.counts.kept.documents == 0 => {
                 let nothing = self.nothing_to_tokenize().await?;
                 // For who looks into what became of them.
                 let manifest = Manifest::new(&self.pipeline, &inputs, self.stages, Vec::new(), Vec::new())?;
@@ -142,7 +143,7 @@ impl<'a> Run<'a> {
     fn folders(&self, inputs: &[Input]) -> Result<Vec<Folder>> {
         let pipeline = &self.pipeline;
         let read: Vec<_> = inputs.iter().map(Input::identity).collect();
-        let settings = (&pipeline.sources, pipeline.part_mb, pipeline.on_fault, read);
+        let settings = (&pipeline.sources, pipeline.part_mb, pipeline.on_bad_record, read);
         let mut folders = vec![self.folder(1, "extract", "", &settings)?];
         let previous = |folders: &[Folder]| folders.last().map_or(String::new(), |folder| folder.key.clone());
         for (number, step) in (2..).zip(&pipeline.steps) {
@@ -188,9 +189,9 @@ impl<'a> Run<'a> {
         started: Instant,
     ) -> Result<StageSummary> {
         for part in &summary.parts {
-            summary.tally.add(&part.tally);
+            summary.counts.add(&part.counts);
         }
-        let found = summary.tally.read();
+        let found = summary.counts.read();
         let is_cut = summary.name == "language" && found.documents >= summary.read.documents;
         if summary.name != "extract" && found.documents != summary.read.documents && !is_cut {
             let (read, found) = (summary.read.documents, found.documents);
@@ -205,7 +206,7 @@ impl<'a> Run<'a> {
         summary.key.clone_from(&folder.key);
         summary.folder = self.name_of(folder);
         summary.seconds = started.elapsed().as_secs_f64();
-        functions::forget();
+        functions::clear();
         // One of the ranks is enough, and two would write the same file.
         if self.engine.config.rank.index == 0 {
             remove_leftovers(&folder.path)?;
@@ -302,7 +303,7 @@ impl<'a> Run<'a> {
             rowwise::extract(&engine, &tasks[index]).await
         };
         let read = |extracted: &Extracted| Count {
-            documents: extracted.parts.iter().map(|part| part.tally.read().documents).sum(),
+            documents: extracted.parts.iter().map(|part| part.counts.read().documents).sum(),
             bytes: extracted.bytes,
             ..Count::default()
         };
@@ -331,15 +332,15 @@ impl<'a> Run<'a> {
         }
         let parts = self.parts(&input);
         let count = parts.len();
-        self.begin(step.name(), count, input.tally.kept.bytes);
+        self.begin(step.name(), count, input.counts.kept.bytes);
         let mut summary = StageSummary {
             name: step.name().into(),
-            read: input.tally.kept,
-            bytes_in: input.tally.kept.bytes,
+            read: input.counts.kept,
+            bytes_in: input.counts.kept.bytes,
             ..StageSummary::default()
         };
         let engine = self.engine.clone();
-        let read = |part: &Part| part.tally.read();
+        let read = |part: &Part| part.counts.read();
         (summary.parts, summary.task_seconds) = match step {
             Step::ExactDuplicates(_) | Step::FuzzyDuplicates(_) | Step::SemanticDuplicates(_) => {
                 let (folder, step) = (folder.clone(), step.clone());

@@ -130,7 +130,7 @@ impl Tokenizing {
         let plan = |error| failed("planning")(error);
         let files: Vec<PathBuf> = self.inputs.iter().map(|(path, _)| path.clone()).collect();
         let most = self.config.sample_mb << 20;
-        let all: u64 = self.inputs.iter().map(|(_, part)| part.tally.kept.bytes).sum();
+        let all: u64 = self.inputs.iter().map(|(_, part)| part.counts.kept.bytes).sum();
         let mut frame = self.engine.documents(&files).await?.filter(col("reason").is_null()).map_err(plan)?;
         if all > most as u64 {
             let hash = call(&self.engine, "kiln_hash", vec![lit(self.pipeline.seed ^ 1), col("id")])?;

@@ -6,7 +6,7 @@ use super::{
         contamination::ContaminationConfig, exact::ExactConfig, minhash::MinHashConfig,
         semantic::SemanticConfig,
     },
-    judge::{pii::PiiConfig, sample::Selection, words::WordListConfig},
+    filters::{pii::PiiConfig, sample::Selection, words::WordListConfig},
     rules::Profile,
 };
 use crate::error::{Error, Result};
@@ -77,7 +77,7 @@ pub struct GibberishConfig {
 
 impl Default for GibberishConfig {
     fn default() -> Self {
-        Self { model: PathBuf::new(), max_bits: super::judge::ngram::NgramFilter::default().max_bits }
+        Self { model: PathBuf::new(), max_bits: super::filters::ngram::NgramFilter::default().max_bits }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What compressed streams are read from: buffered, and wound back where a member turns out to be broken.
 
-use super::{Fault, source::read_behind};
+use super::{BadRecord, source::read_behind};
 use std::io::{self, BufRead, Read};
 
 /// Bytes of a member that are kept, to look for the next member within them if it is broken: such a member
@@ -46,8 +46,8 @@ impl Tape {
             Ok(0) => self.ended = true,
             Ok(_) => return true,
             Err(error) => {
-                // Only faults of decompression are followed by more.
-                self.ended = !error.get_ref().is_some_and(|inner| inner.is::<Fault>());
+                // Only bad records of decompression are followed by more.
+                self.ended = !error.get_ref().is_some_and(|inner| inner.is::<BadRecord>());
                 self.waiting = Some(error);
             }
         }

@@ -114,7 +114,7 @@ impl Comparison {
 
     /// Of the documents that are compared, none of them alike.
     fn no_groups(&self) -> Groups {
-        let documents = self.inputs.iter().map(|(_, part)| part.tally.kept.documents).sum();
+        let documents = self.inputs.iter().map(|(_, part)| part.counts.kept.documents).sum();
         Groups { documents, ..Groups::default() }
     }
 

@@ -26,7 +26,7 @@ impl Run<'_> {
             let stage: Option<StageSummary> = self.engine.workspace.marked(folder, "stage").await?;
             let state = match stage {
                 Some(stage) => {
-                    format!("finished: {} of {} documents", stage.tally.kept.documents, stage.read.documents)
+                    format!("finished: {} of {} documents", stage.counts.kept.documents, stage.read.documents)
                 }
                 None => {
                     let finished = self.engine.workspace.markers(folder).await?.len();

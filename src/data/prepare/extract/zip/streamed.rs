@@ -3,7 +3,7 @@
 //! numbers that follow are those of what was read so far, and a header of the archive stands behind them.
 
 use super::super::{
-    Fault,
+    BadRecord,
     archive::{Shared, Stream},
     source::BUFFER,
 };
@@ -128,8 +128,8 @@ impl Body {
         let Kind::Deflated(decoder) = &mut self.kind else { return Ok(0) };
         while !self.inflated {
             let met = stream.source.fill().err();
-            if let Some(fault) = met {
-                return Err(self.lose(stream, fault));
+            if let Some(bad_record) = met {
+                return Err(self.lose(stream, bad_record));
             }
             let input = stream.source.fill().unwrap_or_default();
             let is_end = input.is_empty();
@@ -176,13 +176,13 @@ impl Body {
     fn scan(&mut self, stream: &mut Stream, into: &mut [u8]) -> io::Result<usize> {
         let window = stream.source.peek(BUFFER);
         if window.is_empty() {
-            // A fault of what lies beneath is met by this.
+            // A bad record of what lies beneath is met by this.
             let met = stream.source.fill().err();
             return Err(match met {
-                Some(fault) => self.lose(stream, fault),
+                Some(bad_record) => self.lose(stream, bad_record),
                 None => {
-                    let fault = self.truncated(stream);
-                    self.lose(stream, fault)
+                    let bad_record = self.truncated(stream);
+                    self.lose(stream, bad_record)
                 }
             });
         }
@@ -215,15 +215,15 @@ impl Body {
         Ok(count)
     }
 
-    fn truncated(&self, stream: &Stream) -> Fault {
+    fn truncated(&self, stream: &Stream) -> BadRecord {
         let reason = format!("the archive ends within `{}`", self.name);
-        stream.source.fault(stream.source.offset(), reason)
+        stream.source.bad_record(stream.source.offset(), reason)
     }
 
     /// Gives the archive up.
-    fn lose(&mut self, stream: &mut Stream, fault: Fault) -> io::Error {
+    fn lose(&mut self, stream: &mut Stream, bad_record: BadRecord) -> io::Error {
         (self.broken, stream.lost) = (true, true);
-        io::Error::other(fault)
+        io::Error::other(bad_record)
     }
 
     /// Goes back to where the end of the member may be found.
@@ -239,7 +239,7 @@ impl Body {
     ///
     /// # Errors
     /// What is found wrong with it, if nothing was found wrong before.
-    pub(super) fn finish(&mut self, stream: &mut Stream) -> Result<(), Fault> {
+    pub(super) fn finish(&mut self, stream: &mut Stream) -> Result<(), BadRecord> {
         let mut rest = vec![0; BUFFER];
         let mut told = self.broken;
         let mut outcome = Ok(());
@@ -251,8 +251,8 @@ impl Body {
             if let Err(error) = self.read(stream, &mut rest)
                 && !std::mem::replace(&mut told, true)
             {
-                outcome = Err(error.downcast::<Fault>().unwrap_or_else(|error| {
-                    stream.source.fault(stream.source.offset(), format!("`{}`: {error}", self.name))
+                outcome = Err(error.downcast::<BadRecord>().unwrap_or_else(|error| {
+                    stream.source.bad_record(stream.source.offset(), format!("`{}`: {error}", self.name))
                 }));
             }
         }
