@@ -212,7 +212,7 @@ fn statistics(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     Ok(ColumnarValue::Array(Arc::new(values)))
 }
 
-/// What makes keys of a text.
+/// Function that makes the keys of a text.
 enum Keys {
     Exact(ExactConfig),
     Fuzzy(MinHash),
@@ -220,7 +220,7 @@ enum Keys {
 
 static KEYS: Cache<Keys> = Cache::new();
 
-fn made_keys(settings: &str) -> PlanResult<Arc<Keys>> {
+fn cached_keys(settings: &str) -> PlanResult<Arc<Keys>> {
     KEYS.get(settings, || match Step::from_json(settings)? {
         Step::ExactDuplicates(config) => Ok(Keys::Exact(config)),
         Step::FuzzyDuplicates(config) => Ok(Keys::Fuzzy(config.build()?)),
@@ -230,7 +230,7 @@ fn made_keys(settings: &str) -> PlanResult<Arc<Keys>> {
 
 /// `kiln_keys(step, text, language)`: documents with a key in common are duplicates, or may be.
 fn keys(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
-    let keys = made_keys(settings(arguments)?)?;
+    let keys = cached_keys(settings(arguments)?)?;
     let [texts, languages] = columns(arguments)?;
     let (texts, languages) = (strings(&texts), strings(&languages));
     let mut list = ListBuilder::new(FixedSizeBinaryBuilder::new(KEY_BYTES));
@@ -254,7 +254,7 @@ fn keys(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
 
 /// `kiln_jaccard(step, text, language, text, language)`: the share of shingles in common.
 fn jaccard(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
-    let keys = made_keys(settings(arguments)?)?;
+    let keys = cached_keys(settings(arguments)?)?;
     let Keys::Fuzzy(minhash) = &*keys else {
         return Err(external(Error::invalid_value("step", "exact-duplicates", "compares no shingles")));
     };
@@ -339,7 +339,7 @@ fn without(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
 }
 
 /// Has the tokenizer of a file ready, which is not read then, until the stage ends.
-pub(super) fn remember_tokenizer(path: &str, tokenizer: Tokenizer) {
+pub(super) fn cache_tokenizer(path: &str, tokenizer: Tokenizer) {
     TOKENIZERS.insert(path, tokenizer);
 }
 

@@ -64,9 +64,9 @@ impl AddAssign for Count {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub kept: Count,
-    /// By reason.
+    /// Documents that were dropped, by reason.
     pub dropped: BTreeMap<String, Count>,
-    /// Of those kept: by source, by language, and by the binary logarithm of their bytes, rounded down.
+    /// Documents that were kept, by source, by language, and by the binary logarithm of their bytes, rounded down.
     pub sources: BTreeMap<String, Count>,
     pub languages: BTreeMap<String, Count>,
     pub lengths: BTreeMap<u32, u64>,

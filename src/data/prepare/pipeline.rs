@@ -24,7 +24,7 @@ pub struct Pipeline {
     /// that their names give, stay the same where all is moved to another place.
     #[serde(skip)]
     pub folder: PathBuf,
-    /// Of shuffling, blending and splitting.
+    /// Seed of shuffling, blending and splitting.
     pub seed: u64,
     /// MB of text in a part, which is the work of one task.
     pub part_mb: usize,
@@ -39,7 +39,7 @@ pub struct Pipeline {
     pub tokenize: Option<TokenizeConfig>,
 }
 
-/// What a record that cannot be read does.
+/// Action on a record that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnBadRecord {
@@ -59,7 +59,7 @@ pub struct SourceConfig {
     pub paths: Vec<String>,
     /// SHA-256 of downloads, in the order of the addresses among `paths`; empty: not checked.
     pub sha256: Vec<String>,
-    /// Of this source in the blend, relative to the others'.
+    /// Weight of this source in the blend, relative to the others'.
     pub weight: Option<f64>,
     /// Language that all documents are in, where that is known.
     pub language: String,
@@ -120,7 +120,7 @@ impl SourceConfig {
 pub struct TokenizeConfig {
     /// A `tokenizer.json`; empty: one is trained.
     pub tokenizer: PathBuf,
-    /// What is trained: `bpe`, `char` or `byte`.
+    /// Kind of tokenizer that is trained: `bpe`, `char` or `byte`.
     pub kind: TokenizerKind,
     /// Tokens of a BPE that is trained.
     pub vocab_size: usize,

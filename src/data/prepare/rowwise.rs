@@ -47,7 +47,7 @@ pub(super) struct Row<'a> {
     pub language: &'a str,
 }
 
-/// What a step makes of a document; more than one of it if it is cut.
+/// Outcome of a step for a document; several if the document is cut.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Outcome {
     /// Instead of the text, of the language.
@@ -79,7 +79,7 @@ impl Outcome {
 /// A step with its models loaded.
 pub(super) type RowStep = Box<dyn Fn(Row<'_>) -> Result<Vec<Outcome>> + Send + Sync>;
 
-/// Those that remember the words of earlier documents.
+/// Caches of the words of earlier documents.
 static WORDS: Pool<Words> = Pool::new();
 
 pub(super) fn with_words<R>(work: impl FnOnce(&Words) -> R) -> R {
@@ -201,7 +201,7 @@ fn by_rules(row: Row, profile: &Profile) -> Vec<Outcome> {
 }
 
 fn by_perplexity(config: PerplexityConfig) -> Result<RowStep> {
-    let judge = move |perplexity: Option<f64>| match perplexity {
+    let outcome = move |perplexity: Option<f64>| match perplexity {
         Some(perplexity) if perplexity < config.min => {
             Outcome::drop("perplexity_low", format!("{perplexity:.2}"))
         }
@@ -213,10 +213,10 @@ fn by_perplexity(config: PerplexityConfig) -> Result<RowStep> {
     };
     if storage::is_folder(&config.model) {
         let model = CheckpointModel::load(&config.model)?;
-        return Ok(Box::new(move |row| Ok(judge(model.perplexity(row.text)?))));
+        return Ok(Box::new(move |row| Ok(outcome(model.perplexity(row.text)?))));
     }
     let model = NgramModel::from_bytes(&storage::read(&config.model)?, &config.model)?;
-    Ok(Box::new(move |row| Ok(judge(model.bits_per_character(row.text).map(f64::exp2)))))
+    Ok(Box::new(move |row| Ok(outcome(model.bits_per_character(row.text).map(f64::exp2)))))
 }
 
 fn gibberish_model(config: &GibberishConfig) -> Result<NgramModel> {
@@ -280,7 +280,7 @@ impl Work {
         matches!(&self.step, Step::Language(config) if config.by_paragraph)
     }
 
-    /// What is done with a part's kept documents.
+    /// Plan of the step over a part's kept documents.
     pub(super) async fn plan(&self, input: &Path) -> Result<DataFrame> {
         let documents = self.engine.documents(&[input.into()]).await?;
         let documents = documents.filter(col("reason").is_null()).map_err(failed("planning"))?;

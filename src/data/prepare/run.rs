@@ -28,7 +28,7 @@ use std::{
     sync::Arc,
 };
 
-/// What happens during a run, for whoever shows it.
+/// Events of a run, for progress displays.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress<'a> {
     /// A stage begins; so many tasks and bytes of input.
@@ -39,7 +39,7 @@ pub enum Progress<'a> {
     Ended { stage: &'a StageSummary, is_old: bool },
 }
 
-/// What a stage has done.
+/// Summary of a finished stage.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageSummary {
     pub name: String,
@@ -53,7 +53,7 @@ pub struct StageSummary {
     /// Records without text, such as images of a WARC file.
     #[serde(default)]
     pub skipped: u64,
-    /// Of text that came in, or of files where it was extracted.
+    /// Bytes of text that came in, or of files where it was extracted.
     pub bytes_in: u64,
     /// That the tasks took together, and the stage from beginning to end.
     pub task_seconds: f64,
@@ -122,7 +122,7 @@ impl<'a> Run<'a> {
         let (shards, blend) = match self.pipeline.tokenize.clone() {
             Some(_) if stage.counts.kept.documents == 0 => {
                 let nothing = self.nothing_to_tokenize().await?;
-                // For who looks into what became of them.
+                // So that users can inspect what was dropped.
                 let manifest = Manifest::new(&self.pipeline, &inputs, self.stages, Vec::new(), Vec::new())?;
                 if rank.index == 0 {
                     manifest.write(&self.engine.workspace).await?;
@@ -280,7 +280,7 @@ impl<'a> Run<'a> {
         Ok((result.ok_or_else(|| Error::preparation(name, "nothing was done".into()))?, seconds))
     }
 
-    /// What is known of a stage if it is finished; otherwise its folder is made.
+    /// Summary of a stage if it is finished; otherwise its folder is made.
     async fn finished(&mut self, folder: &Folder) -> Result<Option<StageSummary>> {
         storage::create_folder(&folder.path)?;
         let summary = self.engine.workspace.marked(folder, "stage").await?;

@@ -22,7 +22,7 @@ use std::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Input {
     pub path: PathBuf,
-    /// What documents are told to be from: the path from the pipeline's folder, or the address of a download.
+    /// Name that documents carry as their file: the path from the pipeline's folder, or the address of a download.
     pub name: String,
     /// Its number among the sources.
     pub source: usize,
@@ -46,7 +46,7 @@ pub(super) struct Task {
     pub on_bad_record: OnBadRecord,
 }
 
-/// What a task has read.
+/// Output of a task.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Extracted {
     pub parts: Vec<Part>,
@@ -165,7 +165,7 @@ pub(super) fn tasks(pipeline: &Pipeline, inputs: &[Input], folder: &Path) -> Vec
 }
 
 impl Input {
-    /// What decides what is read: not where a download lies, nor how it failed.
+    /// Everything that decides what is read: not where a download lies, nor how it failed.
     pub(super) fn identity(&self) -> (&str, usize, u64, u128, bool) {
         (&self.name, self.source, self.bytes, self.changed, self.download_error.is_some())
     }

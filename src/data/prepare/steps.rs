@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// What is done to every document that the steps before kept.
+/// Step that is applied to every document that the steps before kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Step {
@@ -71,7 +71,7 @@ impl Default for PerplexityConfig {
 pub struct GibberishConfig {
     /// From `kiln data train-filter --ngrams`; empty: a model of English, made of the embedded corpus.
     pub model: PathBuf,
-    /// Documents with more bits per character go.
+    /// Documents with more bits per character are dropped.
     pub max_bits: f64,
 }
 

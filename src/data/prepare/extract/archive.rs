@@ -128,7 +128,7 @@ impl Read for MemberReader {
     }
 }
 
-/// What finds the members of a kind of archive.
+/// Finds the members of a kind of archive.
 pub(super) trait Members: Send {
     /// Passes over what is left of the current member and finds the next.
     fn next_member(&mut self) -> Option<Result<Member, BadRecord>>;

@@ -13,7 +13,7 @@ const START: usize = 4096;
 /// Bytes of Brotli that are unpacked at a time.
 const STEP: usize = 1 << 16;
 
-/// What a decoder made of a payload.
+/// Outcome of decoding a payload.
 #[derive(Debug, Default)]
 pub(in super::super) struct Unpacked {
     pub bytes: Vec<u8>,

@@ -62,7 +62,7 @@ pub fn decompress(name: &str, reader: Box<dyn Read + Send>, window: u64) -> (Box
     for layer in 0..=LAYERS {
         let mut tape = Tape::new(reader);
         // An error is kept by the tape for the first read.
-        let start = tape.look(512);
+        let start = tape.peek(512);
         let named = Codec::of_name(&inner);
         let codec = match (Codec::of_bytes(start), named) {
             (Some(codec), _) => codec,
@@ -163,7 +163,7 @@ struct Members {
     first: bool,
     /// Most bytes of a zstd window.
     window: u64,
-    /// What the frame before was decoded with, and the number of its dictionary; 0: there is none.
+    /// Decoder of the frame before, and the number of its dictionary; 0: there is none.
     decoder: Option<raw::Decoder<'static>>,
     dictionary: u32,
     /// Whether it was said that a dictionary is missing, which is the same for all frames of a file.
@@ -183,7 +183,7 @@ impl Members {
     /// Looks for the next member from where the tape is.
     fn search(&mut self, mut tape: Tape) -> State {
         loop {
-            let bytes = tape.look(BUFFER);
+            let bytes = tape.peek(BUFFER);
             if bytes.len() < 4 {
                 // An error of what lies beneath is handed on by a read that goes on with it.
                 return if tape.waiting.is_some() { State::Between(tape) } else { State::Ended };
@@ -203,7 +203,7 @@ impl Members {
         tape.cut();
         self.start = tape.position();
         let is_first = std::mem::replace(&mut self.first, false);
-        let start = tape.look(4);
+        let start = tape.peek(4);
         if self.codec.begins(start) {
             return match self.codec {
                 Codec::Gzip => Ok(State::Gzip(Box::new(GzDecoder::new(tape)))),
@@ -221,17 +221,17 @@ impl Members {
         // Tapes and block devices fill up with zeros.
         if !is_first {
             loop {
-                let count = tape.look(BUFFER).iter().take_while(|&&byte| byte == 0).count();
+                let count = tape.peek(BUFFER).iter().take_while(|&&byte| byte == 0).count();
                 if count == 0 {
                     break;
                 }
                 tape.consume(count);
                 tape.cut();
             }
-            if tape.look(1).is_empty() && tape.waiting.is_none() {
+            if tape.peek(1).is_empty() && tape.waiting.is_none() {
                 return Ok(State::Ended);
             }
-            if self.codec.begins(tape.look(4)) {
+            if self.codec.begins(tape.peek(4)) {
                 return Ok(State::Between(tape));
             }
         }
@@ -244,7 +244,7 @@ impl Members {
 
     /// Begins a zstd frame, if it asks for nothing that there is not.
     fn begin_frame(&mut self, mut tape: Tape) -> io::Result<State> {
-        if zstandard::may_be_dictionary(tape.look(4)) {
+        if zstandard::may_be_dictionary(tape.peek(4)) {
             match zstandard::dictionary(&mut tape) {
                 Ok(Some(dictionary)) => {
                     (self.decoder, self.dictionary) = (Some(dictionary.decoder), dictionary.number);
@@ -256,7 +256,7 @@ impl Members {
             }
         }
         if let Some(zstandard::Header { window, dictionary }) =
-            zstandard::header(tape.look(zstandard::HEADER))
+            zstandard::header(tape.peek(zstandard::HEADER))
         {
             if window > self.window {
                 let (needed, most) = (window.div_ceil(1 << 20), self.window >> 20);

@@ -16,13 +16,13 @@ const DEPTH: usize = 1000;
 /// Elements that are never main text. Readability keeps some of them on short pages.
 const NOISE: &str = "style, noscript, template, nav, footer, aside, iframe, svg, button, select, dialog, \
     script:not([type='application/ld+json'])";
-/// What else goes where Readability finds nothing and all of a page is taken.
+/// Elements that are dropped as well where Readability finds nothing and all of a page is taken.
 const MORE_NOISE: &str = "script, header, form";
 
 /// Elements with lines of their own that the library writes into one with what follows them.
 const LINES: &str = "dt, dd, caption, figcaption, summary, legend, address, option, center";
 
-/// What there is to read on a page.
+/// Readable content of a page.
 #[derive(Debug)]
 pub struct Page {
     pub text: String,
@@ -32,7 +32,7 @@ pub struct Page {
 
 pub(super) struct HtmlReader {
     source: Source,
-    /// What is to be said after the page.
+    /// Bad record that is reported after the page.
     waiting: Option<BadRecord>,
     index: u64,
     ended: bool,

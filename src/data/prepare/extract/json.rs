@@ -52,7 +52,7 @@ struct JsonReader {
     position: Position,
     /// Number of the next record.
     index: u64,
-    /// What is to be said after a record.
+    /// Bad record that is reported after a record.
     waiting: Option<BadRecord>,
 }
 
@@ -70,7 +70,7 @@ struct Scanner {
 }
 
 impl Scanner {
-    /// How many of the bytes are of the record, and whether it ends with them.
+    /// Number of bytes that belong to the record, and whether it ends with them.
     fn scan(&mut self, bytes: &[u8]) -> (usize, bool) {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {

@@ -54,7 +54,7 @@ pub struct BadRecord {
     pub reason: String,
 }
 
-/// What a file holds beneath its compression.
+/// Content of a file beneath its compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -70,7 +70,7 @@ pub enum Format {
     Warc,
 }
 
-/// What separates the documents of a text file.
+/// Separator between the documents of a text file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Separator {
@@ -83,13 +83,13 @@ pub enum Separator {
     Mark(String),
 }
 
-/// How files are read.
+/// Configuration of how files are read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExtractConfig {
-    /// Instead of what the name's extension or the first bytes say.
+    /// Format of the files, instead of the one that the name's extension or the first bytes say.
     pub format: Option<Format>,
-    /// Of text files.
+    /// Separator between the documents of text files.
     pub separator: Separator,
     /// Field or column of JSON lines and CSV with the text. Others become metadata.
     pub text_field: String,
@@ -116,7 +116,7 @@ impl Default for ExtractConfig {
     }
 }
 
-/// What the readers of one format have in common.
+/// Reader of one format.
 trait Records: Iterator<Item = Result<Document, BadRecord>> + Send {
     /// Records passed over because they are of a kind without text (requests, images, error pages).
     fn skipped(&self) -> u64 {

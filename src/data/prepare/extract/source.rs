@@ -24,7 +24,7 @@ pub(super) struct Source {
     limit: usize,
 }
 
-/// How [`Source::read_until`] ended.
+/// Outcome of [`Source::read_until`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece {
     /// With the byte asked for, which is included.
@@ -86,7 +86,7 @@ impl Source {
         BadRecord { file: self.name.clone(), offset, reason: reason.into() }
     }
 
-    /// What is said of a file without any record.
+    /// Bad record of a file without any record.
     pub(super) fn nothing(&self) -> BadRecord {
         let is_empty = self.offset == 0;
         self.bad_record(0, if is_empty { "the file is empty" } else { "there is no text in the file" })

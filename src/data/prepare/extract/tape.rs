@@ -1,4 +1,4 @@
-//! What compressed streams are read from: buffered, and wound back where a member turns out to be broken.
+//! Buffer beneath compressed streams, which is wound back where a member turns out to be broken.
 
 use super::{BadRecord, source::read_behind};
 use std::io::{self, BufRead, Read};
@@ -28,7 +28,7 @@ impl Tape {
         self.base + self.used as u64
     }
 
-    /// Forgets what was consumed.
+    /// Drops the bytes that were consumed.
     pub(super) fn cut(&mut self) {
         self.buffer.drain(..self.used);
         self.base += self.used as u64;
@@ -60,7 +60,7 @@ impl Tape {
     }
 
     /// The next bytes, `count` where there are as many before the end or an error.
-    pub(super) fn look(&mut self, count: usize) -> &[u8] {
+    pub(super) fn peek(&mut self, count: usize) -> &[u8] {
         while self.buffer.len() - self.used < count && self.read_more() {}
         let end = self.buffer.len().min(self.used + count);
         &self.buffer[self.used..end]

@@ -42,7 +42,7 @@ fn text(field: &[u8]) -> String {
     String::from_utf8_lossy(&field[..end]).into_owned()
 }
 
-/// What stands before a member and counts more than its header.
+/// Headers before a member that override its own.
 #[derive(Debug, Default)]
 struct Fields {
     name: Option<String>,

@@ -11,7 +11,7 @@ pub(super) struct TextReader {
     separator: Separator,
     /// Number of the next document.
     index: u64,
-    /// What is to be said after a document that ended with it.
+    /// Bad record that is reported after the document that ended with it.
     waiting: Option<BadRecord>,
     ended: bool,
 }

@@ -1,5 +1,5 @@
 //! WARC and WET files (ISO 28500): pages of responses and resources as main text, conversions as they are.
-//! Requests, metadata, revisits, pages that are not HTML or text and answers other than 2xx are passed
+//! Requests, metadata, revisits, pages that are not HTML or text and responses other than 2xx are passed
 //! over and counted as skipped.
 //!
 //! Not the `warc` crate, which gives no offsets and ends at the first record that is not whole.
@@ -18,7 +18,7 @@ pub(super) struct WarcReader {
     waiting: Option<BadRecord>,
 }
 
-/// What is left of a record once it is read.
+/// Outcome of reading a record.
 enum Outcome {
     Document(Document),
     Skipped,

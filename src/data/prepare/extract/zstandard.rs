@@ -14,7 +14,7 @@ const WINDOW_LOG_MAX: u32 = 31;
 /// Most bytes of a dictionary. Those of crawls have one or two million.
 const DICTIONARY: usize = 64 << 20;
 
-/// What the header of a frame asks for.
+/// Window and dictionary that the header of a frame asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Header {
     /// Bytes of memory.
@@ -63,12 +63,12 @@ pub(super) fn may_be_dictionary(bytes: &[u8]) -> bool {
 /// # Errors
 /// The dictionary is broken or too large.
 pub(super) fn dictionary(tape: &mut Tape) -> Result<Option<Dictionary>, String> {
-    let &[_, _, _, _, a, b, c, d] = tape.look(8) else { return Ok(None) };
+    let &[_, _, _, _, a, b, c, d] = tape.peek(8) else { return Ok(None) };
     let length = u32::from_le_bytes([a, b, c, d]) as usize;
     if length > DICTIONARY {
         return Ok(None);
     }
-    let frame = tape.look(8 + length);
+    let frame = tape.peek(8 + length);
     let Some(bytes) = frame.get(8..8 + length) else { return Ok(None) };
     let mut unpacked = Vec::new();
     let bytes = match header(bytes) {

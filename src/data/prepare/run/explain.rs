@@ -1,4 +1,4 @@
-//! What a run would do, without doing it.
+//! Explains what a run would do, without doing it.
 
 use super::{Run, StageSummary};
 use crate::{
@@ -11,7 +11,7 @@ use datafusion::dataframe::DataFrame;
 use std::sync::Arc;
 
 impl Run<'_> {
-    /// What would be done, stage by stage: settings, plan, and how much of it is finished.
+    /// Describes the run stage by stage: settings, plan, and how much of it is finished.
     ///
     /// # Errors
     /// Those of finding files and of planning.

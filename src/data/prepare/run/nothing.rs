@@ -1,4 +1,4 @@
-//! What is said of a run that has kept no document: the first bad record, or what dropped the documents.
+//! Error of a run that has kept no document: the first bad record, or the reasons for dropping the documents.
 
 use super::{Run, StageSummary};
 use crate::{
@@ -13,9 +13,9 @@ use datafusion::{
 /// Bad records that have the same reason.
 struct BadRecords {
     file: String,
-    /// Where the first one is, and what it is.
+    /// Offset and reason of the first one.
     detail: String,
-    /// How many there are of the kind.
+    /// Number of bad records with the same reason.
     count: u64,
 }
 
@@ -86,7 +86,7 @@ impl Run<'_> {
     }
 }
 
-/// What is wrong, without where.
+/// Reason of a bad record, without its offset.
 fn reason(detail: &str) -> &str {
     detail.split_once(": ").map_or(detail, |(_, reason)| reason)
 }

@@ -19,7 +19,7 @@ const LOOK: usize = 24 + 4;
 /// Bytes of a deflated member that are kept, to look for its end within them if it is broken.
 const TAIL: usize = 1 << 15;
 
-/// What is said of a member that is not what its checksum is of.
+/// Message for a member whose checksum does not match.
 pub(super) const WRONG_CHECKSUM: &str = "the checksum is wrong";
 
 /// Whether bytes begin with a header of an archive.
@@ -68,7 +68,7 @@ pub(super) fn skip_descriptor(stream: &mut Stream, packed: u64) {
     }
 }
 
-/// How the end of a member is found.
+/// Way in which the end of a member is found.
 enum Kind {
     Deflated(Decompress),
     Stored(Crc),
@@ -80,7 +80,7 @@ enum Kind {
 pub(super) struct Body {
     name: String,
     kind: Kind,
-    /// Of what was inflated.
+    /// Checksum of the bytes that were inflated.
     crc: Crc,
     /// Bytes of the archive that were read.
     packed: u64,
@@ -238,7 +238,7 @@ impl Body {
     /// Passes over what is left of the member and over its descriptor.
     ///
     /// # Errors
-    /// What is found wrong with it, if nothing was found wrong before.
+    /// The bad record of a member that is broken, unless one was reported before.
     pub(super) fn finish(&mut self, stream: &mut Stream) -> Result<(), BadRecord> {
         let mut rest = vec![0; BUFFER];
         let mut told = self.broken;
