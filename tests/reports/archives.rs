@@ -87,7 +87,11 @@ fn parquet_list() {
     let found = manifest(folder.path(), "out");
     assert_eq!(kept_texts(&folder.path().join("out")).into_values().collect::<Vec<_>>(), ["good"]);
     assert_eq!(failed(&found), 1);
-    fails(&mut run(folder.path(), "stop", "--set on_bad_record=stop"), 1, &["column `text` is not text but List"]);
+    fails(
+        &mut run(folder.path(), "stop", "--set on_bad_record=stop"),
+        1,
+        &["column `text` is not text but List"],
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::data::prepare::{Progress, StageSummary};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 
-/// What is shown.
+/// Progress that is shown.
 pub(super) struct Bars {
     bar: ProgressBar,
     is_quiet: bool,
@@ -48,7 +48,7 @@ impl Bars {
     }
 }
 
-/// What a stage did, on one line.
+/// Summary of a stage on one line.
 fn line(stage: &StageSummary, is_old: bool) -> String {
     let kept = grouped(stage.counts.kept.documents);
     let read = grouped(stage.read.documents);

@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, fmt::Write, path::Path};
 /// Name of the card in a run's folder.
 const FILE_NAME: &str = "README.md";
 
-/// What a card says of steps that decide what a reader may rely on: kinds, if one of them ran, if none did.
+/// Sentences of the card about limitations: kinds of steps, the sentence if one of them ran, and that if none did.
 const LIMITATIONS: [(&[&str], &str, &str); 7] = [
     (
         &["pii"],
@@ -45,13 +45,13 @@ const LIMITATIONS: [(&[&str], &str, &str); 7] = [
     ),
     (
         &["quality", "perplexity", "gibberish"],
-        "Models judged texts, and prefer what resembles their training data.",
-        "No model judged the quality of texts.",
+        "Models scored texts, and prefer what resembles their training data.",
+        "No model scored the quality of texts.",
     ),
     (
         &["filter", "expression"],
-        "Rules judged texts by their form, not by what they say.",
-        "No rules judged texts by their form.",
+        "Rules filtered texts by their form, not by what they say.",
+        "No rules filtered texts by their form.",
     ),
 ];
 
@@ -145,7 +145,7 @@ fn card(name: &str, manifest: &Manifest) -> Result<String> {
     Ok(text)
 }
 
-/// What the hub reads.
+/// Metadata that the Hugging Face Hub reads.
 fn front_matter(name: &str, manifest: &Manifest) -> Result<String> {
     let stages = figures::document_stages(manifest);
     let mut text = String::from("---\n");
@@ -207,7 +207,7 @@ fn steps(manifest: &Manifest) -> &[Value] {
     manifest.pipeline.get("step").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// The same with files named without their folders, which are nobody else's concern.
+/// Removes the folders from the names of files, since they are nobody else's concern.
 fn without_folders(value: &Value) -> Value {
     match value {
         Value::String(text) if Path::new(text).is_absolute() => {
@@ -222,7 +222,7 @@ fn without_folders(value: &Value) -> Value {
     }
 }
 
-/// What is known of what the data is not.
+/// Known limitations of the data.
 fn limitations(manifest: &Manifest) -> String {
     let ran: BTreeSet<&str> =
         steps(manifest).iter().filter_map(|step| step.get("kind").and_then(Value::as_str)).collect();
@@ -330,12 +330,12 @@ mod tests {
             "Kiln 1.2.3",
             "the seed is 7",
             "--out DIR",
-            "Models judged texts",
+            "Models scored texts",
             "Personal data was not looked for.",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
-        assert!(text.contains(&"ab".repeat(32)) && !text.contains("No model judged"));
+        assert!(text.contains(&"ab".repeat(32)) && !text.contains("No model scored"));
     }
 
     #[test]

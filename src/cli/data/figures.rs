@@ -27,19 +27,19 @@ pub(super) fn labels(stages: &[&StageSummary]) -> Vec<String> {
     labels
 }
 
-/// What is left after a stage.
+/// Documents and bytes that are left after a stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct FunnelRow {
     pub stage: String,
     pub documents: u64,
     pub bytes: u64,
     pub lines: u64,
-    /// Of the documents and bytes that were read: 0 to 1, or more where documents are cut into several.
+    /// Share of the documents that were read: 0 to 1, or more where documents are cut into several.
     pub documents_share: f64,
     pub bytes_share: f64,
 }
 
-/// What was read, and what each stage left of it.
+/// Documents that were read, and those that are left after each stage.
 pub(super) fn funnel(manifest: &Manifest) -> Vec<FunnelRow> {
     let stages = document_stages(manifest);
     let Some(first) = stages.first() else { return Vec::new() };

@@ -1,4 +1,4 @@
-//! `kiln data inspect`: what a run made of its documents, some of them to look at, and the story of one.
+//! `kiln data inspect`: counts of a run, examples of its documents, and the trace of one document.
 
 mod overview;
 mod trace;
@@ -26,7 +26,7 @@ const EXCERPT: usize = 600;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct InspectArguments {
-    /// What `kiln data run` has written: a folder, or the address of one in an object store
+    /// Output of `kiln data run`: a folder, or the address of one in an object store
     #[arg(value_name = "DIR|URL")]
     folder: String,
     /// Folder for what is read of an object store; default: one for temporary files
@@ -35,10 +35,10 @@ pub(super) struct InspectArguments {
     /// Show documents that this stage dropped
     #[arg(long, value_name = "NAME")]
     stage: Option<String>,
-    /// Show documents that went for this reason; `kept`: those that a stage kept, by default the last one
+    /// Show documents that were dropped for this reason; `kept`: those that a stage kept, by default the last one
     #[arg(long, value_name = "REASON")]
     reason: Option<String>,
-    /// Tell what became of a document
+    /// Trace one document through all stages
     #[arg(long, value_name = "ID", conflicts_with_all = ["stage", "reason"])]
     id: Option<String>,
     /// Documents of each reason
@@ -79,7 +79,7 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<()> {
 #[derive(Debug, Serialize)]
 struct Shown {
     stage: String,
-    /// Of the whole text.
+    /// Length of the whole text.
     bytes: usize,
     #[serde(flatten)]
     document: Document,

@@ -79,7 +79,7 @@ fn totals(manifest: &Manifest) -> Vec<(&'static str, String)> {
             format!("{} of {}", figures::megabytes(kept.bytes), figures::megabytes(read.bytes)),
         ));
         let failures: u64 = stages.iter().map(|stage| figures::failures(stage)).sum();
-        totals.push(("bad_records", grouped(failures)));
+        totals.push(("bad records", grouped(failures)));
     }
     if !manifest.shards.is_empty() {
         totals.push(("tokens", short(figures::tokens(manifest, None) as f64)));

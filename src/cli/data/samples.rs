@@ -1,4 +1,4 @@
-//! Documents of a run to look at: dropped ones with the reason, duplicates beside what was kept for them, bad records,
+//! Examples of the documents of a run: dropped ones with the reason, duplicates beside what was kept for them, bad records,
 //! and documents that passed all stages. They are the first of their kind, so that a run gives the same ones.
 
 use super::{
@@ -42,16 +42,16 @@ pub(super) struct Sample {
     pub excerpt: String,
 }
 
-/// A document that went and the one that was kept for it.
+/// A duplicate that was dropped, and the document that was kept for it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct DuplicateSample {
     pub duplicate: Sample,
     pub representative: Sample,
-    /// Of their shingles of five words.
+    /// Jaccard similarity of their shingles of five words.
     pub jaccard: f64,
 }
 
-/// What of a run is worth looking at.
+/// Examples of a run that the report shows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(super) struct Samples {
     pub rejects: Vec<Sample>,
@@ -237,7 +237,9 @@ pub(super) fn excerpt(text: &str, characters: usize) -> String {
     }
 }
 
-/// How similar two texts are: of their shingles of five words, the share that both have. Words are runs of letters
+/// Jaccard similarity of two texts: the share of their shingles of five words that both have. Words are runs of
+
+/// letters
 /// and digits in lower case; a text of fewer is one shingle.
 pub(super) fn jaccard(a: &str, b: &str) -> f64 {
     let (a, b) = (shingles(a), shingles(b));

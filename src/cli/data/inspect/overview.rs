@@ -1,4 +1,4 @@
-//! What a run made of its documents, in tables.
+//! Counts of a run, in tables.
 
 use super::{InspectArguments, printable};
 use crate::{
@@ -22,7 +22,7 @@ pub(super) fn run(arguments: &InspectArguments, manifest: &Manifest) -> Result<(
     Ok(())
 }
 
-/// The same as JSON.
+/// The overview as JSON.
 fn values(manifest: &Manifest) -> Value {
     let stages = figures::document_stages(manifest);
     let all: Vec<&StageSummary> = manifest.stages.iter().collect();

@@ -17,7 +17,7 @@ const DIGEST: usize = 12;
 /// Languages in the table at most.
 const LANGUAGES: usize = 40;
 
-/// What each stage left, in documents and in bytes.
+/// Documents and bytes that are left after each stage.
 pub(super) fn funnel(html: &mut String, manifest: &Manifest) {
     let rows = figures::funnel(manifest);
     // Where documents are cut into several, more come out than were read.
@@ -235,7 +235,7 @@ pub(super) fn sources(html: &mut String, manifest: &Manifest) {
     table(html, &columns, &rows);
 }
 
-/// How large groups of duplicates are.
+/// Sizes of the groups of duplicates.
 pub(super) fn groups(html: &mut String, manifest: &Manifest) {
     let stages = figures::document_stages(manifest);
     for (label, stage) in figures::labels(&stages).iter().zip(&stages) {
