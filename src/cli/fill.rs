@@ -13,7 +13,7 @@ pub struct FillArguments {
     /// A text with `[MASK]` (or the tokenizer's own mask) where something is to be filled in
     #[arg(value_name = "TEXT")]
     text: String,
-    /// How many predictions to show for each mask
+    /// Number of predictions to show for each mask
     #[arg(long, default_value_t = 5, value_name = "K")]
     top_k: usize,
     /// Print JSON

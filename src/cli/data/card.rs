@@ -58,7 +58,7 @@ const LIMITATIONS: [(&[&str], &str, &str); 7] = [
 /// Writes the card into the run's folder.
 ///
 /// # Errors
-/// Those of writing.
+/// Errors of writing.
 pub(super) fn write(files: &Files, manifest: &Manifest) -> Result<()> {
     files.write(FILE_NAME, &card(&files.name(), manifest)?)
 }

@@ -22,7 +22,7 @@ pub(super) const FILE_NAME: &str = "report.html";
 /// Writes the report into the run's folder.
 ///
 /// # Errors
-/// Those of writing.
+/// Errors of writing.
 pub(super) fn write(files: &Files, manifest: &Manifest, samples: &Samples) -> Result<()> {
     files.write(FILE_NAME, &page(&files.name(), manifest, samples)?)
 }

@@ -82,7 +82,7 @@ impl Sample {
 /// that were kept.
 ///
 /// # Errors
-/// Those of reading parts.
+/// Errors of reading parts.
 pub(super) fn collect(files: &Files, manifest: &Manifest, per_reason: usize) -> Result<Samples> {
     let stages = figures::document_stages(manifest);
     let labels = figures::labels(&stages);

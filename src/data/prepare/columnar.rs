@@ -47,7 +47,7 @@ pub(super) fn begins_columnar(path: &Path) -> bool {
 /// Gives every record of a file to `each`.
 ///
 /// # Errors
-/// Those of `each`. A file that is broken or has no column of text is a bad record.
+/// Errors of `each`. A file that is broken or has no column of text is a bad record.
 pub(super) fn read(
     path: &Path,
     name: &str,

@@ -31,7 +31,7 @@ pub(super) struct CheckpointModel {
 
 impl CheckpointModel {
     /// # Errors
-    /// Those of reading a checkpoint.
+    /// Errors of reading a checkpoint.
     pub fn load(path: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open_model(path)?;
         let tokenizer = checkpoint.tokenizer()?;

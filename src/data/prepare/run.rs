@@ -81,7 +81,7 @@ impl<'a> Run<'a> {
     /// All is written to the workspace.
     ///
     /// # Errors
-    /// Those of [`Engine::new`].
+    /// Errors of [`Engine::new`].
     pub async fn new(
         pipeline: Pipeline,
         workspace: Workspace,

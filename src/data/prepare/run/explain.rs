@@ -14,7 +14,7 @@ impl Run<'_> {
     /// Describes the run stage by stage: settings, plan, and how much of it is finished.
     ///
     /// # Errors
-    /// Those of finding files and of planning.
+    /// Errors of finding files and of planning.
     pub async fn explain(self) -> Result<String> {
         let inputs = self.inputs().await?;
         let folders = self.folders(&inputs)?;

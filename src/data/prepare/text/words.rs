@@ -2,7 +2,7 @@
 //! space (`spacy.blank("en")` 3.8.18, MIT). Punctuation marks are words too. Other languages that use
 //! spaces are cut by the same rules without the English exceptions, the rest by [`segments`].
 //!
-//! What white space separates is cut alone, and most of it was seen before: a worker keeps one
+//! Text between white space is cut alone, and most of it was seen before: a worker keeps one
 //! [`Words`] and each piece is cut once.
 
 use super::{characters::Classes, chunks, exceptions::Exceptions, language::Family, segments, tokens::Token};

@@ -43,7 +43,7 @@ impl Workspace {
     }
 
     /// Compares a finished stage with the object store and sends again what is missing there or another than it was.
-    /// Of several ranks the first does so and the others wait for it.
+    /// The first of several ranks does so, and the others wait for it.
     ///
     /// # Errors
     /// [`Error::Preparation`] for what the cache does not have either.
