@@ -366,3 +366,23 @@ fn apply(table: &mut Table, text: &str) -> Result<()> {
     table.insert((*last).into(), value);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn earlier_names_of_keys_are_read() {
+        let read = |key: &str, overrides: &[&str]| {
+            let text = format!("{key}\n[[source]]\npaths = [\"x\"]\n");
+            let overrides: Vec<String> = overrides.iter().map(|&text| text.into()).collect();
+            Pipeline::from_toml(&text, "test", Path::new("/"), &overrides).unwrap().on_bad_record
+        };
+        assert_eq!(read("", &[]), OnBadRecord::Skip);
+        assert_eq!(read("on_bad_record = \"stop\"", &[]), OnBadRecord::Stop);
+        assert_eq!(read("on_fault = \"stop\"", &[]), OnBadRecord::Stop);
+        // What comes last counts, by whichever name.
+        assert_eq!(read("on_fault = \"stop\"", &["on_bad_record=skip"]), OnBadRecord::Skip);
+        assert_eq!(read("on_bad_record = \"stop\"", &["on_fault=skip"]), OnBadRecord::Skip);
+    }
+}
