@@ -180,7 +180,7 @@ def quietly(call):
 def explanation(text, ours):
     """Why Kiln may differ about a text, if there is a reason beside the rules."""
     if ours is None:
-        return "no text: a record that Kiln reports as a fault" if not text.strip() else None
+        return "no text: a bad record for Kiln" if not text.strip() else None
     unassigned = [c for c in text if unicodedata.category(c) == "Cn" and ord(c) & 0xFFFE != 0xFFFE]
     return f"U+{ord(unassigned[0]):04X} is newer than Python's Unicode" if unassigned else None
 

@@ -9,7 +9,7 @@
 //         folio-pairs.json    the plays that are there in two spellings, with their similarity
 //         novels.jsonl.zst    Moby-Dick by chapters (.jsonl.gz before Node 22.15)
 //         speeches.csv        State of the Union addresses: year, president, text
-//         broken/             a file for each of four faults
+//         broken/             a file for each of four kinds of bad records
 //
 // Needs Node 20 and npm, which downloads packages into a temporary folder, for `raw` also pip; tar unpacks
 // them. The same packages give the same files, byte for byte, compressed ones with the same Node.

@@ -270,7 +270,7 @@ function writeSpeeches(out, data) {
 
 // --- broken/ ------------------------------------------------------------------------------------------------
 
-/** One file for each fault that a run has to report and survive. */
+/** One file for each kind of bad record that a run has to report and survive. */
 function writeBroken(out, { members }, chapters) {
   const folder = join(out, "broken");
   mkdirSync(folder, { recursive: true });

@@ -89,7 +89,7 @@ impl<'a> Predictor<'a> {
                 key: "model.architecture".into(),
                 value: if matches!(model, Model::Decoder(_)) { "decoder" } else { "encoder-decoder" }.into(),
                 message: "only an encoder classifies and fills masks".into(),
-                hint: Some(hint![hint::command("kiln generate"), " lets it write"]),
+                hint: Some(hint![hint::command("kiln generate"), " generates text with it"]),
             }),
         }
     }

@@ -98,7 +98,7 @@ fn an_encoder_learns_what_was_hidden_and_fills_it_in() {
         serde_json::from_str(&ok(&mut on("fill", &run, &["[MASK] and [MASK]", "--json"]))).unwrap();
     assert_eq!(found.as_array().unwrap().len(), 2);
     fails(&mut on("fill", &run, &["nothing to do"]), 2, &["no mask", "hint: write `[MASK]`"]);
-    fails(&mut on("generate", &run, &[]), 2, &["an encoder does not write", "kiln fill"]);
+    fails(&mut on("generate", &run, &[]), 2, &["an encoder does not generate text", "kiln fill"]);
     fails(&mut on("classify", &run, &["x"]), 2, &["fills masks", "--init-from"]);
     ok(&mut on("eval", &run, &[]));
     // It goes on where it stopped, with what would have been hidden then.

@@ -106,7 +106,7 @@ fn a_run_comes_with_its_tokenizer() {
 }
 
 #[test]
-fn nothing_is_written_over_and_nothing_half_written_is_left() {
+fn nothing_is_overwritten_and_nothing_half_written_is_left() {
     let folder = folder();
     let precious = file(&folder, "precious", "mine");
     let convert = |destination: &Path, more: &str| {

@@ -223,7 +223,7 @@ fn what_cannot_be_read_is_counted_or_fatal() {
     assert_eq!(kept(&found, "extract"), 11);
     assert_eq!(dropped(&found, "extract", "failed"), 6);
     assert_eq!(stage(&found, "extract")["read"]["documents"], 17);
-    let mut stop = run(path, "stop", "--set on_fault=stop");
+    let mut stop = run(path, "stop", "--set on_bad_record=stop");
     fails(&mut stop, 1, &["data preparation failed", "hint: "]);
 }
 

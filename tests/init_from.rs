@@ -1,4 +1,4 @@
-//! `kiln train --init-from`: a new run from the weights of a model that exists.
+//! `kiln train --init-from`: a new run from the weights of a pretrained model.
 
 use crate::{
     parity::copy_of,

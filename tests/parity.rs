@@ -102,7 +102,7 @@ fn greedy_and_beam_text_is_that_of_transformers() {
                 let memory = model.encode(Input::padded(&[source], Side::Right, &device)).0;
                 Writer::BesideEncoder { model, memory: memory.into() }
             }
-            Model::Encoder(_) => panic!("an encoder does not write"),
+            Model::Encoder(_) => panic!("an encoder does not generate text"),
         };
         // A decoder beside an encoder begins with its first token.
         let given = if matches!(model, Model::Decoder(_)) { 5 } else { 1 };

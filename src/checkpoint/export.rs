@@ -139,7 +139,7 @@ fn check_free(destination: &Path) -> Result<()> {
             key: "DST".into(),
             value: destination.display().to_string(),
             message: "something is there already".into(),
-            hint: Some("name a new or empty folder: nothing is written over".into()),
+            hint: Some("name a new or empty folder: nothing is ever overwritten".into()),
         }),
     }
 }

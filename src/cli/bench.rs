@@ -1,5 +1,5 @@
 //! `kiln bench`: how fast a device trains (`kiln bench train`, or nothing), computes single operations
-//! (`kiln bench kernels`) and writes (`kiln bench generate`).
+//! (`kiln bench kernels`) and generates text (`kiln bench generate`).
 
 mod generate;
 mod kernels;
@@ -21,9 +21,9 @@ pub struct BenchArguments {
 enum What {
     /// Measure training (as `kiln bench` without a word does)
     Train(train::TrainingArguments),
-    /// Measure single operations, fused and by Burn's operations
+    /// Measure single operations, fused and unfused
     Kernels(kernels::KernelArguments),
-    /// Measure writing, with and without the cache of keys and values
+    /// Measure generation, with and without the cache of keys and values
     Generate(generate::GenerationArguments),
 }
 
@@ -36,7 +36,7 @@ pub(super) fn run(arguments: BenchArguments) -> anyhow::Result<()> {
     }
 }
 
-/// What `kiln bench WORDS` prints as JSON, run as a process of its own.
+/// Runs `kiln bench WORDS` as a process of its own and parses the JSON that it prints.
 fn own_process<T: DeserializeOwned>(words: &[String]) -> anyhow::Result<T> {
     let mut command = Command::new(std::env::current_exe()?);
     let output = command.arg("bench").args(words).stderr(Stdio::inherit()).output()?;

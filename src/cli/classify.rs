@@ -1,4 +1,4 @@
-//! `kiln classify RUN TEXT`: what a classifier says of texts.
+//! `kiln classify RUN TEXT`: classes or numbers of texts.
 
 use super::{
     model::{ModelArguments, OpenModel},
@@ -15,7 +15,7 @@ const AT_ONCE: usize = 16;
 pub struct ClassifyArguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// What to classify; more than one may be given
+    /// Texts to classify
     #[arg(value_name = "TEXT")]
     texts: Vec<String>,
     /// A file with one text a line, without blank ones, or JSONL with a field `text`; `-` is the standard

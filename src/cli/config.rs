@@ -65,7 +65,7 @@ impl ConfigSource {
         Ok(config)
     }
 
-    /// The same, not yet checked as a whole.
+    /// Reads the configuration without checking it as a whole.
     ///
     /// # Errors
     /// For an unknown preset, a file that cannot be read, and a key or value that is unknown or of the wrong

@@ -15,7 +15,7 @@ pub struct ConvertArguments {
     /// A run or checkpoint folder, a folder of Hugging Face's, or one .safetensors file of it
     #[arg(value_name = "SRC")]
     source: PathBuf,
-    /// The folder to make; nothing is written over
+    /// The folder to make; nothing is ever overwritten
     #[arg(value_name = "DST")]
     destination: PathBuf,
     /// f32, f16 or bf16; default: the type that the weights are in

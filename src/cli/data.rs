@@ -1,4 +1,4 @@
-//! `kiln data`: run a pipeline, explain it, look into what it made, train its filters, serve a cluster.
+//! `kiln data`: run a pipeline, explain it, inspect its output, train its filters, serve a cluster.
 
 mod bars;
 mod card;
@@ -35,7 +35,7 @@ enum DataCommand {
     Run(RunArguments),
     /// Show the stages of a pipeline, their plans, and what of them is finished
     Explain(RunArguments),
-    /// Show what a run made of its documents, some of them, or the story of one
+    /// Show counts of a run, examples of its documents, or the trace of one document
     Inspect(inspect::InspectArguments),
     /// Train a quality classifier of good and bad samples, or a model of characters
     TrainFilter(filter::FilterArguments),
@@ -75,7 +75,7 @@ struct RunArguments {
     /// Which of several processes over one shared folder or object store this is, from 0
     #[arg(long, value_name = "I", requires = "world_size")]
     rank: Option<usize>,
-    /// How many processes there are
+    /// Number of processes
     #[arg(long, value_name = "N", requires = "rank")]
     world_size: Option<usize>,
     /// Remove what earlier settings left in the folder, once all is finished
@@ -146,7 +146,7 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<()> {
         }
         println!("report: {}", files.address(report::FILE_NAME));
     }
-    if manifest.stages.last().is_some_and(|stage| stage.tally.kept.documents == 0) {
+    if manifest.stages.last().is_some_and(|stage| stage.counts.kept.documents == 0) {
         let address = files.address("");
         let address = address.trim_end_matches('/');
         super::show_notes(&[format!("no document was kept: `kiln data inspect {address}` shows why")]);

@@ -19,7 +19,7 @@ struct Row {
     #[serde(flatten)]
     info: DeviceInfo,
     dtypes: Vec<&'static str>,
-    /// What `--device auto` takes.
+    /// Whether `--device auto` takes this device.
     auto: bool,
     peak_flops: Option<f64>,
 }

@@ -33,7 +33,7 @@ pub struct EvalArguments {
     /// Use the moving average of the weights
     #[arg(long)]
     ema: bool,
-    /// Let an encoder-decoder write what belongs to each text, and compare
+    /// Generate the target text of each example with an encoder-decoder, and compare
     #[arg(long)]
     generate: bool,
     /// Print JSON
@@ -131,7 +131,7 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
             println!("exact match    {:.2} %", 100.0 * share);
         }
         if let Some(written) = written {
-            println!("written        {}", written.texts);
+            println!("generated      {}", written.texts);
             println!("exact match    {:.2} %", 100.0 * written.exact_match);
             println!("word errors    {:.2} %", 100.0 * written.word_error_rate);
         }
@@ -146,7 +146,7 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the model writes against what belongs to the texts.
+/// Compares the texts that the model generates with the targets.
 fn compare(
     generator: &Generator,
     split: &TokenSplit,
@@ -157,7 +157,7 @@ fn compare(
     Ok(written.ok_or_else(|| Error::InvalidValue {
         key: "--generate".into(),
         value: "true".into(),
-        message: "nothing belongs to the texts that could be written".into(),
+        message: "the texts have no target texts to compare with".into(),
         hint: Some(hint!["it is for models that were trained with ", hint::key("data.target_field")]),
     })?)
 }

@@ -1,4 +1,4 @@
-//! `kiln fill RUN TEXT`: what an encoder thinks stands behind the masks of a text.
+//! `kiln fill RUN TEXT`: the most likely tokens of the masks of a text.
 
 use super::{
     model::{ModelArguments, OpenModel},
@@ -13,7 +13,7 @@ pub struct FillArguments {
     /// A text with `[MASK]` (or the tokenizer's own mask) where something is to be filled in
     #[arg(value_name = "TEXT")]
     text: String,
-    /// How many guesses to show for each mask
+    /// Number of predictions to show for each mask
     #[arg(long, default_value_t = 5, value_name = "K")]
     top_k: usize,
     /// Print JSON

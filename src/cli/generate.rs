@@ -1,4 +1,4 @@
-//! `kiln generate RUN`: let a trained model write, shown as it writes.
+//! `kiln generate RUN`: text from a trained model, shown as it is generated.
 
 use super::{
     interrupt,
@@ -64,7 +64,7 @@ pub struct GenerateArguments {
 }
 
 impl GenerateArguments {
-    /// The run's own settings, changed by what was asked for.
+    /// The run's settings for generation, changed by the arguments.
     fn sample(&self, config: Option<&Config>) -> crate::Result<SampleConfig> {
         let mut sample = config.map(|config| config.sample.clone()).unwrap_or_default();
         if let Some(prompt) = &self.prompt {
@@ -113,7 +113,7 @@ pub(super) fn run(arguments: GenerateArguments) -> anyhow::Result<()> {
         broken = broken.take().or(written.err());
     };
     let start = Instant::now();
-    // What a decoder beside an encoder writes does not continue the prompt.
+    // The output of an encoder-decoder does not continue the prompt.
     if !arguments.json && matches!(model, Model::Decoder(_)) {
         show(&sample.prompt);
     }
@@ -122,29 +122,29 @@ pub(super) fn run(arguments: GenerateArguments) -> anyhow::Result<()> {
             show(text);
         }
     };
-    let written = pollster::block_on(generator.generate(&sample, &mut on_text, &interrupt::asked));
+    let generated = pollster::block_on(generator.generate(&sample, &mut on_text, &interrupt::asked));
     // An error begins a line of its own.
-    if written.is_err() && !arguments.json {
+    if generated.is_err() && !arguments.json {
         show("\n");
     }
-    let written = written.map_err(of_model)?;
+    let generated = generated.map_err(of_model)?;
     if let Some(error) = broken {
         return Err(error.into());
     }
     let seconds = start.elapsed().as_secs_f64();
-    let tokens_per_second = written.tokens as f64 / seconds;
+    let tokens_per_second = generated.tokens as f64 / seconds;
     if arguments.json {
-        let mut result = json(&sample.prompt, &written);
+        let mut result = json(&sample.prompt, &generated);
         result["seconds"] = seconds.into();
         result["tokens_per_second"] = tokens_per_second.into();
         writeln!(stdout, "{}", serde_json::to_string_pretty(&result)?)?;
     } else {
         writeln!(stdout)?;
         if std::io::stderr().is_terminal() {
-            eprintln!("[{} tokens, {tokens_per_second:.0} tokens/s]", written.tokens);
+            eprintln!("[{} tokens, {tokens_per_second:.0} tokens/s]", generated.tokens);
         }
     }
-    note_cut("the prompt", &[written.prompt_tokens_cut]);
+    note_cut("the prompt", &[generated.prompt_tokens_cut]);
     Ok(())
 }
 
@@ -163,14 +163,14 @@ fn many(
     let mut cut = Vec::new();
     for (number, prompts) in prompts.chunks(AT_ONCE).enumerate() {
         let texts: Vec<&str> = prompts.iter().map(String::as_str).collect();
-        let written = generator.generate_each(&texts, number * AT_ONCE, sample, &interrupt::asked);
-        let written = pollster::block_on(written).map_err(of_model)?;
-        cut.extend(written.iter().map(|written| written.prompt_tokens_cut));
-        for (prompt, written) in texts.iter().zip(&written) {
+        let generated = generator.generate_each(&texts, number * AT_ONCE, sample, &interrupt::asked);
+        let generated = pollster::block_on(generated).map_err(of_model)?;
+        cut.extend(generated.iter().map(|generated| generated.prompt_tokens_cut));
+        for (prompt, generated) in texts.iter().zip(&generated) {
             if as_json {
-                writeln!(stdout, "{}", json(prompt, written))?;
+                writeln!(stdout, "{}", json(prompt, generated))?;
             } else {
-                writeln!(stdout, "{}", written.text.replace('\n', "\\n"))?;
+                writeln!(stdout, "{}", generated.text.replace('\n', "\\n"))?;
             }
         }
         if interrupt::asked() {
@@ -181,15 +181,15 @@ fn many(
     Ok(())
 }
 
-fn json(prompt: &str, written: &Generated) -> serde_json::Value {
+fn json(prompt: &str, generated: &Generated) -> serde_json::Value {
     let mut json = json!({
         "prompt": prompt,
-        "text": written.text,
-        "tokens": written.tokens,
-        "reason": written.reason,
+        "text": generated.text,
+        "tokens": generated.tokens,
+        "reason": generated.reason,
     });
-    if written.prompt_tokens_cut > 0 {
-        json["prompt_tokens_cut"] = written.prompt_tokens_cut.into();
+    if generated.prompt_tokens_cut > 0 {
+        json["prompt_tokens_cut"] = generated.prompt_tokens_cut.into();
     }
     json
 }

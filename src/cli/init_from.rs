@@ -1,5 +1,4 @@
-//! `kiln train --init-from`: which configuration and tokenizer a run has that starts from a model that
-//! exists.
+//! `kiln train --init-from`: configuration and tokenizer of a run that starts from a pretrained model.
 
 use super::config::ConfigSource;
 use crate::{
@@ -10,7 +9,7 @@ use crate::{
 };
 use serde_json::Value;
 
-/// What a run may have otherwise than the model that it starts from: what has no weights, fewer trained
+/// Keys that may differ from those of the pretrained model: those without weights, fewer trained
 /// positions, and another head on an encoder.
 const FREE: [&str; 8] = [
     "model.block_size",

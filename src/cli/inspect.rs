@@ -46,7 +46,7 @@ struct Row {
 struct Model {
     family: &'static str,
     parameters: usize,
-    /// Those at work for each token.
+    /// Parameters that each token is computed with.
     active_parameters: usize,
     architecture: Architecture,
     layers: usize,
@@ -61,7 +61,7 @@ struct Model {
     /// 0: it gives tokens.
     classes: usize,
     tied: bool,
-    /// What is to be told of how the files were read.
+    /// Note about how the files were read.
     note: Option<String>,
     weight_bytes: u64,
     kv_cache_bytes: u64,
@@ -114,7 +114,7 @@ fn locate(path: &Path) -> Result<Location> {
     }
 }
 
-/// What the configuration says, or why Kiln cannot tell.
+/// The model that the configuration describes, or the reason why Kiln does not know it.
 fn known(files: &Files, named: Option<String>) -> Result<Model, String> {
     let checkpoint = Checkpoint::from_named(files.clone(), named).map_err(|error| error.to_string())?;
     let model = &checkpoint.model;
@@ -188,7 +188,7 @@ fn totals(report: &Report) -> Table {
     };
     table.row(["family", model.family]);
     let active = match model.active_parameters < model.parameters {
-        true => format!(", {} of them for each token", parameters(model.active_parameters)),
+        true => format!(", {} of them active for each token", parameters(model.active_parameters)),
         false => String::new(),
     };
     table.row(["parameters".into(), parameters(model.parameters) + &active]);

@@ -58,9 +58,9 @@ pub struct Arguments {
 enum Command {
     /// Train a model; with no arguments at all, on the embedded corpus
     Train(train::TrainArguments),
-    /// Let a trained model write
+    /// Generate text with a trained model
     Generate(generate::GenerateArguments),
-    /// Ask a classifier about texts
+    /// Classify texts
     Classify(classify::ClassifyArguments),
     /// Fill the masks of a text
     Fill(fill::FillArguments),
@@ -74,11 +74,11 @@ enum Command {
     Devices(devices::DevicesArguments),
     /// Show configurations and presets
     Config(config::ConfigArgs),
-    /// Hold a model to the PyTorch reference numbers beside it
+    /// Compare a model with the PyTorch reference numbers beside it
     Verify(verify::VerifyArguments),
     /// List the tensors of a model, its size and the memory that it needs
     Inspect(inspect::InspectArguments),
-    /// Write a model in another type, layout or number of files
+    /// Convert a model to another type, layout or number of files
     Convert(convert::ConvertArguments),
     /// Measure training speed
     Bench(bench::BenchArguments),

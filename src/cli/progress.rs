@@ -1,4 +1,4 @@
-//! What a run shows while it goes on, on standard error: on a terminal a bar with the latest numbers
+//! Progress of a run, on standard error: on a terminal a bar with the latest numbers
 //! below it, elsewhere one line per report. Evaluations, samples and checkpoints stay visible above
 //! the bar.
 
@@ -115,7 +115,7 @@ impl Progress {
         }
     }
 
-    /// What stays on the screen for an event. Steps have no lines of their own where there is a bar.
+    /// Lines that stay on the screen for an event. Steps have no lines of their own where there is a bar.
     fn text(&self, event: &Event) -> Option<String> {
         match event {
             Event::Evaluation(report) => Some(self.evaluation(report)),
@@ -196,7 +196,7 @@ impl Progress {
         format!("{} | saved {}{best}", self.position(report.step), report.path.display())
     }
 
-    /// How the run ended.
+    /// Lines about the end of the run.
     fn summary(&self, report: &FinishReport) -> String {
         let reason = match report.reason {
             FinishReason::Completed => "finished",
@@ -258,7 +258,7 @@ fn bar(info: &RunInfo) -> Option<ProgressBar> {
     Some(bar)
 }
 
-/// What is about to run, in four lines.
+/// Description of the run that is about to start, in four lines.
 fn header(info: &RunInfo) -> String {
     let steps = match info.first_step {
         0 => grouped(info.last_step),
@@ -281,7 +281,7 @@ fn header(info: &RunInfo) -> String {
 fn sample(report: &SampleReport) -> String {
     let mut text = format!("sample at step {}:\n", report.step);
     for line in report.text.trim_end_matches('\n').split('\n') {
-        // A model may write anything, escape sequences for the terminal included.
+        // A model may generate anything, escape sequences for the terminal included.
         let line = line.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}");
         text.push_str(format!("  {line}").trim_end());
         text.push('\n');

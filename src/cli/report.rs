@@ -44,8 +44,8 @@ pub fn next_commands(
         (Architecture::Encoder, Head::LanguageModel) => {
             (format!("kiln fill {run} TEXT"), "fill the `[MASK]`s of a text")
         }
-        (Architecture::Encoder, _) => (format!("kiln classify {run} TEXT"), "ask the model about a text"),
-        _ => (format!("kiln generate {run}"), "write text with the model"),
+        (Architecture::Encoder, _) => (format!("kiln classify {run} TEXT"), "classify a text"),
+        _ => (format!("kiln generate {run}"), "generate text with the model"),
     };
     vec![
         use_it,
@@ -292,7 +292,7 @@ fn push_samples(html: &mut String, events: &[LoggedEvent]) {
     }
 }
 
-/// What pages have in common.
+/// Parts that all pages have in common.
 pub(super) const STYLE: &str = include_str!("report.css");
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{io::Read, path::Path};
 /// Byte-order mark of UTF-8.
 const MARK: char = '\u{FEFF}';
 
-/// Those that are given, then those of a file: one a line, of a `.jsonl` file the field `text` of each line.
+/// Texts of the command line, then those of a file: one a line, of a `.jsonl` file the field `text` of each line.
 /// Lines of nothing but white space are skipped. Lines may end as on Windows.
 ///
 /// # Errors

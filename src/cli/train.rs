@@ -28,11 +28,11 @@ pub struct TrainArguments {
     /// Folder of the run; default: runs/PRESET, with a number where that is taken
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
-    /// Go on with a run: its `latest` or `best` checkpoint, or a run or checkpoint folder
+    /// Resume a run: its `latest` or `best` checkpoint, or a run or checkpoint folder
     #[arg(long, value_name = "latest|best|DIR", num_args = 0..=1, default_missing_value = "latest",
           conflicts_with_all = ["preset", "config"])]
     resume: Option<Resume>,
-    /// Start from the weights of a model: a run or checkpoint folder, a folder of Hugging Face's, or one
+    /// Start from the weights of a pretrained model: a run or checkpoint folder, a folder of Hugging Face's, or one
     /// .safetensors file of it. Configuration and tokenizer are the model's
     #[arg(long, value_name = "DIR|FILE", conflicts_with = "resume")]
     init_from: Option<PathBuf>,
@@ -227,7 +227,7 @@ fn run_of(folder: &Path) -> Result<PathBuf> {
             key: "--resume".into(),
             value: folder.display().to_string(),
             message: "the checkpoint is in no run folder".into(),
-            hint: Some(hint!["say where the run goes on ", Place::Out.by_argument("with", "RUN")]),
+            hint: Some(hint!["name the folder of the resumed run ", Place::Out.by_argument("with", "RUN")]),
         }),
     }
 }

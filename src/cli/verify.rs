@@ -1,4 +1,4 @@
-//! `kiln verify DIR`: a model against PyTorch's numbers.
+//! `kiln verify DIR`: compares a model with PyTorch's numbers.
 
 use super::DeviceOption;
 use crate::{

@@ -63,7 +63,7 @@ section! {
     /// How operations are computed.
     #["kernels"]
     pub struct KernelConfig {
-        /// Compute by Kiln's own fused kernels, where there are some, instead of Burn's operations one by one.
+        /// Compute by Kiln's own fused kernels, where there are some, instead of the unfused reference.
         fused: bool = true;
     }
 }
@@ -173,7 +173,7 @@ pub enum TokenizerKind {
     Byte,
     /// Byte-level byte-pair encoding, trained on the text.
     Bpe,
-    /// A `tokenizer.json` that exists.
+    /// A `tokenizer.json` from elsewhere.
     File,
 }
 

@@ -31,12 +31,12 @@ const PRESETS: [Preset; 17] = [
     },
     Preset {
         name: "moe-tiny",
-        description: "2.4M parameters in eight experts a layer, 0.9M at work for each token, on characters, minutes on a CPU",
+        description: "2.4M parameters in eight experts a layer, 0.9M active for each token, on characters, minutes on a CPU",
         toml: include_str!("../../assets/presets/moe-tiny.toml"),
     },
     Preset {
         name: "bert-tiny",
-        description: "0.8M parameters learn which characters were hidden, minutes on a CPU: ModernBERT's architecture",
+        description: "0.8M parameters learn which characters were masked, minutes on a CPU: ModernBERT's architecture",
         toml: include_str!("../../assets/presets/bert-tiny.toml"),
     },
     Preset {
@@ -61,7 +61,7 @@ const PRESETS: [Preset; 17] = [
     },
     Preset {
         name: "reverse",
-        description: "0.1M parameters learn to write a word backwards, a minute on a CPU; scored exactly",
+        description: "0.1M parameters learn to reverse a word, a minute on a CPU; scored exactly",
         toml: include_str!("../../assets/presets/reverse.toml"),
     },
     Preset {

@@ -41,7 +41,7 @@ pub(super) fn check(split: &TokenSplit, config: &Config, collator: &Collator) ->
                     (count(&|mark, length| mark + 1 == length), format!("with nothing behind `{mark}`")),
                     (
                         count(&|mark, length| mark + 1 < length),
-                        format!("with the answer beyond `model.block_size` ({block_size} tokens)"),
+                        format!("with the targets beyond `model.block_size` ({block_size} tokens)"),
                     ),
                 ];
                 let reasons = reasons.iter().filter(|(count, _)| *count > 0);

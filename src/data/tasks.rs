@@ -30,7 +30,7 @@ impl Task {
         Some(match self {
             Self::None => return None,
             Self::Copy => "repeat a word of 3 to 8 letters",
-            Self::Reverse => "write a word of 3 to 8 letters backwards",
+            Self::Reverse => "reverse a word of 3 to 8 letters",
             Self::Sort => "put 3 to 8 digits in ascending order",
             Self::Addition => "add two numbers of two digits; the sum is written with three, lowest first",
             Self::ModularAddition => "add two numbers below 31 and give the remainder of dividing by 31",

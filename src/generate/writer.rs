@@ -68,12 +68,12 @@ impl<'a> Writer<'a> {
             Model::Encoder(_) => Err(Error::InvalidValue {
                 key: "model.architecture".into(),
                 value: "encoder".into(),
-                message: "an encoder does not write".into(),
+                message: "an encoder does not generate text".into(),
                 hint: Some(hint![
                     hint::command("kiln fill"),
                     " fills its masks, ",
                     hint::command("kiln classify"),
-                    " asks its classifier"
+                    " classifies texts"
                 ]),
             }),
         }

@@ -87,7 +87,11 @@ fn parquet_list() {
     let found = manifest(folder.path(), "out");
     assert_eq!(kept_texts(&folder.path().join("out")).into_values().collect::<Vec<_>>(), ["good"]);
     assert_eq!(failed(&found), 1);
-    fails(&mut run(folder.path(), "stop", "--set on_fault=stop"), 1, &["column `text` is not text but List"]);
+    fails(
+        &mut run(folder.path(), "stop", "--set on_bad_record=stop"),
+        1,
+        &["column `text` is not text but List"],
+    );
 }
 
 #[test]
@@ -141,7 +145,7 @@ fn zstd_long_window() {
     assert_eq!(texts, expected.collect());
     assert_eq!(failed(&found), 0);
     let folder = folder();
-    let stop = "--set source.1.zstd_window_mb=128 --set on_fault=stop";
+    let stop = "--set source.1.zstd_window_mb=128 --set on_bad_record=stop";
     let parts = ["needs a window of 256 MB", "`source.zstd_window_mb` (128)"];
     fails(&mut run_report("zstd-long-window", &folder.path().join("out"), stop), 1, &parts);
     let wrong = "--set source.1.zstd_window_mb=4096";

@@ -132,7 +132,7 @@ fn a_run_whose_every_input_is_a_fault() {
     for _ in 0..2 {
         let says = [
             "none of 4 records could be read",
-            "none of 4 records could be read; 2 with this fault: `in/a.jsonl` at byte 0: there is no field `text`",
+            "none of 4 records could be read; 2 for this reason: `in/a.jsonl` at byte 0: there is no field `text`",
             "hint: `kiln data inspect ",
             "--reason failed` shows more",
         ];

@@ -115,7 +115,7 @@ fn answers_cut_off() {
         format!("{answers} --set tokenizer.kind=byte --set model.block_size=32 --set data.val_fraction=0");
     let stderr = said(&mut train(&run("mixed"), &mixed, &settings));
     let note = "note: 3 of 23 documents of the train split are left out, since they have no target: 1 without `=`, \
-                1 with nothing behind `=`, 1 with the answer beyond `model.block_size` (32 tokens)";
+                1 with nothing behind `=`, 1 with the targets beyond `model.block_size` (32 tokens)";
     assert!(stderr.contains(note), "{stderr}");
     let stderr = said(&mut train(&run("alone"), &alone, &settings));
     assert!(!stderr.contains("note: "), "{stderr}");

@@ -28,7 +28,7 @@ export function saveCheckpoint(files: CheckpointFiles, name: string, step: numbe
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }
 
-/** What was chosen for upload: the files of a zip, or loose ones, by bare name. */
+/** Files chosen for upload: those of a zip, or loose ones, by bare name. */
 export async function uploadedFiles(chosen: File[]): Promise<{ name: string; files: CheckpointFiles }> {
   const files: CheckpointFiles = {};
   for (const file of chosen) {

@@ -10,15 +10,15 @@ export class EngineError extends Error {
   }
 }
 
-/** What a worker says unasked. */
-export type Broadcast = Exclude<Message, { kind: "answer" | "refusal" }>;
+/** Messages that a worker sends unasked. */
+export type Broadcast = Exclude<Message, { kind: "response" | "refusal" }>;
 
 interface Pending {
   resolve(value: unknown): void;
   reject(error: EngineError): void;
 }
 
-/** One worker and the calls that it has not yet answered. */
+/** One worker and the calls that it has not yet responded to. */
 export class Client {
   private readonly pending = new Map<number, Pending>();
   private readonly listeners = new Set<(message: Broadcast) => void>();
@@ -63,7 +63,7 @@ export class Client {
     });
   }
 
-  /** Hears everything that is not an answer; gives the function that ends it. */
+  /** Hears everything that is not a response; gives the function that ends it. */
   listen(listener: (message: Broadcast) => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
@@ -76,7 +76,7 @@ export class Client {
   }
 
   private receive(message: Message): void {
-    if (message.kind === "answer") {
+    if (message.kind === "response") {
       this.take(message.id)?.resolve(message.value);
     } else if (message.kind === "refusal") {
       if (message.problem.fatal) this.fail(message.problem);

@@ -1,6 +1,6 @@
 // Builds elements. Data only ever becomes text nodes and attributes: nothing here parses HTML.
 
-/** What an element may contain; empty values are left out. */
+/** Content of an element; empty values are left out. */
 export type Child = Node | string | number | null | undefined | false;
 
 /** Attributes by name; functions become event listeners (`onclick`), `testid` becomes `data-testid`. */

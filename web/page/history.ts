@@ -1,4 +1,4 @@
-// What a run has reported so far: every step in columns, and curves that stay short enough to draw.
+// History of a run: every step in columns, and curves that stay short enough to draw.
 
 import type { EvaluationReport, MetricValue, SampleReport, StepReport, TrainEvent } from "./protocol";
 
@@ -17,7 +17,7 @@ const COLUMNS = [
 /** A step that changed nothing. */
 export type SkippedStep = Extract<TrainEvent, { type: "skipped" }>;
 
-/** How neighbours merge: peaks must stay visible in a gradient norm, not in a loss. */
+/** Way in which neighbours merge: peaks must stay visible in a gradient norm, not in a loss. */
 type Merge = "mean" | "max" | "last";
 
 /** A curve family over one x axis that halves its resolution whenever it becomes too long. */
@@ -42,7 +42,7 @@ export class Curves {
     if (this.xs.length >= LONGEST_CURVE) this.halve();
   }
 
-  /** Forgets everything. */
+  /** Drops all points. */
   clear(): void {
     this.xs = [];
     this.channels = this.merges.map(() => []);

@@ -7,7 +7,7 @@ import type { DeviceInfo } from "./protocol";
 import type { Store } from "./store";
 import { toHash } from "./url";
 
-/** How long after the last change the planner is asked. */
+/** Delay after the last change until the planner is asked. */
 const DELAY_MILLISECONDS = 250;
 
 /** Asks the planner worker. */

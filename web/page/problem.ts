@@ -4,7 +4,7 @@ import { el, fill, type Child } from "./dom";
 import { inPage } from "./hints";
 import type { Problem } from "./protocol";
 
-/** What is wrong, and what to do about it. */
+/** A problem, and what to do about it. */
 export type Refusal = Pick<Problem, "message" | "hint">;
 
 /** Text in which what stands between backticks is set as code. */
@@ -43,7 +43,7 @@ export class ProblemBox {
   }
 }
 
-/** What is wrong with the value of a control, right at it. */
+/** Problem of the value of a control, shown beside it. */
 export class FieldProblem {
   readonly element: HTMLElement;
 

@@ -1,4 +1,4 @@
-// What the page and its workers say to each other. The worker holds the engine (Rust, compiled to
+// Protocol between the page and its workers. The worker holds the engine (Rust, compiled to
 // WebAssembly); the page only shows. Everything that the engine gives or takes is declared in `generated.ts`,
 // which is made from Rust's own types; what is declared here crosses between page and worker only.
 
@@ -36,7 +36,7 @@ export interface DeviceInfo {
 
 export interface Devices {
   devices: DeviceInfo[];
-  /** What `auto` means here. */
+  /** Device that `auto` stands for here. */
   chosen: "webgpu" | "cpu";
   why: string;
 }
@@ -85,7 +85,7 @@ export interface GpuCounters {
   submits: number;
 }
 
-/** The same, with the steps that the run had finished at that moment. */
+/** Counters of the GPU, with the steps that the run had finished at that moment. */
 export interface Counters extends GpuCounters {
   step: number;
 }
@@ -93,7 +93,7 @@ export interface Counters extends GpuCounters {
 /** Files of a checkpoint by name, in the desktop's format. */
 export type CheckpointFiles = Record<string, Uint8Array>;
 
-/** What a worker that plans can be asked. None of these disturbs a run. */
+/** Calls to a worker that plans. None of these disturbs a run. */
 export interface PlannerCalls {
   catalogue(): Catalogue;
   devices(): Devices;
@@ -104,13 +104,13 @@ export interface PlannerCalls {
   kernel_differences(device: "webgpu" | "cpu"): KernelDifference[];
   stored_runs(): StoredRun[];
   delete_run(id: string): null;
-  /** Of the worker that holds the run, if one does: it writes the run's record, too. */
+  /** Renames a stored run; for a run that a worker holds, that worker is asked: it writes the run's record, too. */
   rename_run(id: string, name: string): null;
   /** The newest checkpoint and the log of a stored run. */
   read_run(id: string): { files: CheckpointFiles; events: TrainEvent[]; text: Blob | null };
 }
 
-/** What a worker that trains can be asked; it holds one run. */
+/** Calls to a worker that trains; it holds one run. */
 export interface RunnerCalls {
   /** Builds the model; `id` names the folder in the browser's storage. Does not train yet. */
   start(id: string, name: string, spec: RunSpec): RunInfo;
@@ -144,7 +144,7 @@ export interface Request<K extends keyof Calls = keyof Calls> {
 
 /** Worker to page. */
 export type Message =
-  | { kind: "answer"; id: number; value: unknown }
+  | { kind: "response"; id: number; value: unknown }
   | { kind: "refusal"; id: number; problem: Problem }
   | { kind: "event"; event: TrainEvent }
   | { kind: "state"; state: RunState }

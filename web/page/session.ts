@@ -9,18 +9,18 @@ import { newRunId, overrides, runName, values } from "./specs";
 import type { Run, Store } from "./store";
 import type { NamedText } from "./text";
 
-/** How long after one answer a training worker is asked again for its memory and GPU work. */
+/** Delay after a response until a training worker is asked again for its memory and GPU work. */
 const USE_INTERVAL = 3_000;
 
 /** Holds the worker of the run on the page. */
 export class Session {
   /** The worker of the run; none before the first and after a fatal problem. */
   client: Client | null = null;
-  /** What was pressed last. After `stop`, the pause that the worker reports, sooner or later, is an end. */
+  /** Button that was pressed last. After `stop`, the pause that the worker reports, sooner or later, is an end. */
   private wish: "pause" | "stop" | null = null;
   private readonly refreshSoon = throttled(1_000, () => void this.refreshRuns());
   private persisted = false;
-  /** The last answer of the worker that trains. */
+  /** The last response of the worker that trains. */
   private counters: Counters | null = null;
 
   constructor(
@@ -73,7 +73,7 @@ export class Session {
     void this.refreshRuns();
   }
 
-  /** What was asked for and waits for the step in progress. */
+  /** Call that waits for the step in progress. */
   get awaited(): "pause" | "stop" | null {
     return this.store.state.run?.state === "running" ? this.wish : null;
   }
@@ -120,7 +120,7 @@ export class Session {
   }
 
   /** Takes the run off the page, unsaved. */
-  forget(): void {
+  clear(): void {
     this.dropClient();
     this.store.change(["run", "history"], (state) => void (state.run = null));
   }

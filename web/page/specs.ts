@@ -1,4 +1,4 @@
-// What a description of a run amounts to, without asking the engine.
+// Values that a description of a run stands for, without asking the engine.
 
 import { shown } from "./format";
 import { valueOf } from "./store";
@@ -40,7 +40,7 @@ export function runName(spec: RunSpec, runs: StoredRun[]): string {
 /** Characters that a name given by the visitor may have. */
 const LONGEST_NAME = 60;
 
-/** What is wrong with a name that the visitor gives to a run. */
+/** Problem of a name that the visitor gives to a run. */
 export function refusedName(name: string): Refusal | null {
   const length = [...name].length;
   if (length === 0) return { message: "the name is empty", hint: "write at least one character" };

@@ -4,7 +4,7 @@ import type { History } from "./history";
 import type { Catalogue, Devices, FinishReport, Plan, Preset, Probe, Problem, RunInfo, RunSpec, RunState, StoredRun } from "./protocol";
 import type { NamedText } from "./text";
 
-/** What the visitor has set up for the next run. */
+/** Set-up of the next run. */
 export interface Setup {
   preset: string;
   /** Values unlike the preset's, by key, as the engine reads them. */

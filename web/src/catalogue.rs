@@ -1,4 +1,4 @@
-//! What there is to choose from.
+//! Catalogue of presets, tasks, keys and devices to choose from.
 
 use crate::{
     problem::{Result, problem, to_js},

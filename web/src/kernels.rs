@@ -7,7 +7,7 @@ use crate::{
 use kiln::kernels::cases::{CASES, Sizes};
 use wasm_bindgen::prelude::*;
 
-/// How far every operation is from the same by Burn's operations: a `KernelDifference` each.
+/// Difference of every operation from its unfused reference: a `KernelDifference` each.
 #[wasm_bindgen]
 pub async fn kernel_differences(name: &str) -> Result<JsValue> {
     let device = device(name).map_err(problem)?;

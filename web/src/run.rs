@@ -30,7 +30,7 @@ pub struct Run {
     outside: Outside,
 }
 
-/// What the loop's hooks reach.
+/// State that the loop's hooks share.
 struct Outside {
     device_name: String,
     /// Is given each event.
@@ -197,7 +197,7 @@ impl Run {
         self.trainer.config().train.last_step() as f64
     }
 
-    /// What is about to run: a `RunInfo`.
+    /// Description of the run that is about to start: a `RunInfo`.
     pub fn info(&self, device: &str) -> JsValue {
         to_js(&self.trainer.info(device, None))
     }
@@ -233,7 +233,7 @@ impl Run {
         written.map(|written| written.text).map_err(problem)
     }
 
-    /// How a layer attends within a text: [`AttentionMaps`].
+    /// Attention weights of a layer within a text: [`AttentionMaps`].
     pub async fn attention(&self, text: &str, layer: usize) -> Result<JsValue> {
         let tokenizer = &self.trainer.dataset().tokenizer;
         let mut tokens = tokenizer.encode(text).map_err(problem)?;

@@ -53,14 +53,14 @@ for (const device of ["cpu", "webgpu"]) {
   });
 }
 
-test("an encoder learns what is hidden as on the desktop, and writes nothing", async ({ page }) => {
+test("an encoder learns to fill masks as on the desktop, and generates no text", async ({ page }) => {
   const encoder = [...TINY, "model.architecture=encoder"];
   await open(page, encoder);
   await page.getByTestId("start").click();
   await reaches(page, "finished");
   expectSameLosses(await steps(page), trainNatively(encoder).steps);
   await page.getByTestId("tab-samples").click();
-  await expect(page.getByText("An encoder fills in what is hidden")).toBeVisible();
+  await expect(page.getByText("An encoder fills masks")).toBeVisible();
 });
 
 test("a classifier shows macro F1, and no perplexity of its classes", async ({ page }) => {
@@ -207,7 +207,7 @@ test("a long text is handed to the workers without a copy for each change", asyn
   expect(await page.evaluate(() => window.posted)).toBeLessThan(50_000);
 });
 
-test("a task is scored, and its answers are right in the end", async ({ page }) => {
+test("a task is scored, and its outputs are right in the end", async ({ page }) => {
   await open(page, ["train.max_steps=400", "train.eval_interval=200", "train.log_interval=20"], "cpu", "copy");
   await page.getByTestId("start").click();
   await reaches(page, "finished");
@@ -232,7 +232,7 @@ test("attention and parameters can be looked at", async ({ page }) => {
   for (const head of maps.weights) {
     head.forEach((row, query) => {
       expect(row.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 4);
-      // Nobody looks ahead.
+      // The mask is causal.
       expect(row.slice(query + 1).every((weight) => weight === 0)).toBe(true);
     });
   }

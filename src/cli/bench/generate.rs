@@ -1,4 +1,4 @@
-//! `kiln bench generate`: tokens a second of greedy writing, with the cache of keys and values and without.
+//! `kiln bench generate`: tokens a second of greedy generation, with the cache of keys and values and without.
 
 use super::super::{DeviceOption, config::ConfigSource};
 use crate::{
@@ -16,7 +16,7 @@ use serde_json::json;
 pub struct GenerationArguments {
     #[command(flatten)]
     source: ConfigSource,
-    /// Tokens to write; default: as many as the context holds
+    /// Tokens to generate; default: as many as the context holds
     #[arg(long, value_name = "N")]
     tokens: Option<usize>,
     /// Print JSON
@@ -48,14 +48,14 @@ pub(super) fn run(arguments: GenerationArguments) -> anyhow::Result<()> {
     let model = Decoder::init(&config, mode, 0, &device);
     let measure = |cached| -> crate::Result<(Vec<u32>, f64)> {
         // Once before, for compiling and tuning.
-        write(&model, &config, tokens, cached, &device)?;
+        generate(&model, &config, tokens, cached, &device)?;
         let start = Instant::now();
-        let written = write(&model, &config, tokens, cached, &device)?;
-        Ok((written, tokens as f64 / start.elapsed().as_secs_f64()))
+        let generated = generate(&model, &config, tokens, cached, &device)?;
+        Ok((generated, tokens as f64 / start.elapsed().as_secs_f64()))
     };
     let ((with, fast), (without, slow)) = (measure(true)?, measure(false)?);
     if with != without {
-        let message = "the cache changed what was written".into();
+        let message = "generation with the cache gives other tokens than without it".into();
         return Err(Error::OverTolerance { message }.into());
     }
     if arguments.json {
@@ -82,7 +82,7 @@ pub(super) fn run(arguments: GenerationArguments) -> anyhow::Result<()> {
 }
 
 /// The most likely continuation of the first token, of a given length.
-fn write(
+fn generate(
     model: &Decoder,
     config: &ModelConfig,
     tokens: usize,

@@ -1,4 +1,4 @@
-//! `kiln bench kernels`: every fused operation against the same by Burn's operations: time forward and
+//! `kiln bench kernels`: every fused operation against its unfused reference: time forward and
 //! backward, memory, and how far results are apart; and the memory of attention by the length of the text.
 
 use super::{
@@ -53,15 +53,15 @@ enum Way {
     Reference,
 }
 
-/// Of one operation, computed one way, forward and backward.
+/// Measurements of one operation, fused or unfused, forward and backward.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Measured {
     seconds: f64,
-    /// Beyond what its inputs take; `None` where the system does not tell.
+    /// Memory beyond that of the inputs; `None` where the system does not tell.
     memory_bytes: Option<u64>,
 }
 
-/// Of one operation.
+/// Figures of one operation, fused and unfused.
 #[derive(Debug, Clone, Serialize)]
 struct Figures {
     operation: String,
@@ -163,7 +163,7 @@ fn known(name: &str) -> crate::Result<&'static Case> {
     })
 }
 
-/// The same, or over one row of `N` tokens where it is `NAME@N`.
+/// The case of a name, over one row of `N` tokens where it is `NAME@N`.
 fn known_of_length(name: &str) -> crate::Result<(&'static Case, Sizes)> {
     let Some((word, length)) = name.split_once('@') else { return Ok((known(name)?, Sizes::MODEL)) };
     let refused = || Error::invalid_value("--only", name, "expected a number of tokens after `@`");

@@ -90,7 +90,7 @@ struct Figures {
     /// Empty where a configuration was given.
     size: String,
     device: String,
-    /// Of the device; of a processor its name, generation and threads.
+    /// Description of the device; of a processor its name, generation and threads.
     description: String,
     /// Vector instructions that a CPU computes with.
     instruction_set: Option<String>,
@@ -103,7 +103,7 @@ struct Figures {
     /// Measured peak of f32 matrix products in FLOP/s; none is measured on software adapters.
     peak_flops: Option<f64>,
     mfu: Option<f64>,
-    /// Of the process.
+    /// Peak memory of the process.
     peak_memory_bytes: Option<u64>,
     /// From the start of the command to the end of step 1.
     seconds_to_first_step: f64,

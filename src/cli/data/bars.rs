@@ -5,7 +5,7 @@ use crate::data::prepare::{Progress, StageSummary};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 
-/// What is shown.
+/// Progress that is shown.
 pub(super) struct Bars {
     bar: ProgressBar,
     is_quiet: bool,
@@ -48,9 +48,9 @@ impl Bars {
     }
 }
 
-/// What a stage did, on one line.
+/// Summary of a stage on one line.
 fn line(stage: &StageSummary, is_old: bool) -> String {
-    let kept = grouped(stage.tally.kept.documents);
+    let kept = grouped(stage.counts.kept.documents);
     let read = grouped(stage.read.documents);
     let rest = match is_old {
         true => "finished before".to_owned(),
@@ -60,8 +60,8 @@ fn line(stage: &StageSummary, is_old: bool) -> String {
         }
     };
     let mut line =
-        format!("{:<20} {kept} of {read} documents, {}, {rest}", stage.name, bytes(stage.tally.kept.bytes));
-    let mut dropped: Vec<_> = stage.tally.dropped.iter().collect();
+        format!("{:<20} {kept} of {read} documents, {}, {rest}", stage.name, bytes(stage.counts.kept.bytes));
+    let mut dropped: Vec<_> = stage.counts.dropped.iter().collect();
     dropped.sort_by_key(|(reason, count)| (std::cmp::Reverse(count.documents), (*reason).clone()));
     for (reason, count) in dropped.iter().take(4) {
         line.push_str(&format!("\n{:<20}   - {} {reason}", "", grouped(count.documents)));

@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, fmt::Write, path::Path};
 /// Name of the card in a run's folder.
 const FILE_NAME: &str = "README.md";
 
-/// What a card says of steps that decide what a reader may rely on: kinds, if one of them ran, if none did.
+/// Sentences of the card about limitations: kinds of steps, the sentence if one of them ran, and that if none did.
 const LIMITATIONS: [(&[&str], &str, &str); 7] = [
     (
         &["pii"],
@@ -45,27 +45,27 @@ const LIMITATIONS: [(&[&str], &str, &str); 7] = [
     ),
     (
         &["quality", "perplexity", "gibberish"],
-        "Models judged texts, and prefer what resembles their training data.",
-        "No model judged the quality of texts.",
+        "Models scored texts, and prefer what resembles their training data.",
+        "No model scored the quality of texts.",
     ),
     (
         &["filter", "expression"],
-        "Rules judged texts by their form, not by what they say.",
-        "No rules judged texts by their form.",
+        "Rules filtered texts by their form, not by what they say.",
+        "No rules filtered texts by their form.",
     ),
 ];
 
 /// Writes the card into the run's folder.
 ///
 /// # Errors
-/// Those of writing.
+/// Errors of writing.
 pub(super) fn write(files: &Files, manifest: &Manifest) -> Result<()> {
     files.write(FILE_NAME, &card(&files.name(), manifest)?)
 }
 
 fn card(name: &str, manifest: &Manifest) -> Result<String> {
     let stages = figures::document_stages(manifest);
-    let kept = stages.last().map(|stage| stage.tally.kept).unwrap_or_default();
+    let kept = stages.last().map(|stage| stage.counts.kept).unwrap_or_default();
     let mut text = front_matter(name, manifest)?;
     let _ = write!(
         text,
@@ -145,18 +145,18 @@ fn card(name: &str, manifest: &Manifest) -> Result<String> {
     Ok(text)
 }
 
-/// What the hub reads.
+/// Metadata that the Hugging Face Hub reads.
 fn front_matter(name: &str, manifest: &Manifest) -> Result<String> {
     let stages = figures::document_stages(manifest);
     let mut text = String::from("---\n");
     let _ = writeln!(text, "pretty_name: {}", serde_json::to_string(name)?);
     let licenses: BTreeSet<String> = manifest.sources.iter().map(|source| license(&source.license)).collect();
     list(&mut text, "license", licenses)?;
-    let languages = stages.last().map(|stage| stage.tally.languages.keys().cloned());
+    let languages = stages.last().map(|stage| stage.counts.languages.keys().cloned());
     let languages: BTreeSet<String> =
         languages.into_iter().flatten().filter(|code| !code.is_empty() && code != "und").collect();
     list(&mut text, "language", languages)?;
-    let documents = stages.last().map_or(0, |stage| stage.tally.kept.documents);
+    let documents = stages.last().map_or(0, |stage| stage.counts.kept.documents);
     list(&mut text, "size_categories", [size_category(documents).to_owned()])?;
     list(&mut text, "task_categories", ["text-generation".to_owned()])?;
     text.push_str("---\n");
@@ -207,7 +207,7 @@ fn steps(manifest: &Manifest) -> &[Value] {
     manifest.pipeline.get("step").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// The same with files named without their folders, which are nobody else's concern.
+/// Removes the folders from the names of files, since they are nobody else's concern.
 fn without_folders(value: &Value) -> Value {
     match value {
         Value::String(text) if Path::new(text).is_absolute() => {
@@ -222,7 +222,7 @@ fn without_folders(value: &Value) -> Value {
     }
 }
 
-/// What is known of what the data is not.
+/// Known limitations of the data.
 fn limitations(manifest: &Manifest) -> String {
     let ran: BTreeSet<&str> =
         steps(manifest).iter().filter_map(|step| step.get("kind").and_then(Value::as_str)).collect();
@@ -284,15 +284,15 @@ fn word(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::prepare::{Count, ShardSummary, StageSummary, Tally};
+    use crate::data::prepare::{Count, Counts, ShardSummary, StageSummary};
     use std::collections::BTreeMap;
 
     #[test]
     fn front_matter_is_lists_of_strings() {
         let kept = Count { documents: 12_000, bytes: 5, lines: 1 };
         let languages = ["no", "en", "", "und"].map(|code| (code.to_owned(), kept));
-        let tally = Tally { kept, languages: BTreeMap::from(languages), ..Tally::default() };
-        let stages = vec![StageSummary { name: "extract".into(), tally, ..StageSummary::default() }];
+        let counts = Counts { kept, languages: BTreeMap::from(languages), ..Counts::default() };
+        let stages = vec![StageSummary { name: "extract".into(), counts, ..StageSummary::default() }];
         let manifest = Manifest { stages, ..Manifest::default() };
         assert_eq!(
             front_matter("a \"b\"", &manifest).unwrap(),
@@ -330,12 +330,12 @@ mod tests {
             "Kiln 1.2.3",
             "the seed is 7",
             "--out DIR",
-            "Models judged texts",
+            "Models scored texts",
             "Personal data was not looked for.",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
-        assert!(text.contains(&"ab".repeat(32)) && !text.contains("No model judged"));
+        assert!(text.contains(&"ab".repeat(32)) && !text.contains("No model scored"));
     }
 
     #[test]

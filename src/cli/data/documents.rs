@@ -1,4 +1,4 @@
-//! Reads documents back from the parts of a run's stages: first a narrow look for the rows that are wanted,
+//! Reads documents back from the parts of a run's stages: first a narrow search for the rows that are wanted,
 //! then these rows in full.
 
 use super::files::Files;
@@ -169,7 +169,7 @@ pub(super) fn numbered(files: &Files, stage: &StageSummary, number: u64) -> Resu
     Ok(None)
 }
 
-/// The number of the document that was kept for this one, from why it went: `17`, or `ID (document 17)`.
+/// The number of the document that was kept for this one, from the detail of its reason: `17`, or `ID (document 17)`.
 pub(super) fn representative(reason: &str, detail: &str) -> Option<u64> {
     if !matches!(reason, "exact_duplicate" | "fuzzy_duplicate" | "semantic_duplicate") {
         return None;

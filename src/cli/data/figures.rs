@@ -27,19 +27,19 @@ pub(super) fn labels(stages: &[&StageSummary]) -> Vec<String> {
     labels
 }
 
-/// What is left after a stage.
+/// Documents and bytes that are left after a stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct FunnelRow {
     pub stage: String,
     pub documents: u64,
     pub bytes: u64,
     pub lines: u64,
-    /// Of the documents and bytes that were read: 0 to 1, or more where documents are cut into several.
+    /// Share of the documents that were read: 0 to 1, or more where documents are cut into several.
     pub documents_share: f64,
     pub bytes_share: f64,
 }
 
-/// What was read, and what each stage left of it.
+/// Documents that were read, and those that are left after each stage.
 pub(super) fn funnel(manifest: &Manifest) -> Vec<FunnelRow> {
     let stages = document_stages(manifest);
     let Some(first) = stages.first() else { return Vec::new() };
@@ -52,7 +52,7 @@ pub(super) fn funnel(manifest: &Manifest) -> Vec<FunnelRow> {
         documents_share: share(count.documents, read.documents),
         bytes_share: share(count.bytes, read.bytes),
     };
-    let kept = labels(&stages).into_iter().zip(&stages).map(|(label, stage)| row(label, stage.tally.kept));
+    let kept = labels(&stages).into_iter().zip(&stages).map(|(label, stage)| row(label, stage.counts.kept));
     std::iter::once(row("read".into(), read)).chain(kept).collect()
 }
 
@@ -101,12 +101,12 @@ pub(super) fn by_size(counts: &BTreeMap<String, Count>) -> Vec<(&str, Count)> {
 
 /// Documents that a stage dropped, failures included.
 pub(super) fn dropped(stage: &StageSummary) -> u64 {
-    stage.tally.dropped.values().map(|count| count.documents).sum()
+    stage.counts.dropped.values().map(|count| count.documents).sum()
 }
 
 /// Documents that a stage failed on.
 pub(super) fn failures(stage: &StageSummary) -> u64 {
-    stage.tally.dropped.get(FAILED).map_or(0, |count| count.documents)
+    stage.counts.dropped.get(FAILED).map_or(0, |count| count.documents)
 }
 
 /// A language's code for readers.
@@ -183,14 +183,14 @@ pub(super) fn tokens(manifest: &Manifest, split: Option<Split>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::prepare::Tally;
+    use crate::data::prepare::Counts;
 
     fn stage(name: &str, read: u64, kept: u64) -> StageSummary {
         let count = |documents| Count { documents, bytes: 100 * documents, lines: documents };
         StageSummary {
             name: name.into(),
             read: count(read),
-            tally: Tally { kept: count(kept), ..Tally::default() },
+            counts: Counts { kept: count(kept), ..Counts::default() },
             ..StageSummary::default()
         }
     }

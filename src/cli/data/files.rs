@@ -1,4 +1,4 @@
-//! The files of a run for the commands that look into them, in a folder or an object store.
+//! The files of a run for the commands that inspect them, in a folder or an object store.
 
 use crate::{
     data::prepare::{Manifest, Part, StageSummary, Workspace},
@@ -56,7 +56,7 @@ impl Files {
         Ok(self.runtime.block_on(self.workspace.prune(&kept))?)
     }
 
-    /// Those of a folder on this machine.
+    /// Files of a folder on this machine.
     #[cfg(test)]
     pub fn of_folder(folder: &std::path::Path) -> Self {
         let workspace = Workspace::open(&folder.to_string_lossy(), None, 0).unwrap();

@@ -3,7 +3,7 @@
 use super::super::table::grouped;
 use crate::{
     data::prepare::{
-        judge::{
+        filters::{
             classifier::{Classifier, ClassifierConfig, Samples},
             ngram::{NgramConfig, NgramCounts},
         },

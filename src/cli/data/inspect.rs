@@ -1,7 +1,7 @@
-//! `kiln data inspect`: what a run made of its documents, some of them to look at, and the story of one.
+//! `kiln data inspect`: counts of a run, examples of its documents, and the trace of one document.
 
 mod overview;
-mod story;
+mod trace;
 
 use super::{
     documents::Document,
@@ -26,7 +26,7 @@ const EXCERPT: usize = 600;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct InspectArguments {
-    /// What `kiln data run` has written: a folder, or the address of one in an object store
+    /// Output of `kiln data run`: a folder, or the address of one in an object store
     #[arg(value_name = "DIR|URL")]
     folder: String,
     /// Folder for what is read of an object store; default: one for temporary files
@@ -35,10 +35,10 @@ pub(super) struct InspectArguments {
     /// Show documents that this stage dropped
     #[arg(long, value_name = "NAME")]
     stage: Option<String>,
-    /// Show documents that went for this reason; `kept`: those that a stage kept, by default the last one
+    /// Show documents that were dropped for this reason; `kept`: those that a stage kept, by default the last one
     #[arg(long, value_name = "REASON")]
     reason: Option<String>,
-    /// Tell what became of a document
+    /// Trace one document through all stages
     #[arg(long, value_name = "ID", conflicts_with_all = ["stage", "reason"])]
     id: Option<String>,
     /// Documents of each reason
@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<()> {
     let files = Files::new(Workspace::open(&arguments.folder, arguments.cache.as_deref(), 0)?)?;
     let manifest = files.manifest()?;
     if let Some(id) = &arguments.id {
-        return story::run(arguments, &files, &manifest, id);
+        return trace::run(arguments, &files, &manifest, id);
     }
     if arguments.stage.is_none() && arguments.reason.is_none() {
         return overview::run(arguments, &manifest);
@@ -79,7 +79,7 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<()> {
 #[derive(Debug, Serialize)]
 struct Shown {
     stage: String,
-    /// Of the whole text.
+    /// Length of the whole text.
     bytes: usize,
     #[serde(flatten)]
     document: Document,
@@ -98,7 +98,7 @@ fn select(arguments: &InspectArguments, files: &Files, manifest: &Manifest) -> R
         chosen.drain(..chosen.len().saturating_sub(1));
     }
     let reasons: BTreeSet<&str> =
-        chosen.iter().flat_map(|(_, stage)| stage.tally.dropped.keys()).map(String::as_str).collect();
+        chosen.iter().flat_map(|(_, stage)| stage.counts.dropped.keys()).map(String::as_str).collect();
     if let Some(reason) = &arguments.reason {
         known("reason", reason, reasons.iter().copied().chain([KEPT]))?;
     }
@@ -115,7 +115,7 @@ fn select(arguments: &InspectArguments, files: &Files, manifest: &Manifest) -> R
             Some(KEPT) => samples::each_kept(files, stage, arguments.count, &mut push)?,
             reason => {
                 let is_wanted = |own: &&String| reason.is_none_or(|reason| *own == reason);
-                let wanted = stage.tally.dropped.keys().filter(is_wanted);
+                let wanted = stage.counts.dropped.keys().filter(is_wanted);
                 let wanted = wanted.map(|reason| (reason.as_str(), arguments.count)).collect();
                 samples::each_dropped(files, stage, wanted, &mut push)?;
             }

@@ -2,7 +2,7 @@
 //! and phones. Everything comes from the manifest and from sampled documents.
 
 mod html;
-mod looks;
+mod examples;
 mod sections;
 
 use super::{figures, files::Files, samples::Samples};
@@ -22,7 +22,7 @@ pub(super) const FILE_NAME: &str = "report.html";
 /// Writes the report into the run's folder.
 ///
 /// # Errors
-/// Those of writing.
+/// Errors of writing.
 pub(super) fn write(files: &Files, manifest: &Manifest, samples: &Samples) -> Result<()> {
     files.write(FILE_NAME, &page(&files.name(), manifest, samples)?)
 }
@@ -50,12 +50,12 @@ fn page(name: &str, manifest: &Manifest, samples: &Samples) -> Result<String> {
     sections::languages(&mut html, manifest);
     sections::sources(&mut html, manifest);
     sections::groups(&mut html, manifest);
-    looks::duplicates(&mut html, &samples.duplicates);
+    examples::duplicates(&mut html, &samples.duplicates);
     sections::blend(&mut html, manifest);
     sections::shards(&mut html, manifest);
-    looks::rejects(&mut html, manifest, &samples.rejects);
-    looks::documents(&mut html, &samples.documents);
-    looks::faults(&mut html, manifest, &samples.faults);
+    examples::rejects(&mut html, manifest, &samples.rejects);
+    examples::documents(&mut html, &samples.documents);
+    examples::bad_records(&mut html, manifest, &samples.bad_records);
     let _ = write!(
         html,
         "<h2>Pipeline</h2>\n<details>\n<summary>All settings</summary>\n<pre>{}</pre>\n</details>\n\
@@ -70,7 +70,7 @@ fn totals(manifest: &Manifest) -> Vec<(&'static str, String)> {
     let stages = figures::document_stages(manifest);
     let mut totals = Vec::new();
     if let (Some(first), Some(last)) = (stages.first(), stages.last()) {
-        let (read, kept) = (first.read, last.tally.kept);
+        let (read, kept) = (first.read, last.counts.kept);
         totals.push(("documents read", grouped(read.documents)));
         let share = figures::percent(figures::share(kept.documents, read.documents));
         totals.push(("documents kept", format!("{} ({share})", grouped(kept.documents))));
@@ -79,7 +79,7 @@ fn totals(manifest: &Manifest) -> Vec<(&'static str, String)> {
             format!("{} of {}", figures::megabytes(kept.bytes), figures::megabytes(read.bytes)),
         ));
         let failures: u64 = stages.iter().map(|stage| figures::failures(stage)).sum();
-        totals.push(("faults", grouped(failures)));
+        totals.push(("bad records", grouped(failures)));
     }
     if !manifest.shards.is_empty() {
         totals.push(("tokens", short(figures::tokens(manifest, None) as f64)));
@@ -94,13 +94,13 @@ mod tests {
     use super::*;
     use crate::{
         cli::data::samples::{DuplicateSample, Sample},
-        data::prepare::{BlendedSource, Count, Groups, ShardSummary, Split, StageSummary, Tally},
+        data::prepare::{BlendedSource, Count, Counts, Groups, ShardSummary, Split, StageSummary},
     };
     use std::collections::BTreeMap;
 
     fn manifest() -> Manifest {
         let count = |documents| Count { documents, bytes: 1000 * documents, lines: 20 * documents };
-        let tally = |kept, dropped: &[(&str, u64)]| Tally {
+        let counts = |kept, dropped: &[(&str, u64)]| Counts {
             kept: count(kept),
             dropped: dropped
                 .iter()
@@ -110,15 +110,15 @@ mod tests {
             languages: BTreeMap::from([(String::new(), count(kept))]),
             lengths: BTreeMap::from([(9, kept)]),
         };
-        let stage = |name: &str, read, tally| StageSummary {
+        let stage = |name: &str, read, counts| StageSummary {
             name: name.into(),
             read: count(read),
-            tally,
+            counts,
             bytes_in: 1000 * read,
             seconds: 1.5,
             ..StageSummary::default()
         };
-        let mut duplicates = stage("fuzzy-duplicates", 9, tally(7, &[("fuzzy_duplicate", 2)]));
+        let mut duplicates = stage("fuzzy-duplicates", 9, counts(7, &[("fuzzy_duplicate", 2)]));
         duplicates.groups = Some(Groups { documents: 9, sizes: BTreeMap::from([(3, 1)]) });
         let shard = ShardSummary {
             file: "train.bin".into(),
@@ -132,7 +132,7 @@ mod tests {
             kiln: "0.0.0".into(),
             seed: 7,
             pipeline: serde_json::json!({ "step": [{ "kind": "<kind>" }] }),
-            stages: vec![stage("extract", 10, tally(9, &[("failed", 1)])), duplicates],
+            stages: vec![stage("extract", 10, counts(9, &[("failed", 1)])), duplicates],
             blend: vec![BlendedSource {
                 name: "web<1>".into(),
                 asked: 1.0,
@@ -161,7 +161,7 @@ mod tests {
                 representative: sample("fuzzy-duplicates", "", ""),
                 jaccard: 0.875,
             }],
-            faults: vec![sample("extract", "failed", "at byte 17: <cut>")],
+            bad_records: vec![sample("extract", "failed", "at byte 17: <cut>")],
             documents: vec![sample("fuzzy-duplicates", "", "")],
         };
         let html = page("run <1>", &manifest(), &samples).unwrap();

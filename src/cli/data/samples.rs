@@ -1,4 +1,4 @@
-//! Documents of a run to look at: dropped ones with the reason, duplicates beside what was kept for them, faults,
+//! Examples of the documents of a run: dropped ones with the reason, duplicates beside what was kept for them, bad records,
 //! and documents that passed all stages. They are the first of their kind, so that a run gives the same ones.
 
 use super::{
@@ -18,9 +18,9 @@ use std::{
 /// Characters of an excerpt.
 const EXCERPT: usize = 300;
 
-/// Duplicates of a stage, and faults of all, that are shown.
+/// Duplicates of a stage, and bad records of all, that are shown.
 const DUPLICATES: usize = 5;
-const FAULTS: usize = 100;
+const BAD_RECORDS: usize = 100;
 
 /// Words of a shingle.
 const SHINGLE: usize = 5;
@@ -42,21 +42,21 @@ pub(super) struct Sample {
     pub excerpt: String,
 }
 
-/// A document that went and the one that was kept for it.
+/// A duplicate that was dropped, and the document that was kept for it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct DuplicateSample {
     pub duplicate: Sample,
     pub representative: Sample,
-    /// Of their shingles of five words.
+    /// Jaccard similarity of their shingles of five words.
     pub jaccard: f64,
 }
 
-/// What of a run is worth looking at.
+/// Examples of a run that the report shows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(super) struct Samples {
     pub rejects: Vec<Sample>,
     pub duplicates: Vec<DuplicateSample>,
-    pub faults: Vec<Sample>,
+    pub bad_records: Vec<Sample>,
     /// Kept by all stages.
     pub documents: Vec<Sample>,
 }
@@ -82,23 +82,31 @@ impl Sample {
 /// that were kept.
 ///
 /// # Errors
-/// Those of reading parts.
+/// Errors of reading parts.
 pub(super) fn collect(files: &Files, manifest: &Manifest, per_reason: usize) -> Result<Samples> {
     let stages = figures::document_stages(manifest);
     let labels = figures::labels(&stages);
     let mut samples = Samples::default();
     for (index, (stage, label)) in stages.iter().zip(&labels).enumerate() {
         let mut wanted: BTreeMap<&str, usize> = BTreeMap::new();
-        for reason in stage.tally.dropped.keys() {
-            let is_fault = reason == FAILED;
+        for reason in stage.counts.dropped.keys() {
+            let is_bad_record = reason == FAILED;
             wanted.insert(
                 reason,
-                if is_fault { FAULTS.saturating_sub(samples.faults.len()) } else { per_reason },
+                if is_bad_record {
+                    BAD_RECORDS.saturating_sub(samples.bad_records.len())
+                } else {
+                    per_reason
+                },
             );
         }
         each_dropped(files, stage, wanted, |document| {
             let sample = Sample::of(label, document);
-            if sample.reason == FAILED { samples.faults.push(sample) } else { samples.rejects.push(sample) }
+            if sample.reason == FAILED {
+                samples.bad_records.push(sample)
+            } else {
+                samples.rejects.push(sample)
+            }
         })?;
         if let Some(before) = index.checked_sub(1) {
             duplicates(files, label, stage, stages[before], &mut samples.duplicates)?;
@@ -120,7 +128,7 @@ pub(super) fn each_dropped(
     for part in &stage.parts {
         // What of it this part has: without any, it is not even opened.
         let mut here: BTreeMap<&str, usize> = BTreeMap::new();
-        for (reason, count) in &part.tally.dropped {
+        for (reason, count) in &part.counts.dropped {
             let most = wanted.get(reason.as_str()).copied().unwrap_or_default();
             here.insert(reason, most.min(usize::try_from(count.documents).unwrap_or(usize::MAX)));
         }
@@ -161,7 +169,7 @@ pub(super) fn each_kept(
     mut each: impl FnMut(Document),
 ) -> Result<()> {
     let mut left = count;
-    for part in stage.parts.iter().filter(|part| part.tally.kept.documents > 0) {
+    for part in stage.parts.iter().filter(|part| part.counts.kept.documents > 0) {
         if left == 0 {
             break;
         }
@@ -192,7 +200,7 @@ fn duplicates(
         return Ok(());
     }
     let mut seen = BTreeSet::new();
-    for part in stage.parts.iter().filter(|part| !part.tally.dropped.is_empty()) {
+    for part in stage.parts.iter().filter(|part| !part.counts.dropped.is_empty()) {
         if seen.len() >= DUPLICATES {
             break;
         }
@@ -229,7 +237,9 @@ pub(super) fn excerpt(text: &str, characters: usize) -> String {
     }
 }
 
-/// How similar two texts are: of their shingles of five words, the share that both have. Words are runs of letters
+/// Jaccard similarity of two texts: the share of their shingles of five words that both have. Words are runs of
+
+/// letters
 /// and digits in lower case; a text of fewer is one shingle.
 pub(super) fn jaccard(a: &str, b: &str) -> f64 {
     let (a, b) = (shingles(a), shingles(b));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// A step and a value.
 pub type Point = (f64, f64);
 
-/// What is plotted, in the order of steps.
+/// Curves to plot, in the order of steps.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Curves {
     pub train_loss: Vec<Point>,

@@ -22,7 +22,7 @@ section! {
         full_attention_every: Option<usize> = None, Range::AT_LEAST_ONE;
         /// With a sliding window, the index of the first layer that attends to everything.
         full_attention_offset: usize = 0;
-        /// Let the text before the answer (`data.answer_after`), or a prompt, attend to all of itself (prefix
+        /// Let the text before the targets (`data.answer_after`), or a prompt, attend to all of itself (prefix
         /// language model, arXiv:1910.10683).
         prefix: bool = false;
         /// Block-sparse attention: tokens of a block (arXiv:1904.10509, arXiv:2007.14062); absent: attention is not

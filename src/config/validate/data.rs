@@ -66,7 +66,7 @@ pub(super) fn check_objective(config: &Config) -> Result<()> {
     if let Some(field) =
         data.target_field.as_ref().filter(|_| model.architecture != Architecture::EncoderDecoder)
     {
-        let message = "only an encoder with a decoder writes another text";
+        let message = "only an encoder-decoder generates another text";
         let hint = hint!["add ", hint::set("model.architecture", "encoder-decoder")];
         return Err(refused("data.target_field", field, message, hint));
     }

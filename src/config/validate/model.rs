@@ -49,7 +49,7 @@ pub(super) fn check(model: &ModelConfig) -> Result<()> {
 /// What goes with an architecture.
 fn check_architecture(model: &ModelConfig) -> Result<()> {
     if model.architecture != Architecture::Encoder && model.head != Head::LanguageModel {
-        let message = "decoders write: only encoders classify";
+        let message = "decoders generate text: only encoders classify";
         return Err(refused(
             "model.head",
             head_name(model.head),

@@ -1,9 +1,9 @@
-//! How often each source is read: from weights, temperature, epochs and a budget to passes over its documents.
+//! Number of passes over each source, from weights, temperature, epochs and a budget.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// What the mixture is to be.
+/// Configuration of the mixture of sources.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BlendConfig {

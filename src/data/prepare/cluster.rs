@@ -1,4 +1,4 @@
-//! The same plans on a Ballista cluster: a session that sends them there, and the scheduler and executors that
+//! Plans on a Ballista cluster: a session that sends them there, and the scheduler and executors that
 //! know Kiln's functions. All processes see the run's folder under the same path.
 
 use super::{

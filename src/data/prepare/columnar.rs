@@ -15,7 +15,7 @@ mod values;
 use self::values::{Unreadable, Values};
 use super::{
     clean::panics,
-    extract::{Document, ExtractConfig, Fault, Metadata},
+    extract::{BadRecord, Document, ExtractConfig, Metadata},
 };
 use crate::error::Result;
 use datafusion::arrow::{
@@ -47,14 +47,14 @@ pub(super) fn begins_columnar(path: &Path) -> bool {
 /// Gives every record of a file to `each`.
 ///
 /// # Errors
-/// Those of `each`. A file that is broken or has no column of text is a fault.
+/// Errors of `each`. A file that is broken or has no column of text is a bad record.
 pub(super) fn read(
     path: &Path,
     name: &str,
     config: &ExtractConfig,
-    mut each: impl FnMut(std::result::Result<Document, Fault>) -> Result<()>,
+    mut each: impl FnMut(std::result::Result<Document, BadRecord>) -> Result<()>,
 ) -> Result<()> {
-    let fault = |row: usize, reason: String| Fault {
+    let bad_record = |row: usize, reason: String| BadRecord {
         file: name.to_owned(),
         offset: row as u64,
         reason: format!("row {row}: {}", reason.split_whitespace().collect::<Vec<_>>().join(" ")),
@@ -66,7 +66,7 @@ pub(super) fn read(
     });
     let mut batches = match opened {
         Ok(Ok(opened)) => opened.batches,
-        Ok(Err(reason)) | Err(reason) => return each(Err(fault(0, reason))),
+        Ok(Err(reason)) | Err(reason) => return each(Err(bad_record(0, reason))),
     };
     let mut first = 0;
     loop {
@@ -74,17 +74,17 @@ pub(super) fn read(
             Ok(None) => return Ok(()),
             Ok(Some(Ok(batch))) => batch,
             // Nothing is known of where the next one begins.
-            Ok(Some(Err(reason))) | Err(reason) => return each(Err(fault(first, reason))),
+            Ok(Some(Err(reason))) | Err(reason) => return each(Err(bad_record(first, reason))),
         };
         let columns = match panics::catch(|| Columns::of(&batch, config)) {
             Ok(Some(columns)) => columns,
-            Ok(None) => return each(Err(fault(first, format!("no column `{}`", config.text_field)))),
-            Err(reason) => return each(Err(fault(first, reason))),
+            Ok(None) => return each(Err(bad_record(first, format!("no column `{}`", config.text_field)))),
+            Err(reason) => return each(Err(bad_record(first, reason))),
         };
         for row in 0..batch.num_rows() {
             let number = first + row;
             let document = panics::catch(|| columns.document(row, name, number));
-            each(document.and_then(|document| document).map_err(|reason| fault(number, reason)))?;
+            each(document.and_then(|document| document).map_err(|reason| bad_record(number, reason)))?;
         }
         drop(columns);
         first += batch.num_rows();

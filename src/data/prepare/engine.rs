@@ -59,7 +59,7 @@ impl Default for Rank {
     }
 }
 
-/// How a pipeline is run, which does not change what comes out.
+/// Configuration of how a pipeline is run, which does not change its output.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineConfig {
     /// Tasks at a time.
@@ -121,7 +121,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// What does not fit in memory goes to `work/scratch` of the workspace.
+    /// Opens an engine. Data that does not fit in memory goes to `work/scratch` of the workspace.
     ///
     /// # Errors
     /// [`Error::Preparation`] if the cluster cannot be reached, and those of [`EngineConfig::check`].
@@ -296,7 +296,7 @@ impl Engine {
     }
 }
 
-/// What plans depend on, set for all engines alike.
+/// Settings that plans depend on, alike for all engines.
 pub(super) fn options(config: SessionConfig, rows: usize) -> SessionConfig {
     let mut config = config.with_target_partitions(1).with_batch_size(rows).with_information_schema(false);
     let options = config.options_mut();

@@ -8,7 +8,7 @@ use super::{
         minhash::MinHash,
     },
     neural::CheckpointModel,
-    rowwise::{Outcome, Row, RowStep, forget_words, prepare, split_words, with_words},
+    rowwise::{Outcome, Row, RowStep, clear_words, prepare, split_words, with_words},
     rules::statistics::statistic,
     sources,
     steps::Step,
@@ -77,11 +77,11 @@ fn piece() -> DataType {
     ]))
 }
 
-/// What was made of settings, by the settings. Whoever comes while it is being made waits.
-struct Made<T>(Mutex<Option<HashMap<String, Arc<T>>>>);
+/// Cache of values that are built from settings, by the settings. A caller waits while another builds its value.
+struct Cache<T>(Mutex<Option<HashMap<String, Arc<T>>>>);
 
-impl<T> Made<T> {
-    /// A process that lives long (an executor) meets many pipelines.
+impl<T> Cache<T> {
+    /// Most values kept at a time: a process that lives long (an executor) meets many pipelines.
     const MOST: usize = 64;
 
     const fn new() -> Self {
@@ -89,26 +89,26 @@ impl<T> Made<T> {
     }
 
     fn get(&self, settings: &str, make: impl FnOnce() -> Result<T>) -> PlanResult<Arc<T>> {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = made.get_or_insert_default();
-        if let Some(made) = made.get(settings) {
-            return Ok(Arc::clone(made));
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let cache = cache.get_or_insert_default();
+        if let Some(value) = cache.get(settings) {
+            return Ok(Arc::clone(value));
         }
-        if made.len() >= Self::MOST {
-            made.clear();
+        if cache.len() >= Self::MOST {
+            cache.clear();
         }
         let new = Arc::new(make().map_err(external)?);
-        made.insert(settings.into(), Arc::clone(&new));
+        cache.insert(settings.into(), Arc::clone(&new));
         Ok(new)
     }
 
-    /// Has something ready that was made elsewhere.
+    /// Stores a value that was built elsewhere.
     fn insert(&self, settings: &str, new: T) {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        made.get_or_insert_default().insert(settings.into(), Arc::new(new));
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.get_or_insert_default().insert(settings.into(), Arc::new(new));
     }
 
-    fn forget(&self) {
+    fn clear(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
@@ -141,7 +141,7 @@ fn at(column: &StringArray, row: usize) -> &str {
     if column.is_null(row) { "" } else { column.value(row) }
 }
 
-static STEPS: Made<RowStep> = Made::new();
+static STEPS: Cache<RowStep> = Cache::new();
 
 /// `kiln_step(step, id, text, language)`: what the step makes of a document.
 fn step(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
@@ -187,15 +187,15 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
     format!("the step broke off: {}", message.unwrap_or("no message"))
 }
 
-static TOKENIZERS: Made<Tokenizer> = Made::new();
+static TOKENIZERS: Cache<Tokenizer> = Cache::new();
 
-/// Drops all that was made for the plans of a stage.
-pub(super) fn forget() {
-    forget_words();
-    TOKENIZERS.forget();
-    STEPS.forget();
-    KEYS.forget();
-    MODELS.forget();
+/// Clears all caches that the plans of a stage filled.
+pub(super) fn clear() {
+    clear_words();
+    TOKENIZERS.clear();
+    STEPS.clear();
+    KEYS.clear();
+    MODELS.clear();
 }
 
 /// `kiln_statistic(name, text, language)`.
@@ -212,15 +212,15 @@ fn statistics(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     Ok(ColumnarValue::Array(Arc::new(values)))
 }
 
-/// What makes keys of a text.
+/// Function that makes the keys of a text.
 enum Keys {
     Exact(ExactConfig),
     Fuzzy(MinHash),
 }
 
-static KEYS: Made<Keys> = Made::new();
+static KEYS: Cache<Keys> = Cache::new();
 
-fn made_keys(settings: &str) -> PlanResult<Arc<Keys>> {
+fn cached_keys(settings: &str) -> PlanResult<Arc<Keys>> {
     KEYS.get(settings, || match Step::from_json(settings)? {
         Step::ExactDuplicates(config) => Ok(Keys::Exact(config)),
         Step::FuzzyDuplicates(config) => Ok(Keys::Fuzzy(config.build()?)),
@@ -230,7 +230,7 @@ fn made_keys(settings: &str) -> PlanResult<Arc<Keys>> {
 
 /// `kiln_keys(step, text, language)`: documents with a key in common are duplicates, or may be.
 fn keys(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
-    let keys = made_keys(settings(arguments)?)?;
+    let keys = cached_keys(settings(arguments)?)?;
     let [texts, languages] = columns(arguments)?;
     let (texts, languages) = (strings(&texts), strings(&languages));
     let mut list = ListBuilder::new(FixedSizeBinaryBuilder::new(KEY_BYTES));
@@ -254,7 +254,7 @@ fn keys(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
 
 /// `kiln_jaccard(step, text, language, text, language)`: the share of shingles in common.
 fn jaccard(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
-    let keys = made_keys(settings(arguments)?)?;
+    let keys = cached_keys(settings(arguments)?)?;
     let Keys::Fuzzy(minhash) = &*keys else {
         return Err(external(Error::invalid_value("step", "exact-duplicates", "compares no shingles")));
     };
@@ -271,7 +271,7 @@ fn jaccard(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     Ok(ColumnarValue::Array(Arc::new(values)))
 }
 
-static MODELS: Made<CheckpointModel> = Made::new();
+static MODELS: Cache<CheckpointModel> = Cache::new();
 
 /// `kiln_embedding(model, text)`.
 fn embedding(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
@@ -339,7 +339,7 @@ fn without(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
 }
 
 /// Has the tokenizer of a file ready, which is not read then, until the stage ends.
-pub(super) fn remember_tokenizer(path: &str, tokenizer: Tokenizer) {
+pub(super) fn cache_tokenizer(path: &str, tokenizer: Tokenizer) {
     TOKENIZERS.insert(path, tokenizer);
 }
 

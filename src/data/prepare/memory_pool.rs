@@ -20,7 +20,7 @@ pub(super) struct LenientPool {
 }
 
 impl LenientPool {
-    /// Of so many bytes for so many tasks at a time.
+    /// Makes a pool of `size` bytes for `tasks` tasks at a time.
     pub fn new(size: usize, tasks: usize) -> Self {
         // What a task sorts takes half of its share, the rest is for the sorted copy: no more can be merged.
         Self { fair: FairSpillPool::new(size), merge: size / (2 * tasks) }

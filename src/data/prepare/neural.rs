@@ -1,4 +1,4 @@
-//! Models of Kiln's own that judge documents: perplexity by a decoder, embeddings by an encoder.
+//! Kiln's own models as filters: perplexity by a decoder, embeddings by an encoder.
 
 use crate::{
     checkpoint::{Checkpoint, Weights},
@@ -31,7 +31,7 @@ pub(super) struct CheckpointModel {
 
 impl CheckpointModel {
     /// # Errors
-    /// Those of reading a checkpoint.
+    /// Errors of reading a checkpoint.
     pub fn load(path: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open_model(path)?;
         let tokenizer = checkpoint.tokenizer()?;
@@ -40,7 +40,7 @@ impl CheckpointModel {
         Ok(Self { model: Mutex::new(model), config: checkpoint.model.clone(), tokenizer, device })
     }
 
-    /// Of a token, given those before it; nothing for a text of fewer than two or of
+    /// Perplexity of a token, given those before it; `None` for a text of fewer than two or of
     /// characters that the model does not know.
     pub fn perplexity(&self, text: &str) -> Result<Option<f64>> {
         if !matches!(*self.lock(), Model::Decoder(_)) {
@@ -61,7 +61,7 @@ impl CheckpointModel {
         let block_size = self.config.block_size.min(ids.len() - 1);
         let batches = evaluation_batches(split, RowLayout::causal(Layout::Stream, block_size), ROWS, 0);
         let evaluation = pollster::block_on(evaluate(&self.lock(), &self.config, batches, &self.device))?;
-        Error::check_finite("the losses of the model that judges", &[evaluation.loss as f32])?;
+        Error::check_finite("the losses of the filter's model", &[evaluation.loss as f32])?;
         Ok(evaluation.perplexity)
     }
 
@@ -92,7 +92,7 @@ impl CheckpointModel {
         let failed = |message: String| device_failed(&device, "embedding", message);
         let data = pollster::block_on(mean.into_data_async()).map_err(|error| failed(error.to_string()))?;
         let embedding = data.try_into_vec_as::<f32>().map_err(|error| failed(format!("{error:?}")))?;
-        Error::check_finite("the states of the model that judges", &embedding)?;
+        Error::check_finite("the states of the filter's model", &embedding)?;
         Ok(embedding)
     }
 

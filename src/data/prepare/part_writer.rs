@@ -1,8 +1,8 @@
-//! Writes documents and faults into parts of about equal size.
+//! Writes documents and bad records into parts of about equal size.
 
 use super::{
     engine::failed,
-    extract::{Document, Fault},
+    extract::{BadRecord, Document},
     functions::FAILED,
     parts::{Count, Part, REPEATED, schema},
     work::unfinished,
@@ -99,15 +99,15 @@ impl PartWriter {
         ];
         self.push(columns, document.text.len())?;
         let Some(open) = &mut self.open else { return Ok(()) };
-        open.part.tally.observe(reason, source, language.unwrap_or_default(), &document.text);
+        open.part.counts.observe(reason, source, language.unwrap_or_default(), &document.text);
         self.roll(false)
     }
 
     /// Adds a record that could not be read.
-    pub fn fault(&mut self, source: &str, fault: &Fault) -> Result<()> {
-        let id = format!("{}@{}", fault.file, fault.offset);
-        let detail = format!("at byte {}: {}", fault.offset, fault.reason);
-        let (file, detail) = (fault.file.as_str(), detail.as_str());
+    pub fn bad_record(&mut self, source: &str, bad_record: &BadRecord) -> Result<()> {
+        let id = format!("{}@{}", bad_record.file, bad_record.offset);
+        let detail = format!("at byte {}: {}", bad_record.offset, bad_record.reason);
+        let (file, detail) = (bad_record.file.as_str(), detail.as_str());
         let columns = [
             Some(id.as_str()),
             Some(source),
@@ -121,7 +121,7 @@ impl PartWriter {
         ];
         self.push(columns, 0)?;
         let Some(open) = &mut self.open else { return Ok(()) };
-        *open.part.tally.dropped.entry(FAILED.into()).or_default() +=
+        *open.part.counts.dropped.entry(FAILED.into()).or_default() +=
             Count { documents: 1, ..Count::default() };
         Ok(())
     }

@@ -60,19 +60,19 @@ impl AddAssign for Count {
     }
 }
 
-/// What was counted of documents.
+/// Counts of the documents that were kept and dropped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tally {
+pub struct Counts {
     pub kept: Count,
-    /// By reason.
+    /// Documents that were dropped, by reason.
     pub dropped: BTreeMap<String, Count>,
-    /// Of those kept: by source, by language, and by the binary logarithm of their bytes, rounded down.
+    /// Documents that were kept, by source, by language, and by the binary logarithm of their bytes, rounded down.
     pub sources: BTreeMap<String, Count>,
     pub languages: BTreeMap<String, Count>,
     pub lengths: BTreeMap<u32, u64>,
 }
 
-impl Tally {
+impl Counts {
     /// All documents that were read.
     pub fn read(&self) -> Count {
         let mut all = self.kept;
@@ -117,7 +117,8 @@ pub struct Part {
     pub file: String,
     /// `row` is below this.
     pub span: u64,
-    pub tally: Tally,
+    #[serde(rename = "tally")]
+    pub counts: Counts,
 }
 
 impl Part {
@@ -131,7 +132,7 @@ impl Part {
         let columns = ["source", "language", "text", "reason"];
         let mask = ProjectionMask::columns(reader.parquet_schema(), columns);
         let reader = reader.with_projection(mask).with_batch_size(256).build().map_err(failed("counting"))?;
-        let mut tally = Tally::default();
+        let mut counts = Counts::default();
         for batch in reader {
             let batch = batch.map_err(failed("counting"))?;
             let missing = || Error::preparation("counting", format!("`{}` is no part", path.display()));
@@ -148,7 +149,7 @@ impl Part {
             let texts = texts.as_string::<i32>();
             for row in 0..batch.num_rows() {
                 let (source, language) = (text(&sources, row), text(&languages, row));
-                tally.observe(
+                counts.observe(
                     text(&reasons, row).as_deref(),
                     source.as_deref().unwrap_or_default(),
                     language.as_deref().unwrap_or_default(),
@@ -157,7 +158,7 @@ impl Part {
             }
         }
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { file, span, tally })
+        Ok(Self { file, span, counts })
     }
 }
 

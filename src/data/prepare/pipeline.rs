@@ -24,11 +24,13 @@ pub struct Pipeline {
     /// that their names give, stay the same where all is moved to another place.
     #[serde(skip)]
     pub folder: PathBuf,
-    /// Of shuffling, blending and splitting.
+    /// Seed of shuffling, blending and splitting.
     pub seed: u64,
     /// MB of text in a part, which is the work of one task.
     pub part_mb: usize,
-    pub on_fault: OnFault,
+    /// Files that Kiln writes keep the earlier name.
+    #[serde(rename = "on_fault")]
+    pub on_bad_record: OnBadRecord,
     #[serde(rename = "source")]
     pub sources: Vec<SourceConfig>,
     #[serde(rename = "step")]
@@ -37,10 +39,10 @@ pub struct Pipeline {
     pub tokenize: Option<TokenizeConfig>,
 }
 
-/// What a record that cannot be read does.
+/// Action on a record that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum OnFault {
+pub enum OnBadRecord {
     /// It is counted and reported, and the run goes on.
     #[default]
     Skip,
@@ -57,7 +59,7 @@ pub struct SourceConfig {
     pub paths: Vec<String>,
     /// SHA-256 of downloads, in the order of the addresses among `paths`; empty: not checked.
     pub sha256: Vec<String>,
-    /// Of this source in the blend, relative to the others'.
+    /// Weight of this source in the blend, relative to the others'.
     pub weight: Option<f64>,
     /// Language that all documents are in, where that is known.
     pub language: String,
@@ -69,10 +71,10 @@ pub struct SourceConfig {
     pub text_field: String,
     pub id_field: String,
     pub url_field: String,
-    /// Most MB of a record; a longer one is a fault.
+    /// Most MB of a record; a longer one is a bad record.
     pub record_mb: usize,
     /// Most MB of memory that a zstd frame may ask for as its window, which `zstd --long=N` makes 2^N bytes large;
-    /// one that asks for more is a fault. Each task that reads such a frame holds as much.
+    /// one that asks for more is a bad record. Each task that reads such a frame holds as much.
     pub zstd_window_mb: usize,
 }
 
@@ -118,7 +120,7 @@ impl SourceConfig {
 pub struct TokenizeConfig {
     /// A `tokenizer.json`; empty: one is trained.
     pub tokenizer: PathBuf,
-    /// What is trained: `bpe`, `char` or `byte`.
+    /// Kind of tokenizer that is trained: `bpe`, `char` or `byte`.
     pub kind: TokenizerKind,
     /// Tokens of a BPE that is trained.
     pub vocab_size: usize,
@@ -170,8 +172,10 @@ impl Pipeline {
             });
             syntax(origin, format!("{line}{}", error.message().replace('\n', ", ")))
         })?;
+        rename_old_keys(&mut table);
         for text in overrides {
             apply(&mut table, text)?;
+            rename_old_keys(&mut table);
         }
         // Each part is read by itself, so that a message can say which one it is about.
         let mut pipeline = Self {
@@ -179,7 +183,7 @@ impl Pipeline {
             folder: folder.into(),
             seed: 1337,
             part_mb: 32,
-            on_fault: OnFault::default(),
+            on_bad_record: OnBadRecord::default(),
             sources: Vec::new(),
             steps: Vec::new(),
             blend: BlendConfig::default(),
@@ -190,7 +194,7 @@ impl Pipeline {
             match key.as_str() {
                 "seed" => pipeline.seed = entry(value, &place)?,
                 "part_mb" => pipeline.part_mb = entry(value, &place)?,
-                "on_fault" => pipeline.on_fault = entry(value, &place)?,
+                "on_bad_record" => pipeline.on_bad_record = entry(value, &place)?,
                 "blend" => pipeline.blend = entry(value, &place)?,
                 "tokenize" => pipeline.tokenize = Some(entry(value, &place)?),
                 "source" => {
@@ -207,7 +211,7 @@ impl Pipeline {
                     }
                 }
                 _ => {
-                    let known = "seed, part_mb, on_fault, [[source]], [[step]], [blend], [tokenize]";
+                    let known = "seed, part_mb, on_bad_record, [[source]], [[step]], [blend], [tokenize]";
                     return Err(syntax(origin, format!("unknown key `{key}`; there are {known}")));
                 }
             }
@@ -256,7 +260,7 @@ impl Pipeline {
                 return Err(invalid("source.paths", &source.name, "names no file", "add `paths = [\"…\"]`"));
             }
             if !(1..=1024).contains(&source.record_mb) {
-                let hint = "a longer record is a fault";
+                let hint = "a longer record counts as one that cannot be read";
                 return Err(invalid(
                     "source.record_mb",
                     source.record_mb,
@@ -321,6 +325,13 @@ fn line_of(text: &str, header: &str, number: usize) -> String {
     lines.nth(number - 1).map_or(String::new(), |(line, _)| format!(" (line {})", line + 1))
 }
 
+/// Gives keys that had another name in earlier versions the name that they have now.
+fn rename_old_keys(table: &mut Table) {
+    if let Some(value) = table.remove("on_fault") {
+        table.insert("on_bad_record".into(), value);
+    }
+}
+
 /// Sets `a.b.c=value`, where a number picks from an array of tables.
 fn apply(table: &mut Table, text: &str) -> Result<()> {
     let Some((key, value)) = text.split_once('=') else {
@@ -354,4 +365,24 @@ fn apply(table: &mut Table, text: &str) -> Result<()> {
     }
     table.insert((*last).into(), value);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn earlier_names_of_keys_are_read() {
+        let read = |key: &str, overrides: &[&str]| {
+            let text = format!("{key}\n[[source]]\npaths = [\"x\"]\n");
+            let overrides: Vec<String> = overrides.iter().map(|&text| text.into()).collect();
+            Pipeline::from_toml(&text, "test", Path::new("/"), &overrides).unwrap().on_bad_record
+        };
+        assert_eq!(read("", &[]), OnBadRecord::Skip);
+        assert_eq!(read("on_bad_record = \"stop\"", &[]), OnBadRecord::Stop);
+        assert_eq!(read("on_fault = \"stop\"", &[]), OnBadRecord::Stop);
+        // What comes last counts, by whichever name.
+        assert_eq!(read("on_fault = \"stop\"", &["on_bad_record=skip"]), OnBadRecord::Skip);
+        assert_eq!(read("on_bad_record = \"stop\"", &["on_fault=skip"]), OnBadRecord::Skip);
+    }
 }

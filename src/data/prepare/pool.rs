@@ -1,4 +1,4 @@
-//! What remembers earlier calls: lent to one task at a time, and forgotten at the end of a stage.
+//! A pool of caches, each lent to one task at a time, and all cleared at the end of a stage.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,7 +19,7 @@ impl<T: Default> Pool<T> {
     }
 
     /// Drops those that nobody uses.
-    pub fn forget(&self) {
+    pub fn clear(&self) {
         self.free().clear();
     }
 
@@ -41,7 +41,7 @@ mod tests {
         assert_eq!(pool.with(count), 1);
         // The second is new.
         assert_eq!(pool.with(|_| pool.with(count)), 0);
-        pool.forget();
+        pool.clear();
         assert_eq!(pool.with(count), 0);
     }
 }

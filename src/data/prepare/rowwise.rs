@@ -5,7 +5,7 @@ use super::{
     duplicates::contamination::{ContaminationConfig, HeldOut},
     engine::{Engine, failed},
     expression, extract,
-    judge::{
+    filters::{
         classifier::Classifier,
         ngram::{NgramConfig, NgramCounts, NgramModel},
         words::{ENGLISH, WordList, WordListConfig},
@@ -47,7 +47,7 @@ pub(super) struct Row<'a> {
     pub language: &'a str,
 }
 
-/// What a step makes of a document; more than one of it if it is cut.
+/// Outcome of a step for a document; several if the document is cut.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Outcome {
     /// Instead of the text, of the language.
@@ -79,15 +79,15 @@ impl Outcome {
 /// A step with its models loaded.
 pub(super) type RowStep = Box<dyn Fn(Row<'_>) -> Result<Vec<Outcome>> + Send + Sync>;
 
-/// Those that remember the words of earlier documents.
+/// Caches of the words of earlier documents.
 static WORDS: Pool<Words> = Pool::new();
 
 pub(super) fn with_words<R>(work: impl FnOnce(&Words) -> R) -> R {
     WORDS.with(work)
 }
 
-pub(super) fn forget_words() {
-    WORDS.forget();
+pub(super) fn clear_words() {
+    WORDS.clear();
 }
 
 /// Words and punctuation marks of a text, for everything but the rules' own counts.
@@ -201,7 +201,7 @@ fn by_rules(row: Row, profile: &Profile) -> Vec<Outcome> {
 }
 
 fn by_perplexity(config: PerplexityConfig) -> Result<RowStep> {
-    let judge = move |perplexity: Option<f64>| match perplexity {
+    let outcome = move |perplexity: Option<f64>| match perplexity {
         Some(perplexity) if perplexity < config.min => {
             Outcome::drop("perplexity_low", format!("{perplexity:.2}"))
         }
@@ -213,10 +213,10 @@ fn by_perplexity(config: PerplexityConfig) -> Result<RowStep> {
     };
     if storage::is_folder(&config.model) {
         let model = CheckpointModel::load(&config.model)?;
-        return Ok(Box::new(move |row| Ok(judge(model.perplexity(row.text)?))));
+        return Ok(Box::new(move |row| Ok(outcome(model.perplexity(row.text)?))));
     }
     let model = NgramModel::from_bytes(&storage::read(&config.model)?, &config.model)?;
-    Ok(Box::new(move |row| Ok(judge(model.bits_per_character(row.text).map(f64::exp2)))))
+    Ok(Box::new(move |row| Ok(outcome(model.bits_per_character(row.text).map(f64::exp2)))))
 }
 
 fn gibberish_model(config: &GibberishConfig) -> Result<NgramModel> {
@@ -270,7 +270,7 @@ impl Work {
         self.engine.write(frame, &path).await?;
         let mut part = Part::of_file(&path, before.span)?;
         if self.cuts() {
-            part.span = part.tally.read().documents;
+            part.span = part.counts.read().documents;
         }
         Ok(part)
     }
@@ -280,7 +280,7 @@ impl Work {
         matches!(&self.step, Step::Language(config) if config.by_paragraph)
     }
 
-    /// What is done with a part's kept documents.
+    /// Plan of the step over a part's kept documents.
     pub(super) async fn plan(&self, input: &Path) -> Result<DataFrame> {
         let documents = self.engine.documents(&[input.into()]).await?;
         let documents = documents.filter(col("reason").is_null()).map_err(failed("planning"))?;
@@ -329,10 +329,12 @@ pub(super) async fn extract(engine: &Engine, task: &Task) -> Result<Extracted> {
 /// All documents of a file that a step or a model needs.
 ///
 /// # Errors
-/// [`Error::Io`]; the first fault, as [`Error::Preparation`].
+/// [`Error::Io`]; the first bad record, as [`Error::Preparation`].
 pub fn read_documents(path: &Path) -> Result<Vec<extract::Document>> {
     let file = File::open(path).map_err(|error| Error::io("read", path, error))?;
     let documents =
         extract::open(&path.to_string_lossy(), Box::new(file), &extract::ExtractConfig::default());
-    documents.map(|record| record.map_err(|fault| Error::preparation("reading", fault.to_string()))).collect()
+    documents
+        .map(|record| record.map_err(|bad_record| Error::preparation("reading", bad_record.to_string())))
+        .collect()
 }

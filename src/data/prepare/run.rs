@@ -10,7 +10,7 @@ use super::{
     functions,
     keys::{Comparison, Groups},
     manifest::Manifest,
-    parts::{Count, Part, Tally},
+    parts::{Count, Counts, Part},
     pipeline::Pipeline,
     rowwise,
     sources::{self, Extracted, Input, Task},
@@ -28,7 +28,7 @@ use std::{
     sync::Arc,
 };
 
-/// What happens during a run, for whoever shows it.
+/// Events of a run, for progress displays.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress<'a> {
     /// A stage begins; so many tasks and bytes of input.
@@ -39,7 +39,7 @@ pub enum Progress<'a> {
     Ended { stage: &'a StageSummary, is_old: bool },
 }
 
-/// What a stage has done.
+/// Summary of a finished stage.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageSummary {
     pub name: String,
@@ -47,12 +47,13 @@ pub struct StageSummary {
     /// Where its files are, below the run's folder.
     pub folder: String,
     pub read: Count,
-    pub tally: Tally,
+    #[serde(rename = "tally")]
+    pub counts: Counts,
     pub parts: Vec<Part>,
     /// Records without text, such as images of a WARC file.
     #[serde(default)]
     pub skipped: u64,
-    /// Of text that came in, or of files where it was extracted.
+    /// Bytes of text that came in, or of files where it was extracted.
     pub bytes_in: u64,
     /// That the tasks took together, and the stage from beginning to end.
     pub task_seconds: f64,
@@ -80,7 +81,7 @@ impl<'a> Run<'a> {
     /// All is written to the workspace.
     ///
     /// # Errors
-    /// Those of [`Engine::new`].
+    /// Errors of [`Engine::new`].
     pub async fn new(
         pipeline: Pipeline,
         workspace: Workspace,
@@ -119,9 +120,9 @@ impl<'a> Run<'a> {
             stage = self.step(next()?, step, stage).await?;
         }
         let (shards, blend) = match self.pipeline.tokenize.clone() {
-            Some(_) if stage.tally.kept.documents == 0 => {
+            Some(_) if stage.counts.kept.documents == 0 => {
                 let nothing = self.nothing_to_tokenize().await?;
-                // For who looks into what became of them.
+                // So that users can inspect what was dropped.
                 let manifest = Manifest::new(&self.pipeline, &inputs, self.stages, Vec::new(), Vec::new())?;
                 if rank.index == 0 {
                     manifest.write(&self.engine.workspace).await?;
@@ -142,7 +143,7 @@ impl<'a> Run<'a> {
     fn folders(&self, inputs: &[Input]) -> Result<Vec<Folder>> {
         let pipeline = &self.pipeline;
         let read: Vec<_> = inputs.iter().map(Input::identity).collect();
-        let settings = (&pipeline.sources, pipeline.part_mb, pipeline.on_fault, read);
+        let settings = (&pipeline.sources, pipeline.part_mb, pipeline.on_bad_record, read);
         let mut folders = vec![self.folder(1, "extract", "", &settings)?];
         let previous = |folders: &[Folder]| folders.last().map_or(String::new(), |folder| folder.key.clone());
         for (number, step) in (2..).zip(&pipeline.steps) {
@@ -188,9 +189,9 @@ impl<'a> Run<'a> {
         started: Instant,
     ) -> Result<StageSummary> {
         for part in &summary.parts {
-            summary.tally.add(&part.tally);
+            summary.counts.add(&part.counts);
         }
-        let found = summary.tally.read();
+        let found = summary.counts.read();
         let is_cut = summary.name == "language" && found.documents >= summary.read.documents;
         if summary.name != "extract" && found.documents != summary.read.documents && !is_cut {
             let (read, found) = (summary.read.documents, found.documents);
@@ -205,7 +206,7 @@ impl<'a> Run<'a> {
         summary.key.clone_from(&folder.key);
         summary.folder = self.name_of(folder);
         summary.seconds = started.elapsed().as_secs_f64();
-        functions::forget();
+        functions::clear();
         // One of the ranks is enough, and two would write the same file.
         if self.engine.config.rank.index == 0 {
             remove_leftovers(&folder.path)?;
@@ -279,7 +280,7 @@ impl<'a> Run<'a> {
         Ok((result.ok_or_else(|| Error::preparation(name, "nothing was done".into()))?, seconds))
     }
 
-    /// What is known of a stage if it is finished; otherwise its folder is made.
+    /// Summary of a stage if it is finished; otherwise its folder is made.
     async fn finished(&mut self, folder: &Folder) -> Result<Option<StageSummary>> {
         storage::create_folder(&folder.path)?;
         let summary = self.engine.workspace.marked(folder, "stage").await?;
@@ -302,7 +303,7 @@ impl<'a> Run<'a> {
             rowwise::extract(&engine, &tasks[index]).await
         };
         let read = |extracted: &Extracted| Count {
-            documents: extracted.parts.iter().map(|part| part.tally.read().documents).sum(),
+            documents: extracted.parts.iter().map(|part| part.counts.read().documents).sum(),
             bytes: extracted.bytes,
             ..Count::default()
         };
@@ -331,15 +332,15 @@ impl<'a> Run<'a> {
         }
         let parts = self.parts(&input);
         let count = parts.len();
-        self.begin(step.name(), count, input.tally.kept.bytes);
+        self.begin(step.name(), count, input.counts.kept.bytes);
         let mut summary = StageSummary {
             name: step.name().into(),
-            read: input.tally.kept,
-            bytes_in: input.tally.kept.bytes,
+            read: input.counts.kept,
+            bytes_in: input.counts.kept.bytes,
             ..StageSummary::default()
         };
         let engine = self.engine.clone();
-        let read = |part: &Part| part.tally.read();
+        let read = |part: &Part| part.counts.read();
         (summary.parts, summary.task_seconds) = match step {
             Step::ExactDuplicates(_) | Step::FuzzyDuplicates(_) | Step::SemanticDuplicates(_) => {
                 let (folder, step) = (folder.clone(), step.clone());

@@ -81,7 +81,7 @@ pub(super) struct Tokenizing {
     pub pipeline: Arc<Pipeline>,
     pub config: TokenizeConfig,
     pub inputs: Arc<Vec<(PathBuf, Part)>>,
-    /// Of the tokens.
+    /// Folder of the tokens.
     pub folder: Folder,
 }
 
@@ -97,7 +97,7 @@ impl Tokenizing {
             let path = &self.config.tokenizer;
             let tokenizer = Tokenizer::from_file(path)?;
             storage::write_atomic(&self.tokenizer_path(), &storage::read(path)?)?;
-            functions::remember_tokenizer(&self.tokenizer_path().to_string_lossy(), tokenizer);
+            functions::cache_tokenizer(&self.tokenizer_path().to_string_lossy(), tokenizer);
             return Ok(());
         }
         let texts = self.sample().await?;
@@ -115,11 +115,11 @@ impl Tokenizing {
         };
         let tokenizer = Tokenizer::train(&config, &special, texts.iter().map(String::as_str))?;
         storage::write_atomic(&self.tokenizer_path(), tokenizer.to_json()?.as_bytes())?;
-        functions::remember_tokenizer(&self.tokenizer_path().to_string_lossy(), tokenizer);
+        functions::cache_tokenizer(&self.tokenizer_path().to_string_lossy(), tokenizer);
         Ok(())
     }
 
-    /// What [`tokenizer`](Self::tokenizer) has made.
+    /// Loads the tokenizer that [`tokenizer`](Self::tokenizer) has made.
     pub(super) async fn tokenizer_made(&self) -> Result<Tokenizer> {
         self.engine.workspace.have(&[self.tokenizer_path()]).await?;
         Tokenizer::from_file(&self.tokenizer_path())
@@ -130,7 +130,7 @@ impl Tokenizing {
         let plan = |error| failed("planning")(error);
         let files: Vec<PathBuf> = self.inputs.iter().map(|(path, _)| path.clone()).collect();
         let most = self.config.sample_mb << 20;
-        let all: u64 = self.inputs.iter().map(|(_, part)| part.tally.kept.bytes).sum();
+        let all: u64 = self.inputs.iter().map(|(_, part)| part.counts.kept.bytes).sum();
         let mut frame = self.engine.documents(&files).await?.filter(col("reason").is_null()).map_err(plan)?;
         if all > most as u64 {
             let hash = call(&self.engine, "kiln_hash", vec![lit(self.pipeline.seed ^ 1), col("id")])?;
@@ -206,7 +206,7 @@ impl Tokenizing {
         self.folder.file(&format!("tokens-{part:05}.parquet"))
     }
 
-    /// How often each source is read.
+    /// Number of times that each source is read.
     pub(super) fn blend(&self, parts: &[TokenPart]) -> Vec<BlendedSource> {
         let available = |name: &str| parts.iter().filter_map(|part| part.train.get(name)).sum();
         let sources: Vec<(String, Option<f64>, u64)> = self

@@ -2,10 +2,10 @@
 
 use super::{
     columnar, download,
-    extract::{self, Document, Fault},
+    extract::{self, BadRecord, Document},
     part_writer::PartWriter,
     parts::Part,
-    pipeline::{OnFault, Pipeline, SourceConfig},
+    pipeline::{OnBadRecord, Pipeline, SourceConfig},
 };
 use crate::{
     error::{Error, Result},
@@ -22,7 +22,7 @@ use std::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Input {
     pub path: PathBuf,
-    /// What documents are told to be from: the path from the pipeline's folder, or the address of a download.
+    /// Name that documents carry as their file: the path from the pipeline's folder, or the address of a download.
     pub name: String,
     /// Its number among the sources.
     pub source: usize,
@@ -30,8 +30,8 @@ pub(super) struct Input {
     /// Nanoseconds of the last change, by which another file of the same name and length is told.
     pub changed: u128,
     /// Why it could not be fetched.
-    #[serde(default)]
-    pub fault: Option<String>,
+    #[serde(default, rename = "fault")]
+    pub download_error: Option<String>,
 }
 
 /// Files that are read together, one after another.
@@ -42,10 +42,11 @@ pub(super) struct Task {
     pub sources: Vec<SourceConfig>,
     pub folder: PathBuf,
     pub part_bytes: usize,
-    pub on_fault: OnFault,
+    #[serde(rename = "on_fault")]
+    pub on_bad_record: OnBadRecord,
 }
 
-/// What a task has read.
+/// Output of a task.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Extracted {
     pub parts: Vec<Part>,
@@ -69,13 +70,13 @@ pub(super) async fn find(pipeline: &Pipeline, downloads: &Path, rank: usize) -> 
                 let checksum = checksums.next().map(String::as_str);
                 match download::fetch(path, checksum, downloads, rank).await {
                     Ok(found) => files.extend(found.into_iter().map(|file| (file.path, file.address))),
-                    Err(error) if pipeline.on_fault == OnFault::Skip => inputs.push(Input {
+                    Err(error) if pipeline.on_bad_record == OnBadRecord::Skip => inputs.push(Input {
                         path: path.into(),
                         name: path.clone(),
                         source: number,
                         bytes: 0,
                         changed: 0,
-                        fault: Some(error.to_string()),
+                        download_error: Some(error.to_string()),
                     }),
                     Err(error) => return Err(error),
                 }
@@ -93,7 +94,14 @@ pub(super) async fn find(pipeline: &Pipeline, downloads: &Path, rank: usize) -> 
             let data = std::fs::metadata(&path).map_err(|error| Error::io("read", &path, error))?;
             let changed = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
             let changed = changed.map_or(0, |time| time.as_nanos());
-            inputs.push(Input { path, name, source: number, bytes: data.len(), changed, fault: None });
+            inputs.push(Input {
+                path,
+                name,
+                source: number,
+                bytes: data.len(),
+                changed,
+                download_error: None,
+            });
         }
     }
     Ok(inputs)
@@ -151,15 +159,15 @@ pub(super) fn tasks(pipeline: &Pipeline, inputs: &[Input], folder: &Path) -> Vec
         sources: pipeline.sources.clone(),
         folder: folder.into(),
         part_bytes,
-        on_fault: pipeline.on_fault,
+        on_bad_record: pipeline.on_bad_record,
     };
     groups.into_iter().enumerate().map(task).collect()
 }
 
 impl Input {
-    /// What decides what is read: not where a download lies, nor how it failed.
+    /// Everything that decides what is read: not where a download lies, nor how it failed.
     pub(super) fn identity(&self) -> (&str, usize, u64, u128, bool) {
-        (&self.name, self.source, self.bytes, self.changed, self.fault.is_some())
+        (&self.name, self.source, self.bytes, self.changed, self.download_error.is_some())
     }
 }
 
@@ -171,26 +179,26 @@ impl Task {
     /// Reads all files into parts.
     ///
     /// # Errors
-    /// [`Error::Io`], and [`Error::Preparation`] for a fault if faults are fatal.
+    /// [`Error::Io`], and [`Error::Preparation`] for a bad record if bad records are fatal.
     pub(super) fn run(&self) -> Result<Extracted> {
         let mut writer = PartWriter::new(&self.folder, self.number, self.part_bytes);
         let mut extracted = Extracted::default();
         for input in &self.inputs {
             let Some(source) = self.sources.get(input.source) else { continue };
             extracted.bytes += input.bytes;
-            let mut each = |record: Result<Document, Fault>| match record {
+            let mut each = |record: Result<Document, BadRecord>| match record {
                 Ok(document) => writer.document(&source.name, &source.language, &document),
-                Err(fault) if self.on_fault == OnFault::Stop => Err(Error::Preparation {
+                Err(bad_record) if self.on_bad_record == OnBadRecord::Stop => Err(Error::Preparation {
                     action: "reading".into(),
-                    message: fault.to_string(),
-                    hint: Some("`on_fault = \"skip\"` counts and reports what cannot be read".into()),
+                    message: bad_record.to_string(),
+                    hint: Some("`on_bad_record = \"skip\"` counts and reports what cannot be read".into()),
                 }),
-                Err(fault) => writer.fault(&source.name, &fault),
+                Err(bad_record) => writer.bad_record(&source.name, &bad_record),
             };
-            match &input.fault {
+            match &input.download_error {
                 None => extracted.skipped += read(input, source, each)?,
                 Some(reason) => {
-                    each(Err(Fault { file: input.name.clone(), offset: 0, reason: reason.clone() }))?;
+                    each(Err(BadRecord { file: input.name.clone(), offset: 0, reason: reason.clone() }))?;
                 }
             }
         }
@@ -203,7 +211,7 @@ impl Task {
 fn read(
     input: &Input,
     source: &SourceConfig,
-    mut each: impl FnMut(Result<Document, Fault>) -> Result<()>,
+    mut each: impl FnMut(Result<Document, BadRecord>) -> Result<()>,
 ) -> Result<u64> {
     let config = source.extract();
     let Input { path, name, .. } = input;
@@ -214,7 +222,7 @@ fn read(
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) => {
-            each(Err(Fault { file: name.clone(), offset: 0, reason: error.to_string() }))?;
+            each(Err(BadRecord { file: name.clone(), offset: 0, reason: error.to_string() }))?;
             return Ok(0);
         }
     };

@@ -6,7 +6,7 @@ use super::{
         contamination::ContaminationConfig, exact::ExactConfig, minhash::MinHashConfig,
         semantic::SemanticConfig,
     },
-    judge::{pii::PiiConfig, sample::Selection, words::WordListConfig},
+    filters::{pii::PiiConfig, sample::Selection, words::WordListConfig},
     rules::Profile,
 };
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// What is done to every document that the steps before kept.
+/// Step that is applied to every document that the steps before kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Step {
@@ -71,13 +71,13 @@ impl Default for PerplexityConfig {
 pub struct GibberishConfig {
     /// From `kiln data train-filter --ngrams`; empty: a model of English, made of the embedded corpus.
     pub model: PathBuf,
-    /// Documents with more bits per character go.
+    /// Documents with more bits per character are dropped.
     pub max_bits: f64,
 }
 
 impl Default for GibberishConfig {
     fn default() -> Self {
-        Self { model: PathBuf::new(), max_bits: super::judge::ngram::NgramFilter::default().max_bits }
+        Self { model: PathBuf::new(), max_bits: super::filters::ngram::NgramFilter::default().max_bits }
     }
 }
 

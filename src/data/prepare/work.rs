@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Folder {
     pub path: PathBuf,
-    /// Of all that decides what the stage holds.
+    /// Digest of everything that decides the stage's output.
     pub key: String,
     pub name: String,
 }
@@ -70,7 +70,7 @@ pub(super) fn unfinished(path: &Path) -> PathBuf {
     path.with_file_name(format!("{UNFINISHED}{}-{name}", std::process::id()))
 }
 
-/// What names of unfinished files begin with.
+/// Prefix of the names of unfinished files.
 const UNFINISHED: &str = "tmp-";
 
 /// Whether a file is one that [`unfinished`] or [`storage::write_atomic`] named.

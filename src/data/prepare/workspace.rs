@@ -99,7 +99,7 @@ impl Workspace {
         lock.ok_or_else(|| Error::RunLocked { path: self.folder.clone() })
     }
 
-    /// Between looks at what others have finished.
+    /// Time between checks of what others have finished.
     pub(super) fn poll(&self) -> Duration {
         Duration::from_millis(if self.is_mirror() { 1000 } else { 100 })
     }
@@ -120,7 +120,7 @@ impl Workspace {
         Ok(names.iter().filter_map(|name| name.strip_suffix(".json")).map(str::to_owned).collect())
     }
 
-    /// What the markers of these names say; nothing where what one stands for is not finished.
+    /// Contents of the markers of these names; `None` where the work of one is not finished.
     pub(super) async fn all_marked<T: DeserializeOwned>(
         &self,
         folder: &Folder,
@@ -146,7 +146,7 @@ impl Workspace {
         stream::iter(reads).buffered(AT_A_TIME).try_collect().await
     }
 
-    /// What a marker says.
+    /// Content of a marker.
     pub(super) async fn marked<T: DeserializeOwned>(&self, folder: &Folder, name: &str) -> Result<Option<T>> {
         let all = self.all_marked(folder, &[name.to_owned()]).await?;
         Ok(all.into_iter().next().flatten())
@@ -159,7 +159,7 @@ impl Workspace {
         let json = json.map_err(|error| Error::preparation(name, error.to_string()))?;
         if let Some(bucket) = &self.bucket {
             let _turn = bucket.sending.lock().await;
-            bucket.look(self.key(bucket, &folder.path)).await?;
+            bucket.learn(self.key(bucket, &folder.path)).await?;
             for file in files_below(&folder.path)? {
                 let key = self.key(bucket, &file);
                 // A marker goes with what it stands for, which may be missing beside one from another store.

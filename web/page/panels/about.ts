@@ -1,4 +1,4 @@
-// What this page is, and the words it uses.
+// The about tab: the purpose of the page, and its glossary.
 
 import { el } from "../dom";
 import { TERMS } from "../glossary";
@@ -19,7 +19,7 @@ export function aboutTab(store: Store): Tab {
     el("p", {}, "Kiln trains transformers, the kind of model behind chat assistants, from nothing. Here it does so inside this browser tab: on your graphics card through WebGPU, or on the processor where there is none. Nothing is installed, and nothing leaves your machine: text, weights and runs stay in this browser."),
     el("p", {}, "The page runs the same Rust code as the desktop program: model, optimizers, tokenizers, training loop and file formats. A checkpoint downloaded here goes on there, on one or many graphics cards, and the other way round. ", version),
     el("h3", {}, "A first run"),
-    el("ol", {}, el("li", {}, "Choose a preset, such as one of the small tasks, and press Start."), el("li", {}, "Watch the loss fall below the line of uniform guessing, and the samples turn into answers."), el("li", {}, "Change one thing, start anew, and compare both under Runs.")),
+    el("ol", {}, el("li", {}, "Choose a preset, such as one of the small tasks, and press Start."), el("li", {}, "Watch the loss fall below the line of uniform guessing, and the samples become right."), el("li", {}, "Change one thing, start anew, and compare both under Runs.")),
     el("h3", {}, "Nothing is lost"),
     el("p", {}, "Runs are saved in the browser's storage as they train. After a reload, a crash or a lost graphics device, they go on from the last save. To keep a run for good, download its checkpoint: browsers may clear storage that is not used."),
     el("h2", {}, "Words"),

@@ -1,4 +1,4 @@
-// Where the model looks: attention of a chosen layer and head on a chosen text.
+// Attention maps: attention of a chosen layer and head on a chosen text.
 
 import { asProblem } from "../client";
 import { el, fill, setText, throttled } from "../dom";
@@ -143,7 +143,7 @@ function exampleText(store: Store): string {
 
 function describe(maps: AttentionMaps, head: number, [query, key]: [number, number]): string {
   const name = (i: number): string => `“${visible(maps.tokens[i] ?? "")}” (${i + 1})`;
-  if (key > query) return `${name(query)} cannot look ahead at ${name(key)}`;
+  if (key > query) return `${name(query)} cannot attend to the later ${name(key)}`;
   return `${name(query)} → ${name(key)}: ${percent(maps.weights[head]?.[query]?.[key] ?? 0)}`;
 }
 
@@ -158,7 +158,7 @@ function fillWords(table: HTMLElement, maps: AttentionMaps, head: number): void 
       .join(", ");
   fill(
     table,
-    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Token"), el("th", { scope: "col" }, "Looks most at"))),
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Token"), el("th", { scope: "col" }, "Attends most to"))),
     el("tbody", {}, ...(maps.weights[head] ?? []).map((row, i) => el("tr", {}, el("th", { scope: "row" }, `“${visible(maps.tokens[i] ?? "")}” (${i + 1})`), el("td", {}, strongest(row))))),
   );
 }

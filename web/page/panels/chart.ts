@@ -5,7 +5,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { el, fill, setText, type Child } from "../dom";
 
-/** How a curve looks. */
+/** Style of a curve. */
 export interface Curve {
   name: string;
   /** A custom property of the style sheet, for example `--train`. */
@@ -16,7 +16,7 @@ export interface Curve {
   points?: boolean;
 }
 
-/** What a chart shows. */
+/** Data of a chart. */
 export interface ChartOptions {
   title: Child;
   /** The title as text, for readers. */
@@ -50,7 +50,7 @@ export class Chart {
     this.setCurves(options.curves);
   }
 
-  /** How many curves there are. */
+  /** Number of curves. */
   get curveCount(): number {
     return this.options.curves.length;
   }

@@ -1,4 +1,4 @@
-// A heat map of attention on a canvas: rows ask (queries), columns answer (keys).
+// A heat map of attention on a canvas: rows are queries, columns are keys.
 
 import { visible } from "../format";
 

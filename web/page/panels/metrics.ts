@@ -140,7 +140,7 @@ function drawMetrics(run: Run, charts: Map<string, Chart>, into: HTMLElement): v
   }
 }
 
-/** How a metric of several numbers is drawn. */
+/** Style of a metric of several numbers. */
 const SEVERAL = [
   { name: "largest", color: "--train" },
   { name: "least", color: "--validation" },

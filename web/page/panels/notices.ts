@@ -1,4 +1,4 @@
-// What the visitor must know now: problems of the run and of the page, each with a way on.
+// Notices: problems of the run and of the page, each with a way on.
 
 import { asProblem } from "../client";
 import { downloadCheckpoint } from "../checkpoint-files";

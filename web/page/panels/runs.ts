@@ -56,7 +56,7 @@ export function runsTab(store: Store, session: Session, planner: Client): Tab {
   };
   const remove = async (run: StoredRun): Promise<void> => {
     if (!(await confirmed(`Delete “${run.name}” for good?`, "Delete"))) return;
-    if (store.state.run?.id === run.id) session.forget();
+    if (store.state.run?.id === run.id) session.clear();
     await planner.call("delete_run", run.id);
     await session.refreshRuns();
   };

@@ -1,4 +1,4 @@
-// What the model writes: on request, and by itself as it learns.
+// Generated text: on request, and samples as the model learns.
 
 import { asProblem } from "../client";
 import { el, fill, setText, throttled } from "../dom";
@@ -22,8 +22,8 @@ export function samplesTab(store: Store, session: Session): Tab {
     empty.hidden = samples.length > 0;
     const setting = run && store.state.catalogue ? values(store.state.catalogue, run.spec) : null;
     const every = setting?.get("train.sample_interval");
-    const writes = setting?.get("model.architecture") !== "encoder";
-    setText(empty, !writes ? "An encoder fills in what is hidden, and writes nothing." : every && every !== "0" ? `The first sample comes at step ${every}.` : "Samples that the model writes during a run are kept here.");
+    const generates = setting?.get("model.architecture") !== "encoder";
+    setText(empty, !generates ? "An encoder fills masks, and generates no text." : every && every !== "0" ? `The first sample comes at step ${every}.` : "Samples that the model generates during a run are kept here.");
     if (samples === shownList) return;
     shownList = samples;
     fill(timeline, ...[...samples].reverse().map((sample) => el("li", {}, el("h3", {}, `Step ${whole(sample.step)}`), el("pre", {}, sample.text || "(nothing)"))));
@@ -78,7 +78,7 @@ function generator(store: Store, session: Session): HTMLElement {
     setText(button, "Generate");
     render();
   });
-  // A task is best tried on one of its own questions.
+  // A task is best tried on one of its own prompts.
   let shownPreset = "";
   store.watch(["run", "catalogue"], () => {
     render();

@@ -1,4 +1,4 @@
-// What the run will be: size, memory, time, or why it cannot be.
+// Plan of the run: size, memory, time, or the reason why it cannot start.
 
 import { el, fill, setText } from "../dom";
 import { bytes, duration, measure, short, whole } from "../format";
@@ -68,7 +68,7 @@ function lastStep(plan: Plan): number {
   return end > 0 ? Math.min(end, most) : most;
 }
 
-/** Of other sizes than the one measured, the time goes with the operations of a step, roughly. */
+/** Time of a step of another size than the one measured, roughly in proportion to its operations. */
 function estimate(plan: Plan, measurements: Measurement[], device: string | undefined): string {
   if (measurements.length === 0) return "";
   return measurements

@@ -1,4 +1,4 @@
-// The same run elsewhere: a link to this page, and the command of the desktop program.
+// Ways to run the same elsewhere: a link to this page, and the command of the desktop program.
 
 import { el, setText } from "../dom";
 import type { Store } from "../store";

@@ -2,7 +2,7 @@
 
 import type { DeviceInfo, Devices, GpuCounters, Target } from "../protocol";
 
-// What is used here of WebGPU; TypeScript's own library does not describe it yet.
+// The part of WebGPU that is used here; TypeScript's own library does not describe it yet.
 interface Adapter {
   features: { has(name: string): boolean };
   limits: { maxStorageBufferBindingSize: number; maxBufferSize: number };
@@ -90,7 +90,7 @@ export async function devices(): Promise<Devices> {
   };
 }
 
-/** What a device may be asked for. */
+/** Limits that may be requested of a device. */
 export async function limits(name: "webgpu" | "cpu"): Promise<Limits> {
   const { adapter } = name === "webgpu" ? await look() : { adapter: null };
   if (!adapter) return CPU_LIMITS;

@@ -1,4 +1,4 @@
-// One run in this worker: trains in slices, and between them answers what the page asks.
+// One run in this worker: trains in slices, and between them serves the calls of the page.
 
 import type { AttentionMaps, CheckpointFiles, Counters, EngineText, FinishReason, Memory, Message, ParameterReport, Problem, RunInfo, RunSpec, RunState, SavedCheckpoint, Target as EngineTarget, TrainEvent } from "../protocol";
 import { Run, open_webgpu } from "./wasm/kiln_web";
@@ -11,7 +11,7 @@ import { type ReadSpec, readText } from "./text";
 const SLICE_MILLISECONDS = 100;
 /** A run is saved at least so often, whatever its configuration says. */
 const AUTOSAVE_MILLISECONDS = 30_000;
-/** How long a browser may take to say that the GPU is lost. */
+/** Time that a browser may take to say that the GPU is lost. */
 const LOST_MILLISECONDS = 500;
 /** Below this many operations a step the CPU may beat a GPU: worth measuring. */
 const SMALL_STEP_FLOPS = 2e10;
@@ -222,7 +222,7 @@ export class Runner {
     return this.describe(target);
   }
 
-  /** What is about to run; nothing is trained for it. */
+  /** Describes the run that is about to start; nothing is trained for it. */
   private describe(target: Target): RunInfo {
     return this.held().info(target.description) as RunInfo;
   }

@@ -8,7 +8,7 @@ const CHECKPOINT = /^step-(\d{6,})$/;
 /** Checkpoints kept besides the best one. */
 const KEPT = 1;
 
-// What only workers have; TypeScript's library leaves it out for pages.
+// The part of the file system that only workers have; TypeScript's library leaves it out for pages.
 interface SyncHandle {
   write(bytes: Uint8Array, options?: { at: number }): number;
   truncate(size: number): void;
@@ -28,7 +28,7 @@ async function runs(): Promise<Folder> {
 export class RunStore {
   private constructor(
     private readonly folder: Folder,
-    /** What the list of runs shows. */
+    /** Record that the list of runs shows. */
     readonly record: StoredRun,
   ) {}
 
@@ -54,7 +54,7 @@ export class RunStore {
     return (await this.folder.getFileHandle("text.txt")).getFile();
   }
 
-  /** What the run reported up to a step. */
+  /** Events that the run reported up to a step. */
   async events(step: number): Promise<TrainEvent[]> {
     const bytes = await read(this.folder, "log.jsonl").catch(() => new Uint8Array());
     const events: TrainEvent[] = [];

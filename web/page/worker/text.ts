@@ -2,7 +2,7 @@
 
 import type { EngineSpec, EngineText, OwnText, Problem, RunSpec } from "../protocol";
 
-/** What the engine takes, with the device that the worker is to choose for it. */
+/** Description of a run that the engine takes, with the device that the worker is to choose for it. */
 export type ReadSpec = EngineSpec & Pick<RunSpec, "device">;
 
 /** The description with its text read. */

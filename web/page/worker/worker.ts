@@ -83,7 +83,7 @@ self.onmessage = async ({ data: { id, call, args } }: MessageEvent<Request>) => 
   try {
     await loaded;
     const handler = handlers[call] as (...args: unknown[]) => unknown;
-    send({ kind: "answer", id, value: await handler(...args) });
+    send({ kind: "response", id, value: await handler(...args) });
   } catch (error) {
     send({ kind: "refusal", id, problem: asProblem(error) });
   }

@@ -1,4 +1,4 @@
-//! What a run made of its documents, in tables.
+//! Counts of a run, in tables.
 
 use super::{InspectArguments, printable};
 use crate::{
@@ -22,7 +22,7 @@ pub(super) fn run(arguments: &InspectArguments, manifest: &Manifest) -> Result<(
     Ok(())
 }
 
-/// The same as JSON.
+/// The overview as JSON.
 fn values(manifest: &Manifest) -> Value {
     let stages = figures::document_stages(manifest);
     let all: Vec<&StageSummary> = manifest.stages.iter().collect();
@@ -30,25 +30,25 @@ fn values(manifest: &Manifest) -> Value {
         json!({
             "stage": label,
             "read": stage.read,
-            "kept": stage.tally.kept,
-            "dropped": stage.tally.dropped,
+            "kept": stage.counts.kept,
+            "dropped": stage.counts.dropped,
             "skipped": stage.skipped,
             "seconds": stage.seconds,
             "task_seconds": stage.task_seconds,
             "groups": stage.groups,
         })
     };
-    let last = stages.last().map(|stage| &stage.tally);
+    let last = stages.last().map(|stage| &stage.counts);
     json!({
         "kiln": manifest.kiln,
         "seed": manifest.seed,
         "funnel": figures::funnel(manifest),
         "stages": figures::labels(&all).into_iter().zip(&all).map(stage).collect::<Vec<_>>(),
         "sources": manifest.sources,
-        "kept_by_source": last.map(|tally| &tally.sources),
-        "kept_by_language": last.map(|tally| &tally.languages),
-        "quartiles_of_bytes_read": stages.first().and_then(|stage| figures::quartiles(&stage.tally.lengths)),
-        "quartiles_of_bytes_kept": last.and_then(|tally| figures::quartiles(&tally.lengths)),
+        "kept_by_source": last.map(|counts| &counts.sources),
+        "kept_by_language": last.map(|counts| &counts.languages),
+        "quartiles_of_bytes_read": stages.first().and_then(|stage| figures::quartiles(&stage.counts.lengths)),
+        "quartiles_of_bytes_kept": last.and_then(|counts| figures::quartiles(&counts.lengths)),
         "blend": manifest.blend,
         "shards": manifest.shards,
     })
@@ -64,7 +64,7 @@ fn tables(manifest: &Manifest) -> Vec<(String, Table)> {
         }
     }
     if let (Some(first), Some(last)) = (stages.first(), stages.last()) {
-        if !last.tally.languages.is_empty() {
+        if !last.counts.languages.is_empty() {
             tables.push(("\nlanguages".into(), languages(last)));
         }
         tables.push(("\nsources".into(), sources(manifest, first, last)));
@@ -123,7 +123,7 @@ fn reasons(stage: &StageSummary) -> Table {
         ("text", Align::Right),
         ("lines", Align::Right),
     ]);
-    for (reason, count) in by_size(&stage.tally.dropped) {
+    for (reason, count) in by_size(&stage.counts.dropped) {
         table.row([
             printable(reason),
             grouped(count.documents),
@@ -142,11 +142,11 @@ fn languages(last: &StageSummary) -> Table {
         ("share", Align::Right),
         ("text", Align::Right),
     ]);
-    for (code, count) in by_size(&last.tally.languages) {
+    for (code, count) in by_size(&last.counts.languages) {
         table.row([
             printable(figures::language(code)),
             grouped(count.documents),
-            percent(share(count.documents, last.tally.kept.documents)),
+            percent(share(count.documents, last.counts.kept.documents)),
             megabytes(count.bytes),
         ]);
     }
@@ -164,8 +164,8 @@ fn sources(manifest: &Manifest, first: &StageSummary, last: &StageSummary) -> Ta
         ("text kept", Align::Right),
     ]);
     for source in &manifest.sources {
-        let read = first.tally.sources.get(&source.name).copied().unwrap_or_default();
-        let kept = last.tally.sources.get(&source.name).copied().unwrap_or_default();
+        let read = first.counts.sources.get(&source.name).copied().unwrap_or_default();
+        let kept = last.counts.sources.get(&source.name).copied().unwrap_or_default();
         table.row([
             printable(&source.name),
             printable(&source.license),
@@ -187,7 +187,7 @@ fn lengths(first: &StageSummary, last: &StageSummary) -> Table {
         ("three quarters", Align::Right),
     ]);
     for (name, stage) in [("read", first), ("kept", last)] {
-        if let Some(quartiles) = figures::quartiles(&stage.tally.lengths) {
+        if let Some(quartiles) = figures::quartiles(&stage.counts.lengths) {
             table.row(std::iter::once(name.to_owned()).chain(quartiles.map(bytes)));
         }
     }
@@ -250,7 +250,7 @@ fn shards(manifest: &Manifest) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::prepare::{Count, Tally};
+    use crate::data::prepare::{Count, Counts};
     use std::collections::BTreeMap;
 
     #[test]
@@ -259,10 +259,10 @@ mod tests {
         let stage = |name: &str, read, kept, reason: &str| StageSummary {
             name: name.into(),
             read: count(read),
-            tally: Tally {
+            counts: Counts {
                 kept: count(kept),
                 dropped: BTreeMap::from([(reason.to_owned(), count(read - kept))]),
-                ..Tally::default()
+                ..Counts::default()
             },
             bytes_in: 1_000_000 * read,
             seconds: 2.0,

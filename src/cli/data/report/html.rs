@@ -33,7 +33,7 @@ pub(super) struct Bar {
     pub value: String,
     /// 0 to 1.
     pub share: f64,
-    /// Of a bar that is drawn behind it.
+    /// Share of a bar that is drawn behind it.
     pub behind: Option<f64>,
 }
 

@@ -17,7 +17,7 @@ const DIGEST: usize = 12;
 /// Languages in the table at most.
 const LANGUAGES: usize = 40;
 
-/// What each stage left, in documents and in bytes.
+/// Documents and bytes that are left after each stage.
 pub(super) fn funnel(html: &mut String, manifest: &Manifest) {
     let rows = figures::funnel(manifest);
     // Where documents are cut into several, more come out than were read.
@@ -81,9 +81,9 @@ pub(super) fn stages(html: &mut String, manifest: &Manifest) {
             vec![
                 label.clone(),
                 grouped(stage.read.documents),
-                grouped(stage.tally.kept.documents),
-                percent(share(stage.tally.kept.documents, stage.read.documents)),
-                grouped(stage.tally.kept.lines),
+                grouped(stage.counts.kept.documents),
+                percent(share(stage.counts.kept.documents, stage.read.documents)),
+                grouped(stage.counts.kept.lines),
                 grouped(figures::dropped(stage).saturating_sub(failures)),
                 grouped(failures),
                 duration(stage.seconds),
@@ -100,7 +100,7 @@ pub(super) fn stages(html: &mut String, manifest: &Manifest) {
 
 /// Why a stage dropped documents.
 fn reasons(html: &mut String, label: &str, stage: &StageSummary) {
-    let dropped = by_size(&stage.tally.dropped);
+    let dropped = by_size(&stage.counts.dropped);
     let most = dropped.iter().map(|(_, count)| count.documents).max().unwrap_or_default();
     if most == 0 && stage.skipped == 0 {
         return;
@@ -138,18 +138,20 @@ fn reasons(html: &mut String, label: &str, stage: &StageSummary) {
 pub(super) fn lengths(html: &mut String, manifest: &Manifest) {
     let stages = figures::document_stages(manifest);
     let (Some(first), Some(last)) = (stages.first(), stages.last()) else { return };
-    if first.tally.lengths.is_empty() {
+    if first.counts.lengths.is_empty() {
         return;
     }
     html.push_str("<h2>Lengths</h2>\n<p>Documents by bytes of text, in powers of two.</p>\n");
     legend(html, "read", "kept by all stages");
-    html::lengths(html, &first.tally.lengths, &last.tally.lengths);
+    html::lengths(html, &first.counts.lengths, &last.counts.lengths);
     let row = |name: &str, lengths: &BTreeMap<u32, u64>| {
         let quartiles = figures::quartiles(lengths)?;
         Some(std::iter::once(name.to_owned()).chain(quartiles.map(bytes)).collect::<Vec<_>>())
     };
-    let rows: Vec<_> =
-        [row("read", &first.tally.lengths), row("kept", &last.tally.lengths)].into_iter().flatten().collect();
+    let rows: Vec<_> = [row("read", &first.counts.lengths), row("kept", &last.counts.lengths)]
+        .into_iter()
+        .flatten()
+        .collect();
     let columns = [
         ("about", Align::Left),
         ("a quarter is shorter than", Align::Right),
@@ -163,7 +165,7 @@ pub(super) fn lengths(html: &mut String, manifest: &Manifest) {
 pub(super) fn languages(html: &mut String, manifest: &Manifest) {
     let stages = figures::document_stages(manifest);
     let Some(last) = stages.last() else { return };
-    let languages = by_size(&last.tally.languages);
+    let languages = by_size(&last.counts.languages);
     if languages.is_empty() {
         return;
     }
@@ -181,7 +183,7 @@ pub(super) fn languages(html: &mut String, manifest: &Manifest) {
             vec![
                 figures::language(code).to_owned(),
                 grouped(count.documents),
-                percent(share(count.documents, last.tally.kept.documents)),
+                percent(share(count.documents, last.counts.kept.documents)),
                 megabytes(count.bytes),
             ]
         })
@@ -211,7 +213,7 @@ pub(super) fn sources(html: &mut String, manifest: &Manifest) {
         ("share", Align::Right),
         ("text kept", Align::Right),
     ];
-    let of = |stage: &StageSummary, name: &str| stage.tally.sources.get(name).copied().unwrap_or_default();
+    let of = |stage: &StageSummary, name: &str| stage.counts.sources.get(name).copied().unwrap_or_default();
     let rows: Vec<Vec<String>> = manifest
         .sources
         .iter()
@@ -233,7 +235,7 @@ pub(super) fn sources(html: &mut String, manifest: &Manifest) {
     table(html, &columns, &rows);
 }
 
-/// How large groups of duplicates are.
+/// Sizes of the groups of duplicates.
 pub(super) fn groups(html: &mut String, manifest: &Manifest) {
     let stages = figures::document_stages(manifest);
     for (label, stage) in figures::labels(&stages).iter().zip(&stages) {

@@ -10,7 +10,7 @@ const DETECT: usize = 1 << 16;
 /// A text that is UTF-8 but for a few bytes is UTF-8 with damage: at most one such place in so many bytes, or three.
 const DAMAGE: usize = 200;
 
-/// What others say of the encoding.
+/// Encodings that others declare.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Hints<'a> {
     /// Value of the HTTP header.

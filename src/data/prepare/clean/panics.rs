@@ -5,7 +5,7 @@ use std::{any::Any, panic};
 /// Does `work` with one record.
 ///
 /// # Errors
-/// What it panicked with. The panic hook has printed it already; a stack that overflows is not caught.
+/// The message of a panic, which the panic hook has printed already; a stack that overflows is not caught.
 pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     // What a record's parser leaves half done is dropped with the record.
     panic::catch_unwind(panic::AssertUnwindSafe(work))

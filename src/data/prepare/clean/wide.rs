@@ -151,7 +151,7 @@ impl Wide {
     }
 }
 
-/// How many bytes were decoded, and whether some meant nothing.
+/// Number of bytes that were decoded, and whether some were invalid.
 struct Decoded {
     used: usize,
     replaced: bool,

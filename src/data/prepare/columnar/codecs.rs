@@ -8,7 +8,7 @@ use std::io::{self, Read};
 /// Bytes that are reserved for a page whatever its packed bytes are.
 const RESERVED: usize = 1 << 16;
 
-/// What zstd's frames may ask for as their window, as a power of two: pages that are frames of a single segment ask
+/// Largest window that zstd's frames may ask for, as a power of two: pages that are frames of a single segment ask
 /// for all of themselves.
 const WINDOW_LOG_MAX: u32 = 31;
 
@@ -38,13 +38,13 @@ pub(super) fn unpack(
             if announced != length {
                 return Err(other_length(length, announced));
             }
-            let room = reserve(packed, length, SNAPPY, into)?;
-            let written = snap::raw::Decoder::new().decompress(packed, room).map_err(broken)?;
+            let buffer = reserve(packed, length, SNAPPY, into)?;
+            let written = snap::raw::Decoder::new().decompress(packed, buffer).map_err(broken)?;
             into.truncate(start + written);
         }
         Compression::LZ4_RAW => {
-            let room = reserve(packed, length, LZ4, into)?;
-            let written = lz4_flex::block::decompress_into(packed, room).map_err(broken)?;
+            let buffer = reserve(packed, length, LZ4, into)?;
+            let written = lz4_flex::block::decompress_into(packed, buffer).map_err(broken)?;
             into.truncate(start + written);
         }
         Compression::LZ4 => lz4(packed, length, into)?,
@@ -77,7 +77,7 @@ fn other_length(length: usize, found: usize) -> String {
     format!("a page of {length} bytes has {found}")
 }
 
-/// Appends room for what is packed, if it can be as much. A byte of it gives `most` bytes at most.
+/// Appends a buffer for what is packed, if it can be as much. A byte of it gives `most` bytes at most.
 fn reserve<'a>(
     packed: &[u8],
     length: usize,
@@ -124,8 +124,8 @@ fn hadoop(mut packed: &[u8], length: usize, into: &mut Vec<u8>) -> Option<()> {
         if unpacked > end - into.len() {
             return None;
         }
-        let room = reserve(frame, unpacked, LZ4, into).ok()?;
-        if lz4_flex::block::decompress_into(frame, room).ok()? != unpacked {
+        let buffer = reserve(frame, unpacked, LZ4, into).ok()?;
+        if lz4_flex::block::decompress_into(frame, buffer).ok()? != unpacked {
             return None;
         }
         packed = rest;

@@ -16,12 +16,12 @@ use std::{
     sync::Arc,
 };
 
-/// What a file begins with, which is filled up to eight bytes, and what it ends with behind the footer's length.
+/// Bytes that begin a file, filled up to eight, and that end it behind the footer's length.
 const MAGIC: &[u8] = b"ARROW1";
 const START: u64 = 8;
 const TAIL: u64 = 10;
 
-/// What stands before the length of a message, but for old ones.
+/// Bytes before the length of a message, except in old files.
 const CONTINUATION: [u8; 4] = [0xff; 4];
 
 /// Rows that a column may have however few its bytes are, as where all are null or the same.
@@ -233,7 +233,7 @@ fn check(buffer: &Buffer, block: &Block) -> Result<()> {
     Ok(())
 }
 
-/// How many bytes a buffer that may be packed unpacks to.
+/// Number of bytes that a buffer has once it is decompressed.
 fn check_packed(codec: CompressionType, bytes: &[u8]) -> Result<u64> {
     if bytes.is_empty() {
         return Ok(0);

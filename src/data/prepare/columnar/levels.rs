@@ -34,15 +34,15 @@ pub(super) fn split(bytes: &[u8], encoding: Encoding, level: i16, count: u32) ->
 }
 
 /// Counts the values of the rows that are read together.
-pub(super) struct Rows {
+pub(super) struct RowCounter {
     /// Rows that are read at a time.
     most: usize,
-    /// Rows of these that were met, and their values.
+    /// Number of these rows that were met, and of their values.
     rows: usize,
     values: usize,
 }
 
-impl Rows {
+impl RowCounter {
     pub(super) fn new(most: usize) -> Self {
         Self { most, rows: 0, values: 0 }
     }
@@ -103,7 +103,7 @@ impl Rows {
     }
 }
 
-/// How many numbers are packed as `DELTA_BINARY_PACKED` at the start of bytes, and where they end.
+/// Number of values that are packed as `DELTA_BINARY_PACKED` at the start of bytes, and where they end.
 pub(super) fn delta(bytes: &[u8]) -> Result<(u64, usize)> {
     let mut reader = Reader::new(bytes);
     let mut end = || -> std::result::Result<(u64, usize), Wrong> {
@@ -123,7 +123,7 @@ pub(super) fn delta(bytes: &[u8]) -> Result<(u64, usize)> {
                 reader.byte()?;
             }
             for _ in 0..minis {
-                let width = u64::from(*widths.next().ok_or(Wrong::Cut)?);
+                let width = u64::from(*widths.next().ok_or(Wrong::Truncated)?);
                 if left > 0 {
                     // The last ones may be cut where they are not filled.
                     let length = usize::try_from(width * per_mini / 8).unwrap_or(usize::MAX);
@@ -146,22 +146,22 @@ mod tests {
     fn rows_and_their_values_are_counted() {
         // Levels of one bit: five ones (a run), then 0 1 1 1 0 1 1 1 (packed).
         let levels = [5 << 1, 1, 3, 0b1110_1110];
-        let mut rows = Rows::new(256);
+        let mut rows = RowCounter::new(256);
         rows.count(&levels, Encoding::RLE, 1, 13).unwrap();
         assert_eq!((rows.rows, rows.values), (2, 13));
         // Batches of two rows: the third begins another one.
-        let mut rows = Rows::new(2);
+        let mut rows = RowCounter::new(2);
         rows.count(&[1 << 1, 0, 3 << 1, 1, 2 << 1, 0, 4 << 1, 1], Encoding::RLE, 1, 10).unwrap();
         assert_eq!((rows.rows, rows.values), (1, 5));
         for (levels, count) in [(&levels[..], 14), (&levels[..3], 13), (&[], 1), (&[0x80], 1)] {
-            assert!(Rows::new(256).count(levels, Encoding::RLE, 1, count).is_err());
+            assert!(RowCounter::new(256).count(levels, Encoding::RLE, 1, count).is_err());
         }
         // A run of 2^25 in six bytes, which the library would make room for.
         let long = [0x80, 0x80, 0x80, 0x20, 1];
-        let outcome = Rows::new(256).count(&long, Encoding::RLE, 1, 1 << 25);
+        let outcome = RowCounter::new(256).count(&long, Encoding::RLE, 1, 1 << 25);
         assert!(outcome.is_err_and(|error| error.to_string().contains("more values")));
         let zeros = [0x80, 0x80, 0x80, 0x20, 0];
-        assert!(Rows::new(256).count(&zeros, Encoding::RLE, 1, 1 << 25).is_ok());
+        assert!(RowCounter::new(256).count(&zeros, Encoding::RLE, 1, 1 << 25).is_ok());
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Shared {
     }
 }
 
-/// What the header of a page says.
+/// Header of a page.
 #[derive(Debug, Default, Clone)]
 struct Header {
     kind: i64,
@@ -68,7 +68,7 @@ pub(super) struct Pages {
     width: usize,
     rep_level: i16,
     def_level: i16,
-    rows: levels::Rows,
+    rows: levels::RowCounter,
     next: Option<Header>,
     /// Bytes of the largest page so far.
     largest: usize,
@@ -111,7 +111,7 @@ impl Pages {
             width: usize::try_from(descriptor.type_length()).unwrap_or_default(),
             rep_level: descriptor.max_rep_level(),
             def_level: descriptor.max_def_level(),
-            rows: levels::Rows::new(rows),
+            rows: levels::RowCounter::new(rows),
             next: None,
             largest: 0,
         }
@@ -126,8 +126,8 @@ impl Pages {
                 let bytes = self.file.read(self.at, length)?;
                 match parse(&bytes) {
                     Ok(found) => break found,
-                    Err(Wrong::Cut) if length < left => length = (length * 4).min(left),
-                    Err(Wrong::Cut) => return Err(broken("the header of a page is truncated")),
+                    Err(Wrong::Truncated) if length < left => length = (length * 4).min(left),
+                    Err(Wrong::Truncated) => return Err(broken("the header of a page is truncated")),
                     Err(Wrong::Broken(what)) => {
                         return Err(broken(format!("the header of a page is broken: {what}")));
                     }

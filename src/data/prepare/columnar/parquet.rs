@@ -101,7 +101,7 @@ impl Groups {
     }
 }
 
-/// How many rows of a column are read at a time.
+/// Number of rows of a column that are read at a time.
 fn rows_at_a_time(column: &ColumnChunkMetaData, group: &RowGroupMetaData) -> usize {
     let descriptor = column.column_descr();
     let mut rows = ROWS;

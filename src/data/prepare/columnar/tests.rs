@@ -23,18 +23,18 @@ fn fixtures() -> Vec<PathBuf> {
     files
 }
 
-/// Documents and the reasons of faults of a file.
+/// Documents and the reasons of bad records of a file.
 fn read_all(path: &Path) -> (Vec<Document>, Vec<String>) {
-    let (mut documents, mut faults) = (Vec::new(), Vec::new());
+    let (mut documents, mut bad_records) = (Vec::new(), Vec::new());
     read(path, "file", &ExtractConfig::default(), |record| {
         match record {
             Ok(document) => documents.push(document),
-            Err(fault) => faults.push(fault.reason),
+            Err(bad_record) => bad_records.push(bad_record.reason),
         }
         Ok(())
     })
     .unwrap();
-    (documents, faults)
+    (documents, bad_records)
 }
 
 #[test]
@@ -51,13 +51,16 @@ fn every_compression_and_encoding_gives_the_same_rows() {
     let files = fixtures();
     assert!(files.len() > 25);
     for path in files {
-        let (documents, faults) = read_all(&path);
+        let (documents, bad_records) = read_all(&path);
         if path.ends_with("one.feather") {
-            assert!(documents.is_empty() && faults[0].contains("Feather of version 1"), "{faults:?}");
+            assert!(
+                documents.is_empty() && bad_records[0].contains("Feather of version 1"),
+                "{bad_records:?}"
+            );
             continue;
         }
         let nulls = [7, 18, 29].map(|row| format!("row {row}: the text is null"));
-        assert_eq!(faults, nulls, "{}", path.display());
+        assert_eq!(bad_records, nulls, "{}", path.display());
         assert_eq!(documents.len(), rows.len());
         for (document, &row) in documents.iter().zip(&rows) {
             assert_eq!(document.text, format!("{} {}", words[row % 5], row / 10));
@@ -109,7 +112,7 @@ fn write(folder: &Path, column: &ArrayRef) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_column_that_is_not_of_texts_is_a_fault() {
+fn a_column_that_is_not_of_texts_is_a_bad_record() {
     let folder = tempfile::tempdir().unwrap();
     let list = ListArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(1), None]), None]);
     let field = Arc::new(Field::new("a", DataType::Int64, true));
@@ -125,10 +128,10 @@ fn a_column_that_is_not_of_texts_is_a_fault() {
         Arc::new(NullArray::new(2)),
     ] {
         for path in write(folder.path(), &column) {
-            let (documents, faults) = read_all(&path);
+            let (documents, bad_records) = read_all(&path);
             assert!(documents.is_empty(), "{documents:?}");
-            assert_eq!(faults.len(), 1, "{faults:?}");
-            assert!(faults[0].starts_with("row 0: column `text` is not text but "), "{faults:?}");
+            assert_eq!(bad_records.len(), 1, "{bad_records:?}");
+            assert!(bad_records[0].starts_with("row 0: column `text` is not text but "), "{bad_records:?}");
         }
     }
     let path = &write(folder.path(), &(Arc::new(StringArray::from(vec!["one"])) as ArrayRef))[0];
@@ -155,15 +158,18 @@ fn every_type_of_text_is_read() {
         cast(&plain, &DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::LargeUtf8))).unwrap(),
     ] {
         for path in write(folder.path(), &column) {
-            let (documents, faults) = read_all(&path);
+            let (documents, bad_records) = read_all(&path);
             let found: Vec<&str> = documents.iter().map(|document| document.text.as_str()).collect();
-            assert_eq!((found, faults), (texts.to_vec(), vec![]), "{}", column.data_type());
+            assert_eq!((found, bad_records), (texts.to_vec(), vec![]), "{}", column.data_type());
         }
     }
     let column: ArrayRef = Arc::new(BinaryArray::from(vec![&b"one"[..], b"\xff\xfe", b"two"]));
     for path in write(folder.path(), &column) {
-        let (documents, faults) = read_all(&path);
-        assert_eq!((documents.len(), faults), (2, vec!["row 1: the text is not valid UTF-8".to_string()]));
+        let (documents, bad_records) = read_all(&path);
+        assert_eq!(
+            (documents.len(), bad_records),
+            (2, vec!["row 1: the text is not valid UTF-8".to_string()])
+        );
     }
 }
 
@@ -221,7 +227,7 @@ fn damage(bytes: &mut Vec<u8>, seed: &mut u64) {
 }
 
 #[test]
-fn damaged_files_are_faults() {
+fn damaged_files_are_bad_records() {
     let folder = tempfile::tempdir().unwrap();
     let mut seed = 0x9e37_79b9_7f4a_7c15;
     for fixture in fixtures() {
@@ -232,8 +238,8 @@ fn damaged_files_are_faults() {
             let mut bytes = sound.clone();
             damage(&mut bytes, &mut seed);
             std::fs::write(&path, &bytes).unwrap();
-            let (documents, faults) = read_all(&path);
-            assert!(documents.len() + faults.len() < 100_000, "{}", path.display());
+            let (documents, bad_records) = read_all(&path);
+            assert!(documents.len() + bad_records.len() < 100_000, "{}", path.display());
         }
     }
 }

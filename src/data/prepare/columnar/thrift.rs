@@ -15,7 +15,7 @@ pub(super) struct Reader<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wrong {
     /// It goes on behind the bytes.
-    Cut,
+    Truncated,
     Broken(&'static str),
 }
 
@@ -176,7 +176,7 @@ pub(super) fn check_footer(bytes: &[u8]) -> std::result::Result<(), String> {
     let mut reader = Reader::new(bytes);
     let outcome = reader.footer().and_then(|children| check_tree(&children));
     outcome.map_err(|wrong| match wrong {
-        Wrong::Cut => "the metadata is truncated".into(),
+        Wrong::Truncated => "the metadata is truncated".into(),
         Wrong::Broken(what) => format!("the metadata is broken: {what}"),
     })
 }
@@ -215,13 +215,13 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn byte(&mut self) -> Result<u8> {
-        let (&byte, rest) = self.bytes.split_first().ok_or(Wrong::Cut)?;
+        let (&byte, rest) = self.bytes.split_first().ok_or(Wrong::Truncated)?;
         self.bytes = rest;
         Ok(byte)
     }
 
     pub(super) fn pass(&mut self, count: usize) -> Result<()> {
-        self.bytes = self.bytes.get(count..).ok_or(Wrong::Cut)?;
+        self.bytes = self.bytes.get(count..).ok_or(Wrong::Truncated)?;
         Ok(())
     }
 

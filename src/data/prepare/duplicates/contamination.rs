@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, ops::Range, path::PathBuf};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// What counts as overlap, and how much is too much.
+/// Configuration of what counts as overlap, and of how much is too much.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ContaminationConfig {
@@ -40,12 +40,12 @@ pub struct HeldOut {
     sets: HashMap<u64, u32>,
 }
 
-/// What a document has in common with held-out texts.
+/// Overlap of a document with held-out texts.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Overlap {
     /// N-grams of the document.
     pub ngrams: usize,
-    /// Those that held-out texts have too.
+    /// N-grams that held-out texts have too.
     pub found: usize,
     /// Words of the longest run of such n-grams.
     pub longest_words: usize,

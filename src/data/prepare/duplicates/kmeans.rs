@@ -6,12 +6,12 @@ use super::super::random::SplitMix;
 
 /// Rows of `width` numbers, end to end.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
+pub(super) struct Vectors<'a> {
     values: &'a [f32],
     width: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> Vectors<'a> {
     /// `width` is at least 1.
     pub(super) fn new(values: &'a [f32], width: usize) -> Self {
         Self { values, width }
@@ -35,7 +35,7 @@ pub(super) struct Assignment {
 
 /// `scales`: one over the length of each row, or 0 for rows without a direction.
 pub(super) fn kmeans(
-    rows: Rows,
+    rows: Vectors,
     scales: &[f32],
     clusters: usize,
     iterations: usize,
@@ -93,7 +93,7 @@ fn normalize(into: &mut [f32], vector: impl Iterator<Item = f64> + Clone) {
 
 /// k-means++: each centroid is a row, drawn with a probability in proportion to its squared distance from the
 /// nearest one so far.
-fn seed_centroids(rows: Rows, scales: &[f32], clusters: usize, seed: u64) -> Vec<f32> {
+fn seed_centroids(rows: Vectors, scales: &[f32], clusters: usize, seed: u64) -> Vec<f32> {
     let mut random = SplitMix::new(seed);
     let mut centroids = vec![0f32; clusters * rows.width];
     // Squared distances of directions are 2 - 2 cos; rows without a direction are never drawn.
@@ -125,7 +125,7 @@ fn seed_centroids(rows: Rows, scales: &[f32], clusters: usize, seed: u64) -> Vec
     centroids
 }
 
-fn assign(rows: Rows, scales: &[f32], centroids: &[f32]) -> Assignment {
+fn assign(rows: Vectors, scales: &[f32], centroids: &[f32]) -> Assignment {
     let mut clusters = Vec::with_capacity(rows.len());
     let mut similarities = Vec::with_capacity(rows.len());
     for (row, &scale) in scales.iter().enumerate() {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use xxhash_rust::{xxh3::xxh3_128_with_seed, xxh64::xxh64};
 
-/// What of texts is compared, and how near they have to be. The defaults are datatrove's.
+/// Configuration of MinHash: shingles, and the similarity of duplicates. The defaults are datatrove's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MinHashConfig {

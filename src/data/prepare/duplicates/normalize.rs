@@ -256,7 +256,7 @@ const ASCII: [Class; 128] = {
     table
 };
 
-/// What datatrove's `PUNCTUATION` holds beyond ASCII.
+/// Whether a character is in datatrove's `PUNCTUATION`, beyond ASCII.
 fn is_punctuation(character: char) -> bool {
     matches!(
         character,
@@ -266,7 +266,7 @@ fn is_punctuation(character: char) -> bool {
     )
 }
 
-/// What Python calls white space: four separators more than Rust does.
+/// Whether Python calls a character white space: four separators more than Rust does.
 pub(super) fn is_white_space(character: char) -> bool {
     character.is_whitespace() || matches!(character, '\u{1C}'..='\u{1F}')
 }

@@ -3,12 +3,12 @@
 
 use super::{
     super::{Error, Result},
-    kmeans::{Rows, dot, kmeans},
+    kmeans::{Vectors, dot, kmeans},
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// How near is a duplicate, and how many are compared with each other.
+/// Configuration of the similarity of duplicates, and of how many documents are compared with each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SemanticConfig {
@@ -55,7 +55,7 @@ pub fn semantic_duplicates(
     if !(0.0..=2.0).contains(&config.epsilon) {
         return Err(Error::invalid_value("semantic.epsilon", config.epsilon, "must be between 0 and 2"));
     }
-    let rows = Rows::new(embeddings, width);
+    let rows = Vectors::new(embeddings, width);
     let scales: Vec<f32> = (0..rows.len()).map(|row| inverse_length(rows.get(row))).collect();
     let clusters = if config.clusters == 0 { rows.len().isqrt() } else { config.clusters };
     let clusters = clusters.clamp(1, rows.len().max(1));

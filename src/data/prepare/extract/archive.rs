@@ -1,7 +1,7 @@
 //! Archives: the members are read one after the other, each as a file `ARCHIVE!MEMBER` of its own format and
 //! compression. Nothing is unpacked to disk and no member is held whole.
 
-use super::{Document, ExtractConfig, Fault, Records, source::Source, tar, zip};
+use super::{BadRecord, Document, ExtractConfig, Records, source::Source, tar, zip};
 use std::{
     io::{self, Read},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -35,7 +35,7 @@ impl Kind {
 
 /// The reader of an archive; one within another is refused.
 pub(super) fn open(kind: Kind, source: Source, config: &ExtractConfig, within: bool) -> Box<dyn Records> {
-    let refused = |reason: &str| Box::new(Refused(Some(source.fault(0, reason))));
+    let refused = |reason: &str| Box::new(Refused(Some(source.bad_record(0, reason))));
     match kind {
         _ if within => refused("nested archives are not read: unpack it first"),
         Kind::Tar => Box::new(ArchiveReader::new(tar::Tar::new(Shared::new(source)), config)),
@@ -43,13 +43,13 @@ pub(super) fn open(kind: Kind, source: Source, config: &ExtractConfig, within: b
     }
 }
 
-/// A file of one fault.
-struct Refused(Option<Fault>);
+/// A file of one bad record.
+struct Refused(Option<BadRecord>);
 
 impl Records for Refused {}
 
 impl Iterator for Refused {
-    type Item = Result<Document, Fault>;
+    type Item = Result<Document, BadRecord>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.0.take().map(Err)
@@ -109,29 +109,29 @@ impl Read for MemberReader {
                 into[..count].copy_from_slice(&bytes[..count]);
                 Ok(count)
             }
-            Err(fault) => Err(fault),
+            Err(bad_record) => Err(bad_record),
         };
-        let fault = match count {
+        let bad_record = match count {
             Ok(0) => {
                 let reason = format!("the archive ends within `{}`", stream.member);
-                stream.source.fault(stream.source.offset(), reason)
+                stream.source.bad_record(stream.source.offset(), reason)
             }
             Ok(count) => {
                 stream.source.consume(count);
                 stream.left -= count as u64;
                 return Ok(count);
             }
-            Err(fault) => fault,
+            Err(bad_record) => bad_record,
         };
         (stream.left, stream.lost) = (0, true);
-        Err(io::Error::other(fault))
+        Err(io::Error::other(bad_record))
     }
 }
 
-/// What finds the members of a kind of archive.
+/// Finds the members of a kind of archive.
 pub(super) trait Members: Send {
     /// Passes over what is left of the current member and finds the next.
-    fn next_member(&mut self) -> Option<Result<Member, Fault>>;
+    fn next_member(&mut self) -> Option<Result<Member, BadRecord>>;
 }
 
 struct ArchiveReader<M> {
@@ -155,7 +155,7 @@ impl<M: Members> Records for ArchiveReader<M> {
 }
 
 impl<M: Members> Iterator for ArchiveReader<M> {
-    type Item = Result<Document, Fault>;
+    type Item = Result<Document, BadRecord>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -171,7 +171,7 @@ impl<M: Members> Iterator for ArchiveReader<M> {
                     Some(records) => self.current = Some(records),
                     None => self.skipped += 1,
                 },
-                Err(fault) => return Some(Err(fault)),
+                Err(bad_record) => return Some(Err(bad_record)),
             }
         }
     }

@@ -13,7 +13,7 @@ const START: usize = 4096;
 /// Bytes of Brotli that are unpacked at a time.
 const STEP: usize = 1 << 16;
 
-/// What a decoder made of a payload.
+/// Outcome of decoding a payload.
 #[derive(Debug, Default)]
 pub(in super::super) struct Unpacked {
     pub bytes: Vec<u8>,
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_unpacked_is_a_fault() {
+    fn what_cannot_be_unpacked_is_a_bad_record() {
         for coding in ["gzip", "deflate", "br", "zstd"] {
             for payload in [&noise(500, 3)[..], &noise(20, 5), b"\0\x01\x02"] {
                 assert!(read(coding, payload).is_err_and(|reason| reason.contains(coding)), "{coding}");
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_that_is_cut_keeps_what_there_is_and_a_large_one_is_a_fault() {
+    fn a_payload_that_is_cut_keeps_what_there_is_and_a_large_one_is_a_bad_record() {
         let text = "the heron stood in the water, and it looked at the fish that swam by. ".repeat(9);
         let zlib = zlib(text.as_bytes());
         for (coding, payload) in

@@ -1,10 +1,10 @@
 //! Takes gzip (of many members, as in WARC files) and zstd off a stream, twice at most.
 //!
-//! The read that meets a broken member fails with a [`Fault`] inside its [`io::Error`]; what was decompressed
+//! The read that meets a broken member fails with a [`BadRecord`] inside its [`io::Error`]; what was decompressed
 //! before was handed out, and the next read goes on with the first member behind that looks whole.
 
 use super::{
-    Fault, codings,
+    BadRecord, codings,
     source::BUFFER,
     tape::Tape,
     zstandard::{self, Frame},
@@ -62,11 +62,11 @@ pub fn decompress(name: &str, reader: Box<dyn Read + Send>, window: u64) -> (Box
     for layer in 0..=LAYERS {
         let mut tape = Tape::new(reader);
         // An error is kept by the tape for the first read.
-        let start = tape.look(512);
+        let start = tape.peek(512);
         let named = Codec::of_name(&inner);
         let codec = match (Codec::of_bytes(start), named) {
             (Some(codec), _) => codec,
-            // A first member with a broken head is a fault; a file without bytes is the reader's.
+            // A first member with a broken head is a bad record; a file without bytes is the reader's.
             (None, Some(codec)) if layer == 0 && !start.is_empty() => codec,
             _ => {
                 let refused = unsupported(start).or_else(|| unsupported_name(&inner, start));
@@ -139,10 +139,10 @@ fn unsupported_name(name: &str, start: &[u8]) -> Option<&'static str> {
 }
 
 fn broken(name: &str, offset: u64, reason: String) -> io::Error {
-    io::Error::other(Fault { file: name.into(), offset, reason })
+    io::Error::other(BadRecord { file: name.into(), offset, reason })
 }
 
-/// A stream of one fault.
+/// A stream of one bad record.
 fn refuse(name: &str, reason: String) -> Box<dyn Read + Send> {
     struct Refused(Option<io::Error>);
     impl Read for Refused {
@@ -163,7 +163,7 @@ struct Members {
     first: bool,
     /// Most bytes of a zstd window.
     window: u64,
-    /// What the frame before was decoded with, and the number of its dictionary; 0: there is none.
+    /// Decoder of the frame before, and the number of its dictionary; 0: there is none.
     decoder: Option<raw::Decoder<'static>>,
     dictionary: u32,
     /// Whether it was said that a dictionary is missing, which is the same for all frames of a file.
@@ -174,7 +174,7 @@ enum State {
     Between(Tape),
     Gzip(Box<GzDecoder<Tape>>),
     Zstd(Box<Frame>),
-    /// After a fault: the next member is to be found.
+    /// After a bad record: the next member is to be found.
     Lost(Tape),
     Ended,
 }
@@ -183,7 +183,7 @@ impl Members {
     /// Looks for the next member from where the tape is.
     fn search(&mut self, mut tape: Tape) -> State {
         loop {
-            let bytes = tape.look(BUFFER);
+            let bytes = tape.peek(BUFFER);
             if bytes.len() < 4 {
                 // An error of what lies beneath is handed on by a read that goes on with it.
                 return if tape.waiting.is_some() { State::Between(tape) } else { State::Ended };
@@ -203,7 +203,7 @@ impl Members {
         tape.cut();
         self.start = tape.position();
         let is_first = std::mem::replace(&mut self.first, false);
-        let start = tape.look(4);
+        let start = tape.peek(4);
         if self.codec.begins(start) {
             return match self.codec {
                 Codec::Gzip => Ok(State::Gzip(Box::new(GzDecoder::new(tape)))),
@@ -221,17 +221,17 @@ impl Members {
         // Tapes and block devices fill up with zeros.
         if !is_first {
             loop {
-                let count = tape.look(BUFFER).iter().take_while(|&&byte| byte == 0).count();
+                let count = tape.peek(BUFFER).iter().take_while(|&&byte| byte == 0).count();
                 if count == 0 {
                     break;
                 }
                 tape.consume(count);
                 tape.cut();
             }
-            if tape.look(1).is_empty() && tape.waiting.is_none() {
+            if tape.peek(1).is_empty() && tape.waiting.is_none() {
                 return Ok(State::Ended);
             }
-            if self.codec.begins(tape.look(4)) {
+            if self.codec.begins(tape.peek(4)) {
                 return Ok(State::Between(tape));
             }
         }
@@ -244,7 +244,7 @@ impl Members {
 
     /// Begins a zstd frame, if it asks for nothing that there is not.
     fn begin_frame(&mut self, mut tape: Tape) -> io::Result<State> {
-        if zstandard::may_be_dictionary(tape.look(4)) {
+        if zstandard::may_be_dictionary(tape.peek(4)) {
             match zstandard::dictionary(&mut tape) {
                 Ok(Some(dictionary)) => {
                     (self.decoder, self.dictionary) = (Some(dictionary.decoder), dictionary.number);
@@ -256,7 +256,7 @@ impl Members {
             }
         }
         if let Some(zstandard::Header { window, dictionary }) =
-            zstandard::header(tape.look(zstandard::HEADER))
+            zstandard::header(tape.peek(zstandard::HEADER))
         {
             if window > self.window {
                 let (needed, most) = (window.div_ceil(1 << 20), self.window >> 20);
@@ -292,7 +292,7 @@ impl Members {
 
     /// Leaves a broken member; `tape` is its decoder's.
     fn fail(&mut self, mut tape: Tape, error: io::Error) -> io::Error {
-        if error.get_ref().is_some_and(|inner| inner.is::<Fault>()) {
+        if error.get_ref().is_some_and(|inner| inner.is::<BadRecord>()) {
             self.state = State::Lost(tape);
             return error;
         }
@@ -364,9 +364,9 @@ pub mod tests {
     }
 
     fn read(name: &str, bytes: &[u8]) -> (Vec<String>, Vec<(u64, String)>) {
-        let (documents, faults) = read_all(name, bytes, &ExtractConfig::default());
+        let (documents, bad_records) = read_all(name, bytes, &ExtractConfig::default());
         let texts = documents.into_iter().map(|document| document.text).collect();
-        (texts, faults.into_iter().map(|fault| (fault.offset, fault.reason)).collect())
+        (texts, bad_records.into_iter().map(|bad_record| (bad_record.offset, bad_record.reason)).collect())
     }
 
     #[test]
@@ -390,16 +390,22 @@ pub mod tests {
             // Its checksum is wrong: what it held was read before.
             let last = two.len() - if what == "gzip member" { 5 } else { 1 };
             two[last] ^= 1;
-            let (texts, faults) = read("a.jsonl.gz", &[&one[..], &two, &three].concat());
-            assert!(texts.contains(&"one".into()) && texts.contains(&"three".into()), "{texts:?} {faults:?}");
-            assert_eq!(faults.len(), 1, "{faults:?}");
-            assert_eq!(faults[0].0, one.len() as u64);
-            assert!(faults[0].1.contains(what), "{faults:?}");
+            let (texts, bad_records) = read("a.jsonl.gz", &[&one[..], &two, &three].concat());
+            assert!(
+                texts.contains(&"one".into()) && texts.contains(&"three".into()),
+                "{texts:?} {bad_records:?}"
+            );
+            assert_eq!(bad_records.len(), 1, "{bad_records:?}");
+            assert_eq!(bad_records[0].0, one.len() as u64);
+            assert!(bad_records[0].1.contains(what), "{bad_records:?}");
             // It ends in its middle, and the next follows at once.
             let cut = &two[..two.len() / 2];
-            let (texts, faults) = read("a.jsonl.gz", &[&one[..], cut, &three].concat());
-            assert!(texts.contains(&"one".into()) && texts.contains(&"three".into()), "{texts:?} {faults:?}");
-            assert_eq!(faults[0].0, one.len() as u64);
+            let (texts, bad_records) = read("a.jsonl.gz", &[&one[..], cut, &three].concat());
+            assert!(
+                texts.contains(&"one".into()) && texts.contains(&"three".into()),
+                "{texts:?} {bad_records:?}"
+            );
+            assert_eq!(bad_records[0].0, one.len() as u64);
         }
     }
 
@@ -408,25 +414,25 @@ pub mod tests {
         let lines: Vec<u8> = (0..20_000).flat_map(|index| line(&format!("text {index}"))).collect();
         for pack in [gzip, zstandard] {
             let bytes = pack(&lines);
-            let (texts, faults) = read("a.jsonl", &bytes[..bytes.len() - 100]);
+            let (texts, bad_records) = read("a.jsonl", &bytes[..bytes.len() - 100]);
             assert!(texts.len() > 10_000 && texts.len() < 20_000, "{}", texts.len());
-            assert_eq!(faults.len(), 1);
-            assert_eq!(faults[0].0, 0);
-            assert!(faults[0].1.contains("truncated"), "{faults:?}");
+            assert_eq!(bad_records.len(), 1);
+            assert_eq!(bad_records[0].0, 0);
+            assert!(bad_records[0].1.contains("truncated"), "{bad_records:?}");
             // A text file is one document, of what there is.
-            let (texts, faults) = read("a.txt", &bytes[..bytes.len() - 100]);
-            assert_eq!((texts.len(), faults.len()), (1, 1));
+            let (texts, bad_records) = read("a.txt", &bytes[..bytes.len() - 100]);
+            assert_eq!((texts.len(), bad_records.len()), (1, 1));
         }
     }
 
     #[test]
-    fn what_is_no_member_is_a_fault() {
-        let (texts, faults) = read("a.jsonl.gz", b"no gzip at all");
-        assert_eq!((texts.len(), faults), (0, vec![(0, "no gzip member".into())]));
+    fn what_is_no_member_is_a_bad_record() {
+        let (texts, bad_records) = read("a.jsonl.gz", b"no gzip at all");
+        assert_eq!((texts.len(), bad_records), (0, vec![(0, "no gzip member".into())]));
         let one = gzip(&line("one"));
-        let (texts, faults) = read("a.jsonl.gz", &[&one[..], b"garbage", &gzip(&line("two"))].concat());
+        let (texts, bad_records) = read("a.jsonl.gz", &[&one[..], b"garbage", &gzip(&line("two"))].concat());
         assert_eq!(texts, ["one", "two"]);
-        assert_eq!(faults, [(one.len() as u64, "no gzip member where one should follow".into())]);
+        assert_eq!(bad_records, [(one.len() as u64, "no gzip member where one should follow".into())]);
     }
 
     #[test]
@@ -434,12 +440,12 @@ pub mod tests {
         let nested = gzip(&zstandard(&line("one")));
         assert_eq!(read("a.jsonl.zst.gz", &nested), (vec!["one".into()], vec![]));
         assert_eq!(read("a.jsonl.gz", &gzip(&gzip(&line("one")))), (vec!["one".into()], vec![]));
-        let (texts, faults) = read("a.jsonl.gz", &gzip(&nested));
+        let (texts, bad_records) = read("a.jsonl.gz", &gzip(&nested));
         assert!(texts.is_empty());
-        assert_eq!(faults, [(0, "zstd frame within 2 layers of compression".into())]);
+        assert_eq!(bad_records, [(0, "zstd frame within 2 layers of compression".into())]);
         // The outer one is broken.
-        let (texts, faults) = read("a.jsonl.gz", &nested[..nested.len() - 9]);
-        assert!(!faults.is_empty(), "{texts:?}");
+        let (texts, bad_records) = read("a.jsonl.gz", &nested[..nested.len() - 9]);
+        assert!(!bad_records.is_empty(), "{texts:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! CSV and TSV with a first line of column names; fields in quotes may hold line breaks.
 
-use super::{Document, ExtractConfig, Fault, Metadata, Records, jsonl::Fields, source::Source};
+use super::{BadRecord, Document, ExtractConfig, Metadata, Records, jsonl::Fields, source::Source};
 use csv_core::ReadRecordResult;
 
 /// Most columns of a record: each costs a few bytes even if it is empty.
@@ -29,7 +29,7 @@ impl CsvReader {
 
     /// Fields of the next record; `None` at the end of the file. A record over the limit is read to its end
     /// and nothing of it is kept.
-    fn read_record(&mut self) -> Result<Option<Vec<Vec<u8>>>, Fault> {
+    fn read_record(&mut self) -> Result<Option<Vec<Vec<u8>>>, BadRecord> {
         let start = self.source.offset();
         let limit = self.source.limit();
         let (mut length, mut count, mut too_long) = (0, 0, false);
@@ -39,9 +39,9 @@ impl CsvReader {
         loop {
             let input = match self.source.fill() {
                 Ok(input) => input,
-                Err(fault) => {
+                Err(bad_record) => {
                     self.parser.reset();
-                    return Err(fault);
+                    return Err(bad_record);
                 }
             };
             let (result, read, written, ended) =
@@ -64,7 +64,7 @@ impl CsvReader {
                     // What a long record needed is given back.
                     self.bytes = vec![0; 1 << 12];
                     let reason = format!("a record of more than {limit} bytes or {COLUMNS} columns");
-                    return Err(self.source.fault(start, reason));
+                    return Err(self.source.bad_record(start, reason));
                 }
                 ReadRecordResult::Record => break,
                 ReadRecordResult::End => {
@@ -95,16 +95,16 @@ impl CsvReader {
         self.fields.document(fields, self.source.name(), self.index)
     }
 
-    /// Reads the column names. A file without the column of the text is one fault, not one a record.
-    fn read_header(&mut self) -> Result<(), Fault> {
+    /// Reads the column names. A file without the column of the text is one bad record, not one a record.
+    fn read_header(&mut self) -> Result<(), BadRecord> {
         self.ended = true;
         let Some(record) = self.read_record()? else {
-            return Err(self.source.fault(0, "the file is empty"));
+            return Err(self.source.bad_record(0, "the file is empty"));
         };
         let header: Vec<String> =
             record.iter().map(|name| String::from_utf8_lossy(name).trim().to_string()).collect();
         if !header.contains(&self.text_field) {
-            return Err(self.source.fault(0, format!("there is no column `{}`", self.text_field)));
+            return Err(self.source.bad_record(0, format!("there is no column `{}`", self.text_field)));
         }
         self.ended = false;
         self.header = Some(header);
@@ -115,25 +115,25 @@ impl CsvReader {
 impl Records for CsvReader {}
 
 impl Iterator for CsvReader {
-    type Item = Result<Document, Fault>;
+    type Item = Result<Document, BadRecord>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
             return None;
         }
         if self.header.is_none()
-            && let Err(fault) = self.read_header()
+            && let Err(bad_record) = self.read_header()
         {
-            return Some(Err(fault));
+            return Some(Err(bad_record));
         }
         let header = self.header.take().unwrap_or_default();
         let start = self.source.offset();
         let record = match self.read_record() {
             Ok(Some(record)) => {
-                Some(self.document(record, &header).map_err(|reason| self.source.fault(start, reason)))
+                Some(self.document(record, &header).map_err(|reason| self.source.bad_record(start, reason)))
             }
             Ok(None) => None,
-            Err(fault) => Some(Err(fault)),
+            Err(bad_record) => Some(Err(bad_record)),
         };
         self.header = Some(header);
         self.index += 1;
@@ -149,8 +149,8 @@ mod tests {
     #[test]
     fn fields_may_hold_quotes_and_line_breaks() {
         let bytes = b"\xef\xbb\xbfid,text,score\r\n1,\"a \"\"b\"\",\r\nc\",0.5\r\n\r\n2,plain,\r\n";
-        let (documents, faults) = read_all("a.csv", bytes, &ExtractConfig::default());
-        assert!(faults.is_empty(), "{faults:?}");
+        let (documents, bad_records) = read_all("a.csv", bytes, &ExtractConfig::default());
+        assert!(bad_records.is_empty(), "{bad_records:?}");
         assert_eq!(texts(&documents), ["a \"b\",\r\nc", "plain"]);
         assert_eq!((documents[0].id.as_str(), &documents[0].metadata["score"]), ("1", &"0.5".into()));
         let (documents, _) = read_all("a.tsv", b"text\turl\none\thttp://a.b", &ExtractConfig::default());
@@ -158,21 +158,23 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_the_column_is_one_fault() {
-        let (documents, faults) = read_all("a.csv", b"id,body\n1,one\n2,two\n", &ExtractConfig::default());
+    fn a_file_without_the_column_is_one_bad_record() {
+        let (documents, bad_records) =
+            read_all("a.csv", b"id,body\n1,one\n2,two\n", &ExtractConfig::default());
         assert!(documents.is_empty());
-        assert_eq!(faults.len(), 1);
-        assert_eq!(faults[0].reason, "there is no column `text`");
+        assert_eq!(bad_records.len(), 1);
+        assert_eq!(bad_records[0].reason, "there is no column `text`");
     }
 
     #[test]
-    fn a_bad_record_is_a_fault_with_its_offset() {
+    fn a_bad_record_has_its_offset() {
         let bytes = b"id,text\n1,one\n2\n3,\xff\xfe\n4,\n5,five\n";
-        let (documents, faults) = read_all("a.csv", bytes, &ExtractConfig::default());
+        let (documents, bad_records) = read_all("a.csv", bytes, &ExtractConfig::default());
         assert_eq!(texts(&documents), ["one", "five"]);
-        let faults: Vec<_> = faults.iter().map(|fault| (fault.offset, fault.reason.as_str())).collect();
+        let bad_records: Vec<_> =
+            bad_records.iter().map(|bad_record| (bad_record.offset, bad_record.reason.as_str())).collect();
         assert_eq!(
-            faults,
+            bad_records,
             [
                 (14, "1 fields under 2 column names"),
                 (16, "column `text` is not valid UTF-8"),
@@ -185,10 +187,10 @@ mod tests {
     fn a_record_over_the_limit_is_skipped() {
         let config = ExtractConfig { record_limit: 5000, ..Default::default() };
         let long = "x".repeat(100_000);
-        let (documents, faults) =
+        let (documents, bad_records) =
             read_all("a.csv", format!("text\none\n{long}\ntwo\n\"{long}").as_bytes(), &config);
         assert_eq!(texts(&documents), ["one", "two"]);
-        assert_eq!(faults.len(), 2, "{faults:?}");
-        assert_eq!(faults[0].offset, 9);
+        assert_eq!(bad_records.len(), 2, "{bad_records:?}");
+        assert_eq!(bad_records[0].offset, 9);
     }
 }

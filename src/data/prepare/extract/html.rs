@@ -3,7 +3,7 @@
 
 use super::{
     super::clean::{encoding, panics},
-    Document, Fault, Metadata, Records,
+    BadRecord, Document, Metadata, Records,
     source::Source,
 };
 use dom_query::Document as Dom;
@@ -16,13 +16,13 @@ const DEPTH: usize = 1000;
 /// Elements that are never main text. Readability keeps some of them on short pages.
 const NOISE: &str = "style, noscript, template, nav, footer, aside, iframe, svg, button, select, dialog, \
     script:not([type='application/ld+json'])";
-/// What else goes where Readability finds nothing and all of a page is taken.
+/// Elements that are dropped as well where Readability finds nothing and all of a page is taken.
 const MORE_NOISE: &str = "script, header, form";
 
 /// Elements with lines of their own that the library writes into one with what follows them.
 const LINES: &str = "dt, dd, caption, figcaption, summary, legend, address, option, center";
 
-/// What there is to read on a page.
+/// Readable content of a page.
 #[derive(Debug)]
 pub struct Page {
     pub text: String,
@@ -32,8 +32,8 @@ pub struct Page {
 
 pub(super) struct HtmlReader {
     source: Source,
-    /// What is to be said after the page.
-    waiting: Option<Fault>,
+    /// Bad record that is reported after the page.
+    waiting: Option<BadRecord>,
     index: u64,
     ended: bool,
 }
@@ -43,7 +43,7 @@ impl HtmlReader {
         Self { source, waiting: None, index: 0, ended: false }
     }
 
-    fn read(&mut self, bytes: &mut Vec<u8>) -> Result<(), Fault> {
+    fn read(&mut self, bytes: &mut Vec<u8>) -> Result<(), BadRecord> {
         let start = self.source.offset();
         let limit = self.source.limit();
         loop {
@@ -57,7 +57,7 @@ impl HtmlReader {
                 *bytes = Vec::new();
                 self.source.skip(u64::MAX)?;
                 self.ended = true;
-                return Err(self.source.fault(start, format!("a page of more than {limit} bytes")));
+                return Err(self.source.bad_record(start, format!("a page of more than {limit} bytes")));
             }
             bytes.extend_from_slice(chunk);
             self.source.consume(count);
@@ -68,13 +68,13 @@ impl HtmlReader {
 impl Records for HtmlReader {}
 
 impl Iterator for HtmlReader {
-    type Item = Result<Document, Fault>;
+    type Item = Result<Document, BadRecord>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(fault) = self.waiting.take() {
+            if let Some(bad_record) = self.waiting.take() {
                 self.index += 1;
-                return Some(Err(fault));
+                return Some(Err(bad_record));
             }
             if self.ended {
                 return None;
@@ -84,7 +84,7 @@ impl Iterator for HtmlReader {
             self.waiting = self.read(&mut bytes).err();
             if bytes.is_empty() {
                 if self.waiting.is_none() && self.index == 0 {
-                    self.waiting = Some(self.source.fault(0, "the file is empty"));
+                    self.waiting = Some(self.source.bad_record(0, "the file is empty"));
                 }
                 continue;
             }
@@ -94,7 +94,7 @@ impl Iterator for HtmlReader {
                     let id = format!("{name}#{}", self.index);
                     Ok(Document { id, text, url: None, source: name.into(), metadata })
                 }
-                Err(reason) => Err(self.source.fault(start, reason)),
+                Err(reason) => Err(self.source.bad_record(start, reason)),
             };
             self.index += 1;
             return Some(record);
@@ -300,8 +300,8 @@ mod tests {
 
     #[test]
     fn a_parser_that_panics_costs_its_page() {
-        let fault = extract_with(b"<p>text", None, |page| panic!("at {}", page.len())).unwrap_err();
-        assert_eq!(fault, "the parser failed: at 7");
+        let bad_record = extract_with(b"<p>text", None, |page| panic!("at {}", page.len())).unwrap_err();
+        assert_eq!(bad_record, "the parser failed: at 7");
     }
 
     #[test]
@@ -310,11 +310,11 @@ mod tests {
             + &"\u{41f}\u{440}\u{438}\u{432}\u{435}\u{442}, \u{43c}\u{438}\u{440}. ".repeat(60);
         let html = page(&body).replace("utf-8", "windows-1251");
         let (bytes, ..) = encoding_rs::WINDOWS_1251.encode(&html);
-        let (documents, faults) = read_all("a.html", &bytes, &ExtractConfig::default());
-        assert!(faults.is_empty());
+        let (documents, bad_records) = read_all("a.html", &bytes, &ExtractConfig::default());
+        assert!(bad_records.is_empty());
         assert!(documents[0].text.starts_with("\u{41f}\u{440}\u{438}\u{432}\u{435}\u{442}, "));
         let config = ExtractConfig { record_limit: 100, ..Default::default() };
-        let (documents, faults) = read_all("a.html", &bytes, &config);
-        assert_eq!((documents.len(), faults.len()), (0, 1));
+        let (documents, bad_records) = read_all("a.html", &bytes, &config);
+        assert_eq!((documents.len(), bad_records.len()), (0, 1));
     }
 }

@@ -1,10 +1,10 @@
-//! The text within a WARC record: of an HTTP answer, without its header, its chunks and its compression, or
+//! The text within a WARC record: of an HTTP response, without its header, its chunks and its compression, or
 //! of what was stored without HTTP.
 
 use super::{super::clean::encoding, Metadata, codings, html};
 use std::borrow::Cow;
 
-/// Most bytes of the header of a record, or of an HTTP answer.
+/// Most bytes of the header of a record, or of an HTTP response.
 pub(super) const HEADER: usize = 1 << 16;
 
 /// Names in lower case and values, in order.
@@ -56,7 +56,7 @@ pub(super) fn page(
     if kind == "resource" || !declared.to_ascii_lowercase().starts_with("application/http") {
         return content(declared, body);
     }
-    let (status, http, payload) = split_http(body).ok_or("the HTTP answer has no header")?;
+    let (status, http, payload) = split_http(body).ok_or("the HTTP response has no header")?;
     if !(200..300).contains(&status) {
         return Ok(None);
     }
@@ -113,7 +113,7 @@ fn plain(decoded: encoding::Decoded) -> Result<html::Page, String> {
     Ok(html::Page { text: decoded.text, metadata: Metadata::new() })
 }
 
-/// Status, headers and payload of an HTTP answer.
+/// Status, headers and payload of an HTTP response.
 fn split_http(body: &[u8]) -> Option<(u16, Headers, &[u8])> {
     let mut headers = Headers::default();
     let mut status = None;

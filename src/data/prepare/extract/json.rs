@@ -2,7 +2,7 @@
 //! The end of a record is found by its brackets, so that neither a file nor a long record is held whole.
 
 use super::{
-    Document, ExtractConfig, Fault, Records,
+    BadRecord, Document, ExtractConfig, Records,
     jsonl::{Fields, JsonlReader},
     source::Source,
 };
@@ -52,8 +52,8 @@ struct JsonReader {
     position: Position,
     /// Number of the next record.
     index: u64,
-    /// What is to be said after a record.
-    waiting: Option<Fault>,
+    /// Bad record that is reported after a record.
+    waiting: Option<BadRecord>,
 }
 
 /// Finds where a record ends: at a comma or bracket of what it is within, which is not of the record, or
@@ -70,7 +70,7 @@ struct Scanner {
 }
 
 impl Scanner {
-    /// How many of the bytes are of the record, and whether it ends with them.
+    /// Number of bytes that belong to the record, and whether it ends with them.
     fn scan(&mut self, bytes: &[u8]) -> (usize, bool) {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
@@ -115,7 +115,7 @@ impl Scanner {
 
 impl JsonReader {
     /// Passes over white space and gives the byte behind it, which stays.
-    fn next_byte(&mut self) -> Result<Option<u8>, Fault> {
+    fn next_byte(&mut self) -> Result<Option<u8>, BadRecord> {
         loop {
             let bytes = self.source.fill()?;
             if bytes.is_empty() {
@@ -132,7 +132,7 @@ impl JsonReader {
 
     /// Reads the bytes of a record; `None` if they are more than the limit. The other says whether the
     /// stream ended before it.
-    fn read_bytes(&mut self) -> Result<(Option<Vec<u8>>, bool), Fault> {
+    fn read_bytes(&mut self) -> Result<(Option<Vec<u8>>, bool), BadRecord> {
         let mut scanner = Scanner { alone: self.shape == Shape::Values, ..Scanner::default() };
         let limit = self.source.limit();
         let mut record = Some(Vec::new());
@@ -151,7 +151,7 @@ impl JsonReader {
         }
     }
 
-    fn read_record(&mut self) -> Result<Document, Fault> {
+    fn read_record(&mut self) -> Result<Document, BadRecord> {
         let start = self.source.offset();
         let (record, cut) = self.read_bytes()?;
         if cut {
@@ -161,21 +161,21 @@ impl JsonReader {
         }
         let limit = self.source.limit();
         let Some(record) = record else {
-            return Err(self.source.fault(start, format!("a record of more than {limit} bytes")));
+            return Err(self.source.bad_record(start, format!("a record of more than {limit} bytes")));
         };
         let found = self.fields.parse(record.trim_ascii_end(), "record", self.source.name(), self.index);
-        let found = found.map_err(|reason| self.source.fault(start, reason));
+        let found = found.map_err(|reason| self.source.bad_record(start, reason));
         if cut && self.shape == Shape::Array && found.is_ok() {
             self.waiting = Some(self.truncated());
         }
         found
     }
 
-    fn truncated(&self) -> Fault {
-        self.source.fault(self.source.offset(), "the file ends before its array does")
+    fn truncated(&self) -> BadRecord {
+        self.source.bad_record(self.source.offset(), "the file ends before its array does")
     }
 
-    fn step(&mut self) -> Result<Option<Document>, Fault> {
+    fn step(&mut self) -> Result<Option<Document>, BadRecord> {
         if self.source.offset() == 0 && self.source.peek(3) == b"\xef\xbb\xbf" {
             self.source.consume(3);
         }
@@ -196,7 +196,9 @@ impl JsonReader {
                 }
                 (Position::Outside, Shape::Array, Some(_)) => {
                     self.position = Position::Ended;
-                    return Err(self.source.fault(self.source.offset(), "there is more behind the array"));
+                    return Err(self
+                        .source
+                        .bad_record(self.source.offset(), "there is more behind the array"));
                 }
                 (Position::Inside, _, Some(b']')) => {
                     self.source.consume(1);
@@ -204,9 +206,10 @@ impl JsonReader {
                 }
                 // A bracket that closes nothing is no record's end either.
                 (Position::Inside, _, Some(b'}')) => {
-                    let fault = self.source.fault(self.source.offset(), "a bracket that closes nothing");
+                    let bad_record =
+                        self.source.bad_record(self.source.offset(), "a bracket that closes nothing");
                     self.source.consume(1);
-                    return Err(fault);
+                    return Err(bad_record);
                 }
                 (_, _, Some(_)) => return self.read_record().map(Some),
             }
@@ -217,25 +220,25 @@ impl JsonReader {
 impl Records for JsonReader {}
 
 impl Iterator for JsonReader {
-    type Item = Result<Document, Fault>;
+    type Item = Result<Document, BadRecord>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(fault) = self.waiting.take() {
+        if let Some(bad_record) = self.waiting.take() {
             self.index += 1;
-            return Some(Err(fault));
+            return Some(Err(bad_record));
         }
         if self.position == Position::Ended {
             return None;
         }
-        let before = self.source.faults();
+        let before = self.source.bad_records();
         let record = match self.step() {
             Ok(Some(document)) => Ok(document),
             Ok(None) if self.index > 0 => return None,
-            Ok(None) => Err(self.source.fault(0, "there is no text in the file")),
-            Err(fault) => Err(fault),
+            Ok(None) => Err(self.source.bad_record(0, "there is no text in the file")),
+            Err(bad_record) => Err(bad_record),
         };
         // Behind bytes that are missing, nothing says within what the next ones are.
-        if self.source.faults() > before {
+        if self.source.bad_records() > before {
             self.position = Position::Ended;
         }
         self.index += 1;
@@ -250,9 +253,9 @@ mod tests {
 
     fn read(text: &str, limit: usize) -> (Vec<String>, Vec<(u64, String)>) {
         let config = ExtractConfig { record_limit: limit, ..Default::default() };
-        let (documents, faults) = read_all("a.json", text.as_bytes(), &config);
+        let (documents, bad_records) = read_all("a.json", text.as_bytes(), &config);
         let texts = documents.into_iter().map(|document| document.text).collect();
-        (texts, faults.into_iter().map(|fault| (fault.offset, fault.reason)).collect())
+        (texts, bad_records.into_iter().map(|bad_record| (bad_record.offset, bad_record.reason)).collect())
     }
 
     #[test]
@@ -269,8 +272,8 @@ mod tests {
             format!("[{},\n]", records.join("\n,\n")),
             format!("[{}]\n[{}]", records[..2].join(","), records[2]),
         ] {
-            let (texts, faults) = read(&text, 1000);
-            assert_eq!((texts, faults), (wanted.map(String::from).to_vec(), vec![]), "{text}");
+            let (texts, bad_records) = read(&text, 1000);
+            assert_eq!((texts, bad_records), (wanted.map(String::from).to_vec(), vec![]), "{text}");
         }
         assert_eq!(read("[ ]", 100).1, [(0, "there is no text in the file".into())]);
         let (documents, _) = read_all("a", b"[\n{\"text\": \"one\"}]", &ExtractConfig::default());
@@ -284,44 +287,50 @@ mod tests {
         assert_eq!(read(&pretty.repeat(2), 1000).0, ["one", "one"]);
         // A record a line, with whatever is wrong with it.
         let lines = "{\"text\": \"one\"}\nno JSON\n{\"text\": \"two\"}\n";
-        let (texts, faults) = read(lines, 1000);
-        assert_eq!((texts.len(), faults.len(), faults[0].0), (2, 1, 16));
-        let (texts, faults) = read("{\"text\": \"un\n{\"text\": \"two\"}\n", 1000);
-        assert_eq!((texts.len(), faults.len()), (1, 1));
-        let (texts, faults) = read("{\"text\": \"one\"\n{\"text\": \"two\"}\n{\"text\": \"three\"}", 1000);
-        assert_eq!((texts.len(), faults.len()), (2, 1), "{texts:?} {faults:?}");
+        let (texts, bad_records) = read(lines, 1000);
+        assert_eq!((texts.len(), bad_records.len(), bad_records[0].0), (2, 1, 16));
+        let (texts, bad_records) = read("{\"text\": \"un\n{\"text\": \"two\"}\n", 1000);
+        assert_eq!((texts.len(), bad_records.len()), (1, 1));
+        let (texts, bad_records) =
+            read("{\"text\": \"one\"\n{\"text\": \"two\"}\n{\"text\": \"three\"}", 1000);
+        assert_eq!((texts.len(), bad_records.len()), (2, 1), "{texts:?} {bad_records:?}");
     }
 
     #[test]
-    fn a_broken_record_is_a_fault_with_its_offset() {
+    fn a_broken_record_is_a_bad_record_with_its_offset() {
         let text = "[{\"text\": \"one\"},\n {\"text\": \"un},\n {\"text\": 5}, 7, , {\"text\": \"two\"}}, \
                     {\"text\": \"three\"}";
-        let (texts, faults) = read(text, 1000);
-        assert_eq!(texts, ["one", "two", "three"], "{faults:?}");
-        let offsets: Vec<_> = faults.iter().map(|fault| fault.0).collect();
-        assert_eq!(offsets.last(), Some(&(text.len() as u64)), "{faults:?}");
-        assert!(faults.last().is_some_and(|fault| fault.1.contains("ends before its array")));
-        assert!(faults.iter().any(|(_, reason)| reason == "the record is not a JSON object"), "{faults:?}");
-        let (texts, faults) = read("[{\"text\": \"one\"}, {\"text\": \"tw", 1000);
-        assert_eq!((texts.len(), faults.len(), faults[0].0), (1, 1, 18), "{faults:?}");
-        let (texts, faults) = read("[{\"text\": \"one\"}] rest", 1000);
-        assert_eq!((texts.len(), faults), (1, vec![(18, "there is more behind the array".into())]));
+        let (texts, bad_records) = read(text, 1000);
+        assert_eq!(texts, ["one", "two", "three"], "{bad_records:?}");
+        let offsets: Vec<_> = bad_records.iter().map(|bad_record| bad_record.0).collect();
+        assert_eq!(offsets.last(), Some(&(text.len() as u64)), "{bad_records:?}");
+        assert!(bad_records.last().is_some_and(|bad_record| bad_record.1.contains("ends before its array")));
+        assert!(
+            bad_records.iter().any(|(_, reason)| reason == "the record is not a JSON object"),
+            "{bad_records:?}"
+        );
+        let (texts, bad_records) = read("[{\"text\": \"one\"}, {\"text\": \"tw", 1000);
+        assert_eq!((texts.len(), bad_records.len(), bad_records[0].0), (1, 1, 18), "{bad_records:?}");
+        let (texts, bad_records) = read("[{\"text\": \"one\"}] rest", 1000);
+        assert_eq!((texts.len(), bad_records), (1, vec![(18, "there is more behind the array".into())]));
     }
 
     #[test]
     fn a_record_over_the_limit_is_passed_over() {
         let long = format!("{{\"text\": \"{}\", \"more\": [1, {{}}]}}", "x\\\" ".repeat(100_000));
-        let (texts, faults) = read(&format!("[{{\"text\": \"one\"}}, {long},\n {{\"text\": \"two\"}}]"), 100);
+        let (texts, bad_records) =
+            read(&format!("[{{\"text\": \"one\"}}, {long},\n {{\"text\": \"two\"}}]"), 100);
         assert_eq!(texts, ["one", "two"]);
-        assert_eq!(faults, [(18, "a record of more than 100 bytes".into())]);
+        assert_eq!(bad_records, [(18, "a record of more than 100 bytes".into())]);
     }
 
     #[test]
     fn a_truncated_member_ends_the_array() {
         let records: Vec<_> = (0..5000).map(|index| format!("{{\"text\": \"number {index}\"}}")).collect();
         let bytes = super::super::compressed::tests::gzip(format!("[{}]", records.join(",\n")).as_bytes());
-        let (documents, faults) = read_all("a.json.gz", &bytes[..bytes.len() / 2], &ExtractConfig::default());
+        let (documents, bad_records) =
+            read_all("a.json.gz", &bytes[..bytes.len() / 2], &ExtractConfig::default());
         assert!(documents.len() > 1000 && documents.len() < 5000);
-        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert_eq!(bad_records.len(), 1, "{bad_records:?}");
     }
 }

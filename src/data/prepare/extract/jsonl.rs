@@ -1,7 +1,7 @@
 //! JSON lines: an object a line, with its text under [`ExtractConfig::text_field`].
 
 use super::{
-    Document, ExtractConfig, Fault, Metadata, Records, floats,
+    BadRecord, Document, ExtractConfig, Metadata, Records, floats,
     source::{Piece, Source},
 };
 use serde_json::Value;
@@ -84,17 +84,17 @@ impl JsonlReader {
 impl Records for JsonlReader {}
 
 impl Iterator for JsonlReader {
-    type Item = Result<Document, Fault>;
+    type Item = Result<Document, BadRecord>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.ended {
             let start = self.source.offset();
             let mut line = Vec::new();
             let record = match self.source.read_until(b'\n', &mut line) {
-                Err(fault) => Err(fault),
+                Err(bad_record) => Err(bad_record),
                 Ok(Piece::TooLong) => {
                     let reason = format!("a line of more than {} bytes", self.source.limit());
-                    Err(self.source.fault(start, reason))
+                    Err(self.source.bad_record(start, reason))
                 }
                 Ok(piece) => {
                     self.ended = piece == Piece::End;
@@ -105,7 +105,7 @@ impl Iterator for JsonlReader {
                     }
                     self.fields
                         .parse(line.trim_ascii_end(), "line", self.source.name(), self.index)
-                        .map_err(|reason| self.source.fault(start, reason))
+                        .map_err(|reason| self.source.bad_record(start, reason))
                 }
             };
             self.index += 1;
@@ -128,8 +128,8 @@ mod tests {
     fn fields_are_named_and_the_others_are_metadata() {
         let config = ExtractConfig { text_field: "body".into(), ..Default::default() };
         let line = br#"{"body": "one", "id": 7, "url": "http://a.b", "score": 0.5}"#;
-        let (documents, faults) = read_all("a.jsonl", line, &config);
-        assert!(faults.is_empty());
+        let (documents, bad_records) = read_all("a.jsonl", line, &config);
+        assert!(bad_records.is_empty());
         let [document] = &documents[..] else { panic!("{documents:?}") };
         assert_eq!((document.id.as_str(), document.text.as_str()), ("7", "one"));
         assert_eq!(document.url.as_deref(), Some("http://a.b"));
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_a_fault_with_its_offset() {
+    fn a_bad_line_is_a_bad_record_with_its_offset() {
         let lines: [&[u8]; 8] = [
             b"\xef\xbb\xbf{\"text\": \"one\"}\r\n",
             b"\n",
@@ -154,11 +154,12 @@ mod tests {
             b"{\"text\": \" \"}\n",
             b"{\"text\": \"two\"}",
         ];
-        let (documents, faults) = read_all("a.jsonl", &lines.concat(), &ExtractConfig::default());
+        let (documents, bad_records) = read_all("a.jsonl", &lines.concat(), &ExtractConfig::default());
         assert_eq!(texts(&documents), ["one", "two"]);
-        let faults: Vec<_> = faults.iter().map(|fault| (fault.offset, fault.reason.as_str())).collect();
+        let bad_records: Vec<_> =
+            bad_records.iter().map(|bad_record| (bad_record.offset, bad_record.reason.as_str())).collect();
         assert_eq!(
-            faults,
+            bad_records,
             [
                 (21, "the line is not JSON: EOF while parsing a string at column 12"),
                 (34, "the line is not a JSON object"),
@@ -175,21 +176,24 @@ mod tests {
         let config = ExtractConfig { record_limit: 20, ..Default::default() };
         let long = format!("{{\"text\": \"{}\"}}\n", "x".repeat(200_000));
         let bytes = format!("{{\"text\": \"one\"}}\n{long}{{\"text\": \"two\"}}\n{long}");
-        let (documents, faults) = read_all("a.jsonl", bytes.as_bytes(), &config);
+        let (documents, bad_records) = read_all("a.jsonl", bytes.as_bytes(), &config);
         assert_eq!(texts(&documents), ["one", "two"]);
-        assert_eq!(faults.len(), 2);
-        assert_eq!((faults[0].offset, faults[0].reason.as_str()), (16, "a line of more than 20 bytes"));
+        assert_eq!(bad_records.len(), 2);
+        assert_eq!(
+            (bad_records[0].offset, bad_records[0].reason.as_str()),
+            (16, "a line of more than 20 bytes")
+        );
     }
 
     #[test]
-    fn deep_nesting_is_a_fault() {
+    fn deep_nesting_is_a_bad_record() {
         let bytes = format!("{{\"text\": {}\n{{\"text\": \"two\"}}", "[".repeat(1_000_000));
-        let (documents, faults) = read_all("a.jsonl", bytes.as_bytes(), &ExtractConfig::default());
-        assert_eq!((documents.len(), faults.len()), (1, 1));
+        let (documents, bad_records) = read_all("a.jsonl", bytes.as_bytes(), &ExtractConfig::default());
+        assert_eq!((documents.len(), bad_records.len()), (1, 1));
     }
 
     #[test]
-    fn a_disk_that_fails_ends_the_file_with_one_fault() {
+    fn a_disk_that_fails_ends_the_file_with_one_bad_record() {
         struct Failing(usize);
         impl std::io::Read for Failing {
             fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {

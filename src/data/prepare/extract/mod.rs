@@ -1,7 +1,7 @@
 //! Reads documents out of files: plain text, Markdown, JSON and JSON lines, CSV, HTML, WARC and WET, each also
 //! within gzip or zstd, and all of them within tar and zip.
 //!
-//! [`open`] takes a name and a stream and gives an iterator of `Result<Document, Fault>`. A fault costs one
+//! [`open`] takes a name and a stream and gives an iterator of `Result<Document, BadRecord>`. A bad record costs one
 //! record, or what cannot be found behind it, and reading goes on where that is possible; no input makes
 //! a reader panic or hold more than a few [`ExtractConfig::record_limit`] in memory, and a zstd window.
 
@@ -46,15 +46,15 @@ pub struct Document {
 /// A record, or part of a file, that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{file}` at byte {offset}: {reason}")]
-pub struct Fault {
+pub struct BadRecord {
     pub file: String,
-    /// Where the record begins in the decompressed stream; of UTF-16 and UTF-32, in what it is as UTF-8. Where [`Fault::reason`] speaks of a gzip member or
+    /// Where the record begins in the decompressed stream; of UTF-16 and UTF-32, in what it is as UTF-8. Where [`BadRecord::reason`] speaks of a gzip member or
     /// a zstd frame: where that begins in the compressed file.
     pub offset: u64,
     pub reason: String,
 }
 
-/// What a file holds beneath its compression.
+/// Content of a file beneath its compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -70,7 +70,7 @@ pub enum Format {
     Warc,
 }
 
-/// What separates the documents of a text file.
+/// Separator between the documents of a text file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Separator {
@@ -83,21 +83,21 @@ pub enum Separator {
     Mark(String),
 }
 
-/// How files are read.
+/// Configuration of how files are read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExtractConfig {
-    /// Instead of what the name's extension or the first bytes say.
+    /// Format of the files, instead of the one that the name's extension or the first bytes say.
     pub format: Option<Format>,
-    /// Of text files.
+    /// Separator between the documents of text files.
     pub separator: Separator,
     /// Field or column of JSON lines and CSV with the text. Others become metadata.
     pub text_field: String,
     pub id_field: String,
     pub url_field: String,
-    /// Most bytes of a record, decompressed; a longer one is a fault and never held whole.
+    /// Most bytes of a record, decompressed; a longer one is a bad record and never held whole.
     pub record_limit: usize,
-    /// Most bytes of memory that a zstd frame may ask for as its window; one that asks for more is a fault. A
+    /// Most bytes of memory that a zstd frame may ask for as its window; one that asks for more is a bad record. A
     /// reader has one window at a time, and no more of it than the frame fills.
     pub zstd_window: u64,
 }
@@ -116,23 +116,23 @@ impl Default for ExtractConfig {
     }
 }
 
-/// What the readers of one format have in common.
-trait Records: Iterator<Item = Result<Document, Fault>> + Send {
+/// Reader of one format.
+trait Records: Iterator<Item = Result<Document, BadRecord>> + Send {
     /// Records passed over because they are of a kind without text (requests, images, error pages).
     fn skipped(&self) -> u64 {
         0
     }
 }
 
-impl Records for std::iter::Empty<Result<Document, Fault>> {}
+impl Records for std::iter::Empty<Result<Document, BadRecord>> {}
 
-impl Records for std::iter::Once<Result<Document, Fault>> {}
+impl Records for std::iter::Once<Result<Document, BadRecord>> {}
 
-/// The documents and faults of one file, counted.
+/// The documents and bad records of one file, counted.
 pub struct Documents {
     records: Box<dyn Records>,
     documents: u64,
-    faults: u64,
+    bad_records: u64,
 }
 
 impl Documents {
@@ -141,14 +141,14 @@ impl Documents {
         self.documents
     }
 
-    /// Faults yielded so far.
-    pub fn faults(&self) -> u64 {
-        self.faults
+    /// Bad records yielded so far.
+    pub fn bad_records(&self) -> u64 {
+        self.bad_records
     }
 
-    /// Records read so far: documents and faults.
+    /// Records read so far: documents and bad records.
     pub fn records(&self) -> u64 {
-        self.documents + self.faults
+        self.documents + self.bad_records
     }
 
     /// Records passed over so far because they are of a kind without text, such as requests and images of a
@@ -159,13 +159,13 @@ impl Documents {
 }
 
 impl Iterator for Documents {
-    type Item = Result<Document, Fault>;
+    type Item = Result<Document, BadRecord>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let record = self.records.next();
         match &record {
             Some(Ok(_)) => self.documents += 1,
-            Some(Err(_)) => self.faults += 1,
+            Some(Err(_)) => self.bad_records += 1,
             None => {}
         }
         record
@@ -174,15 +174,19 @@ impl Iterator for Documents {
 
 impl fmt::Debug for Documents {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { documents, faults, .. } = self;
-        formatter.debug_struct("Documents").field("documents", documents).field("faults", faults).finish()
+        let Self { documents, bad_records, .. } = self;
+        formatter
+            .debug_struct("Documents")
+            .field("documents", documents)
+            .field("bad_records", bad_records)
+            .finish()
     }
 }
 
 /// Reads the documents of a file called `name` from its bytes as they are on disk.
 pub fn open(name: &str, reader: Box<dyn Read + Send>, config: &ExtractConfig) -> Documents {
     let records = records(name, reader, config, false).unwrap_or_else(|| Box::new(std::iter::empty()));
-    Documents { records, documents: 0, faults: 0 }
+    Documents { records, documents: 0, bad_records: 0 }
 }
 
 /// The records of a file, or of a member `within` an archive; `None` for a member without text.
@@ -195,7 +199,7 @@ fn records(
     let limit = config.record_limit.max(1);
     let (reader, inner_name) = compressed::decompress(name, reader, config.zstd_window);
     let mut source = Source::new(name, reader, limit);
-    // A fault here is kept by the source and met again by whoever reads first.
+    // A bad record here is kept by the source and met again by whoever reads first.
     if let Some(kind) = archive::Kind::of(&inner_name, source.peek(archive::START)) {
         return Some(archive::open(kind, source, config, within));
     }
@@ -206,7 +210,7 @@ fn records(
     {
         // Whoever names a file means it; an archive has whatever lay beside.
         let is_beside = within && by_name.is_none();
-        return (!is_beside).then(|| Box::new(std::iter::once(Err(source.fault(0, reason)))) as _);
+        return (!is_beside).then(|| Box::new(std::iter::once(Err(source.bad_record(0, reason)))) as _);
     }
     let wide = Wide::of(start);
     let format = by_name.unwrap_or_else(|| match wide {
@@ -239,19 +243,19 @@ pub(super) mod tests {
     use super::*;
     use std::io::Cursor;
 
-    /// Texts and faults of a file that is read to its end.
-    pub fn read_all(name: &str, bytes: &[u8], config: &ExtractConfig) -> (Vec<Document>, Vec<Fault>) {
+    /// Texts and bad records of a file that is read to its end.
+    pub fn read_all(name: &str, bytes: &[u8], config: &ExtractConfig) -> (Vec<Document>, Vec<BadRecord>) {
         let mut reader = open(name, Box::new(Cursor::new(bytes.to_vec())), config);
-        let (mut documents, mut faults) = (Vec::new(), Vec::new());
+        let (mut documents, mut bad_records) = (Vec::new(), Vec::new());
         for record in reader.by_ref() {
             match record {
                 Ok(document) => documents.push(document),
-                Err(fault) => faults.push(fault),
+                Err(bad_record) => bad_records.push(bad_record),
             }
         }
-        assert_eq!(reader.records(), (documents.len() + faults.len()) as u64);
+        assert_eq!(reader.records(), (documents.len() + bad_records.len()) as u64);
         assert!(reader.next().is_none(), "a reader that has ended goes on");
-        (documents, faults)
+        (documents, bad_records)
     }
 
     pub fn texts(documents: &[Document]) -> Vec<&str> {
@@ -259,7 +263,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_file_of_no_bytes_is_a_fault_in_every_format() {
+    fn a_file_of_no_bytes_is_a_bad_record_in_every_format() {
         for name in [
             "a.txt",
             "a.json",
@@ -272,9 +276,12 @@ pub(super) mod tests {
             "a.txt.zst",
             "a",
         ] {
-            let (documents, faults) = read_all(name, b"", &ExtractConfig::default());
+            let (documents, bad_records) = read_all(name, b"", &ExtractConfig::default());
             assert!(documents.is_empty());
-            assert_eq!(faults, [Fault { file: name.into(), offset: 0, reason: "the file is empty".into() }]);
+            assert_eq!(
+                bad_records,
+                [BadRecord { file: name.into(), offset: 0, reason: "the file is empty".into() }]
+            );
         }
     }
 
@@ -290,7 +297,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_line_without_end_costs_one_fault_and_the_others_are_read() {
+    fn a_line_without_end_costs_one_bad_record_and_the_others_are_read() {
         for (name, head, tail, documents) in [
             ("a.txt", "", "", 0),
             ("a.jsonl", "{\"text\": \"one\"}\n{\"text\": \"", "\"}\n{\"text\": \"two\"}", 2),
@@ -304,7 +311,7 @@ pub(super) mod tests {
             let config = ExtractConfig { record_limit: 1 << 20, ..Default::default() };
             let mut reader = open(name, Box::new(stream), &config);
             assert!(reader.by_ref().count() < 4);
-            assert_eq!((reader.documents(), reader.faults()), (documents, 1), "{name}");
+            assert_eq!((reader.documents(), reader.bad_records()), (documents, 1), "{name}");
         }
     }
 

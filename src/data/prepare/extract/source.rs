@@ -1,7 +1,7 @@
 //! The stream that readers take records from: buffered, with the position of every byte, and with the
-//! faults of what lies beneath it (decompression, the disk).
+//! bad records of what lies beneath it (decompression, the disk).
 
-use super::Fault;
+use super::BadRecord;
 use std::io::{self, Read};
 
 pub(super) const BUFFER: usize = 1 << 16;
@@ -16,15 +16,15 @@ pub(super) struct Source {
     used: usize,
     /// Position in the stream of the first byte that was not.
     offset: u64,
-    /// A fault that [`Source::peek`] met.
-    waiting: Option<Fault>,
-    /// Faults of what lies beneath, so far.
-    faults: u64,
+    /// A bad record that [`Source::peek`] met.
+    waiting: Option<BadRecord>,
+    /// Bad records of what lies beneath, so far.
+    bad_records: u64,
     ended: bool,
     limit: usize,
 }
 
-/// How [`Source::read_until`] ended.
+/// Outcome of [`Source::read_until`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece {
     /// With the byte asked for, which is included.
@@ -58,7 +58,7 @@ impl Source {
             used: 0,
             offset: 0,
             waiting: None,
-            faults: 0,
+            bad_records: 0,
             ended: false,
             limit,
         }
@@ -77,22 +77,22 @@ impl Source {
         self.offset
     }
 
-    /// Faults of what lies beneath that were met so far.
-    pub(super) fn faults(&self) -> u64 {
-        self.faults
+    /// Bad records of what lies beneath that were met so far.
+    pub(super) fn bad_records(&self) -> u64 {
+        self.bad_records
     }
 
-    pub(super) fn fault(&self, offset: u64, reason: impl Into<String>) -> Fault {
-        Fault { file: self.name.clone(), offset, reason: reason.into() }
+    pub(super) fn bad_record(&self, offset: u64, reason: impl Into<String>) -> BadRecord {
+        BadRecord { file: self.name.clone(), offset, reason: reason.into() }
     }
 
-    /// What is said of a file without any record.
-    pub(super) fn nothing(&self) -> Fault {
+    /// Bad record of a file without any record.
+    pub(super) fn nothing(&self) -> BadRecord {
         let is_empty = self.offset == 0;
-        self.fault(0, if is_empty { "the file is empty" } else { "there is no text in the file" })
+        self.bad_record(0, if is_empty { "the file is empty" } else { "there is no text in the file" })
     }
 
-    /// Reads once more behind what is buffered. `false`: the stream has ended, or a fault is waiting.
+    /// Reads once more behind what is buffered. `false`: the stream has ended, or a bad record is waiting.
     fn read_more(&mut self) -> bool {
         if self.ended || self.waiting.is_some() {
             return false;
@@ -106,25 +106,26 @@ impl Source {
             Ok(0) => self.ended = true,
             Ok(_) => return true,
             Err(error) => {
-                // Decompression finds its way after a fault of its own; a disk that fails is given up.
-                let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<Fault>()).cloned();
-                self.ended = fault.is_none();
+                // Decompression finds its way after a bad record of its own; a disk that fails is given up.
+                let bad_record = error.get_ref().and_then(|inner| inner.downcast_ref::<BadRecord>()).cloned();
+                self.ended = bad_record.is_none();
                 let at = self.offset + length as u64;
-                self.waiting =
-                    Some(fault.unwrap_or_else(|| self.fault(at, format!("cannot be read: {error}"))));
+                self.waiting = Some(
+                    bad_record.unwrap_or_else(|| self.bad_record(at, format!("cannot be read: {error}"))),
+                );
             }
         }
         false
     }
 
     /// Bytes that were read and not consumed; empty at the end of the stream.
-    pub(super) fn fill(&mut self) -> Result<&[u8], Fault> {
+    pub(super) fn fill(&mut self) -> Result<&[u8], BadRecord> {
         if self.used == self.buffer.len()
             && !self.read_more()
-            && let Some(fault) = self.waiting.take()
+            && let Some(bad_record) = self.waiting.take()
         {
-            self.faults += 1;
-            return Err(fault);
+            self.bad_records += 1;
+            return Err(bad_record);
         }
         Ok(&self.buffer[self.used..])
     }
@@ -135,14 +136,14 @@ impl Source {
         self.offset += count as u64;
     }
 
-    /// The next bytes, `count` where there are as many before the end or a fault.
+    /// The next bytes, `count` where there are as many before the end or a bad record.
     pub(super) fn peek(&mut self, count: usize) -> &[u8] {
         while self.buffer.len() - self.used < count && self.read_more() {}
         let end = self.buffer.len().min(self.used + count);
         &self.buffer[self.used..end]
     }
 
-    /// Whether nothing is left, not even a fault.
+    /// Whether nothing is left, not even a bad record.
     pub(super) fn at_end(&mut self) -> bool {
         self.peek(1).is_empty() && self.waiting.is_none()
     }
@@ -155,7 +156,7 @@ impl Source {
     }
 
     /// Appends bytes up to and with `byte`. Over the limit it reads on and keeps the last few only.
-    pub(super) fn read_until(&mut self, byte: u8, into: &mut Vec<u8>) -> Result<Piece, Fault> {
+    pub(super) fn read_until(&mut self, byte: u8, into: &mut Vec<u8>) -> Result<Piece, BadRecord> {
         let mut too_long = false;
         loop {
             let limit = self.limit;
@@ -185,8 +186,8 @@ impl Source {
         }
     }
 
-    /// Appends up to `count` bytes: fewer at the end of the stream, or before a fault, which is met next.
-    pub(super) fn read_up_to(&mut self, count: usize, into: &mut Vec<u8>) -> Result<(), Fault> {
+    /// Appends up to `count` bytes: fewer at the end of the stream, or before a bad record, which is met next.
+    pub(super) fn read_up_to(&mut self, count: usize, into: &mut Vec<u8>) -> Result<(), BadRecord> {
         let mut left = count;
         while left > 0 {
             let bytes = self.fill()?;
@@ -202,7 +203,7 @@ impl Source {
     }
 
     /// Passes over up to `count` bytes and says how many there were.
-    pub(super) fn skip(&mut self, count: u64) -> Result<u64, Fault> {
+    pub(super) fn skip(&mut self, count: u64) -> Result<u64, BadRecord> {
         let mut left = count;
         while left > 0 {
             let length = self.fill()?.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -216,7 +217,7 @@ impl Source {
     }
 }
 
-/// For what is decoded before it is taken apart. A fault is within its error, where the next source finds it.
+/// For what is decoded before it is taken apart. A bad record is within its error, where the next source finds it.
 impl Read for Source {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let bytes = self.fill().map_err(io::Error::other)?;

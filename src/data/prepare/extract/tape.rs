@@ -1,6 +1,6 @@
-//! What compressed streams are read from: buffered, and wound back where a member turns out to be broken.
+//! Buffer beneath compressed streams, which is wound back where a member turns out to be broken.
 
-use super::{Fault, source::read_behind};
+use super::{BadRecord, source::read_behind};
 use std::io::{self, BufRead, Read};
 
 /// Bytes of a member that are kept, to look for the next member within them if it is broken: such a member
@@ -28,7 +28,7 @@ impl Tape {
         self.base + self.used as u64
     }
 
-    /// Forgets what was consumed.
+    /// Drops the bytes that were consumed.
     pub(super) fn cut(&mut self) {
         self.buffer.drain(..self.used);
         self.base += self.used as u64;
@@ -46,8 +46,8 @@ impl Tape {
             Ok(0) => self.ended = true,
             Ok(_) => return true,
             Err(error) => {
-                // Only faults of decompression are followed by more.
-                self.ended = !error.get_ref().is_some_and(|inner| inner.is::<Fault>());
+                // Only bad records of decompression are followed by more.
+                self.ended = !error.get_ref().is_some_and(|inner| inner.is::<BadRecord>());
                 self.waiting = Some(error);
             }
         }
@@ -60,7 +60,7 @@ impl Tape {
     }
 
     /// The next bytes, `count` where there are as many before the end or an error.
-    pub(super) fn look(&mut self, count: usize) -> &[u8] {
+    pub(super) fn peek(&mut self, count: usize) -> &[u8] {
         while self.buffer.len() - self.used < count && self.read_more() {}
         let end = self.buffer.len().min(self.used + count);
         &self.buffer[self.used..end]

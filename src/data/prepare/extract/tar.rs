@@ -1,7 +1,7 @@
 //! Tar archives: POSIX's ustar and pax, GNU's long names, and the format of Unix 7 before them.
 
 use super::{
-    Fault,
+    BadRecord,
     archive::{Member, Members, Shared, Stream},
 };
 
@@ -42,7 +42,7 @@ fn text(field: &[u8]) -> String {
     String::from_utf8_lossy(&field[..end]).into_owned()
 }
 
-/// What stands before a member and counts more than its header.
+/// Headers before a member that override its own.
 #[derive(Debug, Default)]
 struct Fields {
     name: Option<String>,
@@ -94,8 +94,8 @@ impl Tar {
         Self { shared, global_name: None, padding: 0, marked: false, ended: false }
     }
 
-    /// The next header; blocks that are none are one fault. `None` at the end.
-    fn read_header(&mut self, stream: &mut Stream) -> Result<Option<Vec<u8>>, Fault> {
+    /// The next header; blocks that are none are one bad record. `None` at the end.
+    fn read_header(&mut self, stream: &mut Stream) -> Result<Option<Vec<u8>>, BadRecord> {
         let mut wrong = None;
         loop {
             let start = stream.source.offset();
@@ -103,7 +103,7 @@ impl Tar {
             let next = stream.source.peek(BLOCK);
             if is_header(next) {
                 if let Some(at) = wrong {
-                    return Err(stream.source.fault(at, "no tar header where one should be"));
+                    return Err(stream.source.bad_record(at, "no tar header where one should be"));
                 }
                 self.marked = false;
                 stream.source.read_up_to(BLOCK, &mut block)?;
@@ -113,11 +113,11 @@ impl Tar {
             if block.len() < BLOCK {
                 let reason = "the archive ends without an end mark: it may be truncated";
                 return match wrong {
-                    Some(at) => Err(stream.source.fault(at, "no tar header where one should be")),
+                    Some(at) => Err(stream.source.bad_record(at, "no tar header where one should be")),
                     None if block.is_empty() && self.marked => Ok(None),
                     None => {
                         self.marked = true;
-                        Err(stream.source.fault(start, reason))
+                        Err(stream.source.bad_record(start, reason))
                     }
                 };
             }
@@ -130,7 +130,7 @@ impl Tar {
     }
 
     /// Finds the next member that is a file.
-    fn step(&mut self, stream: &mut Stream) -> Result<Step, Fault> {
+    fn step(&mut self, stream: &mut Stream) -> Result<Step, BadRecord> {
         let rest = stream.left.saturating_add(self.padding);
         (stream.left, self.padding) = (0, 0);
         if stream.lost {
@@ -142,7 +142,7 @@ impl Tar {
             let Some(header) = self.read_header(stream)? else { return Ok(Step::Ended) };
             let start = stream.source.offset() - BLOCK as u64;
             let Some(length) = octal(&header[124..136]).or(fields.length) else {
-                return Err(stream.source.fault(start, "a tar header without a length"));
+                return Err(stream.source.bad_record(start, "a tar header without a length"));
             };
             let kind = header[156];
             // Solaris writes `X` for `x`.
@@ -151,7 +151,7 @@ impl Tar {
                 if length > FIELDS {
                     let reason = format!("{length} bytes of fields before a member, more than {FIELDS}");
                     self.pass(stream, padded(length))?;
-                    return Err(stream.source.fault(start, reason));
+                    return Err(stream.source.bad_record(start, reason));
                 }
                 stream.source.read_up_to(length as usize, &mut bytes)?;
                 self.pass(stream, padded(length) - bytes.len() as u64)?;
@@ -188,9 +188,9 @@ impl Tar {
                         stream.source.read_up_to(BLOCK, &mut block)?;
                         goes_on = block.get(504).is_some_and(|&byte| byte != 0);
                     }
-                    sparse_fault(self, stream, start, &name, length)?;
+                    sparse_bad_record(self, stream, start, &name, length)?;
                 }
-                _ if sparse => sparse_fault(self, stream, start, &name, length)?,
+                _ if sparse => sparse_bad_record(self, stream, start, &name, length)?,
                 // Links have a length in some archives, and no bytes.
                 b'1' | b'2' => {}
                 // Devices, folders and pipes; of GNU, Solaris and star what says something of others.
@@ -208,25 +208,25 @@ impl Tar {
     }
 
     /// Passes over bytes that must be there.
-    fn pass(&mut self, stream: &mut Stream, count: u64) -> Result<(), Fault> {
+    fn pass(&mut self, stream: &mut Stream, count: u64) -> Result<(), BadRecord> {
         let passed = stream.source.skip(count)?;
         if passed < count {
             self.marked = true;
-            return Err(stream.source.fault(stream.source.offset(), "the archive is truncated"));
+            return Err(stream.source.bad_record(stream.source.offset(), "the archive is truncated"));
         }
         Ok(())
     }
 }
 
-fn sparse_fault(
+fn sparse_bad_record(
     tar: &mut Tar,
     stream: &mut Stream,
     start: u64,
     name: &str,
     length: u64,
-) -> Result<(), Fault> {
+) -> Result<(), BadRecord> {
     tar.pass(stream, padded(length))?;
-    Err(stream.source.fault(start, format!("`{name}` is sparse, which is not supported")))
+    Err(stream.source.bad_record(start, format!("`{name}` is sparse, which is not supported")))
 }
 
 /// A length in whole blocks.
@@ -235,23 +235,23 @@ fn padded(length: u64) -> u64 {
 }
 
 impl Members for Tar {
-    fn next_member(&mut self) -> Option<Result<Member, Fault>> {
+    fn next_member(&mut self) -> Option<Result<Member, BadRecord>> {
         if self.ended {
             return None;
         }
         let shared = self.shared.clone();
         let mut stream = shared.lock();
-        let before = stream.source.faults();
+        let before = stream.source.bad_records();
         let step = self.step(&mut stream);
         // Behind bytes that are missing, blocks begin who knows where.
-        self.ended = stream.source.faults() > before || stream.source.at_end();
+        self.ended = stream.source.bad_records() > before || stream.source.at_end();
         let (name, length) = match step {
             Ok(Step::Member { name, length }) => (name, length),
             Ok(Step::Ended) => {
                 self.ended = true;
                 return None;
             }
-            Err(fault) => return Some(Err(fault)),
+            Err(bad_record) => return Some(Err(bad_record)),
         };
         self.ended = false;
         drop(stream);
@@ -297,9 +297,12 @@ pub mod tests {
     }
 
     fn read(name: &str, bytes: &[u8]) -> (Pairs, Pairs) {
-        let (documents, faults) = read_all(name, bytes, &ExtractConfig::default());
+        let (documents, bad_records) = read_all(name, bytes, &ExtractConfig::default());
         let documents = documents.into_iter().map(|document| (document.source, document.text));
-        (documents.collect(), faults.into_iter().map(|fault| (fault.file, fault.reason)).collect())
+        (
+            documents.collect(),
+            bad_records.into_iter().map(|bad_record| (bad_record.file, bad_record.reason)).collect(),
+        )
     }
 
     fn pairs(pairs: &[(&str, &str)]) -> Pairs {
@@ -332,7 +335,7 @@ pub mod tests {
             ("a.tar.zst", zstandard(&bytes)),
             ("a", bytes.clone()),
         ] {
-            let (documents, faults) = read(name, &bytes);
+            let (documents, bad_records) = read(name, &bytes);
             let wanted = pairs(&[
                 (&format!("{name}!docs/a.md"), "one"),
                 (&format!("{name}!docs/b.jsonl.gz"), "two"),
@@ -340,7 +343,7 @@ pub mod tests {
                 (&format!("{name}!{long}/c.txt"), "four"),
                 (&format!("{name}!p/d.json"), "five"),
             ]);
-            assert_eq!((documents, faults), (wanted, vec![]), "{name}");
+            assert_eq!((documents, bad_records), (wanted, vec![]), "{name}");
         }
         let mut reader = super::super::open(
             "a.tar",
@@ -360,43 +363,47 @@ pub mod tests {
             member("c.zip", b"PK\x03\x04rest"),
             member("d.txt", b"outer"),
         ];
-        let (documents, faults) = read("o.tar", &archive(&members));
+        let (documents, bad_records) = read("o.tar", &archive(&members));
         assert_eq!(documents, pairs(&[("o.tar!d.txt", "outer")]));
         let reason = "nested archives are not read: unpack it first";
         assert_eq!(
-            faults,
+            bad_records,
             pairs(&[("o.tar!a.tar", reason), ("o.tar!b.tgz", reason), ("o.tar!c.zip", reason)])
         );
     }
 
     #[test]
-    fn a_truncated_archive_is_one_fault_and_keeps_what_there_is() {
+    fn a_truncated_archive_is_one_bad_record_and_keeps_what_there_is() {
         let bytes = archive(&[member("a.txt", b"one"), member("b.txt", &b"two ".repeat(500))]);
         // Within the second member, its header, its padding, and behind it.
-        let faults_at = |cut: usize| read("a.tar", &bytes[..cut]);
-        let (documents, faults) = faults_at(3 * BLOCK + 100);
+        let bad_records_at = |cut: usize| read("a.tar", &bytes[..cut]);
+        let (documents, bad_records) = bad_records_at(3 * BLOCK + 100);
         assert_eq!(documents.len(), 2);
-        assert_eq!(faults, pairs(&[("a.tar", "the archive ends within `b.txt`")]));
+        assert_eq!(bad_records, pairs(&[("a.tar", "the archive ends within `b.txt`")]));
         for cut in [2 * BLOCK + 100, 2 * BLOCK, 3 * BLOCK + 2010, 7 * BLOCK] {
-            let (documents, faults) = faults_at(cut);
-            assert_eq!((documents.len(), faults.len()), (if cut > 3 * BLOCK { 2 } else { 1 }, 1), "{cut}");
-            assert!(faults[0].1.contains("truncated"), "{faults:?}");
+            let (documents, bad_records) = bad_records_at(cut);
+            assert_eq!(
+                (documents.len(), bad_records.len()),
+                (if cut > 3 * BLOCK { 2 } else { 1 }, 1),
+                "{cut}"
+            );
+            assert!(bad_records[0].1.contains("truncated"), "{bad_records:?}");
         }
         let packed = gzip(&archive(&[member("a.txt", b"one"), member("b.txt", &noise(50_000, 3))]));
-        let (documents, faults) = read("a.tar.gz", &packed[..packed.len() / 2]);
+        let (documents, bad_records) = read("a.tar.gz", &packed[..packed.len() / 2]);
         assert_eq!(documents[0].1, "one");
-        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert_eq!(bad_records.len(), 1, "{bad_records:?}");
     }
 
     #[test]
     fn a_broken_header_costs_its_member() {
         let mut members = [member("a.txt", b"one"), member("b.txt", b"two"), member("c.txt", b"three")];
         members[1][130] ^= 1;
-        let (documents, faults) = read("a.tar", &archive(&members));
+        let (documents, bad_records) = read("a.tar", &archive(&members));
         assert_eq!(documents, pairs(&[("a.tar!a.txt", "one"), ("a.tar!c.txt", "three")]));
-        assert_eq!(faults, pairs(&[("a.tar", "no tar header where one should be")]));
-        let (documents, faults) = read("a.tar", b"this is no archive");
-        assert_eq!((documents.len(), faults.len()), (0, 1));
+        assert_eq!(bad_records, pairs(&[("a.tar", "no tar header where one should be")]));
+        let (documents, bad_records) = read("a.tar", b"this is no archive");
+        assert_eq!((documents.len(), bad_records.len()), (0, 1));
     }
 
     #[test]
@@ -415,9 +422,9 @@ pub mod tests {
             raw("b.txt", b'Z', b"unknown kind"),
             raw("label", b'V', b"no file"),
         ];
-        let (documents, faults) = read("a.tar", &archive(&members));
+        let (documents, bad_records) = read("a.tar", &archive(&members));
         let wanted = pairs(&[("a.tar!solaris", "one"), ("a.tar!all", "unknown kind")]);
-        assert_eq!((documents, faults), (wanted, vec![]));
+        assert_eq!((documents, bad_records), (wanted, vec![]));
         let (documents, _) = read("a.tar", &archive(&[signed]));
         assert_eq!(documents, pairs(&[("a.tar!gr\u{f6}\u{df}e.txt", "signed")]));
         assert_eq!(octal(b"10\x009999"), Some(8));
@@ -429,8 +436,8 @@ pub mod tests {
     fn a_limit_and_broken_fields_do_no_harm() {
         let config = ExtractConfig { record_limit: 100, ..Default::default() };
         let members = [member("a.txt", &[b'x'; 10_000]), member("b.txt", b"two")];
-        let (documents, faults) = read_all("a.tar", &archive(&members), &config);
-        assert_eq!((texts(&documents), faults.len()), (vec!["two"], 1));
+        let (documents, bad_records) = read_all("a.tar", &archive(&members), &config);
+        assert_eq!((texts(&documents), bad_records.len()), (vec!["two"], 1));
         let huge = [header("x", b'x', 1 << 32), archive(&[member("a.txt", b"one")])].concat();
         assert_eq!(read("a.tar", &huge).1.len(), 1);
         let mut fields = Fields::default();
@@ -467,8 +474,8 @@ pub mod tests {
             raw("pax_global_header", b'g', b"14 comment=ab\n"),
             member("short", b"two"),
         ];
-        let (documents, faults) = read("a.tar", &archive(&members));
+        let (documents, bad_records) = read("a.tar", &archive(&members));
         assert_eq!(documents, pairs(&[("a.tar!\u{e4}.txt", "one"), ("a.tar!long.txt", "two")]));
-        assert_eq!(faults, pairs(&[("a.tar", "`s.txt` is sparse, which is not supported")]));
+        assert_eq!(bad_records, pairs(&[("a.tar", "`s.txt` is sparse, which is not supported")]));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     super::clean::{encoding, panics},
-    Document, ExtractConfig, Fault, Metadata, Records, Separator,
+    BadRecord, Document, ExtractConfig, Metadata, Records, Separator,
     source::{Piece, Source},
 };
 
@@ -11,8 +11,8 @@ pub(super) struct TextReader {
     separator: Separator,
     /// Number of the next document.
     index: u64,
-    /// What is to be said after a document that ended with it.
-    waiting: Option<Fault>,
+    /// Bad record that is reported after the document that ended with it.
+    waiting: Option<BadRecord>,
     ended: bool,
 }
 
@@ -27,7 +27,7 @@ impl TextReader {
     }
 
     /// Bytes up to the next separator, which is not included, or to the end. `None`: more than the limit.
-    fn read_chunk(&mut self, bytes: &mut Vec<u8>) -> Result<Option<()>, Fault> {
+    fn read_chunk(&mut self, bytes: &mut Vec<u8>) -> Result<Option<()>, BadRecord> {
         let mark = match &self.separator {
             Separator::Mark(mark) => mark.as_bytes(),
             Separator::None | Separator::BlankLine => b"\n",
@@ -42,11 +42,11 @@ impl TextReader {
             let into = if too_long { &mut tail } else { &mut *bytes };
             let piece = match self.source.read_until(last, into) {
                 Ok(piece) => piece,
-                Err(fault) => {
+                Err(bad_record) => {
                     if too_long {
                         *bytes = Vec::new();
                     }
-                    return Err(fault);
+                    return Err(bad_record);
                 }
             };
             let found = match &self.separator {
@@ -86,12 +86,12 @@ impl TextReader {
 impl Records for TextReader {}
 
 impl Iterator for TextReader {
-    type Item = Result<Document, Fault>;
+    type Item = Result<Document, BadRecord>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(fault) = self.waiting.take() {
+        if let Some(bad_record) = self.waiting.take() {
             self.index += 1;
-            return Some(Err(fault));
+            return Some(Err(bad_record));
         }
         while !self.ended {
             let start = self.source.offset();
@@ -101,16 +101,16 @@ impl Iterator for TextReader {
                 Ok(None) => {
                     self.index += 1;
                     let reason = format!("a document of more than {} bytes", self.source.limit());
-                    return Some(Err(self.source.fault(start, reason)));
+                    return Some(Err(self.source.bad_record(start, reason)));
                 }
-                Err(fault) => self.waiting = Some(fault),
+                Err(bad_record) => self.waiting = Some(bad_record),
             }
             let name = self.source.name();
             let decoded = match panics::catch(|| encoding::decode(&bytes, &encoding::Hints::default())) {
                 Ok(decoded) => decoded,
                 Err(reason) => {
                     self.index += 1;
-                    return Some(Err(self.source.fault(start, reason)));
+                    return Some(Err(self.source.bad_record(start, reason)));
                 }
             };
             if !decoded.text.trim().is_empty() {
@@ -126,9 +126,9 @@ impl Iterator for TextReader {
                 let source = name.to_string();
                 return Some(Ok(Document { id, text: decoded.text, url: None, source, metadata }));
             }
-            if let Some(fault) = self.waiting.take() {
+            if let Some(bad_record) = self.waiting.take() {
                 self.index += 1;
-                return Some(Err(fault));
+                return Some(Err(bad_record));
             }
         }
         if self.index == 0 {
@@ -146,9 +146,9 @@ mod tests {
 
     fn split(separator: Separator, bytes: &[u8], limit: usize) -> (Vec<String>, Vec<(u64, String)>) {
         let config = ExtractConfig { separator, record_limit: limit, ..Default::default() };
-        let (documents, faults) = read_all("a.txt", bytes, &config);
+        let (documents, bad_records) = read_all("a.txt", bytes, &config);
         let texts = documents.into_iter().map(|document| document.text).collect();
-        (texts, faults.into_iter().map(|fault| (fault.offset, fault.reason)).collect())
+        (texts, bad_records.into_iter().map(|bad_record| (bad_record.offset, bad_record.reason)).collect())
     }
 
     #[test]
@@ -171,30 +171,30 @@ mod tests {
     }
 
     #[test]
-    fn a_document_over_the_limit_is_a_fault_and_the_next_is_read() {
+    fn a_document_over_the_limit_is_a_bad_record_and_the_next_is_read() {
         let mark = || Separator::Mark("<|e|>".into());
         let long = "x>y ".repeat(50);
-        let (texts, faults) = split(mark(), format!("one<|e|>{long}<|e|>two").as_bytes(), 20);
+        let (texts, bad_records) = split(mark(), format!("one<|e|>{long}<|e|>two").as_bytes(), 20);
         assert_eq!(texts, ["one", "two"]);
-        assert_eq!(faults, [(8, "a document of more than 20 bytes".into())]);
+        assert_eq!(bad_records, [(8, "a document of more than 20 bytes".into())]);
         // The mark is the first place where its last character occurs.
-        let (texts, faults) =
+        let (texts, bad_records) =
             split(mark(), format!("one<|e|>{}<|e|>two", "x".repeat(200_000)).as_bytes(), 2000);
-        assert_eq!((texts, faults.len()), (vec!["one".into(), "two".into()], 1));
-        let (texts, faults) =
+        assert_eq!((texts, bad_records.len()), (vec!["one".into(), "two".into()], 1));
+        let (texts, bad_records) =
             split(Separator::BlankLine, format!("one\n\n{long}\nmore\n\ntwo").as_bytes(), 20);
         assert_eq!(texts, ["one\n", "two"]);
-        assert_eq!(faults.len(), 1);
-        let (texts, faults) = split(Separator::None, "a\n".repeat(50).as_bytes(), 20);
+        assert_eq!(bad_records.len(), 1);
+        let (texts, bad_records) = split(Separator::None, "a\n".repeat(50).as_bytes(), 20);
         assert!(texts.is_empty());
-        assert_eq!(faults.len(), 1);
+        assert_eq!(bad_records.len(), 1);
     }
 
     #[test]
     fn text_that_is_not_utf_8_is_decoded() {
         let french = b"Le caf\xe9 est tr\xe8s bon, et la for\xeat est \xe0 c\xf4t\xe9 de l'\xe9glise.";
-        let (documents, faults) = read_all("a.txt", french, &ExtractConfig::default());
-        assert!(faults.is_empty());
+        let (documents, bad_records) = read_all("a.txt", french, &ExtractConfig::default());
+        assert!(bad_records.is_empty());
         assert_eq!(documents[0].text, "Le café est très bon, et la forêt est à côté de l'église.");
         assert_eq!(documents[0].metadata["encoding"], "windows-1252");
         assert_eq!(split(Separator::None, b"  \n\t\n", 100).1, [(0, "there is no text in the file".into())]);

@@ -1,12 +1,12 @@
 //! WARC and WET files (ISO 28500): pages of responses and resources as main text, conversions as they are.
-//! Requests, metadata, revisits, pages that are not HTML or text and answers other than 2xx are passed
+//! Requests, metadata, revisits, pages that are not HTML or text and responses other than 2xx are passed
 //! over and counted as skipped.
 //!
 //! Not the `warc` crate, which gives no offsets and ends at the first record that is not whole.
 
 use super::{
     super::clean::panics,
-    Document, Fault, Records,
+    BadRecord, Document, Records,
     http::{HEADER, Headers, page},
     source::{Piece, Source},
 };
@@ -15,10 +15,10 @@ pub(super) struct WarcReader {
     source: Source,
     index: u64,
     skipped: u64,
-    waiting: Option<Fault>,
+    waiting: Option<BadRecord>,
 }
 
-/// What is left of a record once it is read.
+/// Outcome of reading a record.
 enum Outcome {
     Document(Document),
     Skipped,
@@ -29,14 +29,14 @@ impl WarcReader {
         Self { source, index: 0, skipped: 0, waiting: None }
     }
 
-    /// Finds the next version line. What lies before it, other than blank lines, is a fault.
-    fn find_record(&mut self) -> Result<Option<u64>, Fault> {
+    /// Finds the next version line. What lies before it, other than blank lines, is a bad record.
+    fn find_record(&mut self) -> Result<Option<u64>, BadRecord> {
         let mut lost: Option<u64> = None;
         loop {
             let start = self.source.offset();
             if self.source.peek(5) == b"WARC/" {
                 if let Some(at) = lost {
-                    return Err(self.source.fault(at, "no WARC record where one should begin"));
+                    return Err(self.source.bad_record(at, "no WARC record where one should begin"));
                 }
                 return Ok(Some(start));
             }
@@ -47,14 +47,14 @@ impl WarcReader {
             }
             if piece == Piece::End || self.source.at_end() {
                 return match lost {
-                    Some(at) => Err(self.source.fault(at, "no WARC record where one should begin")),
+                    Some(at) => Err(self.source.bad_record(at, "no WARC record where one should begin")),
                     None => Ok(None),
                 };
             }
         }
     }
 
-    fn read_headers(&mut self, start: u64) -> Result<Headers, Fault> {
+    fn read_headers(&mut self, start: u64) -> Result<Headers, BadRecord> {
         let mut headers = Headers::default();
         let mut length = 0;
         loop {
@@ -62,14 +62,16 @@ impl WarcReader {
             let piece = self.source.read_until(b'\n', &mut line)?;
             length += line.len();
             if piece == Piece::TooLong || length > HEADER {
-                return Err(self.source.fault(start, format!("a record header of more than {HEADER} bytes")));
+                return Err(self
+                    .source
+                    .bad_record(start, format!("a record header of more than {HEADER} bytes")));
             }
             let text = line.trim_ascii_end();
             if text.is_empty() && piece == Piece::Whole {
                 return Ok(headers);
             }
             if piece == Piece::End {
-                return Err(self.source.fault(start, "the record is truncated in its header"));
+                return Err(self.source.bad_record(start, "the record is truncated in its header"));
             }
             // The first is the version.
             if length > line.len() {
@@ -79,13 +81,13 @@ impl WarcReader {
     }
 
     /// Reads a body of `length` bytes and the line breaks behind it.
-    fn read_body(&mut self, start: u64, length: u64) -> Result<Vec<u8>, Fault> {
+    fn read_body(&mut self, start: u64, length: u64) -> Result<Vec<u8>, BadRecord> {
         let mut body = Vec::new();
         let count = usize::try_from(length).ok().filter(|&count| count <= self.source.limit());
         let Some(count) = count else {
             self.source.skip(length)?;
             let reason = format!("a record of {length} bytes, more than {}", self.source.limit());
-            return Err(self.source.fault(start, reason));
+            return Err(self.source.bad_record(start, reason));
         };
         self.source.read_up_to(count, &mut body)?;
         let next = self.source.peek(2);
@@ -104,13 +106,13 @@ impl WarcReader {
         } else {
             format!("the record does not end after the {count} bytes that it names")
         };
-        Err(self.source.fault(start, reason))
+        Err(self.source.bad_record(start, reason))
     }
 
-    fn read_record(&mut self, start: u64) -> Result<Outcome, Fault> {
+    fn read_record(&mut self, start: u64) -> Result<Outcome, BadRecord> {
         let headers = self.read_headers(start)?;
         let Some(length) = headers.get("content-length").and_then(|length| length.parse::<u64>().ok()) else {
-            return Err(self.source.fault(start, "the record has no valid `Content-Length`"));
+            return Err(self.source.bad_record(start, "the record has no valid `Content-Length`"));
         };
         let kind = headers.get("warc-type").unwrap_or_default().to_ascii_lowercase();
         if !matches!(kind.as_str(), "response" | "conversion" | "resource") {
@@ -126,7 +128,7 @@ impl WarcReader {
         let page = match panics::catch(|| page(&kind, &headers, &body, limit)) {
             Ok(Ok(Some(page))) => page,
             Ok(Ok(None)) => return Ok(Outcome::Skipped),
-            Ok(Err(reason)) | Err(reason) => return Err(self.source.fault(start, reason)),
+            Ok(Err(reason)) | Err(reason) => return Err(self.source.bad_record(start, reason)),
         };
         let mut metadata = page.metadata;
         if let Some(date) = headers.get("warc-date") {
@@ -147,13 +149,13 @@ impl Records for WarcReader {
 }
 
 impl Iterator for WarcReader {
-    type Item = Result<Document, Fault>;
+    type Item = Result<Document, BadRecord>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(fault) = self.waiting.take() {
+            if let Some(bad_record) = self.waiting.take() {
                 self.index += 1;
-                return Some(Err(fault));
+                return Some(Err(bad_record));
             }
             let start = match self.find_record() {
                 Ok(Some(start)) => start,
@@ -162,8 +164,8 @@ impl Iterator for WarcReader {
                     return Some(Err(self.source.nothing()));
                 }
                 Ok(None) => return None,
-                Err(fault) => {
-                    self.waiting = Some(fault);
+                Err(bad_record) => {
+                    self.waiting = Some(bad_record);
                     continue;
                 }
             };
@@ -173,7 +175,7 @@ impl Iterator for WarcReader {
                     self.index += 1;
                     return Some(Ok(document));
                 }
-                Err(fault) => self.waiting = Some(fault),
+                Err(bad_record) => self.waiting = Some(bad_record),
             }
         }
     }
@@ -204,7 +206,7 @@ mod tests {
         record("response", "application/http; msgtype=response", &body)
     }
 
-    fn read(name: &str, bytes: &[u8]) -> (Vec<Document>, Vec<Fault>) {
+    fn read(name: &str, bytes: &[u8]) -> (Vec<Document>, Vec<BadRecord>) {
         read_all(name, bytes, &ExtractConfig::default())
     }
 
@@ -251,52 +253,55 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_record_is_a_fault_and_the_next_is_read() {
+    fn a_truncated_record_is_a_bad_record_and_the_next_is_read() {
         let (one, two, three) = (wet("one"), wet("two, which is longer"), wet("three"));
         // At the end of the file: in the body, and in the header.
         for cut in [30, two.len() - 10] {
-            let (documents, faults) = read("a.wet", &[&one[..], &two[..cut]].concat());
+            let (documents, bad_records) = read("a.wet", &[&one[..], &two[..cut]].concat());
             assert_eq!(texts(&documents), ["one"]);
-            assert_eq!(faults.len(), 1, "{faults:?}");
-            assert_eq!(faults[0].offset, one.len() as u64);
-            assert!(faults[0].reason.contains("truncated"), "{faults:?}");
+            assert_eq!(bad_records.len(), 1, "{bad_records:?}");
+            assert_eq!(bad_records[0].offset, one.len() as u64);
+            assert!(bad_records[0].reason.contains("truncated"), "{bad_records:?}");
         }
         // In the middle, with another record behind: its first bytes are within the body as announced.
         let cut = &two[..two.len() - 6];
-        let (documents, faults) = read("a.wet", &[&one[..], cut, b"\r\n", &three].concat());
+        let (documents, bad_records) = read("a.wet", &[&one[..], cut, b"\r\n", &three].concat());
         assert_eq!(texts(&documents), ["one", "three"]);
-        assert_eq!(faults.iter().map(|fault| fault.offset).collect::<Vec<_>>(), [one.len() as u64]);
+        assert_eq!(
+            bad_records.iter().map(|bad_record| bad_record.offset).collect::<Vec<_>>(),
+            [one.len() as u64]
+        );
     }
 
     #[test]
     fn a_truncated_member_costs_its_record_only() {
         let (one, two, three) = (gzip(&wet("one")), gzip(&wet(&"two ".repeat(100))), gzip(&wet("three")));
-        let (documents, faults) = read("a.wet.gz", &[&one[..], &two[..two.len() / 2], &three].concat());
+        let (documents, bad_records) = read("a.wet.gz", &[&one[..], &two[..two.len() / 2], &three].concat());
         assert_eq!(texts(&documents), ["one", "three"]);
-        assert_eq!(faults[0].offset, one.len() as u64, "{faults:?}");
-        assert!(faults[0].reason.contains("gzip member"), "{faults:?}");
+        assert_eq!(bad_records[0].offset, one.len() as u64, "{bad_records:?}");
+        assert!(bad_records[0].reason.contains("gzip member"), "{bad_records:?}");
     }
 
     #[test]
-    fn a_record_with_a_bad_header_is_a_fault() {
+    fn a_record_with_a_bad_header_is_a_bad_record() {
         let bad = b"WARC/1.0\r\nWARC-Type: conversion\r\nContent-Length: many\r\n\r\nbody\r\n\r\n";
-        let (documents, faults) = read("a.wet", &[&wet("one")[..], bad, &wet("two")].concat());
+        let (documents, bad_records) = read("a.wet", &[&wet("one")[..], bad, &wet("two")].concat());
         assert_eq!(texts(&documents), ["one", "two"]);
         // The header, and then a body that nothing says the length of.
-        assert_eq!(faults.len(), 2, "{faults:?}");
-        assert_eq!(faults[0].reason, "the record has no valid `Content-Length`");
-        let (documents, faults) = read("a.wet", &[b"garbage\n\n", &wet("two")[..]].concat());
-        assert_eq!((texts(&documents), faults[0].offset), (vec!["two"], 0));
-        let (documents, faults) = read("a.warc", &record("response", "application/http", b"no http"));
-        assert_eq!((documents.len(), faults.len()), (0, 1));
+        assert_eq!(bad_records.len(), 2, "{bad_records:?}");
+        assert_eq!(bad_records[0].reason, "the record has no valid `Content-Length`");
+        let (documents, bad_records) = read("a.wet", &[b"garbage\n\n", &wet("two")[..]].concat());
+        assert_eq!((texts(&documents), bad_records[0].offset), (vec!["two"], 0));
+        let (documents, bad_records) = read("a.warc", &record("response", "application/http", b"no http"));
+        assert_eq!((documents.len(), bad_records.len()), (0, 1));
     }
 
     #[test]
     fn a_record_over_the_limit_is_skipped() {
         let config = ExtractConfig { record_limit: 400, ..Default::default() };
         let bytes = [wet("one"), wet(&"long ".repeat(1000)), wet("two")].concat();
-        let (documents, faults) = read_all("a.wet", &bytes, &config);
+        let (documents, bad_records) = read_all("a.wet", &bytes, &config);
         assert_eq!(texts(&documents), ["one", "two"]);
-        assert_eq!(faults[0].reason, "a record of 5000 bytes, more than 400");
+        assert_eq!(bad_records[0].reason, "a record of 5000 bytes, more than 400");
     }
 }

@@ -5,7 +5,7 @@ mod streamed;
 
 use self::streamed::{Body, BodyReader, SharedBody, skip_descriptor};
 use super::{
-    Fault,
+    BadRecord,
     archive::{Member, Members, Shared, Stream},
     source::BUFFER,
 };
@@ -40,7 +40,7 @@ impl Zip {
     }
 
     /// Passes over what is left of the current member. `false`: it is not known where the next one begins.
-    fn leave(&mut self, stream: &mut Stream) -> Result<bool, Fault> {
+    fn leave(&mut self, stream: &mut Stream) -> Result<bool, BadRecord> {
         // Whatever goes wrong before the next member is found, there is no finding it.
         self.ended = true;
         let rest = std::mem::take(&mut stream.left);
@@ -60,13 +60,13 @@ impl Zip {
     }
 
     /// Finds the next member that is a file; `None` at the archive's directory.
-    fn step(&mut self, stream: &mut Stream) -> Result<Option<Entry>, Fault> {
+    fn step(&mut self, stream: &mut Stream) -> Result<Option<Entry>, BadRecord> {
         while self.leave(stream)? {
             let start = stream.source.offset();
             match stream.source.peek(4) {
                 b"PK\x03\x04" => {}
                 b"PK\x01\x02" | b"PK\x05\x06" | b"PK\x06\x06" | b"PK\x06\x08" => return Ok(None),
-                [] => return Err(stream.source.fault(start, "the archive is truncated")),
+                [] => return Err(stream.source.bad_record(start, "the archive is truncated")),
                 _ if !self.begun => {
                     find_first(stream)?;
                     self.begun = true;
@@ -77,7 +77,7 @@ impl Zip {
                     skip_zeros(stream)?;
                     continue;
                 }
-                _ => return Err(stream.source.fault(start, "no zip header where one should be")),
+                _ => return Err(stream.source.bad_record(start, "no zip header where one should be")),
             }
             self.begun = true;
             let header = read(stream, HEADER)?;
@@ -116,7 +116,7 @@ impl Zip {
             };
             stream.left = length;
             self.ended = false;
-            return Err(stream.source.fault(start, reason));
+            return Err(stream.source.bad_record(start, reason));
         }
         Ok(None)
     }
@@ -136,7 +136,7 @@ fn zip64_length(mut extra: &[u8], both: bool) -> Option<u64> {
 }
 
 /// Passes over a program that unpacks the archive, up to the first member.
-fn find_first(stream: &mut Stream) -> Result<(), Fault> {
+fn find_first(stream: &mut Stream) -> Result<(), BadRecord> {
     let start = stream.source.offset();
     loop {
         let window = stream.source.peek(BUFFER);
@@ -147,16 +147,16 @@ fn find_first(stream: &mut Stream) -> Result<(), Fault> {
             return Ok(());
         }
         if count == 0 {
-            // The bytes that are left may stand before a fault.
+            // The bytes that are left may stand before a bad record.
             let left = stream.source.fill()?.len();
             stream.source.consume(left);
             stream.source.fill()?;
-            return Err(stream.source.fault(start, "no zip header where one should be"));
+            return Err(stream.source.bad_record(start, "no zip header where one should be"));
         }
     }
 }
 
-fn skip_zeros(stream: &mut Stream) -> Result<(), Fault> {
+fn skip_zeros(stream: &mut Stream) -> Result<(), BadRecord> {
     loop {
         let bytes = stream.source.fill()?;
         let count = bytes.iter().take_while(|&&byte| byte == 0).count();
@@ -167,22 +167,22 @@ fn skip_zeros(stream: &mut Stream) -> Result<(), Fault> {
     }
 }
 
-fn truncated(stream: &Stream) -> Fault {
-    stream.source.fault(stream.source.offset(), "the archive is truncated")
+fn truncated(stream: &Stream) -> BadRecord {
+    stream.source.bad_record(stream.source.offset(), "the archive is truncated")
 }
 
-fn read(stream: &mut Stream, count: usize) -> Result<Vec<u8>, Fault> {
+fn read(stream: &mut Stream, count: usize) -> Result<Vec<u8>, BadRecord> {
     let mut bytes = Vec::new();
     stream.source.read_up_to(count, &mut bytes)?;
     if bytes.len() < count { Err(truncated(stream)) } else { Ok(bytes) }
 }
 
-fn skip(stream: &mut Stream, count: u64) -> Result<(), Fault> {
+fn skip(stream: &mut Stream, count: u64) -> Result<(), BadRecord> {
     if stream.source.skip(count)? < count { Err(truncated(stream)) } else { Ok(()) }
 }
 
 impl Members for Zip {
-    fn next_member(&mut self) -> Option<Result<Member, Fault>> {
+    fn next_member(&mut self) -> Option<Result<Member, BadRecord>> {
         if self.ended {
             return None;
         }
@@ -192,7 +192,7 @@ impl Members for Zip {
         drop(stream);
         let Entry { name, length, crc, deflated } = match step {
             Ok(entry) => entry?,
-            Err(fault) => return Some(Err(fault)),
+            Err(bad_record) => return Some(Err(bad_record)),
         };
         let mut member = shared.member(&name, length.unwrap_or_default());
         if let Some(body) = self.body.clone() {
@@ -282,9 +282,15 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> (Vec<(String, String)>, Vec<String>) {
-        let (documents, faults) = read_all("a.zip", bytes, &ExtractConfig::default());
+        let (documents, bad_records) = read_all("a.zip", bytes, &ExtractConfig::default());
         let documents = documents.into_iter().map(|document| (document.source, document.text)).collect();
-        (documents, faults.into_iter().map(|fault| format!("{}: {}", fault.file, fault.reason)).collect())
+        (
+            documents,
+            bad_records
+                .into_iter()
+                .map(|bad_record| format!("{}: {}", bad_record.file, bad_record.reason))
+                .collect(),
+        )
     }
 
     const END: &[u8] = b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
@@ -301,11 +307,11 @@ mod tests {
             member("e.txt", b"three", 8, 0),
             END.to_vec(),
         ];
-        let (documents, faults) = read(&bytes.concat());
+        let (documents, bad_records) = read(&bytes.concat());
         let found: Vec<_> = documents.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
         assert_eq!(found, [("a.zip!d/a.txt", "one"), ("a.zip!b.jsonl", "two"), ("a.zip!e.txt", "three")]);
         assert_eq!(
-            faults,
+            bad_records,
             [
                 "a.zip: `secret` is encrypted",
                 "a.zip: `c.txt` is compressed by method 14, which is not supported",
@@ -315,17 +321,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_or_cut_is_one_fault() {
+    fn what_is_broken_or_cut_is_one_bad_record() {
         let (one, two) = (member("a.txt", b"one", 0, 0), member("b.txt", &noise(5000, 7), 8, 0));
         for cut in [one.len(), one.len() + 10, one.len() + 32, one.len() + 2000] {
-            let (documents, faults) = read(&[&one[..], &two].concat()[..cut]);
+            let (documents, bad_records) = read(&[&one[..], &two].concat()[..cut]);
             assert_eq!(documents[0].1, "one");
-            assert_eq!(faults.len(), 1, "{cut} {faults:?}");
+            assert_eq!(bad_records.len(), 1, "{cut} {bad_records:?}");
         }
         let mut broken = member("b.txt", &b"two ".repeat(1000), 8, 0);
         broken[35..40].fill(0xff);
-        let (documents, faults) = read(&[&broken[..], &one, END].concat());
-        assert_eq!((documents.last().map(|found| found.1.as_str()), faults.len()), (Some("one"), 1));
+        let (documents, bad_records) = read(&[&broken[..], &one, END].concat());
+        assert_eq!((documents.last().map(|found| found.1.as_str()), bad_records.len()), (Some("one"), 1));
         assert!(read(b"PK\x03\x04rest").1[0].ends_with("the archive is truncated"));
     }
 
@@ -351,11 +357,15 @@ mod tests {
                     streamed("g.txt", long.as_bytes()),
                     END.to_vec(),
                 ];
-                let (documents, faults) = read(&bytes.concat());
+                let (documents, bad_records) = read(&bytes.concat());
                 let texts: Vec<&str> = documents.iter().map(|(_, text)| text.as_str()).collect();
-                assert_eq!(texts, ["one", std::str::from_utf8(looks).unwrap(), "two", &long], "{faults:?}");
                 assert_eq!(
-                    faults,
+                    texts,
+                    ["one", std::str::from_utf8(looks).unwrap(), "two", &long],
+                    "{bad_records:?}"
+                );
+                assert_eq!(
+                    bad_records,
                     [
                         "a.zip!c.zip: nested archives are not read: unpack it first",
                         "a.zip: `secret.txt` is encrypted",
@@ -368,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_streamed_member_that_is_broken_or_cut_is_one_fault() {
+    fn a_streamed_member_that_is_broken_or_cut_is_one_bad_record() {
         let (one, two) = (member("a.txt", b"one", 0, 0x4008), member("b.txt", b"two", 8, 8));
         let text = "the heron stood in the water ".repeat(400);
         let broken = |from_end: usize| {
@@ -379,21 +389,21 @@ mod tests {
         };
         // Its bytes are damaged, then its lengths.
         for broken in [broken(56), broken(8)] {
-            let (documents, faults) = read(&[&one[..], &broken, &two, END].concat());
+            let (documents, bad_records) = read(&[&one[..], &broken, &two, END].concat());
             assert_eq!(documents[0].1, "one");
-            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert_eq!(bad_records.len(), 1, "{bad_records:?}");
         }
-        let (documents, faults) = read(&[&one[..], &broken(56), &two, END].concat());
-        assert_eq!((documents.last().map(|found| found.1.as_str()), faults.len()), (Some("two"), 1));
+        let (documents, bad_records) = read(&[&one[..], &broken(56), &two, END].concat());
+        assert_eq!((documents.last().map(|found| found.1.as_str()), bad_records.len()), (Some("two"), 1));
         for method in [0, 8] {
             let member = member("c.txt", text.as_bytes(), method, 0x4008);
-            let (documents, faults) = read(&[&one[..], &member[..member.len() - 30]].concat());
-            assert_eq!((documents[0].1.as_str(), faults.len()), ("one", 1), "{faults:?}");
+            let (documents, bad_records) = read(&[&one[..], &member[..member.len() - 30]].concat());
+            assert_eq!((documents[0].1.as_str(), bad_records.len()), ("one", 1), "{bad_records:?}");
         }
     }
 
     #[test]
-    fn damage_to_streamed_members_ends_in_faults() {
+    fn damage_to_streamed_members_ends_in_bad_records() {
         let text = "the heron stood in the water ".repeat(50);
         let sound = [
             member("a.txt", text.as_bytes(), 8, 8),
@@ -413,8 +423,8 @@ mod tests {
                     bytes.truncate(at + 1);
                 }
             }
-            let (documents, faults) = read(&bytes);
-            assert!(documents.len() + faults.len() < 10, "{faults:?}");
+            let (documents, bad_records) = read(&bytes);
+            assert!(documents.len() + bad_records.len() < 10, "{bad_records:?}");
         }
     }
 }

@@ -14,7 +14,7 @@ const WINDOW_LOG_MAX: u32 = 31;
 /// Most bytes of a dictionary. Those of crawls have one or two million.
 const DICTIONARY: usize = 64 << 20;
 
-/// What the header of a frame asks for.
+/// Window and dictionary that the header of a frame asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Header {
     /// Bytes of memory.
@@ -63,12 +63,12 @@ pub(super) fn may_be_dictionary(bytes: &[u8]) -> bool {
 /// # Errors
 /// The dictionary is broken or too large.
 pub(super) fn dictionary(tape: &mut Tape) -> Result<Option<Dictionary>, String> {
-    let &[_, _, _, _, a, b, c, d] = tape.look(8) else { return Ok(None) };
+    let &[_, _, _, _, a, b, c, d] = tape.peek(8) else { return Ok(None) };
     let length = u32::from_le_bytes([a, b, c, d]) as usize;
     if length > DICTIONARY {
         return Ok(None);
     }
-    let frame = tape.look(8 + length);
+    let frame = tape.peek(8 + length);
     let Some(bytes) = frame.get(8..8 + length) else { return Ok(None) };
     let mut unpacked = Vec::new();
     let bytes = match header(bytes) {
@@ -171,38 +171,38 @@ mod tests {
         let packed = zstd::bulk::compress(&dictionary, 3).unwrap();
         for dictionary in [&dictionary, &packed, &zstandard(&dictionary)] {
             let bytes = [skippable(0x5d, dictionary), frames.clone()].concat();
-            let (documents, faults) = read_all("a.jsonl.zst", &bytes, &ExtractConfig::default());
-            assert_eq!((documents.len(), faults), (9, vec![]));
+            let (documents, bad_records) = read_all("a.jsonl.zst", &bytes, &ExtractConfig::default());
+            assert_eq!((documents.len(), bad_records), (9, vec![]));
             // Files that are joined.
-            let (documents, faults) =
+            let (documents, bad_records) =
                 read_all("a.jsonl.zst", &[&bytes[..], &bytes].concat(), &ExtractConfig::default());
-            assert_eq!((documents.len(), faults), (18, vec![]));
+            assert_eq!((documents.len(), bad_records), (18, vec![]));
         }
     }
 
     #[test]
-    fn a_dictionary_that_is_missing_or_broken_is_one_fault() {
+    fn a_dictionary_that_is_missing_or_broken_is_one_bad_record() {
         let dictionary = trained();
         let frames: Vec<u8> = (0..9).flat_map(|index| frame(&dictionary, index, true)).collect();
         let plain = zstandard(&line(99));
         let number = u32::from_le_bytes(dictionary[4..8].try_into().unwrap());
-        let (documents, faults) =
+        let (documents, bad_records) =
             read_all("a.jsonl.zst", &[&frames[..], &plain].concat(), &ExtractConfig::default());
-        assert_eq!((documents.len(), faults.len()), (1, 1), "{faults:?}");
-        assert!(faults[0].reason.contains(&format!("need dictionary {number}")), "{faults:?}");
+        assert_eq!((documents.len(), bad_records.len()), (1, 1), "{bad_records:?}");
+        assert!(bad_records[0].reason.contains(&format!("need dictionary {number}")), "{bad_records:?}");
         // Something else in the frame that is to be skipped, and a dictionary that is cut.
-        let (documents, faults) = read_all(
+        let (documents, bad_records) = read_all(
             "a.jsonl.zst",
             &[skippable(0x5d, b"abc"), plain.clone(), skippable(0x50, b""), plain].concat(),
             &ExtractConfig::default(),
         );
-        assert_eq!((documents.len(), faults), (2, vec![]));
+        assert_eq!((documents.len(), bad_records), (2, vec![]));
         let mut packed = zstandard(&dictionary);
         packed[60] ^= 0xff;
         let bytes = [skippable(0x5d, &packed), frames].concat();
-        let (documents, faults) = read_all("a.jsonl.zst", &bytes, &ExtractConfig::default());
-        assert_eq!((documents.len(), faults.len()), (0, 1), "{faults:?}");
-        assert!(faults[0].reason.contains("dictionary of the file is broken"), "{faults:?}");
+        let (documents, bad_records) = read_all("a.jsonl.zst", &bytes, &ExtractConfig::default());
+        assert_eq!((documents.len(), bad_records.len()), (0, 1), "{bad_records:?}");
+        assert!(bad_records[0].reason.contains("dictionary of the file is broken"), "{bad_records:?}");
     }
 
     #[test]
@@ -227,15 +227,15 @@ mod tests {
             encoder.finish().unwrap()
         };
         for log in [27, 28] {
-            let (documents, faults) = read_all("a.jsonl.zst", &packed(log), &ExtractConfig::default());
-            assert_eq!((documents.len(), faults), (1, vec![]), "{log}");
+            let (documents, bad_records) = read_all("a.jsonl.zst", &packed(log), &ExtractConfig::default());
+            assert_eq!((documents.len(), bad_records), (1, vec![]), "{log}");
         }
         let config = ExtractConfig { zstd_window: 128 << 20, ..Default::default() };
         let bytes = [packed(28), packed(20), packed(28)].concat();
-        let faults: Vec<_> = open("a.jsonl.zst", Box::new(Cursor::new(bytes)), &config)
-            .map(|record| record.err().map(|fault| fault.reason))
+        let bad_records: Vec<_> = open("a.jsonl.zst", Box::new(Cursor::new(bytes)), &config)
+            .map(|record| record.err().map(|bad_record| bad_record.reason))
             .collect();
         let reason = "a zstd frame that needs a window of 256 MB, more than `source.zstd_window_mb` (128)";
-        assert_eq!(faults, [Some(reason.into()), None, Some(reason.into())]);
+        assert_eq!(bad_records, [Some(reason.into()), None, Some(reason.into())]);
     }
 }

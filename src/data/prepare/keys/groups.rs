@@ -1,4 +1,4 @@
-//! What of all documents goes, once the keys of all parts are there: the keys in order say which are alike.
+//! Finds the documents to drop, once the keys of all parts are there: the keys in order say which are alike.
 
 use super::{Comparison, each_batch};
 use crate::{
@@ -35,7 +35,7 @@ use std::{
 pub struct Groups {
     /// That were compared.
     pub documents: u64,
-    /// How many groups there are of each size.
+    /// Number of groups of each size.
     pub sizes: BTreeMap<u32, u64>,
 }
 
@@ -112,9 +112,9 @@ impl Comparison {
         .await
     }
 
-    /// Of the documents that are compared, none of them alike.
+    /// Groups of documents none of which are alike.
     fn no_groups(&self) -> Groups {
-        let documents = self.inputs.iter().map(|(_, part)| part.tally.kept.documents).sum();
+        let documents = self.inputs.iter().map(|(_, part)| part.counts.kept.documents).sum();
         Groups { documents, ..Groups::default() }
     }
 

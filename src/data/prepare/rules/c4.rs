@@ -52,7 +52,7 @@ impl Default for C4 {
     }
 }
 
-/// What becomes of a line.
+/// Outcome for a line.
 enum Fate<'a> {
     Keep(Cow<'a, str>),
     Drop,

@@ -17,23 +17,23 @@ use aho_corasick::AhoCorasick;
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
-/// Largest shares.
+/// Largest shares that a document may have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Curator {
-    /// Of characters other than letters, digits, line feeds and `?!,.`; blanks count.
+    /// Share of characters other than letters, digits, line feeds and `?!,.`; blanks count.
     pub max_non_alphanumeric: f64,
-    /// Of digits.
+    /// Share of digits.
     pub max_numbers: f64,
-    /// Of characters in addresses.
+    /// Share of characters in addresses.
     pub max_urls: f64,
-    /// Of blanks, tabs and line feeds.
+    /// Share of blanks, tabs and line feeds.
     pub max_white_space: f64,
-    /// Of brackets of any kind.
+    /// Share of brackets of any kind.
     pub max_parentheses: f64,
-    /// Of paragraphs with a phrase such as `privacy policy`; one with `lorem ipsum` is enough.
+    /// Share of paragraphs with a phrase such as `privacy policy`; one with `lorem ipsum` is enough.
     pub max_boilerplate: f64,
-    /// Of lines without an end mark.
+    /// Share of lines without an end mark.
     pub max_unended_lines: f64,
 }
 

@@ -79,14 +79,14 @@ pub(super) fn full_lines(text: &str) -> impl Iterator<Item = &str> {
     text.split('\n').filter(|line| !strip(line).is_empty())
 }
 
-/// How many lines end in a mark, nothing behind it.
+/// Number of lines that end in a mark, nothing behind it.
 pub(super) fn ended(document: &Text, lines: &[&str]) -> usize {
     let ends =
         |line: &&&str| line.chars().next_back().is_some_and(|last| document.classes().is(last, TERMINAL));
     lines.iter().filter(ends).count()
 }
 
-/// How many lines have at most so many characters.
+/// Number of lines with at most so many characters.
 pub(super) fn short(lines: &[&str], limit: usize) -> usize {
     // A character takes at most four bytes.
     lines.iter().filter(|line| line.len() <= 4 * limit && count(line) <= limit).count()

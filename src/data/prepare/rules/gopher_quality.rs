@@ -133,11 +133,11 @@ fn distinct<W: AsRef<str>>(document: &Text, wanted: &[W], enough: usize) -> bool
 /// Words of a document by kind.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct WordCounts {
-    /// Punctuation marks too.
+    /// All words, punctuation marks included.
     pub all: usize,
-    /// Those with a letter.
+    /// Words with a letter.
     pub letters: usize,
-    /// Those that are not only symbols.
+    /// Words that are not only symbols.
     pub plain: usize,
     pub plain_characters: usize,
 }

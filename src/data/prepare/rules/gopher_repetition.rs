@@ -13,19 +13,19 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GopherRepetition {
-    /// Of paragraphs.
+    /// Share of repeated paragraphs.
     pub max_duplicate_paragraphs: f64,
-    /// Of characters, in repeated paragraphs.
+    /// Share of characters in repeated paragraphs.
     pub max_duplicate_paragraph_characters: f64,
-    /// Of lines.
+    /// Share of repeated lines.
     pub max_duplicate_lines: f64,
-    /// Of characters, in repeated lines.
+    /// Share of characters in repeated lines.
     pub max_duplicate_line_characters: f64,
-    /// Of characters, in the most frequent run of two words.
+    /// Share of characters in the most frequent run of two words.
     pub max_top_2_gram: f64,
     pub max_top_3_gram: f64,
     pub max_top_4_gram: f64,
-    /// Of characters, in runs of five words that came before.
+    /// Share of characters in runs of five words that came before.
     pub max_duplicate_5_grams: f64,
     pub max_duplicate_6_grams: f64,
     pub max_duplicate_7_grams: f64,

@@ -85,7 +85,7 @@ const PHRASES: [&str; 32] = [
     "uses cookies",
 ];
 
-/// What counters count.
+/// Words for what counters count.
 const COUNTED: [&str; 12] = [
     "likes",
     "like",
@@ -101,7 +101,7 @@ const COUNTED: [&str; 12] = [
     "followers",
 ];
 
-/// What a line is.
+/// Kind of a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Text,

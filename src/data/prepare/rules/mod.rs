@@ -18,7 +18,7 @@ use super::text::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What a profile says of a document.
+/// Verdict of a profile on a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Keep,
@@ -128,7 +128,7 @@ fn ends_sentence(line: &str, family: Family) -> bool {
         || !family.is_english() && (Classes::get().is(last, TERMINAL) || CLOSING_MARKS.contains(&last))
 }
 
-/// How many elements came before in the list, and their characters (datatrove's `find_duplicates`).
+/// Number of elements that came before in the list, and their characters (datatrove's `find_duplicates`).
 fn duplicates<'a>(elements: impl Iterator<Item = &'a str>) -> (usize, usize) {
     let mut seen = rustc_hash::FxHashSet::default();
     let (mut count, mut characters) = (0, 0);

@@ -15,7 +15,7 @@ const C4: [&str; 8] = [
     "lorem ipsum",
 ];
 
-/// What a line or paragraph mentions.
+/// Phrases that a line or paragraph mentions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Mentions {
     pub policy: bool,

@@ -12,7 +12,7 @@ use super::{
 /// A number of a document.
 pub struct Statistic {
     pub name: &'static str,
-    /// What it is, for help texts.
+    /// Description for help texts.
     pub meaning: &'static str,
     of: fn(&Text) -> f64,
 }

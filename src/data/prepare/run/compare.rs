@@ -23,7 +23,7 @@ impl Run<'_> {
         }
         let (groups, taken) = self.once(&folder, "groups", &work, Comparison::groups).await?;
         seconds += taken;
-        let read = |part: &Part| part.tally.read();
+        let read = |part: &Part| part.counts.read();
         let (parts, taken) = self.tasks(&folder, "part", count, &work, Comparison::apply, read).await?;
         Ok((parts, groups, seconds + taken))
     }

@@ -1,4 +1,4 @@
-//! What a run would do, without doing it.
+//! Explains what a run would do, without doing it.
 
 use super::{Run, StageSummary};
 use crate::{
@@ -11,10 +11,10 @@ use datafusion::dataframe::DataFrame;
 use std::sync::Arc;
 
 impl Run<'_> {
-    /// What would be done, stage by stage: settings, plan, and how much of it is finished.
+    /// Describes the run stage by stage: settings, plan, and how much of it is finished.
     ///
     /// # Errors
-    /// Those of finding files and of planning.
+    /// Errors of finding files and of planning.
     pub async fn explain(self) -> Result<String> {
         let inputs = self.inputs().await?;
         let folders = self.folders(&inputs)?;
@@ -26,7 +26,7 @@ impl Run<'_> {
             let stage: Option<StageSummary> = self.engine.workspace.marked(folder, "stage").await?;
             let state = match stage {
                 Some(stage) => {
-                    format!("finished: {} of {} documents", stage.tally.kept.documents, stage.read.documents)
+                    format!("finished: {} of {} documents", stage.counts.kept.documents, stage.read.documents)
                 }
                 None => {
                     let finished = self.engine.workspace.markers(folder).await?.len();

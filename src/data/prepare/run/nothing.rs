@@ -1,4 +1,4 @@
-//! What is said of a run that has kept no document: the first fault, or what dropped the documents.
+//! Error of a run that has kept no document: the first bad record, or the reasons for dropping the documents.
 
 use super::{Run, StageSummary};
 use crate::{
@@ -10,12 +10,12 @@ use datafusion::{
     logical_expr::{col, lit},
 };
 
-/// Faults of one kind.
-struct Faults {
+/// Bad records that have the same reason.
+struct BadRecords {
     file: String,
-    /// Where the first one is, and what it is.
+    /// Offset and reason of the first one.
     detail: String,
-    /// How many there are of the kind.
+    /// Number of bad records with the same reason.
     count: u64,
 }
 
@@ -30,18 +30,18 @@ impl Run<'_> {
         let Some(extract) = self.stages.first() else {
             return Ok(nothing("there is no stage".into(), ""));
         };
-        let failures = extract.tally.dropped.get(FAILED).map_or(0, |count| count.documents);
-        if extract.tally.kept.documents == 0
-            && let Some(Faults { file, detail, count }) = self.first_faults(extract).await?
+        let failures = extract.counts.dropped.get(FAILED).map_or(0, |count| count.documents);
+        if extract.counts.kept.documents == 0
+            && let Some(BadRecords { file, detail, count }) = self.first_bad_records(extract).await?
         {
             let message = format!(
-                "none of {failures} records could be read; {count} with this fault: `{file}` {detail}"
+                "none of {failures} records could be read; {count} for this reason: `{file}` {detail}"
             );
             return Ok(nothing(message, &format!(" --reason {FAILED}")));
         }
         let mut dropped: Vec<String> = Vec::new();
         for stage in &self.stages {
-            for (reason, count) in &stage.tally.dropped {
+            for (reason, count) in &stage.counts.dropped {
                 dropped.push(format!("`{}` dropped {} for `{reason}`", stage.name, count.documents));
             }
         }
@@ -52,11 +52,11 @@ impl Run<'_> {
         })
     }
 
-    /// The first fault of a stage, and how many more have its reason.
-    async fn first_faults(&self, stage: &StageSummary) -> Result<Option<Faults>> {
-        let mut faults: Option<Faults> = None;
+    /// The first bad record of a stage, and how many more have its reason.
+    async fn first_bad_records(&self, stage: &StageSummary) -> Result<Option<BadRecords>> {
+        let mut bad_records: Option<BadRecords> = None;
         let parts = self.parts(stage);
-        for (path, _) in parts.iter().filter(|(_, part)| part.tally.dropped.contains_key(FAILED)) {
+        for (path, _) in parts.iter().filter(|(_, part)| part.counts.dropped.contains_key(FAILED)) {
             self.engine.workspace.have(std::slice::from_ref(path)).await?;
             let rows = self.engine.read_here(path).await?;
             let rows = rows
@@ -68,8 +68,11 @@ impl Run<'_> {
                     (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
                 for (file, detail) in files.iter().zip(details) {
                     let (file, detail) = (file.unwrap_or_default(), detail.unwrap_or_default());
-                    match &mut faults {
-                        None => faults = Some(Faults { file: file.into(), detail: detail.into(), count: 1 }),
+                    match &mut bad_records {
+                        None => {
+                            bad_records =
+                                Some(BadRecords { file: file.into(), detail: detail.into(), count: 1 })
+                        }
                         Some(first) => {
                             first.count += u64::from(reason(&first.detail) == reason(detail));
                         }
@@ -79,11 +82,11 @@ impl Run<'_> {
             })
             .await?;
         }
-        Ok(faults)
+        Ok(bad_records)
     }
 }
 
-/// What is wrong, without where.
+/// Reason of a bad record, without its offset.
 fn reason(detail: &str) -> &str {
     detail.split_once(": ").map_or(detail, |(_, reason)| reason)
 }

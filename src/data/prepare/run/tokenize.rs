@@ -5,7 +5,7 @@ use crate::{
     data::prepare::{
         TokenizeConfig,
         blend::BlendedSource,
-        parts::{Count, Part, Tally},
+        parts::{Count, Counts, Part},
         shards::{ShardSummary, Sharding, Split, TokenPart, Tokenizing},
         work::Folder,
     },
@@ -32,10 +32,10 @@ impl Run<'_> {
         };
         let count = input.parts.len();
         if old.is_none() {
-            self.begin("tokenize", count, input.tally.kept.bytes);
+            self.begin("tokenize", count, input.counts.kept.bytes);
         }
         self.once(&folder, "tokenizer-made", &work, Tokenizing::tokenizer).await?;
-        let mean = input.tally.kept.bytes / count.max(1) as u64;
+        let mean = input.counts.kept.bytes / count.max(1) as u64;
         let read = |part: &TokenPart| Count { documents: part.documents, bytes: mean, ..Count::default() };
         let tokens = self.tasks(&folder, "tokens", count, &work, Tokenizing::tokens, read);
         let (tokens, task_seconds) = tokens.await?;
@@ -70,9 +70,9 @@ impl Run<'_> {
             tokenizing: work.clone(),
         };
         if old.is_none() {
-            self.begin("shards", shards.len(), input.tally.kept.bytes);
+            self.begin("shards", shards.len(), input.counts.kept.bytes);
         }
-        let mean = input.tally.kept.bytes / shards.len().max(1) as u64;
+        let mean = input.counts.kept.bytes / shards.len().max(1) as u64;
         let counted =
             |shard: &ShardSummary| Count { documents: shard.documents, bytes: mean, ..Count::default() };
         let shards = self.tasks(&folder, "shard", shards.len(), &sharding, Sharding::shard, counted);
@@ -96,12 +96,12 @@ impl Run<'_> {
 
 /// A stage that drops nothing of what came in.
 fn passed(name: &str, input: &StageSummary, task_seconds: f64) -> StageSummary {
-    let tally = Tally { dropped: BTreeMap::new(), ..input.tally.clone() };
+    let counts = Counts { dropped: BTreeMap::new(), ..input.counts.clone() };
     StageSummary {
         name: name.into(),
-        read: tally.kept,
-        bytes_in: tally.kept.bytes,
-        parts: vec![Part { tally, ..Part::default() }],
+        read: counts.kept,
+        bytes_in: counts.kept.bytes,
+        parts: vec![Part { counts, ..Part::default() }],
         task_seconds,
         ..StageSummary::default()
     }

@@ -18,7 +18,7 @@ pub const DECIMAL: u32 = 1 << 4;
 pub const WORD: u32 = 1 << 5;
 /// The categories P*.
 pub const PUNCTUATION: u32 = 1 << 6;
-/// What ends a sentence for spaCy's sentencizer.
+/// Characters that end a sentence for spaCy's sentencizer.
 pub const SENTENCE_END: u32 = 1 << 7;
 /// datatrove's `TERMINAL_PUNCTUATION`.
 pub const TERMINAL: u32 = 1 << 8;
@@ -32,11 +32,11 @@ pub const ALPHA_UPPER: u32 = 1 << 12;
 pub const QUOTE: u32 = 1 << 13;
 /// spaCy's `ICONS`.
 pub const ICON: u32 = 1 << 14;
-/// What spaCy cuts from the start of a word, a character alone.
+/// Characters that spaCy cuts from the start of a word.
 pub const PREFIX: u32 = 1 << 15;
-/// What spaCy cuts from the end of a word, a character alone.
+/// Characters that spaCy cuts from the end of a word.
 pub const SUFFIX: u32 = 1 << 16;
-/// What stands before a full stop that spaCy cuts off.
+/// Characters before a full stop that spaCy cuts off.
 pub const BEFORE_PERIOD: u32 = 1 << 17;
 
 /// In the order of the bits above.
@@ -194,7 +194,7 @@ fn line_end(bytes: &[u8]) -> Option<(usize, usize)> {
     None
 }
 
-/// What runs of at least `least` line feeds separate; runs at the edges leave empty pieces, as
+/// Splits at runs of at least `least` line feeds; runs at the edges leave empty pieces, as
 /// Python's `re.split` does.
 pub fn split_line_feeds(text: &str, least: usize) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);

@@ -1,4 +1,4 @@
-//! How spaCy cuts what stands between white space: ends are cut off until an exception or nothing to
+//! spaCy's cuts between white space: ends are cut off until an exception or nothing to
 //! cut is left, then addresses stay whole and other words are cut at infixes (`tokenizer.pyx`, MIT).
 
 use super::{

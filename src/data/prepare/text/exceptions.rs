@@ -14,9 +14,9 @@ pub(super) struct Exceptions {
     longest: usize,
     /// Numbers, from 1, of the tokens that the sequences are made of.
     tokens: FxHashMap<&'static str, u16>,
-    /// Those at the start of a sequence.
+    /// Whether a token begins a sequence.
     first: Vec<bool>,
-    /// What the rules make of the words that they would cut, as a tree: node and token to node. Node 0
+    /// Tokens of the words that the rules would cut, as a tree: node and token to node. Node 0
     /// is its root.
     tree: FxHashMap<(u16, u16), u16>,
     /// Nodes at which a sequence ends.

@@ -1,4 +1,4 @@
-//! What the rules need to know of a document's language.
+//! Properties of a document's language that the rules need.
 
 use std::cmp::Ordering;
 
@@ -47,7 +47,7 @@ impl Family {
         self != Self::Unmarked
     }
 
-    /// How many characters say what so many English ones say. Chinese takes about a third: 1.7
+    /// Number of characters that say as much as `characters` English ones. Chinese takes about a third: 1.7
     /// characters a word where English takes 5 and a space.
     pub fn scale(self, characters: usize) -> usize {
         if self == Self::Ideographic { characters / 3 } else { characters }

@@ -1,4 +1,4 @@
-//! What the rules see of a document: its characters, lines, words and sentences. Each is found once,
+//! A document as the rules see it: its characters, lines, words and sentences. Each is found once,
 //! when first asked for, and shared by all rules.
 
 mod affixes;

@@ -51,7 +51,7 @@ impl Token {
         Self { start, bytes, characters: 0, hash: 0, kind: SPACE_KIND, sequence: 0 }
     }
 
-    /// The same word elsewhere.
+    /// Moves the word to another start.
     pub(super) fn at(self, start: usize) -> Self {
         Self { start, ..self }
     }
@@ -148,7 +148,7 @@ pub fn extend(run: u64, next: u64) -> u64 {
 /// Hashes of the words of a text end to end: any run of them has its hash at the cost of one
 /// multiplication. Runs of the same bytes have the same hash wherever their words are cut.
 pub struct Joined {
-    /// Of the first so many words.
+    /// Hashes of the first so many words.
     hashes: Vec<u64>,
     /// Where they end, counted in bytes of words.
     ends: Vec<usize>,

@@ -2,14 +2,14 @@
 //! space (`spacy.blank("en")` 3.8.18, MIT). Punctuation marks are words too. Other languages that use
 //! spaces are cut by the same rules without the English exceptions, the rest by [`segments`].
 //!
-//! What white space separates is cut alone, and most of it was seen before: a worker keeps one
+//! Text between white space is cut alone, and most of it was seen before: a worker keeps one
 //! [`Words`] and each piece is cut once.
 
 use super::{characters::Classes, chunks, exceptions::Exceptions, language::Family, segments, tokens::Token};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::cell::RefCell;
 
-/// Pieces that are remembered; all are forgotten when there are more. They take about 8 MB.
+/// Most pieces in the cache, which is cleared when there are more. They take about 8 MB.
 const REMEMBERED: usize = 1 << 16;
 /// Longer pieces hardly come again.
 const LONGEST: usize = 48;
@@ -99,7 +99,7 @@ fn cut(cache: &mut Cache, exceptions: Option<&Exceptions>, text: &str) -> (Vec<T
     (tokens, starts)
 }
 
-/// What a byte says of the white space that may begin with it.
+/// Kind of white space that may begin with a byte.
 const SPACES: [u8; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;

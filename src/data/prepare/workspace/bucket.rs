@@ -29,7 +29,7 @@ const CHUNK: usize = 8 << 20;
 pub(super) struct Bucket {
     pub at: StoreAt,
     pub address: String,
-    /// What of the folder is in the store, and which stages' folders were looked at for that.
+    /// Files of the folder that are in the store, and the stages' folders that were listed for that.
     there: Mutex<BTreeSet<StorePath>>,
     listed: Mutex<BTreeSet<StorePath>>,
     /// Whose turn it is to send.
@@ -47,7 +47,7 @@ impl Bucket {
     }
 
     /// Learns what of a folder is there, the first time.
-    pub async fn look(&self, folder: StorePath) -> Result<()> {
+    pub async fn learn(&self, folder: StorePath) -> Result<()> {
         if !locked(&self.listed).contains(&folder) {
             let there = self.list(&folder).await?;
             locked(&self.there).extend(there.into_iter().map(|object| object.location));

@@ -13,8 +13,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 /// Name of the list in a stage's folder.
 const FILE_NAME: &str = "stage.objects";
 
-/// How often a rank looks whether the first one has put things right.
-const LOOKS: usize = 30;
+/// Number of times that a rank checks whether the first one has put things right.
+const CHECKS: usize = 30;
 
 /// The objects of a stage, by their paths in its folder.
 type Inventory = BTreeMap<String, Object>;
@@ -25,7 +25,7 @@ struct Object {
     bytes: u64,
     /// The store's own name for the content.
     e_tag: Option<String>,
-    /// Of the file in the cache, if it was there.
+    /// Digest of the file in the cache, if it was there.
     sha256: Option<String>,
 }
 
@@ -43,14 +43,14 @@ impl Workspace {
     }
 
     /// Compares a finished stage with the object store and sends again what is missing there or another than it was.
-    /// Of several ranks the first does so and the others wait for it.
+    /// The first of several ranks does so, and the others wait for it.
     ///
     /// # Errors
     /// [`Error::Preparation`] for what the cache does not have either.
     pub(in crate::data::prepare) async fn verify(&self, folder: &Folder, rank: usize) -> Result<()> {
         let Some(bucket) = &self.bucket else { return Ok(()) };
         let path = folder.file(FILE_NAME);
-        for look in 0.. {
+        for attempt in 0.. {
             let listed = bucket.list(&self.key(bucket, &folder.path)).await?;
             let key = self.key(bucket, &path);
             if !listed.iter().any(|object| object.location == key) {
@@ -82,7 +82,7 @@ impl Workspace {
                 }
                 return self.write_inventory(folder, &now).await;
             }
-            if look == LOOKS {
+            if attempt == CHECKS {
                 return Err(self.lost(folder, changed[0].0));
             }
             tokio::time::sleep(self.poll()).await;
@@ -128,7 +128,7 @@ impl Workspace {
         bucket.send(&file, &key).await
     }
 
-    /// What of a stage is in the store, without markers.
+    /// Objects of a stage in the store, without markers.
     async fn objects(&self, bucket: &Bucket, folder: &Folder) -> Result<Inventory> {
         let prefix = self.key(bucket, &folder.path);
         let mut inventory = Inventory::new();

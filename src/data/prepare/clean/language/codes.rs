@@ -59,7 +59,7 @@ pub(super) const RUSSIAN: Language = Language::new("ru", "rus");
 pub(super) const URDU: Language = Language::new("ur", "urd");
 pub(super) const VIETNAMESE: Language = Language::new("vi", "vie");
 
-/// What whatlang found, by the codes of this module.
+/// Code of the language that whatlang found.
 pub(super) fn from_whatlang(language: Lang) -> Language {
     let two = match language {
         Lang::Cmn => return CHINESE,

@@ -24,7 +24,7 @@ const WINDOWS: usize = 4;
 /// Most bytes of a paragraph that are looked at.
 const PARAGRAPH_BYTES: usize = 400;
 
-/// What languages are kept and how they are told.
+/// Configuration of the languages that are kept and of how they are identified.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LanguageConfig {

@@ -3,7 +3,7 @@
 //! numbers that follow are those of what was read so far, and a header of the archive stands behind them.
 
 use super::super::{
-    Fault,
+    BadRecord,
     archive::{Shared, Stream},
     source::BUFFER,
 };
@@ -19,7 +19,7 @@ const LOOK: usize = 24 + 4;
 /// Bytes of a deflated member that are kept, to look for its end within them if it is broken.
 const TAIL: usize = 1 << 15;
 
-/// What is said of a member that is not what its checksum is of.
+/// Message for a member whose checksum does not match.
 pub(super) const WRONG_CHECKSUM: &str = "the checksum is wrong";
 
 /// Whether bytes begin with a header of an archive.
@@ -68,7 +68,7 @@ pub(super) fn skip_descriptor(stream: &mut Stream, packed: u64) {
     }
 }
 
-/// How the end of a member is found.
+/// Way in which the end of a member is found.
 enum Kind {
     Deflated(Decompress),
     Stored(Crc),
@@ -80,7 +80,7 @@ enum Kind {
 pub(super) struct Body {
     name: String,
     kind: Kind,
-    /// Of what was inflated.
+    /// Checksum of the bytes that were inflated.
     crc: Crc,
     /// Bytes of the archive that were read.
     packed: u64,
@@ -128,8 +128,8 @@ impl Body {
         let Kind::Deflated(decoder) = &mut self.kind else { return Ok(0) };
         while !self.inflated {
             let met = stream.source.fill().err();
-            if let Some(fault) = met {
-                return Err(self.lose(stream, fault));
+            if let Some(bad_record) = met {
+                return Err(self.lose(stream, bad_record));
             }
             let input = stream.source.fill().unwrap_or_default();
             let is_end = input.is_empty();
@@ -176,13 +176,13 @@ impl Body {
     fn scan(&mut self, stream: &mut Stream, into: &mut [u8]) -> io::Result<usize> {
         let window = stream.source.peek(BUFFER);
         if window.is_empty() {
-            // A fault of what lies beneath is met by this.
+            // A bad record of what lies beneath is met by this.
             let met = stream.source.fill().err();
             return Err(match met {
-                Some(fault) => self.lose(stream, fault),
+                Some(bad_record) => self.lose(stream, bad_record),
                 None => {
-                    let fault = self.truncated(stream);
-                    self.lose(stream, fault)
+                    let bad_record = self.truncated(stream);
+                    self.lose(stream, bad_record)
                 }
             });
         }
@@ -215,15 +215,15 @@ impl Body {
         Ok(count)
     }
 
-    fn truncated(&self, stream: &Stream) -> Fault {
+    fn truncated(&self, stream: &Stream) -> BadRecord {
         let reason = format!("the archive ends within `{}`", self.name);
-        stream.source.fault(stream.source.offset(), reason)
+        stream.source.bad_record(stream.source.offset(), reason)
     }
 
     /// Gives the archive up.
-    fn lose(&mut self, stream: &mut Stream, fault: Fault) -> io::Error {
+    fn lose(&mut self, stream: &mut Stream, bad_record: BadRecord) -> io::Error {
         (self.broken, stream.lost) = (true, true);
-        io::Error::other(fault)
+        io::Error::other(bad_record)
     }
 
     /// Goes back to where the end of the member may be found.
@@ -238,8 +238,8 @@ impl Body {
     /// Passes over what is left of the member and over its descriptor.
     ///
     /// # Errors
-    /// What is found wrong with it, if nothing was found wrong before.
-    pub(super) fn finish(&mut self, stream: &mut Stream) -> Result<(), Fault> {
+    /// The bad record of a member that is broken, unless one was reported before.
+    pub(super) fn finish(&mut self, stream: &mut Stream) -> Result<(), BadRecord> {
         let mut rest = vec![0; BUFFER];
         let mut told = self.broken;
         let mut outcome = Ok(());
@@ -251,8 +251,8 @@ impl Body {
             if let Err(error) = self.read(stream, &mut rest)
                 && !std::mem::replace(&mut told, true)
             {
-                outcome = Err(error.downcast::<Fault>().unwrap_or_else(|error| {
-                    stream.source.fault(stream.source.offset(), format!("`{}`: {error}", self.name))
+                outcome = Err(error.downcast::<BadRecord>().unwrap_or_else(|error| {
+                    stream.source.bad_record(stream.source.offset(), format!("`{}`: {error}", self.name))
                 }));
             }
         }

@@ -10,11 +10,11 @@ use super::{
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// What is looked for, and what happens to it.
+/// Configuration of the personal data to find and replace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PiiConfig {
-    /// What stands in for each kind; without a tag a kind is not looked for.
+    /// Tag that replaces each kind; a kind without a tag is kept.
     pub email: Option<String>,
     pub ip: Option<String>,
     pub phone: Option<String>,
@@ -49,7 +49,7 @@ pub enum Kind {
     Iban,
 }
 
-/// How many of each kind a document has.
+/// Counts of each kind in a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Counts {
     pub email: usize,
@@ -65,7 +65,7 @@ impl Counts {
     }
 }
 
-/// What becomes of a document.
+/// Outcome for a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cleaned {
     pub counts: Counts,
@@ -172,7 +172,7 @@ impl PiiConfig {
         }
     }
 
-    /// What begins at `start` with a digit, `+` or `(`, and where it ends.
+    /// Kind of the data that begins at `start` with a digit, `+` or `(`, and where it ends.
     fn number(&self, text: &str, start: usize) -> Option<(Kind, usize, usize)> {
         let bytes = text.as_bytes();
         if start > 0 && is_inside(bytes[start - 1]) {

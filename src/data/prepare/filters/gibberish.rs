@@ -30,7 +30,7 @@ impl Default for NgramFilter {
 }
 
 impl NgramFilter {
-    /// What is not judged stays.
+    /// Texts without a score are kept.
     pub fn keeps(&self, bits_per_character: Option<f64>) -> bool {
         bits_per_character.is_none_or(|bits| (self.min_bits..=self.max_bits).contains(&bits))
     }
@@ -70,12 +70,12 @@ mod tests {
     }
 
     #[test]
-    fn other_scripts_are_not_judged() {
+    fn other_scripts_have_no_score() {
         // One Greek word in much English does not make Greek known.
         let model =
             counted(&(TEXT.repeat(400) + "λόγος"), &NgramConfig { min_count: 1, ..Default::default() });
         let bits = |text: &str| model.bits_per_character(text);
-        for (text, is_judged) in [
+        for (text, is_scored) in [
             ("Все счастливые семьи похожи друг на друга.", false),
             ("天地玄黃，宇宙洪荒。", false),
             ("すべての人間は、生まれながらにして自由である", false),
@@ -85,7 +85,7 @@ mod tests {
             ("λόγος λόγος", false),
             ("Кошка said the dog", true),
         ] {
-            assert_eq!(bits(text).is_some(), is_judged, "{text}");
+            assert_eq!(bits(text).is_some(), is_scored, "{text}");
             assert!(NgramFilter::default().keeps(bits(text)));
         }
         // What is foreign does not make the rest gibberish, nor less so.

@@ -46,7 +46,7 @@ pub(super) fn rejects(html: &mut String, manifest: &Manifest, samples: &[Sample]
     let all = |label: &str, reason: &str| {
         let labels = figures::labels(&stages);
         let stage = labels.iter().zip(&stages).find(|(own, _)| own.as_str() == label);
-        let count = stage.and_then(|(_, stage)| stage.tally.dropped.get(reason));
+        let count = stage.and_then(|(_, stage)| stage.counts.dropped.get(reason));
         count.map_or(0, |count| count.documents)
     };
     let is_shown = |sample: &&Sample| documents::representative(&sample.reason, &sample.detail).is_none();
@@ -82,12 +82,12 @@ pub(super) fn documents(html: &mut String, samples: &[Sample]) {
 }
 
 /// Records that could not be read and documents that a step broke off on.
-pub(super) fn faults(html: &mut String, manifest: &Manifest, samples: &[Sample]) {
+pub(super) fn bad_records(html: &mut String, manifest: &Manifest, samples: &[Sample]) {
     if samples.is_empty() {
         return;
     }
     let all: u64 = figures::document_stages(manifest).iter().map(|stage| figures::failures(stage)).sum();
-    let _ = writeln!(html, "<h2>Faults</h2>\n<p>{} of {}.</p>", samples.len(), grouped(all));
+    let _ = writeln!(html, "<h2>Bad records</h2>\n<p>{} of {}.</p>", samples.len(), grouped(all));
     let columns =
         [("stage", Align::Left), ("source", Align::Left), ("file", Align::Left), ("why", Align::Left)];
     let row = |sample: &Sample| {

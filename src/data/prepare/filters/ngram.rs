@@ -10,14 +10,14 @@ use super::{
 use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, path::Path};
 
-/// What is counted.
+/// Configuration of the n-grams that are counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NgramConfig {
     /// Longest n-gram, in characters, at most 5. Four tells prose on any subject from gibberish best: with five,
     /// what is new to a small training text weighs too much, with three, random letters are too near.
     pub order: usize,
-    /// Longer n-grams than two are forgotten if they are rarer.
+    /// N-grams longer than two that are rarer are left out.
     pub min_count: u32,
     /// Capitals count as small letters.
     pub lowercase: bool,
@@ -53,7 +53,7 @@ struct Node {
     key: u64,
     length: u32,
     count: u32,
-    /// How often a character followed, and how many different ones did.
+    /// Number of characters that followed, and of different ones among them.
     followed: u32,
     followers: u32,
     /// Without the last character, and without the first.
@@ -158,19 +158,19 @@ struct Header {
     format: String,
     order: usize,
     lowercase: bool,
-    /// Of a character that no text had.
+    /// Bits of a character that no text had.
     unseen_bits: f32,
     ngrams: usize,
 }
 
-/// What is known of an n-gram.
+/// Entry of an n-gram in the hash table.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Entry {
     /// 0 in an empty slot.
     key: u64,
-    /// Of its last character after the others.
+    /// Bits of its last character after the others.
     bits: f32,
-    /// As a context in which the character was not seen.
+    /// Bits to add where it is a context in which the character was not seen.
     backoff_bits: f32,
 }
 

@@ -1,4 +1,4 @@
-//! What became of one document, stage by stage.
+//! Trace of one document through the stages.
 
 use super::{EXCERPT, InspectArguments, KEPT, indented, printable};
 use crate::{
@@ -18,11 +18,11 @@ use anyhow::Result;
 use serde::Serialize;
 use std::{collections::BTreeSet, ops::ControlFlow};
 
-/// What a stage made of a document.
+/// Outcome of a stage for one document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Event {
     stage: String,
-    /// `kept`, or why it went.
+    /// `kept`, or the reason why it was dropped.
     outcome: String,
     detail: String,
     language: String,
@@ -34,17 +34,17 @@ struct Event {
     representative: Option<String>,
 }
 
-/// A document's way, and what it is at the end of it.
+/// The outcomes of all stages for one document, and the document after the last of them.
 #[derive(Debug, Serialize)]
-struct Story {
+struct Trace {
     events: Vec<Event>,
     /// More than one where it was cut, or where documents share an id.
     documents: Vec<Document>,
 }
 
 pub(super) fn run(arguments: &InspectArguments, files: &Files, manifest: &Manifest, id: &str) -> Result<()> {
-    let mut story = story(files, manifest, id)?;
-    if story.events.is_empty() {
+    let mut trace = trace(files, manifest, id)?;
+    if trace.events.is_empty() {
         let hint = hint![
             hint::command("--reason kept"),
             " and ",
@@ -53,16 +53,16 @@ pub(super) fn run(arguments: &InspectArguments, files: &Files, manifest: &Manife
         ];
         return Err(Error::UnknownName { what: "document", name: id.into(), hint }.into());
     }
-    let bytes: Vec<u64> = story.documents.iter().map(|document| document.text.len() as u64).collect();
+    let bytes: Vec<u64> = trace.documents.iter().map(|document| document.text.len() as u64).collect();
     if !arguments.full {
-        story.documents.iter_mut().for_each(|document| document.text = excerpt(&document.text, EXCERPT));
+        trace.documents.iter_mut().for_each(|document| document.text = excerpt(&document.text, EXCERPT));
     }
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&story)?);
+        println!("{}", serde_json::to_string_pretty(&trace)?);
         return Ok(());
     }
-    print!("{}", table(&story.events));
-    for (document, bytes) in story.documents.iter().zip(bytes) {
+    print!("{}", table(&trace.events));
+    for (document, bytes) in trace.documents.iter().zip(bytes) {
         println!("\n{}: {} bytes of {}", printable(id), grouped(bytes), printable(&document.source));
         for place in [&document.file, &document.url, &document.metadata] {
             if !place.is_empty() {
@@ -75,10 +75,10 @@ pub(super) fn run(arguments: &InspectArguments, files: &Files, manifest: &Manife
 }
 
 /// Follows all documents of an id through the stages, as long as one of them is kept.
-fn story(files: &Files, manifest: &Manifest, id: &str) -> Result<Story> {
+fn trace(files: &Files, manifest: &Manifest, id: &str) -> Result<Trace> {
     let stages = figures::document_stages(manifest);
     let labels = figures::labels(&stages);
-    let mut story = Story { events: Vec::new(), documents: Vec::new() };
+    let mut trace = Trace { events: Vec::new(), documents: Vec::new() };
     // A part has the same name in all stages: after the first one, few are left to look into.
     let mut open: Option<BTreeSet<String>> = None;
     for (index, (stage, label)) in stages.iter().zip(&labels).enumerate() {
@@ -89,11 +89,11 @@ fn story(files: &Files, manifest: &Manifest, id: &str) -> Result<Story> {
         open = Some(own);
         for document in &found {
             let before = index.checked_sub(1).map(|before| stages[before]);
-            let is_known = story
+            let is_known = trace
                 .documents
                 .iter()
                 .any(|earlier| earlier.text == document.text && earlier.language == document.language);
-            story.events.push(Event {
+            trace.events.push(Event {
                 stage: label.clone(),
                 outcome: if document.reason.is_empty() { KEPT.into() } else { document.reason.clone() },
                 detail: document.detail.clone(),
@@ -103,9 +103,9 @@ fn story(files: &Files, manifest: &Manifest, id: &str) -> Result<Story> {
                 representative: representative(files, before, document)?,
             });
         }
-        story.documents = found;
+        trace.documents = found;
     }
-    Ok(story)
+    Ok(trace)
 }
 
 /// The documents of an id in a stage, and the parts that they are in.
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_story_tells_changes_and_what_was_kept_instead() {
+    fn a_trace_shows_changes_and_what_was_kept_instead() {
         let event = |stage: &str, outcome: &str, bytes, is_changed, representative: Option<&str>| Event {
             stage: stage.into(),
             outcome: outcome.into(),

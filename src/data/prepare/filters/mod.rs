@@ -1,4 +1,4 @@
-//! What is judged of a document: quality, gibberish, listed words, personal data.
+//! Filters by a model, a list or patterns: quality, gibberish, listed words, personal data.
 
 mod addresses;
 pub mod classifier;

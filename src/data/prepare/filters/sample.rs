@@ -8,9 +8,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Selection {
-    /// Those of at least this score.
+    /// Keeps texts of at least this score.
     Threshold(f64),
-    /// Those for which a draw from the Pareto distribution (as numpy has it, from 0 on) is above 1 - score: all
+    /// Keeps texts for which a draw from the Pareto distribution (as numpy has it, from 0 on) is above 1 - score: all
     /// good ones and some bad ones (GPT-3, arXiv:2005.14165, appendix A, where alpha is 9; a smaller one keeps
     /// more). The draw depends on the document's id and the seed alone.
     Pareto { alpha: f64, seed: u64 },

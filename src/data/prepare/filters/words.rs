@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, ops::Range, path::PathBuf};
 use unicode_normalization::UnicodeNormalization;
 
-/// How many listed words a document may have.
+/// Configuration of the list, and of how many listed words a document may have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WordListConfig {
@@ -24,7 +24,7 @@ impl Default for WordListConfig {
 }
 
 /// A short list of English profanity, for want of a better one. It has words that are hardly ever used in
-/// another sense, and no names of groups of people, whose use only a classifier can judge.
+/// another sense, and no names of groups of people, whose use only a classifier can tell.
 pub const ENGLISH: &[&str] = &[
     "arsehole",
     "asshole",
@@ -87,11 +87,11 @@ pub struct WordList {
     config: WordListConfig,
     /// By their first word: the other words of the phrases that begin with it, longest first.
     phrases: HashMap<String, Vec<Vec<String>>>,
-    /// Those of scripts without blanks by their first character, longest first.
+    /// Phrases in scripts without blanks by their first character, longest first.
     unspaced: HashMap<char, Vec<String>>,
 }
 
-/// What of a document is on the list.
+/// Counts of listed words in a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Listed {
     pub words: usize,
