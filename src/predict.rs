@@ -1,5 +1,4 @@
-//! What an encoder says of a text: its class, the class of each word, a number, or what stands behind its
-//! masks.
+//! Predictions of an encoder for a text: its class, the class of each word, a number, or its masked tokens.
 
 use crate::{
     config::{Head, ModelConfig},
@@ -21,15 +20,15 @@ pub struct Predictor<'a> {
     device: &'a Device,
 }
 
-/// What a classifier says of a text.
+/// Prediction of a classifier for a text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Prediction {
     /// The classes, the most likely first.
     Classes(Vec<Guess>),
-    /// Of each word, as far as the context reaches, the most likely class.
+    /// The most likely class of each word within the context.
     Words(Vec<WordClass>),
-    /// Of a regression.
+    /// Number that a regression predicts.
     Number { value: f32 },
 }
 
@@ -37,7 +36,7 @@ pub enum Prediction {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classified {
     pub prediction: Prediction,
-    /// Tokens of the text that were not read, since the context does not hold them.
+    /// Tokens of the text that were not read, since the context is full.
     pub tokens_cut: usize,
 }
 
@@ -45,14 +44,14 @@ pub struct Classified {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filled {
     pub masks: Vec<Vec<Guess>>,
-    /// Tokens of the text that were not read, since the context does not hold them.
+    /// Tokens of the text that were not read, since the context is full.
     pub tokens_cut: usize,
 }
 
 /// Tokens of a text as an encoder reads them.
 struct Reading {
     tokens: Vec<u32>,
-    /// Where each word begins, if that is asked for.
+    /// Position of the first token of each word, for a classifier of tokens.
     firsts: Vec<usize>,
     tokens_cut: usize,
 }
@@ -94,7 +93,7 @@ impl<'a> Predictor<'a> {
         }
     }
 
-    /// What a classifier, or a regression, says of each text; of each, as much as the context holds is read.
+    /// Predictions of a classifier, or a regression, for each text, which is read up to the context.
     ///
     /// # Errors
     /// [`Error::InvalidValue`] for an encoder that fills masks, [`Error::Tokenizer`] for a text that has no
@@ -157,7 +156,7 @@ impl<'a> Predictor<'a> {
         })
     }
 
-    /// What may stand behind each mask of a text, the most likely first, `count` of it.
+    /// The `count` most likely tokens for each mask of a text, the most likely first.
     ///
     /// # Errors
     /// [`Error::InvalidValue`] for a classifier and for a text without a mask within the context, and those
@@ -206,34 +205,34 @@ impl<'a> Predictor<'a> {
         Ok(Filled { masks: places.into_iter().map(guesses).collect::<Result<_>>()?, tokens_cut })
     }
 
-    /// The tokens of a text, between the marks that the tokenizer has for its ends.
+    /// The tokens of a text, between `[CLS]` and `[SEP]` if the tokenizer has them.
     fn whole(&self, text: &str) -> Result<Reading> {
-        self.between_marks(self.tokenizer.encode(text)?, Vec::new())
+        self.with_special_ends(self.tokenizer.encode(text)?, Vec::new())
     }
 
-    /// The same word by word, and where each begins.
+    /// The tokens of a text word by word, and the position at which each word begins.
     fn words(&self, text: &str) -> Result<Reading> {
         let (mut tokens, mut firsts) = (Vec::new(), Vec::new());
-        let before = usize::from(self.marks().is_some());
+        let before = usize::from(self.special_ends().is_some());
         for (number, word) in text.split_whitespace().enumerate() {
             let (word, spaces) = self.tokenizer.encode_word(word, number == 0)?;
             firsts.push(before + tokens.len() + spaces);
             tokens.extend(word);
         }
-        self.between_marks(tokens, firsts)
+        self.with_special_ends(tokens, firsts)
     }
 
-    fn marks(&self) -> Option<(u32, u32)> {
+    fn special_ends(&self) -> Option<(u32, u32)> {
         self.tokenizer.token_id(CLS_TOKEN).zip(self.tokenizer.token_id(SEP_TOKEN))
     }
 
-    fn between_marks(&self, mut tokens: Vec<u32>, firsts: Vec<usize>) -> Result<Reading> {
+    fn with_special_ends(&self, mut tokens: Vec<u32>, firsts: Vec<usize>) -> Result<Reading> {
         let limit = self.config.context_limit().unwrap_or(usize::MAX);
-        let marks = self.marks();
+        let special_ends = self.special_ends();
         let whole = tokens.len();
-        tokens.truncate(limit.saturating_sub(if marks.is_some() { 2 } else { 0 }));
+        tokens.truncate(limit.saturating_sub(if special_ends.is_some() { 2 } else { 0 }));
         let tokens_cut = whole - tokens.len();
-        if let Some((first, last)) = marks {
+        if let Some((first, last)) = special_ends {
             tokens.insert(0, first);
             tokens.push(last);
             tokens.truncate(limit);

@@ -8,11 +8,11 @@ use kiln::{
     device::{self, Choice},
     kernels::{
         Mode, activation, adamw,
-        attention::{self, AttentionSpec, Projected, Reach},
+        attention::{self, AttentionSpec, Projected, Window},
         cross_entropy::{self, CrossEntropySpec, Targets},
         dropout::{self, Dropout},
         embedding::embedding,
-        linear::{self, Addends, Normalization, Source},
+        linear::{self, Epilogue, Normalization, Prologue},
         norm::{self, NormSpec},
         rope::{self, RopeSpec},
     },
@@ -98,8 +98,8 @@ fn linear(c: &Comparison) {
             let x = inputs_of[0].clone().reshape([2.min(rows), rows / 2.min(rows), inputs]);
             let shape = if transposed { [outputs, inputs] } else { [inputs, outputs] };
             let residual = inputs_of[3].clone().reshape([2.min(rows), rows / 2.min(rows), outputs]);
-            let addends = Addends { bias: Some(inputs_of[2].clone()), residual: Some(residual) };
-            linear::linear(x, inputs_of[1].clone().reshape(shape), transposed, addends, mode).flatten(0, 2)
+            let epilogue = Epilogue { bias: Some(inputs_of[2].clone()), residual: Some(residual) };
+            linear::linear(x, inputs_of[1].clone().reshape(shape), transposed, epilogue, mode).flatten(0, 2)
         });
     }
 }
@@ -110,9 +110,9 @@ fn linear_after(c: &Comparison) {
         for activation in [Activation::Gelu, Activation::Swiglu] {
             let inner = if activation.is_gated() { inputs / 2 } else { inputs };
             c.check("activated linear", &[rows * inputs, inner * outputs, outputs], |parts, mode| {
-                let source = Source::Activated(parts[0].clone().reshape([rows, inputs]), activation);
-                let addends = Addends { bias: Some(parts[2].clone()), residual: None };
-                linear::linear(source, parts[1].clone().reshape([inner, outputs]), false, addends, mode)
+                let source = Prologue::Activated(parts[0].clone().reshape([rows, inputs]), activation);
+                let epilogue = Epilogue { bias: Some(parts[2].clone()), residual: None };
+                linear::linear(source, parts[1].clone().reshape([inner, outputs]), false, epilogue, mode)
                     .flatten::<1>(0, 1)
             });
         }
@@ -120,10 +120,10 @@ fn linear_after(c: &Comparison) {
         c.check("normalized linear", &lengths, |parts, mode| {
             let spec = NormSpec { centered: true, epsilon: 1e-2, offset: 0.0 };
             let norm = Normalization { weight: parts[2].clone(), bias: Some(parts[3].clone()), spec };
-            let source = Source::Normalized(parts[0].clone().reshape([rows, inputs]), norm);
+            let source = Prologue::Normalized(parts[0].clone().reshape([rows, inputs]), norm);
             let residual = Some(parts[4].clone().reshape([rows, outputs]));
-            let addends = Addends { bias: None, residual };
-            linear::linear(source, parts[1].clone().reshape([outputs, inputs]), true, addends, mode)
+            let epilogue = Epilogue { bias: None, residual };
+            linear::linear(source, parts[1].clone().reshape([outputs, inputs]), true, epilogue, mode)
                 .flatten::<1>(0, 1)
         });
     }
@@ -158,10 +158,10 @@ fn activations(c: &Comparison) {
 }
 
 fn ropes(c: &Comparison) {
-    for (interleaved, back) in [(false, false), (true, false), (false, true), (true, true)] {
+    for (interleaved, inverse) in [(false, false), (true, false), (false, true), (true, true)] {
         for ([batch, time, heads, size], rest) in [([1, 1, 1, 2], 0), ([2, 3, 2, 6], 5), ([1, 65, 3, 4], 0)] {
             for rows in [1, batch] {
-                let spec = RopeSpec { heads, head_size: size, interleaved, back };
+                let spec = RopeSpec { heads, head_size: size, interleaved, inverse };
                 let width = heads * size + rest;
                 let angles = c.numbers(rows * time * size / 2);
                 c.check("rope", &[batch * time * width], |inputs, mode| {
@@ -233,32 +233,32 @@ fn cross_entropies(c: &Comparison) {
 }
 
 /// Heads, groups, size.
-fn attention_spec([heads, kv_heads, head_size]: [usize; 3], reach: Reach) -> AttentionSpec {
+fn attention_spec([heads, kv_heads, head_size]: [usize; 3], window: Window) -> AttentionSpec {
     let scale = 1.0 / (head_size as f32).sqrt();
-    AttentionSpec { heads, kv_heads, head_size, scale, softcap: 0.0, reach, dropout: Dropout::NONE }
+    AttentionSpec { heads, kv_heads, head_size, scale, softcap: 0.0, window, dropout: Dropout::NONE }
 }
 
 /// `[batch, 1, time or 1, seen]`: every third key hidden. What a query from which all are hidden gives is
 /// of no meaning, and need not be the same.
-fn hidden(batch: usize, time: usize, seen: usize, device: &Device) -> Tensor<4, Bool> {
+fn mask(batch: usize, time: usize, seen: usize, device: &Device) -> Tensor<4, Bool> {
     let flags: Vec<bool> = (0..batch * time * seen).map(|i| i % 3 == 1).collect();
     Tensor::from_data(TensorData::new(flags, [batch, 1, time, seen]), device)
 }
 
 fn attentions(c: &Comparison) {
     let dropout = Dropout { probability: 0.25, seed: 3, first_row: 6 };
-    let window = Reach { back: 2, ahead: 1 };
+    let window = Window { left: 2, right: 1 };
     let cases = [
         // B, T, S; 0: of the same tensor.
-        ([1, 1, 0], attention_spec([1, 1, 1], Reach::CAUSAL), 0),
-        ([2, 3, 0], attention_spec([4, 2, 5], Reach::CAUSAL), 0),
-        ([1, 65, 0], attention_spec([2, 1, 8], Reach::CAUSAL), 0),
+        ([1, 1, 0], attention_spec([1, 1, 1], Window::CAUSAL), 0),
+        ([2, 3, 0], attention_spec([4, 2, 5], Window::CAUSAL), 0),
+        ([1, 65, 0], attention_spec([2, 1, 8], Window::CAUSAL), 0),
         ([2, 40, 0], attention_spec([2, 2, 2], window), 1),
-        ([2, 7, 0], AttentionSpec { dropout, softcap: 2.0, ..attention_spec([2, 1, 4], Reach::FULL) }, 7),
-        ([1, 3, 5], attention_spec([2, 2, 6], Reach::FULL), 0),
-        ([2, 2, 9], AttentionSpec { dropout, ..attention_spec([4, 1, 4], Reach::CAUSAL) }, 2),
-        ([1, 2, 0], attention_spec([1, 1, 64], Reach::CAUSAL), 0),
-        ([1, 2, 0], attention_spec([1, 1, 256], Reach::CAUSAL), 0),
+        ([2, 7, 0], AttentionSpec { dropout, softcap: 2.0, ..attention_spec([2, 1, 4], Window::FULL) }, 7),
+        ([1, 3, 5], attention_spec([2, 2, 6], Window::FULL), 0),
+        ([2, 2, 9], AttentionSpec { dropout, ..attention_spec([4, 1, 4], Window::CAUSAL) }, 2),
+        ([1, 2, 0], attention_spec([1, 1, 64], Window::CAUSAL), 0),
+        ([1, 2, 0], attention_spec([1, 1, 256], Window::CAUSAL), 0),
     ];
     for ([batch, time, other], spec, masked) in cases {
         let AttentionSpec { heads, kv_heads, head_size: size, .. } = spec;
@@ -278,8 +278,8 @@ fn attentions(c: &Comparison) {
                 ),
             };
             let device = &inputs[0].device().inner();
-            let hidden = (masked > 0).then(|| hidden(batch, masked, seen, device));
-            attention::attention(projected, hidden, spec, mode).flatten(0, 2)
+            let mask = (masked > 0).then(|| mask(batch, masked, seen, device));
+            attention::attention(projected, mask, spec, mode).flatten(0, 2)
         });
     }
 }
@@ -287,9 +287,9 @@ fn attentions(c: &Comparison) {
 /// Keys and values of a longer memory, of which only the first are used.
 fn cached_attention(c: &Comparison) {
     for ([batch, time, seen, room], spec) in [
-        ([1, 1, 1, 1], attention_spec([1, 1, 3], Reach::CAUSAL)),
-        ([2, 1, 33, 64], attention_spec([4, 2, 8], Reach::CAUSAL)),
-        ([2, 3, 7, 9], attention_spec([2, 2, 5], Reach { back: 3, ahead: 0 })),
+        ([1, 1, 1, 1], attention_spec([1, 1, 3], Window::CAUSAL)),
+        ([2, 1, 33, 64], attention_spec([4, 2, 8], Window::CAUSAL)),
+        ([2, 3, 7, 9], attention_spec([2, 2, 5], Window { left: 3, right: 0 })),
     ] {
         let AttentionSpec { heads, kv_heads, head_size: size, .. } = spec;
         let [query, key, value] =
@@ -301,8 +301,8 @@ fn cached_attention(c: &Comparison) {
                 let memory = TensorData::new(values.clone(), [batch, kv_heads, room, size]);
                 Tensor::<4>::from_data(memory, device).narrow(2, 0, seen)
             });
-            let hidden = (seen > 1).then(|| hidden(batch, 1, seen, device));
-            values_of(attention::cached(query, key, value, hidden, spec, mode))
+            let mask = (seen > 1).then(|| mask(batch, 1, seen, device));
+            values_of(attention::cached(query, key, value, mask, spec, mode))
         };
         c.close("cached attention", 0, &of(c.device, Mode::Fused), &of(&cpu(), Mode::Reference));
     }

@@ -17,7 +17,7 @@ use kiln::{
     config::SampleConfig,
     device::Choice,
     eval::verify::{Tolerances, verify},
-    generate::{NextToken, Vocabulary, batch::generate, beam::BeamSearch, writer::Writer},
+    generate::{NextToken, Vocabulary, batch::generate, beam::BeamSearch, decoder::TextDecoder},
     model::{Input, Model, Side, families::Family},
 };
 use std::path::{Path, PathBuf};
@@ -95,12 +95,12 @@ fn greedy_and_beam_text_is_that_of_transformers() {
         let checkpoint = Checkpoint::open_model(&fixture(name)).unwrap();
         let model = checkpoint.build(Weights::Latest, &device).unwrap();
         let writer = || match &model {
-            Model::Decoder(decoder) => Writer::Decoder(decoder),
+            Model::Decoder(decoder) => TextDecoder::DecoderOnly(decoder),
             Model::EncoderDecoder(model) => {
                 let (shape, ids) = tensors::read_i64(&bytes, "input_ids").unwrap();
                 let source = ids[..shape[1]].iter().map(|&id| id as u32).collect();
                 let memory = model.encode(Input::padded(&[source], Side::Right, &device)).0;
-                Writer::BesideEncoder { model, memory: memory.into() }
+                TextDecoder::EncoderDecoder { model, memory: memory.into() }
             }
             Model::Encoder(_) => panic!("an encoder does not generate text"),
         };
@@ -146,7 +146,7 @@ fn prompts_of_different_lengths_are_continued_as_by_transformers() {
     let model = checkpoint.build(Weights::Latest, &device).unwrap();
     let Model::Decoder(decoder) = &model else { panic!("qwen2 is a decoder") };
     let sample = SampleConfig { temperature: 0.0, max_new_tokens: whole[1] - shape[1], ..Default::default() };
-    let writer = Writer::Decoder(decoder);
+    let writer = TextDecoder::DecoderOnly(decoder);
     let mut found = vec![Vec::new(); prompts.len()];
     let mut ends = |row: usize, token: u32| {
         found[row].push(i64::from(token));

@@ -22,7 +22,7 @@ pub enum Names {
     Kiln,
 }
 
-/// How a model is written.
+/// Format of an exported model.
 #[derive(Debug, Clone, Copy)]
 pub struct Export {
     pub names: Names,
@@ -32,7 +32,7 @@ pub struct Export {
     pub max_shard_size: u64,
 }
 
-/// What was written.
+/// Summary of an exported model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
     pub family: Family,
@@ -40,7 +40,7 @@ pub struct Exported {
     /// Files of weights.
     pub shards: usize,
     pub parameters: u64,
-    /// Of the weights.
+    /// Size of the weights.
     pub bytes: u64,
 }
 
@@ -93,9 +93,10 @@ impl Export {
                 put(name, &tensors::write(part, float).map_err(failed)?)?;
             }
             if names.len() > 1 {
-                let places = shards.iter().zip(&names);
-                let places = places.flat_map(|(shard, file)| shard.iter().map(|name| (*name, file.as_str())));
-                put(names::INDEX, &Index::of(places).to_json(parameters, bytes))?;
+                let locations = shards.iter().zip(&names);
+                let locations =
+                    locations.flat_map(|(shard, file)| shard.iter().map(|name| (*name, file.as_str())));
+                put(names::INDEX, &Index::of(locations).to_json(parameters, bytes))?;
             }
             put(names::CONFIG, &config)?;
             for name in COPIED {
@@ -201,17 +202,17 @@ fn config_json(checkpoint: &Checkpoint, family: Family, float: FloatType) -> Res
 /// Names of tensors by file, none of which is over `most` bytes unless it is of one tensor.
 fn split(tensors: &NamedData, float: FloatType, most: u64) -> Vec<Vec<&str>> {
     let mut shards: Vec<Vec<&str>> = Vec::new();
-    let mut room = 0;
+    let mut remaining = 0;
     for (name, tensor) in tensors {
         let bytes = tensor.values.len() as u64 * float.size();
-        match shards.last_mut().filter(|_| bytes <= room) {
+        match shards.last_mut().filter(|_| bytes <= remaining) {
             Some(shard) => shard.push(name),
             None => {
                 shards.push(vec![name]);
-                room = most;
+                remaining = most;
             }
         }
-        room = room.saturating_sub(bytes);
+        remaining = remaining.saturating_sub(bytes);
     }
     shards
 }

@@ -50,7 +50,7 @@ impl fmt::Debug for Bytes {
 /// The files of one checkpoint.
 #[derive(Debug, Clone)]
 pub struct Files {
-    /// Where they come from, for messages.
+    /// Origin of the files, for messages.
     pub origin: PathBuf,
     pub contents: BTreeMap<String, Bytes>,
 }
@@ -62,7 +62,7 @@ impl Files {
 
     /// The files of a checkpoint folder that are `wanted` by name, so that a command that needs only the
     /// model opens only that. Tensors are mapped, everything else is read. The manifest always comes along;
-    /// nothing is held to it yet ([`check`](Self::check)).
+    /// nothing is compared with it yet ([`check`](Self::check)).
     ///
     /// # Errors
     /// [`Error::Io`], and [`Error::Checkpoint`] for a text over 64 MiB.
@@ -129,7 +129,7 @@ impl Files {
         self.get(name).ok_or_else(|| self.error(format!("`{name}` is missing")))
     }
 
-    /// Where a file of this checkpoint lies, for messages.
+    /// Path of a file of this checkpoint, for messages.
     pub fn path(&self, name: &str) -> PathBuf {
         self.origin.join(name)
     }

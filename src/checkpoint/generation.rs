@@ -1,4 +1,4 @@
-//! What the files of a model say of generation: the tokens that end a text.
+//! Generation settings in the files of a model: the tokens that end a text.
 
 use super::{Checkpoint, Files, names};
 use crate::{
@@ -24,9 +24,9 @@ const TOKEN_RULES: [&str; 9] = [
 /// The tokens that end a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EndTokens {
-    /// That of a document; `None`: the files name none.
+    /// End-of-text token of a document; `None` if the files name none.
     pub end_of_text: Option<u32>,
-    /// Those of which each ends generation.
+    /// Tokens of which each ends generation.
     pub tokens: Vec<u32>,
     /// What the files say that is not done, a sentence each.
     pub notes: Vec<String>,
@@ -109,7 +109,7 @@ impl EndTokens {
     }
 }
 
-/// The token that a decoder beside an encoder reads first, where `generation_config.json` has one.
+/// The start token of an encoder-decoder's decoder, where `generation_config.json` has one.
 pub(super) fn decoder_start(files: &Files) -> Result<Option<usize>> {
     let value = &object(files, names::GENERATION)?["decoder_start_token_id"];
     match (value, value.as_u64()) {

@@ -19,7 +19,7 @@ use std::{
 /// More tensors than any model has; a file that lists more is refused rather than held in memory.
 const MOST_TENSORS: usize = 1 << 20;
 
-/// Where each tensor of a model lies.
+/// File of each tensor of a model.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Index {
     #[serde(deserialize_with = "bounded_map")]

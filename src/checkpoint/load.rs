@@ -27,16 +27,16 @@ pub struct Checkpoint {
     pub model: ModelConfig,
     /// The configuration of the run that made it, if Kiln did.
     pub config: Option<Config>,
-    /// What is to be told of how the files were read.
+    /// Note for the user on how the files were read.
     pub note: Option<String>,
 }
 
 /// Which weights of a checkpoint to load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weights {
-    /// As the optimizer left them.
+    /// Latest weights of the optimizer.
     Latest,
-    /// Their moving average.
+    /// Exponential moving average of the weights.
     Averaged,
 }
 
@@ -58,12 +58,12 @@ impl Checkpoint {
         Self::from_files(files)
     }
 
-    /// The same from files that lie anywhere.
+    /// Opens everything from files that lie anywhere.
     pub fn from_files(files: Files) -> Result<Self> {
         Self::from_named(files, None)
     }
 
-    /// The same, with the file of weights that the user named.
+    /// Opens everything, with the file of weights that the user named.
     pub fn from_named(files: Files, named: Option<String>) -> Result<Self> {
         let path = files.path(names::CONFIG);
         let json = files.get(names::CONFIG).ok_or_else(|| {
@@ -154,7 +154,7 @@ impl Checkpoint {
         self.family.load(&self.model, theirs).map_err(|message| self.mismatch(files, &message))
     }
 
-    /// How the run that made it computes; fused where Kiln did not make it.
+    /// Mode of the run that made it; fused where Kiln did not make it.
     pub fn mode(&self) -> Mode {
         self.config.as_ref().map_or_else(Mode::default, |config| config.kernels.mode())
     }
@@ -164,20 +164,20 @@ impl Checkpoint {
         self.build_in(&self.model, self.mode(), which, device)
     }
 
-    /// The model with these weights under a configuration that differs from its own in a shorter context
+    /// The model with these weights and a configuration that differs from its own in a shorter context
     /// or another dropout.
-    pub fn build_as(&self, config: &Config, which: Weights, device: &Device) -> Result<Model> {
+    pub fn build_with_config(&self, config: &Config, which: Weights, device: &Device) -> Result<Model> {
         self.build_in(&config.model, config.kernels.mode(), which, device)
     }
 
     fn build_in(&self, model: &ModelConfig, mode: Mode, which: Weights, device: &Device) -> Result<Model> {
         let files = self.weight_files(which)?;
-        let (mut unloaded, mut weights) = self.agreeing(&files, mode, device)?;
+        let (mut uninitialized, mut weights) = self.agreeing(&files, mode, device)?;
         if *model != self.model {
             shorten(&mut weights, model);
-            unloaded = Model::unloaded(model, mode, device);
+            uninitialized = Model::uninitialized(model, mode, device);
         }
-        parameters::load(unloaded, weights).map_err(|message| self.mismatch(&files, &message))
+        parameters::load(uninitialized, weights).map_err(|message| self.mismatch(&files, &message))
     }
 
     /// The model without weights, and the weights, whose shapes are the model's. The configuration comes
@@ -185,8 +185,8 @@ impl Checkpoint {
     fn agreeing(&self, files: &WeightFiles<'_>, mode: Mode, device: &Device) -> Result<(Model, NamedData)> {
         let weights = self.read(files)?;
         self.check_positions()?;
-        let unloaded = Model::unloaded(&self.model, mode, device);
-        for (name, shape) in parameters::shapes(&unloaded) {
+        let uninitialized = Model::uninitialized(&self.model, mode, device);
+        for (name, shape) in parameters::shapes(&uninitialized) {
             if let Some(host) = weights.get(&name).filter(|host| host.shape != shape) {
                 // Under the name that it has in the file.
                 let stored = self.family.stored_as(&self.model, &name);
@@ -194,7 +194,7 @@ impl Checkpoint {
                     .map_err(|message| self.mismatch(files, &message))?;
             }
         }
-        Ok((unloaded, weights))
+        Ok((uninitialized, weights))
     }
 
     /// Whether a configuration has the same outputs as the model.
@@ -202,9 +202,9 @@ impl Checkpoint {
         model.head == self.model.head && model.labels == self.model.labels
     }
 
-    /// The model under a configuration that has another head, with the latest weights of all but the head,
+    /// The model with a configuration that has another head, with the latest weights of all but the head,
     /// which is drawn from `seed`.
-    pub fn build_under(&self, config: &Config, seed: u64, device: &Device) -> Result<Model> {
+    pub fn build_with_new_head(&self, config: &Config, seed: u64, device: &Device) -> Result<Model> {
         let (model, mode) = (&config.model, config.kernels.mode());
         let files = self.weight_files(Weights::Latest)?;
         let (_, mut weights) = self.agreeing(&files, mode, device)?;
@@ -235,7 +235,7 @@ impl Checkpoint {
         }
     }
 
-    /// What the trainer was doing, and the optimizer's tensors.
+    /// State of the trainer, and the optimizer's tensors.
     pub fn training(&self) -> Result<(TrainerState, NamedData)> {
         let trainer = self.files.require(names::TRAINER)?;
         let trainer = serde_json::from_slice(trainer)
@@ -270,7 +270,7 @@ impl Checkpoint {
     }
 }
 
-/// What the names of an encoder's head begin with.
+/// Prefix of the names of an encoder's head.
 const HEAD: &str = "head.";
 
 /// Drops trained positions beyond the context; all else is independent of it.

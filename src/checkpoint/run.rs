@@ -11,7 +11,7 @@ use std::{
     str::FromStr,
 };
 
-/// A run folder, held by one process.
+/// A run folder, locked by one process.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// What resuming needs besides tensors and configuration; `trainer.json`.
+/// State for resuming besides tensors and configuration; `trainer.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainerState {
     /// Finished optimizer steps.
@@ -31,7 +31,7 @@ pub struct TrainerState {
     pub optimizer: OptimizerKind,
     /// Updates of each parameter.
     pub updates: BTreeMap<String, usize>,
-    /// Where the loader stands.
+    /// Position of the loader.
     pub data: Cursor,
 }
 

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where a model lies on a disk.
+/// Location of a model on a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
     pub folder: PathBuf,
@@ -114,23 +114,23 @@ impl<'a> WeightFiles<'a> {
             })?;
             parts.push((name.to_owned(), parse(files, name, bytes)?));
         }
-        let mut places = HashMap::new();
+        let mut locations = HashMap::new();
         for (file, tensors) in &parts {
             for tensor in tensors.names() {
-                if let Some(other) = places.insert(tensor, file.as_str()) {
+                if let Some(other) = locations.insert(tensor, file.as_str()) {
                     let message = format!("tensor `{tensor}` is in both `{other}` and `{file}`");
                     return Err(files.refused(message, INCOMPLETE));
                 }
             }
         }
         for (tensor, file) in index.tensors() {
-            if places.get(tensor) != Some(&file) {
+            if locations.get(tensor) != Some(&file) {
                 let message =
                     format!("`{file}`: tensor `{tensor}` is missing, which `{}` lists there", names::INDEX);
                 return Err(files.refused(message, INCOMPLETE));
             }
         }
-        drop(places);
+        drop(locations);
         Ok(Self { files, parts })
     }
 
@@ -172,7 +172,7 @@ impl<'a> WeightFiles<'a> {
         self.parts.iter().flat_map(|(_, tensors)| tensors.names())
     }
 
-    /// Whether two tensors hold the same numbers; the second the other way round unless they `are_alike`.
+    /// Whether two tensors have the same numbers; the second the other way round unless they `are_alike`.
     pub fn are_equal(&self, first: &str, second: &str, are_alike: bool) -> bool {
         let find = |name| self.parts.iter().find_map(|(_, tensors)| tensors.tensor(name).ok());
         let (Some(first), Some(second)) = (find(first), find(second)) else { return false };
@@ -187,10 +187,12 @@ impl<'a> WeightFiles<'a> {
             false => second.shape.iter().rev().copied().collect(),
         };
         let (&[rows, columns], true) = (&first.shape[..], first.shape == shape) else { return false };
-        let place =
+        let transposed_index =
             |row: usize, column: usize| if are_alike { row * columns + column } else { column * rows + row };
-        let mut places = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
-        places.all(|(row, column)| first.values[row * columns + column] == second.values[place(row, column)])
+        let mut locations = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        locations.all(|(row, column)| {
+            first.values[row * columns + column] == second.values[transposed_index(row, column)]
+        })
     }
 
     /// All tensors as f32. Those that are `ignored` by name are left out, whatever they are.

@@ -8,7 +8,7 @@ use crate::{
     error::{Error, hint},
     eval::{
         Evaluation, evaluate,
-        written::{Written, written},
+        generated::{GeneratedScores, evaluate_generated},
     },
     generate::Generator,
     platform::Instant,
@@ -127,7 +127,7 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
     } else {
         println!("checkpoint     {}", checkpoint.path().display());
         show(&result, &checkpoint.model, bits_per_byte);
-        if let Some(share) = result.exact_match.filter(|_| tokens.answers().are_texts()) {
+        if let Some(share) = result.exact_match.filter(|_| tokens.labels().are_texts()) {
             println!("exact match    {:.2} %", 100.0 * share);
         }
         if let Some(written) = written {
@@ -151,9 +151,10 @@ fn compare(
     generator: &Generator,
     split: &TokenSplit,
     of_model: &dyn Fn(Error) -> Error,
-) -> anyhow::Result<Written> {
+) -> anyhow::Result<GeneratedScores> {
     interrupt::listen()?;
-    let written = pollster::block_on(written(generator, split, &interrupt::asked)).map_err(of_model)?;
+    let written =
+        pollster::block_on(evaluate_generated(generator, split, &interrupt::asked)).map_err(of_model)?;
     Ok(written.ok_or_else(|| Error::InvalidValue {
         key: "--generate".into(),
         value: "true".into(),

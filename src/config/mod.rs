@@ -75,10 +75,10 @@ impl KernelConfig {
 }
 
 impl Config {
-    /// How rows are cut from the tokens: a text that has an answer is a row.
+    /// Layout of the rows, resolved: a labelled text is a row.
     pub fn layout(&self) -> Layout {
-        let has_answers = self.data.label_field.is_some() || self.data.target_field.is_some();
-        if has_answers { Layout::Documents } else { self.data.layout }
+        let has_labels = self.data.label_field.is_some() || self.data.target_field.is_some();
+        if has_labels { Layout::Documents } else { self.data.layout }
     }
 }
 

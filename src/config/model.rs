@@ -99,7 +99,7 @@ impl ModelConfig {
         self.n_decoder_layer.unwrap_or(self.n_layer)
     }
 
-    /// What a classifier tells apart, or the one number of a regression; 0 for a language model.
+    /// Number of classes of a classifier, 1 for a regression, 0 for a language model.
     pub fn classes(&self) -> usize {
         match self.head {
             Head::LanguageModel => 0,
@@ -108,7 +108,7 @@ impl ModelConfig {
         }
     }
 
-    /// What the model tells apart: tokens or classes.
+    /// Number of outputs at each position: tokens of the vocabulary or classes.
     pub fn outputs(&self) -> usize {
         if self.head == Head::LanguageModel { self.vocab_size } else { self.classes() }
     }
@@ -133,7 +133,7 @@ impl ModelConfig {
         self.head_dim.unwrap_or(self.n_embd / self.n_head.max(1))
     }
 
-    /// What multiplies queries times keys, resolved.
+    /// Scale of the attention scores, resolved.
     pub fn score_scale(&self) -> f64 {
         self.attention.scale.unwrap_or_else(|| 1.0 / (self.head_size() as f64).sqrt())
     }

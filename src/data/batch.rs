@@ -3,7 +3,7 @@
 /// The target of a position that has no loss.
 pub const IGNORE_INDEX: i32 = -100;
 
-/// Rows that are no longer than others are padded to a multiple of this, so that a device sees few shapes.
+/// Padded lengths are multiples of this, so that a device compiles kernels for few shapes.
 const WIDTH_STEP: usize = 8;
 
 /// A micro-batch: `rows` rows of `time` tokens.
@@ -11,8 +11,8 @@ const WIDTH_STEP: usize = 8;
 pub struct HostBatch {
     /// `[rows * time]`, row by row. Padding is token 0.
     pub inputs: Vec<i32>,
-    /// Example by row, as many in each: a token or class for each input or for each token that a decoder
-    /// beside an encoder reads, or a class of the row; [`IGNORE_INDEX`] where there is none.
+    /// Targets row by row, as many in each: a token or class for each input or for each decoder input, or a
+    /// class of the row; [`IGNORE_INDEX`] where there is none.
     pub targets: Vec<i32>,
     /// Weight of each target in losses and metrics, as many as targets; 0 where there is none.
     pub weights: Vec<f32>,
@@ -22,39 +22,39 @@ pub struct HostBatch {
     pub target_tokens: usize,
     /// Number of tokens that are read, without padding.
     pub tokens: usize,
-    /// Tokens of each row that are no padding; empty where padding need not be hidden, because it only
-    /// follows the tokens and is seen by none of them.
+    /// Tokens of each row that are no padding; empty where padding needs no mask, because it follows the tokens
+    /// of a causal model.
     pub lengths: Vec<usize>,
-    /// Tokens at the beginning of each row that earlier ones see too; empty where nothing later is seen.
+    /// Length of each row's prefix, whose tokens attend to all of it; empty without prefix attention.
     pub prefixes: Vec<usize>,
-    /// What a decoder beside an encoder reads, row by row; empty where there is none.
+    /// Input tokens of the decoder in an encoder-decoder model, row by row; empty for other models.
     pub decoder_inputs: Vec<i32>,
     /// The number that belongs to each row, for regression.
     pub values: Vec<f32>,
 }
 
-/// What a model reads of one text, and what it is to say.
+/// Example: inputs of a model and its targets.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Example {
     pub inputs: Vec<i32>,
-    /// As many as there are inputs, or decoder inputs, or one.
+    /// Targets: as many as inputs, or as decoder inputs, or one.
     pub targets: Vec<i32>,
     /// Weight of each target, as many as targets; empty where all count alike.
     pub weights: Vec<f32>,
     pub decoder_inputs: Vec<i32>,
     pub value: Option<f32>,
-    /// Tokens at the beginning that see each other whole.
+    /// Length of the prefix, whose tokens attend to all of it.
     pub prefix: usize,
 }
 
-/// How rows lie in a batch.
+/// Padded length of the rows of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Width {
-    /// All of a block; padding only follows, where each token sees those before it.
+    /// Whole blocks, for causal models, whose tokens never attend to the padding behind them.
     Fixed,
-    /// As the longest, rounded up; every token sees all.
+    /// Length of the longest row, rounded up, for bidirectional models.
     Longest,
-    /// The same with one target a row.
+    /// Length of the longest row, rounded up, with one target a row.
     LongestWithOneTarget,
 }
 
@@ -82,15 +82,15 @@ impl HostBatch {
     pub fn of(mut rows: Vec<Example>, count: usize, width: Width, block_size: usize) -> Self {
         let longest = |length: fn(&Example) -> usize| rows.iter().map(length).max().unwrap_or(0);
         let rounded = |length: usize| length.max(1).next_multiple_of(WIDTH_STEP).min(block_size);
-        let written = longest(|row| row.decoder_inputs.len());
+        let decoder_length = longest(|row| row.decoder_inputs.len());
         let time = match width {
             Width::Fixed => block_size,
             _ => rounded(longest(|row| row.inputs.len())),
         };
-        let (decoder_time, target_time) = match (written, width) {
+        let (decoder_time, target_time) = match (decoder_length, width) {
             (0, Width::LongestWithOneTarget) => (0, 1),
             (0, _) => (0, time),
-            (written, _) => (rounded(written), rounded(written)),
+            (decoder_length, _) => (rounded(decoder_length), rounded(decoder_length)),
         };
         let tokens = rows.iter().map(|row| row.inputs.len() + row.decoder_inputs.len()).sum();
         rows.resize_with(count, Example::default);
@@ -121,20 +121,21 @@ impl HostBatch {
         batch
     }
 
-    /// Which of the inputs are padding that is to be hidden; `None` where there is none.
+    /// Padding mask of the inputs, true for padding; `None` where there is none.
     pub fn padding(&self) -> Option<Vec<bool>> {
-        let hidden = self.flags(&self.lengths, |place, length| place >= length)?;
-        hidden.contains(&true).then_some(hidden)
+        let mask = self.flags(&self.lengths, |position, length| position >= length)?;
+        mask.contains(&true).then_some(mask)
     }
 
-    /// Which of the inputs are seen by earlier ones.
+    /// Prefix mask of the inputs, true within a row's prefix; `None` without prefix attention.
     pub fn prefix(&self) -> Option<Vec<bool>> {
-        self.flags(&self.prefixes, |place, length| place < length)
+        self.flags(&self.prefixes, |position, length| position < length)
     }
 
     fn flags(&self, lengths: &[usize], flag: impl Fn(usize, usize) -> bool) -> Option<Vec<bool>> {
-        let row = |&length: &usize| (0..self.time).map(move |place| (place, length));
-        let flags = || lengths.iter().flat_map(row).map(|(place, length)| flag(place, length)).collect();
+        let row = |&length: &usize| (0..self.time).map(move |position| (position, length));
+        let flags =
+            || lengths.iter().flat_map(row).map(|(position, length)| flag(position, length)).collect();
         (!lengths.is_empty()).then(flags)
     }
 
@@ -143,7 +144,7 @@ impl HostBatch {
         self.weights.iter().map(|&weight| f64::from(weight)).sum()
     }
 
-    /// How many rows have a target.
+    /// Number of rows with a target.
     pub fn rows_with_targets(&self) -> usize {
         let rows = self.targets.chunks_exact((self.targets.len() / self.rows.max(1)).max(1));
         rows.filter(|row| row.iter().any(|&target| target != IGNORE_INDEX)).count()

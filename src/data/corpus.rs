@@ -10,13 +10,13 @@ pub(super) struct Corpus {
     text: String,
     /// Where in `text` each document ends.
     ends: Vec<usize>,
-    /// What belongs to each document; empty where nothing does.
-    answers: Vec<Answer>,
+    /// Label of each document; empty without labels.
+    labels: Vec<Label>,
 }
 
-/// What belongs to a document.
+/// Label of a document.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Answer {
+pub(super) enum Label {
     Class(String),
     /// Words, which together are the document, and the class of each.
     Words(Vec<(String, String)>),
@@ -25,7 +25,7 @@ pub(super) enum Answer {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AnswerKind {
+pub(super) enum LabelKind {
     Class,
     Words,
     Value,
@@ -34,7 +34,7 @@ pub(super) enum AnswerKind {
 
 impl Corpus {
     /// Adds the text of a file: one document, or several with `<|endoftext|>` between them. Line
-    /// breaks beside that mark belong to it.
+    /// breaks beside that separator belong to it.
     pub(super) fn push_text(&mut self, text: &str) {
         let text = with_unix_line_breaks(text);
         if !text.contains(END_OF_TEXT) {
@@ -50,13 +50,13 @@ impl Corpus {
 
     /// Adds the text of a file: its records, or as [`push_text`](Self::push_text) where it has none and none is needed.
     pub(super) fn push_file(&mut self, path: &Path, text: &str, shape: Shape, fields: &Fields) -> Result<()> {
-        if shape == Shape::Text && fields.answer.is_none() {
+        if shape == Shape::Text && fields.label.is_none() {
             self.push_text(text);
             return Ok(());
         }
-        records::read(path, text, shape, fields, |text, answer| {
+        records::read(path, text, shape, fields, |text, label| {
             self.push_document(text);
-            self.answers.extend(answer);
+            self.labels.extend(label);
         })
     }
 
@@ -99,9 +99,9 @@ impl Corpus {
         (documents, val)
     }
 
-    /// What belongs to the documents; empty where nothing does.
-    pub(super) fn answers(&self) -> &[Answer] {
-        &self.answers
+    /// Labels of the documents; empty without labels.
+    pub(super) fn labels(&self) -> &[Label] {
+        &self.labels
     }
 
     pub(super) fn documents(&self) -> Vec<&str> {
@@ -110,12 +110,12 @@ impl Corpus {
     }
 }
 
-/// How many of `length` characters or tokens are trained on (nanoGPT's `int(n * 0.9)`).
+/// Number of `length` characters or tokens that are trained on (nanoGPT's `int(n * 0.9)`).
 pub(super) fn train_share(length: usize, val_fraction: f64) -> usize {
     (length as f64 * (1.0 - val_fraction)) as usize
 }
 
-/// How many of at least two documents are trained on: those up to the boundary nearest to the share,
+/// Number of at least two documents that are trained on: those up to the boundary nearest to the share,
 /// but at least one, and not all. `ends`: where each document ends.
 pub(super) fn documents_in_train(ends: &[usize], val_fraction: f64) -> usize {
     let target = train_share(ends.last().copied().unwrap_or(0), val_fraction);
@@ -156,13 +156,13 @@ mod tests {
                 path,
                 "{\"text\": \"a\\r\\nb\", \"n\": 1}\r\n\n{\"text\":\"\"}\n{\"text\":\"c\"}",
                 Shape::Lines,
-                &Fields { text: "text", answer: None },
+                &Fields { text: "text", label: None },
             )
             .unwrap();
         assert_eq!(corpus.documents(), ["a\nb", "c"]);
         let mut message = |line: &str| {
             let text = format!("{{\"body\":\"x\"}}\n{line}\n");
-            let fields = Fields { text: "body", answer: None };
+            let fields = Fields { text: "body", label: None };
             corpus.push_file(path, &text, Shape::Lines, &fields).unwrap_err().to_string()
         };
         assert!(message("{").starts_with("`a.jsonl` line 2: is not JSON"));

@@ -1,4 +1,4 @@
-//! What a checkpoint remembers of the data: enough to see whether a resumed run would read on where
+//! Data position in a checkpoint: enough to verify whether a resumed run would read on where
 //! the interrupted one stopped.
 
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A place in the order in which a run reads its data.
+/// Position in the order in which a run reads its data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cursor {
     pub seed: u64,
@@ -19,7 +19,7 @@ pub struct Cursor {
     pub layout: Layout,
     pub block_size: usize,
     pub rows_per_step: usize,
-    /// Of the tokens that are trained on.
+    /// Fingerprint of the tokens that are trained on.
     pub fingerprint: String,
 }
 

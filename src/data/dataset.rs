@@ -2,9 +2,9 @@
 
 use super::{
     RowLayout, TokenSplit,
-    answers::{self, Encoder, Part},
     collate::special_tokens,
     corpus::{Corpus, documents_in_train, train_share},
+    labels::{self, Encoder, Part},
     loader::check_split,
     random,
     records::{Fields, Shape},
@@ -39,7 +39,7 @@ pub struct Dataset {
     pub fingerprint: String,
     /// Names of the classes of a classifier's data, in order of their numbers.
     pub labels: Vec<String>,
-    /// What the user should know of the data: files that were passed over, documents that have no target.
+    /// Notes for the user on the data: files that were passed over, documents that have no target.
     pub notes: Vec<String>,
 }
 
@@ -76,7 +76,7 @@ impl Dataset {
     /// target.
     pub fn prepare(config: &Config, tokenizer: Option<Tokenizer>) -> Result<Self> {
         let mut notes = Vec::new();
-        let source = sources::read(&config.data, answers::wanted(config)?, &mut notes)?;
+        let source = sources::read(&config.data, labels::wanted(config)?, &mut notes)?;
         let dataset = Self::from_source(config, source, tokenizer)?;
         notes.extend(dataset.notes);
         Ok(Self { notes, ..dataset })
@@ -103,7 +103,7 @@ impl Dataset {
     }
 
     /// As [`prepare`](Self::prepare), of a text in memory instead of `config.data.paths`: JSONL where each
-    /// text is to have an answer.
+    /// document is to have a label.
     pub fn from_text(config: &Config, text: &str, tokenizer: Option<Tokenizer>) -> Result<Self> {
         Self::from_file_text(config, Path::new("the given text"), text, tokenizer)
     }
@@ -116,9 +116,9 @@ impl Dataset {
         tokenizer: Option<Tokenizer>,
     ) -> Result<Self> {
         let mut corpus = Corpus::default();
-        let fields = Fields { text: &config.data.text_field, answer: answers::wanted(config)? };
+        let fields = Fields { text: &config.data.text_field, label: labels::wanted(config)? };
         let shape = match Shape::of(name, text, &fields, true) {
-            Shape::Text if fields.answer.is_some() => Shape::Lines,
+            Shape::Text if fields.label.is_some() => Shape::Lines,
             shape => shape,
         };
         corpus.push_file(name, text, shape, &fields)?;
@@ -142,9 +142,7 @@ impl Dataset {
             }
         };
         let labels = match (config.model.head, &config.model.labels[..]) {
-            (Head::SequenceClassification | Head::TokenClassification, []) => {
-                answers::classes([&train, &val])
-            }
+            (Head::SequenceClassification | Head::TokenClassification, []) => labels::classes([&train, &val]),
             (_, labels) => labels.to_vec(),
         };
         let encoder = Encoder::new(config, &tokenizer, !corpus.is_one_document(), &labels);
@@ -176,10 +174,10 @@ impl Dataset {
         bytes: Option<[u64; 2]>,
     ) -> Result<Self> {
         let layout = RowLayout::of(config, &tokenizer)?;
-        let mark = answer_token(config.data.answer_after.as_deref(), &tokenizer)?;
-        let [train, val] = [train, val].map(|split| match mark {
+        let delimiter = delimiter_token(config.data.answer_after.as_deref(), &tokenizer)?;
+        let [train, val] = [train, val].map(|split| match delimiter {
             None => split,
-            Some(token) => split.with_answers_after(token),
+            Some(token) => split.with_completions_after(token),
         });
         let mut notes = targets::check(&train, config, &layout.collator)?;
         check_split(&train, &layout)?;
@@ -209,8 +207,8 @@ impl Dataset {
     }
 }
 
-/// The token for the text that answers follow; `None` for no text.
-fn answer_token(text: Option<&str>, tokenizer: &Tokenizer) -> Result<Option<u32>> {
+/// The token of the delimiter that completions follow; `None` without a delimiter.
+fn delimiter_token(text: Option<&str>, tokenizer: &Tokenizer) -> Result<Option<u32>> {
     let Some(text) = text else { return Ok(None) };
     match tokenizer.encode(text).as_deref() {
         Ok([token]) => Ok(Some(*token)),
@@ -223,18 +221,18 @@ fn answer_token(text: Option<&str>, tokenizer: &Tokenizer) -> Result<Option<u32>
     }
 }
 
-/// What is trained on and what is held out. Documents that have answers are put into a random order first:
+/// Training and validation split. Labelled documents are put into a random order first:
 /// labelled data often comes class by class.
 ///
 /// # Errors
-/// [`Error::InvalidValue`] if there is only one of them, and some are to be held out.
+/// [`Error::InvalidValue`] if there is only one of them, and some are for validation.
 fn parts(corpus: &Corpus, val_fraction: f64) -> Result<(Part<'_>, Part<'_>)> {
-    if corpus.answers().is_empty() {
-        let part = |documents| Part { documents, answers: Vec::new() };
+    if corpus.labels().is_empty() {
+        let part = |documents| Part { documents, labels: Vec::new() };
         let (train, val) = corpus.split(val_fraction);
         return Ok((part(train), part(val)));
     }
-    let (documents, answers) = (corpus.documents(), corpus.answers());
+    let (documents, labels) = (corpus.documents(), corpus.labels());
     let mut order: Vec<usize> = (0..documents.len()).collect();
     random::shuffle(&mut order, &mut random::rng(0, 0, "split"));
     let held_out = match val_fraction {
@@ -252,7 +250,7 @@ fn parts(corpus: &Corpus, val_fraction: f64) -> Result<(Part<'_>, Part<'_>)> {
     let val = order.split_off(documents.len() - held_out);
     let part = |order: Vec<usize>| Part {
         documents: order.iter().map(|&index| documents[index]).collect(),
-        answers: order.iter().map(|&index| &answers[index]).collect(),
+        labels: order.iter().map(|&index| &labels[index]).collect(),
     };
     Ok((part(order), part(val)))
 }
@@ -279,7 +277,7 @@ fn shard_tokenizer(config: &Config, folder: &Path, given: Option<Tokenizer>) -> 
     })
 }
 
-/// How many tokens of shards are trained on: whole documents where they are known.
+/// Number of tokens of shards that are trained on: whole documents where they are known.
 fn cut_of_tokens(split: &TokenSplit, val_fraction: f64) -> usize {
     if val_fraction <= 0.0 {
         return split.len();
@@ -407,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn only_answers_are_targets_where_that_is_asked() {
+    fn only_completions_are_targets_with_a_delimiter() {
         use super::super::{IGNORE_INDEX, RowLayout, evaluation_batches};
         let mut config = config(TokenizerKind::Char, 8);
         config.data = DataConfig {
@@ -421,7 +419,7 @@ mod tests {
         let batch = evaluation_batches(dataset.train.clone(), RowLayout::causal(Layout::Documents, 8), 3, 0)
             .next()
             .unwrap();
-        let answers: Vec<String> = batch
+        let labels: Vec<String> = batch
             .targets
             .chunks(8)
             .map(|row| {
@@ -429,8 +427,8 @@ mod tests {
             })
             .map(|tokens: Vec<u32>| dataset.tokenizer.decode(&tokens).unwrap())
             .collect();
-        // What has no such mark is left out.
-        assert_eq!(answers, ["b", "b=b"]);
+        // Documents without the delimiter are left out.
+        assert_eq!(labels, ["b", "b=b"]);
         assert_eq!((batch.target_tokens, batch.rows_with_targets()), (4, 2));
         let note =
             "1 of 3 documents of the train split are left out, since they have no target: 1 without `=`";

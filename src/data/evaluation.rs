@@ -1,14 +1,14 @@
 //! Fixed windows over a split, for losses that can be compared between steps and between runs.
 
-use super::{Answers, HostBatch, RowLayout, TokenSplit, random};
+use super::{HostBatch, Labels, RowLayout, TokenSplit, random};
 use crate::config::Layout;
 use std::{ops::Range, sync::Arc};
 
 /// Batches of non-overlapping windows of `block_size` tokens that have every target of the split
 /// exactly once: with [`Layout::Stream`] all tokens but the first, with [`Layout::Documents`] all but
-/// the first of each document; where only answers count, those of the answers that begin within a block of their
-/// document. A window at the end is padded. Where a row is a document however long it is, each that has a
-/// target has one window. What is hidden of a window is always the same.
+/// the first of each document; where only completions count, those of the completions that begin within a block of
+/// their document. A window at the end is padded. Where a row is a document however long it is, each that has a
+/// target has one window. The masked tokens of a window are always the same.
 ///
 /// `limit`: number of batches, of windows spaced evenly over the split; 0 or more than there are: all.
 /// All batches have the same number of rows, since a device compiles its kernels per shape; rows that
@@ -24,7 +24,7 @@ pub fn evaluation_batches(
         Layout::Documents => {
             // As in training.
             let needs_target =
-                layout.collator.takes_documents() || matches!(split.answers(), Answers::After(_));
+                layout.collator.takes_documents() || matches!(split.labels(), Labels::Completions(_));
             let document = |index| match split.document(index) {
                 range if needs_target && !layout.collator.has_target(&split, index, layout.block_size) => {
                     range.end..range.end
@@ -61,7 +61,7 @@ pub struct EvaluationBatches {
     /// Number of windows before each document, and its tokens; none of one that is left out.
     starts: Vec<(usize, Range<usize>)>,
     windows: usize,
-    /// How many of the windows are read.
+    /// Number of windows that are read.
     chosen: usize,
     done: usize,
 }
@@ -90,10 +90,10 @@ impl Iterator for EvaluationBatches {
             let spread = (self.done + row) as u128 * self.windows as u128 / self.chosen as u128;
             spread as usize
         };
-        let places: Vec<_> = (0..count).map(|row| self.tokens_of(window(row))).collect();
+        let ranges: Vec<_> = (0..count).map(|row| self.tokens_of(window(row))).collect();
         let random = |row: usize| random::rng(0, window(row) as u64, "evaluation");
         let batch =
-            self.layout.collator.batch(&self.split, &places, self.rows, self.layout.block_size, random);
+            self.layout.collator.batch(&self.split, &ranges, self.rows, self.layout.block_size, random);
         self.done += count;
         Some(batch)
     }
@@ -182,10 +182,10 @@ mod tests {
 
     #[test]
     fn documents_without_an_answer_have_no_window() {
-        // The token 9 is the mark: in the first document, in none of the second, beyond a block in the third.
+        // The token 9 is the delimiter: in the first document, not in the second, after a block in the third.
         let tokens = vec![1, 9, 2, 3, 4, 5, 6, 1, 2, 3, 1, 2, 3, 4, 5, 9, 6];
         let split = TokenSplit::from_tokens("validation", Tokens::U32(tokens), vec![0, 7, 10]);
-        let split = Arc::new(split.with_answers_after(9));
+        let split = Arc::new(split.with_completions_after(9));
         let batches: Vec<_> =
             evaluation_batches(split, RowLayout::causal(Layout::Documents, 4), 8, 0).collect();
         let n = IGNORE_INDEX;

@@ -41,8 +41,8 @@ pub struct Loader {
     rows_per_step: usize,
     seed: u64,
     fingerprint: String,
-    /// How many different rows there are: places to begin, blocks, or documents.
-    units: u64,
+    /// Number of different samples: positions to begin at, blocks, or documents.
+    samples: u64,
     /// The documents that have a target, if some have none.
     documents: Option<Vec<usize>>,
 }
@@ -52,7 +52,7 @@ impl Loader {
     ///
     /// # Errors
     /// [`Error::CorpusTooShort`] if the split has no full block; [`Error::InvalidValue`] if rows are
-    /// documents and there are none with two tokens, or only one that a row cannot hold.
+    /// documents and there are none with two tokens, or only one that is longer than a row.
     pub fn new(
         split: Arc<TokenSplit>,
         layout: RowLayout,
@@ -64,7 +64,7 @@ impl Loader {
         check_split(&split, &layout)?;
         let mut documents = None;
         let mut fingerprint = split.fingerprint();
-        let units = match (kind, order) {
+        let samples = match (kind, order) {
             (Layout::Stream, Order::Random) => split.len() - block_size,
             (Layout::Stream, Order::Shuffled) => (split.len() - 1) / block_size,
             (Layout::Documents, _) => {
@@ -88,60 +88,60 @@ impl Loader {
                 count
             }
         };
-        let units = units as u64;
-        Ok(Self { split, layout, order, rows_per_step, seed, fingerprint, units, documents })
+        let samples = samples as u64;
+        Ok(Self { split, layout, order, rows_per_step, seed, fingerprint, samples, documents })
     }
 
     /// Some of the rows of a step, counted from 0. The rows of step `step` are the same however they
     /// are grouped: `rows(s, 0..4)` is `rows(s, 0..2)` followed by `rows(s, 2..4)`.
     pub fn rows(&self, step: u64, rows: Range<usize>) -> HostBatch {
         let first = rows.start;
-        let places = self.places(step, rows);
+        let ranges = self.ranges(step, rows);
         let random = |index: usize| {
             let mut random = random::rng(self.seed, step, "hidden");
             random.set_stream((first + index) as u64);
             random
         };
-        self.layout.collator.batch(&self.split, &places, places.len(), self.layout.block_size, random)
+        self.layout.collator.batch(&self.split, &ranges, ranges.len(), self.layout.block_size, random)
     }
 
-    /// Where in the split the rows of a step begin, for messages.
+    /// Positions in the split at which the rows of a step begin, for messages.
     pub fn describe(&self, step: u64) -> String {
         const SHOWN: usize = 8;
-        let places = self.places(step, 0..self.rows_per_step.min(SHOWN));
-        let starts: Vec<String> = places.iter().map(|tokens| tokens.start.to_string()).collect();
+        let ranges = self.ranges(step, 0..self.rows_per_step.min(SHOWN));
+        let starts: Vec<String> = ranges.iter().map(|tokens| tokens.start.to_string()).collect();
         let more = if self.rows_per_step > SHOWN { ", …" } else { "" };
         format!("rows at tokens {}{more} of the {} split", starts.join(", "), self.split.name())
     }
 
     /// Positions of the tokens of some rows of a step.
-    fn places(&self, step: u64, rows: Range<usize>) -> Vec<Range<usize>> {
+    fn ranges(&self, step: u64, rows: Range<usize>) -> Vec<Range<usize>> {
         let mut epoch: Option<Epoch> = None;
         let mut random = random::rng(self.seed, step, "rows");
-        let place = |row: usize| {
-            let (unit, offset) = match self.order {
+        let range = |row: usize| {
+            let (sample, offset) = match self.order {
                 Order::Random => {
                     random.set_stream(row as u64);
                     random.set_word_pos(0);
-                    (random::below(&mut random, self.units), 0)
+                    (random::below(&mut random, self.samples), 0)
                 }
                 Order::Shuffled => {
                     let position = step * self.rows_per_step as u64 + row as u64;
-                    let number = position / self.units;
+                    let number = position / self.samples;
                     let current = match epoch.take() {
                         Some(current) if current.number == number => current,
                         _ => self.begin_epoch(number),
                     };
-                    let unit = current.permutation.at(position % self.units);
-                    (unit, epoch.insert(current).offset)
+                    let sample = current.permutation.at(position % self.samples);
+                    (sample, epoch.insert(current).offset)
                 }
             };
-            self.tokens_of(unit as usize, offset)
+            self.tokens_of(sample as usize, offset)
         };
-        rows.map(place).collect()
+        rows.map(range).collect()
     }
 
-    /// How much of the split has been read before `step`, in passes over it.
+    /// Passes over the split before `step`.
     pub fn epoch(&self, step: u64) -> f64 {
         let rows = step as f64 * self.rows_per_step as f64;
         match (self.layout.kind, self.order) {
@@ -149,11 +149,11 @@ impl Loader {
             (Layout::Stream, Order::Random) => {
                 rows * self.layout.block_size as f64 / (self.split.len() - 1) as f64
             }
-            _ => rows / self.units as f64,
+            _ => rows / self.samples as f64,
         }
     }
 
-    /// What a checkpoint made before `step` has to remember.
+    /// Data position of a checkpoint before `step`.
     pub fn cursor(&self, step: u64) -> Cursor {
         Cursor {
             seed: self.seed,
@@ -168,12 +168,12 @@ impl Loader {
     }
 
     /// Positions of the tokens of a row: its inputs and the target of the last one.
-    fn tokens_of(&self, unit: usize, offset: usize) -> Range<usize> {
+    fn tokens_of(&self, sample: usize, offset: usize) -> Range<usize> {
         let (start, end) = match (self.layout.kind, self.order) {
-            (Layout::Stream, Order::Random) => (unit, self.split.len()),
-            (Layout::Stream, Order::Shuffled) => (offset + unit * self.layout.block_size, self.split.len()),
+            (Layout::Stream, Order::Random) => (sample, self.split.len()),
+            (Layout::Stream, Order::Shuffled) => (offset + sample * self.layout.block_size, self.split.len()),
             (Layout::Documents, _) => {
-                let index = self.documents.as_ref().map_or(unit, |documents| documents[unit]);
+                let index = self.documents.as_ref().map_or(sample, |documents| documents[sample]);
                 let document = self.split.document(index);
                 (document.start, document.end)
             }
@@ -185,12 +185,12 @@ impl Loader {
     fn begin_epoch(&self, number: u64) -> Epoch {
         let offset = match self.layout.kind {
             Layout::Stream => {
-                let left_over = self.split.len() as u64 - 1 - self.units * self.layout.block_size as u64;
+                let left_over = self.split.len() as u64 - 1 - self.samples * self.layout.block_size as u64;
                 random::below(&mut random::rng(self.seed, number, "offset"), left_over + 1)
             }
             Layout::Documents => 0,
         };
-        let permutation = Permutation::new(self.seed, number, self.units);
+        let permutation = Permutation::new(self.seed, number, self.samples);
         Epoch { number, permutation, offset: offset as usize }
     }
 }
@@ -199,7 +199,7 @@ impl Loader {
 struct Epoch {
     number: u64,
     permutation: Permutation,
-    /// Where the first block begins.
+    /// Position of the first block.
     offset: usize,
 }
 
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn random_rows_are_crops_of_the_stream() {
         let loader = loader(split(14, vec![]), Layout::Stream, Order::Random, 64, 1);
-        let mut places = BTreeMap::new();
+        let mut ranges = BTreeMap::new();
         for step in 0..50 {
             let batch = loader.rows(step, 0..64);
             assert_eq!((batch.rows, batch.time, batch.target_tokens), (64, 4, 256));
@@ -277,12 +277,12 @@ mod tests {
                 let start = inputs[0];
                 assert_eq!(inputs, [start, start + 1, start + 2, start + 3]);
                 assert_eq!(targets, [start + 1, start + 2, start + 3, start + 4]);
-                *places.entry(start).or_insert(0) += 1;
+                *ranges.entry(start).or_insert(0) += 1;
             }
         }
         // nanoGPT's torch.randint(len(data) - block_size): 0..=9, each about 320 times.
-        assert_eq!(places.keys().copied().collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
-        assert!(places.values().all(|count| (250..390).contains(count)), "{places:?}");
+        assert_eq!(ranges.keys().copied().collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        assert!(ranges.values().all(|count| (250..390).contains(count)), "{ranges:?}");
     }
 
     #[test]

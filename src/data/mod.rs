@@ -5,7 +5,7 @@
 //! Which rows a step reads is a function of (seed, step, row) and of nothing else, so that a resumed
 //! run reads what the uninterrupted one would have read, however steps are cut into micro-batches.
 
-mod answers;
+mod labels;
 mod batch;
 mod collate;
 mod corpus;
@@ -35,4 +35,4 @@ pub use loader::{Loader, RowLayout};
 pub use shard::{check_shard_path, write_shard};
 #[cfg(feature = "data")]
 use sources::EMBEDDED;
-pub use split::{Answers, TokenSplit, Tokens};
+pub use split::{Labels, TokenSplit, Tokens};

@@ -1,14 +1,14 @@
 //! Records of JSON lines, of JSON and of tables, each with a text and perhaps a label or a target.
 
-use super::corpus::{Answer, AnswerKind};
+use super::corpus::{Label, LabelKind};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::{borrow::Cow, path::Path};
 
-/// How the text of a file is read.
+/// Format of the text of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// As it is.
+    /// Plain text.
     Text,
     /// A JSON object a line.
     Lines,
@@ -18,11 +18,11 @@ pub(super) enum Shape {
     Table(u8),
 }
 
-/// Which fields of a record are read, and as what.
+/// Fields of a record that are read, with the kind of its label.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields<'a> {
     pub text: &'a str,
-    pub answer: Option<(&'a str, AnswerKind)>,
+    pub label: Option<(&'a str, LabelKind)>,
 }
 
 impl Shape {
@@ -37,7 +37,7 @@ impl Shape {
             "jsonl" | "ndjson" => Self::Lines,
             "csv" => Self::Table(b','),
             "tsv" => Self::Table(b'\t'),
-            "json" if is_named || fields.answer.is_some() || has_text() => Self::Json,
+            "json" if is_named || fields.label.is_some() || has_text() => Self::Json,
             // An array of records is data, also where they lack the field.
             "json" if text.trim_start().starts_with('[') && first_record(text).is_some() => Self::Json,
             "json" | "txt" | "text" | "md" | "markdown" | "rst" => Self::Text,
@@ -67,7 +67,7 @@ pub(super) fn read(
     text: &str,
     shape: Shape,
     fields: &Fields,
-    mut each: impl FnMut(&str, Option<Answer>),
+    mut each: impl FnMut(&str, Option<Label>),
 ) -> Result<()> {
     if text.trim().is_empty() {
         return Ok(());
@@ -77,15 +77,15 @@ pub(super) fn read(
         let Value::Object(record) = record else {
             return Err(refused(line, "is not a JSON object".into()));
         };
-        let (text, answer) = fields.read(&record).map_err(|message| refused(line, message))?;
+        let (text, label) = fields.read(&record).map_err(|message| refused(line, message))?;
         if !text.is_empty() {
-            each(&with_unix_line_breaks(&text), answer);
+            each(&with_unix_line_breaks(&text), label);
         }
         Ok(())
     };
     match shape {
         Shape::Text => {
-            let (name, _) = fields.answer.unwrap_or((fields.text, AnswerKind::Text));
+            let (name, _) = fields.label.unwrap_or((fields.text, LabelKind::Text));
             let message =
                 format!("is text, which has no field `{name}`: give JSON lines (`.jsonl`), JSON or a table");
             Err(refused(1, message))
@@ -112,14 +112,14 @@ pub(super) fn read(
                 refused(at, message)
             };
             let names = reader.headers().map_err(failed)?.clone();
-            let wanted = [Some(fields.text), fields.answer.map(|(name, _)| name)];
+            let wanted = [Some(fields.text), fields.label.map(|(name, _)| name)];
             if let Some(missing) =
                 wanted.into_iter().flatten().find(|name| names.iter().all(|own| own != *name))
             {
                 let names = names.iter().collect::<Vec<_>>().join("`, `");
                 return Err(refused(1, format!("names no column `{missing}`; there are `{names}`")));
             }
-            let number = fields.answer.filter(|(_, kind)| *kind == AnswerKind::Value).map(|(name, _)| name);
+            let number = fields.label.filter(|(_, kind)| *kind == LabelKind::Value).map(|(name, _)| name);
             for row in reader.records() {
                 let row = row.map_err(failed)?;
                 let value = |(name, text): (&str, &str)| {
@@ -176,7 +176,7 @@ fn each_value(
 
 impl Fields<'_> {
     /// The text of a record and what belongs to it.
-    fn read(&self, record: &Map<String, Value>) -> Result<(String, Option<Answer>), String> {
+    fn read(&self, record: &Map<String, Value>) -> Result<(String, Option<Label>), String> {
         let value = |field: &str| record.get(field).ok_or_else(|| format!("has no field `{field}`"));
         let text_of = |field: &str| match value(field)? {
             Value::String(text) => Ok(text.clone()),
@@ -191,31 +191,31 @@ impl Fields<'_> {
             let names = value(field)?.as_array().and_then(|list| list.iter().map(name_of).collect());
             names.ok_or_else(|| format!("has a field `{field}` that is not a list of names"))
         };
-        let Some((field, kind)) = self.answer else {
+        let Some((field, kind)) = self.label else {
             return Ok((text_of(self.text)?, None));
         };
-        let answer = match kind {
-            AnswerKind::Class => {
+        let label = match kind {
+            LabelKind::Class => {
                 let name = name_of(value(field)?);
-                Answer::Class(name.ok_or_else(|| format!("has a field `{field}` that is not a name"))?)
+                Label::Class(name.ok_or_else(|| format!("has a field `{field}` that is not a name"))?)
             }
-            AnswerKind::Value => {
+            LabelKind::Value => {
                 let number = value(field)?.as_f64().filter(|number| (*number as f32).is_finite());
                 let number = number.ok_or_else(|| format!("has a field `{field}` that is not a number"))?;
-                Answer::Value(number as f32)
+                Label::Value(number as f32)
             }
-            AnswerKind::Text => Answer::Text(with_unix_line_breaks(&text_of(field)?).into_owned()),
-            AnswerKind::Words => {
+            LabelKind::Text => Label::Text(with_unix_line_breaks(&text_of(field)?).into_owned()),
+            LabelKind::Words => {
                 let (words, classes): (Vec<String>, Vec<String>) = (names_of(self.text)?, names_of(field)?);
                 if words.len() != classes.len() {
                     let (words, classes) = (words.len(), classes.len());
                     return Err(format!("has {words} words in `{}`, but {classes} in `{field}`", self.text));
                 }
                 let text = words.join(" ");
-                return Ok((text, Some(Answer::Words(words.into_iter().zip(classes).collect()))));
+                return Ok((text, Some(Label::Words(words.into_iter().zip(classes).collect()))));
             }
         };
-        Ok((text_of(self.text)?, Some(answer)))
+        Ok((text_of(self.text)?, Some(label)))
     }
 }
 
@@ -227,7 +227,7 @@ pub(super) fn with_unix_line_breaks(text: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    const PLAIN: Fields = Fields { text: "text", answer: None };
+    const PLAIN: Fields = Fields { text: "text", label: None };
 
     fn texts(name: &str, text: &str, fields: &Fields) -> Result<Vec<String>, String> {
         let path = Path::new(name);
@@ -295,42 +295,41 @@ mod tests {
         ] {
             assert_eq!(texts("a.csv", text, &PLAIN).unwrap_err(), format!("`a.csv` {message}"), "{text}");
         }
-        let answers = |kind, text: &str| {
-            let fields = Fields { text: "text", answer: Some(("label", kind)) };
-            let mut answers = Vec::new();
+        let labels = |kind, text: &str| {
+            let fields = Fields { text: "text", label: Some(("label", kind)) };
+            let mut labels = Vec::new();
             let path = Path::new("a.csv");
-            read(path, text, Shape::Table(b','), &fields, |_, answer| answers.extend(answer))
-                .map(|()| answers)
+            read(path, text, Shape::Table(b','), &fields, |_, label| labels.extend(label)).map(|()| labels)
         };
         let table = "label,text\n1,one\n-0.5,two\n";
-        assert_eq!(answers(AnswerKind::Class, table).unwrap()[0], Answer::Class("1".into()));
-        assert_eq!(answers(AnswerKind::Value, table).unwrap()[1], Answer::Value(-0.5));
-        let error = answers(AnswerKind::Class, "text\none\n").unwrap_err().to_string();
+        assert_eq!(labels(LabelKind::Class, table).unwrap()[0], Label::Class("1".into()));
+        assert_eq!(labels(LabelKind::Value, table).unwrap()[1], Label::Value(-0.5));
+        let error = labels(LabelKind::Class, "text\none\n").unwrap_err().to_string();
         assert_eq!(error, "`a.csv` line 1: names no column `label`; there are `text`");
     }
 
     #[test]
     fn records_may_have_answers() {
-        let read = |line: &str, answer| {
-            let fields = Fields { text: "t", answer: Some(("a", answer)) };
-            let mut answers = Vec::new();
+        let read = |line: &str, label| {
+            let fields = Fields { text: "t", label: Some(("a", label)) };
+            let mut labels = Vec::new();
             let path = Path::new("a.jsonl");
-            read(path, line, Shape::Lines, &fields, |_, answer| answers.extend(answer))
-                .map(|()| answers.remove(0))
+            read(path, line, Shape::Lines, &fields, |_, label| labels.extend(label))
+                .map(|()| labels.remove(0))
         };
-        let class = |name: &str| Answer::Class(name.into());
-        assert_eq!(read(r#"{"t":"x","a":"spam"}"#, AnswerKind::Class).unwrap(), class("spam"));
-        assert_eq!(read(r#"{"t":"x","a":1}"#, AnswerKind::Class).unwrap(), class("1"));
-        assert_eq!(read(r#"{"t":"x","a":-0.5}"#, AnswerKind::Value).unwrap(), Answer::Value(-0.5));
-        assert_eq!(read(r#"{"t":"x","a":"y"}"#, AnswerKind::Text).unwrap(), Answer::Text("y".into()));
-        let words = read(r#"{"t":["x","y"],"a":["A","B"]}"#, AnswerKind::Words).unwrap();
-        assert_eq!(words, Answer::Words(vec![("x".into(), "A".into()), ("y".into(), "B".into())]));
+        let class = |name: &str| Label::Class(name.into());
+        assert_eq!(read(r#"{"t":"x","a":"spam"}"#, LabelKind::Class).unwrap(), class("spam"));
+        assert_eq!(read(r#"{"t":"x","a":1}"#, LabelKind::Class).unwrap(), class("1"));
+        assert_eq!(read(r#"{"t":"x","a":-0.5}"#, LabelKind::Value).unwrap(), Label::Value(-0.5));
+        assert_eq!(read(r#"{"t":"x","a":"y"}"#, LabelKind::Text).unwrap(), Label::Text("y".into()));
+        let words = read(r#"{"t":["x","y"],"a":["A","B"]}"#, LabelKind::Words).unwrap();
+        assert_eq!(words, Label::Words(vec![("x".into(), "A".into()), ("y".into(), "B".into())]));
         for (line, kind, message) in [
-            (r#"{"t":"x"}"#, AnswerKind::Class, "has no field `a`"),
-            (r#"{"t":"x","a":[]}"#, AnswerKind::Class, "has a field `a` that is not a name"),
-            (r#"{"t":"x","a":"y"}"#, AnswerKind::Value, "has a field `a` that is not a number"),
-            (r#"{"t":"x","a":1e300}"#, AnswerKind::Value, "has a field `a` that is not a number"),
-            (r#"{"t":["x"],"a":[]}"#, AnswerKind::Words, "has 1 words in `t`, but 0 in `a`"),
+            (r#"{"t":"x"}"#, LabelKind::Class, "has no field `a`"),
+            (r#"{"t":"x","a":[]}"#, LabelKind::Class, "has a field `a` that is not a name"),
+            (r#"{"t":"x","a":"y"}"#, LabelKind::Value, "has a field `a` that is not a number"),
+            (r#"{"t":"x","a":1e300}"#, LabelKind::Value, "has a field `a` that is not a number"),
+            (r#"{"t":["x"],"a":[]}"#, LabelKind::Words, "has 1 words in `t`, but 0 in `a`"),
         ] {
             let error = read(line, kind).unwrap_err().to_string();
             assert_eq!(error, format!("`a.jsonl` line 1: {message}"));

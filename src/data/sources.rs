@@ -1,7 +1,7 @@
 //! Finds and reads the files that `data.paths` names.
 
 use super::{
-    corpus::{AnswerKind, Corpus},
+    corpus::{Corpus, LabelKind},
     decode::{self, NotText, decode},
     records::{Fields, Shape},
 };
@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 /// The text that is trained on when no path is given.
 pub(super) const EMBEDDED: &str = include_str!("../../assets/corpus.txt");
 
-/// What `data.paths` leads to.
+/// Data that `data.paths` names.
 pub(super) enum Source {
     Text(Corpus),
     /// Token shards, to be split.
     Shards(Vec<PathBuf>),
-    /// Of a folder with `train.bin` or `train-*.bin` and `val.bin` or `val-*.bin`: those of each split.
+    /// Shards of a folder with `train.bin` or `train-*.bin` and `val.bin` or `val-*.bin`: those of each split.
     Splits {
         folder: PathBuf,
         train: Vec<PathBuf>,
@@ -35,7 +35,7 @@ struct File {
     is_named: bool,
 }
 
-/// Reads all text, with the answer that each record has if one is asked for, or finds all shards. Folders are read
+/// Reads all text, with the label of each record if one is asked for, or finds all shards. Folders are read
 /// recursively, sorted by name, without hidden files; in a folder with shards everything else is passed over. What the
 /// user should know of it goes to `notes`.
 ///
@@ -44,11 +44,11 @@ struct File {
 /// [`Error::Io`], and [`Error::InvalidValue`] for text and shards together.
 pub(super) fn read(
     data: &DataConfig,
-    answer: Option<(&str, AnswerKind)>,
+    label: Option<(&str, LabelKind)>,
     notes: &mut Vec<String>,
 ) -> Result<Source> {
     let mut corpus = Corpus::default();
-    let without_fields = |what: &str| match answer {
+    let without_fields = |what: &str| match label {
         None => Ok(()),
         Some((field, _)) => Err(Error::InvalidValue {
             key: "data.paths".into(),
@@ -104,7 +104,7 @@ pub(super) fn read(
             hint: Some("name one or the other, or encode the text into shards first".into()),
         });
     }
-    let fields = Fields { text: &data.text_field, answer };
+    let fields = Fields { text: &data.text_field, label };
     for File { path, is_named } in files {
         let bytes = storage::read(&path)?;
         let (text, replaced) = decode(&path, &bytes, data.lossy)?;

@@ -37,7 +37,7 @@ impl Tokens {
     }
 }
 
-/// Where the tokens of a part lie.
+/// Storage of the tokens of a part.
 pub(super) enum Store {
     Memory(Tokens),
     /// Little-endian; a whole number of tokens.
@@ -86,10 +86,10 @@ struct Part {
     start: usize,
 }
 
-impl Answers {
-    /// Whether they are texts, which can be right as a whole.
+impl Labels {
+    /// Whether the labels are texts, which have an exact match.
     pub fn are_texts(&self) -> bool {
-        matches!(self, Self::After(_) | Self::Targets(_))
+        matches!(self, Self::Completions(_) | Self::TargetTexts(_))
     }
 }
 
@@ -100,18 +100,18 @@ pub struct TokenSplit {
     parts: Vec<Part>,
     len: usize,
     documents: Arc<[usize]>,
-    answers: Answers,
+    labels: Labels,
 }
 
-/// What a model is to say to the documents of a split, where that is not their own tokens.
+/// Labels of the documents of a split.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answers {
-    /// Their tokens.
+pub enum Labels {
+    /// No labels: the targets are the documents' own tokens.
     None,
-    /// Those that follow a mark; where in each document the first one stands, if it has one.
-    After(Arc<[Option<usize>]>),
-    /// Where in each document the text begins that belongs to what precedes it.
-    Targets(Arc<[usize]>),
+    /// Completions after a delimiter: the position of its first occurrence in each document, if it has one.
+    Completions(Arc<[Option<usize>]>),
+    /// Target texts, each behind its source in the document: the position at which it begins.
+    TargetTexts(Arc<[usize]>),
     /// The class of each document.
     Classes(Arc<[i32]>),
     /// The class of each token, or [`IGNORE_INDEX`](super::IGNORE_INDEX).
@@ -131,24 +131,24 @@ impl TokenSplit {
 
     /// A split without tokens.
     pub fn empty(name: &'static str) -> Self {
-        Self { name, parts: Vec::new(), len: 0, documents: Arc::new([]), answers: Answers::None }
+        Self { name, parts: Vec::new(), len: 0, documents: Arc::new([]), labels: Labels::None }
     }
 
-    /// Says what belongs to the documents.
-    pub fn with_answers(mut self, answers: Answers) -> Self {
-        self.answers = answers;
+    /// Sets the labels of the documents.
+    pub fn with_labels(mut self, labels: Labels) -> Self {
+        self.labels = labels;
         self
     }
 
-    pub fn answers(&self) -> &Answers {
-        &self.answers
+    pub fn labels(&self) -> &Labels {
+        &self.labels
     }
 
-    /// Says that of each document only what follows the first such token belongs to it.
-    pub fn with_answers_after(self, token: u32) -> Self {
-        let mark = |index| self.read(self.document(index)).iter().position(|&own| own as u32 == token);
-        let marks = (0..self.document_count()).map(mark).collect();
-        self.with_answers(Answers::After(marks))
+    /// Sets the labels to the completions after the first `token` of each document.
+    pub fn with_completions_after(self, token: u32) -> Self {
+        let delimiter = |index| self.read(self.document(index)).iter().position(|&own| own as u32 == token);
+        let delimiters = (0..self.document_count()).map(delimiter).collect();
+        self.with_labels(Labels::Completions(delimiters))
     }
 
     /// Appends a store. `documents`: where its documents begin, in its own positions; empty for one.
@@ -272,7 +272,7 @@ impl TokenSplit {
         }
     }
 
-    /// 16 hexadecimal digits of the number of tokens and documents, of answers, and of the tokens: all of them up
+    /// 16 hexadecimal digits of the number of tokens and documents, of labels, and of the tokens: all of them up
     /// to 4 million, otherwise 1024 evenly spaced windows of 4096, so that opening hundreds of
     /// gigabytes takes no longer.
     pub fn fingerprint(&self) -> String {
@@ -281,15 +281,15 @@ impl TokenSplit {
         let mut hash = Sha256::new();
         hash.update((self.len as u64).to_le_bytes());
         hash.update((self.document_count() as u64).to_le_bytes());
-        match &self.answers {
-            Answers::None | Answers::After(_) => {}
-            Answers::Targets(begins) => {
+        match &self.labels {
+            Labels::None | Labels::Completions(_) => {}
+            Labels::TargetTexts(begins) => {
                 begins.iter().for_each(|begin| hash.update((*begin as u64).to_le_bytes()))
             }
-            Answers::Classes(classes) | Answers::TokenClasses(classes) => {
+            Labels::Classes(classes) | Labels::TokenClasses(classes) => {
                 classes.iter().for_each(|class| hash.update(class.to_le_bytes()));
             }
-            Answers::Values(values) => values.iter().for_each(|value| hash.update(value.to_le_bytes())),
+            Labels::Values(values) => values.iter().for_each(|value| hash.update(value.to_le_bytes())),
         }
         let mut update = |tokens: &[i32]| {
             let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();

@@ -1,6 +1,6 @@
 //! Which documents have a target within a row, and what the user is told of those that have none.
 
-use super::{Answers, Collator, TokenSplit};
+use super::{Collator, Labels, TokenSplit};
 use crate::{
     config::{Config, Layout},
     error::{Error, Result, hint},
@@ -24,29 +24,33 @@ pub(super) fn check(split: &TokenSplit, config: &Config, collator: &Collator) ->
     let name = split.name();
     let mut notes = Vec::new();
     if !without.is_empty() {
-        let (reasons, key, value) = match split.answers() {
-            Answers::After(marks) => {
-                let mark = config.data.answer_after.clone().unwrap_or_default();
+        let (reasons, key, value) = match split.labels() {
+            Labels::Completions(delimiters) => {
+                let delimiter = config.data.answer_after.clone().unwrap_or_default();
                 let count = |of: &dyn Fn(usize, usize) -> bool| {
                     let is = |index: &&usize| {
-                        marks[**index].is_some_and(|mark| of(mark, split.document(**index).len()))
+                        delimiters[**index]
+                            .is_some_and(|delimiter| of(delimiter, split.document(**index).len()))
                     };
                     without.iter().filter(is).count()
                 };
                 let reasons = [
                     (
-                        without.iter().filter(|&&index| marks[index].is_none()).count(),
-                        format!("without `{mark}`"),
+                        without.iter().filter(|&&index| delimiters[index].is_none()).count(),
+                        format!("without `{delimiter}`"),
                     ),
-                    (count(&|mark, length| mark + 1 == length), format!("with nothing behind `{mark}`")),
                     (
-                        count(&|mark, length| mark + 1 < length),
+                        count(&|delimiter, length| delimiter + 1 == length),
+                        format!("with nothing behind `{delimiter}`"),
+                    ),
+                    (
+                        count(&|delimiter, length| delimiter + 1 < length),
                         format!("with the targets beyond `model.block_size` ({block_size} tokens)"),
                     ),
                 ];
                 let reasons = reasons.iter().filter(|(count, _)| *count > 0);
                 let reasons: Vec<_> = reasons.map(|(count, reason)| format!("{count} {reason}")).collect();
-                (reasons.join(", "), "data.answer_after", mark.clone())
+                (reasons.join(", "), "data.answer_after", delimiter.clone())
             }
             _ => {
                 let reason = format!("none of their first {block_size} tokens (`model.block_size`) has one");

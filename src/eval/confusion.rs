@@ -1,4 +1,4 @@
-//! How a classifier's classes are taken for one another: precision, recall and F1.
+//! Confusion matrix of a classifier: precision, recall and F1.
 
 use crate::objective::Batch;
 use burn::tensor::{Int, Tensor};
@@ -12,16 +12,16 @@ pub struct Confusion {
     counts: Vec<f64>,
 }
 
-/// How well one class is told from the others.
+/// Precision, recall and F1 of one class.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ClassFigures {
-    /// Of what is taken for the class, the share that is of it; 0 if nothing is.
+    /// Share of the predictions of the class that are right; 0 if there are none.
     pub precision: f64,
-    /// Of what is of the class, the share that is taken for it; 0 if nothing is.
+    /// Share of the targets of the class that are predicted; 0 if there are none.
     pub recall: f64,
     /// Harmonic mean of the two.
     pub f1: f64,
-    /// How many are of the class.
+    /// Number of targets of the class.
     pub support: u64,
 }
 
@@ -72,8 +72,7 @@ impl Serialize for Confusion {
     }
 }
 
-/// Of a batch: how often each class, `[N, 1]` of them predicted, was taken for each other one,
-/// `[classes * classes]`.
+/// Confusion matrix of a batch with predictions `[N, 1]`, `[classes * classes]`.
 pub(super) fn counts(predicted: Tensor<2, Int>, batch: &Batch, classes: usize) -> Tensor<1> {
     let all: Tensor<2, Int> =
         Tensor::<1, Int>::arange(0..classes as i64, &batch.targets.weights.device()).unsqueeze();

@@ -1,15 +1,15 @@
-//! How good a model is on a split.
+//! Evaluation of a model on a split.
 
 pub mod confusion;
 pub mod verify;
-pub mod written;
+pub mod generated;
 
 use crate::{
     config::{Head, ModelConfig},
     data::HostBatch,
     device::device_failed,
     error::Result,
-    model::{Answer, Model},
+    model::{Model, Output},
     objective::{self, Batch, LossWeights, MetricSums, Metrics, Objective, StepTotals},
 };
 use burn::tensor::{Device, Tensor};
@@ -33,7 +33,7 @@ pub struct Evaluation {
     pub exact_match: Option<f64>,
     /// Targets.
     pub tokens: u64,
-    /// Of a classifier.
+    /// Confusion matrix of a classifier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<Confusion>,
 }
@@ -80,7 +80,7 @@ pub async fn evaluate(
         let misses: Tensor<2> = (weights.clone() - hits.clone()).reshape(shape); // [B, T]
         // Rows without a target have no miss either.
         let right = misses.sum_dim(1).equal_elem(0.0).float().sum().sub_scalar(empty_rows);
-        let losses = batch.loss(Answer::Logits(logits), LossWeights::default());
+        let losses = batch.loss(Output::Logits(logits), LossWeights::default());
         pending.extend([losses, hits.sum(), right]);
         if classifies {
             pending.push(confusion::counts(predicted, &batch, classes));

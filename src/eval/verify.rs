@@ -1,8 +1,8 @@
-//! Holds a model to reference numbers made with PyTorch: logits, loss, the gradient of every
+//! Verifies a model against reference numbers made with PyTorch: logits, loss, the gradient of every
 //! parameter, and the losses of a few AdamW steps.
 //!
 //! The reference is a `fixture.safetensors` beside the model: `input_ids` and `attention_mask` (`[B, T]`,
-//! i64), `labels` (i64, -100 is ignored: `[B, T]`, of a decoder beside an encoder `[B, T']`, of a
+//! i64), `labels` (i64, -100 is ignored: `[B, T]`, of an encoder-decoder `[B, T']`, of a
 //! classifier of sequences `[B]`; of a regression f32 `[B]`), and f32 `logits` (`[B, T, V]` or as the
 //! labels are), `loss` (`[1]`), `grad.NAME` for parameters by their names in `model.safetensors` (experts
 //! also in one tensor, as transformers keeps them in memory), optionally `position_ids` and
@@ -44,25 +44,25 @@ pub struct Tolerances {
 }
 
 impl Tolerances {
-    /// For devices that compute in f32 as PyTorch does on a CPU.
+    /// Tolerances for devices that compute in f32 as PyTorch does on a CPU.
     pub fn strict() -> Self {
         Self { logits: 1e-4, loss: 1e-5, gradient: 1e-3, adamw: 1e-3 }
     }
 
-    /// The same bound for everything.
+    /// One tolerance for everything.
     pub fn uniform(bound: f64) -> Self {
         Self { logits: bound, loss: bound, gradient: bound, adamw: bound }
     }
 }
 
-/// What was found.
+/// Errors that were found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verification {
     /// Largest absolute error.
     pub logits: f64,
     /// Absolute error.
     pub loss: f64,
-    /// By parameter: norm of the error over norm of the reference.
+    /// Relative error of each gradient by parameter: norm of the error over norm of the reference.
     pub gradients: Vec<(String, f64)>,
     /// Relative error of each loss.
     pub adamw: Vec<f64>,
@@ -74,7 +74,7 @@ impl Verification {
         self.gradients.iter().max_by(|a, b| a.1.total_cmp(&b.1))
     }
 
-    /// What is over its tolerance, one sentence each.
+    /// Errors over their tolerance, one sentence each.
     pub fn failures(&self, tolerances: &Tolerances) -> Vec<String> {
         let mut failures = Vec::new();
         let mut check = |what: String, error: f64, bound: f64| {
@@ -172,8 +172,8 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
     })
 }
 
-/// The batch of a fixture, as transformers makes it of labels: causal models shift them by one, and what a
-/// decoder beside an encoder reads are its labels one later.
+/// The batch of a fixture, as transformers makes it of labels: causal models shift them by one, and the
+/// decoder inputs of an encoder-decoder are its labels shifted by one.
 fn reference(
     bytes: &[u8],
     family: Family,
@@ -215,8 +215,8 @@ fn reference(
         (Architecture::EncoderDecoder, _) => {
             let start = model.decoder_start_token as i32;
             for row in host.targets.chunks(host.targets.len() / rows) {
-                let written = row[..row.len() - 1].iter().map(|&id| if id < 0 { start } else { id });
-                host.decoder_inputs.extend(std::iter::once(start).chain(written));
+                let generated = row[..row.len() - 1].iter().map(|&id| if id < 0 { start } else { id });
+                host.decoder_inputs.extend(std::iter::once(start).chain(generated));
             }
             real = vec![1; host.targets.len()];
         }
@@ -238,7 +238,7 @@ fn reference(
     Ok(Reference { objective, totals: StepTotals::of([&host]), batch, real, floats })
 }
 
-/// Labels, as many in each row: of tokens, of what a decoder writes, or of rows.
+/// Labels, as many in each row: of tokens, of the generated text, or of rows.
 fn labels(bytes: &[u8], model: &ModelConfig, rows: usize, time: usize) -> Result<Vec<i32>, String> {
     let (shape, labels) = tensors::read_i64(bytes, "labels")?;
     let fits = match (model.architecture, model.head) {
@@ -299,8 +299,8 @@ fn largest_difference(ours: &HostTensor, reference: &HostTensor, real: &[i64]) -
 }
 
 /// Norm of the difference over norm of the reference; NaN if the shapes differ. `largest`: norm of the
-/// largest gradient. A reference below its rounding is that of a zero (the bias of keys moves all that a
-/// query looks at alike, so it has no gradient): there the difference counts over the largest.
+/// largest gradient. A reference below its rounding is that of a zero (the bias of keys moves all scores
+/// of a query alike, so it has no gradient): there the difference counts over the largest.
 fn relative_error(ours: &HostTensor, reference: &HostTensor, largest: f64) -> f64 {
     if ours.shape != reference.shape {
         return f64::NAN;

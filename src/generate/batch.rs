@@ -1,7 +1,7 @@
 //! Generating the texts of many prompts at once: the rows of one batch, padded at the left so that all end
-//! together. Each is as it is alone, also where it forgets the older half of a full context.
+//! together. Each is as it is alone, also where the older half of its full context is dropped.
 
-use super::{kept_of, sampling::Sampler, writer::Writer};
+use super::{decoder::TextDecoder, kept_of, sampling::Sampler};
 use crate::{
     config::{Architecture, ModelConfig, SampleConfig},
     error::Result,
@@ -14,9 +14,9 @@ struct Row<'a> {
     /// Prompt and what is generated after it.
     tokens: Vec<u32>,
     sampler: Sampler<'a>,
-    /// The newest tokens that the model has read and still sees.
+    /// The newest tokens, which are in the context.
     context: usize,
-    /// How many of them there may be.
+    /// Capacity of the context.
     capacity: usize,
     /// Nothing more is generated.
     has_ended: bool,
@@ -29,7 +29,7 @@ impl Row<'_> {
 }
 
 /// Whether rows of a batch are as they are alone. Not where experts have a capacity, which rows then share,
-/// nor where a decoder sees blocks that are counted from the first token, padding included.
+/// nor where a decoder attends to blocks that are counted from the first token, padding included.
 pub(super) fn is_exact(config: &ModelConfig) -> bool {
     let shares_experts = config.has_experts() && config.moe.capacity.is_some();
     let counts_blocks =
@@ -46,7 +46,7 @@ pub(super) fn is_exact(config: &ModelConfig) -> bool {
 /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
 #[allow(clippy::too_many_arguments, reason = "each is one thing, and there is one caller")]
 pub async fn generate(
-    writer: &Writer<'_>,
+    decoder: &TextDecoder<'_>,
     config: &ModelConfig,
     prompts: Vec<Vec<u32>>,
     known: usize,
@@ -69,16 +69,16 @@ pub async fn generate(
     };
     let mut rows: Vec<Row> = prompts.into_iter().enumerate().map(row).collect();
     let widest = rows.iter().map(|row| row.context).max().unwrap_or(0);
-    // Once the cache is full, what no row sees any more is taken out of it.
+    // Once the cache is full, tokens that are in no row's context are dropped from it.
     let columns = widest.saturating_add(sample.max_new_tokens).min(limit.saturating_mul(2));
     let mut cache = KvCache::with_capacity(config, rows.len(), columns, &device);
     for step in 0..sample.max_new_tokens {
         let mut logits = match step {
             0 => {
                 let contexts: Vec<_> = rows.iter().map(|row| row.newest(row.context)).collect();
-                writer.next(Input::padded(&contexts, Side::Left, &device), &mut cache).await?
+                decoder.next(Input::padded(&contexts, Side::Left, &device), &mut cache).await?
             }
-            _ => read_newest(writer, config, &mut rows, &mut cache, &device).await?,
+            _ => read_newest(decoder, config, &mut rows, &mut cache, &device).await?,
         };
         let width = logits.len() / rows.len();
         for (number, (row, logits)) in rows.iter_mut().zip(logits.chunks_exact_mut(width)).enumerate() {
@@ -96,11 +96,11 @@ pub async fn generate(
     Ok(())
 }
 
-/// Logits of what follows the newest token of each row, `[B * vocab_size]`. Rows whose context is full forget
+/// Logits of what follows the newest token of each row, `[B * vocab_size]`. Rows whose context is full drop
 /// the older half of it and read the rest anew, by themselves. Rows that have ended go on with anything, since
 /// nobody reads what follows.
 async fn read_newest(
-    writer: &Writer<'_>,
+    decoder: &TextDecoder<'_>,
     config: &ModelConfig,
     rows: &mut [Row<'_>],
     cache: &mut KvCache,
@@ -124,18 +124,18 @@ async fn read_newest(
         rows.iter_mut().for_each(|row| row.context = row.context.min(kept));
         cache.clear();
         let contexts: Vec<_> = rows.iter().map(|row| row.newest(row.context)).collect();
-        return writer.next(Input::padded(&contexts, Side::Left, device), cache).await;
+        return decoder.next(Input::padded(&contexts, Side::Left, device), cache).await;
     }
     if cache.remaining() == 0 {
         let seen = rows.iter().map(|row| row.context).max().unwrap_or(0);
         cache.keep_newest(seen.min(cache.len()));
     }
     let input = next_input(rows, cache.len() + 1, device);
-    let mut logits = writer.next(input, cache).await?;
+    let mut logits = decoder.next(input, cache).await?;
     if !full.is_empty() {
         let contexts: Vec<_> = full.iter().map(|&row| rows[row].newest(rows[row].context)).collect();
         let mut own = KvCache::new(config, full.len(), contexts[0].len(), device);
-        let anew = writer.next(Input::padded(&contexts, Side::Left, device), &mut own).await?;
+        let anew = decoder.next(Input::padded(&contexts, Side::Left, device), &mut own).await?;
         cache.replace(&full, &own);
         let width = logits.len() / rows.len();
         for (&row, anew) in full.iter().zip(anew.chunks_exact(width)) {
@@ -145,8 +145,8 @@ async fn read_newest(
     Ok(logits)
 }
 
-/// The newest token of each row, where it stands, and which of the `seen` ones in the cache the row does not
-/// see.
+/// The newest token of each row, its position, and the mask of the `seen` tokens in the cache that are not in the
+/// row's context.
 fn next_input(rows: &[Row], seen: usize, device: &Device) -> Input {
     let newest = rows.iter().map(|row| row.tokens.last().map_or(0, |&token| token as i32));
     let column = |values: Vec<i32>| -> Tensor<2, Int> {
@@ -157,7 +157,7 @@ fn next_input(rows: &[Row], seen: usize, device: &Device) -> Input {
         return input;
     }
     let padding =
-        rows.iter().flat_map(|row| (0..seen).map(move |place| place + row.context < seen)).collect();
+        rows.iter().flat_map(|row| (0..seen).map(move |position| position + row.context < seen)).collect();
     Input {
         positions: Some(column(rows.iter().map(|row| row.context as i32 - 1).collect())),
         padding: Some(mask(padding, rows.len(), device)),
@@ -181,7 +181,7 @@ mod tests {
     fn alone(model: &Decoder, config: &ModelConfig, prompt: &[u32], sample: &SampleConfig) -> Vec<u32> {
         let device = crate::device::Choice::cpu().open().unwrap();
         let capacity = prompt.len() + sample.max_new_tokens;
-        let mut next = NextToken::new(Writer::Decoder(model), config, capacity, &device);
+        let mut next = NextToken::new(TextDecoder::DecoderOnly(model), config, capacity, &device);
         let (mut tokens, mut new) = (prompt.to_vec(), prompt.to_vec());
         let mut sampler = Sampler::new(sample);
         while tokens.len() < capacity {
@@ -208,8 +208,8 @@ mod tests {
             found[row].push(token);
             Ok(token == 5)
         };
-        let writer = Writer::Decoder(model);
-        let generated = generate(&writer, config, prompts.to_vec(), KNOWN, 0, sample, &device, &mut ends);
+        let decoder = TextDecoder::DecoderOnly(model);
+        let generated = generate(&decoder, config, prompts.to_vec(), KNOWN, 0, sample, &device, &mut ends);
         pollster::block_on(generated).unwrap();
         found
     }
@@ -226,7 +226,7 @@ mod tests {
         positions.into_iter().chain([window, prefix, grouped, learned]).collect()
     }
 
-    /// Up to the context and far beyond it, where each row forgets tokens at another time than the others.
+    /// Up to the context and far beyond it, where each row drops tokens at another time than the others.
     #[test]
     fn rows_of_a_batch_are_generated_as_they_are_alone() {
         let device = crate::device::Choice::cpu().open().unwrap();

@@ -1,7 +1,7 @@
 //! Beam search: the most likely text, as far as keeping a few candidates finds it. Scores and the end
 //! are those of transformers with `early_stopping=False` (lengths are of what is generated).
 
-use super::{StopReason, Vocabulary, sampling::check, writer::Writer};
+use super::{StopReason, Vocabulary, decoder::TextDecoder, sampling::check};
 use crate::{
     config::ModelConfig,
     error::Result,
@@ -9,7 +9,7 @@ use crate::{
 };
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// What to search for.
+/// Settings of a beam search.
 pub struct BeamSearch {
     /// Candidates kept at each token.
     pub beams: usize,
@@ -38,7 +38,7 @@ impl BeamSearch {
     /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
     pub async fn run(
         &self,
-        writer: &Writer<'_>,
+        decoder: &TextDecoder<'_>,
         config: &ModelConfig,
         prompt: &[u32],
         vocabulary: &Vocabulary<'_>,
@@ -48,9 +48,9 @@ impl BeamSearch {
         let device = device.clone().inner();
         let limit = config.context_limit().unwrap_or(usize::MAX);
         let prompt = &prompt[prompt.len().saturating_sub(limit)..];
-        let room = limit - prompt.len();
-        // The last token needs no place in the context.
-        let steps = self.max_new_tokens.min(room.saturating_add(1));
+        let remaining = limit - prompt.len();
+        // The last token needs no position in the context.
+        let steps = self.max_new_tokens.min(remaining.saturating_add(1));
         // Enough that those which do not end go on, however many of them do: as transformers has it.
         let kept = self.beams.saturating_mul((1 + vocabulary.end_tokens.len()).max(2));
         // One beam reads the prompt, and the others branch off from it.
@@ -61,7 +61,7 @@ impl BeamSearch {
         let mut input = vec![prompt.to_vec()];
 
         for step in 0..steps {
-            let logits = writer.next(Input::padded(&input, Side::Left, &device), &mut cache).await?; // [N V]
+            let logits = decoder.next(Input::padded(&input, Side::Left, &device), &mut cache).await?; // [N V]
             let width = logits.len() / beams.len();
 
             let mut candidates: Vec<(f64, usize, u32)> = Vec::new();
@@ -164,7 +164,7 @@ mod tests {
         let vocabulary = Vocabulary { known: 4, end_tokens: &[] };
         for seed in 0..8 {
             let model = Decoder::init(&config, Mode::Fused, seed, &device);
-            let writer = Writer::Decoder(&model);
+            let decoder = TextDecoder::DecoderOnly(&model);
             let probabilities = |tokens: &[u32]| {
                 let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
                 let input = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, tokens.len()]), &device);
@@ -181,9 +181,11 @@ mod tests {
                 }
             }
             let run = |beams| {
-                pollster::block_on(search(beams).run(&writer, &config, &[1], &vocabulary, &device, &|| false))
-                    .unwrap()
-                    .0
+                pollster::block_on(
+                    search(beams).run(&decoder, &config, &[1], &vocabulary, &device, &|| false),
+                )
+                .unwrap()
+                .0
             };
             assert_eq!(run(64), best.1, "seed {seed}");
             let mut greedy = vec![1];
@@ -195,17 +197,17 @@ mod tests {
             assert_eq!(run(1), greedy[1..]);
             // A context that ends is the end.
             let long = BeamSearch { max_new_tokens: 100, ..search(2) };
-            let write = |vocabulary, interrupted: &dyn Fn() -> bool| {
-                pollster::block_on(long.run(&writer, &config, &[1, 2, 3], vocabulary, &device, interrupted))
+            let search_with = |vocabulary, interrupted: &dyn Fn() -> bool| {
+                pollster::block_on(long.run(&decoder, &config, &[1, 2, 3], vocabulary, &device, interrupted))
                     .unwrap()
             };
-            let (tokens, reason) = write(&vocabulary, &|| false);
+            let (tokens, reason) = search_with(&vocabulary, &|| false);
             assert_eq!((tokens.len(), reason), (6, StopReason::Length));
-            let (tokens, reason) = write(&vocabulary, &|| true);
+            let (tokens, reason) = search_with(&vocabulary, &|| true);
             assert_eq!((tokens.len(), reason), (1, StopReason::Interrupted));
-            // Where only one token is known and it ends documents, nothing is written.
+            // Where only one token is known and it ends documents, nothing is generated.
             let only_end = Vocabulary { known: 1, end_tokens: &[0] };
-            assert_eq!(write(&only_end, &|| false), (Vec::new(), StopReason::EndOfText));
+            assert_eq!(search_with(&only_end, &|| false), (Vec::new(), StopReason::EndOfText));
         }
     }
 }

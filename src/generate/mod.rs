@@ -1,11 +1,11 @@
-//! Writing text: one token at a time through a KV cache, sampled on the host, or by beam search.
+//! Text generation: one token at a time through a KV cache, sampled on the host, or by beam search.
 
 pub mod batch;
 pub mod beam;
+pub mod decoder;
 mod output;
 pub mod sampling;
 mod stop;
-pub mod writer;
 
 use crate::{
     config::{ModelConfig, SampleConfig},
@@ -15,20 +15,20 @@ use crate::{
 };
 use beam::BeamSearch;
 use burn::tensor::Device;
+use decoder::{Prompt, TextDecoder};
 use output::Output;
 use sampling::Sampler;
 use serde::Serialize;
-use writer::{Prompt, Writer};
 
 /// Text that was generated and why it ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Generated {
-    /// Without the prompt, which it continues to the letter: with a first space, if there is one.
+    /// Generated text without the prompt, which it continues to the letter: with a first space, if there is one.
     pub text: String,
     /// Tokens that were generated, with one that ended the text.
     pub tokens: usize,
     pub reason: StopReason,
-    /// Tokens of the prompt that were not read, since the context does not hold them.
+    /// Tokens of the prompt that were not read, since the context is full.
     pub prompt_tokens_cut: usize,
 }
 
@@ -46,7 +46,7 @@ pub enum StopReason {
     Interrupted,
 }
 
-/// Which tokens may be written.
+/// Tokens that may be generated.
 pub struct Vocabulary<'a> {
     /// Tokens from this on are not the tokenizer's: a model may have more outputs (padding to a round
     /// size).
@@ -55,10 +55,10 @@ pub struct Vocabulary<'a> {
     pub end_tokens: &'a [u32],
 }
 
-/// A model that writes, with all that belongs to it.
+/// A model that generates text, with its configuration, tokenizer and device.
 #[derive(Clone, Copy)]
 pub struct Generator<'a> {
-    /// Without autodiff (`Module::valid`).
+    /// The model, without autodiff (`Module::valid`).
     pub model: &'a Model,
     pub config: &'a ModelConfig,
     pub tokenizer: &'a Tokenizer,
@@ -66,7 +66,7 @@ pub struct Generator<'a> {
 }
 
 impl Generator<'_> {
-    /// Continues `sample.prompt`, or with an encoder generates the text that belongs to it. `on_text` is given
+    /// Continues `sample.prompt`, or with an encoder generates a text for it. `on_text` is given
     /// each new piece of text as soon as it is certain; `interrupted` is asked after each token.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ impl Generator<'_> {
             return Ok(all);
         }
         let Self { model, config, tokenizer, device } = *self;
-        let (writer, prompts) = Writer::open(model, config, tokenizer, prompts, device)?;
+        let (decoder, prompts) = TextDecoder::open(model, config, tokenizer, prompts, device)?;
         let mut outputs = prompts
             .iter()
             .map(|prompt| Output::new(tokenizer, prompt, sample))
@@ -118,7 +118,7 @@ impl Generator<'_> {
         };
         let tokens = prompts.into_iter().map(|prompt| prompt.tokens).collect();
         let known = tokenizer.vocab_size();
-        batch::generate(&writer, config, tokens, known, first, sample, device, &mut ends).await?;
+        batch::generate(&decoder, config, tokens, known, first, sample, device, &mut ends).await?;
         outputs.into_iter().zip(reasons).map(|(output, reason)| output.finish(reason, &mut |_| {})).collect()
     }
 
@@ -132,16 +132,16 @@ impl Generator<'_> {
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Generated> {
         let Self { model, config, tokenizer, device } = *self;
-        let (writer, mut prompts) = Writer::open(model, config, tokenizer, &[prompt], device)?;
+        let (decoder, mut prompts) = TextDecoder::open(model, config, tokenizer, &[prompt], device)?;
         let Some(prompt) = prompts.pop() else { unreachable!("one prompt was given") };
         let mut output = Output::new(tokenizer, &prompt, sample)?;
         if sample.num_beams > 1 {
-            return self.search(&writer, &prompt, output, sample, on_text, interrupted).await;
+            return self.search(&decoder, &prompt, output, sample, on_text, interrupted).await;
         }
         let mut tokens = prompt.tokens;
         // Not the whole context where that is longer: some models' takes gigabytes.
         let capacity = tokens.len().saturating_add(sample.max_new_tokens);
-        let mut next = NextToken::new(writer, config, capacity, device);
+        let mut next = NextToken::new(decoder, config, capacity, device);
         let mut sampler = Sampler::of_row(sample, row as u64);
         let known = tokenizer.vocab_size();
         let mut new = tokens.clone();
@@ -168,7 +168,7 @@ impl Generator<'_> {
     /// The most likely text, which is known only as a whole.
     async fn search(
         &self,
-        writer: &Writer<'_>,
+        decoder: &TextDecoder<'_>,
         prompt: &Prompt,
         mut output: Output<'_>,
         sample: &SampleConfig,
@@ -183,7 +183,7 @@ impl Generator<'_> {
             max_new_tokens: sample.max_new_tokens,
         };
         let (tokens, reason) =
-            search.run(writer, config, &prompt.tokens, &vocabulary, device, interrupted).await?;
+            search.run(decoder, config, &prompt.tokens, &vocabulary, device, interrupted).await?;
         for token in tokens {
             if let Some(reason) = output.push(token, on_text)? {
                 return output.finish(reason, on_text);
@@ -196,9 +196,9 @@ impl Generator<'_> {
     }
 }
 
-/// Logits of the next token, keeping what was already seen in a cache.
+/// Logits of the next token, with a KV cache of the earlier ones.
 pub struct NextToken<'a> {
-    writer: Writer<'a>,
+    decoder: TextDecoder<'a>,
     cache: KvCache,
     /// Tokens in the cache.
     context: Vec<u32>,
@@ -206,15 +206,15 @@ pub struct NextToken<'a> {
 }
 
 impl<'a> NextToken<'a> {
-    /// The model lives on `device`. `capacity` is how many tokens it is going to read; more than that, or
-    /// than the model's context, are forgotten.
-    pub fn new(writer: Writer<'a>, config: &ModelConfig, capacity: usize, device: &Device) -> Self {
+    /// `device` is that of the model. `capacity` is the number of tokens that it is going to read; with more than
+    /// that, or than the model's context, the oldest are dropped.
+    pub fn new(decoder: TextDecoder<'a>, config: &ModelConfig, capacity: usize, device: &Device) -> Self {
         let device = device.clone().inner();
-        Self { writer, cache: KvCache::new(config, 1, capacity, &device), context: Vec::new(), device }
+        Self { decoder, cache: KvCache::new(config, 1, capacity, &device), context: Vec::new(), device }
     }
 
-    /// Reads `tokens` (at least one) after those already seen and returns the logits
-    /// `[vocab_size]` of the one to follow. Once the context is full its older half is forgotten.
+    /// Reads `tokens` (at least one) after the cached ones and returns the logits
+    /// `[vocab_size]` of the one to follow. Once the context is full its older half is dropped.
     pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         let capacity = self.cache.remaining() + self.cache.len();
         let fits = tokens.len() <= self.cache.remaining();
@@ -224,16 +224,16 @@ impl<'a> NextToken<'a> {
             self.cache.clear();
             let mut all = std::mem::take(&mut self.context);
             all.extend_from_slice(tokens);
-            // A prompt may fill the whole context; a continuation leaves room to go on.
+            // A prompt may fill the whole context; a continuation keeps half of it free.
             let kept = if tokens.len() > 1 { capacity } else { kept_of(capacity) };
             all.split_off(all.len().saturating_sub(kept))
         };
         self.context.extend_from_slice(&to_read);
-        self.writer.next(Input::padded(&[to_read], Side::Left, &self.device), &mut self.cache).await
+        self.decoder.next(Input::padded(&[to_read], Side::Left, &self.device), &mut self.cache).await
     }
 }
 
-/// Tokens that a full context of `capacity` tokens goes on with, the newest included.
+/// Number of tokens that a full context of `capacity` tokens keeps, the newest included.
 fn kept_of(capacity: usize) -> usize {
     (capacity / 2).max(1)
 }
@@ -282,7 +282,7 @@ mod tests {
             learned,
         ] {
             let model = Decoder::init(&config, Mode::Fused, 3, &device);
-            let mut next = NextToken::new(Writer::Decoder(&model), &config, tokens.len(), &device);
+            let mut next = NextToken::new(TextDecoder::DecoderOnly(&model), &config, tokens.len(), &device);
             let mut seen = 0;
             // A prompt, then one token at a time, and several at once in between.
             for count in [5, 1, 1, 3, 1, 1, 1, 1, 1, 1] {
@@ -309,19 +309,19 @@ mod tests {
         config.attention.prefix = true;
         let model = Decoder::init(&config, Mode::Fused, 3, &device);
         let tokens = [1, 5, 2, 7, 3, 4];
-        let mut next = NextToken::new(Writer::Decoder(&model), &config, 16, &device);
+        let mut next = NextToken::new(TextDecoder::DecoderOnly(&model), &config, 16, &device);
         pollster::block_on(next.logits(&tokens[..4])).unwrap();
         pollster::block_on(next.logits(&tokens[4..5])).unwrap();
-        let written = pollster::block_on(next.logits(&tokens[5..])).unwrap();
-        // As a row of training with the same four tokens before the answer.
+        let next_logits = pollster::block_on(next.logits(&tokens[5..])).unwrap();
+        // As a row of training with the same four tokens before the completion.
         let prefix = Tensor::from_data([[true, true, true, true, false, false]], &device);
         let input = Input { prefix: Some(prefix), ..Input::padded(&[tokens.to_vec()], Side::Left, &device) };
         let last = model.forward(input, None).narrow(1, 5, 1).into_data().try_into_vec_as::<f32>().unwrap();
-        let worst = written.iter().zip(&last).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let worst = next_logits.iter().zip(&last).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst < 1e-5, "{worst:e}");
         let causal = Input::padded(&[tokens.to_vec()], Side::Left, &device);
         let causal =
             model.forward(causal, None).narrow(1, 5, 1).into_data().try_into_vec_as::<f32>().unwrap();
-        assert!(written.iter().zip(&causal).any(|(a, b)| (a - b).abs() > 1e-3));
+        assert!(next_logits.iter().zip(&causal).any(|(a, b)| (a - b).abs() > 1e-3));
     }
 }

@@ -1,6 +1,6 @@
 //! The text of one prompt as its tokens come, and whether it has ended.
 
-use super::{Generated, StopReason, stop::StopText, writer::Prompt};
+use super::{Generated, StopReason, decoder::Prompt, stop::StopText};
 use crate::{
     config::SampleConfig,
     error::Result,

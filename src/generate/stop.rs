@@ -1,6 +1,6 @@
 //! Ending at a stop string without ever showing a part of it.
 
-/// Text on its way out, held back as long as it could be the beginning of a stop string.
+/// Generated text, withheld as long as it could be the beginning of a stop string.
 pub(super) struct StopText<'a> {
     stops: &'a [String],
     text: String,

@@ -23,7 +23,7 @@ pub enum Activation {
     Swiglu,
     /// `gelu_tanh(gate(x)) * up(x)` (arXiv:2002.05202).
     Geglu,
-    /// The same with the exact non-linearity (ModernBERT).
+    /// `gelu(gate(x)) * up(x)`, with the exact GELU (ModernBERT).
     GegluExact,
 }
 
@@ -42,18 +42,18 @@ pub fn activate<const D: usize>(x: Tensor<D>, activation: Activation, mode: Mode
     Tensor::from_dispatch(Dispatch::activation(x.into_dispatch(), activation))
 }
 
-/// The same by Burn's operations.
+/// Unfused reference of the MLP's non-linearity, made of Burn's operations.
 pub fn reference<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
     if !activation.is_gated() {
-        return curve(x, activation);
+        return pointwise(x, activation);
     }
     let inner = x.dims()[D - 1] / 2;
     let (gate, up) = (x.clone().narrow(D - 1, 0, inner), x.narrow(D - 1, inner, inner));
-    curve(gate, activation) * up
+    pointwise(gate, activation) * up
 }
 
-/// The non-linearity without its gate.
-pub fn curve<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
+/// Elementwise non-linearity without its gate.
+pub fn pointwise<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
     match activation {
         Activation::Relu => relu(x),
         Activation::Gelu | Activation::GegluExact => gelu(x),

@@ -18,7 +18,7 @@ pub struct AdamWSpec {
 }
 
 impl AdamWSpec {
-    /// What weights, first moment and second moment are multiplied by.
+    /// Factors that weights, first moment and second moment are multiplied by.
     pub(crate) fn factors(self) -> (f32, f32, f32) {
         let unbiased = |beta: f32| 1.0 - f64::from(beta).powi(self.updates as i32);
         let decay = 1.0 - self.learning_rate * self.weight_decay;
@@ -35,8 +35,8 @@ pub struct Updated {
     pub second: Tensor<1>,
 }
 
-/// Weights and moments after an update by `gradient * scale`, `scale` being `[1]`; in their own memory where
-/// nobody else holds them.
+/// Weights and moments after an update by `gradient * scale`, `scale` being `[1]`; updated in
+/// place where nothing else holds them.
 pub fn adamw(old: Updated, gradient: Tensor<1>, scale: Tensor<1>, spec: AdamWSpec, mode: Mode) -> Updated {
     if !mode.fuses(&old.weights) {
         return reference(old, gradient, scale, spec);
@@ -53,7 +53,7 @@ pub fn adamw(old: Updated, gradient: Tensor<1>, scale: Tensor<1>, spec: AdamWSpe
     Updated { weights, first, second }
 }
 
-/// The same by Burn's operations.
+/// Unfused reference of the AdamW update, made of Burn's operations.
 pub fn reference(old: Updated, gradient: Tensor<1>, scale: Tensor<1>, spec: AdamWSpec) -> Updated {
     let (decay, rate, correction) = spec.factors();
     let gradient = gradient * scale.clone();

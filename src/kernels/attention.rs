@@ -1,4 +1,4 @@
-//! Attention that never holds the weights of all queries at once (FlashAttention, arXiv:2205.14135), of
+//! Attention that never stores the weights of all queries at once (FlashAttention, arXiv:2205.14135), of
 //! heads that lie side by side as a projection gives them, with grouped queries (arXiv:2305.13245).
 
 use super::{
@@ -14,7 +14,7 @@ use burn::{
 };
 use std::ops::Range;
 
-/// What is computed of queries, keys and values. H: query heads, G: heads of keys and values, D: head width.
+/// Shape and settings of one attention. H: query heads, G: key and value heads, D: head width.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionSpec {
     /// H
@@ -25,38 +25,38 @@ pub struct AttentionSpec {
     pub head_size: usize,
     /// Multiplies the scores.
     pub scale: f32,
-    /// Bends scores to within this; 0: does not.
+    /// Soft cap of the scores; 0 for none.
     pub softcap: f32,
-    pub reach: Reach,
+    pub window: Window,
     pub dropout: Dropout,
 }
 
-/// Which keys a query sees by their distance, the last query standing beside the last key.
+/// Window of keys that a query may attend to, in tokens; the last query is at the position of the last key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reach {
-    /// Tokens before it.
-    pub back: usize,
-    /// Tokens after it.
-    pub ahead: usize,
+pub struct Window {
+    /// Number of keys before the query.
+    pub left: usize,
+    /// Number of keys after the query.
+    pub right: usize,
 }
 
-impl Reach {
-    /// Everything.
-    pub const FULL: Self = Self { back: usize::MAX, ahead: usize::MAX };
-    /// Nothing later.
-    pub const CAUSAL: Self = Self { back: usize::MAX, ahead: 0 };
+impl Window {
+    /// Window of bidirectional attention: every key.
+    pub const FULL: Self = Self { left: usize::MAX, right: usize::MAX };
+    /// Window of causal attention: no later key.
+    pub const CAUSAL: Self = Self { left: usize::MAX, right: 0 };
 }
 
 impl AttentionSpec {
-    /// The keys, of `seen`, that query `query` of `time` sees.
+    /// Range of the `seen` keys that lie within the window of query `query` of `time`.
     pub fn visible(&self, query: usize, time: usize, seen: usize) -> Range<usize> {
-        let place = (query + seen).saturating_sub(time);
-        let start = place.saturating_sub(self.reach.back).min(seen);
-        start..place.saturating_add(self.reach.ahead).saturating_add(1).min(seen)
+        let position = (query + seen).saturating_sub(time);
+        let start = position.saturating_sub(self.window.left).min(seen);
+        start..position.saturating_add(self.window.right).saturating_add(1).min(seen)
     }
 }
 
-/// Where the numbers of a head are within a tensor: those of token `t` of head `h` of row `b` begin at
+/// Strides of a head within a tensor: the numbers of token `t` of head `h` of row `b` begin at
 /// `first + b * batch + h * head + t * token`.
 #[derive(Debug, Clone, Copy)]
 pub struct Strides {
@@ -67,32 +67,32 @@ pub struct Strides {
 }
 
 impl Strides {
-    /// Of `[B, time, heads * size]`, from head `first` on.
+    /// Strides of heads within `[B, time, heads * size]`, from head `first` on.
     pub fn packed(time: usize, heads: usize, size: usize, first: usize) -> Self {
         let token = heads * size;
         Self { first: first * size, batch: time * token, head: size, token }
     }
 
-    pub fn place(&self, batch: usize, head: usize, token: usize) -> usize {
+    pub fn offset(&self, batch: usize, head: usize, token: usize) -> usize {
         self.first + batch * self.batch + head * self.head + token * self.token
     }
 }
 
-/// What is attended with and to.
+/// Projected queries, keys and values.
 #[derive(Clone)]
 #[allow(clippy::large_enum_variant, reason = "one a layer, and not kept")]
 pub enum Projected {
     /// `[B, T, (H + 2G) * D]`: queries, keys and values of the same tokens.
     Together(Tensor<3>),
-    /// Queries `[B, T, H * D]`, and keys and values `[B, S, 2G * D]` of others.
+    /// Queries `[B, T, H * D]`, and keys and values `[B, S, 2G * D]` of other tokens.
     Apart(Tensor<3>, Tensor<3>),
 }
 
-/// Weighted values `[B, T, H * D]`. `hidden`, `[B or 1, 1, T or 1, S]`, is true where a key is not to be seen
-/// within reach.
+/// Attention output `[B, T, H * D]`. `mask`, `[B or 1, 1, T or 1, S]`, is true where a query must not attend to
+/// a key of its window.
 pub fn attention(
     projected: Projected,
-    hidden: Option<Tensor<4, Bool>>,
+    mask: Option<Tensor<4, Bool>>,
     spec: AttentionSpec,
     mode: Mode,
 ) -> Tensor<3> {
@@ -108,40 +108,41 @@ pub fn attention(
         };
         let key = part(source, first, groups, spec);
         let value = part(source, first + groups, groups, spec);
-        let hidden = beyond(hidden, [query.dims()[1], source.dims()[1]], spec.reach, &query);
-        return reference(part(&query, 0, heads, spec), key, value, None, hidden, spec);
+        let mask = window_mask(mask, [query.dims()[1], source.dims()[1]], spec.window, &query);
+        return reference(part(&query, 0, heads, spec), key, value, None, mask, spec);
     }
     Tensor::from_dispatch(Dispatch::attend(
         query.into_dispatch(),
         optional(key_value),
-        optional_mask(hidden),
+        optional_mask(mask),
         spec,
     ))
 }
 
-/// The same of queries `[B, H, T, D]`, keys and values `[B, G, S, D]`, without gradients.
+/// Attention output `[B, T, H * D]` of queries `[B, H, T, D]` over cached keys and values `[B, G, S, D]`,
+/// without gradients.
 pub fn cached(
     query: Tensor<4>,
     key: Tensor<4>,
     value: Tensor<4>,
-    hidden: Option<Tensor<4, Bool>>,
+    mask: Option<Tensor<4, Bool>>,
     spec: AttentionSpec,
     mode: Mode,
 ) -> Tensor<3> {
     if !mode.fuses(&query) || query.is_autodiff() {
-        let hidden = beyond(hidden, [query.dims()[2], key.dims()[2]], spec.reach, &query);
-        return reference(query, key, value, None, hidden, spec);
+        let mask = window_mask(mask, [query.dims()[2], key.dims()[2]], spec.window, &query);
+        return reference(query, key, value, None, mask, spec);
     }
     Tensor::from_dispatch(Dispatch::attention_cached(
         query.into_dispatch(),
         key.into_dispatch(),
         value.into_dispatch(),
-        optional_mask(hidden),
+        optional_mask(mask),
         spec,
     ))
 }
 
-/// So many heads of a projection, from one on: `[B, T, .. D]` -> `[B, heads, T, D]`
+/// Heads `start..start + heads` of a projection: `[B, T, .. D]` -> `[B, heads, T, D]`
 pub fn part(projected: &Tensor<3>, start: usize, heads: usize, spec: AttentionSpec) -> Tensor<4> {
     let ([batch, time, _], size) = (projected.dims(), spec.head_size);
     let part: Tensor<4> =
@@ -149,22 +150,22 @@ pub fn part(projected: &Tensor<3>, start: usize, heads: usize, spec: AttentionSp
     part.swap_dims(1, 2)
 }
 
-/// `hidden` with all that is out of reach.
-pub fn beyond<const D: usize>(
-    hidden: Option<Tensor<4, Bool>>,
+/// Mask that also excludes the keys outside the window, `[B or 1, 1, T or 1, S]`.
+pub fn window_mask<const D: usize>(
+    mask: Option<Tensor<4, Bool>>,
     [time, seen]: [usize; 2],
-    reach: Reach,
+    window: Window,
     like: &Tensor<D>,
 ) -> Option<Tensor<4, Bool>> {
     let device = &like.device();
     let offset = seen as i64 - time as i64;
-    // True strictly above the diagonal of the last key in reach, and strictly below that of the first.
-    let later = (reach.ahead < seen)
-        .then(|| Tensor::<2, Bool>::tril_mask([time, seen], offset + reach.ahead as i64, device));
-    let earlier = (reach.back < seen)
-        .then(|| Tensor::<2, Bool>::triu_mask([time, seen], offset - reach.back as i64, device));
+    // True strictly above the diagonal of the window's last key, and strictly below that of its first.
+    let later = (window.right < seen)
+        .then(|| Tensor::<2, Bool>::tril_mask([time, seen], offset + window.right as i64, device));
+    let earlier = (window.left < seen)
+        .then(|| Tensor::<2, Bool>::triu_mask([time, seen], offset - window.left as i64, device));
     let masks = [later, earlier].into_iter().flatten().map(|mask| mask.unsqueeze::<4>());
-    hidden.into_iter().chain(masks).reduce(union)
+    mask.into_iter().chain(masks).reduce(union)
 }
 
 /// True where either is, both broadcast.
@@ -174,17 +175,18 @@ pub fn union(a: Tensor<4, Bool>, b: Tensor<4, Bool>) -> Tensor<4, Bool> {
     a.expand(shape).bool_or(b.expand(shape))
 }
 
-/// The same by Burn's operations, whatever is in reach: of queries `[B, H, T, D]`, keys and values
-/// `[B, G, S, D]`. `bias`, `[1, H, T, S]`, is added to the scores.
+/// Unfused reference of attention, made of Burn's operations. It ignores `spec.window`, which the mask must
+/// include. Queries are `[B, H, T, D]`, keys and values `[B, G, S, D]`; `bias`, `[1, H, T, S]`, is added to the
+/// scores.
 pub fn reference(
     query: Tensor<4>,
     key: Tensor<4>,
     value: Tensor<4>,
     bias: Option<Tensor<4>>,
-    hidden: Option<Tensor<4, Bool>>,
+    mask: Option<Tensor<4, Bool>>,
     spec: AttentionSpec,
 ) -> Tensor<3> {
-    let weights = weights(query, key, bias, hidden, spec);
+    let weights = weights(query, key, bias, mask, spec);
     let [batch, heads, time, seen] = weights.dims();
     let [_, groups, _, size] = value.dims();
     let weights = dropped(weights, spec.dropout);
@@ -208,12 +210,12 @@ fn dropped(weights: Tensor<4>, dropout: Dropout) -> Tensor<4> {
     weights.clone() * Tensor::from_data(kept, &weights.device())
 }
 
-/// How much each query looks at each key, `[B, H, T, S]`, with rows that add up to 1.
+/// Attention weights of each query over the keys, `[B, H, T, S]`, with rows that add up to 1.
 pub fn weights(
     query: Tensor<4>,
     key: Tensor<4>,
     bias: Option<Tensor<4>>,
-    hidden: Option<Tensor<4, Bool>>,
+    mask: Option<Tensor<4, Bool>>,
     spec: AttentionSpec,
 ) -> Tensor<4> {
     let [batch, heads, time, size] = query.dims();
@@ -228,9 +230,9 @@ pub fn weights(
     if let Some(bias) = bias {
         scores = scores + bias;
     }
-    if let Some(hidden) = hidden {
-        // Finite, so that a row in which everything is hidden stays finite too.
-        scores = scores.mask_fill(hidden.expand([batch, heads, time, seen]), -1e30);
+    if let Some(mask) = mask {
+        // Finite, so that a row in which everything is masked stays finite too.
+        scores = scores.mask_fill(mask.expand([batch, heads, time, seen]), -1e30);
     }
     softmax(scores, 3)
 }

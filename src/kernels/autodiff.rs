@@ -1,4 +1,4 @@
-//! How gradients flow through the kernels. Gradients of gradients do not.
+//! Automatic differentiation of the kernels. Second derivatives are not supported.
 
 mod operations;
 
@@ -22,31 +22,31 @@ use burn::backend::{
     tensor::{FloatTensor, IntTensor},
 };
 use operations::{
-    ActivatedLinear, Attend, Attended, CrossEntropy, Curve, DropOut, Embed, Linear, LogProbabilities, Norm,
-    Normalized, NormalizedLinear, Rotate,
+    Activate, ActivatedLinear, Attend, Attended, CrossEntropy, DropOut, Embed, Linear, LogProbabilities,
+    Norm, Normalized, NormalizedLinear, Rotate,
 };
 use std::{fmt::Debug, marker::PhantomData};
 
 /// An operation of `N` inputs, the first of which is always there.
 trait Operation<B: Kernels, const N: usize>: Send + Debug + 'static {
-    /// What the backward pass needs of the forward pass.
-    type Memory: Clone + Send + Debug + 'static;
+    /// Tensors and settings saved in the forward pass for the backward pass.
+    type Saved: Clone + Send + Debug + 'static;
 
     /// The gradients of the inputs that need one.
-    fn backward(memory: Self::Memory, dy: FloatTensor<B>, needed: [bool; N]) -> [Option<FloatTensor<B>>; N];
+    fn backward(saved: Self::Saved, dy: FloatTensor<B>, needed: [bool; N]) -> [Option<FloatTensor<B>>; N];
 }
 
 #[derive(Debug)]
 struct Step<O>(PhantomData<O>);
 
 impl<B: Kernels, O: Operation<B, N>, const N: usize> Backward<B, N> for Step<O> {
-    type State = ([bool; N], O::Memory);
+    type State = ([bool; N], O::Saved);
 
     fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let (present, memory) = ops.state;
+        let (present, saved) = ops.state;
         let dy = gradients.consume::<B>(&ops.node);
         let needed = std::array::from_fn(|i| present[i] && ops.parents[i].is_some());
-        let found = O::backward(memory, dy, needed);
+        let found = O::backward(saved, dy, needed);
         for ((node, gradient), needed) in ops.parents.into_iter().zip(found).zip(needed) {
             if let (Some(node), Some(gradient), true) = (node, gradient, needed) {
                 gradients.register::<B>(node.id, gradient);
@@ -59,7 +59,7 @@ impl<B: Kernels, O: Operation<B, N>, const N: usize> Backward<B, N> for Step<O> 
 fn record<B, C, O, const N: usize>(
     first: FloatTensor<Autodiff<B, C>>,
     others: impl FnOnce(FloatTensor<Autodiff<B, C>>) -> [Option<FloatTensor<Autodiff<B, C>>>; N],
-    forward: impl FnOnce([Option<FloatTensor<B>>; N], bool) -> (FloatTensor<B>, O::Memory),
+    forward: impl FnOnce([Option<FloatTensor<B>>; N], bool) -> (FloatTensor<B>, O::Saved),
 ) -> FloatTensor<Autodiff<B, C>>
 where
     B: Kernels,
@@ -75,8 +75,8 @@ where
     let inputs = inputs.map(|input| input.map(|input| input.into_primitive()));
     match Step::<O>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prepared) => {
-            let (output, memory) = forward(inputs, true);
-            prepared.finish((present, memory), output)
+            let (output, saved) = forward(inputs, true);
+            prepared.finish((present, saved), output)
         }
         OpsKind::UnTracked(prepared) => prepared.finish(forward(inputs, false).0),
     }
@@ -186,7 +186,7 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
     }
 
     fn activation(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
-        record::<B, C, Curve, 1>(
+        record::<B, C, Activate, 1>(
             x,
             |x| [Some(x)],
             |[x], _| {
@@ -208,7 +208,7 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
             |x| [Some(x)],
             |[x], _| {
                 let y = B::rope(given(x), cos.clone(), sin.clone(), spec);
-                (y, (cos, sin, RopeSpec { back: !spec.back, ..spec }))
+                (y, (cos, sin, RopeSpec { inverse: !spec.inverse, ..spec }))
             },
         )
     }
@@ -216,11 +216,11 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
     fn attend(
         query: FloatTensor<Self>,
         key_value: Optional<Self>,
-        hidden: OptionalMask<Self>,
+        mask: OptionalMask<Self>,
         spec: AttentionSpec,
     ) -> FloatTensor<Self> {
-        let hidden = match hidden {
-            OptionalMask::Given(hidden) => OptionalMask::Given(hidden),
+        let mask = match mask {
+            OptionalMask::Given(mask) => OptionalMask::Given(mask),
             OptionalMask::Absent => OptionalMask::Absent,
         };
         record::<B, C, Attend, 2>(
@@ -229,8 +229,8 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
             |[query, key_value], _| {
                 let (query, key_value) = (given(query), optional(key_value));
                 let (output, sums) =
-                    B::attention_forward(query.clone(), key_value.clone(), hidden.clone(), spec);
-                (output.clone(), Attended { query, key_value, hidden, output, sums, spec })
+                    B::attention_forward(query.clone(), key_value.clone(), mask.clone(), spec);
+                (output.clone(), Attended { query, key_value, mask, output, sums, spec })
             },
         )
     }
@@ -247,9 +247,9 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
         record::<B, C, CrossEntropy, 2>(
             states,
             |states| [Some(states), Some(weight)],
-            |[states, weight], remembers| {
+            |[states, weight], is_tracked| {
                 let (states, weight) = (given(states), given(weight));
-                if !remembers {
+                if !is_tracked {
                     return (B::cross_entropy(states, weight, targets, weights, spec), None);
                 }
                 let (loss, d_states, d_weight) =

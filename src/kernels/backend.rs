@@ -150,7 +150,7 @@ pub trait Kernels: Backend {
     fn attention_forward(
         query: FloatTensor<Self>,
         #[extension_type] key_value: Optional<Self>,
-        #[extension_type] hidden: OptionalMask<Self>,
+        #[extension_type] mask: OptionalMask<Self>,
         spec: AttentionSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
@@ -159,20 +159,20 @@ pub trait Kernels: Backend {
     fn attention_backward(
         query: FloatTensor<Self>,
         #[extension_type] key_value: Optional<Self>,
-        #[extension_type] hidden: OptionalMask<Self>,
+        #[extension_type] mask: OptionalMask<Self>,
         output: FloatTensor<Self>,
         sums: FloatTensor<Self>,
         d_output: FloatTensor<Self>,
         spec: AttentionSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Of queries `[B, H, T, D]`, keys and values `[B, G, S, D]`.
+    /// Attention of queries `[B, H, T, D]` over keys and values `[B, G, S, D]`.
     #[fusion(meta = shapes::attention_cached)]
     fn attention_cached(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
-        #[extension_type] hidden: OptionalMask<Self>,
+        #[extension_type] mask: OptionalMask<Self>,
         spec: AttentionSpec,
     ) -> FloatTensor<Self>;
 
@@ -186,7 +186,7 @@ pub trait Kernels: Backend {
         spec: CrossEntropySpec,
     ) -> FloatTensor<Self>;
 
-    /// The same with the gradients of states and weight.
+    /// Sum of the losses with the gradients of states and weight.
     #[fusion(meta = shapes::cross_entropy_with_gradients)]
     fn cross_entropy_with_gradients(
         states: FloatTensor<Self>,
@@ -233,7 +233,7 @@ pub trait Kernels: Backend {
         vocabulary: usize,
     ) -> FloatTensor<Self>;
 
-    /// The same added to `total`.
+    /// Adds the gradient of the embedding to `total`.
     #[fusion(default)]
     fn embedding_gradient_onto(
         total: FloatTensor<Self>,
@@ -321,7 +321,7 @@ pub trait Differentiable: Backend {
     fn attend(
         query: FloatTensor<Self>,
         #[extension_type] key_value: Optional<Self>,
-        #[extension_type] hidden: OptionalMask<Self>,
+        #[extension_type] mask: OptionalMask<Self>,
         spec: AttentionSpec,
     ) -> FloatTensor<Self>;
 
@@ -415,10 +415,10 @@ macro_rules! plain {
             fn attend(
                 query: FloatTensor<Self>,
                 key_value: Optional<Self>,
-                hidden: OptionalMask<Self>,
+                mask: OptionalMask<Self>,
                 spec: AttentionSpec,
             ) -> FloatTensor<Self> {
-                Self::attention_forward(query, key_value, hidden, spec).0
+                Self::attention_forward(query, key_value, mask, spec).0
             }
 
             fn projected_cross_entropy(

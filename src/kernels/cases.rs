@@ -1,14 +1,14 @@
-//! Every operation on random inputs, to be measured and to be held against its reference on any device.
+//! Every operation on random inputs, for measuring it and comparing it with its reference on any device.
 
 use super::{
     Mode,
     activation::{Activation, activate},
     adamw::{AdamWSpec, Updated, adamw, sum_of_squares},
-    attention::{AttentionSpec, Projected, Reach, attention},
+    attention::{AttentionSpec, Projected, Window, attention},
     cross_entropy::{CrossEntropySpec, Targets, cross_entropy},
     dropout::{Dropout, dropout},
     embedding::embedding,
-    linear::{Addends, Normalization, Source, linear},
+    linear::{Epilogue, Normalization, Prologue, linear},
     norm::{NormSpec, norm},
     rope::{RopeSpec, rotate},
 };
@@ -26,7 +26,7 @@ pub struct Case {
     prepare: fn(&Device, Sizes) -> Run,
 }
 
-/// How large inputs are.
+/// Sizes of the inputs.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
     pub rows: usize,
@@ -40,7 +40,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Those of a model of 10.7M parameters.
+    /// Sizes of a model of 10.7M parameters.
     pub const MODEL: Self =
         Self { rows: 8, time: 256, heads: 6, head_size: 64, vocabulary: 4096, parameters: 10_700_000 };
     /// Odd ones, and as few as still are more than a workgroup.
@@ -123,19 +123,19 @@ pub const CASES: &[Case] = &[
     case(
         "attention",
         |s| format!("{} x {}, {} heads of {}, causal", s.rows, s.time, s.heads, s.head_size),
-        |device, s| attend(device, s, s.heads, Reach::CAUSAL),
+        |device, s| attend(device, s, s.heads, Window::CAUSAL),
     ),
     case(
         "grouped-attention",
         |s| format!("{} x {}, {} heads over 2 of {}, causal", s.rows, s.time, s.heads, s.head_size),
-        |device, s| attend(device, s, 2, Reach::CAUSAL),
+        |device, s| attend(device, s, 2, Window::CAUSAL),
     ),
     case(
         "window-attention",
         |s| format!("{} x {}, {} tokens back", s.rows.div_ceil(4), 4 * s.time, s.time / 2),
         |device, s| {
             let long = Sizes { rows: s.rows.div_ceil(4), time: 4 * s.time, ..s };
-            attend(device, long, s.heads, Reach { back: s.time / 2 - 1, ahead: 0 })
+            attend(device, long, s.heads, Window { left: s.time / 2 - 1, right: 0 })
         },
     ),
     case(
@@ -176,7 +176,7 @@ pub const CASES: &[Case] = &[
             let angles = Tensor::random(sizes, Distribution::Default, &device.clone().inner());
             let (cos, sin): (Tensor<3>, Tensor<3>) = (angles.clone().cos(), angles.sin());
             let spec =
-                RopeSpec { heads: 2 * s.heads, head_size: s.head_size, interleaved: false, back: false };
+                RopeSpec { heads: 2 * s.heads, head_size: s.head_size, interleaved: false, inverse: false };
             differentiated(x, move |x, mode| {
                 let [cos, sin] = [&cos, &sin].map(|table| Tensor::from_inner(table.clone()));
                 rotate(x, cos, sin, spec, mode)
@@ -192,8 +192,8 @@ pub const CASES: &[Case] = &[
             let weight: Tensor<2> = random([s.width(), 4 * s.width()], device);
             let bias: Tensor<1> = random([4 * s.width()], device);
             differentiated(x, move |x, mode| {
-                let addends = Addends { bias: Some(bias.clone()), residual: Some(residual.clone()) };
-                linear(x, weight.clone(), false, addends, mode)
+                let epilogue = Epilogue { bias: Some(bias.clone()), residual: Some(residual.clone()) };
+                linear(x, weight.clone(), false, epilogue, mode)
             })
         },
     ),
@@ -207,7 +207,7 @@ pub const CASES: &[Case] = &[
             differentiated(x, move |x, mode| {
                 let spec = NormSpec { centered: true, epsilon: 1e-5, offset: 0.0 };
                 let norm = Normalization { weight: norm_weight.clone(), bias: None, spec };
-                linear(Source::Normalized(x, norm), weight.clone(), false, Addends::default(), mode)
+                linear(Prologue::Normalized(x, norm), weight.clone(), false, Epilogue::default(), mode)
             })
         },
     ),
@@ -218,8 +218,8 @@ pub const CASES: &[Case] = &[
             let x = random([s.rows, s.time, 4 * s.width()], device);
             let weight = random([4 * s.width(), s.width()], device);
             differentiated(x, move |x, mode| {
-                let source = Source::Activated(x, Activation::Gelu);
-                linear(source, weight.clone(), false, Addends::default(), mode)
+                let prologue = Prologue::Activated(x, Activation::Gelu);
+                linear(prologue, weight.clone(), false, Epilogue::default(), mode)
             })
         },
     ),
@@ -294,7 +294,7 @@ fn of_parameters(s: Sizes) -> String {
     format!("{} numbers", s.parameters)
 }
 
-fn attend(device: &Device, s: Sizes, kv_heads: usize, reach: Reach) -> Run {
+fn attend(device: &Device, s: Sizes, kv_heads: usize, window: Window) -> Run {
     let x = random([s.rows, s.time, (s.heads + 2 * kv_heads) * s.head_size], device);
     let spec = AttentionSpec {
         heads: s.heads,
@@ -302,7 +302,7 @@ fn attend(device: &Device, s: Sizes, kv_heads: usize, reach: Reach) -> Run {
         head_size: s.head_size,
         scale: 1.0 / (s.head_size as f32).sqrt(),
         softcap: 0.0,
-        reach,
+        window,
         dropout: Dropout::NONE,
     };
     differentiated(x, move |x, mode| attention(Projected::Together(x), None, spec, mode))

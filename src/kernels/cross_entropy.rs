@@ -6,7 +6,7 @@
 use super::{
     Mode,
     backend::Differentiable,
-    linear::{self, Addends},
+    linear::{self, Epilogue},
     softcap::softcap,
 };
 use burn::{
@@ -14,14 +14,14 @@ use burn::{
     tensor::{Int, Tensor, activation::log_softmax},
 };
 
-/// What is computed of the logits.
+/// Settings of a cross entropy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CrossEntropySpec {
     /// The weight is `[V, E]`.
     pub transposed: bool,
     /// Multiplies the loss.
     pub scale: f32,
-    /// Bends logits to within this; 0: does not.
+    /// Soft cap of the logits; 0 for none.
     pub softcap: f32,
     /// Share of the probability that is spread evenly over the vocabulary (arXiv:1512.00567).
     pub label_smoothing: f32,
@@ -29,7 +29,7 @@ pub struct CrossEntropySpec {
     pub z_loss: f32,
 }
 
-/// What the rows are to say.
+/// Targets of the rows and their weights.
 #[derive(Clone)]
 pub struct Targets {
     /// `[N, 1]`
@@ -62,21 +62,21 @@ pub fn cross_entropy(
     ))
 }
 
-/// The same by Burn's operations.
+/// Unfused reference of the cross entropy, made of Burn's operations.
 pub fn reference(
     states: Tensor<2>,
     weight: Tensor<2>,
     targets: Targets,
     spec: CrossEntropySpec,
 ) -> Tensor<1> {
-    let mut logits = linear::reference(states, weight, spec.transposed, Addends::default());
+    let mut logits = linear::reference(states, weight, spec.transposed, Epilogue::default());
     if spec.softcap > 0.0 {
         logits = softcap(logits, f64::from(spec.softcap));
     }
     of_logits(logits, targets, spec)
 }
 
-/// The same of logits `[N, V]` as they are.
+/// Weighted cross entropy of logits `[N, V]`, `[1]`.
 pub fn of_logits(logits: Tensor<2>, targets: Targets, spec: CrossEntropySpec) -> Tensor<1> {
     let (smoothing, z_loss) = (spec.label_smoothing, spec.z_loss);
     let log_p = log_softmax(logits.clone(), 1);

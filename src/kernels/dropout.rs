@@ -1,5 +1,5 @@
-//! Dropout (JMLR 15, 2014) whose choices are a function of a seed and of where a number stands: in which row
-//! of the step and where within that row. They are the same on every device and however rows are grouped into
+//! Dropout (JMLR 15, 2014) whose choices are a function of a seed and of a number's position: its row of the
+//! step and its index within that row. They are the same on every device and however rows are grouped into
 //! micro-batches, and are drawn again instead of kept.
 
 use super::{Mode, backend::Differentiable, optional};
@@ -8,7 +8,7 @@ use burn::{
     tensor::{Tensor, TensorData},
 };
 
-/// How much is dropped, and which.
+/// Probability and random numbers of one dropout.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
     /// Share of the numbers that become 0; the others grow by 1 / (1 - share).
@@ -25,7 +25,7 @@ impl Dropout {
         self.probability > 0.0
     }
 
-    /// What is kept is multiplied by this.
+    /// Factor that kept numbers are multiplied by.
     pub fn scale(self) -> f32 {
         if self.probability < 1.0 { 1.0 / (1.0 - self.probability) } else { 0.0 }
     }
@@ -48,7 +48,7 @@ impl Dropout {
 pub struct Draws(u32);
 
 impl Draws {
-    /// Those of a part: a position, or a head and then a query.
+    /// Draws of a part of the row: a position, or a head and then a query.
     #[inline(always)]
     pub fn part(self, index: usize) -> Self {
         Self(self.draw(index as u32))
@@ -91,7 +91,7 @@ pub fn dropout<const D: usize>(
     Tensor::from_dispatch(Dispatch::drop_out(x.into_dispatch(), optional(residual), dropout))
 }
 
-/// The same by Burn's operations.
+/// Unfused reference of dropout, made of Burn's operations.
 pub fn reference<const D: usize>(x: Tensor<D>, residual: Option<Tensor<D>>, dropout: Dropout) -> Tensor<D> {
     let (time, width) = (if D > 1 { x.dims()[D - 2] } else { 1 }, x.dims()[D - 1]);
     let positions = 0..x.dims().iter().product::<usize>() / width.max(1);
@@ -110,7 +110,7 @@ pub fn reference<const D: usize>(x: Tensor<D>, residual: Option<Tensor<D>>, drop
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::attention::{AttentionSpec, Projected, Reach, attention};
+    use crate::kernels::attention::{AttentionSpec, Projected, Window, attention};
 
     /// Bits of the numbers.
     fn bits<const D: usize>(x: Tensor<D>) -> Vec<u32> {
@@ -148,7 +148,7 @@ mod tests {
             head_size: 3,
             scale: 0.5,
             softcap: 0.0,
-            reach: Reach::CAUSAL,
+            window: Window::CAUSAL,
             dropout: Dropout::NONE,
         };
         check(12, |x, dropout, mode| {

@@ -1,5 +1,5 @@
-//! `x W + bias + residual`, where `x` may be what a norm or a non-linearity makes of something smaller or
-//! kept anyway: it is then made again in the backward pass instead of kept.
+//! `x W + bias + residual` with a fused prologue and epilogue. Where `x` is the output of a norm or a
+//! non-linearity, it is computed again in the backward pass instead of saved.
 
 use super::{
     Mode,
@@ -13,15 +13,15 @@ use burn::{
     tensor::{Tensor, module},
 };
 
-/// What is multiplied.
+/// Input of a linear layer, with the operation that is fused before the product.
 #[derive(Clone)]
 #[allow(clippy::large_enum_variant, reason = "one a layer, and not kept")]
-pub enum Source<const D: usize> {
+pub enum Prologue<const D: usize> {
     /// `[.., I]`
     Plain(Tensor<D>),
-    /// Of `[.., I]`, or gated `[.., 2 I]`.
+    /// Non-linearity of `[.., I]`, or gated of `[.., 2 I]`.
     Activated(Tensor<D>, Activation),
-    /// Of `[.., I]`.
+    /// Norm of `[.., I]`.
     Normalized(Tensor<D>, Normalization),
 }
 
@@ -35,13 +35,13 @@ pub struct Normalization {
     pub spec: NormSpec,
 }
 
-impl<const D: usize> From<Tensor<D>> for Source<D> {
+impl<const D: usize> From<Tensor<D>> for Prologue<D> {
     fn from(x: Tensor<D>) -> Self {
         Self::Plain(x)
     }
 }
 
-impl<const D: usize> Source<D> {
+impl<const D: usize> Prologue<D> {
     /// `[.., I]`
     pub fn resolve(self, mode: Mode) -> Tensor<D> {
         match self {
@@ -57,35 +57,35 @@ impl<const D: usize> Source<D> {
     }
 }
 
-/// What is added to the product.
+/// Bias and residual that are added to the product.
 #[derive(Default)]
-pub struct Addends<const D: usize> {
+pub struct Epilogue<const D: usize> {
     /// `[O]`
     pub bias: Option<Tensor<1>>,
     /// `[.., O]`
     pub residual: Option<Tensor<D>>,
 }
 
-/// `[.., I]` times a weight `[I, O]`, or `[O, I]` where `transposed`, plus addends -> `[.., O]`
+/// `[.., I]` times a weight `[I, O]`, or `[O, I]` where `transposed`, plus the epilogue -> `[.., O]`
 pub fn linear<const D: usize>(
-    source: impl Into<Source<D>>,
+    prologue: impl Into<Prologue<D>>,
     weight: Tensor<2>,
     transposed: bool,
-    addends: Addends<D>,
+    epilogue: Epilogue<D>,
     mode: Mode,
 ) -> Tensor<D> {
-    let source = source.into();
-    if !source.fuses(mode) {
-        return reference(source, weight, transposed, addends);
+    let prologue = prologue.into();
+    if !prologue.fuses(mode) {
+        return reference(prologue, weight, transposed, epilogue);
     }
-    let (bias, residual) = (optional(addends.bias), optional(addends.residual));
+    let (bias, residual) = (optional(epilogue.bias), optional(epilogue.residual));
     let weight = weight.into_dispatch();
-    Tensor::from_dispatch(match source {
-        Source::Plain(x) => Dispatch::linear(x.into_dispatch(), weight, bias, residual, transposed),
-        Source::Activated(x, activation) => {
+    Tensor::from_dispatch(match prologue {
+        Prologue::Plain(x) => Dispatch::linear(x.into_dispatch(), weight, bias, residual, transposed),
+        Prologue::Activated(x, activation) => {
             Dispatch::activated_linear(x.into_dispatch(), weight, bias, residual, transposed, activation)
         }
-        Source::Normalized(x, norm) => Dispatch::normalized_linear(
+        Prologue::Normalized(x, norm) => Dispatch::normalized_linear(
             x.into_dispatch(),
             norm.weight.into_dispatch(),
             optional(norm.bias),
@@ -98,17 +98,19 @@ pub fn linear<const D: usize>(
     })
 }
 
-/// The same by Burn's operations.
+/// Unfused reference of a linear layer, made of Burn's operations.
 pub fn reference<const D: usize>(
-    source: impl Into<Source<D>>,
+    prologue: impl Into<Prologue<D>>,
     weight: Tensor<2>,
     transposed: bool,
-    Addends { bias, residual }: Addends<D>,
+    Epilogue { bias, residual }: Epilogue<D>,
 ) -> Tensor<D> {
-    let x = match source.into() {
-        Source::Plain(x) => x,
-        Source::Activated(x, activation) => activation::reference(x, activation),
-        Source::Normalized(x, Normalization { weight, bias, spec }) => norm::reference(x, weight, bias, spec),
+    let x = match prologue.into() {
+        Prologue::Plain(x) => x,
+        Prologue::Activated(x, activation) => activation::reference(x, activation),
+        Prologue::Normalized(x, Normalization { weight, bias, spec }) => {
+            norm::reference(x, weight, bias, spec)
+        }
     };
     let weight = if transposed { weight.transpose() } else { weight };
     let y = module::linear(x, weight, bias);

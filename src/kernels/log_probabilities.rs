@@ -5,7 +5,7 @@ use super::{
     Mode,
     backend::Differentiable,
     composed,
-    linear::{self, Addends},
+    linear::{self, Epilogue},
     softcap::softcap,
 };
 use burn::{
@@ -16,15 +16,15 @@ use burn::{
     tensor::{IndexingUpdateOp, Int, Slice, Tensor, activation::log_softmax},
 };
 
-/// Numbers of logits that are held at a time: 64 MiB. Few in tests, so that those have several chunks.
+/// Numbers of logits that are in memory at a time: 64 MiB. Few in tests, so that those have several chunks.
 const CHUNK: usize = if cfg!(test) { 40 } else { 1 << 24 };
 
-/// How logits are made of states.
+/// Settings of the output projection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProjectionSpec {
     /// Whether the weight is `[V, E]` instead of `[E, V]`.
     pub transposed: bool,
-    /// Bound that logits are bent to; 0 for none.
+    /// Soft cap of the logits; 0 for none.
     pub softcap: f32,
 }
 
@@ -48,14 +48,14 @@ pub fn log_probabilities(
     ))
 }
 
-/// The unfused computation, which holds all logits.
+/// The unfused computation, which keeps all logits in memory.
 pub fn reference(
     states: Tensor<2>,
     weight: Tensor<2>,
     targets: Tensor<2, Int>,
     spec: ProjectionSpec,
 ) -> Tensor<2> {
-    let mut logits = linear::reference(states, weight, spec.transposed, Addends::default());
+    let mut logits = linear::reference(states, weight, spec.transposed, Epilogue::default());
     if spec.softcap > 0.0 {
         logits = softcap(logits, f64::from(spec.softcap));
     }

@@ -1,5 +1,5 @@
-//! Fused training operations: what Burn's own operations would do in several passes, in one, forward and
-//! backward. Each is a function over tensors with a reference made of Burn's operations beside it, which
+//! Fused training operations: each does in one pass, forward and backward, what takes Burn's own operations
+//! several. Each is a function over tensors with a reference made of Burn's operations beside it, which
 //! computes where [`Mode::Reference`] asks for it (`--set kernels.fused=false`), where the device or the
 //! type of number is none that there are kernels for, and in tests.
 
@@ -31,13 +31,13 @@ use burn::{
     tensor::{Bool, DType, Device, Tensor},
 };
 
-/// Which way operations are computed.
+/// Whether operations are fused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// By kernels, where there are some.
+    /// Fused kernels, where there are some.
     #[default]
     Fused,
-    /// By Burn's own operations.
+    /// Unfused, by Burn's own operations.
     Reference,
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn has_kernels(device: &Device) -> bool {
     }
 }
 
-/// For tests of which way something is computed.
+/// Counter of fused operations, for tests.
 #[cfg(test)]
 pub(crate) mod counted {
     use std::cell::Cell;

@@ -6,7 +6,7 @@ use burn::{
     tensor::{Tensor, module::layer_norm},
 };
 
-/// Which normalization it is.
+/// Kind and settings of a normalization.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NormSpec {
     /// Subtract the mean first: LayerNorm.
@@ -31,7 +31,7 @@ pub fn norm<const D: usize>(
     Tensor::from_dispatch(Dispatch::norm(x.into_dispatch(), weight.into_dispatch(), optional(bias), spec))
 }
 
-/// The same by Burn's operations.
+/// Unfused reference of the norm, made of Burn's operations.
 pub fn reference<const D: usize>(
     x: Tensor<D>,
     mut weight: Tensor<1>,

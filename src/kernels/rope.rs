@@ -3,16 +3,16 @@
 use super::{Mode, backend::Differentiable};
 use burn::{backend::Dispatch, tensor::Tensor};
 
-/// How rows are rotated.
+/// Settings of a rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RopeSpec {
-    /// So many heads from the first on; what follows them stays as it is.
+    /// Number of heads to rotate, from the first on; what follows them is copied.
     pub heads: usize,
     pub head_size: usize,
     /// Pairs are neighbours instead of being half a head apart.
     pub interleaved: bool,
-    /// By the negative angle.
-    pub back: bool,
+    /// Rotates by the negative angle.
+    pub inverse: bool,
 }
 
 /// Rotates `[B, T, width]` by tables `[1 or B, T, head_size / 2]`.
@@ -24,7 +24,7 @@ pub fn rotate(x: Tensor<3>, cos: Tensor<3>, sin: Tensor<3>, spec: RopeSpec, mode
     Tensor::from_dispatch(Dispatch::rotate(x.into_dispatch(), cos, sin, spec))
 }
 
-/// The same by Burn's operations.
+/// Unfused reference of the rotation, made of Burn's operations.
 pub fn reference(x: Tensor<3>, cos: Tensor<3>, sin: Tensor<3>, spec: RopeSpec) -> Tensor<3> {
     let [batch, time, width] = x.dims();
     let (heads, size) = (spec.heads, spec.head_size);
@@ -41,7 +41,7 @@ pub fn reference(x: Tensor<3>, cos: Tensor<3>, sin: Tensor<3>, spec: RopeSpec) -
 pub fn rotate_heads(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>, spec: RopeSpec) -> Tensor<4> {
     let shape @ [a, b, c, size] = x.dims();
     let half = size / 2;
-    let sin = if spec.back { sin.neg() } else { sin };
+    let sin = if spec.inverse { sin.neg() } else { sin };
     let (first, second) = match spec.interleaved {
         false => (x.clone().narrow(3, 0, half), x.narrow(3, half, half)),
         true => {

@@ -1,5 +1,4 @@
-//! The decoder-only transformer: embeddings, blocks in which each token sees those before it, output
-//! projection.
+//! The decoder-only transformer: embeddings, causal blocks, output projection.
 
 use super::{
     Input, Pass,
@@ -18,7 +17,7 @@ pub struct Decoder {
     pub embeddings: Embeddings,
     pub stack: Stack,
     pub projection: Output,
-    /// A prompt sees itself whole.
+    /// Whether the tokens of a prompt attend to all of it (prefix attention).
     #[module(skip)]
     prefix_attention: bool,
 }
@@ -38,7 +37,7 @@ impl Decoder {
         }
     }
 
-    /// A prompt, or what follows those already in the cache, as it is read where text is to be continued.
+    /// Input for generation: with prefix attention the first tokens in the cache are marked as a prefix.
     pub fn prompt(&self, input: Input, cache: &KvCache) -> Input {
         let is_prefix = self.prefix_attention && cache.is_empty();
         let whole = || Tensor::<2, Int>::ones(input.tokens.dims(), &input.tokens.device()).equal_elem(1);
@@ -53,7 +52,7 @@ impl Decoder {
         self.forward_routed(input, cache).0
     }
 
-    /// The same, with what the router of each layer decided; nothing where there are no experts.
+    /// Logits as in [`forward`](Self::forward), with the routing of each layer; empty without experts.
     pub fn forward_routed(
         &self,
         input: impl Into<Input>,
@@ -65,16 +64,16 @@ impl Decoder {
         (self.projection.forward(x, &self.embeddings), routings)
     }
 
-    /// The same before the output projection, `[B, T, n_embd]`.
+    /// Hidden states before the output projection, `[B, T, n_embd]`, with the routing of each layer.
     pub(super) fn states(
         &self,
         input: Input,
         cache: Option<&mut KvCache>,
         pass: &Pass,
     ) -> (Tensor<3>, Vec<Routing>) {
-        let places = input.places(cache.as_ref().map_or(0, |cache| cache.len()));
-        let marks = input.marks();
-        let x = self.embeddings.forward(input.tokens, input.token_types, &places, pass);
-        self.stack.forward(x, &places, &marks, None, cache, pass)
+        let positions = input.positions(cache.as_ref().map_or(0, |cache| cache.len()));
+        let mask_inputs = input.mask_inputs();
+        let x = self.embeddings.forward(input.tokens, input.token_types, &positions, pass);
+        self.stack.forward(x, &positions, &mask_inputs, None, cache, pass)
     }
 }

@@ -1,5 +1,5 @@
-//! The encoder: blocks in which each token sees all, and what is made of their states: the tokens that
-//! were masked, a class of the text or of each token, a number.
+//! The encoder: bidirectional blocks and a head over their hidden states that predicts masked tokens, a class
+//! of the text or of each token, or a number.
 
 use super::{
     Input, Pass,
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::{Activation, Head as HeadKind, ModelConfig, NormPosition, Pooling},
-    kernels::{Mode, activation::curve, dropout::dropout},
+    kernels::{Mode, activation::pointwise, dropout::dropout},
 };
 use burn::{
     module::{Module, Param},
@@ -23,7 +23,7 @@ pub struct Encoder {
     pub head: Head,
 }
 
-/// What is made of an encoder's states.
+/// Head over an encoder's hidden states.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant, reason = "one a model, and Burn has no modules in boxes")]
 pub enum Head {
@@ -50,7 +50,7 @@ pub struct Classifier {
     dropout: f64,
     /// `[n_embd, classes]`
     pub output: Linear,
-    /// Of the text as a whole; `None`: of each token.
+    /// Pooling for a class of the text as a whole; `None` for a class of each token.
     #[module(skip)]
     pooling: Option<Pooling>,
     #[module(skip)]
@@ -78,7 +78,7 @@ impl Encoder {
     }
 
     /// Tokens `[B, T]` -> logits `[B, T, vocab_size]`, `[B, T, classes]` or, of the text as a whole,
-    /// `[B, 1, classes]`, and what the router of each layer decided.
+    /// `[B, 1, classes]`, with the routing of each layer.
     pub fn forward(&self, input: Input) -> (Tensor<3>, Vec<Routing>) {
         let (pass, padding) = (&input.pass(), input.padding.clone());
         let (x, routings) = self.states(input, pass);
@@ -88,7 +88,7 @@ impl Encoder {
                 let x = transform.forward(x);
                 let logits = match output {
                     Some(output) => output.forward(x),
-                    None => self.embeddings.likeness(x),
+                    None => self.embeddings.tied_logits(x),
                 };
                 logits + bias.val().unsqueeze()
             }
@@ -96,16 +96,16 @@ impl Encoder {
         (logits, routings)
     }
 
-    /// Tokens `[B, T]` -> the last block's states `[B, T, n_embd]`, from which embeddings of texts are made.
-    pub fn hidden(&self, input: Input) -> Tensor<3> {
+    /// Tokens `[B, T]` -> hidden states of the last block `[B, T, n_embd]`, for embeddings of texts.
+    pub fn hidden_states(&self, input: Input) -> Tensor<3> {
         let pass = input.pass();
         self.states(input, &pass).0
     }
 
     fn states(&self, input: Input, pass: &Pass) -> (Tensor<3>, Vec<Routing>) {
-        let (places, marks) = (input.places(0), input.marks());
-        let x = self.embeddings.forward(input.tokens, input.token_types, &places, pass);
-        self.stack.forward(x, &places, &marks, None, None, pass)
+        let (positions, mask_inputs) = (input.positions(0), input.mask_inputs());
+        let x = self.embeddings.forward(input.tokens, input.token_types, &positions, pass);
+        self.stack.forward(x, &positions, &mask_inputs, None, None, pass)
     }
 }
 
@@ -180,7 +180,7 @@ impl Transform {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let x = self.dense.forward(x);
         match &self.norm {
-            Some(norm) => norm.forward(curve(x, self.activation)),
+            Some(norm) => norm.forward(pointwise(x, self.activation)),
             None => x.tanh(),
         }
     }

@@ -1,4 +1,4 @@
-//! An encoder of one text and a decoder that writes another.
+//! An encoder of one text and a decoder that generates another.
 
 use super::{
     Input, Pass,
@@ -7,10 +7,10 @@ use super::{
         block::Memory,
         embeddings::Embeddings,
         kv_cache::KvCache,
-        mask::{Marks, of_keys},
+        mask::{MaskInputs, of_keys},
         moe::Routing,
         output::Output,
-        position::Places,
+        position::Positions,
         stack::Stack,
     },
 };
@@ -23,7 +23,7 @@ use burn::{
 /// An encoder-decoder transformer (T5).
 #[derive(Module, Debug)]
 pub struct EncoderDecoder {
-    /// Of both texts.
+    /// Embeddings of both texts.
     pub embeddings: Embeddings,
     pub encoder: Stack,
     pub decoder: Stack,
@@ -40,21 +40,21 @@ impl EncoderDecoder {
         }
     }
 
-    /// What the decoder looks at, and what the encoder's routers decided.
+    /// Hidden states that the decoder attends to, with the routing of each layer of the encoder.
     pub fn encode(&self, input: Input) -> (Memory, Vec<Routing>) {
         let pass = input.pass();
         self.encode_in(input, &pass)
     }
 
     pub(super) fn encode_in(&self, input: Input, pass: &Pass) -> (Memory, Vec<Routing>) {
-        let (places, marks) = (input.places(0), input.marks());
-        let x = self.embeddings.forward(input.tokens, input.token_types, &places, pass);
-        let (states, routings) = self.encoder.forward(x, &places, &marks, None, None, pass);
-        (Memory { states, padding: marks.padding.as_ref().map(of_keys) }, routings)
+        let (positions, mask_inputs) = (input.positions(0), input.mask_inputs());
+        let x = self.embeddings.forward(input.tokens, input.token_types, &positions, pass);
+        let (states, routings) = self.encoder.forward(x, &positions, &mask_inputs, None, None, pass);
+        (Memory { states, padding: mask_inputs.padding.as_ref().map(of_keys) }, routings)
     }
 
-    /// Tokens `[B, T]` that the decoder has written, the first of them `decoder_start_token` -> logits of
-    /// the next ones, `[B, T, vocab_size]`, and what the decoder's routers decided. With a cache, `tokens`
+    /// Generated tokens `[B, T]`, the first of them `decoder_start_token` -> logits of the next ones,
+    /// `[B, T, vocab_size]`, with the routing of each layer of the decoder. With a cache, `tokens`
     /// continue those in it.
     pub fn decode(
         &self,
@@ -67,7 +67,7 @@ impl EncoderDecoder {
         (self.projection.forward(x, &self.embeddings), routings)
     }
 
-    /// The same before the output projection, `[B, T, n_embd]`.
+    /// Hidden states of the decoder before the output projection, `[B, T, n_embd]`.
     pub(super) fn decoder_states(
         &self,
         tokens: Tensor<2, Int>,
@@ -76,8 +76,8 @@ impl EncoderDecoder {
         pass: &Pass,
     ) -> (Tensor<3>, Vec<Routing>) {
         let [_, time] = tokens.dims();
-        let places = Places::Range { offset: cache.as_ref().map_or(0, |cache| cache.len()), time };
-        let x = self.embeddings.forward(tokens, None, &places, pass);
-        self.decoder.forward(x, &places, &Marks::default(), Some(memory), cache, pass)
+        let positions = Positions::Range { offset: cache.as_ref().map_or(0, |cache| cache.len()), time };
+        let x = self.embeddings.forward(tokens, None, &positions, pass);
+        self.decoder.forward(x, &positions, &MaskInputs::default(), Some(memory), cache, pass)
     }
 }

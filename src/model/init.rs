@@ -15,13 +15,13 @@ use std::collections::BTreeMap;
 
 /// Makes parameters in the order in which the model asks for them.
 pub(crate) struct Initializer<'a> {
-    /// Where numbers are drawn from; `None`: none are, and parameters are not allocated before they
+    /// Random numbers of the weights; with `None` nothing is drawn, and parameters are not allocated before they
     /// are used.
     rng: Option<ChaCha8Rng>,
     /// Whether tables that are not trained are made.
     has_tables: bool,
     device: &'a Device,
-    /// How all layers compute.
+    /// Whether layers use fused kernels.
     pub mode: Mode,
     /// Standard deviation of ordinary weights.
     pub std: f64,
@@ -43,7 +43,7 @@ impl<'a> Initializer<'a> {
         Self { rng, std, residual_std, ..Self::deferred(mode, device) }
     }
 
-    /// For a model whose parameters are about to be loaded: all of them are zeros that take no memory
+    /// Initializer of a model whose parameters are about to be loaded: all of them are zeros that take no memory
     /// until they are used.
     pub fn deferred(mode: Mode, device: &'a Device) -> Self {
         let (std, residual_std) = (0.0, 0.0);
@@ -51,7 +51,7 @@ impl<'a> Initializer<'a> {
         Self { rng: None, has_tables: true, device, mode, std, residual_std, is_in_block, roles }
     }
 
-    /// For a model that only says which parameters it has.
+    /// Initializer of a model on the meta device, which has the shapes of its parameters only.
     pub fn meta(device: &'a Device) -> Self {
         Self { has_tables: false, ..Self::deferred(Mode::default(), device) }
     }

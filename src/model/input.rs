@@ -1,33 +1,33 @@
-//! What a forward pass reads.
+//! Inputs of a forward pass.
 
-use super::layers::{mask::Marks, position::Places};
+use super::layers::{mask::MaskInputs, position::Positions};
 use crate::kernels::dropout::Dropout;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use std::cell::Cell;
 
-/// Tokens of a batch, and what is known of them.
+/// Tokens of a batch with their positions, segments and masks.
 #[derive(Clone)]
 pub struct Input {
     /// `[B, T]`
     pub tokens: Tensor<2, Int>,
-    /// `[B, S]`, true for padding that nobody may attend to; S counts cached tokens too.
+    /// `[B, S]`, true for padding that no token may attend to; S counts cached tokens too.
     pub padding: Option<Tensor<2, Bool>>,
-    /// `[B, T]`: where each token stands; `None`: one after another, after those in the cache.
+    /// `[B, T]`: position of each token; `None` for consecutive ones, after those in the cache.
     pub positions: Option<Tensor<2, Int>>,
     /// `[B, T]`: the segment of each token; `None`: all are of the first.
     pub token_types: Option<Tensor<2, Int>>,
-    /// `[B, S]`, true for tokens that earlier ones see too (prefix attention of a decoder).
+    /// `[B, S]`, true for tokens that earlier ones attend to as well (prefix attention of a decoder).
     pub prefix: Option<Tensor<2, Bool>>,
-    /// `[B, T']`: what the decoder beside an encoder reads.
+    /// `[B, T']`: input tokens of the decoder in an encoder-decoder model.
     pub decoder_tokens: Option<Tensor<2, Int>>,
-    /// What dropout draws from; `None`: nothing is dropped.
+    /// Source of dropout's random numbers; `None` turns dropout off.
     pub dropout: Option<DropoutSource>,
 }
 
-/// What dropout draws from in one pass of a training step.
+/// Source of dropout's random numbers in one forward pass of a training step.
 #[derive(Debug, Clone, Copy)]
 pub struct DropoutSource {
-    /// Of the step.
+    /// Seed of the step.
     pub seed: u32,
     /// Row of the step that is the first of the batch. A row is drawn for by its number in the step, so that
     /// neither its micro-batch nor its process matters.
@@ -49,17 +49,18 @@ impl From<Tensor<2, Int>> for Input {
 }
 
 impl Input {
-    /// Rows of different lengths as a batch; where they differ, padding is marked, and places count from each
-    /// row's first token.
+    /// Rows of different lengths as a batch; where they differ, padding is marked, and positions count from
+    /// each row's first token.
     pub fn padded(rows: &[Vec<u32>], side: Side, device: &Device) -> Self {
         let time = rows.iter().map(Vec::len).max().unwrap_or(0);
         let shape = [rows.len(), time];
-        let place = |row: &[u32], column: usize| match side {
+        let index_in_row = |row: &[u32], column: usize| match side {
             Side::Left => (column + row.len()).checked_sub(time),
             Side::Right => (column < row.len()).then_some(column),
         };
-        let places = || rows.iter().flat_map(|row| (0..time).map(move |column| (row, place(row, column))));
-        let tokens = places().map(|(row, place)| place.map_or(0, |place| row[place] as i32));
+        let cells =
+            || rows.iter().flat_map(|row| (0..time).map(move |column| (row, index_in_row(row, column))));
+        let tokens = cells().map(|(row, index)| index.map_or(0, |index| row[index] as i32));
         let input = Input::from(Tensor::<2, Int>::from_data(
             TensorData::new(tokens.collect::<Vec<_>>(), shape),
             device,
@@ -67,8 +68,8 @@ impl Input {
         if rows.iter().all(|row| row.len() == time) {
             return input;
         }
-        let padding = places().map(|(_, place)| place.is_none()).collect();
-        let positions = places().map(|(_, place)| place.unwrap_or(0) as i32).collect::<Vec<_>>();
+        let padding = cells().map(|(_, index)| index.is_none()).collect();
+        let positions = cells().map(|(_, index)| index.unwrap_or(0) as i32).collect::<Vec<_>>();
         Input {
             padding: Some(mask(padding, rows.len(), device)),
             positions: (side == Side::Left)
@@ -77,7 +78,7 @@ impl Input {
         }
     }
 
-    /// The same input for a model without autodiff or dropout.
+    /// Copy of the input for a model without autodiff or dropout.
     pub(crate) fn without_autodiff(self) -> Self {
         Self {
             tokens: self.tokens.inner(),
@@ -90,18 +91,18 @@ impl Input {
         }
     }
 
-    /// Where the tokens stand, after so many in the cache unless it is said.
-    pub(super) fn places(&self, offset: usize) -> Places {
+    /// Positions of the tokens: those given, or else consecutive ones after `offset` cached tokens.
+    pub(super) fn positions(&self, offset: usize) -> Positions {
         let [_, time] = self.tokens.dims();
-        self.positions.clone().map_or(Places::Range { offset, time }, Places::Each)
+        self.positions.clone().map_or(Positions::Range { offset, time }, Positions::Each)
     }
 
     pub(super) fn pass(&self) -> Pass {
         Pass { dropout: self.dropout, draws: Cell::new(0) }
     }
 
-    pub(super) fn marks(&self) -> Marks {
-        Marks { padding: self.padding.clone(), prefix: self.prefix.clone() }
+    pub(super) fn mask_inputs(&self) -> MaskInputs {
+        MaskInputs { padding: self.padding.clone(), prefix: self.prefix.clone() }
     }
 }
 
@@ -109,12 +110,12 @@ impl Input {
 #[derive(Default)]
 pub struct Pass {
     dropout: Option<DropoutSource>,
-    /// Places of the model that have drawn.
+    /// Number of dropout layers that have drawn so far.
     draws: Cell<u32>,
 }
 
 impl Pass {
-    /// What the next place of the model drops.
+    /// Dropout of the next layer that applies it.
     pub(crate) fn dropout(&self, probability: f64) -> Dropout {
         match self.dropout {
             Some(DropoutSource { seed, first_row }) if probability > 0.0 => {
@@ -130,13 +131,13 @@ impl Pass {
     }
 }
 
-/// 2^32 over the golden ratio: seeds of neighbouring places are far from one another.
+/// 2^32 over the golden ratio: seeds of neighbouring layers are far from one another.
 const GOLDEN: u32 = 0x9e37_79b9;
 
-/// Where shorter rows are padded.
+/// Side on which shorter rows are padded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// So that all rows end together and can go on.
+    /// Padding before the tokens, so that all rows end together and can be continued.
     Left,
     Right,
 }

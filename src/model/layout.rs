@@ -34,7 +34,7 @@ pub(super) struct StackLayout {
     /// Beginning of names: `blocks.`, or `encoder.blocks.`.
     prefix: &'static str,
     pub layers: usize,
-    /// By their names within the block, of the first block and of any other.
+    /// Parameters of the first block and of any other, by their names within the block.
     first: Vec<Shape>,
     other: Vec<Shape>,
 }
@@ -50,7 +50,7 @@ impl Layout {
             stacks(config).into_iter().map(|(prefix, layers)| StackLayout::new(prefix, layers)).collect();
         let mut beside_blocks = Vec::new();
         for (name, dims) in parameters::shapes(&Model::meta(&few)) {
-            match stacks.iter_mut().find_map(|stack| stack.place(&name)) {
+            match stacks.iter_mut().find_map(|stack| stack.find(&name)) {
                 Some((shapes, within)) => shapes.push(Shape { name: within.to_owned(), dims }),
                 None => beside_blocks.push(Shape { name, dims }),
             }
@@ -79,8 +79,8 @@ impl StackLayout {
         Self { prefix, layers, first: Vec::new(), other: Vec::new() }
     }
 
-    /// Where a parameter of one of the blocks belongs, and its name within the block.
-    fn place<'a>(&mut self, name: &'a str) -> Option<(&mut Vec<Shape>, &'a str)> {
+    /// Finds the list that a parameter of one of the blocks belongs to, and its name within the block.
+    fn find<'a>(&mut self, name: &'a str) -> Option<(&mut Vec<Shape>, &'a str)> {
         let (layer, within) = name.strip_prefix(self.prefix)?.split_once('.')?;
         Some((if layer == "0" { &mut self.first } else { &mut self.other }, within))
     }
@@ -172,7 +172,7 @@ mod tests {
             moe,
             small,
         ] {
-            let found = parameters::shapes(&Model::unloaded(&config, Mode::Fused, &device));
+            let found = parameters::shapes(&Model::uninitialized(&config, Mode::Fused, &device));
             let listed = super::parameters(&config);
             let expected: BTreeMap<_, _> = listed.into_iter().map(|shape| (shape.name, shape.dims)).collect();
             assert_eq!(found, expected, "{config:?}");

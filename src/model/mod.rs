@@ -44,24 +44,24 @@ pub enum Model {
     EncoderDecoder(EncoderDecoder),
 }
 
-/// What a model says.
+/// Output of a model: logits, or hidden states with the output projection still to apply.
 #[allow(clippy::large_enum_variant, reason = "one a pass, and not kept")]
-pub enum Answer {
+pub enum Output {
     /// `[N, vocab_size or classes]`
     Logits(Tensor<2>),
     Projection(Projection),
 }
 
-/// What the routers of all layers decided; nothing where there are no experts.
+/// Routing of all layers; empty without experts.
 pub struct Routings {
-    /// Of the tokens that the model reads.
+    /// Routing of the input tokens.
     pub of_input: Vec<Routing>,
-    /// Of those that a decoder beside an encoder reads.
-    pub of_written: Vec<Routing>,
+    /// Routing of the decoder's tokens in an encoder-decoder model.
+    pub of_decoder: Vec<Routing>,
 }
 
 impl Model {
-    /// A new model with weights drawn from `seed`, which computes by `mode` whatever is asked of it.
+    /// A new model with weights drawn from `seed`, with fused kernels or without, as `mode` says.
     /// Training needs an autodiff device.
     pub fn init(config: &ModelConfig, mode: Mode, seed: u64, device: &Device) -> Self {
         Self::build(config, &mut Initializer::new(config, mode, seed, device))
@@ -69,11 +69,11 @@ impl Model {
 
     /// A model to load weights into: parameters have their shapes, and take no memory before they are
     /// replaced or used.
-    pub fn unloaded(config: &ModelConfig, mode: Mode, device: &Device) -> Self {
+    pub fn uninitialized(config: &ModelConfig, mode: Mode, device: &Device) -> Self {
         Self::build(config, &mut Initializer::deferred(mode, device))
     }
 
-    /// A model without any data, which says which parameters it has, and of which shapes. It cannot be run.
+    /// A model on the meta device: its parameters have names and shapes, but no data. It cannot be run.
     pub fn meta(config: &ModelConfig) -> Self {
         Self::build(config, &mut Initializer::meta(&device::placeholder()))
     }
@@ -93,52 +93,52 @@ impl Model {
         }
     }
 
-    /// Logits of everything that has a target, `[N, vocab_size or classes]`, and what the router of each
-    /// layer decided. N is B · T, with an encoder and a decoder B · T', of whole texts B.
+    /// Logits of everything that has a target, `[N, vocab_size or classes]`, with the routing of each
+    /// layer. N is B · T, with an encoder and a decoder B · T', of whole texts B.
     pub fn forward(&self, input: Input) -> (Tensor<2>, Routings) {
-        let (answer, routings) = self.answer(input);
-        let logits = match answer {
-            Answer::Logits(logits) => logits,
-            Answer::Projection(projection) => projection.logits(),
+        let (output, routings) = self.forward_unprojected(input);
+        let logits = match output {
+            Output::Logits(logits) => logits,
+            Output::Projection(projection) => projection.logits(),
         };
         (logits, routings)
     }
 
-    /// The same with an output projection left to do, where there is one.
-    pub fn answer(&self, mut input: Input) -> (Answer, Routings) {
+    /// Output of the model before the output projection, where there is one, with the routing of all layers.
+    pub fn forward_unprojected(&self, mut input: Input) -> (Output, Routings) {
         let pass = &input.pass();
         let none = Vec::new();
         match self {
             Self::Decoder(decoder) => {
                 let (states, of_input) = decoder.states(input, None, pass);
-                let answer = decoder.projection.project(states, &decoder.embeddings);
-                (Answer::Projection(answer), Routings { of_input, of_written: none })
+                let output = decoder.projection.project(states, &decoder.embeddings);
+                (Output::Projection(output), Routings { of_input, of_decoder: none })
             }
             Self::Encoder(encoder) => {
                 let (logits, of_input) = encoder.forward(input);
-                (Answer::Logits(flat(logits)), Routings { of_input, of_written: none })
+                (Output::Logits(flat(logits)), Routings { of_input, of_decoder: none })
             }
             Self::EncoderDecoder(both) => {
-                let written = input.decoder_tokens.take().unwrap_or_else(|| input.tokens.clone());
+                let decoder_tokens = input.decoder_tokens.take().unwrap_or_else(|| input.tokens.clone());
                 let (memory, of_input) = both.encode_in(input, pass);
-                let (states, of_written) = both.decoder_states(written, &memory, None, pass);
-                let answer = both.projection.project(states, &both.embeddings);
-                (Answer::Projection(answer), Routings { of_input, of_written })
+                let (states, of_decoder) = both.decoder_states(decoder_tokens, &memory, None, pass);
+                let output = both.projection.project(states, &both.embeddings);
+                (Output::Projection(output), Routings { of_input, of_decoder })
             }
         }
     }
 
-    /// How much each position of tokens `[1, T]` looks at each other one in block `layer`, of the encoder
-    /// where there are both, `[H, T, T]`; for looking at, without dropout or autodiff (`Module::valid`).
+    /// Attention weights of block `layer`, of the encoder in an encoder-decoder model, over tokens `[1, T]`:
+    /// `[H, T, T]`. For inspection, on a model without autodiff (`Module::valid`).
     pub fn attention_weights(&self, tokens: Tensor<2, Int>, layer: usize) -> Tensor<3> {
         let input = Input::from(tokens);
-        let (places, marks, pass) = (input.places(0), input.marks(), &input.pass());
+        let (positions, mask_inputs, pass) = (input.positions(0), input.mask_inputs(), &input.pass());
         let (embeddings, stack) = match self {
             Self::Decoder(decoder) => (&decoder.embeddings, &decoder.stack),
             Self::Encoder(encoder) => (&encoder.embeddings, &encoder.stack),
             Self::EncoderDecoder(both) => (&both.embeddings, &both.encoder),
         };
-        let x = embeddings.forward(input.tokens, None, &places, pass);
-        stack.attention_weights(x, &places, &marks, layer, pass)
+        let x = embeddings.forward(input.tokens, None, &positions, pass);
+        stack.attention_weights(x, &positions, &mask_inputs, layer, pass)
     }
 }

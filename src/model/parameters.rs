@@ -93,7 +93,7 @@ pub fn shapes<M: Module>(model: &M) -> BTreeMap<String, Vec<usize>> {
     collect.1
 }
 
-/// Holds tensors to the names and shapes of a model's parameters.
+/// Compares tensors with the names and shapes of a model's parameters.
 ///
 /// # Errors
 /// What is wrong with the first tensor that is missing, misshapen, or not a parameter.
@@ -162,8 +162,8 @@ pub async fn read(tensors: BTreeMap<String, FlatTensor>) -> Result<NamedData> {
         .collect()
 }
 
-/// Replaces every parameter of a model by the tensor of its name. The old values are not looked at, so
-/// that those of [`Model::unloaded`](super::Model::unloaded) are never allocated.
+/// Replaces every parameter of a model by the tensor of its name. The old values are not read, so
+/// that those of [`Model::uninitialized`](super::Model::uninitialized) are never allocated.
 ///
 /// # Errors
 /// Those of [`check`], before anything is put on the device.
@@ -172,7 +172,7 @@ pub fn load<M: Module>(model: M, data: NamedData) -> Result<M, String> {
     Ok(put(model, data))
 }
 
-/// The same for every parameter but those whose names begin with `kept`, which stay as they are.
+/// Replaces every parameter but those whose names begin with `kept`, which stay as they are.
 ///
 /// # Errors
 /// Those of [`check`], of the others.
@@ -206,7 +206,7 @@ fn put<M: Module>(model: M, data: NamedData) -> M {
     model.map(&mut Load(Path::default(), data))
 }
 
-/// The same model with other weights; `weights` has a tensor for every parameter.
+/// Copy of a model with other weights; `weights` has a tensor for every parameter.
 pub fn with_weights<M: Module>(model: M, weights: &BTreeMap<String, FlatTensor>) -> M {
     struct Swap<'a>(Path, &'a BTreeMap<String, FlatTensor>);
     impl ModuleMapper for Swap<'_> {
@@ -247,7 +247,7 @@ impl GradientState {
     }
 }
 
-/// What a parameter is for, by which optimizers group parameters. Declared where the parameter is made.
+/// Role of a parameter, by which optimizers group parameters. Declared where the parameter is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParameterRole {
     /// A matrix inside a block.
@@ -323,13 +323,13 @@ pub fn trainable_shapes<M: Module>(model: &M) -> BTreeMap<String, Vec<usize>> {
     collect.1
 }
 
-/// Where a visitor stands in the module tree.
+/// Path of a visitor in the module tree.
 #[derive(Default)]
 pub struct Path(Vec<String>);
 
 impl Path {
     /// Goes into a field. The variant of an enum is not part of the path, and neither are the fields that
-    /// only hold parts together.
+    /// only group parts.
     pub fn enter(&mut self, name: &str, container: &str) {
         let is_part = container.starts_with("Enum:")
             || ["embeddings", "stack", "distance_bias", "projection"].contains(&name);

@@ -1,4 +1,4 @@
-//! What a model costs: parameters, floating-point operations, memory. All from the configuration,
+//! Cost of a model: parameters, floating-point operations, memory. All of it follows from the configuration,
 //! before anything is built.
 
 use super::layout::{self, Layout, Shape, StackLayout};
@@ -9,7 +9,7 @@ pub fn parameter_count(model: &ModelConfig) -> usize {
     count_parameters(model, model.moe.n_experts).try_into().unwrap_or(usize::MAX)
 }
 
-/// The parameters that take part in computing one token: with experts, those it is sent to.
+/// Active parameters of one token: with experts, only those of the experts it is routed to.
 pub fn active_parameter_count(model: &ModelConfig) -> usize {
     let active = model.moe.n_experts.min(model.moe.experts_per_token);
     count_parameters(model, active).try_into().unwrap_or(usize::MAX)
@@ -62,8 +62,8 @@ pub fn weight_bytes(model: &ModelConfig) -> u64 {
     clamp(4 * count_parameters(model, model.moe.n_experts))
 }
 
-/// Bytes of the keys and values that writing one sequence of the longest context keeps, f32: those of its
-/// own tokens, and of a decoder beside an encoder those of as long a text.
+/// Bytes of the KV cache for generating one sequence of the longest context, f32; with an encoder, the keys
+/// and values of as long an input are included.
 pub fn kv_cache_bytes(model: &ModelConfig) -> u64 {
     let sizes = Sizes::of(model);
     let kept = match model.architecture {

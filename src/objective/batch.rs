@@ -6,7 +6,7 @@ use crate::{
         cross_entropy::{CrossEntropySpec, Targets, cross_entropy, of_logits},
         log_probabilities::{self, ProjectionSpec, log_probabilities},
     },
-    model::{Answer, Input, Model, layers::output::Projection, mask},
+    model::{Input, Model, Output, layers::output::Projection, mask},
 };
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -79,30 +79,30 @@ impl Batch {
 
     /// Sum over the targets times `weights.scale`, `[1]`: negative log-probabilities in nats, or squared
     /// errors.
-    pub fn loss(&self, answer: Answer, weights: LossWeights) -> Tensor<1> {
+    pub fn loss(&self, output: Output, weights: LossWeights) -> Tensor<1> {
         let LossWeights { scale, label_smoothing, z_loss } = weights;
         let spec =
             |transposed, softcap| CrossEntropySpec { transposed, scale, softcap, label_smoothing, z_loss };
-        match (answer, &self.values) {
-            (Answer::Logits(numbers), Some(values)) => {
+        match (output, &self.values) {
+            (Output::Logits(numbers), Some(values)) => {
                 let errors = (numbers - values.clone()).square() * self.targets.weights.clone();
                 errors.sum().mul_scalar(scale)
             }
-            (Answer::Logits(logits), None) => of_logits(logits, self.targets.clone(), spec(false, 0.0)),
-            (Answer::Projection(Projection { states, weight, transposed, softcap, mode }), _) => {
+            (Output::Logits(logits), None) => of_logits(logits, self.targets.clone(), spec(false, 0.0)),
+            (Output::Projection(Projection { states, weight, transposed, softcap, mode }), _) => {
                 let spec = spec(transposed, softcap as f32);
                 cross_entropy(states, weight, &self.targets, spec, mode)
             }
         }
     }
 
-    /// Logarithm of the probability of each target, in nats, `[N, 1]`; 0 where there is none. Never holds the
+    /// Logarithm of the probability of each target, in nats, `[N, 1]`; 0 where there is none. Never stores the
     /// logits of all tokens where the model has an output projection and its kernels are fused.
     pub fn log_probabilities(&self, model: &Model) -> Tensor<2> {
         let targets = self.targets.tokens.clone();
-        let log_p = match model.answer(self.input.clone()).0 {
-            Answer::Logits(logits) => log_probabilities::of_logits(logits, targets),
-            Answer::Projection(Projection { states, weight, transposed, softcap, mode }) => {
+        let log_p = match model.forward_unprojected(self.input.clone()).0 {
+            Output::Logits(logits) => log_probabilities::of_logits(logits, targets),
+            Output::Projection(Projection { states, weight, transposed, softcap, mode }) => {
                 let spec = ProjectionSpec { transposed, softcap: softcap as f32 };
                 log_probabilities(states, weight, targets, spec, mode)
             }
@@ -122,7 +122,7 @@ impl Batch {
         self.input.tokens.dims()[0]
     }
 
-    /// The same batch for a model without autodiff or dropout.
+    /// Copy of the batch for a model without autodiff or dropout.
     pub(super) fn without_autodiff(&self) -> Self {
         Self {
             input: self.input.clone().without_autodiff(),
@@ -158,8 +158,8 @@ mod tests {
         let logits = Tensor::<2>::from_data([[0.0, 0.0], [5.0, -5.0]], &device);
         let loss = |targets: Vec<i32>| {
             let batch = HostBatch::new(vec![0, 0], targets, 1, 2);
-            let answer = Answer::Logits(logits.clone());
-            Batch::new(&batch, &device).loss(answer, LossWeights::default()).into_scalar::<f32>()
+            let output = Output::Logits(logits.clone());
+            Batch::new(&batch, &device).loss(output, LossWeights::default()).into_scalar::<f32>()
         };
         assert!((loss(vec![0, IGNORE_INDEX]) - 2f32.ln()).abs() < 1e-6);
         assert!((loss(vec![1, 1]) - (2f32.ln() + 10.000_045)).abs() < 1e-4);
@@ -172,8 +172,8 @@ mod tests {
         let mut host = HostBatch::new(vec![0; 6], vec![0, 0, IGNORE_INDEX], 3, 2);
         host.values = vec![1.0, -1.0, 9.0];
         let given = Tensor::<2>::from_data([[3.0], [-1.5], [0.0]], &device);
-        let answer = Answer::Logits(given);
-        let loss = Batch::new(&host, &device).loss(answer, LossWeights::default()).into_scalar::<f32>();
+        let output = Output::Logits(given);
+        let loss = Batch::new(&host, &device).loss(output, LossWeights::default()).into_scalar::<f32>();
         assert!((loss - 4.25).abs() < 1e-6);
     }
 }

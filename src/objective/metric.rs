@@ -51,7 +51,7 @@ impl<'de> Deserialize<'de> for MetricValue {
     }
 }
 
-/// How the values of several micro-batches become the value of their step.
+/// Rule by which the values of several micro-batches become the value of their step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Average {
     /// They are added up: each is a share already.

@@ -1,4 +1,4 @@
-//! Objectives: what a training step minimizes. An [`Objective`] takes the model and a batch and gives a
+//! Training objectives. An [`Objective`] takes the model and a batch and gives a
 //! [`Loss`]: a tensor to differentiate, and named metrics that every surface shows without knowing the
 //! objective. `examples/custom_objective.rs` adds one from outside.
 
@@ -17,7 +17,7 @@ pub use prediction::Prediction;
 use crate::{config::Config, data::HostBatch, model::Model};
 use burn::tensor::Tensor;
 
-/// What a training step minimizes.
+/// Objective that a training step minimizes.
 ///
 /// An objective may own what it needs beside the model, for example a second, frozen model ([`Frozen`]).
 pub trait Objective {
@@ -58,7 +58,7 @@ impl StepTotals {
         })
     }
 
-    /// What a mean over targets divides by; 1 for a step without targets, whose loss is 0.
+    /// Divisor of a mean over targets; 1 for a step without targets, whose loss is 0.
     pub fn divisor(&self) -> f64 {
         if self.target_weight > 0.0 { self.target_weight } else { 1.0 }
     }
@@ -66,9 +66,9 @@ impl StepTotals {
 
 /// The loss of one micro-batch as its share of the step's loss.
 pub struct Loss {
-    /// What is differentiated, `[1]`.
+    /// Loss that is differentiated, `[1]`.
     pub total: Tensor<1>,
-    /// What is reported as the loss, `[1]`: `total` without auxiliary terms such as a router's.
+    /// Loss that is reported, `[1]`: `total` without auxiliary terms such as a router's.
     pub reported: Tensor<1>,
     /// Further figures to report.
     pub metrics: Vec<Metric>,
@@ -80,7 +80,7 @@ impl Loss {
         Self { reported: total.clone(), total, metrics: Vec::new() }
     }
 
-    /// The same loss with one more metric, `[1]` or `[K]`, whose values of several micro-batches become one as
+    /// Adds a metric to the loss, `[1]` or `[K]`, whose values of several micro-batches become one as
     /// `average` says. Names are like `accuracy` or `router/z`; what stands before `/` groups them.
     pub fn with_metric<const D: usize>(
         mut self,

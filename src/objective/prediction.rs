@@ -14,7 +14,7 @@ pub struct Prediction {
 }
 
 impl Prediction {
-    /// With the smoothing and the auxiliary losses of a configuration.
+    /// Objective with the smoothing and the auxiliary losses of a configuration.
     pub fn new(config: &Config) -> Self {
         let Config { model, objective, .. } = config;
         Self {
@@ -31,13 +31,13 @@ impl Prediction {
 
 impl Objective for Prediction {
     fn loss(&self, model: &Model, batch: &Batch, step: StepTotals) -> Loss {
-        let (answer, routings) = model.answer(batch.input.clone());
+        let (output, routings) = model.forward_unprojected(batch.input.clone());
         let scale = (1.0 / step.divisor()) as f32;
-        let loss = Loss::new(batch.loss(answer, LossWeights { scale, ..self.weights }));
-        let (read, written) = (batch.real(), &batch.targets.weights);
-        let of_input = routings.of_input.iter().map(|routing| (routing, &read));
-        let of_written = routings.of_written.iter().map(|routing| (routing, written));
-        let Some(found) = router::losses(&of_input.chain(of_written).collect::<Vec<_>>()) else {
+        let loss = Loss::new(batch.loss(output, LossWeights { scale, ..self.weights }));
+        let (input_tokens, decoder_tokens) = (batch.real(), &batch.targets.weights);
+        let of_input = routings.of_input.iter().map(|routing| (routing, &input_tokens));
+        let of_decoder = routings.of_decoder.iter().map(|routing| (routing, decoder_tokens));
+        let Some(found) = router::losses(&of_input.chain(of_decoder).collect::<Vec<_>>()) else {
             return loss;
         };
         let share = batch.target_weight / step.divisor();

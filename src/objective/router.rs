@@ -1,4 +1,4 @@
-//! What keeps a mixture of experts balanced: the load-balancing loss (arXiv:2101.03961), as
+//! Auxiliary losses that balance a mixture of experts: the load-balancing loss (arXiv:2101.03961), as
 //! transformers computes it, and the router-z loss (arXiv:2202.08906).
 
 use crate::model::layers::moe::Routing;
@@ -15,8 +15,8 @@ pub struct RouterLosses {
     pub utilization: Tensor<1>,
 }
 
-/// Of the routings of all layers, each with what counts of its tokens: `[N, 1]`, 1 for tokens and 0 for
-/// padding. `None` where there are no experts.
+/// Router losses over the routings of all layers, each with the weights of its tokens: `[N, 1]`, 1 for tokens
+/// and 0 for padding. `None` without experts.
 pub fn losses(routings: &[(&Routing, &Tensor<2>)]) -> Option<RouterLosses> {
     let [_, experts] = routings.first()?.0.logits.dims();
     let logits = Tensor::cat(routings.iter().map(|(routing, _)| routing.logits.clone()).collect(), 0); // [L N, X]

@@ -25,7 +25,7 @@ impl Ema {
 
     /// `average = decay * average + (1 - decay) * weights`
     ///
-    /// `keep_if`, a `[1]` tensor, makes the update void where it is false.
+    /// `keep_if`, a `[1]` tensor, skips the update where it is false.
     pub fn update<M: Module>(&mut self, model: &M, keep_if: Option<&Tensor<1, Bool>>) {
         for (name, new) in parameters(model) {
             if let Some(average) = self.weights.get_mut(&name) {

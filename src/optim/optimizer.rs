@@ -26,7 +26,7 @@ use burn::{
 };
 use std::collections::BTreeMap;
 
-/// What an optimizer remembers of one parameter.
+/// Optimizer state of one parameter.
 #[derive(Debug, Clone)]
 pub struct ParameterState {
     /// Updates so far.
@@ -50,7 +50,7 @@ pub struct Optimizer {
 struct Rules {
     decayed: Rule,
     undecayed: Rule,
-    /// For matrices inside blocks, where it differs from `decayed`.
+    /// Rule of matrices inside blocks, where it differs from `decayed`.
     matrices: Option<Rule>,
     roles: ParameterRoles,
 }
@@ -71,7 +71,7 @@ impl Rules {
     }
 }
 
-/// How one parameter is updated.
+/// Update rule of one parameter.
 enum Rule {
     AdamW(AdamWSpec, Mode),
     Adam(Adam),
@@ -120,7 +120,7 @@ impl Optimizer {
         Self { rules, state: BTreeMap::new() }
     }
 
-    /// The same optimizer for parameters of these declared roles. One without a role goes by its rank.
+    /// Sets the declared roles of the parameters. One without a role goes by its rank.
     pub fn with_roles(mut self, roles: ParameterRoles) -> Self {
         self.rules.roles = roles;
         self
@@ -169,7 +169,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Updates every parameter that has a gradient, in its own memory where nothing else holds it.
+    /// Updates every parameter that has a gradient, in place where nothing else shares its buffer.
     pub fn step<M: Module>(&mut self, model: M, gradients: GradientsParams, update: Update) -> M {
         model.map(&mut Updater { optimizer: self, gradients, update, path: Path::default() })
     }
@@ -181,7 +181,7 @@ pub struct Update {
     pub learning_rate: f64,
     /// Multiplies the gradients first, `[1]`.
     pub scale: Tensor<1>,
-    /// Whether the whole update is void where `scale` is not finite: weights and moments stay as they were.
+    /// Whether the whole update is skipped where `scale` is not finite: weights and moments stay as they were.
     pub skip_non_finite: bool,
 }
 
@@ -267,7 +267,7 @@ impl Rule {
         (new, state.map(|state| state.keep_moments(keep_if, kept)))
     }
 
-    /// The same of a gradient that is scaled already, by a rule other than AdamW.
+    /// Step of a gradient that is scaled already, by a rule other than AdamW.
     fn step<const D: usize>(
         &self,
         learning_rate: f64,

@@ -27,7 +27,7 @@ pub fn learning_rate(config: &TrainConfig, step: u64) -> f64 {
     }
 }
 
-/// What is said of a run that goes on after `step` steps with other settings by which its learning rate jumps; nothing
+/// Note on a run that continues after `step` steps with other settings by which its learning rate jumps; nothing
 /// where it goes on as before, within one per cent.
 pub fn jump(before: &TrainConfig, now: &TrainConfig, step: u64) -> Option<String> {
     let (expected, next) = (learning_rate(before, step), learning_rate(now, step));

@@ -1,4 +1,4 @@
-//! How a tokenizer's text is turned into tokens and back: by tables where the `tokenizer.json` is one
+//! Encoding of text into tokens and back: by tables where the `tokenizer.json` is one
 //! of the simple kinds, by the `tokenizers` crate otherwise. What a document is, is read off its
 //! parts, not remembered, so that a tokenizer from a checkpoint is as fast as a fresh one.
 

@@ -45,7 +45,7 @@ use word_starts::{Spelling, WordStarts};
 /// The text of the special token that GPT-2 puts between documents, and that Kiln gives its own BPE.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// The text of the special token that stands for a hidden one, as BERT has it.
+/// The text of BERT's mask token.
 pub const MASK: &str = "[MASK]";
 
 /// Names under which tokenizers of other models have their end-of-text token.
@@ -159,7 +159,7 @@ impl Tokenizer {
         self.inner.original.restore(&text).map_err(|e| unwritable(e.into()))
     }
 
-    /// What it is: a `tokenizer.json` that is a character, byte or GPT-2-like BPE tokenizer is of
+    /// Kind of the tokenizer: a `tokenizer.json` that is a character, byte or GPT-2-like BPE tokenizer is of
     /// that kind wherever it came from; all others are `File`.
     pub fn kind(&self) -> TokenizerKind {
         self.inner.kind
@@ -180,7 +180,7 @@ impl Tokenizer {
         &self.end_tokens
     }
 
-    /// The same tokenizer with the tokens that a model's files name as its end tokens.
+    /// Sets the end tokens to those that a model's files name.
     pub fn with_end_tokens(self, end_of_text: Option<u32>, end_tokens: &[u32]) -> Self {
         Self { end_of_text, end_tokens: end_tokens.into(), ..self }
     }

@@ -31,7 +31,7 @@ pub(super) fn marks(document: &Value) -> Vec<bool> {
 }
 
 impl Tokenizer {
-    /// The token that stands for a hidden one (BERT): `[MASK]` or `<mask>`.
+    /// The mask token (BERT): `[MASK]` or `<mask>`.
     pub fn mask_token(&self) -> Option<u32> {
         self.find(&MASK_NAMES)
     }

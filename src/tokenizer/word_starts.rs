@@ -5,11 +5,11 @@ use super::{Tokenizer, alphabet};
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// How the tokens of a vocabulary write text.
+/// Spelling of text by the tokens of a vocabulary.
 pub(super) struct Spelling {
     /// In GPT-2's alphabet.
     is_byte_level: bool,
-    /// What a token inside a word begins with, if words are told by that (`##`).
+    /// Prefix of tokens inside a word, if the vocabulary has one (`##`).
     inside: Option<String>,
     /// Whether all tokens that do not begin with it begin a word.
     only_inside: bool,
@@ -43,7 +43,7 @@ impl Spelling {
     }
 }
 
-/// What a token tells about words.
+/// Word boundaries of a token.
 #[derive(Clone, Copy)]
 struct Token {
     start: Start,
@@ -73,7 +73,7 @@ enum End {
     Unchanged,
 }
 
-/// What each token of a vocabulary tells about words.
+/// Word boundaries of each token of a vocabulary.
 pub(super) struct WordStarts {
     tokens: Vec<Token>,
     /// The bytes of tokens that are not whole characters.

@@ -32,9 +32,9 @@ pub struct Trainer {
     config: Config,
     dataset: Dataset,
     loader: Loader,
-    /// How rows are cut from both splits.
+    /// Layout of the rows that are cut from both splits.
     layout: RowLayout,
-    /// With autodiff.
+    /// Device, with autodiff.
     device: Device,
     model: Model,
     objective: Box<dyn Objective>,
@@ -46,7 +46,7 @@ pub struct Trainer {
     tokens: u64,
     skipped_steps: u64,
     early_stop: EarlyStop,
-    /// What the user should know of how the run goes on.
+    /// Notes for the user on how the run continues.
     notes: Vec<String>,
     /// Steps whose loss is still on the device.
     pending: Vec<PendingStep>,
@@ -84,9 +84,9 @@ impl Trainer {
     ) -> Result<Self> {
         let device = device.clone().autodiff();
         let model = if checkpoint.has_head_of(&config.model) {
-            checkpoint.build_as(&config, Weights::Latest, &device)?
+            checkpoint.build_with_config(&config, Weights::Latest, &device)?
         } else {
-            checkpoint.build_under(&config, seed_for(config.train.seed, 0, "init"), &device)?
+            checkpoint.build_with_new_head(&config, seed_for(config.train.seed, 0, "init"), &device)?
         };
         let model = model.train();
         Self::assemble(config, dataset, device, model)
@@ -113,7 +113,7 @@ impl Trainer {
         if state.optimizer != config.train.optimizer {
             return Err(failed("its optimizer differs from `train.optimizer`".into()));
         }
-        let model = checkpoint.build_as(&config, Weights::Latest, &device)?.train();
+        let model = checkpoint.build_with_config(&config, Weights::Latest, &device)?.train();
         let mut trainer = Self::assemble(config, dataset, device, model)?;
         trainer.loader.cursor(state.step).check(&state.data)?;
         let plain = trainer.device.clone().inner();
@@ -170,7 +170,7 @@ impl Trainer {
         })
     }
 
-    /// The same run with another objective than the configuration's.
+    /// Replaces the configuration's objective by another one.
     pub fn with_objective(self, objective: impl Objective + 'static) -> Self {
         Self { objective: Box::new(objective), ..self }
     }

@@ -21,7 +21,7 @@ use crate::{
 use burn::tensor::Tensor;
 use std::path::PathBuf;
 
-/// How a run reaches the outside world.
+/// Callbacks of a run.
 pub struct Hooks<'a> {
     /// Is told everything worth showing. An error ends the run.
     pub observe: &'a mut dyn FnMut(&Event) -> Result<()>,
@@ -35,7 +35,7 @@ pub struct Hooks<'a> {
     pub peak_flops: Option<f64>,
 }
 
-/// What is due after a step, in the order in which it is done.
+/// Actions that are due after a step, in their order.
 struct Due {
     /// Reading the losses that are still on the device.
     losses: bool,
@@ -51,10 +51,10 @@ impl Due {
     }
 }
 
-/// Steps in a row without effect after which skipping makes no sense any more.
+/// Number of skipped steps in a row after which the run fails.
 const MAX_SKIPPED_IN_A_ROW: u64 = 100;
 
-/// A run in progress: what the trainer does not keep in its checkpoints.
+/// State of a run in progress that is not part of its checkpoints.
 pub struct Progress {
     first_step: u64,
     meter: Meter,
@@ -181,7 +181,7 @@ impl Trainer {
         Ok(report)
     }
 
-    /// What is about to run, on a device of this name and measured peak (FLOP/s).
+    /// Description of the run, on a device of this name and measured peak (FLOP/s).
     pub fn info(&self, device: &str, peak_flops: Option<f64>) -> RunInfo {
         let vocab_size = self.config.model.vocab_size;
         RunInfo {
@@ -202,7 +202,7 @@ impl Trainer {
         }
     }
 
-    /// What is due after the step that was just taken. `end`: why the run is to end with it, if it is.
+    /// Actions that are due after the step that was just taken. `end`: why the run is to end with it, if it is.
     fn due(&self, end: Option<FinishReason>, is_first: bool) -> Due {
         let train = &self.config.train;
         let every = |interval: u64| interval > 0 && self.step.is_multiple_of(interval);
@@ -276,7 +276,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Ends the run, or counts a step that had no effect.
+    /// Ends the run, or counts a skipped step.
     fn not_finite(
         &mut self,
         step: u64,
@@ -295,7 +295,7 @@ impl Trainer {
         (hooks.observe)(&Event::Skipped { step, loss, grad_norm, batch })
     }
 
-    /// How many steps were skipped just before; `None` where steps are not skipped.
+    /// Number of steps that were skipped just before; `None` where steps are not skipped.
     fn skipped_in_a_row(&self, meter: &Meter) -> Option<u64> {
         (self.config.train.on_nan == OnNonFinite::Skip).then_some(meter.skipped_in_a_row)
     }
@@ -316,7 +316,7 @@ impl Trainer {
             let result = evaluate(&model, &self.config.model, batches, &self.device).await?;
             report.val_loss = result.loss;
             report.perplexity = result.perplexity;
-            report.exact_match = result.exact_match.filter(|_| self.dataset.val.answers().are_texts());
+            report.exact_match = result.exact_match.filter(|_| self.dataset.val.labels().are_texts());
             report.macro_f1 = result.classes.as_ref().map(Confusion::macro_f1);
         } else {
             (report.val_loss, report.metrics) =
@@ -343,7 +343,7 @@ impl Trainer {
         Ok(is_best)
     }
 
-    /// Lets the model write.
+    /// Generates a sample.
     async fn sample(&self, hooks: &mut Hooks<'_>) -> Result<()> {
         let sample = &self.config.sample;
         let model = self.trained_model();
@@ -353,12 +353,12 @@ impl Trainer {
             tokenizer: &self.dataset.tokenizer,
             device: &self.device,
         };
-        let written = generator.generate(sample, &mut |_| {}, &|| false).await;
-        let written = written.map_err(|error| error.with_origin(format!("step {}", self.step)))?;
+        let generated = generator.generate(sample, &mut |_| {}, &|| false).await;
+        let generated = generated.map_err(|error| error.with_origin(format!("step {}", self.step)))?;
         // What a decoder beside an encoder generates does not continue the prompt.
         let text = match self.config.model.architecture {
-            Architecture::EncoderDecoder => written.text,
-            _ => format!("{}{}", sample.prompt, written.text),
+            Architecture::EncoderDecoder => generated.text,
+            _ => format!("{}{}", sample.prompt, generated.text),
         };
         (hooks.observe)(&Event::Sample(SampleReport { step: self.step, text }))
     }

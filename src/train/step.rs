@@ -64,7 +64,7 @@ impl Trainer {
         let (optimizer, config, device) = (&mut self.optimizer, &self.config, &self.device);
         replace_with(
             &mut self.model,
-            || Model::unloaded(&config.model, config.kernels.mode(), device),
+            || Model::uninitialized(&config.model, config.kernels.mode(), device),
             |model| optimizer.step(model, gradients, update),
         );
         if let Some(ema) = &mut self.ema {
@@ -85,7 +85,7 @@ impl Trainer {
         });
     }
 
-    /// Takes two steps and forgets them, so that the device has compiled what steps need before the
+    /// Takes two steps and undoes them, so that the device has compiled what steps need before the
     /// first one counts. Two, because the second finds moments where the first found none.
     pub async fn warm_up(&mut self) -> Result<()> {
         let model = self.model.clone();
@@ -101,7 +101,7 @@ impl Trainer {
     }
 
     /// Waits for the last step and gives its loss, in nats, and gradient norm; NaN before the first
-    /// step. Forgets what was pending: for measuring, not within a run.
+    /// step. Drops what was pending: for measuring, not within a run.
     pub async fn last_numbers(&mut self) -> Result<(f32, f32)> {
         let Some(last) = std::mem::take(&mut self.pending).pop() else {
             return Ok((f32::NAN, f32::NAN));

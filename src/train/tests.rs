@@ -53,8 +53,8 @@ fn uses(model: &Model, trainer: &Trainer, check: &impl Fn(&str, &dyn Fn())) {
         });
     }
     check("sampling of many", &|| {
-        let written = generator.generate_each(&["a", "to be"], 0, &trainer.config.sample, &|| false);
-        pollster::block_on(written).unwrap();
+        let generated = generator.generate_each(&["a", "to be"], 0, &trainer.config.sample, &|| false);
+        pollster::block_on(generated).unwrap();
     });
 }
 

@@ -5,7 +5,7 @@ use crate::{
     config::{Architecture, ModelConfig},
     data::Dataset,
     error::Error,
-    generate::{NextToken, writer::Writer},
+    generate::{NextToken, decoder::TextDecoder},
     model::Decoder,
     platform::Instant,
 };
@@ -89,7 +89,7 @@ fn generate(
     cached: bool,
     device: &Device,
 ) -> crate::Result<Vec<u32>> {
-    let next = || NextToken::new(Writer::Decoder(model), config, config.block_size, device);
+    let next = || NextToken::new(TextDecoder::DecoderOnly(model), config, config.block_size, device);
     let mut own = next();
     let mut all = vec![0];
     for _ in 0..tokens {

@@ -61,7 +61,7 @@ fn a_later_override_wins_and_a_refused_one_leaves_the_tree_alone() {
 
 #[test]
 fn unknown_keys_come_with_the_nearest_one() {
-    for (written, meant) in [
+    for (given, meant) in [
         ("train.learning_rat=1", "train.learning_rate"),
         ("learning_rate=1", "train.learning_rate"),
         ("model.learning_rate=1", "train.learning_rate"),
@@ -71,8 +71,8 @@ fn unknown_keys_come_with_the_nearest_one() {
         ("n_heads=1", "model.n_head"),
         ("tokeniser.path=x", "tokenizer.path"),
     ] {
-        let (message, hint) = complaint(set(&[written]));
-        let key = written.split_once('=').unwrap().0;
+        let (message, hint) = complaint(set(&[given]));
+        let key = given.split_once('=').unwrap().0;
         assert_eq!(message, format!("unknown configuration key `{key}`"));
         assert_eq!(hint.unwrap(), format!("did you mean `{meant}`?"));
     }
@@ -83,7 +83,7 @@ fn unknown_keys_come_with_the_nearest_one() {
 
 #[test]
 fn wrong_types_say_what_the_key_takes() {
-    for (written, message, hint) in [
+    for (given, message, hint) in [
         (
             "model.n_layer=six",
             "invalid value `six` for `model.n_layer`: expected a whole number, 0 or more",
@@ -117,7 +117,7 @@ fn wrong_types_say_what_the_key_takes() {
             None,
         ),
     ] {
-        assert_eq!(complaint(set(&[written])), (message.to_owned(), hint.map(str::to_owned)));
+        assert_eq!(complaint(set(&[given])), (message.to_owned(), hint.map(str::to_owned)));
     }
     let (message, _) = complaint(set(&["train.max_steps"]));
     assert_eq!(message, "invalid value `train.max_steps` for `--set`: expected KEY=VALUE");

@@ -1,5 +1,5 @@
-//! Masked language modelling (arXiv:1810.04805): some tokens of a row are hidden, and the model is to say
-//! what they were.
+//! Masked language modelling (arXiv:1810.04805): some tokens of a row are masked, and the model predicts
+//! them.
 
 use crate::data::{
     Example, IGNORE_INDEX,
@@ -8,42 +8,42 @@ use crate::data::{
 use crate::tokenizer::Tokenizer;
 use rand_chacha::ChaCha8Rng;
 
-/// Of the chosen tokens, in percent: those that the mask replaces, and those that any token does. The rest
-/// stay, so that the model cannot trust what it sees.
+/// Percentages of the chosen tokens that are replaced by the mask token, and by a random token. The rest stay
+/// as they are.
 const MASKED: u64 = 80;
 const REPLACED: u64 = 10;
 
-/// How tokens are hidden.
+/// Masking of tokens.
 #[derive(Debug, Clone)]
 pub struct Masking {
     /// Share of the tokens of a row that are chosen.
     pub fraction: f64,
     /// Choose words, as this tokenizer begins them, with all their tokens.
     pub whole_words: Option<Tokenizer>,
-    /// The token that stands for a hidden one.
+    /// Mask token.
     pub mask_token: i32,
     /// Tokens that one may be replaced by are those below.
     pub vocab_size: usize,
-    /// Tokens that are never hidden: marks at the ends of texts.
+    /// Special tokens, which are never masked.
     pub special: Vec<i32>,
 }
 
 impl Masking {
-    /// Whether any of these tokens may be hidden.
+    /// Whether any of these tokens may be masked.
     pub(super) fn has_target(&self, tokens: &[i32]) -> bool {
         tokens.iter().any(|token| !self.special.contains(token))
     }
 
-    /// Hides tokens of a row; at least one that may be hidden.
+    /// Masks tokens of a row; at least one, if any may be masked.
     pub(super) fn row(&self, tokens: Vec<i32>, random: &mut ChaCha8Rng) -> Example {
         let mut targets = vec![IGNORE_INDEX; tokens.len()];
         let mut inputs = tokens.clone();
-        for place in self.choose(&tokens, random) {
-            targets[place] = tokens[place];
+        for position in self.choose(&tokens, random) {
+            targets[position] = tokens[position];
             match below(random, 100) {
-                draw if draw < MASKED => inputs[place] = self.mask_token,
+                draw if draw < MASKED => inputs[position] = self.mask_token,
                 draw if draw < MASKED + REPLACED => {
-                    inputs[place] = below(random, self.vocab_size as u64) as i32;
+                    inputs[position] = below(random, self.vocab_size as u64) as i32;
                 }
                 _ => {}
             }
@@ -51,22 +51,24 @@ impl Masking {
         Example { inputs, targets, ..Example::default() }
     }
 
-    /// Places of the chosen tokens.
+    /// Positions of the chosen tokens.
     fn choose(&self, tokens: &[i32], random: &mut ChaCha8Rng) -> Vec<usize> {
         let allowed: Vec<usize> =
-            (0..tokens.len()).filter(|&place| !self.special.contains(&tokens[place])).collect();
+            (0..tokens.len()).filter(|&position| !self.special.contains(&tokens[position])).collect();
         let wanted = ((allowed.len() as f64 * self.fraction).round() as usize).max(1);
         let mut groups: Vec<Vec<usize>> = match &self.whole_words {
-            None => allowed.into_iter().map(|place| vec![place]).collect(),
+            None => allowed.into_iter().map(|position| vec![position]).collect(),
             Some(tokenizer) => {
                 let begins = tokenizer.word_starts(tokens);
                 let mut words: Vec<Vec<usize>> = Vec::new();
-                for place in allowed {
-                    // A word does not go on beyond a token that is not hidden.
-                    match words.last_mut().filter(|word| !begins[place] && word.last() == Some(&(place - 1)))
+                for position in allowed {
+                    // A word ends before a token that is never masked.
+                    match words
+                        .last_mut()
+                        .filter(|word| !begins[position] && word.last() == Some(&(position - 1)))
                     {
-                        Some(word) => word.push(place),
-                        None => words.push(vec![place]),
+                        Some(word) => word.push(position),
+                        None => words.push(vec![position]),
                     }
                 }
                 words
@@ -128,9 +130,9 @@ mod tests {
         let masking_words = Masking { special: vec![], ..masking(Some(tokenizer)) };
         for step in 0..50 {
             let row = masking_words.row(tokens.clone(), &mut rng(3, step, "mask"));
-            let hidden: Vec<bool> = row.targets.iter().map(|target| *target != IGNORE_INDEX).collect();
-            assert!(hidden.chunks(3).all(|word| word[0] == word[1]), "{hidden:?}");
-            assert_eq!(hidden.iter().filter(|flag| **flag).count(), 9);
+            let masked: Vec<bool> = row.targets.iter().map(|target| *target != IGNORE_INDEX).collect();
+            assert!(masked.chunks(3).all(|word| word[0] == word[1]), "{masked:?}");
+            assert_eq!(masked.iter().filter(|flag| **flag).count(), 9);
         }
         let short = masking(None).row(vec![5], &mut rng(3, 0, "mask"));
         assert_eq!(short.targets, [5]);

@@ -3,7 +3,7 @@
 mod masked;
 mod spans;
 
-use super::{Answers, Example, HostBatch, IGNORE_INDEX, TokenSplit, Width};
+use super::{Example, HostBatch, IGNORE_INDEX, Labels, TokenSplit, Width};
 use crate::{
     config::{Config, Layout, ObjectiveKind},
     error::{Error, Result, hint},
@@ -19,14 +19,14 @@ use std::ops::Range;
 pub enum Collator {
     /// The next token, given those before it.
     Causal {
-        /// Everything up to the mark before the answer sees itself whole.
+        /// Whether tokens up to the delimiter before a completion attend to each other (prefix attention).
         prefix: bool,
     },
-    /// Tokens that are hidden.
+    /// Masked tokens.
     Masked(Masking),
-    /// Stretches that are cut out.
+    /// Spans that are cut out.
     Spans(SpanCorruption),
-    /// Another text, given one.
+    /// Target text, given a source text.
     Pairs { start: i32, end: Option<i32> },
     /// The class of a text, or a number.
     Texts,
@@ -45,8 +45,8 @@ pub fn special_tokens(config: &Config) -> Vec<String> {
             let block_size = config.model.block_size;
             let spans =
                 SpanCorruption::spans(objective.mask_fraction, objective.mean_span_length, block_size);
-            let marks = (0..spans).map(sentinel);
-            names(&[END_OF_TEXT]).into_iter().chain(marks).collect()
+            let sentinels = (0..spans).map(sentinel);
+            names(&[END_OF_TEXT]).into_iter().chain(sentinels).collect()
         }
         // Those of an encoder.
         _ if config.layout() == Layout::Documents => names(&[MASK, CLS_TOKEN, SEP_TOKEN]),
@@ -59,7 +59,7 @@ pub const CLS_TOKEN: &str = "[CLS]";
 pub const SEP_TOKEN: &str = "[SEP]";
 
 impl Collator {
-    /// What a checked configuration trains with a tokenizer.
+    /// Collator of a validated configuration.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if it lacks a token that the objective needs.
@@ -117,7 +117,7 @@ impl Collator {
         matches!(self, Self::Pairs { .. } | Self::Texts | Self::Tokens)
     }
 
-    /// Documents of a split that a block does not hold whole, so that their rows are cut.
+    /// Number of documents of a split that are longer than a block, so that their rows are truncated.
     pub fn cut_documents(&self, split: &TokenSplit, block_size: usize) -> usize {
         let needed = |document| self.block_for(split, document);
         match self.takes_documents() {
@@ -126,17 +126,17 @@ impl Collator {
         }
     }
 
-    /// The block that holds every row whole, at least `block_size`, where a row is a document.
+    /// Length of the longest row, at least `block_size`, where a row is a document.
     pub fn longest_row(&self, split: &TokenSplit, block_size: usize) -> usize {
         let documents = 0..if self.takes_documents() { split.document_count() } else { 0 };
         documents.map(|document| self.block_for(split, document)).fold(block_size, usize::max)
     }
 
-    /// Tokens of the block that holds a document whole, where a row is one.
+    /// Length of a document's row, where a row is a document.
     fn block_for(&self, split: &TokenSplit, document: usize) -> usize {
         let length = split.document(document).len();
-        match (self, split.answers()) {
-            (Self::Pairs { .. }, Answers::Targets(begins)) => {
+        match (self, split.labels()) {
+            (Self::Pairs { .. }, Labels::TargetTexts(begins)) => {
                 let source = begins[document].min(length);
                 // Each of the two ends with a token of its own.
                 source.max(length - source) + 1
@@ -155,11 +155,11 @@ impl Collator {
     pub fn has_target(&self, split: &TokenSplit, document: usize, block_size: usize) -> bool {
         let range = split.document(document);
         let (length, first) = (range.len(), range.start..range.start + range.len().min(block_size));
-        let has_one = || match (self, split.answers()) {
-            (Self::Causal { .. }, Answers::After(marks)) => {
-                marks[document].is_some_and(|mark| mark + 1 < length.min(block_size + 1))
+        let has_one = || match (self, split.labels()) {
+            (Self::Causal { .. }, Labels::Completions(delimiters)) => {
+                delimiters[document].is_some_and(|delimiter| delimiter + 1 < length.min(block_size + 1))
             }
-            (Self::Tokens, Answers::TokenClasses(classes)) => {
+            (Self::Tokens, Labels::TokenClasses(classes)) => {
                 classes[first].iter().any(|&class| class != IGNORE_INDEX)
             }
             (Self::Masked(masking), _) => masking.has_target(&split.read(first)),
@@ -168,13 +168,13 @@ impl Collator {
         length >= self.least_tokens() && has_one()
     }
 
-    /// Whether a document that has something to be said of it goes on beyond what a row holds.
+    /// Whether a labelled document is longer than a row.
     pub fn is_cut(&self, split: &TokenSplit, document: usize, block_size: usize) -> bool {
         let length = split.document(document).len();
-        match (self, split.answers()) {
-            (Self::Causal { .. }, Answers::After(_)) => length > block_size + 1,
-            (Self::Pairs { .. }, Answers::Targets(begins)) => {
-                // One place of either text is for its end.
+        match (self, split.labels()) {
+            (Self::Causal { .. }, Labels::Completions(_)) => length > block_size + 1,
+            (Self::Pairs { .. }, Labels::TargetTexts(begins)) => {
+                // One position of either text is for its end.
                 let middle = begins[document].min(length);
                 middle.max(length - middle) > block_size.saturating_sub(1).max(1)
             }
@@ -188,16 +188,16 @@ impl Collator {
     pub fn batch(
         &self,
         split: &TokenSplit,
-        places: &[Range<usize>],
+        ranges: &[Range<usize>],
         count: usize,
         block_size: usize,
         mut random: impl FnMut(usize) -> ChaCha8Rng,
     ) -> HostBatch {
-        let row = |(number, place): (usize, &Range<usize>)| {
-            let tokens = split.read(place.clone());
-            self.row(split, place.start, tokens, block_size, &mut random(number))
+        let row = |(number, range): (usize, &Range<usize>)| {
+            let tokens = split.read(range.clone());
+            self.row(split, range.start, tokens, block_size, &mut random(number))
         };
-        let rows = places.iter().enumerate().map(row).collect();
+        let rows = ranges.iter().enumerate().map(row).collect();
         let width = match self {
             Self::Causal { .. } => Width::Fixed,
             Self::Texts => Width::LongestWithOneTarget,
@@ -216,11 +216,11 @@ impl Collator {
     ) -> Example {
         match self {
             Self::Causal { prefix } => {
-                let without_loss = match split.answers() {
-                    Answers::After(marks) => {
+                let without_loss = match split.labels() {
+                    Labels::Completions(delimiters) => {
                         let document = split.document_at(start);
                         let before = start - split.document(document).start;
-                        marks[document].map_or(usize::MAX, |mark| mark.saturating_sub(before))
+                        delimiters[document].map_or(usize::MAX, |delimiter| delimiter.saturating_sub(before))
                     }
                     _ => 0,
                 };
@@ -231,15 +231,15 @@ impl Collator {
                 masking.row(tokens, random)
             }
             Self::Spans(corruption) => {
-                // One place is for the end.
+                // One position is for the end.
                 tokens.truncate(block_size.saturating_sub(1).max(1));
                 corruption.row(&tokens, random)
             }
             Self::Pairs { start: first, end } => {
                 let document = split.document_at(start);
                 let whole = split.read(split.document(document));
-                let middle = match split.answers() {
-                    Answers::Targets(begins) => begins[document].min(whole.len()),
+                let middle = match split.labels() {
+                    Labels::TargetTexts(begins) => begins[document].min(whole.len()),
                     _ => whole.len(),
                 };
                 let (source, target) = whole.split_at(middle);
@@ -252,17 +252,17 @@ impl Collator {
             Self::Texts => {
                 tokens.truncate(block_size);
                 let document = split.document_at(start);
-                let (target, value) = match split.answers() {
-                    Answers::Classes(classes) => (classes[document], None),
-                    Answers::Values(values) => (0, Some(values[document])),
+                let (target, value) = match split.labels() {
+                    Labels::Classes(classes) => (classes[document], None),
+                    Labels::Values(values) => (0, Some(values[document])),
                     _ => (IGNORE_INDEX, None),
                 };
                 Example { inputs: tokens, targets: vec![target], value, ..Example::default() }
             }
             Self::Tokens => {
                 tokens.truncate(block_size);
-                let targets = match split.answers() {
-                    Answers::TokenClasses(classes) => classes[start..start + tokens.len()].to_vec(),
+                let targets = match split.labels() {
+                    Labels::TokenClasses(classes) => classes[start..start + tokens.len()].to_vec(),
                     _ => vec![IGNORE_INDEX; tokens.len()],
                 };
                 Example { inputs: tokens, targets, ..Example::default() }
@@ -272,14 +272,14 @@ impl Collator {
 }
 
 /// All but the last token are inputs, all but the first are targets, of which the first `without_loss` have no loss: up
-/// to the mark before an answer.
+/// to the delimiter before a completion.
 fn causal(without_loss: usize, prefix: bool, tokens: Vec<i32>) -> Example {
     let mut targets = tokens.get(1..).unwrap_or_default().to_vec();
     let mut inputs = tokens;
     inputs.truncate(targets.len());
     let ignored = without_loss.min(targets.len());
     targets[..ignored].fill(IGNORE_INDEX);
-    // The mark itself is an input too.
+    // The delimiter itself is an input too.
     let prefix = if prefix && ignored > 0 { ignored + 1 } else { 0 };
     Example { inputs, targets, prefix, ..Example::default() }
 }
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn only_what_follows_the_first_mark_of_a_document_is_a_target() {
         const MARK: u32 = 9;
-        // The mark in the middle, first, twice, last, nowhere, and beyond the first block.
+        // The delimiter in the middle, first, twice, last, nowhere, and after the first block.
         let documents: [&[u16]; 6] =
             [&[1, 2, 9, 3, 4], &[9, 1, 2], &[1, 9, 2, 9, 3], &[1, 2, 9], &[1, 2, 3], &[1, 2, 3, 4, 5, 9, 6]];
         let mut starts = vec![0];
@@ -315,7 +315,7 @@ mod tests {
         }));
         starts.pop();
         let split = TokenSplit::from_tokens("train", Tokens::U16(documents.concat()), starts);
-        let split = split.with_answers_after(MARK);
+        let split = split.with_completions_after(MARK);
         let rows = Collator::Causal { prefix: false };
         let (block_size, n) = (4, IGNORE_INDEX);
         let has_target: Vec<bool> = (0..6).map(|index| rows.has_target(&split, index, block_size)).collect();
@@ -323,9 +323,9 @@ mod tests {
         let targets = |document: usize, from: usize| {
             let range = split.document(document);
             let start = range.start + from;
-            let place = start..range.end.min(start + block_size + 1);
+            let range = start..range.end.min(start + block_size + 1);
             let random = |_| crate::data::random::rng(0, 0, "rows");
-            rows.batch(&split, &[place], 1, block_size, random).targets
+            rows.batch(&split, &[range], 1, block_size, random).targets
         };
         assert_eq!(targets(0, 0), [n, n, 3, 4]);
         assert_eq!(targets(1, 0), [1, 2, n, n]);
@@ -333,7 +333,7 @@ mod tests {
         for document in 3..6 {
             assert_eq!(targets(document, 0), [n; 4]);
         }
-        // Windows of an evaluation: one that begins behind the mark is an answer as a whole.
+        // Windows of an evaluation: one that begins behind the delimiter is a completion as a whole.
         assert_eq!(targets(2, 2), [9, 3, n, n]);
         assert_eq!(targets(5, 4), [n, 6, n, n]);
         assert!(!rows.is_cut(&split, 0, block_size) && rows.is_cut(&split, 5, block_size));
@@ -344,7 +344,7 @@ mod tests {
         let tokens = Tokens::U16(vec![1, 2, 3, 4, 5, 6]);
         let classes = vec![IGNORE_INDEX, IGNORE_INDEX, 1, IGNORE_INDEX, 0, IGNORE_INDEX];
         let split = TokenSplit::from_tokens("train", tokens, vec![0, 3]);
-        let split = split.with_answers(Answers::TokenClasses(classes.into()));
+        let split = split.with_labels(Labels::TokenClasses(classes.into()));
         let has = |block_size| [0, 1].map(|index| Collator::Tokens.has_target(&split, index, block_size));
         assert_eq!((has(3), has(2)), ([true, true], [false, true]));
         assert!(Collator::Tokens.is_cut(&split, 0, 2) && !Collator::Tokens.is_cut(&split, 0, 3));

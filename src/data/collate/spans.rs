@@ -1,33 +1,33 @@
-//! Span corruption (T5, arXiv:1910.10683): stretches of a row are replaced by marks, and the decoder is to
-//! write each mark with what it stands for.
+//! Span corruption (T5, arXiv:1910.10683): spans of a row are replaced by sentinels, and the decoder
+//! generates each sentinel with the span that it replaces.
 
 use crate::data::{Example, random::below};
 use rand_chacha::ChaCha8Rng;
 
-/// How stretches are cut out.
+/// Span corruption.
 #[derive(Debug, Clone)]
 pub struct SpanCorruption {
     /// Share of the tokens of a row that are cut out.
     pub fraction: f64,
-    /// Mean length of a stretch, in tokens.
+    /// Mean length of a span, in tokens.
     pub mean_length: f64,
-    /// Marks, in the order in which they are used.
+    /// Sentinel tokens, in the order in which they are used.
     pub sentinels: Vec<i32>,
-    /// What the decoder reads first.
+    /// First input token of the decoder.
     pub start: i32,
-    /// What ends both texts, if there is such a token.
+    /// Token that ends both texts, if there is one.
     pub end: Option<i32>,
 }
 
 impl SpanCorruption {
-    /// How many stretches a row of so many tokens has.
+    /// Number of spans in a row of `tokens` tokens.
     pub fn spans(fraction: f64, mean_length: f64, tokens: usize) -> usize {
         let cut_out = (tokens as f64 * fraction).round().max(1.0);
         ((cut_out / mean_length).round() as usize).max(1)
     }
 
-    /// Cuts stretches out of a row, as T5's `random_spans_noise_mask` does: it begins with what stays, and
-    /// stretches and what lies between them are of random lengths.
+    /// Cuts spans out of a row, as T5's `random_spans_noise_mask` does: it begins with kept tokens, and
+    /// spans and the tokens between them are of random lengths.
     pub(super) fn row(&self, tokens: &[i32], random: &mut ChaCha8Rng) -> Example {
         let cut_out =
             ((tokens.len() as f64 * self.fraction).round() as usize).clamp(1, tokens.len().max(2) - 1);
@@ -39,9 +39,9 @@ impl SpanCorruption {
         let lengths = lengths(kept, spans, random).into_iter().zip(self::lengths(cut_out, spans, random));
         for ((kept, cut_out), sentinel) in lengths.zip(&self.sentinels) {
             let (stays, after) = rest.split_at(kept.min(rest.len()));
-            let (goes, after) = after.split_at(cut_out.min(after.len()));
+            let (removed, after) = after.split_at(cut_out.min(after.len()));
             row.inputs.extend(stays.iter().chain([sentinel]));
-            row.targets.extend([sentinel].into_iter().chain(goes));
+            row.targets.extend([sentinel].into_iter().chain(removed));
             rest = after;
         }
         row.inputs.extend(rest);
@@ -54,19 +54,20 @@ impl SpanCorruption {
 pub(super) fn finish(row: &mut Example, start: i32, end: Option<i32>) {
     row.inputs.extend(end);
     row.targets.extend(end);
-    let written = row.targets.len().saturating_sub(1);
-    row.decoder_inputs = std::iter::once(start).chain(row.targets[..written].iter().copied()).collect();
+    let decoder_length = row.targets.len().saturating_sub(1);
+    row.decoder_inputs =
+        std::iter::once(start).chain(row.targets[..decoder_length].iter().copied()).collect();
 }
 
 /// `count` numbers of at least 1 that add up to `total`, all such as likely as any other.
 fn lengths(total: usize, count: usize, random: &mut ChaCha8Rng) -> Vec<usize> {
-    // Where each but the first begins: different places from 1 to total - 1, in order.
+    // Where each but the first begins: different positions from 1 to total - 1, in order.
     let mut begins: Vec<usize> = Vec::with_capacity(count + 1);
     let mut needed = count.saturating_sub(1);
-    for place in 1..total {
-        let left = (total - place) as u64;
+    for position in 1..total {
+        let left = (total - position) as u64;
         if needed > 0 && below(random, left) < needed as u64 {
-            begins.push(place);
+            begins.push(position);
             needed -= 1;
         }
     }

@@ -87,7 +87,7 @@ impl CheckpointModel {
             return Ok(vec![0.0; self.config.n_embd]);
         }
         let device = self.device.clone().inner();
-        let states = encoder.hidden(Input::padded(&[tokens], Side::Right, &device)); // [1, T, C]
+        let states = encoder.hidden_states(Input::padded(&[tokens], Side::Right, &device)); // [1, T, C]
         let mean: Tensor<1> = states.mean_dim(1).reshape([self.config.n_embd]); // [C]
         let failed = |message: String| device_failed(&device, "embedding", message);
         let data = pollster::block_on(mean.into_data_async()).map_err(|error| failed(error.to_string()))?;

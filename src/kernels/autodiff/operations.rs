@@ -1,4 +1,4 @@
-//! What each kernel remembers of its forward pass, and the gradients that it makes of that.
+//! Saved tensors and backward pass of each kernel.
 
 use super::Operation;
 use crate::kernels::{
@@ -25,10 +25,10 @@ pub(super) struct Linear;
 
 impl<B: Kernels> Operation<B, 4> for Linear {
     /// Input, weight, and whether that is transposed.
-    type Memory = (FloatTensor<B>, FloatTensor<B>, bool);
+    type Saved = (FloatTensor<B>, FloatTensor<B>, bool);
 
     fn backward(
-        (x, weight, transposed): Self::Memory,
+        (x, weight, transposed): Self::Saved,
         dy: FloatTensor<B>,
         needed: [bool; 4],
     ) -> [Option<FloatTensor<B>>; 4] {
@@ -45,11 +45,11 @@ impl<B: Kernels> Operation<B, 4> for Linear {
 pub(super) struct ActivatedLinear;
 
 impl<B: Kernels> Operation<B, 4> for ActivatedLinear {
-    /// What the non-linearity reads, weight, and whether that is transposed.
-    type Memory = (FloatTensor<B>, FloatTensor<B>, bool, Activation);
+    /// Input of the non-linearity, weight, and whether the weight is transposed.
+    type Saved = (FloatTensor<B>, FloatTensor<B>, bool, Activation);
 
     fn backward(
-        (x, weight, transposed, activation): Self::Memory,
+        (x, weight, transposed, activation): Self::Saved,
         dy: FloatTensor<B>,
         needed: [bool; 4],
     ) -> [Option<FloatTensor<B>>; 4] {
@@ -79,10 +79,10 @@ pub(super) struct Normalized<B: Kernels> {
 }
 
 impl<B: Kernels> Operation<B, 6> for NormalizedLinear {
-    type Memory = Normalized<B>;
+    type Saved = Normalized<B>;
 
-    fn backward(memory: Self::Memory, dy: FloatTensor<B>, needed: [bool; 6]) -> [Option<FloatTensor<B>>; 6] {
-        let Normalized { x, norm_weight, norm_bias, statistics, spec, weight, transposed } = memory;
+    fn backward(saved: Self::Saved, dy: FloatTensor<B>, needed: [bool; 6]) -> [Option<FloatTensor<B>>; 6] {
+        let Normalized { x, norm_weight, norm_bias, statistics, spec, weight, transposed } = saved;
         let d_weight = needed[3].then(|| {
             let inner = B::norm_forward(x.clone(), norm_weight.clone(), norm_bias, spec).0;
             B::linear_weight_gradient(inner, dy.clone(), transposed)
@@ -99,10 +99,10 @@ pub(super) struct Norm;
 
 impl<B: Kernels> Operation<B, 3> for Norm {
     /// Input, weight, statistics.
-    type Memory = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, NormSpec);
+    type Saved = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, NormSpec);
 
     fn backward(
-        (x, weight, statistics, spec): Self::Memory,
+        (x, weight, statistics, spec): Self::Saved,
         dy: FloatTensor<B>,
         _: [bool; 3],
     ) -> [Option<FloatTensor<B>>; 3] {
@@ -112,13 +112,13 @@ impl<B: Kernels> Operation<B, 3> for Norm {
 }
 
 #[derive(Debug)]
-pub(super) struct Curve;
+pub(super) struct Activate;
 
-impl<B: Kernels> Operation<B, 1> for Curve {
-    type Memory = (FloatTensor<B>, Activation);
+impl<B: Kernels> Operation<B, 1> for Activate {
+    type Saved = (FloatTensor<B>, Activation);
 
     fn backward(
-        (x, activation): Self::Memory,
+        (x, activation): Self::Saved,
         dy: FloatTensor<B>,
         _: [bool; 1],
     ) -> [Option<FloatTensor<B>>; 1] {
@@ -130,15 +130,15 @@ impl<B: Kernels> Operation<B, 1> for Curve {
 pub(super) struct Rotate;
 
 impl<B: Kernels> Operation<B, 1> for Rotate {
-    /// Cosines, sines, and the way back.
-    type Memory = (FloatTensor<B>, FloatTensor<B>, RopeSpec);
+    /// Cosines, sines, and the inverse rotation.
+    type Saved = (FloatTensor<B>, FloatTensor<B>, RopeSpec);
 
     fn backward(
-        (cos, sin, back): Self::Memory,
+        (cos, sin, inverse): Self::Saved,
         dy: FloatTensor<B>,
         _: [bool; 1],
     ) -> [Option<FloatTensor<B>>; 1] {
-        [Some(B::rope(dy, cos, sin, back))]
+        [Some(B::rope(dy, cos, sin, inverse))]
     }
 }
 
@@ -149,18 +149,18 @@ pub(super) struct Attend;
 pub(super) struct Attended<B: Kernels> {
     pub query: FloatTensor<B>,
     pub key_value: Optional<B>,
-    pub hidden: OptionalMask<B>,
+    pub mask: OptionalMask<B>,
     pub output: FloatTensor<B>,
     pub sums: FloatTensor<B>,
     pub spec: AttentionSpec,
 }
 
 impl<B: Kernels> Operation<B, 2> for Attend {
-    type Memory = Attended<B>;
+    type Saved = Attended<B>;
 
-    fn backward(memory: Self::Memory, dy: FloatTensor<B>, _: [bool; 2]) -> [Option<FloatTensor<B>>; 2] {
-        let Attended { query, key_value, hidden, output, sums, spec } = memory;
-        let (d_query, d_key_value) = B::attention_backward(query, key_value, hidden, output, sums, dy, spec);
+    fn backward(saved: Self::Saved, dy: FloatTensor<B>, _: [bool; 2]) -> [Option<FloatTensor<B>>; 2] {
+        let Attended { query, key_value, mask, output, sums, spec } = saved;
+        let (d_query, d_key_value) = B::attention_backward(query, key_value, mask, output, sums, dy, spec);
         [Some(d_query), Some(d_key_value)]
     }
 }
@@ -170,10 +170,10 @@ pub(super) struct CrossEntropy;
 
 impl<B: Kernels> Operation<B, 2> for CrossEntropy {
     /// The gradients of the loss itself: of the states, and of the weight where it is asked for.
-    type Memory = Option<(FloatTensor<B>, Option<FloatTensor<B>>)>;
+    type Saved = Option<(FloatTensor<B>, Option<FloatTensor<B>>)>;
 
-    fn backward(memory: Self::Memory, dy: FloatTensor<B>, needed: [bool; 2]) -> [Option<FloatTensor<B>>; 2] {
-        let Some((states, weight)) = memory else { return [None, None] };
+    fn backward(saved: Self::Saved, dy: FloatTensor<B>, needed: [bool; 2]) -> [Option<FloatTensor<B>>; 2] {
+        let Some((states, weight)) = saved else { return [None, None] };
         [
             needed[0].then(|| B::scaled_gradient(states, dy.clone())),
             weight.filter(|_| needed[1]).map(|weight| B::scaled_gradient(weight, dy)),
@@ -186,10 +186,10 @@ pub(super) struct LogProbabilities;
 
 impl<B: Kernels> Operation<B, 2> for LogProbabilities {
     /// States, weight and targets.
-    type Memory = (FloatTensor<B>, FloatTensor<B>, IntTensor<B>, ProjectionSpec);
+    type Saved = (FloatTensor<B>, FloatTensor<B>, IntTensor<B>, ProjectionSpec);
 
     fn backward(
-        (states, weight, targets, spec): Self::Memory,
+        (states, weight, targets, spec): Self::Saved,
         dy: FloatTensor<B>,
         _: [bool; 2],
     ) -> [Option<FloatTensor<B>>; 2] {
@@ -223,9 +223,9 @@ impl<B: Kernels> Backward<B, 1> for Embed {
 pub(super) struct DropOut;
 
 impl<B: Kernels> Operation<B, 2> for DropOut {
-    type Memory = Dropout;
+    type Saved = Dropout;
 
-    fn backward(dropout: Self::Memory, dy: FloatTensor<B>, needed: [bool; 2]) -> [Option<FloatTensor<B>>; 2] {
+    fn backward(dropout: Self::Saved, dy: FloatTensor<B>, needed: [bool; 2]) -> [Option<FloatTensor<B>>; 2] {
         [Some(B::dropout(dy.clone(), Optional::Absent, dropout)), needed[1].then_some(dy)]
     }
 }

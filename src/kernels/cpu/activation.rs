@@ -3,7 +3,7 @@
 use super::{
     math::{normal, sigmoid, tanh, vectorized},
     parallel::{Shared, split},
-    tensor::room,
+    tensor::alloc,
 };
 use crate::kernels::activation::Activation;
 
@@ -57,7 +57,7 @@ pub(super) fn forward(x: &[f32], width: usize, activation: Activation) -> Vec<f3
     }
 }
 
-/// Puts the gradient of `x` in its place, and in that of `dy` the value once more.
+/// Overwrites `x` with its gradient, and `dy` with the value of the non-linearity.
 pub(super) fn backward_with_value(x: &mut [f32], dy: &mut [f32], width: usize, activation: Activation) {
     if activation.is_gated() {
         with_curve!(activation, gated_backward(x, dy, width / 2))
@@ -67,8 +67,8 @@ pub(super) fn backward_with_value(x: &mut [f32], dy: &mut [f32], width: usize, a
 }
 
 #[inline(always)]
-fn plain_forward(x: &[f32], curve: impl Fn(f32) -> (f32, f32) + Sync + Copy) -> Vec<f32> {
-    let mut y = room(x.len());
+fn plain_forward(x: &[f32], activation: impl Fn(f32) -> (f32, f32) + Sync + Copy) -> Vec<f32> {
+    let mut y = alloc(x.len());
     let shared = Shared::new(&mut y);
     split(x.len(), GRAIN, |range| {
         // SAFETY: every part has a range of its own.
@@ -78,7 +78,7 @@ fn plain_forward(x: &[f32], curve: impl Fn(f32) -> (f32, f32) + Sync + Copy) -> 
             #[inline(always)]
             || {
                 for (y, x) in y.iter_mut().zip(x) {
-                    y.write(curve(*x).0);
+                    y.write(activation(*x).0);
                 }
             },
         );
@@ -88,7 +88,7 @@ fn plain_forward(x: &[f32], curve: impl Fn(f32) -> (f32, f32) + Sync + Copy) -> 
 }
 
 #[inline(always)]
-fn plain_backward(x: &mut [f32], dy: &mut [f32], curve: impl Fn(f32) -> (f32, f32) + Sync + Copy) {
+fn plain_backward(x: &mut [f32], dy: &mut [f32], activation: impl Fn(f32) -> (f32, f32) + Sync + Copy) {
     let count = x.len();
     let shared = [Shared::new(x), Shared::new(dy)];
     split(count, GRAIN, |range| {
@@ -98,7 +98,7 @@ fn plain_backward(x: &mut [f32], dy: &mut [f32], curve: impl Fn(f32) -> (f32, f3
             #[inline(always)]
             || {
                 for (x, dy) in x.iter_mut().zip(dy) {
-                    let (value, slope) = curve(*x);
+                    let (value, slope) = activation(*x);
                     *x = *dy * slope;
                     *dy = value;
                 }
@@ -108,9 +108,9 @@ fn plain_backward(x: &mut [f32], dy: &mut [f32], curve: impl Fn(f32) -> (f32, f3
 }
 
 #[inline(always)]
-fn gated_forward(x: &[f32], inner: usize, curve: impl Fn(f32) -> (f32, f32) + Sync + Copy) -> Vec<f32> {
+fn gated_forward(x: &[f32], inner: usize, activation: impl Fn(f32) -> (f32, f32) + Sync + Copy) -> Vec<f32> {
     let count = x.len() / (2 * inner);
-    let mut y = room(count * inner);
+    let mut y = alloc(count * inner);
     let shared = Shared::new(&mut y);
     split(count, GRAIN.div_ceil(inner), |rows| {
         // SAFETY: every part has rows of its own.
@@ -122,7 +122,7 @@ fn gated_forward(x: &[f32], inner: usize, curve: impl Fn(f32) -> (f32, f32) + Sy
                 for (y, x) in y.chunks_exact_mut(inner).zip(x.chunks_exact(2 * inner)) {
                     let (gate, up) = x.split_at(inner);
                     for i in 0..inner {
-                        y[i].write(curve(gate[i]).0 * up[i]);
+                        y[i].write(activation(gate[i]).0 * up[i]);
                     }
                 }
             },
@@ -137,7 +137,7 @@ fn gated_backward(
     x: &mut [f32],
     dy: &mut [f32],
     inner: usize,
-    curve: impl Fn(f32) -> (f32, f32) + Sync + Copy,
+    activation: impl Fn(f32) -> (f32, f32) + Sync + Copy,
 ) {
     let count = x.len() / (2 * inner);
     let (x, dy) = (Shared::new(x), Shared::new(dy));
@@ -151,7 +151,7 @@ fn gated_backward(
                 for (x, dy) in x.chunks_exact_mut(2 * inner).zip(dy.chunks_exact_mut(inner)) {
                     let (gate, up) = x.split_at_mut(inner);
                     for i in 0..inner {
-                        let (value, slope) = curve(gate[i]);
+                        let (value, slope) = activation(gate[i]);
                         let y = value * up[i];
                         gate[i] = dy[i] * up[i] * slope;
                         up[i] = dy[i] * value;

@@ -1,22 +1,22 @@
 //! Attention that keeps only the scores of a few queries at a time: memory grows with the length of the
 //! text, not with its square.
 //!
-//! Scores are made again in the backward pass from what each query's weights add up to (FlashAttention,
+//! Scores are computed again in the backward pass from the sum of each query's weights (FlashAttention,
 //! arXiv:2205.14135).
 
 use super::{
     gemm::{Into, Matrix, product, product_of},
     math::{exp, max, sum, tanh, vectorized},
     parallel::{Shared, each},
-    tensor::room,
+    tensor::alloc,
 };
 use crate::kernels::attention::{AttentionSpec, Strides};
 use std::{mem::MaybeUninit, ops::Range};
 
-/// Queries whose scores are held at a time.
+/// Number of queries whose scores are in memory at a time.
 const BLOCK: usize = 64;
 
-/// Where the heads of one kind are: element `d` of token `t` of head `h` of row `b` is at
+/// Heads of queries, keys or values: element `d` of token `t` of head `h` of row `b` is at
 /// `strides.first + b * strides.batch + h * strides.head + t * strides.token + d`.
 #[derive(Clone, Copy)]
 pub(super) struct Heads<'a> {
@@ -26,51 +26,51 @@ pub(super) struct Heads<'a> {
 
 impl<'a> Heads<'a> {
     fn matrix(self, batch: usize, head: usize, token: usize) -> Matrix<'a> {
-        Matrix::of_rows(&self.values[self.strides.place(batch, head, token)..], self.strides.token)
+        Matrix::of_rows(&self.values[self.strides.offset(batch, head, token)..], self.strides.token)
     }
 
     fn row(self, batch: usize, head: usize, token: usize, size: usize) -> &'a [f32] {
-        let start = self.strides.place(batch, head, token);
+        let start = self.strides.offset(batch, head, token);
         &self.values[start..start + size]
     }
 }
 
-/// Heads that are written, each by one thread at a time.
+/// Heads of an output tensor, each of which one thread fills at a time.
 #[derive(Clone, Copy)]
-struct Written<'a> {
+struct OutputHeads<'a> {
     shared: Shared<'a, MaybeUninit<f32>>,
     strides: Strides,
 }
 
-impl Written<'_> {
+impl OutputHeads<'_> {
     /// # Safety
     /// Nobody else uses this token of this head meanwhile.
     #[allow(clippy::mut_from_ref, reason = "heads are disjoint")]
     unsafe fn row(&self, batch: usize, head: usize, token: usize, size: usize) -> &mut [MaybeUninit<f32>] {
-        let start = self.strides.place(batch, head, token);
+        let start = self.strides.offset(batch, head, token);
         // SAFETY: the caller's promise.
         unsafe { self.shared.part(start..start + size) }
     }
 
-    /// Where the rows of some tokens start that lie within the slice.
+    /// Address of the rows of some tokens, which must lie within the slice.
     fn rows(&self, batch: usize, head: usize, tokens: &Range<usize>, size: usize) -> *mut f32 {
         if !tokens.is_empty() {
-            assert!(self.strides.place(batch, head, tokens.end - 1) + size <= self.shared.len());
+            assert!(self.strides.offset(batch, head, tokens.end - 1) + size <= self.shared.len());
         }
-        self.shared.at(self.strides.place(batch, head, tokens.start)).cast()
+        self.shared.at(self.strides.offset(batch, head, tokens.start)).cast()
     }
 }
 
-/// Keys that are not to be seen besides those that the shape of the attention hides: `[B or 1, T or 1, S]`.
+/// Mask of keys within the window, `[B or 1, T or 1, S]`.
 #[derive(Clone, Copy)]
-pub(super) struct Hidden<'a> {
-    /// 0 where a key is seen.
+pub(super) struct Mask<'a> {
+    /// 0 where a query attends to a key.
     pub flags: &'a [u8],
     pub batches: usize,
     pub queries: usize,
 }
 
-impl Hidden<'_> {
+impl Mask<'_> {
     fn row(&self, batch: usize, query: usize, keys: usize) -> &[u8] {
         let batch = if self.batches == 1 { 0 } else { batch };
         let query = if self.queries == 1 { 0 } else { query };
@@ -79,13 +79,13 @@ impl Hidden<'_> {
     }
 }
 
-/// What both directions read.
+/// Inputs of the forward and the backward pass.
 #[derive(Clone, Copy)]
 pub(super) struct Inputs<'a> {
     pub query: Heads<'a>,
     pub key: Heads<'a>,
     pub value: Heads<'a>,
-    pub hidden: Option<Hidden<'a>>,
+    pub mask: Option<Mask<'a>>,
     pub spec: AttentionSpec,
     /// B, T, S
     pub sizes: [usize; 3],
@@ -98,7 +98,7 @@ struct Block {
     batch: usize,
     head: usize,
     queries: Range<usize>,
-    /// Keys that any of them may see.
+    /// Keys within the window of any of them.
     keys: Range<usize>,
 }
 
@@ -111,7 +111,7 @@ impl Inputs<'_> {
         Block { batch, head, queries, keys: start.min(end)..end }
     }
 
-    /// Scores of a block, `[queries, keys]`, bent but not yet masked, in `scores`.
+    /// Scores of a block, `[queries, keys]`, soft-capped but not yet masked, in `scores`.
     fn scores<'s>(&self, block: &Block, scores: &'s mut [MaybeUninit<f32>]) -> &'s mut [f32] {
         let spec = self.spec;
         let group = block.head / (spec.heads / spec.kv_heads);
@@ -132,36 +132,36 @@ impl Inputs<'_> {
         scores
     }
 
-    /// The keys that a query sees, counted from the block's first one, and which of them are hidden.
+    /// The keys within a query's window, counted from the block's first one, and their mask.
     fn seen(&self, block: &Block, query: usize) -> (Range<usize>, Option<&[u8]>) {
         let [_, time, seen] = self.sizes;
         let visible = self.spec.visible(query, time, seen);
         let start = visible.start.max(block.keys.start).min(block.keys.end);
         let end = visible.end.min(block.keys.end).max(start);
-        let hidden = self.hidden.as_ref().map(|hidden| &hidden.row(block.batch, query, seen)[start..end]);
-        (start - block.keys.start..end - block.keys.start, hidden)
+        let mask = self.mask.as_ref().map(|mask| &mask.row(block.batch, query, seen)[start..end]);
+        (start - block.keys.start..end - block.keys.start, mask)
     }
 }
 
-/// What a hidden score is set to: finite, so that a query that sees nothing stays finite too.
-const HIDDEN: f32 = -1e30;
+/// Value of a masked score: finite, so that a query without keys has a finite output.
+const MASKED_SCORE: f32 = -1e30;
 
-/// Weighted values, `[B, T, H * D]`, and the logarithm of what the weights of each query add up to before
-/// they are normalized, `[B, H, T]`.
+/// Attention output `[B, T, H * D]`, and the logarithm of the sum of each query's weights before they are
+/// normalized, `[B, H, T]`.
 pub(super) fn forward(inputs: Inputs) -> (Vec<f32>, Vec<f32>) {
     let (spec, [batches, time, _]) = (inputs.spec, inputs.sizes);
     let (heads, size) = (spec.heads, spec.head_size);
-    let mut output = room(batches * time * heads * size);
-    let mut sums = room(batches * heads * time);
-    let written =
-        Written { shared: Shared::new(&mut output), strides: Strides::packed(time, heads, size, 0) };
+    let mut output = alloc(batches * time * heads * size);
+    let mut sums = alloc(batches * heads * time);
+    let output_heads =
+        OutputHeads { shared: Shared::new(&mut output), strides: Strides::packed(time, heads, size, 0) };
     let sums_shared = Shared::new(&mut sums);
     let blocks = time.div_ceil(BLOCK);
     each(batches * heads * blocks, |task| {
         let (batch, head, first) = (task / blocks / heads, task / blocks % heads, task % blocks * BLOCK);
         let block = inputs.block(batch, head, first);
         let (count, width) = (block.queries.len(), block.keys.len());
-        let mut scores = room(count * width);
+        let mut scores = alloc(count * width);
         let scores = inputs.scores(&block, &mut scores);
         // SAFETY: every task has queries of its own.
         let sums = unsafe {
@@ -170,7 +170,7 @@ pub(super) fn forward(inputs: Inputs) -> (Vec<f32>, Vec<f32>) {
         };
         let mut inverse = [0f32; BLOCK];
         for (row, query) in block.queries.clone().enumerate() {
-            let (keys, hidden) = inputs.seen(&block, query);
+            let (keys, mask) = inputs.seen(&block, query);
             let scores = &mut scores[row * width..(row + 1) * width];
             vectorized(
                 #[inline(always)]
@@ -178,9 +178,9 @@ pub(super) fn forward(inputs: Inputs) -> (Vec<f32>, Vec<f32>) {
                     scores[..keys.start].fill(0.0);
                     scores[keys.end..].fill(0.0);
                     let scores = &mut scores[keys.clone()];
-                    if let Some(hidden) = hidden {
-                        for (score, hidden) in scores.iter_mut().zip(hidden) {
-                            *score = if *hidden != 0 { HIDDEN } else { *score };
+                    if let Some(mask) = mask {
+                        for (score, mask) in scores.iter_mut().zip(mask) {
+                            *score = if *mask != 0 { MASKED_SCORE } else { *score };
                         }
                     }
                     let most = max(scores);
@@ -214,12 +214,12 @@ pub(super) fn forward(inputs: Inputs) -> (Vec<f32>, Vec<f32>) {
         let group = head / (heads / spec.kv_heads);
         let values = inputs.value.matrix(batch, group, block.keys.start);
         let weights = Matrix::of_rows(scores, width);
-        let output = written.rows(batch, head, &block.queries, size);
+        let output = output_heads.rows(batch, head, &block.queries, size);
         // SAFETY: every task has queries of its own, whose rows the product writes.
         unsafe {
             product([count, width, size], weights, values, 1.0, output, heads * size, Into::Replace);
             for (query, inverse) in block.queries.zip(inverse) {
-                let values = written.row(batch, head, query, size).assume_init_mut();
+                let values = output_heads.row(batch, head, query, size).assume_init_mut();
                 values.iter_mut().for_each(|value| *value *= inverse);
             }
         }
@@ -237,20 +237,20 @@ pub(super) fn backward(
 ) -> (Vec<f32>, Option<Vec<f32>>) {
     let (spec, [batches, time, seen]) = (inputs.spec, inputs.sizes);
     let (heads, groups, size) = (spec.heads, spec.kv_heads, spec.head_size);
-    // Heads of all three kinds are all that their tensors hold: so all of the gradients is written.
+    // The heads of queries, keys and values cover their tensors, so every gradient is filled.
     assert!(heads.is_multiple_of(groups));
     let (queries, keys) = (batches * time * heads * size, batches * seen * 2 * groups * size);
     let is_one = inputs.is_one_tensor;
     let held = if is_one { [queries + keys, queries + keys] } else { [queries, keys] };
     assert_eq!([inputs.query.values.len(), inputs.key.values.len()], held);
     assert_eq!(inputs.value.values.len(), held[1]);
-    let mut query_room = room(held[0]);
-    let mut key_value_room = room(if is_one { 0 } else { held[1] });
-    let d_query = Shared::new(&mut query_room);
-    let d_key_value = if is_one { d_query } else { Shared::new(&mut key_value_room) };
-    let d_query = Written { shared: d_query, strides: inputs.query.strides };
-    let d_key = Written { shared: d_key_value, strides: inputs.key.strides };
-    let d_value = Written { shared: d_key_value, strides: inputs.value.strides };
+    let mut query_buffer = alloc(held[0]);
+    let mut key_value_buffer = alloc(if is_one { 0 } else { held[1] });
+    let d_query = Shared::new(&mut query_buffer);
+    let d_key_value = if is_one { d_query } else { Shared::new(&mut key_value_buffer) };
+    let d_query = OutputHeads { shared: d_query, strides: inputs.query.strides };
+    let d_key = OutputHeads { shared: d_key_value, strides: inputs.key.strides };
+    let d_value = OutputHeads { shared: d_key_value, strides: inputs.value.strides };
     let packed = Strides::packed(time, heads, size, 0);
     let outputs = Heads { values: output, strides: packed };
     let d_outputs = Heads { values: d_output, strides: packed };
@@ -268,17 +268,17 @@ pub(super) fn backward(
             for first in (0..time).step_by(BLOCK) {
                 let block = inputs.block(batch, head, first);
                 let (count, width) = (block.queries.len(), block.keys.len());
-                let (mut weights, mut d_scores) = (room(count * width), room(count * width));
+                let (mut weights, mut d_scores) = (alloc(count * width), alloc(count * width));
                 let weights = inputs.scores(&block, &mut weights);
                 let d_out = d_outputs.matrix(batch, head, first);
                 let values = inputs.value.matrix(batch, group, block.keys.start).transposed();
                 let d_scores = product_of([count, size, width], d_out, values, 1.0, &mut d_scores);
                 for (row, query) in block.queries.clone().enumerate() {
-                    let (keys, hidden) = inputs.seen(&block, query);
+                    let (keys, mask) = inputs.seen(&block, query);
                     let weights = &mut weights[row * width..(row + 1) * width];
                     let d_scores = &mut d_scores[row * width..(row + 1) * width];
-                    let place = (batch * heads + head) * time + query;
-                    let total = sums[place];
+                    let position = (batch * heads + head) * time + query;
+                    let total = sums[position];
                     let (o, d_o) =
                         (outputs.row(batch, head, query, size), d_outputs.row(batch, head, query, size));
                     let first_key = (block.keys.start + keys.start) as u32;
@@ -302,11 +302,11 @@ pub(super) fn backward(
                                 weights.iter_mut().zip(d_scores.iter_mut()).enumerate()
                             {
                                 let score = *weight;
-                                let hidden = hidden.is_some_and(
+                                let mask = mask.is_some_and(
                                     #[inline(always)]
-                                    |hidden| hidden[i] != 0,
+                                    |mask| mask[i] != 0,
                                 );
-                                let p = if hidden { 0.0 } else { exp(score - total) };
+                                let p = if mask { 0.0 } else { exp(score - total) };
                                 let mut factor = 1.0;
                                 if spec.dropout.is_on() {
                                     let kept = draws.draw(first_key.wrapping_add(i as u32)) >= threshold;
@@ -342,7 +342,7 @@ pub(super) fn backward(
         }
     });
     // SAFETY: the tasks have written all queries, keys and values, which are all there is. Without a tensor of
-    // their own, keys and values have no room.
-    let (d_query, d_key_value) = unsafe { (query_room.assume_init(), key_value_room.assume_init()) };
+    // their own, keys and values have no buffer.
+    let (d_query, d_key_value) = unsafe { (query_buffer.assume_init(), key_value_buffer.assume_init()) };
     (d_query.into_vec(), (!is_one).then(|| d_key_value.into_vec()))
 }

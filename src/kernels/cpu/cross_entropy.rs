@@ -1,14 +1,14 @@
 //! The output projection and the cross entropy of its logits, some rows at a time.
 
 use super::{
-    gemm::{Addends, Matrix, parallel_product, parallel_product_in, parallel_product_onto},
+    gemm::{Epilogue, Matrix, parallel_product, parallel_product_in, parallel_product_onto},
     math::{exp, max, sum, tanh, vectorized},
     parallel::{Shared, split},
-    tensor::room,
+    tensor::alloc,
 };
 use crate::kernels::cross_entropy::CrossEntropySpec;
 
-/// Numbers of logits that are held at a time.
+/// Numbers of logits that are in memory at a time.
 const CHUNK: usize = 3 << 20;
 
 /// The gradients of [`loss`].
@@ -39,9 +39,9 @@ pub(super) fn loss(
     let rows = (CHUNK / vocabulary.max(1)).clamp(32, 4096).min(count.max(1));
     // As many chunks, but even ones.
     let rows = count.div_ceil(count.div_ceil(rows).max(1)).max(1);
-    let mut logits = room(rows * vocabulary);
+    let mut logits = alloc(rows * vocabulary);
     let mut losses = vec![0f32; count];
-    let mut d_states = room(if with_gradients { count * width } else { 0 });
+    let mut d_states = alloc(if with_gradients { count * width } else { 0 });
     let mut d_weight: Option<Vec<f32>> = None;
     for start in (0..count).step_by(rows) {
         let end = (start + rows).min(count);
@@ -49,7 +49,7 @@ pub(super) fn loss(
         let chunk = &states[start * width..end * width];
         let logits = &mut logits[..size * vocabulary];
         let states = Matrix::of_rows(chunk, width);
-        let none = Addends::default();
+        let none = Epilogue::default();
         let logits = parallel_product_in([size, width, vocabulary], states, matrix, none, logits);
         let (logits_shared, losses_shared) = (Shared::new(logits), Shared::new(&mut losses));
         split(size, (1usize << 13).div_ceil(vocabulary), |part| {
@@ -87,7 +87,7 @@ pub(super) fn loss(
     ((total * f64::from(spec.scale)) as f32, gradients)
 }
 
-/// The loss of one row times its weight. Leaves the gradient of its logits in their place.
+/// The loss of one row times its weight. Overwrites its logits with their gradient.
 fn row_loss(
     logits: &mut [f32],
     target: i32,
@@ -133,7 +133,7 @@ fn row_loss(
             if with_gradient {
                 let factor = weight * spec.scale;
                 let share = factor * (1.0 + 2.0 * z_loss * log_sum);
-                // The slope of the bend at the target, before its logit is overwritten.
+                // The slope of the soft cap at the target, before its logit is overwritten.
                 let bent = if softcap > 0.0 { logits[target] / softcap } else { 0.0 };
                 for logit in logits.iter_mut() {
                     let slope = share * exp(*logit - log_sum) - factor * even;

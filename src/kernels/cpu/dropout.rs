@@ -1,10 +1,10 @@
-//! Dropout that is a function of a seed and of where a number stands, so that the backward pass draws it
+//! Dropout that is a function of a seed and of a number's position, so that the backward pass draws it
 //! again instead of keeping it.
 
 use super::{
     math::vectorized,
     parallel::{Shared, split},
-    tensor::room,
+    tensor::alloc,
 };
 use crate::kernels::dropout::Dropout;
 
@@ -16,7 +16,7 @@ pub(super) fn apply(
     [time, width]: [usize; 2],
     dropout: Dropout,
 ) -> Vec<f32> {
-    let mut y = room(x.len());
+    let mut y = alloc(x.len());
     let shared = Shared::new(&mut y);
     let (threshold, scale) = (dropout.threshold(), dropout.scale());
     let (time, width) = (time.max(1), width.max(1));

@@ -1,4 +1,4 @@
-//! The product of a few rows, as in writing token by token: the time is that of reading the other matrix once.
+//! The product of a few rows, as in generation token by token: the time is that of reading the other matrix once.
 
 use super::gemm::{Into, Matrix};
 use pulp::{Simd, WithSimd};
@@ -20,9 +20,9 @@ pub(super) struct FewRows<'a> {
     pub into: Into,
 }
 
-/// Where a product is written: the start of a matrix, and numbers between the starts of its rows.
+/// Output of a product: the address of a matrix, and the distance between the starts of its rows.
 #[derive(Clone, Copy)]
-pub(super) struct Place(pub *mut f32, pub usize);
+pub(super) struct Target(pub *mut f32, pub usize);
 
 /// Whether a product is one of a few rows.
 pub(super) fn are_few(rows: usize, a: Matrix, b: Matrix) -> bool {
@@ -31,21 +31,22 @@ pub(super) fn are_few(rows: usize, a: Matrix, b: Matrix) -> bool {
 
 impl FewRows<'_> {
     /// # Safety
-    /// At `place` is such a matrix, or room for one that is replaced, which nobody else uses meanwhile.
-    pub unsafe fn write(self, place: Place) {
-        pulp::Arch::new().dispatch(Write { product: self, place });
+    /// `target` is such a matrix, or an uninitialized buffer for one that is replaced, which nobody else uses
+    /// meanwhile.
+    pub unsafe fn write(self, target: Target) {
+        pulp::Arch::new().dispatch(Write { product: self, target });
     }
 }
 
 struct Write<'a> {
     product: FewRows<'a>,
-    place: Place,
+    target: Target,
 }
 
 impl Write<'_> {
     #[inline(always)]
-    fn room(&mut self, row: usize) -> &mut [MaybeUninit<f32>] {
-        let (Place(start, width), [_, _, columns]) = (self.place, self.product.sizes);
+    fn output_row(&mut self, row: usize) -> &mut [MaybeUninit<f32>] {
+        let (Target(start, width), [_, _, columns]) = (self.target, self.product.sizes);
         // SAFETY: the promise of the caller of `FewRows::write`.
         unsafe { std::slice::from_raw_parts_mut(start.add(row * width).cast(), columns) }
     }
@@ -55,7 +56,7 @@ impl Write<'_> {
     #[inline(always)]
     unsafe fn row(&mut self, row: usize) -> &mut [f32] {
         // SAFETY: the caller's promise.
-        unsafe { self.room(row).assume_init_mut() }
+        unsafe { self.output_row(row).assume_init_mut() }
     }
 }
 
@@ -70,7 +71,7 @@ impl WithSimd for Write<'_> {
             let b = b.transposed();
             for row in 0..rows {
                 let a = a.part(row, &(0..depth));
-                for (c, column) in self.room(row).iter_mut().zip(0..columns) {
+                for (c, column) in self.output_row(row).iter_mut().zip(0..columns) {
                     let product = factor * dot(simd, a, b.part(column, &(0..depth)));
                     // SAFETY: what is added to has been written.
                     let before = if into == Into::Add { Some(unsafe { c.assume_init_read() }) } else { None };
@@ -81,7 +82,7 @@ impl WithSimd for Write<'_> {
         }
         if into == Into::Replace {
             for row in 0..rows {
-                self.room(row).fill(MaybeUninit::new(0.0));
+                self.output_row(row).fill(MaybeUninit::new(0.0));
             }
         }
         let whole = depth - depth % STREAMS;
@@ -115,10 +116,10 @@ impl Write<'_> {
             for source in &mut sources {
                 source.0 = &source.0[..vectors.len()];
             }
-            for (place, c) in vectors.iter_mut().enumerate() {
+            for (index, c) in vectors.iter_mut().enumerate() {
                 let mut sums = [*c, simd.splat_f32s(0.0)];
                 for i in 0..N {
-                    sums[i % 2] = simd.mul_add_e_f32s(factors[i], sources[i].0[place], sums[i % 2]);
+                    sums[i % 2] = simd.mul_add_e_f32s(factors[i], sources[i].0[index], sums[i % 2]);
                 }
                 *c = simd.add_f32s(sums[0], sums[1]);
             }

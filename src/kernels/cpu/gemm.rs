@@ -1,10 +1,10 @@
 //! Matrix products over strided slices.
 
 use super::{
-    few_rows::{FewRows, Place, are_few},
+    few_rows::{FewRows, Target, are_few},
     math::vectorized,
     parallel::{Shared, split},
-    tensor::room,
+    tensor::alloc,
 };
 use std::{mem::MaybeUninit, ops::Range};
 
@@ -53,29 +53,29 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// What a product does with the numbers that it finds where it writes.
+/// Whether a product replaces or adds to its output.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Into {
-    /// Nothing: they need not have been written.
+    /// Replaces the output, which may be uninitialized.
     Replace,
     Add,
 }
 
-/// What is added to a product `[m, n]`.
+/// Bias and residual that are added to a product `[m, n]`.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Addends<'a> {
+pub(super) struct Epilogue<'a> {
     /// `[n]`
     pub bias: Option<&'a [f32]>,
     /// `[m, n]`
     pub residual: Option<&'a [f32]>,
 }
 
-impl Addends<'_> {
-    fn are_none(&self) -> bool {
+impl Epilogue<'_> {
+    fn is_empty(&self) -> bool {
         self.bias.is_none() && self.residual.is_none()
     }
 
-    /// Writes the sum for some columns of a row of `n`; nothing where there are no addends.
+    /// Writes the sum for some columns of a row of `n`; nothing where there is neither.
     fn write(&self, row: usize, columns: Range<usize>, n: usize, c: &mut [MaybeUninit<f32>]) {
         let residual = self.residual.map(|residual| &residual[row * n..][columns.clone()]);
         let bias = self.bias.map(|bias| &bias[columns]);
@@ -100,7 +100,8 @@ impl Addends<'_> {
 /// between the starts of two rows of `c`. All of it is written.
 ///
 /// # Safety
-/// `c` is the start of such a matrix, or of room for one that is replaced, which nobody else uses meanwhile.
+/// `c` is the start of such a matrix, or of an uninitialized buffer for one that is replaced, which nobody else
+/// uses meanwhile.
 pub(super) unsafe fn product(
     [m, k, n]: [usize; 3],
     a: Matrix,
@@ -113,7 +114,7 @@ pub(super) unsafe fn product(
     assert!(a.holds(m, k) && b.holds(k, n) && n <= width);
     if are_few(m, a, b) {
         // SAFETY: the caller's promise.
-        return unsafe { FewRows { sizes: [m, k, n], a, b, factor, into }.write(Place(c, width)) };
+        return unsafe { FewRows { sizes: [m, k, n], a, b, factor, into }.write(Target(c, width)) };
     }
     // SAFETY: `a` and `b` lie within their slices, `c` by the caller's promise.
     unsafe {
@@ -151,44 +152,44 @@ pub(super) fn product_of<'c>(
     c: &'c mut [MaybeUninit<f32>],
 ) -> &'c mut [f32] {
     assert_eq!(m * n, c.len());
-    // SAFETY: `c` has room for the product, is borrowed mutably, and is written by it.
+    // SAFETY: `c` has the size of the product, is borrowed mutably, and is written by it.
     unsafe {
         product([m, k, n], a, b, factor, c.as_mut_ptr().cast(), n, Into::Replace);
         c.assume_init_mut()
     }
 }
 
-/// `a b` and addends, shared out among threads by rows or by columns, whichever there are more of: every
+/// `a b` plus the epilogue, shared out among threads by rows or by columns, whichever there are more of: every
 /// thread packs all of the other matrix.
-pub(super) fn parallel_product(sizes: [usize; 3], a: Matrix, b: Matrix, addends: Addends) -> Vec<f32> {
+pub(super) fn parallel_product(sizes: [usize; 3], a: Matrix, b: Matrix, epilogue: Epilogue) -> Vec<f32> {
     let [m, _, n] = sizes;
-    let mut c = room(m * n);
-    parallel_product_in(sizes, a, b, addends, &mut c);
+    let mut c = alloc(m * n);
+    parallel_product_in(sizes, a, b, epilogue, &mut c);
     // SAFETY: the product has been written there.
     unsafe { c.assume_init() }.into_vec()
 }
 
-/// The same in `c`, which it fills.
+/// `a b` plus the epilogue in `c`, which it fills.
 pub(super) fn parallel_product_in<'c>(
     [m, k, n]: [usize; 3],
     a: Matrix,
     b: Matrix,
-    addends: Addends,
+    epilogue: Epilogue,
     c: &'c mut [MaybeUninit<f32>],
 ) -> &'c mut [f32] {
     assert_eq!(m * n, c.len());
     let shared = Shared::new(c);
-    let into = if addends.are_none() { Into::Replace } else { Into::Add };
+    let into = if epilogue.is_empty() { Into::Replace } else { Into::Add };
     in_parts([m, k, n], a, b, |rows, columns| {
         for row in rows.clone() {
             // SAFETY: every part has numbers of its own.
             let c = unsafe { shared.part(row * n + columns.start..row * n + columns.end) };
-            addends.write(row, columns.clone(), n, c);
+            epilogue.write(row, columns.clone(), n, c);
         }
         let sizes = [rows.len(), k, columns.len()];
         let c = shared.at(rows.start * n + columns.start).cast();
         // SAFETY: every part has numbers of its own, which lie within `c`, and to which it adds only where
-        // the addends have been written.
+        // the epilogue has been written.
         unsafe { product(sizes, a.below(rows.start), b.right_of(columns.start), 1.0, c, n, into) }
     });
     // SAFETY: parts are written whole, and are all there is.
@@ -253,16 +254,16 @@ mod tests {
                     assert!(c.iter().zip(&expected).all(close), "{m} {k} {n}");
                 };
                 let a = Matrix::of_rows(&a, k);
-                let mut c = parallel_product([m, k, n], a, b, Addends::default());
+                let mut c = parallel_product([m, k, n], a, b, Epilogue::default());
                 check(&c, 1.0);
                 parallel_product_onto([m, k, n], a, b, &mut c);
                 check(&c, 2.0);
-                // What room held before is not read.
-                let mut room = vec![MaybeUninit::new(f32::NAN); m * n];
-                check(product_of([m, k, n], a, b, 3.0, &mut room), 3.0);
-                let addends = Addends { bias: None, residual: Some(&expected) };
-                room.fill(MaybeUninit::new(f32::NAN));
-                check(parallel_product_in([m, k, n], a, b, addends, &mut room), 2.0);
+                // Uninitialized numbers are not read.
+                let mut buffer = vec![MaybeUninit::new(f32::NAN); m * n];
+                check(product_of([m, k, n], a, b, 3.0, &mut buffer), 3.0);
+                let epilogue = Epilogue { bias: None, residual: Some(&expected) };
+                buffer.fill(MaybeUninit::new(f32::NAN));
+                check(parallel_product_in([m, k, n], a, b, epilogue, &mut buffer), 2.0);
             }
         }
     }

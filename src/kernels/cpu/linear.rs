@@ -1,7 +1,7 @@
 //! Linear layers with what stands around them: bias and residual.
 
 use super::{
-    gemm::{Addends, Matrix, parallel_product},
+    gemm::{Epilogue, Matrix, parallel_product},
     math::vectorized,
     parallel::{Shared, split},
 };
@@ -10,13 +10,13 @@ use super::{
 pub(super) fn forward(
     x: &[f32],
     weight: &[f32],
-    addends: Addends,
+    epilogue: Epilogue,
     [inputs, outputs]: [usize; 2],
     transposed: bool,
 ) -> Vec<f32> {
     let count = x.len() / inputs.max(1);
     let matrix = matrix(weight, [inputs, outputs], transposed);
-    parallel_product([count, inputs, outputs], Matrix::of_rows(x, inputs), matrix, addends)
+    parallel_product([count, inputs, outputs], Matrix::of_rows(x, inputs), matrix, epilogue)
 }
 
 fn matrix(weight: &[f32], [inputs, outputs]: [usize; 2], transposed: bool) -> Matrix<'_> {
@@ -32,7 +32,7 @@ pub(super) fn backward_input(dy: &[f32], weight: &[f32], sizes: [usize; 2], tran
     let count = dy.len() / outputs.max(1);
     let weight = matrix(weight, sizes, transposed).transposed();
     let dy = Matrix::of_rows(dy, outputs);
-    parallel_product([count, outputs, inputs], dy, weight, Addends::default())
+    parallel_product([count, outputs, inputs], dy, weight, Epilogue::default())
 }
 
 /// The gradient of the weight, in its layout.
@@ -45,8 +45,8 @@ pub(super) fn backward_weight(
     let count = x.len() / inputs.max(1);
     let (x, dy) = (Matrix::of_rows(x, inputs), Matrix::of_rows(dy, outputs));
     match transposed {
-        true => parallel_product([outputs, count, inputs], dy.transposed(), x, Addends::default()),
-        false => parallel_product([inputs, count, outputs], x.transposed(), dy, Addends::default()),
+        true => parallel_product([outputs, count, inputs], dy.transposed(), x, Epilogue::default()),
+        false => parallel_product([inputs, count, outputs], x.transposed(), dy, Epilogue::default()),
     }
 }
 

@@ -26,12 +26,12 @@ use super::{
     norm::NormSpec,
     rope::RopeSpec,
 };
-use attention::{Heads, Hidden, Inputs};
+use attention::{Heads, Inputs, Mask};
 use burn::{
     backend::{Flex, flex::FlexTensor},
     tensor::DType,
 };
-use gemm::Addends;
+use gemm::Epilogue;
 use tensor::{Floats, Tokens, check_kind, tensor};
 
 fn optional(tensor: Optional<Flex>) -> Option<Floats> {
@@ -63,8 +63,8 @@ fn linear_sizes(weight: &Floats, transposed: bool) -> [usize; 2] {
     }
 }
 
-/// The numbers of a tensor to write to: its own where nobody else holds it.
-fn owned(tensor: FlexTensor) -> FlexTensor {
+/// A tensor with a buffer of its own to write to: itself where nothing else shares its buffer, else a copy.
+fn make_unique(tensor: FlexTensor) -> FlexTensor {
     check_kind(&tensor, DType::F32);
     let whole = tensor.is_contiguous()
         && tensor.layout().start_offset() == 0
@@ -83,8 +83,8 @@ impl Kernels for Flex {
         let (x, weight, bias, residual) =
             (Floats::of(&x), Floats::of(&weight), optional(bias), optional(residual));
         let sizes = linear_sizes(&weight, transposed);
-        let addends = Addends { bias: bias.as_deref(), residual: residual.as_deref() };
-        let y = linear::forward(&x, &weight, addends, sizes, transposed);
+        let epilogue = Epilogue { bias: bias.as_deref(), residual: residual.as_deref() };
+        let y = linear::forward(&x, &weight, epilogue, sizes, transposed);
         tensor(y, with_width(x.dims(), sizes[1]))
     }
 
@@ -148,7 +148,7 @@ impl Kernels for Flex {
         activation: Activation,
     ) -> (FlexTensor, FlexTensor) {
         let columns = width(x.layout().shape());
-        let (mut x, mut dy) = (owned(x), owned(dy));
+        let (mut x, mut dy) = (make_unique(x), make_unique(dy));
         activation::backward_with_value(x.storage_mut(), dy.storage_mut(), columns, activation);
         (x, dy)
     }
@@ -162,12 +162,12 @@ impl Kernels for Flex {
     fn attention_forward(
         query: FlexTensor,
         key_value: Optional<Self>,
-        hidden: OptionalMask<Self>,
+        mask: OptionalMask<Self>,
         spec: AttentionSpec,
     ) -> (FlexTensor, FlexTensor) {
         let (query, key_value) = (Floats::of(&query), optional(key_value));
-        let hidden = hidden.into_option().map(|hidden| hidden.to_contiguous());
-        let inputs = attention_inputs(&query, key_value.as_ref(), hidden.as_ref(), spec);
+        let mask = mask.into_option().map(|mask| mask.to_contiguous());
+        let inputs = attention_inputs(&query, key_value.as_ref(), mask.as_ref(), spec);
         let [batch, time, _] = inputs.sizes;
         let (output, sums) = attention::forward(inputs);
         (tensor(output, [batch, time, spec.heads * spec.head_size]), tensor(sums, [batch, spec.heads, time]))
@@ -176,15 +176,15 @@ impl Kernels for Flex {
     fn attention_backward(
         query: FlexTensor,
         key_value: Optional<Self>,
-        hidden: OptionalMask<Self>,
+        mask: OptionalMask<Self>,
         output: FlexTensor,
         sums: FlexTensor,
         d_output: FlexTensor,
         spec: AttentionSpec,
     ) -> (FlexTensor, FlexTensor) {
         let (query, key_value) = (Floats::of(&query), optional(key_value));
-        let hidden = hidden.into_option().map(|hidden| hidden.to_contiguous());
-        let inputs = attention_inputs(&query, key_value.as_ref(), hidden.as_ref(), spec);
+        let mask = mask.into_option().map(|mask| mask.to_contiguous());
+        let inputs = attention_inputs(&query, key_value.as_ref(), mask.as_ref(), spec);
         let (output, sums, d_output) = (Floats::of(&output), Floats::of(&sums), Floats::of(&d_output));
         let (d_query, d_key_value) = attention::backward(inputs, &output, &sums, &d_output);
         let d_query = tensor(d_query, query.dims());
@@ -199,11 +199,11 @@ impl Kernels for Flex {
         query: FlexTensor,
         key: FlexTensor,
         value: FlexTensor,
-        hidden: OptionalMask<Self>,
+        mask: OptionalMask<Self>,
         spec: AttentionSpec,
     ) -> FlexTensor {
         let [query, key, value] = [query, key, value].map(with_whole_rows);
-        let hidden = hidden.into_option().map(|hidden| hidden.to_contiguous());
+        let mask = mask.into_option().map(|mask| mask.to_contiguous());
         let sizes = |tensor: &FlexTensor| {
             let dims = tensor.layout().shape().to_vec();
             [dims[0], dims[2]]
@@ -222,7 +222,7 @@ impl Kernels for Flex {
             query: Heads { values: query.storage(), strides: heads(&query) },
             key: Heads { values: key.storage(), strides: heads(&key) },
             value: Heads { values: value.storage(), strides: heads(&value) },
-            hidden: hidden.as_ref().map(flags),
+            mask: mask.as_ref().map(flags),
             spec,
             sizes: [batch, time, seen],
             is_one_tensor: false,
@@ -276,7 +276,7 @@ impl Kernels for Flex {
 
     fn embedding_gradient_onto(total: FlexTensor, tokens: FlexTensor, dy: FlexTensor) -> FlexTensor {
         let (tokens, dy) = (Tokens::of(&tokens), Floats::of(&dy));
-        let mut total = owned(total);
+        let mut total = make_unique(total);
         embedding::add_rows(&tokens, &dy, total.storage_mut(), width(&dy.dims()));
         total
     }
@@ -296,7 +296,8 @@ impl Kernels for Flex {
         spec: AdamWSpec,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
         let (gradient, scale) = (Floats::of(&gradient), Floats::of(&scale)[0]);
-        let (mut weights, mut first, mut second) = (owned(weights), owned(first), owned(second));
+        let (mut weights, mut first, mut second) =
+            (make_unique(weights), make_unique(first), make_unique(second));
         if scale.is_finite() || !spec.skip_non_finite {
             optimizer::adamw(
                 weights.storage_mut(),
@@ -323,20 +324,20 @@ fn with_whole_rows(tensor: FlexTensor) -> FlexTensor {
     if whole { tensor } else { tensor.to_contiguous() }
 }
 
-/// Of a tensor without gaps.
-fn flags(hidden: &FlexTensor) -> Hidden<'_> {
-    let dims = hidden.layout().shape().to_vec();
-    Hidden { flags: hidden.storage(), batches: dims[0], queries: dims[2] }
+/// Mask over the flags of a tensor without gaps.
+fn flags(mask: &FlexTensor) -> Mask<'_> {
+    let dims = mask.layout().shape().to_vec();
+    Mask { flags: mask.storage(), batches: dims[0], queries: dims[2] }
 }
 
 fn attention_inputs<'a>(
     query: &'a Floats,
     key_value: Option<&'a Floats>,
-    hidden: Option<&'a FlexTensor>,
+    mask: Option<&'a FlexTensor>,
     spec: AttentionSpec,
 ) -> Inputs<'a> {
     let (dims, AttentionSpec { heads, kv_heads, head_size, .. }) = (query.dims(), spec);
-    let hidden = hidden.map(flags);
+    let mask = mask.map(flags);
     let (batch, time) = (dims[0], dims[1]);
     match key_value {
         None => {
@@ -344,7 +345,7 @@ fn attention_inputs<'a>(
             let part =
                 |first| Heads { values: query, strides: Strides::packed(time, width, head_size, first) };
             let [query, key, value] = [part(0), part(heads), part(heads + kv_heads)];
-            Inputs { query, key, value, hidden, spec, sizes: [batch, time, time], is_one_tensor: true }
+            Inputs { query, key, value, mask, spec, sizes: [batch, time, time], is_one_tensor: true }
         }
         Some(key_value) => {
             let seen = key_value.dims()[1];
@@ -354,7 +355,7 @@ fn attention_inputs<'a>(
                 strides: Strides::packed(seen, 2 * kv_heads, head_size, first),
             };
             let [key, value] = [part(0), part(kv_heads)];
-            Inputs { query, key, value, hidden, spec, sizes: [batch, time, seen], is_one_tensor: false }
+            Inputs { query, key, value, mask, spec, sizes: [batch, time, seen], is_one_tensor: false }
         }
     }
 }

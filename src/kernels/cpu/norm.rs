@@ -3,7 +3,7 @@
 use super::{
     math::{sum, vectorized},
     parallel::{Shared, split},
-    tensor::room,
+    tensor::alloc,
 };
 use crate::kernels::norm::NormSpec;
 
@@ -21,7 +21,7 @@ pub(super) fn forward(
 ) -> (Vec<f32>, Vec<f32>) {
     let width = weight.len();
     let count = x.len() / width;
-    let (mut y, mut statistics) = (room(count * width), room(2 * count));
+    let (mut y, mut statistics) = (alloc(count * width), alloc(2 * count));
     let (y_shared, statistics_shared) = (Shared::new(&mut y), Shared::new(&mut statistics));
     split(count, grain(width), |rows| {
         // SAFETY: every part has rows of its own.
@@ -85,7 +85,7 @@ pub(super) fn backward(
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let width = weight.len();
     let count = x.len() / width;
-    let mut dx = room(count * width);
+    let mut dx = alloc(count * width);
     let dx_shared = Shared::new(&mut dx);
     // Sums over rows are kept for blocks of rows, whose number does not depend on the threads, so that
     // the order of adding does not either.

@@ -21,7 +21,7 @@ pub(super) fn each(count: usize, work: impl Fn(usize) + Sync) {
     (0..count).into_par_iter().with_max_len(1).for_each(&work);
 }
 
-/// Numbers, or room for some, that several threads write, each its own part.
+/// Buffer of numbers that several threads write, each its own part.
 pub(super) struct Shared<'a, T> {
     start: *mut T,
     length: usize,

@@ -3,12 +3,12 @@
 use super::{
     math::vectorized,
     parallel::{Shared, split},
-    tensor::room,
+    tensor::alloc,
 };
 use crate::kernels::rope::RopeSpec;
 
 /// `x`: `[B, T, width]`; `cos`, `sin`: `[1 or B, T, D / 2]`. Rotates the first `spec.heads` heads of each
-/// row by its angle, or back, and copies what follows them.
+/// row by its angle, or its inverse, and copies what follows them.
 pub(super) fn rotate(
     x: &[f32],
     cos: &[f32],
@@ -19,10 +19,10 @@ pub(super) fn rotate(
     assert!(spec.head_size.is_multiple_of(2));
     let half = spec.head_size / 2;
     let rotated = spec.heads * spec.head_size;
-    let sign = if spec.back { -1.0 } else { 1.0 };
+    let sign = if spec.inverse { -1.0 } else { 1.0 };
     let angles = cos.len() / half; // rows of the tables
     let count = x.len() / width;
-    let mut y = room(count * width);
+    let mut y = alloc(count * width);
     let shared = Shared::new(&mut y);
     split(count, (1usize << 14).div_ceil(width), |rows| {
         // SAFETY: every part has rows of its own.

@@ -76,8 +76,8 @@ pub(super) fn check_kind(tensor: &FlexTensor, kind: DType) {
     );
 }
 
-/// Room for so many numbers, which are yet to be written.
-pub(super) fn room(count: usize) -> Box<[MaybeUninit<f32>]> {
+/// Allocates an uninitialized buffer of `count` numbers.
+pub(super) fn alloc(count: usize) -> Box<[MaybeUninit<f32>]> {
     Box::new_uninit_slice(count)
 }
 

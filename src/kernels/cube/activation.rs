@@ -1,7 +1,7 @@
 //! Non-linearities of the MLP, plain and gated.
 
 use super::{
-    launch::{Grid, floats, length, room, width},
+    launch::{Grid, alloc, floats, length, width},
     math::{sigmoid, tanh},
 };
 use crate::kernels::{activation::Activation, composed::with_width};
@@ -10,16 +10,16 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-/// The non-linearity without its gate.
+/// Non-linearity without its gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Curve {
+enum ActivationKind {
     Relu,
     Gelu,
     GeluTanh,
     Silu,
 }
 
-impl Curve {
+impl ActivationKind {
     fn of(activation: Activation) -> Self {
         match activation {
             Activation::Relu => Self::Relu,
@@ -47,37 +47,37 @@ fn normal(x: f32) -> f32 {
 }
 
 #[cube]
-fn value(x: f32, #[comptime] curve: Curve) -> f32 {
-    match curve {
-        Curve::Relu => {
+fn value(x: f32, #[comptime] activation: ActivationKind) -> f32 {
+    match activation {
+        ActivationKind::Relu => {
             if x < 0.0 {
                 0.0f32.runtime()
             } else {
                 x
             }
         }
-        Curve::Gelu => x * normal(x),
-        Curve::GeluTanh => 0.5 * x * (1.0 + tanh(0.797_884_6 * (x + 0.044_715 * x * x * x))),
-        Curve::Silu => x * sigmoid(x),
+        ActivationKind::Gelu => x * normal(x),
+        ActivationKind::GeluTanh => 0.5 * x * (1.0 + tanh(0.797_884_6 * (x + 0.044_715 * x * x * x))),
+        ActivationKind::Silu => x * sigmoid(x),
     }
 }
 
 #[cube]
-fn slope(x: f32, #[comptime] curve: Curve) -> f32 {
-    match curve {
-        Curve::Relu => {
+fn slope(x: f32, #[comptime] activation: ActivationKind) -> f32 {
+    match activation {
+        ActivationKind::Relu => {
             if x <= 0.0 {
                 0.0f32.runtime()
             } else {
                 1.0f32.runtime()
             }
         }
-        Curve::Gelu => normal(x) + x * 0.398_942_3 * bell(x),
-        Curve::GeluTanh => {
+        ActivationKind::Gelu => normal(x) + x * 0.398_942_3 * bell(x),
+        ActivationKind::GeluTanh => {
             let t = tanh(0.797_884_6 * (x + 0.044_715 * x * x * x));
             0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * 0.797_884_6 * (1.0 + 0.134_145 * x * x)
         }
-        Curve::Silu => {
+        ActivationKind::Silu => {
             let s = sigmoid(x);
             s * (1.0 + x * (1.0 - s))
         }
@@ -90,18 +90,18 @@ fn forward_kernel(
     y: &mut [f32],
     count: usize,
     inner: usize,
-    #[comptime] curve: Curve,
+    #[comptime] activation: ActivationKind,
     #[comptime] gated: bool,
 ) {
-    let place = ABSOLUTE_POS;
-    if place >= count {
+    let index = ABSOLUTE_POS;
+    if index >= count {
         terminate!();
     }
     if gated {
-        let gate = place / inner * 2 * inner + place % inner;
-        y[place] = value(x[gate], curve) * x[gate + inner];
+        let gate = index / inner * 2 * inner + index % inner;
+        y[index] = value(x[gate], activation) * x[gate + inner];
     } else {
-        y[place] = value(x[place], curve);
+        y[index] = value(x[index], activation);
     }
 }
 
@@ -112,19 +112,19 @@ fn backward_kernel(
     dx: &mut [f32],
     count: usize,
     inner: usize,
-    #[comptime] curve: Curve,
+    #[comptime] activation: ActivationKind,
     #[comptime] gated: bool,
 ) {
-    let place = ABSOLUTE_POS;
-    if place >= count {
+    let index = ABSOLUTE_POS;
+    if index >= count {
         terminate!();
     }
     if gated {
-        let gate = place / inner * 2 * inner + place % inner;
-        dx[gate] = dy[place] * x[gate + inner] * slope(x[gate], curve);
-        dx[gate + inner] = dy[place] * value(x[gate], curve);
+        let gate = index / inner * 2 * inner + index % inner;
+        dx[gate] = dy[index] * x[gate + inner] * slope(x[gate], activation);
+        dx[gate + inner] = dy[index] * value(x[gate], activation);
     } else {
-        dx[place] = dy[place] * slope(x[place], curve);
+        dx[index] = dy[index] * slope(x[index], activation);
     }
 }
 
@@ -132,7 +132,7 @@ fn backward_kernel(
 pub(super) fn forward(x: CubeTensor, activation: Activation) -> CubeTensor {
     let (x, gated) = (floats(x), activation.is_gated());
     let inner = if gated { width(&x) / 2 } else { width(&x) };
-    let y = room(&x, with_width(x.meta.shape().clone(), inner));
+    let y = alloc(&x, with_width(x.meta.shape().clone(), inner));
     let count = length(&y);
     let Grid { client, count: cubes, dim } = Grid::units(&x, count);
     // SAFETY: units beyond the last number end at once, the others stay within both tensors.
@@ -145,7 +145,7 @@ pub(super) fn forward(x: CubeTensor, activation: Activation) -> CubeTensor {
             y.clone().into_buffer_arg(),
             count,
             inner,
-            Curve::of(activation),
+            ActivationKind::of(activation),
             gated,
         );
     }
@@ -155,7 +155,7 @@ pub(super) fn forward(x: CubeTensor, activation: Activation) -> CubeTensor {
 /// The gradient of `x`.
 pub(super) fn backward(x: CubeTensor, dy: CubeTensor, activation: Activation) -> CubeTensor {
     let (x, dy) = (floats(x), floats(dy));
-    let dx = room(&x, x.meta.shape().clone());
+    let dx = alloc(&x, x.meta.shape().clone());
     let (count, inner) = (length(&dy), width(&dy));
     let Grid { client, count: cubes, dim } = Grid::units(&x, count);
     // SAFETY: units beyond the last number end at once, the others stay within all tensors.
@@ -169,7 +169,7 @@ pub(super) fn backward(x: CubeTensor, dy: CubeTensor, activation: Activation) ->
             dx.clone().into_buffer_arg(),
             count,
             inner,
-            Curve::of(activation),
+            ActivationKind::of(activation),
             activation.is_gated(),
         );
     }

@@ -1,7 +1,7 @@
 //! The output projection and the cross entropy of its logits, some rows at a time.
 
 use super::{
-    launch::{Grid, UNITS, dense, floats, room},
+    launch::{Grid, UNITS, alloc, contiguous, floats},
     math::{most_of_cube, sum_of_cube, tanh},
     optimizer::sum,
 };
@@ -16,7 +16,7 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-/// Numbers of logits that are held at a time: 64 MiB.
+/// Numbers of logits that are in memory at a time: 64 MiB.
 const CHUNK: usize = 1 << 24;
 
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
@@ -32,7 +32,7 @@ fn bend(logit: f32, terms: &Terms, #[comptime] bends: bool) -> f32 {
     if bends { terms.softcap * tanh(logit / terms.softcap) } else { logit }
 }
 
-/// The loss of each row times its weight, a cube a row; leaves the gradient of the logits in their place.
+/// The loss of each row times its weight, a cube a row; overwrites the logits with their gradient.
 #[cube(launch_unchecked)]
 fn kernel<I: Int>(
     logits: &mut [f32],
@@ -122,7 +122,7 @@ pub(super) fn loss(
     by_chunks(states, weight, targets, weights, spec, None)
 }
 
-/// The same with the gradients of states and weight.
+/// Sum of the losses with the gradients of states and weight.
 pub(super) fn loss_with_gradients(
     states: CubeTensor,
     weight: CubeTensor,
@@ -152,10 +152,10 @@ fn by_chunks(
     mut gradients: Option<&mut Gradients>,
 ) -> CubeTensor {
     let (states, weight, targets, weights) =
-        (floats(states), floats(weight), dense(targets), floats(weights));
+        (floats(states), floats(weight), contiguous(targets), floats(weights));
     let matrix = if spec.transposed { turned(weight) } else { weight }; // [E, V]
     let (count, vocabulary) = (states.meta.shape()[0], matrix.meta.shape()[1]);
-    let losses = room(&states, [count]);
+    let losses = alloc(&states, [count]);
     let rows = (CHUNK / vocabulary.max(1)).clamp(1, count.max(1));
     for first in (0..count).step_by(rows) {
         let end = (first + rows).min(count);

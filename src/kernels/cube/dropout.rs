@@ -1,7 +1,7 @@
-//! Dropout that draws the same places as the CPU does.
+//! Dropout with the same random numbers as on the CPU.
 
 use super::{
-    launch::{Grid, floats, length, room, width},
+    launch::{Grid, alloc, floats, length, width},
     math::{Draws, draw, of_part, of_row},
 };
 use crate::kernels::dropout::Dropout;
@@ -20,24 +20,24 @@ fn kernel(
     width: usize,
     draws: Draws,
 ) {
-    let place = ABSOLUTE_POS;
-    if place >= count {
+    let index = ABSOLUTE_POS;
+    if index >= count {
         terminate!();
     }
-    let position = place / width;
+    let position = index / width;
     let drawn = of_part(of_row(&draws, position / time), position % time);
-    let kept = x[place] * draw(&draws, drawn, place % width);
+    let kept = x[index] * draw(&draws, drawn, index % width);
     #[comptime]
     match residual {
-        ComptimeOption::Some(residual) => y[place] = residual[place] + kept,
-        ComptimeOption::None => y[place] = kept,
+        ComptimeOption::Some(residual) => y[index] = residual[index] + kept,
+        ComptimeOption::None => y[index] = kept,
     }
 }
 
 /// `residual + dropout(x)`, or without a residual `dropout(x)`, which is its own gradient.
 pub(super) fn apply(x: CubeTensor, residual: Option<CubeTensor>, dropout: Dropout) -> CubeTensor {
     let x = floats(x);
-    let y = room(&x, x.meta.shape().clone());
+    let y = alloc(&x, x.meta.shape().clone());
     let (count, width) = (length(&x), width(&x));
     let time = x.meta.shape().iter().rev().nth(1).copied().unwrap_or(1);
     let Grid { client, count: cubes, dim } = Grid::units(&x, count);

@@ -1,41 +1,41 @@
 //! The gradient of an embedding table, in an order that does not depend on the device: no atomics.
 //!
-//! Every place of the text learns how often its token came before it and where it comes next. Then the rows
-//! of up to [`RUN`] places of one token are added up for each run of them, and last the sums of the runs.
+//! Every position of the text learns how often its token came before it and where it comes next. Then the rows
+//! of up to [`RUN`] positions of one token are added up for each run of them, and last the sums of the runs.
 //! So nothing waits for more than some dozens of additions, be there few tokens in all or one very frequent.
 
-use super::launch::{Grid, dense, floats, length, room, room_of, width};
+use super::launch::{Grid, alloc, alloc_dtype, contiguous, floats, length, width};
 use burn::{backend::cubecl::dtype_to_storage_type, tensor::DType};
 use burn_cubecl::{
     cubecl::{self, prelude::*},
     tensor::CubeTensor,
 };
 
-/// Places of a token whose rows are added up by one unit.
+/// Number of positions of a token whose rows one unit adds up.
 const RUN: u32 = 32;
-/// Numbers that are kept of each place.
+/// Numbers that are kept of each position.
 const LINKS: usize = 3;
 
-/// For each place: how many places of its token are before it, the next one after it and the one [`RUN`]
-/// later, or the number of places where there is none.
+/// For each position: how many positions of its token are before it, the next one after it and the one [`RUN`]
+/// later, or the number of positions where there is none.
 #[cube(launch_unchecked)]
-fn link_kernel<I: Int>(tokens: &[I], links: &mut [u32], places: usize, #[define(I)] _type: ElemType) {
-    let place = ABSOLUTE_POS;
-    if place >= places {
+fn link_kernel<I: Int>(tokens: &[I], links: &mut [u32], positions: usize, #[define(I)] _type: ElemType) {
+    let position = ABSOLUTE_POS;
+    if position >= positions {
         terminate!();
     }
-    let token = tokens[place];
+    let token = tokens[position];
     let mut before = 0u32;
-    for other in 0..place {
+    for other in 0..position {
         if tokens[other] == token {
             before += 1u32;
         }
     }
     let mut after = 0u32;
-    let mut next = places;
-    let mut skip = places;
-    let mut other = place + 1;
-    while other < places {
+    let mut next = positions;
+    let mut skip = positions;
+    let mut other = position + 1;
+    while other < positions {
         if tokens[other] == token {
             after += 1u32;
             if after == 1u32 {
@@ -47,32 +47,32 @@ fn link_kernel<I: Int>(tokens: &[I], links: &mut [u32], places: usize, #[define(
         }
         other += 1;
         if after == RUN {
-            other = places;
+            other = positions;
         }
     }
-    links[LINKS * place] = before;
-    links[LINKS * place + 1] = next as u32;
-    links[LINKS * place + 2] = skip as u32;
+    links[LINKS * position] = before;
+    links[LINKS * position + 1] = next as u32;
+    links[LINKS * position + 2] = skip as u32;
 }
 
-/// The sum of the rows of each run, at the row of its first place.
+/// The sum of the rows of each run, at the row of its first position.
 #[cube(launch_unchecked)]
-fn run_kernel(links: &[u32], dy: &[f32], sums: &mut [f32], places: usize, width: usize) {
-    let place = ABSOLUTE_POS / width;
+fn run_kernel(links: &[u32], dy: &[f32], sums: &mut [f32], positions: usize, width: usize) {
+    let position = ABSOLUTE_POS / width;
     let column = ABSOLUTE_POS % width;
-    if place >= places {
+    if position >= positions {
         terminate!();
     }
-    if links[LINKS * place] % RUN == 0u32 {
+    if links[LINKS * position] % RUN == 0u32 {
         let mut total = 0.0f32;
-        let mut at = place;
+        let mut at = position;
         let mut added = 0u32;
-        while added < RUN && at < places {
+        while added < RUN && at < positions {
             total += dy[at * width + column];
             at = links[LINKS * at + 1] as usize;
             added += 1u32;
         }
-        sums[place * width + column] = total;
+        sums[position * width + column] = total;
     }
 }
 
@@ -83,22 +83,22 @@ fn token_kernel<I: Int>(
     links: &[u32],
     sums: &[f32],
     table: &mut [f32],
-    places: usize,
+    positions: usize,
     width: usize,
     vocabulary: usize,
     #[define(I)] _type: ElemType,
 ) {
-    let place = ABSOLUTE_POS / width;
+    let position = ABSOLUTE_POS / width;
     let column = ABSOLUTE_POS % width;
-    if place >= places {
+    if position >= positions {
         terminate!();
     }
     // What is out of the table was refused, or read as zeros, in the forward pass.
-    let token = u32::cast_from(tokens[place]) as usize;
-    if links[LINKS * place] == 0u32 && token < vocabulary {
+    let token = u32::cast_from(tokens[position]) as usize;
+    if links[LINKS * position] == 0u32 && token < vocabulary {
         let mut total = 0.0f32;
-        let mut at = place;
-        while at < places {
+        let mut at = position;
+        while at < positions {
             total += sums[at * width + column];
             at = links[LINKS * at + 2] as usize;
         }
@@ -115,16 +115,16 @@ fn zero_kernel(table: &mut [f32], count: usize) {
 
 /// Sums of the rows of `dy`, `[.., width]`, at each token: `[vocabulary, width]`.
 pub(super) fn backward(tokens: CubeTensor, dy: CubeTensor, vocabulary: usize) -> CubeTensor {
-    let (tokens, dy) = (dense(tokens), floats(dy));
-    let (places, width) = (length(&tokens), width(&dy));
-    let table = room(&dy, [vocabulary, width]);
-    let links = room_of(&dy, [places, LINKS], DType::U32);
-    let sums = room(&dy, [places, width]);
+    let (tokens, dy) = (contiguous(tokens), floats(dy));
+    let (positions, width) = (length(&tokens), width(&dy));
+    let table = alloc(&dy, [vocabulary, width]);
+    let links = alloc_dtype(&dy, [positions, LINKS], DType::U32);
+    let sums = alloc(&dy, [positions, width]);
     let kind = dtype_to_storage_type(tokens.dtype);
-    let (places_grid, all) = (Grid::units(&dy, places), Grid::units(&dy, places * width));
+    let (positions_grid, all) = (Grid::units(&dy, positions), Grid::units(&dy, positions * width));
     let whole = Grid::units(&dy, vocabulary * width);
-    // SAFETY: units beyond the last place, or the last number of the table, end at once; links lead to
-    // places, or to their number, which no unit reads at; tokens beyond the table are left out.
+    // SAFETY: units beyond the last position, or the last number of the table, end at once; links lead to
+    // positions, or to their number, which no unit reads at; tokens beyond the table are left out.
     unsafe {
         zero_kernel::launch_unchecked(
             &whole.client,
@@ -134,12 +134,12 @@ pub(super) fn backward(tokens: CubeTensor, dy: CubeTensor, vocabulary: usize) ->
             vocabulary * width,
         );
         link_kernel::launch_unchecked(
-            &places_grid.client,
-            places_grid.count,
-            places_grid.dim,
+            &positions_grid.client,
+            positions_grid.count,
+            positions_grid.dim,
             tokens.clone().into_buffer_arg(),
             links.clone().into_buffer_arg(),
-            places,
+            positions,
             kind,
         );
         run_kernel::launch_unchecked(
@@ -149,7 +149,7 @@ pub(super) fn backward(tokens: CubeTensor, dy: CubeTensor, vocabulary: usize) ->
             links.clone().into_buffer_arg(),
             dy.into_buffer_arg(),
             sums.clone().into_buffer_arg(),
-            places,
+            positions,
             width,
         );
         token_kernel::launch_unchecked(
@@ -160,7 +160,7 @@ pub(super) fn backward(tokens: CubeTensor, dy: CubeTensor, vocabulary: usize) ->
             links.into_buffer_arg(),
             sums.into_buffer_arg(),
             table.clone().into_buffer_arg(),
-            places,
+            positions,
             width,
             vocabulary,
             kind,

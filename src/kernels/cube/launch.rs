@@ -11,32 +11,32 @@ use burn_cubecl::{
 /// Units of a cube that work on something together.
 pub(super) const UNITS: usize = 64;
 
-/// Numbers side by side; copies only where the tensor is a view with gaps.
-pub(super) fn dense(tensor: CubeTensor) -> CubeTensor {
+/// Makes a tensor contiguous; copies only where it is a view with gaps.
+pub(super) fn contiguous(tensor: CubeTensor) -> CubeTensor {
     into_contiguous(tensor)
 }
 
-/// The same of numbers that a kernel reads as f32.
+/// Makes a tensor of f32 contiguous.
 ///
 /// # Panics
-/// If they are of another type, which the operations that call kernels rule out.
+/// If its numbers are of another type, which the operations that call kernels rule out.
 pub(super) fn floats(tensor: CubeTensor) -> CubeTensor {
     let (kind, shape) = (tensor.dtype, tensor.meta.shape());
     assert!(kind == DType::F32, "a kernel for {:?} got a tensor of {kind:?}, shape {shape:?}", DType::F32);
-    dense(tensor)
+    contiguous(tensor)
 }
 
-/// Room for numbers, which a kernel writes all of, on the device of `like`.
-pub(super) fn room(like: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
-    room_of(like, shape, DType::F32)
+/// Allocates an uninitialized f32 tensor on the device of `like`, which a kernel fills.
+pub(super) fn alloc(like: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
+    alloc_dtype(like, shape, DType::F32)
 }
 
-pub(super) fn room_of(like: &CubeTensor, shape: impl Into<Shape>, kind: DType) -> CubeTensor {
+pub(super) fn alloc_dtype(like: &CubeTensor, shape: impl Into<Shape>, kind: DType) -> CubeTensor {
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.into(), kind)
 }
 
-/// A tensor of its own memory to write to: itself where nobody else holds it.
-pub(super) fn owned(tensor: CubeTensor) -> CubeTensor {
+/// A tensor with a buffer of its own to write to: itself where nothing else shares its buffer, else a copy.
+pub(super) fn make_unique(tensor: CubeTensor) -> CubeTensor {
     if tensor.dtype == DType::F32
         && tensor.can_mut()
         && tensor.is_contiguous()
@@ -48,7 +48,7 @@ pub(super) fn owned(tensor: CubeTensor) -> CubeTensor {
     }
 }
 
-/// Where a kernel runs.
+/// Launch grid of a kernel.
 pub(super) struct Grid {
     pub client: Client,
     pub count: CubeCount,

@@ -37,19 +37,19 @@ impl Draws {
     }
 }
 
-/// What the draws of a row of the batch are made of.
+/// State of the draws of a row of the batch.
 #[cube]
 pub(super) fn of_row(draws: &Draws, row: usize) -> u32 {
     mix(draws.seed ^ (draws.first_row + row as u32))
 }
 
-/// The same of a part of what `drawn` is of.
+/// State of the draws of a part of what `drawn` stands for.
 #[cube]
 pub(super) fn of_part(drawn: u32, index: usize) -> u32 {
     mix(drawn + index as u32)
 }
 
-/// What a number of the part that `drawn` is of is multiplied by.
+/// Dropout factor of a number of the part that `drawn` stands for.
 #[cube]
 pub(super) fn draw(draws: &Draws, drawn: u32, index: usize) -> f32 {
     if of_part(drawn, index) >= draws.threshold { draws.scale } else { 0.0f32.runtime() }

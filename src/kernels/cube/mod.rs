@@ -61,33 +61,33 @@ impl Kernels for CubeBackend {
     fn attention_forward(
         query: CubeTensor,
         key_value: Optional<Self>,
-        hidden: OptionalMask<Self>,
+        mask: OptionalMask<Self>,
         spec: AttentionSpec,
     ) -> (CubeTensor, CubeTensor) {
-        attention::forward(query, key_value.into_option(), hidden.into_option(), spec)
+        attention::forward(query, key_value.into_option(), mask.into_option(), spec)
     }
 
     fn attention_backward(
         query: CubeTensor,
         key_value: Optional<Self>,
-        hidden: OptionalMask<Self>,
+        mask: OptionalMask<Self>,
         output: CubeTensor,
         sums: CubeTensor,
         d_output: CubeTensor,
         spec: AttentionSpec,
     ) -> (CubeTensor, CubeTensor) {
         let outputs = [output, sums, d_output];
-        attention::backward(query, key_value.into_option(), hidden.into_option(), outputs, spec)
+        attention::backward(query, key_value.into_option(), mask.into_option(), outputs, spec)
     }
 
     fn attention_cached(
         query: CubeTensor,
         key: CubeTensor,
         value: CubeTensor,
-        hidden: OptionalMask<Self>,
+        mask: OptionalMask<Self>,
         spec: AttentionSpec,
     ) -> CubeTensor {
-        attention::cached(query, key, value, hidden.into_option(), spec)
+        attention::cached(query, key, value, mask.into_option(), spec)
     }
 
     fn cross_entropy(

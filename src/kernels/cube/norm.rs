@@ -2,7 +2,7 @@
 //! the weight and the bias it keeps at hand, so that neither a row nor those sums are read twice from afar.
 
 use super::{
-    launch::{Grid, UNITS, floats, length, room, width},
+    launch::{Grid, UNITS, alloc, floats, length, width},
     math::sum_of_cube,
 };
 use crate::kernels::norm::NormSpec;
@@ -169,7 +169,7 @@ pub(super) fn forward(
     let x = floats(x);
     let width = width(&x);
     let rows = length(&x) / width.max(1);
-    let (y, statistics) = (room(&x, x.meta.shape().clone()), room(&x, [rows, 2]));
+    let (y, statistics) = (alloc(&x, x.meta.shape().clone()), alloc(&x, [rows, 2]));
     let Grid { client, count, dim } = Grid::cubes(&x, rows);
     // SAFETY: cubes beyond the last row end at once, units stay within their row.
     unsafe {
@@ -205,9 +205,9 @@ pub(super) fn backward(
     let rows = length(&x) / width.max(1);
     let rows_per_block = rows.div_ceil(BLOCKS).max(1);
     let blocks = rows.div_ceil(rows_per_block);
-    let dx = room(&x, x.meta.shape().clone());
-    let parts = room(&x, [blocks, 2, width]);
-    let (d_weight, d_bias) = (room(&x, [width]), room(&x, [width]));
+    let dx = alloc(&x, x.meta.shape().clone());
+    let parts = alloc(&x, [blocks, 2, width]);
+    let (d_weight, d_bias) = (alloc(&x, [width]), alloc(&x, [width]));
     let Grid { client, count, dim } = Grid::cubes(&x, blocks);
     // SAFETY: cubes beyond the last block end at once, units stay within their rows and parts.
     unsafe {

@@ -1,7 +1,7 @@
 //! AdamW in place, and sums of squares.
 
 use super::{
-    launch::{Grid, UNITS, floats, length, owned, room},
+    launch::{Grid, UNITS, alloc, floats, length, make_unique},
     math::sum_of_cube,
 };
 use crate::kernels::adamw::AdamWSpec;
@@ -31,21 +31,21 @@ fn update_kernel(
     factors: Factors,
     #[comptime] skip_non_finite: bool,
 ) {
-    let place = ABSOLUTE_POS;
-    if place >= count {
+    let index = ABSOLUTE_POS;
+    if index >= count {
         terminate!();
     }
     let scale = scale[0];
     // By its bits: drivers may assume that numbers are finite.
     let finite = (scale.to_bits() & 0x7f80_0000u32) != 0x7f80_0000u32;
     if !skip_non_finite || finite {
-        let gradient = gradient[place] * scale;
-        let mean = factors.beta1 * first[place] + (1.0 - factors.beta1) * gradient;
-        let square = factors.beta2 * second[place] + (1.0 - factors.beta2) * (gradient * gradient);
+        let gradient = gradient[index] * scale;
+        let mean = factors.beta1 * first[index] + (1.0 - factors.beta1) * gradient;
+        let square = factors.beta2 * second[index] + (1.0 - factors.beta2) * (gradient * gradient);
         let deviation = (square * factors.correction).sqrt() + factors.epsilon;
-        first[place] = mean;
-        second[place] = square;
-        weights[place] = weights[place] * factors.decay - factors.rate * mean / deviation;
+        first[index] = mean;
+        second[index] = square;
+        weights[index] = weights[index] * factors.decay - factors.rate * mean / deviation;
     }
 }
 
@@ -56,7 +56,7 @@ pub(super) fn adamw(
     scale: CubeTensor,
     spec: AdamWSpec,
 ) -> [CubeTensor; 3] {
-    let [weights, first, second] = old.map(owned);
+    let [weights, first, second] = old.map(make_unique);
     let (decay, rate, correction) = spec.factors();
     let count = length(&weights);
     let Grid { client, count: cubes, dim } = Grid::units(&weights, count);
@@ -84,15 +84,15 @@ pub(super) fn adamw(
 fn sum_kernel(x: &[f32], sums: &mut [f32], count: usize, cubes: usize, #[comptime] squares: bool) {
     let mut shared = Shared::<[f32]>::new_slice(UNITS);
     let mut total = 0.0f32;
-    let mut place = CUBE_POS * UNITS + UNIT_POS as usize;
-    while place < count {
-        let value = x[place];
+    let mut index = CUBE_POS * UNITS + UNIT_POS as usize;
+    while index < count {
+        let value = x[index];
         if squares {
             total += value * value;
         } else {
             total += value;
         }
-        place += cubes * UNITS;
+        index += cubes * UNITS;
     }
     let total = sum_of_cube(total, &mut shared);
     if UNIT_POS == 0 && CUBE_POS < cubes {
@@ -101,7 +101,7 @@ fn sum_kernel(x: &[f32], sums: &mut [f32], count: usize, cubes: usize, #[comptim
 }
 
 fn sums(x: CubeTensor, cubes: usize, squares: bool) -> CubeTensor {
-    let (y, count) = (room(&x, [cubes]), length(&x));
+    let (y, count) = (alloc(&x, [cubes]), length(&x));
     let Grid { client, count: grid, dim } = Grid::cubes(&x, cubes);
     // SAFETY: what is read is below the length, what is written below the number of cubes.
     unsafe {

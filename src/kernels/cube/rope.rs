@@ -1,6 +1,6 @@
 //! Rotation of queries and keys within rows that hold all heads side by side.
 
-use super::launch::{Grid, floats, length, room, width};
+use super::launch::{Grid, alloc, floats, length, width};
 use crate::kernels::rope::RopeSpec;
 use burn_cubecl::{
     cubecl::{self, prelude::*},
@@ -23,30 +23,30 @@ fn kernel(
     #[comptime] half: usize,
     #[comptime] interleaved: bool,
 ) {
-    let place = ABSOLUTE_POS;
-    if place >= count {
+    let index = ABSOLUTE_POS;
+    if index >= count {
         terminate!();
     }
-    let column = place % width;
+    let column = index % width;
     if column < rotated {
         let within = column % (2 * half);
         let second = if interleaved { within % 2 == 1 } else { within >= half };
         let pair = if interleaved { within / 2 } else { within % half };
         let apart = if interleaved { 1usize } else { half };
-        let other = if second { place - apart } else { place + apart };
-        let angle = (place / width) % angles * half + pair;
+        let other = if second { index - apart } else { index + apart };
+        let angle = (index / width) % angles * half + pair;
         let turned = sign * sin[angle] * x[other];
-        let straight = x[place] * cos[angle];
-        y[place] = if second { straight + turned } else { straight - turned };
+        let straight = x[index] * cos[angle];
+        y[index] = if second { straight + turned } else { straight - turned };
     } else {
-        y[place] = x[place];
+        y[index] = x[index];
     }
 }
 
 /// `x`: `[B, T, width]`; `cos`, `sin`: `[1 or B, T, D / 2]`.
 pub(super) fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, spec: RopeSpec) -> CubeTensor {
     let (x, cos, sin) = (floats(x), floats(cos), floats(sin));
-    let y = room(&x, x.meta.shape().clone());
+    let y = alloc(&x, x.meta.shape().clone());
     let (count, width, half) = (length(&x), width(&x), spec.head_size / 2);
     let angles = length(&cos) / half.max(1);
     let Grid { client, count: cubes, dim } = Grid::units(&x, count);
@@ -65,7 +65,7 @@ pub(super) fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, spec: Rope
             width,
             spec.heads * spec.head_size,
             angles,
-            if spec.back { -1.0 } else { 1.0 },
+            if spec.inverse { -1.0 } else { 1.0 },
             half,
             spec.interleaved,
         );

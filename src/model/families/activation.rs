@@ -4,7 +4,7 @@
 use super::Fields;
 use crate::{config::Activation, error::Result};
 
-/// Those of an MLP without a gate; the first of an activation's names is the one that is written.
+/// Names of activations without a gate; the first name of an activation is the one that is stored.
 const PLAIN: [(&str, Activation); 8] = [
     ("gelu_new", Activation::GeluTanh),
     ("gelu_pytorch_tanh", Activation::GeluTanh),
@@ -16,7 +16,7 @@ const PLAIN: [(&str, Activation); 8] = [
     ("relu", Activation::Relu),
 ];
 
-/// Those of the gate of a gated MLP, likewise.
+/// Names of activations of a gate, likewise.
 const GATED: [(&str, Activation); 9] = [
     ("silu", Activation::Swiglu),
     ("swish", Activation::Swiglu),

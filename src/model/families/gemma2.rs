@@ -80,8 +80,9 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
         ..base
     };
     let window = fields.optional_integer("sliding_window", Some(WINDOW))?;
-    let slides = listed(fields, config.n_layer)?;
+    let is_sliding = listed(fields, config.n_layer)?;
     let value = fields.get("layer_types").unwrap_or(&Value::Null);
-    let slide = |layer: usize| slides.as_ref().map_or(layer.is_multiple_of(2), |slides| slides[layer]);
+    let slide =
+        |layer: usize| is_sliding.as_ref().map_or(layer.is_multiple_of(2), |is_sliding| is_sliding[layer]);
     with_windows(fields, config, window, &Origin { key: "layer_types", value }, slide)
 }

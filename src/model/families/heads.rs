@@ -1,4 +1,4 @@
-//! What encoders of transformers are called by the head they have, and the names of their classes.
+//! Class names of transformers' encoders by their heads, and the names of their labels.
 
 use super::Fields;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 use serde_json::{Map, Value};
 
-/// What follows the family's name in `architectures`.
+/// Suffixes of the family's name in `architectures`.
 const ARCHITECTURES: [(Head, &str); 4] = [
     (Head::LanguageModel, "ForMaskedLM"),
     (Head::TokenClassification, "ForTokenClassification"),

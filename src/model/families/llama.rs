@@ -24,7 +24,7 @@ pub(super) const SPEC: Spec = Spec {
     name_in_files: |name| name,
 };
 
-/// What the class of a descendant in transformers takes for keys that a `config.json` lacks.
+/// Defaults of a descendant's class in transformers for keys that a `config.json` lacks.
 pub(super) struct Defaults {
     pub vocab_size: usize,
     pub hidden_size: usize,
@@ -195,7 +195,7 @@ fn is_ignored(_: &ModelConfig, name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq")
 }
 
-/// What descendants call their parts, within a layer.
+/// Names that descendants give the parts of a layer.
 pub(super) struct Names {
     pub mlp_norm: &'static str,
     /// Norms of what attention and MLP give.

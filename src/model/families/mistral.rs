@@ -29,9 +29,11 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
     match listed(fields, base.n_layer)? {
         None => everywhere(fields, base, window),
         // transformers takes such a model for a Ministral.
-        Some(slides) => {
+        Some(is_sliding) => {
             let value = fields.get("layer_types").unwrap_or(&Value::Null);
-            with_windows(fields, base, window, &Origin { key: "layer_types", value }, |layer| slides[layer])
+            with_windows(fields, base, window, &Origin { key: "layer_types", value }, |layer| {
+                is_sliding[layer]
+            })
         }
     }
 }

@@ -37,11 +37,11 @@ use transform::Transform;
 #[derive(Clone, Copy)]
 pub struct Family(&'static Spec);
 
-/// What makes a family: one constant in each family's file.
+/// Definition of a family: one constant in each family's file.
 struct Spec {
     /// `model_type` in `config.json`.
     name: &'static str,
-    /// What names begin with, except in checkpoints saved from the model without its output
+    /// Prefix of tensor names, except in checkpoints saved from the model without its output
     /// projection, as GPT-2's own on the Hub are.
     prefix: &'static str,
     /// Whether models of this family have biases where ours may not: ours are stored as zeros.
@@ -60,7 +60,7 @@ struct Spec {
     name_in_files: fn(String) -> String,
 }
 
-/// How one tensor of ours is stored.
+/// Stored form of one tensor of ours.
 pub struct Entry {
     /// Our name.
     name: String,
@@ -103,7 +103,7 @@ impl Family {
     pub const BERT: Self = Self(&bert::SPEC);
     pub const MODERNBERT: Self = Self(&modernbert::SPEC);
     pub const T5: Self = Self(&t5::SPEC);
-    /// What no other family can express; only Kiln reads it.
+    /// Kiln's own family, for models that no other family can express.
     pub const KILN: Self = Self(&kiln::SPEC);
 
     /// All of them; a configuration belongs to the first that can express it.
@@ -135,7 +135,7 @@ impl Family {
         let json = self.to_json(&config, None);
         let Some(json) = json.as_object() else { return false };
         let read = (self.0.from_json)(&Fields { json, path: Path::new("config.json") });
-        read.is_ok_and(|read| essence(&read) == essence(&config))
+        read.is_ok_and(|read| canonical(&read) == canonical(&config))
     }
 
     /// `model_type` in `config.json`.
@@ -311,11 +311,12 @@ impl Family {
     }
 }
 
-/// What decides the numbers that a model gives, resolved, and the rest by default.
-fn essence(config: &ModelConfig) -> ModelConfig {
+/// Canonical form of a configuration: equal for two configurations whose models compute the same. Settings
+/// that do not matter have their defaults.
+fn canonical(config: &ModelConfig) -> ModelConfig {
     let default = ModelConfig::default();
     let config = &windows::canonical(config.clone());
-    let mut essence = ModelConfig {
+    let mut canonical = ModelConfig {
         n_kv_head: Some(config.kv_heads()),
         head_dim: Some(config.head_size()),
         n_inner: Some(config.inner_size()),
@@ -337,47 +338,48 @@ fn essence(config: &ModelConfig) -> ModelConfig {
         ..config.clone()
     };
     if config.architecture != Architecture::EncoderDecoder {
-        essence.n_decoder_layer = default.n_decoder_layer;
-        essence.decoder_start_token = default.decoder_start_token;
+        canonical.n_decoder_layer = default.n_decoder_layer;
+        canonical.decoder_start_token = default.decoder_start_token;
     } else {
-        essence.n_decoder_layer = Some(config.decoder_layers());
+        canonical.n_decoder_layer = Some(config.decoder_layers());
     }
     if !matches!(config.head, Head::SequenceClassification | Head::Regression) {
-        essence.pooling = default.pooling;
+        canonical.pooling = default.pooling;
     }
     if config.head != Head::LanguageModel {
-        essence.tie_embeddings = default.tie_embeddings;
+        canonical.tie_embeddings = default.tie_embeddings;
     }
     if config.position != Position::Relative {
-        essence.relative_buckets = default.relative_buckets;
-        essence.relative_max_distance = default.relative_max_distance;
+        canonical.relative_buckets = default.relative_buckets;
+        canonical.relative_max_distance = default.relative_max_distance;
     }
     let has_local_theta = config.position == Position::Rotary && config.attention.sliding_window.is_some();
-    essence.rope.local_theta = has_local_theta.then(|| config.rope.local_theta.unwrap_or(config.rope.theta));
+    canonical.rope.local_theta =
+        has_local_theta.then(|| config.rope.local_theta.unwrap_or(config.rope.theta));
     if config.attention.sparse_block.is_none() {
-        essence.attention.sparse_local_blocks = default.attention.sparse_local_blocks;
-        essence.attention.sparse_global_tokens = default.attention.sparse_global_tokens;
+        canonical.attention.sparse_local_blocks = default.attention.sparse_local_blocks;
+        canonical.attention.sparse_global_tokens = default.attention.sparse_global_tokens;
     }
     // Columns are stored in the order of the one layout; norms over them are not.
     if config.position != Position::Rotary || !config.attention.qk_norm {
-        essence.rope.layout = default.rope.layout;
+        canonical.rope.layout = default.rope.layout;
     }
     if config.position != Position::Rotary {
-        essence.rope.theta = default.rope.theta;
+        canonical.rope.theta = default.rope.theta;
     }
     if config.rope.scaling != RopeScaling::Llama3 {
-        essence.rope.original_context = default.rope.original_context;
-        essence.rope.low_freq_factor = default.rope.low_freq_factor;
-        essence.rope.high_freq_factor = default.rope.high_freq_factor;
+        canonical.rope.original_context = default.rope.original_context;
+        canonical.rope.low_freq_factor = default.rope.low_freq_factor;
+        canonical.rope.high_freq_factor = default.rope.high_freq_factor;
     }
     if config.rope.scaling == RopeScaling::None {
-        essence.rope.factor = default.rope.factor;
+        canonical.rope.factor = default.rope.factor;
     }
     if !config.has_experts() {
-        essence.moe.experts_per_token = default.moe.experts_per_token;
-        essence.moe.normalize = default.moe.normalize;
+        canonical.moe.experts_per_token = default.moe.experts_per_token;
+        canonical.moe.normalize = default.moe.normalize;
     }
-    essence
+    canonical
 }
 
 /// The output projection by the families' name.

@@ -120,10 +120,10 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
         None => fields.integer_or("local_attention", WINDOW)?,
     };
     let window = Some(window.max(1));
-    if let Some(slides) = listed(fields, config.n_layer)? {
+    if let Some(is_sliding) = listed(fields, config.n_layer)? {
         let value = fields.get("layer_types").unwrap_or(&Value::Null);
         return with_windows(fields, config, window, &Origin { key: "layer_types", value }, |layer| {
-            slides[layer]
+            is_sliding[layer]
         });
     }
     let every = fields.integer_or("global_attn_every_n_layers", 3)?;

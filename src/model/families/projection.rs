@@ -1,4 +1,4 @@
-//! Where a file has the token embedding and the output projection of a language model, which may be one.
+//! Names of the token embedding and of the output projection of a language model in a file; they may be tied.
 //!
 //! As transformers does, the tensors decide and not `tie_word_embeddings` alone: a projection that is missing
 //! is the embedding, an embedding that is missing is the projection that it is tied to, and of two that differ
@@ -15,7 +15,7 @@ use crate::{
 pub struct Projection<'a> {
     pub embedding: Option<&'a str>,
     pub output: Option<&'a str>,
-    /// What the projection is called where it is there.
+    /// Name of the output projection, if the file has one.
     pub output_name: String,
     pub embedding_name: String,
     /// Whether the projection is stored as the embedding is, `[vocab_size, n_embd]`, and not the other way
@@ -33,7 +33,7 @@ impl Family {
         let find = |wanted: &str| {
             let is_wanted =
                 |name: &String| if bare { self.with_prefix(name) == wanted } else { name == wanted };
-            all.iter().position(is_wanted).map(|place| names[place])
+            all.iter().position(is_wanted).map(|index| names[index])
         };
         let mut embeddings = std::iter::once(&*embedding_name).chain(self.0.embedding_copies.iter().copied());
         Some(Projection {

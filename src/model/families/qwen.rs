@@ -124,9 +124,11 @@ fn some_windows(
     let window = window(fields)?;
     let most = fields.integer_or("max_window_layers", 28)?;
     match listed(fields, base.n_layer)? {
-        Some(slides) => {
+        Some(is_sliding) => {
             let value = fields.get("layer_types").unwrap_or(&Value::Null);
-            with_windows(fields, base, window, &Origin { key: "layer_types", value }, |layer| slides[layer])
+            with_windows(fields, base, window, &Origin { key: "layer_types", value }, |layer| {
+                is_sliding[layer]
+            })
         }
         None => {
             let origin = Origin { key: "max_window_layers", value: &most.into() };
@@ -162,7 +164,7 @@ fn experts_json(config: &ModelConfig, architecture: &str) -> Value {
     json
 }
 
-/// What a class takes for keys of its experts that a `config.json` lacks.
+/// Defaults of a class for keys of its experts that a `config.json` lacks.
 struct MoeDefaults {
     intermediate_size: usize,
     experts: usize,
@@ -198,7 +200,7 @@ fn experts(fields: &Fields, counted: &str, defaults: &MoeDefaults, base: ModelCo
     })
 }
 
-/// How many layers are listed to have a plain MLP.
+/// Number of layers that are listed to have a plain MLP.
 fn plain_layers(fields: &Fields, layers: usize) -> Result<usize> {
     let Some(value) = fields.get("mlp_only_layers") else { return Ok(0) };
     let wrong = || fields.failed(format!("`mlp_only_layers` is `{value}`, which is not a list of layers"));

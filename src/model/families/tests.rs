@@ -209,7 +209,7 @@ fn settings_that_change_the_computation_are_refused() {
     let (_, read) = changed(&llama, json!({ "rope_parameters": factors })).unwrap();
     assert_eq!(read.rope.original_context, Some(llama.block_size));
     let huge = json!({ "head_dim": 1usize << 40, "num_attention_heads": 1usize << 40, "hidden_size": 0 });
-    // Sizes are held to their bounds later, by `Config::validate`.
+    // Sizes are verified later, by `Config::validate`.
     let (_, read) = changed(&llama, huge).unwrap();
     assert!(crate::config::Config { model: read, ..Default::default() }.validate().is_err());
 }

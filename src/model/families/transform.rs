@@ -1,9 +1,9 @@
-//! How a tensor of ours and a tensor of a family's become one another: slices, transposes and orders
+//! Conversion between a tensor of ours and a tensor of a family's: slices, transposes and orders
 //! of columns, never arithmetic.
 
 use crate::model::parameters::{HostTensor, NamedData};
 
-/// How a part of a tensor is stored.
+/// Stored form of a part of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Transform {
     AsIs,

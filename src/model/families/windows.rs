@@ -1,5 +1,5 @@
 //! Which layers have a sliding window. transformers lists the type of each layer; Kiln has a rule: one in
-//! so many layers sees everything, and the others have the window.
+//! `full_attention_every` layers attends to everything, and the others have the window.
 
 use super::Fields;
 use crate::{
@@ -14,25 +14,25 @@ pub(super) const SLIDING: &str = "sliding_attention";
 /// A configuration with more layers is refused later, before anything is made for each of them.
 const MOST_LAYERS: usize = 1 << 24;
 
-/// What decides which layers slide, for messages.
+/// Key and value that decide which layers have a sliding window, for messages.
 pub(super) struct Origin<'a> {
     pub key: &'a str,
     pub value: &'a Value,
 }
 
-/// A configuration in which layers that `slide` have a window of so many tokens.
+/// A configuration in which the layers that `is_sliding` names have a window of `window` tokens.
 ///
 /// # Errors
-/// For layers that slide without the length of a window, and for layers that no rule of Kiln's gives.
+/// For sliding layers without the length of a window, and for layers that no rule of Kiln's gives.
 pub(super) fn with_windows(
     fields: &Fields,
     config: ModelConfig,
     window: Option<usize>,
     origin: &Origin,
-    slide: impl Fn(usize) -> bool,
+    is_sliding: impl Fn(usize) -> bool,
 ) -> Result<ModelConfig> {
     let layers = config.n_layer;
-    if layers > MOST_LAYERS || !(0..layers).any(&slide) {
+    if layers > MOST_LAYERS || !(0..layers).any(&is_sliding) {
         return Ok(config);
     }
     let Origin { key, value } = origin;
@@ -40,7 +40,7 @@ pub(super) fn with_windows(
         fields.failed(format!("`{key}` is `{value}`, but `sliding_window` gives its layers no window"))
     })?;
     let (full_attention_every, full_attention_offset) =
-        rule(layers, |layer| !slide(layer)).ok_or_else(|| {
+        rule(layers, |layer| !is_sliding(layer)).ok_or_else(|| {
             fields.unsupported(key, value, "layers without a sliding window at equal distances")
         })?;
     let attention = AttentionConfig {
@@ -62,18 +62,18 @@ fn rule(layers: usize, is_full: impl Fn(usize) -> bool) -> Option<(Option<usize>
     (first < every && (0..layers).all(agrees)).then_some((Some(every), first))
 }
 
-/// The same rule for the same layers, however it was written: no window where no layer has one.
+/// Canonical form of the rule: equal for equal layers, and without a window where no layer has one.
 pub(super) fn canonical(config: ModelConfig) -> ModelConfig {
     let (layers, attention) = (config.n_layer, config.attention);
     if attention.sliding_window.is_none() || layers > MOST_LAYERS {
         return config;
     }
-    let slides = (0..layers).any(|layer| config.is_sliding(layer));
-    let found = if slides { rule(layers, |layer| !config.is_sliding(layer)) } else { Some((None, 0)) };
+    let is_sliding = (0..layers).any(|layer| config.is_sliding(layer));
+    let found = if is_sliding { rule(layers, |layer| !config.is_sliding(layer)) } else { Some((None, 0)) };
     let (full_attention_every, full_attention_offset) =
         found.unwrap_or((attention.full_attention_every, attention.full_attention_offset));
     let attention = AttentionConfig {
-        sliding_window: attention.sliding_window.filter(|_| slides),
+        sliding_window: attention.sliding_window.filter(|_| is_sliding),
         full_attention_every,
         full_attention_offset,
         ..attention
@@ -81,17 +81,17 @@ pub(super) fn canonical(config: ModelConfig) -> ModelConfig {
     ModelConfig { attention, ..config }
 }
 
-/// Whether each layer slides, by the list in `config.json`; `None` where there is no list.
+/// Whether each layer has a sliding window, by the list in `config.json`; `None` where there is no list.
 pub(super) fn listed(fields: &Fields, layers: usize) -> Result<Option<Vec<bool>>> {
     let Some(types) = fields.get("layer_types") else { return Ok(None) };
     let listed = types.as_array().map(Vec::as_slice).unwrap_or_default();
-    let slides = |found: &Value| match found.as_str() {
+    let is_sliding = |found: &Value| match found.as_str() {
         Some(FULL) => Some(false),
         Some(SLIDING) => Some(true),
         _ => None,
     };
-    match listed.iter().map(slides).collect::<Option<Vec<bool>>>() {
-        Some(slides) if slides.len() == layers => Ok(Some(slides)),
+    match listed.iter().map(is_sliding).collect::<Option<Vec<bool>>>() {
+        Some(is_sliding) if is_sliding.len() == layers => Ok(Some(is_sliding)),
         _ => {
             let needed = format!("{layers} layers of full or sliding attention");
             Err(fields.unsupported("layer_types", types, &needed))

@@ -9,8 +9,8 @@ use crate::{
     config::ModelConfig,
     kernels::{
         Mode,
-        attention::{self, AttentionSpec, Projected, Reach},
-        linear::Source,
+        attention::{self, AttentionSpec, Projected, Window},
+        linear::Prologue,
     },
     model::{Pass, init::Initializer},
 };
@@ -29,25 +29,25 @@ pub struct Attention {
     /// `[D]`, where queries and keys are normalized.
     pub query_norm: Option<Norm>,
     pub key_norm: Option<Norm>,
-    mix: Mix,
+    layout: HeadLayout,
 }
 
-/// What the layers of a forward pass share.
-pub struct Context {
-    pub(crate) global: View,
-    /// For layers with a sliding window.
-    pub(crate) local: Option<View>,
+/// Attention context that the layers of a forward pass share.
+pub struct StackContext {
+    pub(crate) global: AttentionContext,
+    /// Context of layers with a sliding window.
+    pub(crate) local: Option<AttentionContext>,
     /// Added to scores, `[1, H, T, S]`.
     pub(crate) bias: Option<Tensor<4>>,
 }
 
-/// Where tokens stand and what they see.
+/// Positions and mask of the tokens of a layer.
 #[derive(Clone)]
-pub(crate) struct View {
+pub(crate) struct AttentionContext {
     pub rotation: Option<Rotation>,
-    pub reach: Reach,
-    /// True where a query must not look within reach, `[1 or B, 1, T or 1, S]`.
-    pub hidden: Option<Tensor<4, Bool>>,
+    pub window: Window,
+    /// True where a query must not attend to a key of its window, `[1 or B, 1, T or 1, S]`.
+    pub mask: Option<Tensor<4, Bool>>,
 }
 
 impl Attention {
@@ -67,7 +67,7 @@ impl Attention {
             output: Linear::init([query_size, config.n_embd], config.bias, residual_std, initializer),
             query_norm: config.attention.qk_norm.then(|| Norm::of_width(head_size, config, initializer)),
             key_norm: config.attention.qk_norm.then(|| Norm::of_width(head_size, config, initializer)),
-            mix: Mix::init(config, initializer.mode),
+            layout: HeadLayout::init(config, initializer.mode),
         }
     }
 
@@ -75,48 +75,58 @@ impl Attention {
     /// it), S counts the cached tokens too.
     pub(crate) fn forward(
         &self,
-        x_BTE: impl Into<Source<3>>,
-        view: &View,
+        x_BTE: impl Into<Prologue<3>>,
+        attention_context: &AttentionContext,
         bias: Option<Tensor<4>>,
         cache: Option<(&mut KvCache, usize)>,
         residual: Option<Tensor<3>>,
         pass: &Pass,
     ) -> Tensor<3> {
-        let qkv = self.project(x_BTE, view);
-        let spec = self.mix.spec(view.reach, pass);
-        let hidden = view.hidden.clone();
+        let qkv = self.project(x_BTE, attention_context);
+        let spec = self.layout.spec(attention_context.window, pass);
+        let mask = attention_context.mask.clone();
         let values_BTE = match (cache, bias) {
-            (None, None) => attention::attention(Projected::Together(qkv), hidden, spec, self.mix.mode),
+            (None, None) => attention::attention(Projected::Together(qkv), mask, spec, self.layout.mode),
             (cache, bias) => {
                 let (q_BHTD, mut k_BGSD, mut v_BGSD) = self.heads(&qkv, spec);
                 if let Some((cache, layer)) = cache {
                     (k_BGSD, v_BGSD) = cache.append(layer, k_BGSD, v_BGSD);
                 }
                 match bias {
-                    None => attention::cached(q_BHTD, k_BGSD, v_BGSD, hidden, spec, self.mix.mode),
-                    bias => attention::reference(q_BHTD, k_BGSD, v_BGSD, bias, hidden, spec),
+                    None => attention::cached(q_BHTD, k_BGSD, v_BGSD, mask, spec, self.layout.mode),
+                    bias => attention::reference(q_BHTD, k_BGSD, v_BGSD, bias, mask, spec),
                 }
             }
         };
         self.output.forward_onto(values_BTE, residual)
     }
 
-    /// How much each query looks at each key, `[B, H, T, S]` with rows that add up to 1; S = T.
-    pub(crate) fn weights(&self, x_BTE: Tensor<3>, view: &View, bias: Option<Tensor<4>>) -> Tensor<4> {
-        let qkv = self.project(x_BTE, view);
-        let spec = self.mix.spec(view.reach, &Pass::default());
+    /// Attention weights of each query over the keys, `[B, H, T, S]` with rows that add up to 1; S = T.
+    pub(crate) fn weights(
+        &self,
+        x_BTE: Tensor<3>,
+        attention_context: &AttentionContext,
+        bias: Option<Tensor<4>>,
+    ) -> Tensor<4> {
+        let qkv = self.project(x_BTE, attention_context);
+        let spec = self.layout.spec(attention_context.window, &Pass::default());
         let (q_BHTD, k_BGSD, _) = self.heads(&qkv, spec);
         let [_, _, time, _] = q_BHTD.dims();
-        let hidden = attention::beyond(view.hidden.clone(), [time, time], view.reach, &qkv);
-        attention::weights(q_BHTD, k_BGSD, bias, hidden, spec)
+        let mask = attention::window_mask(
+            attention_context.mask.clone(),
+            [time, time],
+            attention_context.window,
+            &qkv,
+        );
+        attention::weights(q_BHTD, k_BGSD, bias, mask, spec)
     }
 
     /// `[B, T, (H + 2G) * D]`: queries, keys and values, the first two normalized and rotated.
-    fn project(&self, x_BTE: impl Into<Source<3>>, view: &View) -> Tensor<3> {
+    fn project(&self, x_BTE: impl Into<Prologue<3>>, attention_context: &AttentionContext) -> Tensor<3> {
         let mut qkv = self.qkv.forward_onto(x_BTE, None);
-        let (heads, groups) = (self.mix.heads, self.mix.kv_heads);
+        let (heads, groups) = (self.layout.heads, self.layout.kv_heads);
         if let (Some(query_norm), Some(key_norm)) = (&self.query_norm, &self.key_norm) {
-            let ([batch, time, width], size) = (qkv.dims(), self.mix.head_size);
+            let ([batch, time, width], size) = (qkv.dims(), self.layout.head_size);
             let normalized = |norm: &Norm, start, heads| {
                 let part: Tensor<4> =
                     qkv.clone().narrow(2, start * size, heads * size).reshape([batch, time, heads, size]);
@@ -126,7 +136,7 @@ impl Attention {
             let start = (heads + groups) * size;
             qkv = Tensor::cat(vec![q, k, qkv.narrow(2, start, width - start)], 2);
         }
-        match &view.rotation {
+        match &attention_context.rotation {
             Some(rotation) => rotation.apply(qkv, heads + groups),
             None => qkv,
         }
@@ -134,13 +144,13 @@ impl Attention {
 
     /// `[B, H, T, D]`, `[B, G, T, D]`, `[B, G, T, D]`
     fn heads(&self, qkv: &Tensor<3>, spec: AttentionSpec) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
-        let (heads, groups) = (self.mix.heads, self.mix.kv_heads);
+        let (heads, groups) = (self.layout.heads, self.layout.kv_heads);
         let part = |start, heads| attention::part(qkv, start, heads, spec);
         (part(0, heads), part(heads, groups), part(heads + groups, groups))
     }
 }
 
-/// Attention of a decoder's block over what an encoder made of another text.
+/// Attention of a decoder's block over the hidden states of an encoder.
 #[derive(Module, Debug)]
 pub struct CrossAttention {
     /// `[E, H * D]`
@@ -149,7 +159,7 @@ pub struct CrossAttention {
     pub key_value: Linear,
     /// `[H * D, E]`
     pub output: Linear,
-    mix: Mix,
+    layout: HeadLayout,
 }
 
 impl CrossAttention {
@@ -164,46 +174,46 @@ impl CrossAttention {
             query: linear([config.n_embd, query_size], qkv_bias, std),
             key_value: linear([config.n_embd, key_value_size], qkv_bias, std),
             output: linear([query_size, config.n_embd], config.bias, residual_std),
-            mix: Mix::init(config, initializer.mode),
+            layout: HeadLayout::init(config, initializer.mode),
         }
     }
 
-    /// Queries of `[B, T, E]` over `memory`, `[B, S, E]`, of which `padding`, `[B, 1, 1, S]`, is not seen,
-    /// plus `residual`, if there is one. Keys and values are made once: a cache keeps them.
+    /// Queries of `[B, T, E]` over `memory`, `[B, S, E]`, of which `padding`, `[B, 1, 1, S]`, is masked,
+    /// plus `residual`, if there is one. A cache keeps the keys and values.
     pub(crate) fn forward(
         &self,
-        x_BTE: impl Into<Source<3>>,
+        x_BTE: impl Into<Prologue<3>>,
         memory_BSE: &Tensor<3>,
         padding: Option<Tensor<4, Bool>>,
         cache: Option<(&mut KvCache, usize)>,
         residual: Option<Tensor<3>>,
         pass: &Pass,
     ) -> Tensor<3> {
-        let spec = self.mix.spec(Reach::FULL, pass);
+        let spec = self.layout.spec(Window::FULL, pass);
         let query = self.query.forward_onto(x_BTE, None);
         let key_value = || self.key_value.forward(memory_BSE.clone());
         let values_BTE = match cache {
             None => {
                 let projected = Projected::Apart(query, key_value());
-                attention::attention(projected, padding, spec, self.mix.mode)
+                attention::attention(projected, padding, spec, self.layout.mode)
             }
             Some((cache, layer)) => {
-                let groups = self.mix.kv_heads;
+                let groups = self.layout.kv_heads;
                 let (k_BGSD, v_BGSD) = cache.of_memory(layer, || {
                     let both = key_value();
                     (attention::part(&both, 0, groups, spec), attention::part(&both, groups, groups, spec))
                 });
-                let q_BHTD = attention::part(&query, 0, self.mix.heads, spec);
-                attention::cached(q_BHTD, k_BGSD, v_BGSD, padding, spec, self.mix.mode)
+                let q_BHTD = attention::part(&query, 0, self.layout.heads, spec);
+                attention::cached(q_BHTD, k_BGSD, v_BGSD, padding, spec, self.layout.mode)
             }
         };
         self.output.forward_onto(values_BTE, residual)
     }
 }
 
-/// What self-attention and cross-attention have in common.
+/// Head layout and settings that self-attention and cross-attention share.
 #[derive(Module, Debug)]
-struct Mix {
+struct HeadLayout {
     #[module(skip)]
     dropout: f64,
     #[module(skip)]
@@ -221,7 +231,7 @@ struct Mix {
     mode: Mode,
 }
 
-impl Mix {
+impl HeadLayout {
     fn init(config: &ModelConfig, mode: Mode) -> Self {
         Self {
             dropout: config.dropout,
@@ -234,14 +244,14 @@ impl Mix {
         }
     }
 
-    fn spec(&self, reach: Reach, pass: &Pass) -> AttentionSpec {
+    fn spec(&self, window: Window, pass: &Pass) -> AttentionSpec {
         AttentionSpec {
             heads: self.heads,
             kv_heads: self.kv_heads,
             head_size: self.head_size,
             scale: self.scale as f32,
             softcap: self.softcap as f32,
-            reach,
+            window,
             dropout: pass.dropout(self.dropout),
         }
     }

@@ -2,7 +2,7 @@
 //! an MLP or a mixture of experts.
 
 use super::{
-    attention::{Attention, Context, CrossAttention, View},
+    attention::{Attention, AttentionContext, CrossAttention, StackContext},
     kv_cache::KvCache,
     mlp::Mlp,
     moe::{Moe, Routing},
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{ModelConfig, NormPosition},
-    kernels::{Mode, dropout::dropout, linear::Source},
+    kernels::{Mode, dropout::dropout, linear::Prologue},
     model::{Pass, init::Initializer},
 };
 use burn::{
@@ -24,26 +24,26 @@ pub struct Block {
     /// Absent where the first block reads embeddings that are normalized already.
     pub attention_norm: Option<Norm>,
     pub attention: Attention,
-    /// Of what attention gives, where blocks normalize on both sides.
+    /// Norm of attention's output, where blocks normalize on both sides.
     pub attention_output_norm: Option<Norm>,
-    /// Beside an encoder.
+    /// Norm before cross-attention, in a decoder beside an encoder.
     pub cross_norm: Option<Norm>,
     pub cross: Option<CrossAttention>,
     pub mlp_norm: Option<Norm>,
     pub mlp: FeedForward,
-    /// Of what the MLP gives, where blocks normalize on both sides.
+    /// Norm of the MLP's output, where blocks normalize on both sides.
     pub mlp_output_norm: Option<Norm>,
     #[module(skip)]
     dropout: f64,
     #[module(skip)]
     norm_position: NormPosition,
     #[module(skip)]
-    slides: bool,
+    is_sliding: bool,
     #[module(skip)]
     mode: Mode,
 }
 
-/// What follows attention.
+/// Feed-forward layer of a block.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant, reason = "one a layer, and Burn has no modules in boxes")]
 pub enum FeedForward {
@@ -51,7 +51,7 @@ pub enum FeedForward {
     Experts(Moe),
 }
 
-/// What an encoder made of its text.
+/// Hidden states of an encoder, which a decoder attends to.
 #[derive(Clone)]
 pub struct Memory {
     /// `[B, S, E]`
@@ -61,11 +61,11 @@ pub struct Memory {
 }
 
 impl Block {
-    /// Of a layer; with `crosses` it also looks at an encoder's output.
+    /// Block of layer `layer`; with `has_cross_attention` it also attends to an encoder's output.
     pub(crate) fn init(
         config: &ModelConfig,
         layer: usize,
-        crosses: bool,
+        has_cross_attention: bool,
         initializer: &mut Initializer,
     ) -> Self {
         let both = config.norm_position == NormPosition::Both;
@@ -74,8 +74,8 @@ impl Block {
             attention_norm: (!unnormalized).then(|| Norm::init(config, initializer)),
             attention: Attention::init(config, initializer),
             attention_output_norm: both.then(|| Norm::init(config, initializer)),
-            cross_norm: crosses.then(|| Norm::init(config, initializer)),
-            cross: crosses.then(|| CrossAttention::init(config, initializer)),
+            cross_norm: has_cross_attention.then(|| Norm::init(config, initializer)),
+            cross: has_cross_attention.then(|| CrossAttention::init(config, initializer)),
             mlp_norm: Some(Norm::init(config, initializer)),
             mlp: if config.has_experts() {
                 FeedForward::Experts(Moe::init(config, initializer))
@@ -85,30 +85,37 @@ impl Block {
             mlp_output_norm: both.then(|| Norm::init(config, initializer)),
             dropout: config.dropout,
             norm_position: config.norm_position,
-            slides: config.is_sliding(layer),
+            is_sliding: config.is_sliding(layer),
             mode: initializer.mode,
         })
     }
 
-    fn view<'a>(&self, context: &'a Context) -> &'a View {
+    fn attention_context<'a>(&self, context: &'a StackContext) -> &'a AttentionContext {
         match &context.local {
-            Some(local) if self.slides => local,
+            Some(local) if self.is_sliding => local,
             _ => &context.global,
         }
     }
 
-    /// `[B, T, E]` -> `[B, T, E]`, and what the router decided, if there is one.
+    /// `[B, T, E]` -> `[B, T, E]`, with the routing, if there are experts.
     pub fn forward(
         &self,
         x: Tensor<3>,
-        context: &Context,
+        context: &StackContext,
         memory: Option<&Memory>,
         mut cache: Option<(&mut KvCache, usize)>,
         pass: &Pass,
     ) -> (Tensor<3>, Option<Routing>) {
-        let attention = |x: Source<3>, residual| {
+        let attention = |x: Prologue<3>, residual| {
             let cache = cache.as_mut().map(|(cache, layer)| (&mut **cache, *layer));
-            self.attention.forward(x, self.view(context), context.bias.clone(), cache, residual, pass)
+            self.attention.forward(
+                x,
+                self.attention_context(context),
+                context.bias.clone(),
+                cache,
+                residual,
+                pass,
+            )
         };
         let mut x = self.residual(x, &self.attention_norm, attention, &self.attention_output_norm, pass);
         if let (Some(cross), Some(memory)) = (&self.cross, memory) {
@@ -117,7 +124,7 @@ impl Block {
             x = self.residual(x, &self.cross_norm, cross, &None, pass);
         }
         let mut routing = None;
-        let mlp = |x: Source<3>, residual: Option<Tensor<3>>| match &self.mlp {
+        let mlp = |x: Prologue<3>, residual: Option<Tensor<3>>| match &self.mlp {
             FeedForward::Dense(mlp) => mlp.forward(x, residual),
             FeedForward::Experts(moe) => {
                 let (y, decided) = moe.forward(x);
@@ -136,15 +143,15 @@ impl Block {
         &self,
         x: Tensor<3>,
         norm: &Option<Norm>,
-        layer: impl FnOnce(Source<3>, Option<Tensor<3>>) -> Tensor<3>,
+        layer: impl FnOnce(Prologue<3>, Option<Tensor<3>>) -> Tensor<3>,
         output_norm: &Option<Norm>,
         pass: &Pass,
     ) -> Tensor<3> {
         let (input, last_norm) = match self.norm_position {
             NormPosition::Pre | NormPosition::Both => {
-                (norm.as_ref().map_or_else(|| x.clone().into(), |norm| norm.source(x.clone())), &None)
+                (norm.as_ref().map_or_else(|| x.clone().into(), |norm| norm.prologue(x.clone())), &None)
             }
-            NormPosition::Post => (Source::Plain(x.clone()), norm),
+            NormPosition::Post => (Prologue::Plain(x.clone()), norm),
         };
         let drop = pass.dropout(self.dropout);
         let sum = if drop.is_on() || output_norm.is_some() {
@@ -155,13 +162,13 @@ impl Block {
         normalized(last_norm, sum)
     }
 
-    /// How much each position looks at each other one, `[B, H, T, S]`.
-    pub(crate) fn attention_weights(&self, x: Tensor<3>, context: &Context) -> Tensor<4> {
+    /// Attention weights of each position over the others, `[B, H, T, S]`.
+    pub(crate) fn attention_weights(&self, x: Tensor<3>, context: &StackContext) -> Tensor<4> {
         let x = match self.norm_position {
             NormPosition::Pre | NormPosition::Both => normalized(&self.attention_norm, x),
             NormPosition::Post => x,
         };
-        self.attention.weights(x, self.view(context), context.bias.clone())
+        self.attention.weights(x, self.attention_context(context), context.bias.clone())
     }
 }
 

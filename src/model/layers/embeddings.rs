@@ -1,9 +1,8 @@
-//! What the first block reads: a vector for each token, and where they are trained or fixed ones, for
-//! its place and its segment.
+//! Token embeddings, and learned or fixed embeddings of positions and segments.
 
 use super::{
     norm::Norm,
-    position::{Places, sinusoidal_table},
+    position::{Positions, sinusoidal_table},
 };
 use crate::{
     config::{ModelConfig, Position},
@@ -11,7 +10,7 @@ use crate::{
         Mode,
         dropout::dropout,
         embedding::embedding,
-        linear::{Addends, linear},
+        linear::{Epilogue, linear},
     },
     model::{Pass, init::Initializer},
 };
@@ -33,7 +32,7 @@ pub struct Embeddings {
     sinusoidal: Option<Tensor<2>>,
     #[module(skip)]
     dropout: f64,
-    /// What embeddings are multiplied by.
+    /// Factor of the token embeddings.
     #[module(skip)]
     scale: f64,
     #[module(skip)]
@@ -59,13 +58,13 @@ impl Embeddings {
         }
     }
 
-    /// Tokens `[B, T]` at some places -> `[B, T, n_embd]`. `token_types`, `[B, T]`: the segment of each
+    /// Tokens `[B, T]` at `positions` -> `[B, T, n_embd]`. `token_types`, `[B, T]`: the segment of each
     /// token; `None`: all are of the first.
     pub(crate) fn forward(
         &self,
         tokens: Tensor<2, Int>,
         token_types: Option<Tensor<2, Int>>,
-        places: &Places,
+        positions: &Positions,
         pass: &Pass,
     ) -> Tensor<3> {
         let mut x = embedding(self.embedding.val(), tokens, self.mode);
@@ -81,7 +80,7 @@ impl Embeddings {
         }
         let table = self.position.as_ref().map(|table| table.val()).or_else(|| self.sinusoidal.clone());
         if let Some(table) = table {
-            x = x + places.rows_of(table); // + [1 or B, T, n_embd]
+            x = x + positions.rows_of(table); // + [1 or B, T, n_embd]
         }
         if let Some(norm) = &self.embedding_norm {
             x = norm.forward(x);
@@ -89,8 +88,8 @@ impl Embeddings {
         dropout(x, None, pass.dropout(self.dropout), self.mode)
     }
 
-    /// How much states `[B, T, n_embd]` are like each token, `[B, T, vocab_size]`.
-    pub(crate) fn likeness(&self, x: Tensor<3>) -> Tensor<3> {
-        linear(x, self.embedding.val(), true, Addends::default(), self.mode)
+    /// Logits of hidden states `[B, T, n_embd]` by the tied embedding, `[B, T, vocab_size]`.
+    pub(crate) fn tied_logits(&self, x: Tensor<3>) -> Tensor<3> {
+        linear(x, self.embedding.val(), true, Epilogue::default(), self.mode)
     }
 }

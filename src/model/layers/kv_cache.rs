@@ -1,4 +1,4 @@
-//! Keys and values of tokens already seen, preallocated for a whole context, so that generating one more
+//! Keys and values of earlier tokens, preallocated for a whole context, so that generating one more
 //! token costs one token's work.
 
 use crate::config::{Architecture, ModelConfig};
@@ -12,11 +12,11 @@ pub struct KvCache {
 }
 
 /// Keys and values of one layer, each `[B, G, allocated, D]`. Between calls both are present; while
-/// being written they are taken out, so that the buffer has one owner and is updated in place.
+/// being updated they are taken out, so that the buffer has one owner and is updated in place.
 struct LayerCache {
     keys: Option<Tensor<4>>,
     values: Option<Tensor<4>>,
-    /// Of an encoder's output, `[B, G, S, D]`, once they are made.
+    /// Keys and values of an encoder's output, `[B, G, S, D]`, once they are computed.
     memory: Option<(Tensor<4>, Tensor<4>)>,
 }
 
@@ -63,7 +63,7 @@ impl KvCache {
         self.capacity - self.length
     }
 
-    /// Forgets all tokens, but not what an encoder made.
+    /// Clears all tokens, but not the keys and values of an encoder's output.
     pub fn clear(&mut self) {
         self.length = 0;
     }
@@ -81,21 +81,21 @@ impl KvCache {
 
     /// Row `rows[i]` ends with the tokens of row `i` of another cache instead of its own.
     pub(crate) fn replace(&mut self, rows: &[usize], other: &Self) {
-        let places = self.length - other.length..self.length;
+        let columns = self.length - other.length..self.length;
         for (layer, from) in self.layers.iter_mut().zip(&other.layers) {
             for (buffer, new) in [(&mut layer.keys, &from.keys), (&mut layer.values, &from.values)] {
                 let Some(new) = new else { continue };
                 let [_, heads, _, size] = new.dims();
                 for (index, &row) in rows.iter().enumerate() {
                     let new = new.clone().slice([index..index + 1, 0..heads, 0..other.length, 0..size]);
-                    let place = [row..row + 1, 0..heads, places.clone(), 0..size];
-                    *buffer = buffer.take().map(|buffer| buffer.slice_assign(place, new));
+                    let target = [row..row + 1, 0..heads, columns.clone(), 0..size];
+                    *buffer = buffer.take().map(|buffer| buffer.slice_assign(target, new));
                 }
             }
         }
     }
 
-    /// Forgets all but the newest `count` tokens.
+    /// Drops all but the newest `count` tokens.
     pub(crate) fn keep_newest(&mut self, count: usize) {
         let start = self.length - count;
         for layer in &mut self.layers {

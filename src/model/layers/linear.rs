@@ -3,7 +3,7 @@
 use crate::{
     kernels::{
         Mode,
-        linear::{Addends, Source, linear},
+        linear::{Epilogue, Prologue, linear},
     },
     model::init::Initializer,
 };
@@ -42,13 +42,13 @@ impl Linear {
         self.forward_onto(x, None)
     }
 
-    /// The same plus `residual`, if there is one.
+    /// `[..., d_input]` -> `[..., d_output]`, plus `residual`, if there is one.
     pub(crate) fn forward_onto<const D: usize>(
         &self,
-        x: impl Into<Source<D>>,
+        x: impl Into<Prologue<D>>,
         residual: Option<Tensor<D>>,
     ) -> Tensor<D> {
         let bias = self.bias.as_ref().map(|bias| bias.val());
-        linear(x, self.weight.val(), false, Addends { bias, residual }, self.mode)
+        linear(x, self.weight.val(), false, Epilogue { bias, residual }, self.mode)
     }
 }

@@ -1,23 +1,22 @@
-//! What a position must not look at: later tokens, tokens out of the reach of a window or of sparse
-//! blocks, padding.
+//! Attention masks: later tokens, tokens outside a sliding window or sparse blocks, padding.
 
 use crate::{
     config::{Architecture, ModelConfig},
-    kernels::attention::{Reach, union},
+    kernels::attention::{Window, union},
 };
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
-/// Which keys the queries of a stack of blocks see, whatever the tokens are.
+/// Mask of a stack of blocks that does not depend on the tokens.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mask {
-    /// Nothing later.
+    /// Whether later keys are masked.
     causal: bool,
-    /// Keys within reach of a query in layers with a sliding window; 0: no layer has one.
+    /// Length of the window in layers with a sliding window; 0 if no layer has one.
     window: usize,
     sparse: Option<Sparse>,
 }
 
-/// Blocks of tokens that see their neighbours, and some tokens that see all (arXiv:2007.14062).
+/// Blocks of tokens that attend to their neighbours, and some tokens that attend to all (arXiv:2007.14062).
 #[derive(Debug, Clone, Copy)]
 struct Sparse {
     block: usize,
@@ -26,25 +25,25 @@ struct Sparse {
 }
 
 impl Sparse {
-    fn sees(&self, query: usize, key: usize) -> bool {
+    fn attends(&self, query: usize, key: usize) -> bool {
         let near = (query / self.block).abs_diff(key / self.block) <= self.local_blocks;
         near || query < self.global_tokens || key < self.global_tokens
     }
 }
 
-/// What of a batch is not to be seen, or is to be seen by all.
+/// Mask inputs of a batch: its padding and its prefix.
 #[derive(Clone, Default)]
-pub(crate) struct Marks {
+pub(crate) struct MaskInputs {
     /// `[B, S]`, true for padding.
     pub padding: Option<Tensor<2, Bool>>,
-    /// `[B, S]`, true for tokens that earlier ones see too.
+    /// `[B, S]`, true for tokens that earlier ones attend to as well.
     pub prefix: Option<Tensor<2, Bool>>,
 }
 
 impl Mask {
-    /// Of an encoder, or of a decoder, beside an encoder or not.
+    /// Mask of an encoder's stack, or of a decoder's.
     pub fn init(config: &ModelConfig, causal: bool) -> Self {
-        // The encoder's text is long; what a decoder writes beside it is seen whole.
+        // The encoder's text is long; the text that a decoder generates beside it has no window.
         let applies = causal == (config.architecture == Architecture::Decoder);
         let attention = config.attention;
         let sparse = attention.sparse_block.filter(|_| applies).map(|block| Sparse {
@@ -60,27 +59,27 @@ impl Mask {
         self.window > 0
     }
 
-    /// What queries `offset..offset + time` see of as many keys: how far they reach, and which keys within
-    /// reach are hidden, `[1 or B, 1, T or 1, S]`. `in_window`: in layers with a sliding window.
-    pub fn sight(
+    /// Window of queries `offset..offset + time` over as many keys, and the mask of keys within it,
+    /// `[1 or B, 1, T or 1, S]`. `in_window`: for layers with a sliding window.
+    pub fn build_mask(
         &self,
         time: usize,
         offset: usize,
         in_window: bool,
-        marks: &Marks,
+        mask_inputs: &MaskInputs,
         device: &Device,
-    ) -> (Reach, Option<Tensor<4, Bool>>) {
+    ) -> (Window, Option<Tensor<4, Bool>>) {
         let seen = offset + time;
-        let mut reach = if self.causal { Reach::CAUSAL } else { Reach::FULL };
+        let mut window = if self.causal { Window::CAUSAL } else { Window::FULL };
         if in_window {
-            // Half of it on each side where queries look both ways.
-            reach.back = if self.causal { self.window - 1 } else { self.window / 2 };
-            reach.ahead = if self.causal { 0 } else { self.window / 2 };
+            // Half of it on each side where attention is bidirectional.
+            window.left = if self.causal { self.window - 1 } else { self.window / 2 };
+            window.right = if self.causal { 0 } else { self.window / 2 };
         }
         let mut masks = Vec::new();
-        if let Some(prefix) = marks.prefix.as_ref().filter(|_| self.causal && time > 1) {
+        if let Some(prefix) = mask_inputs.prefix.as_ref().filter(|_| self.causal && time > 1) {
             // Not later, or later and of the prefix.
-            reach.ahead = usize::MAX;
+            window.right = usize::MAX;
             let [batch, keys] = prefix.dims();
             let shape = [batch, 1, time, keys];
             let later: Tensor<4, Bool> =
@@ -91,12 +90,12 @@ impl Mask {
         if let Some(sparse) = &self.sparse {
             let queries = offset..seen;
             let far: Vec<bool> =
-                queries.flat_map(|query| (0..seen).map(move |key| !sparse.sees(query, key))).collect();
+                queries.flat_map(|query| (0..seen).map(move |key| !sparse.attends(query, key))).collect();
             let far = TensorData::new::<bool, _>(far, [time, seen]);
             masks.push(Tensor::<2, Bool>::from_data(far, device).unsqueeze());
         }
-        masks.extend(marks.padding.as_ref().map(of_keys));
-        (reach, masks.into_iter().reduce(union))
+        masks.extend(mask_inputs.padding.as_ref().map(of_keys));
+        (window, masks.into_iter().reduce(union))
     }
 }
 
@@ -109,36 +108,37 @@ pub(crate) fn of_keys(padding: &Tensor<2, Bool>) -> Tensor<4, Bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::AttentionConfig, kernels::attention::beyond};
+    use crate::{config::AttentionConfig, kernels::attention::window_mask};
 
-    fn hidden(
+    fn mask(
         config: &ModelConfig,
         causal: bool,
         [time, offset]: [usize; 2],
         in_window: bool,
-        marks: &Marks,
+        mask_inputs: &MaskInputs,
         device: &Device,
     ) -> Option<Tensor<4, Bool>> {
-        let (reach, hidden) = Mask::init(config, causal).sight(time, offset, in_window, marks, device);
+        let (window, mask) =
+            Mask::init(config, causal).build_mask(time, offset, in_window, mask_inputs, device);
         let like = Tensor::<1>::zeros([1], device);
-        beyond(hidden, [time, time + offset], reach, &like)
+        window_mask(mask, [time, time + offset], window, &like)
     }
 
-    /// `.` where a query (row) sees a key (column).
+    /// `.` where a query (row) attends to a key (column).
     fn drawn(config: &ModelConfig, causal: bool, [time, offset]: [usize; 2], in_window: bool) -> Vec<String> {
         let device = crate::device::Choice::cpu().open().unwrap();
         let seen = time + offset;
-        let hidden = hidden(config, causal, [time, offset], in_window, &Marks::default(), &device);
-        let flags = match hidden {
-            Some(hidden) => hidden.expand([1, 1, time, seen]).into_data().iter::<bool>().collect(),
+        let mask = mask(config, causal, [time, offset], in_window, &MaskInputs::default(), &device);
+        let flags = match mask {
+            Some(mask) => mask.expand([1, 1, time, seen]).into_data().iter::<bool>().collect(),
             None => vec![false; time * seen],
         };
-        let row = |row: &[bool]| row.iter().map(|hidden| if *hidden { '#' } else { '.' }).collect();
+        let row = |row: &[bool]| row.iter().map(|mask| if *mask { '#' } else { '.' }).collect();
         flags.chunks(seen).map(row).collect()
     }
 
     #[test]
-    fn windows_reach_back_or_both_ways() {
+    fn windows_are_causal_or_bidirectional() {
         let decoder = ModelConfig {
             attention: AttentionConfig { sliding_window: Some(2), ..Default::default() },
             ..Default::default()
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn sparse_blocks_see_their_neighbours_and_the_first_tokens() {
+    fn sparse_blocks_attend_to_their_neighbours_and_the_first_tokens() {
         let config = ModelConfig {
             architecture: Architecture::Encoder,
             attention: AttentionConfig {
@@ -172,12 +172,12 @@ mod tests {
     #[test]
     fn a_prefix_is_seen_by_earlier_tokens_and_padding_by_none() {
         let device = crate::device::Choice::cpu().open().unwrap();
-        let marks = Marks {
+        let mask_inputs = MaskInputs {
             prefix: Some(Tensor::from_data([[true, true, false], [false, false, false]], &device)),
             padding: Some(Tensor::from_data([[false, false, false], [true, false, false]], &device)),
         };
-        let hidden = hidden(&ModelConfig::default(), true, [3, 0], false, &marks, &device).unwrap();
-        let flags: Vec<bool> = hidden.into_data().iter::<bool>().collect();
+        let mask = mask(&ModelConfig::default(), true, [3, 0], false, &mask_inputs, &device).unwrap();
+        let flags: Vec<bool> = mask.into_data().iter::<bool>().collect();
         let (first, second) = flags.split_at(9);
         assert_eq!(first, [false, false, true, false, false, true, false, false, false]);
         assert_eq!(second, [true, true, true, true, false, true, true, false, false]);

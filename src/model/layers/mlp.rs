@@ -3,7 +3,7 @@
 use super::linear::Linear;
 use crate::{
     config::{Activation, ModelConfig},
-    kernels::linear::Source,
+    kernels::linear::Prologue,
     model::init::Initializer,
 };
 use burn::{module::Module, tensor::Tensor};
@@ -35,8 +35,8 @@ impl Mlp {
     }
 
     /// `[B, T, n_embd]` -> `[B, T, n_embd]`, plus `residual`, if there is one.
-    pub(crate) fn forward(&self, x: impl Into<Source<3>>, residual: Option<Tensor<3>>) -> Tensor<3> {
-        let inner = Source::Activated(self.up.forward_onto(x, None), self.activation);
+    pub(crate) fn forward(&self, x: impl Into<Prologue<3>>, residual: Option<Tensor<3>>) -> Tensor<3> {
+        let inner = Prologue::Activated(self.up.forward_onto(x, None), self.activation);
         self.down.forward_onto(inner, residual)
     }
 }

@@ -12,7 +12,7 @@
 use super::{linear::Linear, mlp::Mlp};
 use crate::{
     config::{Activation, ModelConfig},
-    kernels::{Mode, activation::activate, linear::Source},
+    kernels::{Mode, activation::activate, linear::Prologue},
     model::init::Initializer,
 };
 use burn::{
@@ -34,7 +34,7 @@ pub struct Moe {
     pub down: Param<Tensor<3>>,
     /// The expert that every token passes.
     pub shared: Option<Mlp>,
-    /// `[E, 1]`: how much of the shared expert each token takes.
+    /// `[E, 1]`: gate of the shared expert.
     pub shared_gate: Option<Linear>,
     #[module(skip)]
     activation: Activation,
@@ -49,7 +49,7 @@ pub struct Moe {
     mode: Mode,
 }
 
-/// What a router decided.
+/// Decision of a router.
 pub struct Routing {
     /// `[N, X]`
     pub logits: Tensor<2>,
@@ -57,7 +57,7 @@ pub struct Routing {
     pub chosen: Tensor<2, Int>,
 }
 
-/// Where every assignment lies among the blocks.
+/// Layout of the assignments among the blocks.
 struct Plan {
     /// `[A]`: row among all blocks; the row after the last one for what is dropped.
     slots_A: Tensor<1, Int>,
@@ -88,8 +88,8 @@ impl Moe {
         }
     }
 
-    /// `[B, T, E]` -> `[B, T, E]`, and what the router decided.
-    pub(crate) fn forward(&self, x: impl Into<Source<3>>) -> (Tensor<3>, Routing) {
+    /// `[B, T, E]` -> `[B, T, E]`, with the routing.
+    pub(crate) fn forward(&self, x: impl Into<Prologue<3>>) -> (Tensor<3>, Routing) {
         let x = x.into().resolve(self.mode);
         let [batch, time, width] = x.dims();
         let x_NE: Tensor<2> = x.reshape([batch * time, width]);
@@ -164,16 +164,16 @@ impl Moe {
             let own: Tensor<2, Int> = experts_A.clone().reshape([assignments, 1]);
             own.equal(all).int()
         };
-        // Place of each assignment among those of its expert, from 0.
+        // Index of each assignment among those of its expert, from 0.
         let counted_AX = one_hot_AX.clone().cumsum(0);
-        let place_A: Tensor<1, Int> =
+        let index_A: Tensor<1, Int> =
             (counted_AX.clone() * one_hot_AX).sum_dim(1).sub_scalar(1).reshape([assignments]);
 
         if let Some(capacity) = self.capacity {
             let rows = (capacity * assignments as f64 / experts as f64).ceil() as usize;
             let rows = rows.clamp(1, assignments);
-            let fits = place_A.clone().lower_elem(rows as i64);
-            let slots = experts_A.mul_scalar(rows as i64) + place_A;
+            let fits = index_A.clone().lower_elem(rows as i64);
+            let slots = experts_A.mul_scalar(rows as i64) + index_A;
             let slots_A = slots.mask_fill(fits.clone().bool_not(), (experts * rows) as i64);
             let kept_A = Some(fits.float());
             return Plan { slots_A, kept_A, experts_J: None, blocks: experts, rows };
@@ -185,7 +185,7 @@ impl Moe {
         let blocks_X = counts_X.add_scalar(rows as i64 - 1).div_scalar(rows as i64);
         let ends_X = blocks_X.clone().cumsum(0);
         let first_X = (ends_X.clone() - blocks_X).mul_scalar(rows as i64);
-        let slots_A = first_X.select(0, experts_A) + place_A;
+        let slots_A = first_X.select(0, experts_A) + index_A;
         let ended_JX = {
             let all: Tensor<2, Int> =
                 Tensor::<1, Int>::arange(0..blocks as i64, &device).reshape([blocks, 1]);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     /// Every expert on every token.
-    fn dense(moe: &Moe, x_NE: Tensor<2>) -> Tensor<2> {
+    fn dense_reference(moe: &Moe, x_NE: Tensor<2>) -> Tensor<2> {
         let (weights_NK, routing) = moe.route(x_NE.clone());
         let [tokens, _] = x_NE.dims();
         let experts = moe.up.dims()[0];
@@ -257,7 +257,7 @@ mod tests {
             let x = Tensor::<2>::random([tokens, 12], Distribution::Normal(0.0, 1.0), &device).require_grad();
             let (weights, routing) = moe.route(x.clone());
             let sparse = moe.sparse(x.clone(), weights, routing.chosen);
-            let reference = dense(&moe, x.clone());
+            let reference = dense_reference(&moe, x.clone());
             assert!(difference(sparse.clone(), reference.clone()) < 1e-5);
             let ours = sparse.square().sum().backward();
             let theirs = reference.square().sum().backward();
@@ -280,7 +280,7 @@ mod tests {
             config.moe.capacity = Some(capacity);
             let moe = Moe::init(&config, &mut Initializer::new(&config, Mode::Fused, 7, &device));
             let (weights, routing) = moe.route(x.clone());
-            (moe.sparse(x.clone(), weights, routing.chosen), dense(&moe, x.clone()))
+            (moe.sparse(x.clone(), weights, routing.chosen), dense_reference(&moe, x.clone()))
         };
         let (sparse, reference) = with_capacity(5.0);
         assert!(difference(sparse, reference) < 1e-5);

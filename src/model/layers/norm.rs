@@ -4,7 +4,7 @@ use crate::{
     config::{ModelConfig, Norm as NormKind},
     kernels::{
         Mode,
-        linear::{Normalization, Source},
+        linear::{Normalization, Prologue},
         norm::NormSpec,
     },
     model::init::Initializer,
@@ -25,7 +25,7 @@ pub struct Norm {
     kind: NormKind,
     #[module(skip)]
     epsilon: f64,
-    /// What is added to `weight` before use.
+    /// Number that is added to `weight` before use.
     #[module(skip)]
     offset: f64,
     #[module(skip)]
@@ -33,7 +33,7 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// Of the residual stream.
+    /// Norm of the residual stream.
     pub(crate) fn init(config: &ModelConfig, initializer: &mut Initializer) -> Self {
         Self::of_width(config.n_embd, config, initializer)
     }
@@ -53,17 +53,17 @@ impl Norm {
 
     /// `[..., width]` -> `[..., width]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        self.source(x).resolve(self.mode)
+        self.prologue(x).resolve(self.mode)
     }
 
-    /// The same, left to the layer that reads it.
-    pub(crate) fn source<const D: usize>(&self, x: Tensor<D>) -> Source<D> {
+    /// Norm of `x` as the prologue of the linear layer that reads it.
+    pub(crate) fn prologue<const D: usize>(&self, x: Tensor<D>) -> Prologue<D> {
         let spec = NormSpec {
             centered: self.kind == NormKind::Layernorm,
             epsilon: self.epsilon as f32,
             offset: self.offset as f32,
         };
         let bias = self.bias.as_ref().map(|bias| bias.val());
-        Source::Normalized(x, Normalization { weight: self.weight.val(), bias, spec })
+        Prologue::Normalized(x, Normalization { weight: self.weight.val(), bias, spec })
     }
 }

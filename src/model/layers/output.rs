@@ -1,11 +1,11 @@
-//! From the states of a decoder to logits of the vocabulary.
+//! Output projection: hidden states of a decoder -> logits of the vocabulary.
 
 use super::{embeddings::Embeddings, linear::Linear};
 use crate::{
     config::ModelConfig,
     kernels::{
         Mode,
-        linear::{Addends, linear},
+        linear::{Epilogue, linear},
         softcap::softcap,
     },
     model::init::Initializer,
@@ -17,7 +17,7 @@ use burn::{module::Module, tensor::Tensor};
 pub struct Output {
     /// `[n_embd, vocab_size]`; absent where the embedding serves as output projection.
     pub head: Option<Linear>,
-    /// What states are multiplied by.
+    /// Factor of the hidden states.
     #[module(skip)]
     scale: f64,
     /// 0: none.
@@ -43,12 +43,12 @@ impl Output {
         let x = self.scaled(x);
         let logits = match &self.head {
             Some(head) => head.forward(x),
-            None => embeddings.likeness(x),
+            None => embeddings.tied_logits(x),
         };
         if self.softcap > 0.0 { softcap(logits, self.softcap) } else { logits }
     }
 
-    /// The same, not yet multiplied out.
+    /// Output projection of hidden states `[B, T, n_embd]`, before the product.
     pub(crate) fn project(&self, x: Tensor<3>, embeddings: &Embeddings) -> Projection {
         let (weight, transposed) = match &self.head {
             Some(head) => (head.weight.val(), false),
@@ -85,7 +85,7 @@ impl Projection {
     /// Logits `[N, vocab_size]`.
     pub fn logits(self) -> Tensor<2> {
         let Self { states, weight, transposed, softcap: limit, mode } = self;
-        let logits = linear(states, weight, transposed, Addends::default(), mode);
+        let logits = linear(states, weight, transposed, Epilogue::default(), mode);
         if limit > 0.0 { softcap(logits, limit) } else { logits }
     }
 }

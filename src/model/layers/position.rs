@@ -1,4 +1,4 @@
-//! How a token's place enters the model: fixed sines (arXiv:1706.03762) added to the embedding,
+//! Position encodings: fixed sines (arXiv:1706.03762) added to the embedding,
 //! rotation of queries and keys (arXiv:2104.09864), or a bias of attention scores by distance, trained
 //! (arXiv:1910.10683) or fixed (arXiv:2108.12409). Trained positions are a plain table beside the
 //! embedding.
@@ -75,9 +75,9 @@ impl Rope {
         })
     }
 
-    /// The rotations at some places.
-    pub fn at(&self, places: &Places) -> Rotation {
-        let [cos, sin] = [&self.cos, &self.sin].map(|table| places.rows_of(table.clone()));
+    /// Rotations at the given positions.
+    pub fn at(&self, positions: &Positions) -> Rotation {
+        let [cos, sin] = [&self.cos, &self.sin].map(|table| positions.rows_of(table.clone()));
         Rotation { cos, sin, layout: self.layout, mode: self.mode }
     }
 }
@@ -98,7 +98,7 @@ fn frequency(config: &ModelConfig, theta: f64, i: usize) -> f64 {
     }
 }
 
-/// What is added to attention scores by distance, the same in all layers.
+/// Bias that is added to attention scores by distance, in all layers.
 #[derive(Module, Debug)]
 pub enum Bias {
     Relative(RelativeBias),
@@ -141,7 +141,7 @@ impl Bias {
         }
     }
 
-    /// For `time` queries after `offset` tokens and all keys up to the last of them, `[1, H, T, S]`.
+    /// Bias of `time` queries after `offset` tokens and all keys up to the last of them, `[1, H, T, S]`.
     pub(crate) fn at(&self, time: usize, offset: usize, device: &Device) -> Tensor<4> {
         let seen = offset + time;
         let pairs = (offset..seen).flat_map(|query| (0..seen).map(move |key| (query, key)));
@@ -195,21 +195,21 @@ fn slopes(heads: usize) -> Vec<f64> {
     of_power(below, 1).chain(of_power(2 * below, 2).take(heads - below)).collect()
 }
 
-/// Where the tokens of a batch stand.
+/// Positions of the tokens of a batch.
 #[allow(clippy::large_enum_variant, reason = "one a forward pass")]
-pub enum Places {
+pub enum Positions {
     /// At `offset..offset + time`, in every row.
     Range { offset: usize, time: usize },
     /// `[B, T]`
     Each(Tensor<2, Int>),
 }
 
-impl Places {
+impl Positions {
     /// The rows of a table `[block_size, W]` that belong to each token, `[1 or B, T, W]`.
     pub(crate) fn rows_of(&self, table: Tensor<2>) -> Tensor<3> {
         match self {
             Self::Range { offset, time } => table.narrow(0, *offset, *time).unsqueeze(),
-            Self::Each(places) => embedding(table, places.clone()),
+            Self::Each(positions) => embedding(table, positions.clone()),
         }
     }
 }
@@ -219,7 +219,7 @@ impl Rotation {
     pub fn apply(&self, x: Tensor<3>, heads: usize) -> Tensor<3> {
         let [_, _, half] = self.cos.dims();
         let interleaved = self.layout == RopeLayout::Interleaved;
-        let spec = RopeSpec { heads, head_size: 2 * half, interleaved, back: false };
+        let spec = RopeSpec { heads, head_size: 2 * half, interleaved, inverse: false };
         rotate(x, self.cos.clone(), self.sin.clone(), spec, self.mode)
     }
 }

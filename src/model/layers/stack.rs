@@ -1,19 +1,19 @@
-//! The blocks of an encoder or a decoder, and what they share: positions, masks, the last norm.
+//! The blocks of an encoder or a decoder with their positions, masks and last norm.
 
 use super::{
-    attention::{Context, View},
+    attention::{AttentionContext, StackContext},
     block::{Block, Memory, normalized},
     kv_cache::KvCache,
-    mask::{Marks, Mask},
+    mask::{Mask, MaskInputs},
     moe::Routing,
     norm::Norm,
-    position::{Bias, Places, Rope},
+    position::{Bias, Positions, Rope},
 };
 use crate::{
     config::{ModelConfig, NormPosition, Position},
     kernels::{
         Mode,
-        attention::{Reach, beyond},
+        attention::{Window, window_mask},
     },
     model::{Pass, init::Initializer},
 };
@@ -23,9 +23,9 @@ use burn::{module::Module, tensor::Tensor};
 #[derive(Module, Debug)]
 pub struct Stack {
     rope: Option<Rope>,
-    /// Of layers with a sliding window, where it differs.
+    /// Rotary embedding of layers with a sliding window, where it differs.
     local_rope: Option<Rope>,
-    /// What is added to attention scores by distance.
+    /// Bias of attention scores by distance.
     pub distance_bias: Option<Bias>,
     pub blocks: Vec<Block>,
     /// Absent where blocks normalize last.
@@ -37,17 +37,17 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// That of an encoder.
+    /// Stack of an encoder.
     pub(crate) fn encoder(config: &ModelConfig, initializer: &mut Initializer) -> Self {
         Self::init(config, config.n_layer, false, false, initializer)
     }
 
-    /// That of a decoder without an encoder.
+    /// Stack of a decoder-only model.
     pub(crate) fn decoder(config: &ModelConfig, initializer: &mut Initializer) -> Self {
         Self::init(config, config.n_layer, true, false, initializer)
     }
 
-    /// That of a decoder beside an encoder.
+    /// Stack of a decoder beside an encoder, with cross-attention.
     pub(crate) fn decoder_beside_encoder(config: &ModelConfig, initializer: &mut Initializer) -> Self {
         Self::init(config, config.decoder_layers(), true, true, initializer)
     }
@@ -56,7 +56,7 @@ impl Stack {
         config: &ModelConfig,
         layers: usize,
         causal: bool,
-        crosses: bool,
+        has_cross_attention: bool,
         initializer: &mut Initializer,
     ) -> Self {
         let mask = Mask::init(config, causal);
@@ -66,27 +66,29 @@ impl Stack {
             rope: rotary.then(|| Rope::init(config, config.rope.theta, initializer)).flatten(),
             local_rope: local_theta.and_then(|theta| Rope::init(config, theta, initializer)),
             distance_bias: Bias::init(config, causal, initializer),
-            blocks: (0..layers).map(|layer| Block::init(config, layer, crosses, initializer)).collect(),
+            blocks: (0..layers)
+                .map(|layer| Block::init(config, layer, has_cross_attention, initializer))
+                .collect(),
             norm: (config.norm_position != NormPosition::Post).then(|| Norm::init(config, initializer)),
             mask,
             mode: initializer.mode,
         }
     }
 
-    /// Embeddings `[B, T, E]` -> states `[B, T, E]`, and what the router of each layer decided; nothing
-    /// where there are no experts. With a cache, tokens continue those in it.
+    /// Embeddings `[B, T, E]` -> hidden states `[B, T, E]`, with the routing of each layer; empty without
+    /// experts. With a cache, tokens continue those in it.
     pub(crate) fn forward(
         &self,
         mut x: Tensor<3>,
-        places: &Places,
-        marks: &Marks,
+        positions: &Positions,
+        mask_inputs: &MaskInputs,
         memory: Option<&Memory>,
         mut cache: Option<&mut KvCache>,
         pass: &Pass,
     ) -> (Tensor<3>, Vec<Routing>) {
         let [_, time, _] = x.dims();
         let offset = cache.as_ref().map_or(0, |cache| cache.len());
-        let context = self.context(&x, offset, places, marks);
+        let context = self.context(&x, offset, positions, mask_inputs);
         let mut routings = Vec::new();
         for (layer, block) in self.blocks.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| (cache, layer));
@@ -100,42 +102,47 @@ impl Stack {
         (normalized(&self.norm, x), routings)
     }
 
-    /// How much each position of embeddings `[1, T, E]` looks at each other one in block `layer`,
-    /// `[H, T, T]`.
+    /// Attention weights of block `layer` over embeddings `[1, T, E]`, `[H, T, T]`.
     pub(crate) fn attention_weights(
         &self,
         mut x: Tensor<3>,
-        places: &Places,
-        marks: &Marks,
+        positions: &Positions,
+        mask_inputs: &MaskInputs,
         layer: usize,
         pass: &Pass,
     ) -> Tensor<3> {
-        let context = self.context(&x, 0, places, marks);
+        let context = self.context(&x, 0, positions, mask_inputs);
         for block in &self.blocks[..layer] {
             x = block.forward(x, &context, None, None, pass).0;
         }
         self.blocks[layer].attention_weights(x, &context).squeeze_dim(0)
     }
 
-    /// What all blocks share, of tokens of which `offset` are in the cache.
-    fn context(&self, x: &Tensor<3>, offset: usize, places: &Places, marks: &Marks) -> Context {
+    /// Attention context of all blocks; `offset` tokens are in the cache.
+    fn context(
+        &self,
+        x: &Tensor<3>,
+        offset: usize,
+        positions: &Positions,
+        mask_inputs: &MaskInputs,
+    ) -> StackContext {
         let ([_, time, _], device) = (x.dims(), x.device());
-        // Kernels know what is out of reach; otherwise it is one mask for all layers.
-        let hides_all = !self.mode.fuses(x) || self.distance_bias.is_some();
-        let view = |rope: &Option<Rope>, in_window| {
-            let (mut reach, mut hidden) = self.mask.sight(time, offset, in_window, marks, &device);
-            if hides_all {
-                hidden = beyond(hidden, [time, offset + time], reach, x);
-                reach = Reach::FULL;
+        // Kernels apply the window themselves; otherwise it is part of one mask for all layers.
+        let is_unfused = !self.mode.fuses(x) || self.distance_bias.is_some();
+        let attention_context = |rope: &Option<Rope>, in_window| {
+            let (mut window, mut mask) = self.mask.build_mask(time, offset, in_window, mask_inputs, &device);
+            if is_unfused {
+                mask = window_mask(mask, [time, offset + time], window, x);
+                window = Window::FULL;
             }
-            View { rotation: rope.as_ref().map(|rope| rope.at(places)), reach, hidden }
+            AttentionContext { rotation: rope.as_ref().map(|rope| rope.at(positions)), window, mask }
         };
         let local = self.mask.has_window().then(|| {
             let rope = if self.local_rope.is_some() { &self.local_rope } else { &self.rope };
-            view(rope, true)
+            attention_context(rope, true)
         });
-        Context {
-            global: view(&self.rope, false),
+        StackContext {
+            global: attention_context(&self.rope, false),
             local,
             bias: self.distance_bias.as_ref().map(|bias| bias.at(time, offset, &device)),
         }

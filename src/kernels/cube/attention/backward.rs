@@ -1,9 +1,9 @@
 //! Gradients of queries, keys and values.
 
 use super::{
-    super::launch::{Grid, floats, room},
-    BLOCK, Hidden, Inputs, Kind, Places, Problem, Sizes, add, bend, dot, drawn, end_key, first_key,
-    is_hidden, kept, load, place, places, problem, store, zeros,
+    super::launch::{Grid, alloc, floats},
+    BLOCK, HeadOffsets, Inputs, Kind, Mask, Problem, Sizes, add, dot, drawn, end_key, first_key, is_masked,
+    kept, load, offset, offsets, problem, soft_cap, store, zeros,
 };
 use crate::kernels::attention::AttentionSpec;
 use burn_cubecl::{
@@ -11,7 +11,7 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-/// Of each query: the logarithm of what its weights add up to, and the sum of its output times its gradient.
+/// Computes for each query the logarithm of the sum of its weights, and the sum of its output times its gradient.
 #[cube(launch_unchecked)]
 fn row_kernel<N: Size>(
     output: &[Vector<f32, N>],
@@ -35,13 +35,13 @@ fn row_kernel<N: Size>(
     rows[2 * row + 1] = dot(&own, d_output, start, vectors);
 }
 
-/// The slope of a score, and what its value is weighted by, given the score, bent but not masked, and the
+/// The slope of a score, and the weight of its value, given the score, soft-capped but not masked, and the
 /// product of the value and the gradient of the output.
 #[cube]
 fn slopes(
     score: f32,
     d_weight: f32,
-    hidden: bool,
+    mask: bool,
     kept: f32,
     rows: &[f32],
     row: usize,
@@ -49,11 +49,11 @@ fn slopes(
     #[comptime] kind: Kind,
 ) -> (f32, f32) {
     let mut weight = (score - rows[2 * row]).exp();
-    if hidden {
+    if mask {
         weight = 0.0;
     }
     let mut slope = weight * (d_weight * kept - rows[2 * row + 1]) * problem.scale;
-    if kind.bends {
+    if kind.has_softcap {
         let bent = score / problem.softcap;
         slope *= 1.0 - bent * bent;
     }
@@ -64,13 +64,13 @@ fn slopes(
 fn query_kernel<N: Size, B: Int>(
     query: &[Vector<f32, N>],
     key_value: &[Vector<f32, N>],
-    hidden: ComptimeOption<&[B]>,
+    mask: ComptimeOption<&[B]>,
     rows: &[f32],
     d_output: &[Vector<f32, N>],
     d_query: &mut [Vector<f32, N>],
-    query_places: Places,
-    key_places: Places,
-    value_places: Places,
+    query_offsets: HeadOffsets,
+    key_offsets: HeadOffsets,
+    value_offsets: HeadOffsets,
     problem: Problem,
     #[comptime] kind: Kind,
     #[define(B)] _type: ElemType,
@@ -84,7 +84,7 @@ fn query_kernel<N: Size, B: Int>(
     let batch = row / problem.time / problem.heads;
     let group = head / (problem.heads / problem.groups);
     let vectors = comptime!(kind.vectors);
-    let from = place(&query_places, batch, head, token);
+    let from = offset(&query_offsets, batch, head, token);
     let own = load(query, from, problem.scale, vectors);
     let upstream_from = ((batch * problem.time + token) * problem.heads + head) * vectors;
     let upstream = load(d_output, upstream_from, 1.0f32.runtime(), vectors);
@@ -93,12 +93,12 @@ fn query_kernel<N: Size, B: Int>(
     let first = first_key(&problem, token);
     for at in first_key(&problem, token - token % BLOCK)..end_key(&problem, token) {
         if at >= first {
-            let key = place(&key_places, batch, group, at);
-            let score = bend(dot(&own, key_value, key, vectors), &problem, kind);
-            let d_weight = dot(&upstream, key_value, place(&value_places, batch, group, at), vectors);
-            let hides = is_hidden(&hidden, batch, token, at, &problem);
+            let key = offset(&key_offsets, batch, group, at);
+            let score = soft_cap(dot(&own, key_value, key, vectors), &problem, kind);
+            let d_weight = dot(&upstream, key_value, offset(&value_offsets, batch, group, at), vectors);
+            let is_excluded = is_masked(&mask, batch, token, at, &problem);
             let kept = kept(drawn, at, &problem, kind);
-            let (slope, _weight) = slopes(score, d_weight, hides, kept, rows, row, &problem, kind);
+            let (slope, _weight) = slopes(score, d_weight, is_excluded, kept, rows, row, &problem, kind);
             add(&mut gradient, key_value, key, slope, vectors);
         }
     }
@@ -109,13 +109,13 @@ fn query_kernel<N: Size, B: Int>(
 fn key_kernel<N: Size, B: Int>(
     query: &[Vector<f32, N>],
     key_value: &[Vector<f32, N>],
-    hidden: ComptimeOption<&[B]>,
+    mask: ComptimeOption<&[B]>,
     rows: &[f32],
     d_output: &[Vector<f32, N>],
     d_key_value: &mut [Vector<f32, N>],
-    query_places: Places,
-    key_places: Places,
-    value_places: Places,
+    query_offsets: HeadOffsets,
+    key_offsets: HeadOffsets,
+    value_offsets: HeadOffsets,
     problem: Problem,
     #[comptime] kind: Kind,
     #[define(B)] _type: ElemType,
@@ -128,8 +128,8 @@ fn key_kernel<N: Size, B: Int>(
     let group = unit / problem.seen % problem.groups;
     let batch = unit / problem.seen / problem.groups;
     let vectors = comptime!(kind.vectors);
-    let key = place(&key_places, batch, group, at);
-    let value = place(&value_places, batch, group, at);
+    let key = offset(&key_offsets, batch, group, at);
+    let value = offset(&value_offsets, batch, group, at);
     let own_key = load(key_value, key, problem.scale, vectors);
     let own_value = load(key_value, value, 1.0f32.runtime(), vectors);
     let mut d_key = zeros::<N>(vectors);
@@ -139,13 +139,13 @@ fn key_kernel<N: Size, B: Int>(
         for token in 0..problem.time {
             if at >= first_key(&problem, token) && at < end_key(&problem, token) {
                 let row = (batch * problem.heads + head) * problem.time + token;
-                let from = place(&query_places, batch, head, token);
+                let from = offset(&query_offsets, batch, head, token);
                 let upstream = ((batch * problem.time + token) * problem.heads + head) * vectors;
-                let score = bend(dot(&own_key, query, from, vectors), &problem, kind);
+                let score = soft_cap(dot(&own_key, query, from, vectors), &problem, kind);
                 let d_weight = dot(&own_value, d_output, upstream, vectors);
-                let hides = is_hidden(&hidden, batch, token, at, &problem);
+                let is_excluded = is_masked(&mask, batch, token, at, &problem);
                 let kept = kept(drawn(batch, head, token, &problem, kind), at, &problem, kind);
-                let (slope, weight) = slopes(score, d_weight, hides, kept, rows, row, &problem, kind);
+                let (slope, weight) = slopes(score, d_weight, is_excluded, kept, rows, row, &problem, kind);
                 add(&mut d_key, query, from, slope, vectors);
                 add(&mut d_value, d_output, upstream, weight, vectors);
             }
@@ -159,22 +159,22 @@ fn key_kernel<N: Size, B: Int>(
 pub fn backward(
     query: CubeTensor,
     key_value: Option<CubeTensor>,
-    hidden: Option<CubeTensor>,
+    mask: Option<CubeTensor>,
     [output, sums, d_output]: [CubeTensor; 3],
     spec: AttentionSpec,
 ) -> (CubeTensor, CubeTensor) {
     let inputs = Inputs::packed(query, key_value, spec);
-    let (vector, hidden, d_output) = (inputs.vector(), Hidden::of(hidden), floats(d_output));
+    let (vector, mask, d_output) = (inputs.vector(), Mask::of(mask), floats(d_output));
     let Sizes { batches, time, seen } = inputs.sizes;
     let (query, kind) = (&inputs.query, Kind::of(spec, vector));
-    let rows = room(query, [batches, spec.heads, time, 2]);
-    let d_query = room(query, query.meta.shape().clone());
+    let rows = alloc(query, [batches, spec.heads, time, 2]);
+    let d_query = alloc(query, query.meta.shape().clone());
     let d_key_value = match &inputs.key_value {
-        Some(key_value) => room(query, key_value.meta.shape().clone()),
+        Some(key_value) => alloc(query, key_value.meta.shape().clone()),
         None => d_query.clone(),
     };
-    let told = || problem(spec, inputs.sizes, &hidden);
-    let at = || inputs.strides.map(|strides| places(strides, vector));
+    let told = || problem(spec, inputs.sizes, &mask);
+    let at = || inputs.strides.map(|strides| offsets(strides, vector));
     let by_query = Grid::units(query, batches * spec.heads * time);
     let by_key = Grid::units(query, batches * spec.kv_heads * seen);
     // SAFETY: units beyond the last query or key end at once; the others read rows of the other side below
@@ -192,7 +192,7 @@ pub fn backward(
             told(),
             kind,
         );
-        let [query_places, key_places, value_places] = at();
+        let [query_offsets, key_offsets, value_offsets] = at();
         query_kernel::launch_unchecked(
             &by_query.client,
             by_query.count,
@@ -200,18 +200,18 @@ pub fn backward(
             vector,
             query.clone().into_buffer_arg(),
             inputs.key_value(query, &inputs.key_value),
-            hidden.argument(),
+            mask.argument(),
             rows.clone().into_buffer_arg(),
             d_output.clone().into_buffer_arg(),
             d_query.clone().into_buffer_arg(),
-            query_places,
-            key_places,
-            value_places,
+            query_offsets,
+            key_offsets,
+            value_offsets,
             told(),
             kind,
-            hidden.kind(),
+            mask.kind(),
         );
-        let [query_places, key_places, value_places] = at();
+        let [query_offsets, key_offsets, value_offsets] = at();
         key_kernel::launch_unchecked(
             &by_key.client,
             by_key.count,
@@ -219,16 +219,16 @@ pub fn backward(
             vector,
             query.clone().into_buffer_arg(),
             inputs.key_value(query, &inputs.key_value),
-            hidden.argument(),
+            mask.argument(),
             rows.into_buffer_arg(),
             d_output.into_buffer_arg(),
             d_key_value.clone().into_buffer_arg(),
-            query_places,
-            key_places,
-            value_places,
+            query_offsets,
+            key_offsets,
+            value_offsets,
             told(),
             kind,
-            hidden.kind(),
+            mask.kind(),
         );
     }
     (d_query, d_key_value)

@@ -1,9 +1,9 @@
-//! Weighted values, and the logarithm of what the weights of each query add up to.
+//! Attention output, and the logarithm of the sum of each query's weights.
 
 use super::{
-    super::launch::{Grid, room},
-    BLOCK, HIDDEN, Hidden, Inputs, Kind, LEAST, Places, Problem, Sizes, add, bend, dot, drawn, end_key,
-    first_key, is_hidden, kept, load, place, places, problem, store, vector, zeros,
+    super::launch::{Grid, alloc},
+    BLOCK, HeadOffsets, Inputs, Kind, LEAST, MASKED_SCORE, Mask, Problem, Sizes, add, dot, drawn, end_key,
+    first_key, is_masked, kept, load, offset, offsets, problem, soft_cap, store, vector, zeros,
 };
 use crate::kernels::attention::{AttentionSpec, Strides};
 use burn::tensor::DType;
@@ -17,12 +17,12 @@ fn kernel<N: Size, B: Int>(
     query: &[Vector<f32, N>],
     key: &[Vector<f32, N>],
     value: &[Vector<f32, N>],
-    hidden: ComptimeOption<&[B]>,
+    mask: ComptimeOption<&[B]>,
     output: &mut [Vector<f32, N>],
     sums: &mut [f32],
-    query_places: Places,
-    key_places: Places,
-    value_places: Places,
+    query_offsets: HeadOffsets,
+    key_offsets: HeadOffsets,
+    value_offsets: HeadOffsets,
     problem: Problem,
     #[comptime] kind: Kind,
     #[define(B)] _type: ElemType,
@@ -36,7 +36,7 @@ fn kernel<N: Size, B: Int>(
     let batch = row / problem.time / problem.heads;
     let group = head / (problem.heads / problem.groups);
     let vectors = comptime!(kind.vectors);
-    let own = load(query, place(&query_places, batch, head, token), problem.scale, vectors);
+    let own = load(query, offset(&query_offsets, batch, head, token), problem.scale, vectors);
     let mut mixed = zeros::<N>(vectors);
     let mut most = f32::new(LEAST);
     let mut total = 0.0f32;
@@ -44,10 +44,10 @@ fn kernel<N: Size, B: Int>(
     let first = first_key(&problem, token);
     for at in first_key(&problem, token - token % BLOCK)..end_key(&problem, token) {
         if at >= first {
-            let score = dot(&own, key, place(&key_places, batch, group, at), vectors);
-            let mut score = bend(score, &problem, kind);
-            if is_hidden(&hidden, batch, token, at, &problem) {
-                score = f32::new(HIDDEN);
+            let score = dot(&own, key, offset(&key_offsets, batch, group, at), vectors);
+            let mut score = soft_cap(score, &problem, kind);
+            if is_masked(&mask, batch, token, at, &problem) {
+                score = f32::new(MASKED_SCORE);
             }
             if score > most {
                 let shrunk = (most - score).exp();
@@ -62,10 +62,10 @@ fn kernel<N: Size, B: Int>(
             let weight = (score - most).exp();
             total += weight;
             let weight = weight * kept(drawn, at, &problem, kind);
-            add(&mut mixed, value, place(&value_places, batch, group, at), weight, vectors);
+            add(&mut mixed, value, offset(&value_offsets, batch, group, at), weight, vectors);
         }
     }
-    // Nothing in reach.
+    // No key within the window.
     if total == 0.0 {
         total = 1.0;
     }
@@ -78,7 +78,7 @@ fn kernel<N: Size, B: Int>(
 pub fn forward(
     query: CubeTensor,
     key_value: Option<CubeTensor>,
-    hidden: Option<CubeTensor>,
+    mask: Option<CubeTensor>,
     spec: AttentionSpec,
 ) -> (CubeTensor, CubeTensor) {
     let inputs = Inputs::packed(query, key_value, spec);
@@ -90,7 +90,7 @@ pub fn forward(
     launch(
         [query.clone().into_buffer_arg(), key, value],
         &query,
-        hidden,
+        mask,
         inputs.strides,
         inputs.sizes,
         spec,
@@ -103,7 +103,7 @@ pub fn cached(
     query: CubeTensor,
     key: CubeTensor,
     value: CubeTensor,
-    hidden: Option<CubeTensor>,
+    mask: Option<CubeTensor>,
     spec: AttentionSpec,
 ) -> CubeTensor {
     let [query, key, value] = [query, key, value].map(with_whole_rows);
@@ -115,7 +115,7 @@ pub fn cached(
     });
     let vector = vector(spec, &strides);
     let buffers = [query.clone(), key, value].map(CubeTensor::into_buffer_arg);
-    launch(buffers, &query, hidden, strides, sizes, spec, vector).0
+    launch(buffers, &query, mask, strides, sizes, spec, vector).0
 }
 
 /// A tensor whose last dimension has no gaps.
@@ -127,17 +127,17 @@ fn with_whole_rows(tensor: CubeTensor) -> CubeTensor {
 fn launch(
     [query, key, value]: [BufferArg; 3],
     like: &CubeTensor,
-    hidden: Option<CubeTensor>,
+    mask: Option<CubeTensor>,
     strides: [Strides; 3],
     sizes: Sizes,
     spec: AttentionSpec,
     vector: usize,
 ) -> (CubeTensor, CubeTensor) {
-    let hidden = Hidden::of(hidden);
+    let mask = Mask::of(mask);
     let Sizes { batches, time, .. } = sizes;
-    let output = room(like, [batches, time, spec.heads * spec.head_size]);
-    let sums = room(like, [batches, spec.heads, time]);
-    let [query_places, key_places, value_places] = strides.map(|strides| places(strides, vector));
+    let output = alloc(like, [batches, time, spec.heads * spec.head_size]);
+    let sums = alloc(like, [batches, spec.heads, time]);
+    let [query_offsets, key_offsets, value_offsets] = strides.map(|strides| offsets(strides, vector));
     let Grid { client, count, dim } = Grid::units(like, batches * spec.heads * time);
     // SAFETY: units beyond the last query end at once; the others read keys below S of their batch and
     // group, where their strides put them, and write the row of their own query.
@@ -150,15 +150,15 @@ fn launch(
             query,
             key,
             value,
-            hidden.argument(),
+            mask.argument(),
             output.clone().into_buffer_arg(),
             sums.clone().into_buffer_arg(),
-            query_places,
-            key_places,
-            value_places,
-            problem(spec, sizes, &hidden),
+            query_offsets,
+            key_offsets,
+            value_offsets,
+            problem(spec, sizes, &mask),
             Kind::of(spec, vector),
-            hidden.kind(),
+            mask.kind(),
         );
     }
     (output, sums)

@@ -1,4 +1,4 @@
-//! Attention a unit a query, and in the backward pass a unit a key: each keeps its row at hand and reads
+//! Attention a unit a query, and in the backward pass a unit a key: each keeps its row in registers and reads
 //! those of the other side in turn, which units side by side read at the same time, so that one fetch serves
 //! all of them. Scores are never stored (FlashAttention, arXiv:2205.14135; the online softmax:
 //! arXiv:1805.02867), nothing is shared between units, and no unit waits for another.
@@ -10,7 +10,7 @@ pub(super) use backward::backward;
 pub(super) use forward::{cached, forward};
 
 use super::{
-    launch::{dense, floats},
+    launch::{contiguous, floats},
     math::{Draws, draw, of_part, of_row, tanh},
 };
 use crate::kernels::{
@@ -27,14 +27,14 @@ use burn_cubecl::{
 const FAR: usize = 1 << 30;
 /// Queries whose units begin with the same key, so that they read the same ones.
 const BLOCK: usize = 32;
-/// What a hidden score is set to: finite, so that a query that sees nothing stays finite too.
-const HIDDEN: f32 = -1e30;
+/// Value of a masked score: finite, so that a query without keys has a finite output.
+const MASKED_SCORE: f32 = -1e30;
 /// Less than any score: WGSL has no literal of infinity.
 const LEAST: f32 = -3e38;
 
 /// [`Strides`], in vectors.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-struct Places {
+struct HeadOffsets {
     first: usize,
     batch: usize,
     head: usize,
@@ -42,11 +42,11 @@ struct Places {
 }
 
 #[cube]
-fn place(places: &Places, batch: usize, head: usize, token: usize) -> usize {
-    places.first + batch * places.batch + head * places.head + token * places.token
+fn offset(offsets: &HeadOffsets, batch: usize, head: usize, token: usize) -> usize {
+    offsets.first + batch * offsets.batch + head * offsets.head + token * offsets.token
 }
 
-/// What the kernels are told of the problem.
+/// Sizes and settings that are passed to the kernels.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 struct Problem {
     batches: usize,
@@ -54,44 +54,44 @@ struct Problem {
     groups: usize,
     time: usize,
     seen: usize,
-    back: usize,
-    ahead: usize,
+    left: usize,
+    right: usize,
     scale: f32,
     softcap: f32,
     /// Between the batches of the mask, and between its queries.
-    hidden_batch: usize,
-    hidden_query: usize,
+    mask_batch: usize,
+    mask_query: usize,
     draws: Draws,
 }
 
-/// What kernels are compiled for.
+/// Compile-time settings of the kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Kind {
     /// Vectors in a row.
     vectors: usize,
-    bends: bool,
+    has_softcap: bool,
     drops: bool,
 }
 
-/// The first key in reach of a query.
+/// The first key within the window of a query.
 #[cube]
 fn first_key(problem: &Problem, query: usize) -> usize {
-    let place = max(query + problem.seen, problem.time) - problem.time;
-    min(place - min(place, problem.back), problem.seen)
+    let position = max(query + problem.seen, problem.time) - problem.time;
+    min(position - min(position, problem.left), problem.seen)
 }
 
-/// The key behind the last one in reach of a query.
+/// The key behind the last one within the window of a query.
 #[cube]
 fn end_key(problem: &Problem, query: usize) -> usize {
-    let place = max(query + problem.seen, problem.time) - problem.time;
-    min(place + problem.ahead + 1, problem.seen)
+    let position = max(query + problem.seen, problem.time) - problem.time;
+    min(position + problem.right + 1, problem.seen)
 }
 
-/// The row at a place, at hand.
+/// Loads the row at an offset into registers.
 #[cube]
 fn load<N: Size>(
     rows: &[Vector<f32, N>],
-    place: usize,
+    offset: usize,
     factor: f32,
     #[comptime] vectors: usize,
 ) -> Array<Vector<f32, N>> {
@@ -99,7 +99,7 @@ fn load<N: Size>(
     let factor = Vector::<f32, N>::new(factor);
     #[unroll]
     for i in 0..vectors {
-        row[i] = rows[place + i] * factor;
+        row[i] = rows[offset + i] * factor;
     }
     row
 }
@@ -118,29 +118,29 @@ fn zeros<N: Size>(#[comptime] vectors: usize) -> Array<Vector<f32, N>> {
 fn store<N: Size>(
     row: &Array<Vector<f32, N>>,
     rows: &mut [Vector<f32, N>],
-    place: usize,
+    offset: usize,
     factor: f32,
     #[comptime] vectors: usize,
 ) {
     let factor = Vector::<f32, N>::new(factor);
     #[unroll]
     for i in 0..vectors {
-        rows[place + i] = row[i] * factor;
+        rows[offset + i] = row[i] * factor;
     }
 }
 
-/// Product of a row at hand and one that is not.
+/// Dot product of a row in registers and one in memory.
 #[cube]
 fn dot<N: Size>(
     row: &Array<Vector<f32, N>>,
     rows: &[Vector<f32, N>],
-    place: usize,
+    offset: usize,
     #[comptime] vectors: usize,
 ) -> f32 {
     let mut sums = Vector::<f32, N>::new(0.0f32);
     #[unroll]
     for i in 0..vectors {
-        sums += row[i] * rows[place + i];
+        sums += row[i] * rows[offset + i];
     }
     let mut total = sums.extract(0usize);
     #[unroll]
@@ -150,68 +150,68 @@ fn dot<N: Size>(
     total
 }
 
-/// Adds a row times a number to one at hand.
+/// Adds a row times a number to one in registers.
 #[cube]
 fn add<N: Size>(
     sums: &mut Array<Vector<f32, N>>,
     rows: &[Vector<f32, N>],
-    place: usize,
+    offset: usize,
     factor: f32,
     #[comptime] vectors: usize,
 ) {
     let factor = Vector::<f32, N>::new(factor);
     #[unroll]
     for i in 0..vectors {
-        sums[i] += rows[place + i] * factor;
+        sums[i] += rows[offset + i] * factor;
     }
 }
 
 /// A score within the soft cap.
 #[cube]
-fn bend(score: f32, problem: &Problem, #[comptime] kind: Kind) -> f32 {
-    if kind.bends { problem.softcap * tanh(score / problem.softcap) } else { score }
+fn soft_cap(score: f32, problem: &Problem, #[comptime] kind: Kind) -> f32 {
+    if kind.has_softcap { problem.softcap * tanh(score / problem.softcap) } else { score }
 }
 
-/// What the draws of a query are made of.
+/// State of the dropout draws of a query.
 #[cube]
 fn drawn(batch: usize, head: usize, query: usize, problem: &Problem, #[comptime] kind: Kind) -> u32 {
     if kind.drops { of_part(of_part(of_row(&problem.draws, batch), head), query) } else { 0u32.runtime() }
 }
 
-/// What dropout multiplies the weight of a key by, for the query that `drawn` is of.
+/// Dropout factor of the weight of a key, for the query that `drawn` stands for.
 #[cube]
 fn kept(drawn: u32, key: usize, problem: &Problem, #[comptime] kind: Kind) -> f32 {
     if kind.drops { draw(&problem.draws, drawn, key) } else { 1.0f32.runtime() }
 }
 
-/// Whether a key in reach is not to be seen.
+/// Whether a key within the window is masked.
 #[cube]
-fn is_hidden<B: Int>(
-    hidden: &ComptimeOption<&[B]>,
+fn is_masked<B: Int>(
+    mask: &ComptimeOption<&[B]>,
     batch: usize,
     query: usize,
     key: usize,
     problem: &Problem,
 ) -> bool {
     #[comptime]
-    match hidden {
+    match mask {
         ComptimeOption::Some(flags) => {
-            flags[batch * problem.hidden_batch + query * problem.hidden_query + key] != B::from_int(0)
+            flags[batch * problem.mask_batch + query * problem.mask_query + key] != B::from_int(0)
         }
         ComptimeOption::None => false.runtime(),
     }
 }
 
-/// Keys that are not to be seen besides those out of reach, `[B or 1, 1, T or 1, S]`.
-struct Hidden {
+/// Mask of keys within the window, `[B or 1, 1, T or 1, S]`.
+struct Mask {
     flags: Option<CubeTensor>,
     batch: usize,
     query: usize,
 }
 
-impl Hidden {
+impl Mask {
     fn of(flags: Option<CubeTensor>) -> Self {
-        let flags = flags.map(dense);
+        let flags = flags.map(contiguous);
         let (mut batch, mut query) = (0, 0);
         if let Some(flags) = &flags {
             let shape = flags.meta.shape();
@@ -240,25 +240,25 @@ struct Sizes {
     seen: usize,
 }
 
-fn problem(spec: AttentionSpec, sizes: Sizes, hidden: &Hidden) -> ProblemLaunch {
+fn problem(spec: AttentionSpec, sizes: Sizes, mask: &Mask) -> ProblemLaunch {
     ProblemLaunch::new(
         sizes.batches,
         spec.heads,
         spec.kv_heads,
         sizes.time,
         sizes.seen,
-        spec.reach.back.min(FAR),
-        spec.reach.ahead.min(FAR),
+        spec.window.left.min(FAR),
+        spec.window.right.min(FAR),
         spec.scale,
         spec.softcap,
-        hidden.batch,
-        hidden.query,
+        mask.batch,
+        mask.query,
         Draws::arguments(spec.dropout),
     )
 }
 
-fn places(strides: Strides, vector: usize) -> PlacesLaunch {
-    PlacesLaunch::new(
+fn offsets(strides: Strides, vector: usize) -> HeadOffsetsLaunch {
+    HeadOffsetsLaunch::new(
         strides.first / vector,
         strides.batch / vector,
         strides.head / vector,
@@ -279,7 +279,7 @@ fn vector(spec: AttentionSpec, strides: &[Strides]) -> usize {
 impl Kind {
     fn of(spec: AttentionSpec, vector: usize) -> Self {
         let dropout: Dropout = spec.dropout;
-        Self { vectors: spec.head_size / vector, bends: spec.softcap > 0.0, drops: dropout.is_on() }
+        Self { vectors: spec.head_size / vector, has_softcap: spec.softcap > 0.0, drops: dropout.is_on() }
     }
 }
 
@@ -293,7 +293,7 @@ struct Inputs {
 }
 
 impl Inputs {
-    /// Of `[B, T, (H + 2G) * D]`, or `[B, T, H * D]` and `[B, S, 2G * D]`.
+    /// Inputs from `[B, T, (H + 2G) * D]`, or `[B, T, H * D]` and `[B, S, 2G * D]`.
     fn packed(query: CubeTensor, key_value: Option<CubeTensor>, spec: AttentionSpec) -> Self {
         let (query, key_value) = (floats(query), key_value.map(floats));
         let AttentionSpec { heads, kv_heads, head_size, .. } = spec;

@@ -1,4 +1,4 @@
-//! What writes: a decoder that continues a text, or one beside an encoder that has read it.
+//! The decoder that generates text: a decoder-only model, or that of an encoder-decoder model.
 
 use crate::{
     config::ModelConfig,
@@ -9,26 +9,25 @@ use crate::{
 };
 use burn::tensor::{Device, Tensor};
 
-/// What a decoder goes on after.
+/// Tokens that a decoder continues.
 #[derive(Debug, Clone)]
 pub struct Prompt {
-    /// At least one.
+    /// Tokens, at least one.
     pub tokens: Vec<u32>,
     /// Whether the text that is generated continues that of the tokens; otherwise it is a text of its own.
     pub is_continued: bool,
-    /// Tokens of the text that are not read, since the context does not hold them.
+    /// Tokens of the text that are not read, since the context is full.
     pub tokens_cut: usize,
 }
 
-/// A model that has read what an encoder is to read, if it has one.
-pub enum Writer<'a> {
-    Decoder(&'a Decoder),
-    BesideEncoder { model: &'a EncoderDecoder, memory: Box<Memory> },
+/// Decoder of a model, with the output of its encoder if it has one.
+pub enum TextDecoder<'a> {
+    DecoderOnly(&'a Decoder),
+    EncoderDecoder { model: &'a EncoderDecoder, memory: Box<Memory> },
 }
 
-impl<'a> Writer<'a> {
-    /// What writes after `prompts`, as many tokens of each as the context holds, and the tokens that it is
-    /// to go on after.
+impl<'a> TextDecoder<'a> {
+    /// The decoder for `prompts`, which it reads up to the context, and the tokens that it continues.
     ///
     /// # Errors
     /// [`Error::InvalidValue`] for an encoder, and [`Error::Tokenizer`] for a prompt without tokens of its own.
@@ -44,7 +43,7 @@ impl<'a> Writer<'a> {
         match model {
             Model::Decoder(decoder) => {
                 let prompts = prompts.iter().map(|prompt| Prompt::of_decoder(tokenizer, prompt, limit));
-                Ok((Self::Decoder(decoder), prompts.collect::<Result<_>>()?))
+                Ok((Self::DecoderOnly(decoder), prompts.collect::<Result<_>>()?))
             }
             Model::EncoderDecoder(model) => {
                 let mut sources = Vec::new();
@@ -52,7 +51,7 @@ impl<'a> Writer<'a> {
                 for prompt in prompts {
                     let mut tokens = tokenizer.encode(prompt)?;
                     let whole = tokens.len();
-                    // One place is for the end.
+                    // One position is for the end.
                     tokens.truncate(limit.saturating_sub(1));
                     begins.push(Prompt {
                         tokens: vec![config.decoder_start_token as u32],
@@ -63,7 +62,7 @@ impl<'a> Writer<'a> {
                     sources.push(if tokens.is_empty() { vec![0] } else { tokens });
                 }
                 let (memory, _) = model.encode(Input::padded(&sources, Side::Right, &device));
-                Ok((Self::BesideEncoder { model, memory: memory.into() }, begins))
+                Ok((Self::EncoderDecoder { model, memory: memory.into() }, begins))
             }
             Model::Encoder(_) => Err(Error::InvalidValue {
                 key: "model.architecture".into(),
@@ -82,12 +81,12 @@ impl<'a> Writer<'a> {
     /// Logits `[B, T, vocab_size]` of what follows each of the tokens, which continue those in the cache.
     pub fn forward(&self, input: Input, cache: &mut KvCache) -> Tensor<3> {
         match self {
-            Self::Decoder(decoder) => decoder.forward(decoder.prompt(input, cache), Some(cache)),
-            Self::BesideEncoder { model, memory } => model.decode(input.tokens, memory, Some(cache)).0,
+            Self::DecoderOnly(decoder) => decoder.forward(decoder.prompt(input, cache), Some(cache)),
+            Self::EncoderDecoder { model, memory } => model.decode(input.tokens, memory, Some(cache)).0,
         }
     }
 
-    /// The same of the last token alone, read off the device, `[B * vocab_size]`.
+    /// Logits of what follows the last token, read off the device, `[B * vocab_size]`.
     pub async fn next(&self, input: Input, cache: &mut KvCache) -> Result<Vec<f32>> {
         let [_, time] = input.tokens.dims();
         let device = input.tokens.device();
@@ -100,7 +99,7 @@ impl<'a> Writer<'a> {
 
 impl Prompt {
     /// The tokens of a text; of a text without any the token that ends documents, a line break, or whatever
-    /// the tokenizer's first token is. `limit`: tokens that the context holds.
+    /// the tokenizer's first token is. `limit`: length of the context.
     fn of_decoder(tokenizer: &Tokenizer, text: &str, limit: usize) -> Result<Self> {
         let tokens = tokenizer.encode(text)?;
         if !tokens.is_empty() {

@@ -1,9 +1,9 @@
-//! Documents with what belongs to them, as tokens: classes, numbers, other texts.
+//! Labelled documents as tokens: classes, numbers, target texts.
 
 use super::{
-    Answers, IGNORE_INDEX, TokenSplit, Tokens,
+    IGNORE_INDEX, Labels, TokenSplit, Tokens,
     collate::{CLS_TOKEN, SEP_TOKEN},
-    corpus::{Answer, AnswerKind},
+    corpus::{Label, LabelKind},
 };
 use crate::{
     config::{Architecture, Config, Head, Layout},
@@ -12,18 +12,18 @@ use crate::{
 };
 use std::collections::BTreeSet;
 
-/// The field that holds what belongs to a document, and what it is, if the objective needs it.
+/// The field of a document's label, and the kind of label, if the objective needs one.
 ///
 /// # Errors
 /// [`Error::InvalidValue`] if the configuration does not name the field.
-pub(super) fn wanted(config: &Config) -> Result<Option<(&str, AnswerKind)>> {
+pub(super) fn wanted(config: &Config) -> Result<Option<(&str, LabelKind)>> {
     let kind = match config.model.head {
         Head::LanguageModel => {
-            return Ok(config.data.target_field.as_deref().map(|field| (field, AnswerKind::Text)));
+            return Ok(config.data.target_field.as_deref().map(|field| (field, LabelKind::Text)));
         }
-        Head::SequenceClassification => AnswerKind::Class,
-        Head::TokenClassification => AnswerKind::Words,
-        Head::Regression => AnswerKind::Value,
+        Head::SequenceClassification => LabelKind::Class,
+        Head::TokenClassification => LabelKind::Words,
+        Head::Regression => LabelKind::Value,
     };
     match config.data.label_field.as_deref() {
         None => Err(Error::InvalidValue {
@@ -39,17 +39,17 @@ pub(super) fn wanted(config: &Config) -> Result<Option<(&str, AnswerKind)>> {
     }
 }
 
-/// Some documents, and what belongs to each; nothing where only the documents count.
+/// Some documents and their labels; no labels where only the documents count.
 pub(super) struct Part<'a> {
     pub documents: Vec<&'a str>,
-    pub answers: Vec<&'a Answer>,
+    pub labels: Vec<&'a Label>,
 }
 
 impl<'a> Part<'a> {
     /// Every text in it.
     pub fn texts(&self) -> impl Iterator<Item = &'a str> {
-        let other = self.answers.iter().filter_map(|answer| match answer {
-            Answer::Text(text) => Some(text.as_str()),
+        let other = self.labels.iter().filter_map(|label| match label {
+            Label::Text(text) => Some(text.as_str()),
             _ => None,
         });
         self.documents.iter().copied().chain(other)
@@ -63,11 +63,11 @@ impl<'a> Part<'a> {
 /// The classes that occur, in order of their names.
 pub(super) fn classes(parts: [&Part; 2]) -> Vec<String> {
     let mut found = BTreeSet::new();
-    for answer in parts.iter().flat_map(|part| &part.answers) {
-        match answer {
-            Answer::Class(name) => drop(found.insert(name.clone())),
-            Answer::Words(words) => found.extend(words.iter().map(|(_, class)| class.clone())),
-            Answer::Value(_) | Answer::Text(_) => {}
+    for label in parts.iter().flat_map(|part| &part.labels) {
+        match label {
+            Label::Class(name) => drop(found.insert(name.clone())),
+            Label::Words(words) => found.extend(words.iter().map(|(_, class)| class.clone())),
+            Label::Value(_) | Label::Text(_) => {}
         }
     }
     found.into_iter().collect()
@@ -76,19 +76,19 @@ pub(super) fn classes(parts: [&Part; 2]) -> Vec<String> {
 /// Turns documents into tokens.
 pub(super) struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
-    /// What stands before and behind each document.
+    /// Tokens before and behind each document.
     first: Option<u32>,
     last: Option<u32>,
     labels: &'a [String],
 }
 
 impl<'a> Encoder<'a> {
-    /// Documents of an encoder stand between its marks, if the tokenizer has both; those of others end
+    /// Documents of an encoder are put between `[CLS]` and `[SEP]`, if the tokenizer has both; those of others end
     /// with the end-of-text token where `separates`.
     pub fn new(config: &Config, tokenizer: &'a Tokenizer, separates: bool, labels: &'a [String]) -> Self {
-        let marks = tokenizer.token_id(CLS_TOKEN).zip(tokenizer.token_id(SEP_TOKEN));
+        let ends = tokenizer.token_id(CLS_TOKEN).zip(tokenizer.token_id(SEP_TOKEN));
         let (first, last) = match config.model.architecture {
-            Architecture::Encoder if config.layout() == Layout::Documents => marks.unzip(),
+            Architecture::Encoder if config.layout() == Layout::Documents => ends.unzip(),
             // The objective puts ends where they belong.
             Architecture::EncoderDecoder if config.data.target_field.is_some() => (None, None),
             _ => (None, tokenizer.end_of_text().filter(|_| separates)),
@@ -96,7 +96,7 @@ impl<'a> Encoder<'a> {
         Self { tokenizer, first, last, labels }
     }
 
-    /// A split of documents and of what belongs to them. `name` is for messages.
+    /// A split of documents with their labels. `name` is for messages.
     pub fn encode(&self, name: &'static str, part: &Part) -> Result<TokenSplit> {
         let mut tokens = Tokens::for_vocabulary(self.tokenizer.vocab_size());
         let mut starts = Vec::with_capacity(part.documents.len());
@@ -104,10 +104,10 @@ impl<'a> Encoder<'a> {
         let (mut values, mut begins) = (Vec::new(), Vec::new());
         for (index, document) in part.documents.iter().enumerate() {
             let start = tokens.len();
-            let answer = part.answers.get(index).copied();
+            let label = part.labels.get(index).copied();
             tokens.extend(self.first.as_slice());
-            match answer {
-                Some(Answer::Words(words)) => {
+            match label {
+                Some(Label::Words(words)) => {
                     token_classes.resize(tokens.len(), IGNORE_INDEX);
                     for (number, (word, class)) in words.iter().enumerate() {
                         // The class is that of the first token of its word.
@@ -122,11 +122,11 @@ impl<'a> Encoder<'a> {
                 }
                 _ => self.tokenizer.encode_each(document, |piece| tokens.extend(piece))?,
             }
-            match answer {
-                None | Some(Answer::Words(_)) => {}
-                Some(Answer::Class(name)) => classes.push(self.class(name)?),
-                Some(Answer::Value(value)) => values.push(*value),
-                Some(Answer::Text(text)) => {
+            match label {
+                None | Some(Label::Words(_)) => {}
+                Some(Label::Class(name)) => classes.push(self.class(name)?),
+                Some(Label::Value(value)) => values.push(*value),
+                Some(Label::Text(text)) => {
                     begins.push(tokens.len() - start);
                     self.tokenizer.encode_each(text, |piece| tokens.extend(piece))?;
                 }
@@ -135,23 +135,23 @@ impl<'a> Encoder<'a> {
             if tokens.len() > start {
                 starts.push(start);
             } else {
-                // A text without a single token: what belongs to it goes too.
+                // A document without a single token is dropped with its label.
                 classes.truncate(starts.len());
                 values.truncate(starts.len());
                 begins.truncate(starts.len());
             }
         }
-        let answers = match part.answers.first() {
-            None => Answers::None,
-            Some(Answer::Class(_)) => Answers::Classes(classes.into()),
-            Some(Answer::Value(_)) => Answers::Values(values.into()),
-            Some(Answer::Text(_)) => Answers::Targets(begins.into()),
-            Some(Answer::Words(_)) => {
+        let labels = match part.labels.first() {
+            None => Labels::None,
+            Some(Label::Class(_)) => Labels::Classes(classes.into()),
+            Some(Label::Value(_)) => Labels::Values(values.into()),
+            Some(Label::Text(_)) => Labels::TargetTexts(begins.into()),
+            Some(Label::Words(_)) => {
                 token_classes.resize(tokens.len(), IGNORE_INDEX);
-                Answers::TokenClasses(token_classes.into())
+                Labels::TokenClasses(token_classes.into())
             }
         };
-        Ok(TokenSplit::from_tokens(name, tokens, starts).with_answers(answers))
+        Ok(TokenSplit::from_tokens(name, tokens, starts).with_labels(labels))
     }
 
     fn class(&self, name: &str) -> Result<i32> {

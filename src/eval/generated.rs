@@ -1,35 +1,34 @@
-//! What an encoder-decoder writes, against what it should have written.
+//! Scores of the texts that an encoder-decoder generates, against their targets.
 
 use crate::{
     config::SampleConfig,
-    data::{Answers, TokenSplit},
+    data::{Labels, TokenSplit},
     error::Result,
     generate::Generator,
 };
 use serde::Serialize;
 
-/// Figures of texts that were written greedily.
+/// Scores of greedily generated texts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Written {
-    /// Share of the texts that are exactly as they should be.
+pub struct GeneratedScores {
+    /// Share of the texts that equal their targets.
     pub exact_match: f64,
-    /// Words to be replaced, put in or left out, over words that should be there (of phonemes: the phoneme
-    /// error rate).
+    /// Words to be replaced, put in or left out, over words of the targets (of phonemes: the phoneme error rate).
     pub word_error_rate: f64,
     pub texts: usize,
 }
 
-/// Texts that are written together.
+/// Number of texts that are generated together.
 const AT_ONCE: usize = 64;
 
-/// Lets the model write what belongs to each document of a split that has [`Answers::Targets`]. `None` for
-/// any other split.
-pub async fn written(
+/// Generates the target of each document of a split that has [`Labels::TargetTexts`] and compares it. `None`
+/// for any other split.
+pub async fn evaluate_generated(
     generator: &Generator<'_>,
     split: &TokenSplit,
     interrupted: &dyn Fn() -> bool,
-) -> Result<Option<Written>> {
-    let Answers::Targets(begins) = split.answers() else { return Ok(None) };
+) -> Result<Option<GeneratedScores>> {
+    let Labels::TargetTexts(begins) = split.labels() else { return Ok(None) };
     let tokens = |document: usize| -> Vec<u32> {
         split.read(split.document(document)).into_iter().map(|token| token as u32).collect()
     };
@@ -64,7 +63,7 @@ pub async fn written(
             break;
         }
     }
-    Ok(Some(Written {
+    Ok(Some(GeneratedScores {
         exact_match: right as f64 / texts.max(1) as f64,
         word_error_rate: errors as f64 / words.max(1) as f64,
         texts,
