@@ -61,6 +61,8 @@ struct Model {
     /// 0: it gives tokens.
     classes: usize,
     tied: bool,
+    /// Patterns of the parameters that the run does not train (`train.freeze`).
+    frozen: Vec<String>,
     /// Note about how the files were read.
     note: Option<String>,
     weight_bytes: u64,
@@ -144,6 +146,7 @@ fn known(files: &Files, named: Option<String>) -> Result<Model, String> {
         vocabulary: vocab_size,
         classes: model.classes(),
         tied: tie_embeddings,
+        frozen: training.train.freeze.clone(),
         note: checkpoint.note.clone(),
         weight_bytes,
         kv_cache_bytes,
@@ -208,6 +211,9 @@ fn totals(report: &Report) -> Table {
         (classes, _) => format!("{classes} classes"),
     };
     table.row(["output".into(), output]);
+    if !model.frozen.is_empty() {
+        table.row(["frozen".into(), model.frozen.join(", ")]);
+    }
     if let Some(note) = &model.note {
         table.row(["note", note]);
     }
