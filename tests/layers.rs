@@ -113,7 +113,7 @@ fn first_name(path: &str) -> String {
 #[test]
 fn imports_are_found_in_every_form() {
     let text = "use crate::{\n    config::{Activation, Mode},\n    device,\n    error::Result,\n};\n\
-        // crate::comment\nfn f(x: crate::model::Model, y: crate::data::prepare::Run) {}\n#[cfg(test)]\nmod tests {\n    use crate::train;\n}\n";
+        // crate::comment\nfn f(x: crate::model::Model, y: crate::prepare::Run) {}\n#[cfg(test)]\nmod tests {\n    use crate::train;\n}\n";
     let names = ["", "config", "data", PREPARE, "device", "error", "model"].map(String::from);
     assert_eq!(imports(text), BTreeSet::from(names));
 }

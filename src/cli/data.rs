@@ -14,8 +14,8 @@ mod samples;
 
 use super::table::grouped;
 use crate::{
-    data::prepare::{EngineConfig, Pipeline, Rank, Run, Workspace, rules::statistics::STATISTICS},
     memory, platform,
+    prepare::{EngineConfig, Pipeline, Rank, Run, Workspace, rules::statistics::STATISTICS},
 };
 use files::Files;
 use std::{path::PathBuf, time::Duration};

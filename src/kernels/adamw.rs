@@ -19,7 +19,7 @@ pub struct AdamWSpec {
 
 impl AdamWSpec {
     /// Factors that weights, first moment and second moment are multiplied by.
-    pub(crate) fn factors(self) -> (f32, f32, f32) {
+    pub fn factors(self) -> (f32, f32, f32) {
         let unbiased = |beta: f32| 1.0 - f64::from(beta).powi(self.updates as i32);
         let decay = 1.0 - self.learning_rate * self.weight_decay;
         let rate = (f64::from(self.learning_rate) / unbiased(self.beta1)) as f32;

@@ -58,7 +58,7 @@ impl Sizes {
 
 /// How far an operation is from its reference, relative to the largest number of that.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "KernelDifference"))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename = "KernelDifference"))]
 pub struct Difference {
     pub operation: &'static str,
     pub forward: f64,

@@ -110,7 +110,7 @@ pub fn reference<const D: usize>(x: Tensor<D>, residual: Option<Tensor<D>>, drop
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::attention::{AttentionSpec, Projected, Window, attention};
+    use crate::attention::{AttentionSpec, Projected, Window, attention};
 
     /// Bits of the numbers.
     fn bits<const D: usize>(x: Tensor<D>) -> Vec<u32> {

@@ -189,7 +189,7 @@ fn visit_part(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokenizer::Tokenizer;
+    use crate::Tokenizer;
     use serde_json::json;
 
     fn document() -> Value {

@@ -1,7 +1,7 @@
 //! Progress of a pipeline: a line for each stage, and a bar for the one that is running.
 
 use super::super::table::{bytes, duration, grouped};
-use crate::data::prepare::{Progress, StageSummary};
+use crate::prepare::{Progress, StageSummary};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     cli::table::{bytes, grouped},
-    data::prepare::{Manifest, Split},
+    prepare::{Manifest, Split},
 };
 use anyhow::Result;
 use serde_json::Value;
@@ -284,7 +284,7 @@ fn word(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::prepare::{Count, Counts, ShardSummary, StageSummary};
+    use crate::prepare::{Count, Counts, ShardSummary, StageSummary};
     use std::collections::BTreeMap;
 
     #[test]

@@ -2,8 +2,8 @@
 
 use super::runtime;
 use crate::{
-    data::prepare::{EngineConfig, cluster},
     platform,
+    prepare::{EngineConfig, cluster},
 };
 use std::{net::SocketAddr, path::PathBuf};
 

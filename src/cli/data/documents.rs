@@ -2,7 +2,7 @@
 //! then these rows in full.
 
 use super::files::Files;
-use crate::{data::prepare::StageSummary, error::Error};
+use crate::{error::Error, prepare::StageSummary};
 use anyhow::Result;
 use datafusion::{
     arrow::{
@@ -181,7 +181,7 @@ pub(super) fn representative(reason: &str, detail: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::prepare::Part;
+    use crate::prepare::Part;
     use datafusion::{
         arrow::{
             array::{StringArray, UInt32Array},

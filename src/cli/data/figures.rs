@@ -1,7 +1,7 @@
 //! Figures that the report, the card and `kiln data inspect` have in common.
 
 use super::super::table::grouped;
-use crate::data::prepare::{Count, Manifest, Split, StageSummary};
+use crate::prepare::{Count, Manifest, Split, StageSummary};
 use serde::Serialize;
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -183,7 +183,7 @@ pub(super) fn tokens(manifest: &Manifest, split: Option<Split>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::prepare::Counts;
+    use crate::prepare::Counts;
 
     fn stage(name: &str, read: u64, kept: u64) -> StageSummary {
         let count = |documents| Count { documents, bytes: 100 * documents, lines: documents };

@@ -1,8 +1,8 @@
 //! The files of a run for the commands that inspect them, in a folder or an object store.
 
 use crate::{
-    data::prepare::{Manifest, Part, StageSummary, Workspace},
     platform::storage,
+    prepare::{Manifest, Part, StageSummary, Workspace},
 };
 use anyhow::Result;
 use std::path::PathBuf;

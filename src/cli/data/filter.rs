@@ -2,15 +2,15 @@
 
 use super::super::table::grouped;
 use crate::{
-    data::prepare::{
+    error::{Error, hint},
+    platform::storage,
+    prepare::{
         filters::{
             classifier::{Classifier, ClassifierConfig, Samples},
             ngram::{NgramConfig, NgramCounts},
         },
         read_documents, split_words,
     },
-    error::{Error, hint},
-    platform::storage,
 };
 use std::path::PathBuf;
 

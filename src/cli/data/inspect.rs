@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     cli::table::grouped,
-    data::prepare::{Manifest, StageSummary, Workspace},
     error::Error,
+    prepare::{Manifest, StageSummary, Workspace},
 };
 use anyhow::Result;
 use serde::Serialize;

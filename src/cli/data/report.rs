@@ -11,7 +11,7 @@ use crate::{
         report::{STYLE, escape},
         table::{duration, grouped, short},
     },
-    data::prepare::Manifest,
+    prepare::Manifest,
 };
 use anyhow::Result;
 use std::fmt::Write;
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::data::samples::{DuplicateSample, Sample},
-        data::prepare::{BlendedSource, Count, Counts, Groups, ShardSummary, Split, StageSummary},
+        prepare::{BlendedSource, Count, Counts, Groups, ShardSummary, Split, StageSummary},
     };
     use std::collections::BTreeMap;
 

@@ -6,7 +6,7 @@ use super::{
     figures::{self, FAILED},
     files::Files,
 };
-use crate::data::prepare::{Manifest, StageSummary};
+use crate::prepare::{Manifest, StageSummary};
 use anyhow::Result;
 use serde::Serialize;
 use std::{

@@ -1,7 +1,7 @@
 //! Saved tensors and backward pass of each kernel.
 
 use super::Operation;
-use crate::kernels::{
+use crate::{
     activation::Activation,
     attention::AttentionSpec,
     backend::{Kernels, Optional, OptionalMask},

@@ -5,7 +5,7 @@ use super::{
     parallel::{Shared, split},
     tensor::alloc,
 };
-use crate::kernels::activation::Activation;
+use crate::activation::Activation;
 
 const GRAIN: usize = 1 << 13;
 

@@ -10,7 +10,7 @@ use super::{
     parallel::{Shared, each},
     tensor::alloc,
 };
-use crate::kernels::attention::{AttentionSpec, Strides};
+use crate::attention::{AttentionSpec, Strides};
 use std::{mem::MaybeUninit, ops::Range};
 
 /// Number of queries whose scores are in memory at a time.

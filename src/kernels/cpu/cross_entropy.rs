@@ -6,7 +6,7 @@ use super::{
     parallel::{Shared, split},
     tensor::alloc,
 };
-use crate::kernels::cross_entropy::CrossEntropySpec;
+use crate::cross_entropy::CrossEntropySpec;
 
 /// Numbers of logits that are in memory at a time.
 const CHUNK: usize = 3 << 20;

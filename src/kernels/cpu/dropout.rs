@@ -6,7 +6,7 @@ use super::{
     parallel::{Shared, split},
     tensor::alloc,
 };
-use crate::kernels::dropout::Dropout;
+use crate::dropout::Dropout;
 
 /// `residual + dropout(x)`, or without a residual `dropout(x)`, which is its own gradient. `x`: rows of `time`
 /// positions of `width` numbers.

@@ -5,7 +5,7 @@ use super::{
     parallel::{Shared, split},
     tensor::alloc,
 };
-use crate::kernels::norm::NormSpec;
+use crate::norm::NormSpec;
 
 /// Rows that are worth a thread.
 fn grain(width: usize) -> usize {

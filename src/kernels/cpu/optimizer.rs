@@ -4,7 +4,7 @@ use super::{
     math::{sum, vectorized},
     parallel::{Shared, split},
 };
-use crate::kernels::adamw::AdamWSpec;
+use crate::adamw::AdamWSpec;
 
 const GRAIN: usize = 1 << 13;
 

@@ -5,7 +5,7 @@ use super::{
     parallel::{Shared, split},
     tensor::alloc,
 };
-use crate::kernels::rope::RopeSpec;
+use crate::rope::RopeSpec;
 
 /// `x`: `[B, T, width]`; `cos`, `sin`: `[1 or B, T, D / 2]`. Rotates the first `spec.heads` heads of each
 /// row by its angle, or its inverse, and copies what follows them.

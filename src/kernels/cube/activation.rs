@@ -4,7 +4,7 @@ use super::{
     launch::{Grid, alloc, floats, length, width},
     math::{sigmoid, tanh},
 };
-use crate::kernels::{activation::Activation, composed::with_width};
+use crate::{activation::Activation, composed::with_width};
 use burn_cubecl::{
     cubecl::{self, prelude::*},
     tensor::CubeTensor,

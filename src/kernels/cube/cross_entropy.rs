@@ -5,7 +5,7 @@ use super::{
     math::{most_of_cube, sum_of_cube, tanh},
     optimizer::sum,
 };
-use crate::kernels::cross_entropy::CrossEntropySpec;
+use crate::cross_entropy::CrossEntropySpec;
 use burn::{
     backend::{cubecl::dtype_to_storage_type, ops::FloatTensorOps},
     tensor::Slice,

@@ -4,7 +4,7 @@ use super::{
     launch::{Grid, alloc, floats, length, width},
     math::{Draws, draw, of_part, of_row},
 };
-use crate::kernels::dropout::Dropout;
+use crate::dropout::Dropout;
 use burn_cubecl::{
     cubecl::{self, prelude::*},
     tensor::CubeTensor,

@@ -1,7 +1,7 @@
 //! Functions that kernels share.
 
 use super::launch::UNITS;
-use crate::kernels::dropout::Dropout;
+use crate::dropout::Dropout;
 use burn_cubecl::cubecl::{self, prelude::*};
 
 /// Hyperbolic tangent that neither overflows nor hides what is not a number, as those of some drivers do.
@@ -22,7 +22,7 @@ pub(super) fn sigmoid(x: f32) -> f32 {
     0.5 + 0.5 * tanh(0.5 * x)
 }
 
-/// [`crate::kernels::dropout::Dropout`], for kernels.
+/// [`crate::dropout::Dropout`], for kernels.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub(super) struct Draws {
     seed: u32,

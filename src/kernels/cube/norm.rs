@@ -5,7 +5,7 @@ use super::{
     launch::{Grid, UNITS, alloc, floats, length, width},
     math::sum_of_cube,
 };
-use crate::kernels::norm::NormSpec;
+use crate::norm::NormSpec;
 use burn_cubecl::{
     cubecl::{self, prelude::*},
     tensor::CubeTensor,

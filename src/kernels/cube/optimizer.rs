@@ -4,7 +4,7 @@ use super::{
     launch::{Grid, UNITS, alloc, floats, length, make_unique},
     math::sum_of_cube,
 };
-use crate::kernels::adamw::AdamWSpec;
+use crate::adamw::AdamWSpec;
 use burn_cubecl::{
     cubecl::{self, prelude::*},
     tensor::CubeTensor,

@@ -1,7 +1,7 @@
 //! Rotation of queries and keys within rows that hold all heads side by side.
 
 use super::launch::{Grid, alloc, floats, length, width};
-use crate::kernels::rope::RopeSpec;
+use crate::rope::RopeSpec;
 use burn_cubecl::{
     cubecl::{self, prelude::*},
     tensor::CubeTensor,

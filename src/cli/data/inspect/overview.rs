@@ -6,7 +6,7 @@ use crate::{
         data::figures::{self, by_size, megabytes, percent, share},
         table::{Align, Table, bytes, duration, grouped},
     },
-    data::prepare::{Manifest, Split, StageSummary},
+    prepare::{Manifest, Split, StageSummary},
 };
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -250,7 +250,7 @@ fn shards(manifest: &Manifest) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::prepare::{Count, Counts};
+    use crate::prepare::{Count, Counts};
     use std::collections::BTreeMap;
 
     #[test]

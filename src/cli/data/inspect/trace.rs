@@ -11,8 +11,8 @@ use crate::{
         },
         table::{Align, Table, grouped},
     },
-    data::prepare::{Manifest, StageSummary},
     error::{Error, hint},
+    prepare::{Manifest, StageSummary},
 };
 use anyhow::Result;
 use serde::Serialize;

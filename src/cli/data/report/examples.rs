@@ -10,7 +10,7 @@ use crate::{
         report::escape,
         table::{Align, grouped},
     },
-    data::prepare::Manifest,
+    prepare::Manifest,
 };
 use std::fmt::Write;
 

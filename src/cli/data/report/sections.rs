@@ -7,7 +7,7 @@ use crate::{
         report::escape,
         table::{Align, bytes, duration, grouped},
     },
-    data::prepare::{Count, Manifest, StageSummary},
+    prepare::{Count, Manifest, StageSummary},
 };
 use std::{collections::BTreeMap, fmt::Write};
 

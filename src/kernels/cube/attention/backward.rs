@@ -5,7 +5,7 @@ use super::{
     BLOCK, HeadOffsets, Inputs, Kind, Mask, Problem, Sizes, add, dot, drawn, end_key, first_key, is_masked,
     kept, load, offset, offsets, problem, soft_cap, store, zeros,
 };
-use crate::kernels::attention::AttentionSpec;
+use crate::attention::AttentionSpec;
 use burn_cubecl::{
     cubecl::{self, ir::ElemType, prelude::*},
     tensor::CubeTensor,

@@ -5,7 +5,7 @@ use super::{
     BLOCK, HeadOffsets, Inputs, Kind, LEAST, MASKED_SCORE, Mask, Problem, Sizes, add, dot, drawn, end_key,
     first_key, is_masked, kept, load, offset, offsets, problem, soft_cap, store, vector, zeros,
 };
-use crate::kernels::attention::{AttentionSpec, Strides};
+use crate::attention::{AttentionSpec, Strides};
 use burn::tensor::DType;
 use burn_cubecl::{
     cubecl::{self, ir::ElemType, prelude::*},

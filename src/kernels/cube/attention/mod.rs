@@ -13,7 +13,7 @@ use super::{
     launch::{contiguous, floats},
     math::{Draws, draw, of_part, of_row, tanh},
 };
-use crate::kernels::{
+use crate::{
     attention::{AttentionSpec, Strides},
     dropout::Dropout,
 };

@@ -1,0 +1,186 @@
+//! The configuration of a run: one serde tree with a default for every key, read from TOML, changed
+//! by `key=value` overrides ([`overrides`]), started from a named preset ([`presets`]) and checked
+//! once ([`validate`]) before anything is built. Keys take nanoGPT's names where it has one.
+//!
+//! `kiln config show` prints the resolved tree; every checkpoint carries it as `kiln.toml`.
+
+mod model;
+mod objective;
+pub mod overrides;
+pub mod presets;
+mod resolve;
+mod train;
+mod validate;
+
+pub use crate::kernels::activation::Activation;
+pub use model::{
+    Architecture, AttentionConfig, Head, Init, ModelConfig, MoeConfig, Norm, NormPosition, Pooling, Position,
+    RopeConfig, RopeLayout, RopeScaling,
+};
+pub use objective::{ObjectiveConfig, ObjectiveKind};
+pub use train::{OnNonFinite, OptimizerKind, ScheduleKind, TrainConfig};
+
+pub use crate::{
+    section::{Key, Range},
+    tokenizer::{TokenizerConfig, TokenizerKind},
+};
+pub use resolve::RunData;
+
+use crate::kernels::Mode;
+use crate::section::Section;
+use kiln_base::section;
+use serde::{Deserialize, Serialize};
+use std::{path::PathBuf, sync::LazyLock};
+
+section! {
+    /// Everything that decides what a run computes.
+    #[""]
+    #[cfg_attr(test, derive(ts_rs::TS), ts(type = "Record<string, Record<string, unknown>>"))]
+    pub struct Config {}
+    sections {
+        /// The text to train on.
+        data: DataConfig,
+        /// Text to tokens.
+        tokenizer: TokenizerConfig,
+        /// The shape of the transformer.
+        model: ModelConfig,
+        /// The loss.
+        objective: ObjectiveConfig,
+        /// The training loop.
+        train: TrainConfig,
+        /// Generated text.
+        sample: SampleConfig,
+        /// The way operations are computed.
+        kernels: KernelConfig,
+    }
+}
+
+/// Every key of [`Config`], in the order of its fields.
+pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+    let mut keys = Vec::new();
+    Config::list_keys(&mut keys);
+    keys
+});
+
+section! {
+    /// How operations are computed.
+    #["kernels"]
+    pub struct KernelConfig {
+        /// Compute by Kiln's own fused kernels, where there are some, instead of the unfused reference.
+        fused: bool = true;
+    }
+}
+
+impl KernelConfig {
+    pub fn mode(&self) -> Mode {
+        if self.fused { Mode::Fused } else { Mode::Reference }
+    }
+}
+
+impl Config {
+    /// Layout of the rows, resolved: a labelled text is a row.
+    pub fn layout(&self) -> Layout {
+        let has_labels = self.data.label_field.is_some() || self.data.target_field.is_some();
+        if has_labels { Layout::Documents } else { self.data.layout }
+    }
+}
+
+section! {
+    /// Where the tokens come from and in which order they are read.
+    #["data"]
+    pub struct DataConfig {
+        /// Text, JSON, JSON lines and CSV files, token shards (`.bin`) or folders of them; empty: the embedded corpus.
+        paths: Vec<PathBuf> = Vec::new();
+        /// A procedural task to train on instead of text: `copy`, `reverse`, `sort`, `addition`, `modular-addition`,
+        /// `parity`, `dyck` or `two-sum`; `none`: text.
+        task: Task = Task::None;
+        /// In each row only what follows this text counts as target; absent: everything. Documents that have nothing
+        /// behind it within a row are left out. Needs `layout = "documents"`, and a tokenizer that has a token for
+        /// exactly this text.
+        answer_after: Option<String> = None;
+        /// Share of the tokens, from the end, that is held out for validation; ignored where the data
+        /// brings its own split (`train.bin` and `val.bin` in one folder).
+        val_fraction: f64 = 0.1, Range::Share;
+        /// Rows are cut anywhere in the `stream` of all text, or are `documents`, one each.
+        layout: Layout = Layout::Stream;
+        /// Rows are drawn at `random`, with replacement, or `shuffled`: every row once per epoch.
+        order: Order = Order::Random;
+        /// Replace invalid UTF-8 by U+FFFD instead of refusing the file.
+        lossy: bool = false;
+        /// Field of a record, or column of a table, that holds the text.
+        text_field: String = "text".into();
+        /// Field that holds the class of the text, the list of classes of its words (the text is then a
+        /// list of words), or the number of a regression.
+        label_field: Option<String> = None;
+        /// Field that holds the text that an encoder with a decoder generates.
+        target_field: Option<String> = None;
+    }
+}
+
+/// The procedural tasks (`data/tasks.rs`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "TaskName"))]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    None,
+    Copy,
+    Reverse,
+    Sort,
+    Addition,
+    ModularAddition,
+    Parity,
+    Dyck,
+    TwoSum,
+}
+
+/// How rows of `block_size` tokens are cut from the tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// All documents end to end; a row may begin and end anywhere (nanoGPT).
+    Stream,
+    /// One document a row, cut or padded to the block; padding has no loss.
+    Documents,
+}
+
+/// In which order rows are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Rows drawn independently, with replacement (nanoGPT).
+    Random,
+    /// Every row once per epoch, shuffled anew each epoch.
+    Shuffled,
+}
+
+section! {
+    /// How text is continued; also the arguments of `kiln generate`.
+    #["sample"]
+    pub struct SampleConfig {
+        /// Text to continue; empty: a line break, or the tokenizer's first token.
+        prompt: String = String::new();
+        /// Number of tokens to add.
+        max_new_tokens: usize = 200;
+        /// Divides the logits; 0 takes the most likely token each time.
+        temperature: f64 = 0.8, Range::FromZero;
+        /// Keep only the k most likely tokens; 0: all.
+        top_k: usize = 0;
+        /// Keep the smallest set of tokens whose probability reaches p; 1: all.
+        top_p: f64 = 1.0, Range::PositiveShare;
+        /// Drop tokens less likely than this share of the most likely one; 0: none.
+        min_p: f64 = 0.0, Range::Share;
+        /// Divides the logits of tokens that already occurred (CTRL, arXiv:1909.05858); 1: none.
+        repetition_penalty: f64 = 1.0, Range::Positive;
+        /// Candidates of beam search, which takes the most likely text instead of drawing; 1: tokens are drawn.
+        num_beams: usize = 1, Range::Whole(1, MOST_BEAMS);
+        /// Beam search compares log-probabilities over length to this power: above 0 favours long text.
+        length_penalty: f64 = 1.0, Range::Finite;
+        /// Texts at which to stop; they are not part of the result.
+        stop: Vec<String> = Vec::new();
+        /// Seed of the tokens that are drawn.
+        seed: u64 = 1337;
+    }
+}
+
+/// Each beam has a cache of its own.
+const MOST_BEAMS: u64 = 256;

@@ -1,0 +1,50 @@
+//! The keys of rotary positions.
+
+use crate::section::Range;
+use kiln_base::section;
+use serde::{Deserialize, Serialize};
+
+section! {
+    /// Rotary positions (arXiv:2104.09864).
+    #["model.rope"]
+    #[derive(Copy)]
+    pub struct RopeConfig {
+        /// Base of the wavelengths.
+        theta: f64 = 10_000.0, Range::Positive;
+        /// Base of the wavelengths in layers with a sliding window; absent: `theta`.
+        local_theta: Option<f64> = None, Range::Positive;
+        /// Components of a head that rotate together: `half` (Hugging Face) or `interleaved` (Meta).
+        layout: RopeLayout = RopeLayout::Half;
+        /// Stretching of wavelengths beyond the context that they were made for: `none`, `linear` or `llama3`.
+        scaling: RopeScaling = RopeScaling::None;
+        /// Factor by which wavelengths are stretched.
+        factor: f64 = 1.0, Range::Positive;
+        /// Llama 3's scaling: the context that wavelengths were made for.
+        original_context: Option<usize> = None, Range::SIZE;
+        /// Llama 3's scaling: wavelengths longer than the original context divided by this are stretched whole.
+        low_freq_factor: f64 = 1.0, Range::Positive;
+        /// Llama 3's scaling: wavelengths shorter than the original context divided by this are left alone.
+        high_freq_factor: f64 = 4.0, Range::Positive;
+    }
+}
+
+/// Which components of a head rotate together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RopeLayout {
+    /// `i` and `i + d/2` (Hugging Face, GPT-NeoX).
+    Half,
+    /// `2i` and `2i + 1` (the paper, Meta's Llama).
+    Interleaved,
+}
+
+/// How rotary wavelengths are stretched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RopeScaling {
+    None,
+    /// All of them alike (arXiv:2306.15595).
+    Linear,
+    /// Long ones whole, short ones not at all, those between in part (Llama 3.1).
+    Llama3,
+}

@@ -1,0 +1,120 @@
+//! The training loop's settings.
+
+use crate::section::Range;
+use kiln_base::section;
+use serde::{Deserialize, Serialize};
+
+section! {
+    /// Length, batch, optimizer, schedule, and what happens how often.
+    #["train"]
+    pub struct TrainConfig {
+        /// Names of parameters that are not trained; `*` stands for any characters.
+        freeze: Vec<String> = Vec::new();
+        /// Rows per micro-batch.
+        batch_size: usize = 12, Range::SIZE;
+        /// Micro-batches per optimizer step.
+        gradient_accumulation_steps: usize = 1, Range::SIZE;
+        /// Optimizer steps of the whole schedule.
+        max_steps: u64 = 2000, Range::AT_LEAST_ONE;
+        /// End cleanly at this step although the schedule goes on to `max_steps`; absent: do not.
+        stop_after: Option<u64> = None, Range::AT_LEAST_ONE;
+
+        /// `adamw`, `adam`, `sgd`, `lion` or `muon`.
+        optimizer: OptimizerKind = OptimizerKind::Adamw;
+        /// Highest learning rate.
+        learning_rate: f64 = 1e-3, Range::Positive;
+        /// `constant`, `linear`, `cosine`, `wsd` or `inverse-sqrt`.
+        schedule: ScheduleKind = ScheduleKind::Cosine;
+        /// Steps of linear warmup from 0.
+        warmup_steps: u64 = 100;
+        /// Steps until `min_lr` is reached; absent: `max_steps`. With `wsd` the steps of the final decay; absent: a
+        /// fifth of `max_steps`.
+        decay_steps: Option<u64> = None, Range::AT_LEAST_ONE;
+        /// Lowest learning rate that a decaying schedule reaches.
+        min_lr: f64 = 1e-4, Range::FromZero;
+        /// Decay of the mean of gradients.
+        beta1: f64 = 0.9, Range::Share;
+        /// Decay of the mean of squared gradients.
+        beta2: f64 = 0.99, Range::Share;
+        /// Added to the root of the mean of squared gradients.
+        epsilon: f64 = 1e-8, Range::Positive;
+        /// Momentum of `sgd` and `muon`.
+        momentum: f64 = 0.95, Range::Share;
+        /// Decay of matrices and embeddings; vectors (biases, norms) are never decayed.
+        weight_decay: f64 = 0.1, Range::FromZero;
+        /// Largest global gradient norm; 0: no clipping.
+        grad_clip: f64 = 1.0, Range::FromZero;
+        /// Decay of the exponential moving average of the weights; absent: none is kept.
+        ema_decay: Option<f64> = None, Range::OpenShare;
+
+        /// Steps between evaluations; 0: none.
+        eval_interval: u64 = 250;
+        /// Batches per evaluation; 0: the whole split.
+        eval_batches: usize = 20;
+        /// Steps between reads of the loss from the device.
+        log_interval: u64 = 10, Range::AT_LEAST_ONE;
+        /// Steps between checkpoints; absent: at evaluations and at the end.
+        save_interval: Option<u64> = None, Range::AT_LEAST_ONE;
+        /// Checkpoints kept besides the best one.
+        keep_checkpoints: usize = 2, Range::AT_LEAST_ONE;
+        /// Steps between samples of text; 0: only at the end.
+        sample_interval: u64 = 500;
+        /// Evaluations without improvement after which the run stops; absent: never.
+        early_stopping_patience: Option<u64> = None, Range::AT_LEAST_ONE;
+        /// Decrease of the validation loss that counts as improvement.
+        early_stopping_min_delta: f64 = 0.0, Range::FromZero;
+        /// `stop` or `skip` the step when the loss is NaN or infinite.
+        on_nan: OnNonFinite = OnNonFinite::Stop;
+        /// Seed of initial weights, data order and dropout.
+        seed: u64 = 1337;
+    }
+}
+
+impl TrainConfig {
+    /// The step at which the run ends.
+    pub fn last_step(&self) -> u64 {
+        self.stop_after.map_or(self.max_steps, |step| step.min(self.max_steps))
+    }
+}
+
+/// The optimizers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerKind {
+    /// arXiv:1711.05101
+    Adamw,
+    /// arXiv:1412.6980, weight decay added to the gradient
+    Adam,
+    /// With momentum, weight decay added to the gradient
+    Sgd,
+    /// arXiv:2302.06675
+    Lion,
+    /// Muon for the matrices inside blocks, AdamW for the rest (kellerjordan.github.io/posts/muon)
+    Muon,
+}
+
+/// The learning-rate schedules. All warm up first; none rises again after its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleKind {
+    Constant,
+    /// A straight line down to `min_lr`
+    Linear,
+    /// Half a cosine down to `min_lr`
+    Cosine,
+    /// Constant, then a straight line to `min_lr` over the last `decay_steps` (arXiv:2404.06395)
+    Wsd,
+    /// `√(warmup / step)` (arXiv:1706.03762), not below `min_lr`
+    InverseSqrt,
+}
+
+/// What to do when the loss is NaN or infinite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnNonFinite {
+    /// End the run with an error; the last checkpoint stays.
+    Stop,
+    /// Leave weights, moments and average untouched by that step and go on. It still counts as a
+    /// step of the schedule and of Adam's bias correction.
+    Skip,
+}

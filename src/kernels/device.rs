@@ -1,0 +1,424 @@
+//! Devices by name: `cpu`, `cuda[:i]`, `wgpu[:i]`, `vulkan[:i]`, `metal[:i]`, `webgpu`, and `auto`
+//! for the best of them. Together with `platform.rs` the only place that knows which backend runs.
+
+use crate::error::{Error, Hint, Place, Result, hint};
+use burn::tensor::{Device, Distribution, FloatDType, Tensor};
+use burn_std::config::RuntimeConfig as _;
+use serde::Serialize;
+use std::{fmt, str::FromStr, sync::Mutex};
+
+/// A device by name, not yet opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    api: Api,
+    index: usize,
+}
+
+/// The ways to reach a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Api {
+    Cpu,
+    Cuda,
+    /// The graphics API that wgpu settles on: Vulkan, Metal, DirectX 12 or OpenGL.
+    Wgpu,
+    Vulkan,
+    Metal,
+    /// The browser's own.
+    Webgpu,
+}
+
+impl Api {
+    const ALL: [Self; 6] = [Self::Cpu, Self::Cuda, Self::Wgpu, Self::Vulkan, Self::Metal, Self::Webgpu];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::Wgpu => "wgpu",
+            Self::Vulkan => "vulkan",
+            Self::Metal => "metal",
+            Self::Webgpu => "webgpu",
+        }
+    }
+
+    fn in_this_build(self) -> bool {
+        match self {
+            Self::Cpu => cfg!(feature = "flex"),
+            Self::Cuda => cfg!(feature = "cuda"),
+            Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Vulkan => cfg!(feature = "vulkan"),
+            Self::Metal => cfg!(feature = "metal"),
+            Self::Webgpu => cfg!(feature = "webgpu"),
+        }
+    }
+}
+
+/// What is known of a device without opening it.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeviceInfo {
+    /// What `--device` takes.
+    pub name: String,
+    /// As the device names itself; of a processor also its generation and threads.
+    pub description: String,
+    /// Vector instructions that the CPU computes with, such as `AVX-512`.
+    pub instruction_set: Option<&'static str>,
+    /// Emulated on the CPU; never chosen by `auto`.
+    pub software: bool,
+    /// Bytes of memory, where the platform tells.
+    pub memory_bytes: Option<u64>,
+    #[serde(skip)]
+    choice: Choice,
+    #[serde(skip)]
+    kind: Kind,
+}
+
+impl DeviceInfo {
+    /// The device this describes.
+    pub fn choice(&self) -> &Choice {
+        &self.choice
+    }
+
+    /// The description with the instruction set, where there is one.
+    pub fn summary(&self) -> String {
+        match self.instruction_set {
+            Some(instructions) => format!("{}, {instructions}", self.description),
+            None => self.description.clone(),
+        }
+    }
+}
+
+/// A device for models that are never run ([`Model::meta`](crate::model::Model::meta)): nothing is made on it.
+pub fn placeholder() -> Device {
+    #[cfg(feature = "flex")]
+    return Device::flex();
+    #[cfg(all(feature = "cuda", not(feature = "flex")))]
+    return Device::cuda(0);
+    #[cfg(not(any(feature = "flex", feature = "cuda")))]
+    Device::default()
+}
+
+/// In ascending order of how much one wants to train there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(dead_code))]
+enum Kind {
+    Software,
+    Cpu,
+    OtherGpu,
+    IntegratedGpu,
+    DiscreteGpu,
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.api, self.index) {
+            (_, 0) => f.write_str(self.api.name()),
+            (api, index) => write!(f, "{}:{index}", api.name()),
+        }
+    }
+}
+
+impl FromStr for Choice {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        if name == "auto" {
+            return Ok(Self::auto());
+        }
+        let (api, index) = name.split_once(':').map_or((name, Some(0)), |(api, i)| (api, i.parse().ok()));
+        match (Api::ALL.into_iter().find(|known| known.name() == api), index) {
+            (Some(api), Some(index)) => Ok(Self { api, index }),
+            _ => Err(Error::UnknownName {
+                what: "device",
+                name: name.into(),
+                hint: hint![
+                    "one of auto, cpu, cuda[:i], wgpu[:i], vulkan[:i], metal[:i]; ",
+                    hint::command("kiln devices"),
+                    " lists those present"
+                ],
+            }),
+        }
+    }
+}
+
+impl Choice {
+    /// The CPU.
+    pub fn cpu() -> Self {
+        Self { api: Api::Cpu, index: 0 }
+    }
+
+    /// The best hardware adapter, and the CPU where there is none. Never a software adapter.
+    pub fn auto() -> Self {
+        let found = list().into_iter().filter(|info| !info.software).max_by_key(|info| {
+            // Of several ways to one card, CUDA is the fastest, then the pinned API.
+            let api = match info.choice.api {
+                Api::Cuda => 3,
+                Api::Vulkan | Api::Metal => 2,
+                Api::Wgpu | Api::Webgpu => 1,
+                Api::Cpu => 0,
+            };
+            (info.kind, api, std::cmp::Reverse(info.choice.index))
+        });
+        found.map_or_else(Self::cpu, |info| info.choice)
+    }
+
+    /// Whether this is the CPU backend.
+    pub fn is_cpu(&self) -> bool {
+        self.api == Api::Cpu
+    }
+
+    /// Opens the device, without autodiff. In a browser, call [`configure_fusion`] and initialize it
+    /// first with `burn::tensor::Device::wgpu_options().init_async()`.
+    pub fn open(&self) -> Result<Device> {
+        configure_fusion();
+        if !self.api.in_this_build() {
+            return Err(self.unavailable(format!(
+                "this build does not have it (cargo feature `{}`)",
+                if self.api == Api::Cpu { "flex" } else { self.api.name() }
+            )));
+        }
+        if self.api == Api::Webgpu && self.index == 0 {
+            #[cfg(feature = "webgpu")]
+            return Ok(Device::webgpu(burn::tensor::DeviceKind::DefaultDevice));
+        }
+        match self.info() {
+            Some(info) => {
+                let device = info.open();
+                if !self.is_cpu()
+                    && let Ok(mut opened) = OPENED.lock()
+                {
+                    opened.push(device.clone());
+                }
+                Ok(device)
+            }
+            None if self.api == Api::Cpu => {
+                Err(self.unavailable("there is one CPU device, `cpu`, with all processors in it".into()))
+            }
+            None => Err(self.unavailable("no such adapter on this machine".into())),
+        }
+    }
+
+    /// What is known of the device; `None` if this machine does not have it.
+    pub fn info(&self) -> Option<DeviceInfo> {
+        list_api(self.api).into_iter().find(|info| info.choice == *self)
+    }
+
+    fn unavailable(&self, reason: String) -> Error {
+        let present = list().into_iter().map(|info| info.name).collect();
+        Error::DeviceUnavailable { name: self.to_string(), reason, present }
+    }
+}
+
+/// What was opened besides the CPU.
+static OPENED: Mutex<Vec<Device>> = Mutex::new(Vec::new());
+
+/// Waits until the devices that were opened have nothing left to do, freed memory included. For the end of
+/// a process: a driver that is unloaded under a thread that still works crashes (SwiftShader does).
+pub fn settle() {
+    if let Ok(opened) = OPENED.lock() {
+        // One that is lost has nothing left to do either.
+        opened.iter().for_each(|device| drop(device.sync()));
+    }
+}
+
+/// How Burn fuses operations into kernels, on every device that is opened after the first call.
+///
+/// Burn follows several groups of operations at once by default. Where their order then conflicts it
+/// runs all of them one by one, which happens in AdamW and in the backward pass of LayerNorm. One
+/// group at a time takes a third fewer kernels a step (BENCHMARKS.md).
+pub fn configure_fusion() {
+    let config = serde_json::json!({ "fusion": { "beam_search": { "max_blocks": 1 } } });
+    if let Ok(config) = serde_json::from_value(config) {
+        burn::BurnConfig::try_set(config);
+    }
+}
+
+/// Everything this build can reach on this machine.
+pub fn list() -> Vec<DeviceInfo> {
+    Api::ALL.into_iter().flat_map(list_api).collect()
+}
+
+fn list_api(api: Api) -> Vec<DeviceInfo> {
+    match api {
+        Api::Cpu if api.in_this_build() => {
+            vec![DeviceInfo::new(api, 0, Kind::Cpu, cpu_name(), crate::platform::memory_bytes().map(|m| m.0))]
+        }
+        #[cfg(feature = "cuda")]
+        Api::Cuda => cuda::list(),
+        #[cfg(feature = "wgpu")]
+        Api::Wgpu | Api::Vulkan | Api::Metal if api.in_this_build() => adapters::list(api),
+        _ => Vec::new(),
+    }
+}
+
+impl DeviceInfo {
+    fn new(api: Api, index: usize, kind: Kind, description: String, memory_bytes: Option<u64>) -> Self {
+        let choice = Choice { api, index };
+        let name = choice.to_string();
+        let instruction_set = if api == Api::Cpu { processor::instruction_set() } else { None };
+        let software = kind == Kind::Software;
+        Self { name, description, instruction_set, software, memory_bytes, choice, kind }
+    }
+
+    fn open(&self) -> Device {
+        match self.choice.api {
+            #[cfg(feature = "flex")]
+            Api::Cpu => Device::flex(),
+            #[cfg(feature = "cuda")]
+            Api::Cuda => Device::cuda(self.choice.index),
+            #[cfg(feature = "wgpu")]
+            Api::Wgpu | Api::Vulkan | Api::Metal => adapters::open(&self.choice),
+            // `open` refuses what the build lacks before it gets here.
+            _ => Device::default(),
+        }
+    }
+}
+
+fn cpu_name() -> String {
+    let threads = crate::platform::threads();
+    let plural = if threads == 1 { "" } else { "s" };
+    let name = crate::platform::cpu_name();
+    let generation = processor::generation().map(String::from);
+    let parts = name.into_iter().chain(generation).chain([format!("{threads} thread{plural}")]);
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// Names of the element types that a device computes in.
+pub fn dtypes(device: &Device) -> Vec<&'static str> {
+    let all = [
+        ("f64", FloatDType::F64),
+        ("f32", FloatDType::F32),
+        ("f16", FloatDType::F16),
+        ("bf16", FloatDType::BF16),
+    ];
+    all.into_iter().filter(|(_, dtype)| device.supports_dtype(*dtype)).map(|(name, _)| name).collect()
+}
+
+/// Measures the peak of f32 matrix products in FLOP/s: the best of several square products, the
+/// size growing until one takes `seconds / 8`.
+pub async fn measure_peak(device: &Device, seconds: f64) -> Result<f64> {
+    let device = device.clone().inner();
+    let mut best = 0f64;
+    let mut size = 256;
+    loop {
+        let a = Tensor::<2>::random([size, size], Distribution::Default, &device);
+        let b = Tensor::<2>::random([size, size], Distribution::Default, &device);
+        // The first product compiles and tunes.
+        wait(a.clone().matmul(b.clone())).await?;
+        let mut elapsed = f64::INFINITY;
+        for _ in 0..4 {
+            let start = crate::platform::Instant::now();
+            wait(a.clone().matmul(b.clone())).await?;
+            elapsed = elapsed.min(start.elapsed().as_secs_f64());
+        }
+        best = best.max(2.0 * (size as f64).powi(3) / elapsed);
+        if elapsed > seconds / 8.0 || size >= 8192 {
+            return Ok(best);
+        }
+        size *= 2;
+    }
+}
+
+/// Waits until a tensor is computed, by reading one element of it.
+async fn wait(tensor: Tensor<2>) -> Result<()> {
+    let device = tensor.device();
+    match tensor.slice([0..1, 0..1]).into_data_async().await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(device_failed(&device, "measuring", error.to_string())),
+    }
+}
+
+/// What `--device` calls the kind of a device.
+pub fn short_name(device: &Device) -> &'static str {
+    // Burn does not tell but in the debug text.
+    let text = format!("{device:?}");
+    [("Cuda", "cuda"), ("Wgpu", "wgpu")]
+        .into_iter()
+        .find_map(|(part, name)| text.contains(part).then_some(name))
+        .unwrap_or("cpu")
+}
+
+/// The error for a device that failed while working.
+pub fn device_failed(device: &Device, action: &str, message: String) -> Error {
+    let lower = message.to_lowercase();
+    let hint = if lower.contains("memory") || lower.contains("alloc") {
+        smaller_batch_hint()
+    } else {
+        hint!["try again, or another device ", Place::Device.by("with")]
+    };
+    Error::DeviceFailed {
+        device: short_name(device).into(),
+        action: action.into(),
+        message: message.lines().next().unwrap_or_default().into(),
+        hint: Some(hint),
+    }
+}
+
+/// The way out where memory does not suffice for the rows of a batch.
+pub fn smaller_batch_hint() -> Hint {
+    hint![
+        "lower ",
+        hint::key("train.batch_size"),
+        " (raise ",
+        hint::key("train.gradient_accumulation_steps"),
+        " to keep the step the same)"
+    ]
+}
+
+#[cfg(feature = "cuda")]
+mod cuda {
+    use super::{Api, DeviceInfo, Kind};
+    use burn::tensor::{Device, DeviceType};
+
+    pub(super) fn list() -> Vec<DeviceInfo> {
+        let count = Device::enumerate(DeviceType::Cuda).into_vec().len();
+        if count == 0 {
+            return Vec::new();
+        }
+        let nvml = nvml_wrapper::Nvml::init().ok();
+        (0..count)
+            .map(|index| {
+                let card = nvml.as_ref().and_then(|nvml| nvml.device_by_index(index as u32).ok());
+                let name = card.as_ref().and_then(|card| card.name().ok());
+                let memory =
+                    card.as_ref().and_then(|card| card.memory_info().ok()).map(|memory| memory.total);
+                let name = name.unwrap_or_else(|| "NVIDIA GPU".into());
+                DeviceInfo::new(Api::Cuda, index, Kind::DiscreteGpu, name, memory)
+            })
+            .collect()
+    }
+}
+
+#[cfg(feature = "wgpu")]
+mod adapters;
+mod processor;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for name in ["cpu", "cuda", "cuda:1", "wgpu", "wgpu:2", "vulkan", "metal"] {
+            assert_eq!(name.parse::<Choice>().unwrap().to_string(), name);
+        }
+        for name in ["gpu", "cuda:x", "cuda:-1", ""] {
+            assert!(name.parse::<Choice>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn auto_never_takes_a_software_adapter() {
+        let auto = Choice::auto().info().unwrap();
+        assert!(!auto.software, "{auto:?}");
+    }
+
+    #[test]
+    fn an_absent_device_is_named_with_those_present() {
+        let error = "cpu:3".parse::<Choice>().unwrap().open().unwrap_err();
+        assert!(error.to_string().contains("`cpu:3` is not available: there is one CPU"), "{error}");
+        let error = "cuda:99".parse::<Choice>().unwrap().open().unwrap_err();
+        assert!(error.to_string().contains("`cuda:99`"), "{error}");
+        assert!(error.hint().unwrap().to_string().contains("cpu"));
+    }
+}

@@ -1,0 +1,94 @@
+//! Fused training operations: each does in one pass, forward and backward, what takes Burn's own operations
+//! several. Each is a function over tensors with a reference made of Burn's operations beside it, which
+//! computes where [`Mode::Reference`] asks for it (`--set kernels.fused=false`), where the device or the
+//! type of number is none that there are kernels for, and in tests.
+
+pub mod activation;
+pub mod adamw;
+pub mod attention;
+mod autodiff;
+pub mod backend;
+pub mod cases;
+mod composed;
+
+#[cfg(feature = "flex")]
+mod cpu;
+pub mod cross_entropy;
+#[cfg(feature = "cube")]
+mod cube;
+pub mod device;
+pub mod dropout;
+pub mod embedding;
+pub mod linear;
+pub mod log_probabilities;
+pub mod norm;
+pub mod rope;
+#[cfg(feature = "cube")]
+mod shapes;
+pub mod softcap;
+
+// Names of lower crates that this one is written with.
+use kiln_base::{error, platform};
+
+use backend::{Optional, OptionalMask};
+use burn::{
+    backend::{Dispatch, DispatchDevice},
+    tensor::{Bool, DType, Device, Tensor},
+};
+
+/// Whether operations are fused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Fused kernels, where there are some.
+    #[default]
+    Fused,
+    /// Unfused, by Burn's own operations.
+    Reference,
+}
+
+impl Mode {
+    /// Whether kernels compute with this tensor.
+    pub fn fuses<const D: usize>(self, x: &Tensor<D>) -> bool {
+        let fuses = self == Self::Fused && x.dtype() == DType::F32 && has_kernels(&x.device());
+        #[cfg(any(test, feature = "counters"))]
+        counted::FUSED.with(|count| count.set(count.get() + usize::from(fuses)));
+        fuses
+    }
+}
+
+fn optional<const D: usize>(tensor: Option<Tensor<D>>) -> Optional<Dispatch> {
+    tensor.map_or(Optional::Absent, |tensor| Optional::Given(tensor.into_dispatch()))
+}
+
+fn optional_mask<const D: usize>(mask: Option<Tensor<D, Bool>>) -> OptionalMask<Dispatch> {
+    mask.map_or(OptionalMask::Absent, |mask| OptionalMask::Given(mask.into_dispatch()))
+}
+
+/// Whether there are kernels for a device.
+pub fn has_kernels(device: &Device) -> bool {
+    match device.clone().inner().as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(_) => true,
+        #[allow(unreachable_patterns, reason = "a build may have one backend only")]
+        _ => false,
+    }
+}
+
+/// Counter of fused operations, for tests.
+#[cfg(any(test, feature = "counters"))]
+pub mod counted {
+    use std::cell::Cell;
+
+    thread_local! {
+        pub(super) static FUSED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Operations that `work` left to kernels.
+    pub fn fused(work: impl FnOnce()) -> usize {
+        let before = FUSED.get();
+        work();
+        FUSED.get() - before
+    }
+}

@@ -1,0 +1,68 @@
+//! `kiln data`: from raw files to token shards. One TOML file ([`Pipeline`]) names sources and steps; a step
+//! is a stage of tasks, each a DataFusion plan over one part of the documents (about [`Pipeline::part_mb`] of
+//! text) that writes one Parquet file. Which tasks there are depends on the input alone, so that workers,
+//! ranks and clusters give the same bytes; a task that is finished is never run again.
+//!
+//! The modules stand in the order in which documents pass them.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod blend;
+pub mod clean;
+#[cfg(feature = "cluster")]
+pub mod cluster;
+mod columnar;
+mod download;
+pub mod duplicates;
+mod engine;
+mod expression;
+pub mod extract;
+mod functions;
+pub mod filters;
+mod keys;
+mod manifest;
+mod memory_pool;
+mod neural;
+mod part_writer;
+mod parts;
+mod pipeline;
+mod pool;
+mod random;
+mod rowwise;
+pub mod rules;
+mod run;
+mod shards;
+mod sources;
+mod steps;
+pub mod text;
+mod work;
+mod workspace;
+
+// Names of lower crates that this one is written with.
+use kiln_engine::{checkpoint, config, data, device, error, eval, model, platform, tokenizer};
+
+pub use blend::{BlendConfig, BlendedSource};
+pub use engine::{Engine, EngineConfig, Rank};
+pub use keys::Groups;
+pub use manifest::Manifest;
+pub use parts::Counts;
+pub use parts::{Count, Part};
+pub use pipeline::{OnBadRecord, Pipeline, SourceConfig, TokenizeConfig};
+pub use rowwise::{read_documents, split_words};
+pub use run::{Progress, Run, StageSummary};
+pub use shards::{ShardSummary, Split};
+pub use steps::Step;
+pub use workspace::Workspace;
+
+use crate::error::{Error, Result};
+use std::ops::Range;
+
+/// Where the words of a text are, in bytes, ascending.
+pub type SplitWords<'a> = dyn FnMut(&str) -> Vec<Range<usize>> + 'a;
+
+/// Words as runs of anything but white space, for tests.
+#[cfg(test)]
+fn blank_separated(text: &str) -> Vec<Range<usize>> {
+    let start = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;
+    text.split_whitespace().map(|word| start(word)..start(word) + word.len()).collect()
+}
