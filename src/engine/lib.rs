@@ -12,11 +12,11 @@ pub mod generate; // Generation of text, sampled or by beam search.
 pub mod predict; // Classes, numbers and filled masks of an encoder.
 pub mod eval; // The loss over a split, F1, error rates, comparison with PyTorch.
 
-#[cfg(test)]
+#[cfg(all(test, feature = "typescript"))]
 mod typescript;
 
 // The page's types, which `typescript` compiles into this crate's tests, call it by the facade's name.
-#[cfg(test)]
+#[cfg(all(test, feature = "typescript"))]
 extern crate self as kiln;
 
 pub use kiln_base::{Error, Result, error, platform, section};

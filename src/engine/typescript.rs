@@ -2,7 +2,7 @@
 //! JavaScript or take from it. The test here holds `web/page/generated.ts` to them; to write it anew:
 //!
 //! ```sh
-//! KILN_WRITE_TYPES=1 cargo test --lib typescript
+//! KILN_WRITE_TYPES=1 cargo test --package kiln-engine --features typescript typescript
 //! ```
 
 use crate::{
@@ -19,8 +19,8 @@ use ts_rs::{Config, TS, TypeVisitor};
 mod protocol;
 
 const HEADER: &str = "\
-// Made from Rust's types by `src/typescript.rs`, which also checks that they still agree. Do not edit; to make it
-// anew: KILN_WRITE_TYPES=1 cargo test --lib typescript
+// Made from Rust's types by `src/engine/typescript.rs`, which also checks that they still agree. Do not edit; to make it
+// anew: KILN_WRITE_TYPES=1 cargo test --package kiln-engine --features typescript typescript
 ";
 
 /// Declarations by name, each with the type that it is of.
@@ -129,7 +129,7 @@ fn the_pages_types_are_those_of_rust() {
     assert!(
         made == kept,
         "web/page/generated.ts is not what Rust's types give ({difference:?}): run \
-         `KILN_WRITE_TYPES=1 cargo test --lib typescript`, then `npm --prefix web run page`"
+         `KILN_WRITE_TYPES=1 cargo test --package kiln-engine --features typescript typescript`, then `npm --prefix web run page`"
     );
 }
 

@@ -1,5 +1,5 @@
-// Made from Rust's types by `src/typescript.rs`, which also checks that they still agree. Do not edit; to make it
-// anew: KILN_WRITE_TYPES=1 cargo test --lib typescript
+// Made from Rust's types by `src/engine/typescript.rs`, which also checks that they still agree. Do not edit; to make it
+// anew: KILN_WRITE_TYPES=1 cargo test --package kiln-engine --features typescript typescript
 
 /** Attention of one layer on a text: `weights[head][query][key]`. */
 export type AttentionMaps = {

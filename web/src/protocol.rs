@@ -1,5 +1,5 @@
 //! The types that cross between this crate and TypeScript. `page/generated.ts` is made from them and from the
-//! engine's own by a test of the root package (`src/typescript.rs`), which compiles this file for itself, since
+//! engine's own by a test of the engine (`src/engine/typescript.rs`), which compiles this file for itself, since
 //! this crate is built for browsers only. So nothing is named here but `kiln` and serde.
 
 use kiln::{

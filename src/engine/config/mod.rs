@@ -35,7 +35,7 @@ use std::{path::PathBuf, sync::LazyLock};
 section! {
     /// Everything that decides what a run computes.
     #[""]
-    #[cfg_attr(test, derive(ts_rs::TS), ts(type = "Record<string, Record<string, unknown>>"))]
+    #[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(type = "Record<string, Record<string, unknown>>"))]
     pub struct Config {}
     sections {
         /// The text to train on.
@@ -119,7 +119,7 @@ section! {
 
 /// The procedural tasks (`data/tasks.rs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "TaskName"))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename = "TaskName"))]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
     None,

@@ -10,7 +10,7 @@ pub type Metrics = BTreeMap<String, MetricValue>;
 
 /// A figure, or several of a kind, such as one for each expert. NaN where the log has no number.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(untagged)]
 pub enum MetricValue {
     One(f32),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Something worth showing. Serialized with a `type` tag, one JSON object each, in `log.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "TrainEvent"))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename = "TrainEvent"))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
     Started(RunInfo),
@@ -26,7 +26,7 @@ pub enum Event {
 
 /// What is about to run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct RunInfo {
     /// For example `cpu` or `wgpu:0 (NVIDIA H100)`.
     pub device: String,
@@ -63,7 +63,7 @@ fn yes() -> bool {
 
 /// One optimizer step. `step` counts finished steps: the first report says 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct StepReport {
     pub step: u64,
     /// Mean cross entropy per target token, in nats.
@@ -89,7 +89,7 @@ pub struct StepReport {
 
 /// One evaluation on the validation split.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct EvaluationReport {
     pub step: u64,
     pub train_loss: Option<f64>,
@@ -113,7 +113,7 @@ pub struct EvaluationReport {
 
 /// Text that the model wrote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct SampleReport {
     pub step: u64,
     pub text: String,
@@ -121,7 +121,7 @@ pub struct SampleReport {
 
 /// A checkpoint that is on the disk, complete.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct CheckpointReport {
     pub step: u64,
     pub path: PathBuf,
@@ -130,7 +130,7 @@ pub struct CheckpointReport {
 
 /// How the run ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct FinishReport {
     pub step: u64,
     pub reason: FinishReason,
@@ -144,7 +144,7 @@ pub struct FinishReport {
 
 /// Why the run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// `train.max_steps` reached.

@@ -19,7 +19,7 @@ const BINS: usize = 32;
 
 /// One parameter tensor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct ParameterReport {
     /// Path of fields, for example `blocks.0.attention.qkv.weight`.
     pub name: String,
@@ -31,7 +31,7 @@ pub struct ParameterReport {
 
 /// How the elements of a tensor are spread. Elements that are not finite are left out.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Distribution {
     pub mean: f64,
     pub std: f64,

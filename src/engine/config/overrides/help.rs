@@ -11,7 +11,7 @@ use toml::Value;
 
 /// A key as a form shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Field {
     pub key: &'static str,
     pub help: &'static str,
@@ -24,7 +24,7 @@ pub struct Field {
 
 /// What kind of value a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum FieldKind {
     /// A whole number, 0 or more.
