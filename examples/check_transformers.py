@@ -47,7 +47,7 @@ def labels(model, ids):
 
 
 def reference(model, context):
-    """Reference numbers as `kiln verify` reads them (see src/eval/verify.rs)."""
+    """Reference numbers as `kiln verify` reads them (see src/engine/eval/verify.rs)."""
     import torch
 
     torch.manual_seed(0)

@@ -79,7 +79,8 @@ install_swiftshader() {
 wasm_lints() (
     export CLIPPY_CONF_DIR="$PWD/tests/wasm-lints"
     cd web
-    cargo clippy --profile web --target wasm32-unknown-unknown --package kiln --lib --no-default-features \
+    cargo clippy --profile web --target wasm32-unknown-unknown --package kiln-base --package kiln-tokenizer \
+        --package kiln-kernels --package kiln-engine --package kiln --lib --no-default-features \
         --features flex,webgpu --package kiln-web -- -D warnings
 )
 
@@ -129,9 +130,11 @@ page_served() (
 )
 
 step "format" cargo fmt --all --check
-# One set of features for lints, binary and tests: `cluster` has all that needs no hardware or LLVM.
-features=(--features cluster)
-step "lints" cargo clippy --release --all-targets "${features[@]}" -- -D warnings
+# One set of packages and features for lints, binary and tests, so that nothing is compiled twice: `cluster` has all
+# that needs no hardware or LLVM.
+features=(--features cluster,typescript)
+packages=(--workspace --exclude kiln-web)
+step "lints" cargo clippy --release "${packages[@]}" --all-targets "${features[@]}" -- -D warnings
 step "lints without data" cargo clippy --release -- -D warnings
 step "wasm32 target" install_wasm_target
 step "web lints" wasm_lints
@@ -159,12 +162,12 @@ fi
 # What `cargo test` leaves out unless it is asked: tests that need an adapter, and one that takes long.
 ignored_tests() {
     local filter=$1 listed
-    listed="$(cargo test --release "${features[@]}" --test integration -- --ignored --list "$filter" | grep -c ': test$' || true)"
+    listed="$(cargo test --release "${packages[@]}" "${features[@]}" --test integration -- --ignored --list "$filter" | grep -c ': test$' || true)"
     if [ "$listed" -eq 0 ]; then
         echo "no ignored test is named *$filter*" >&2
         return 1
     fi
-    cargo test --release "${features[@]}" --test integration -- --ignored --nocapture "$filter"
+    cargo test --release "${packages[@]}" "${features[@]}" --test integration -- --ignored --nocapture "$filter"
 }
 
 if ! $quick; then
@@ -175,4 +178,4 @@ fi
 # Not timed here: cargo's own summary stays the last line.
 current="tests"
 echo "== tests"
-cargo test --release "${features[@]}"
+cargo test --release "${packages[@]}" "${features[@]}"
