@@ -76,21 +76,61 @@ pub fn parameters<M: Module>(model: &M) -> BTreeMap<String, FlatTensor> {
 
 /// The shape of every parameter of a model. Allocates none of them.
 pub fn shapes<M: Module>(model: &M) -> BTreeMap<String, Vec<usize>> {
-    struct Collect(Path, BTreeMap<String, Vec<usize>>);
-    impl ModuleVisitor for Collect {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.0.enter(name, container);
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.exit();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.1.insert(self.0.name(), param.lazy_shape().to_vec());
-        }
+    list(model).map(|parameter| (parameter.name, parameter.shape)).collect()
+}
+
+/// The shapes of the parameters that are trained, which are not frozen. Parameters without a value get one.
+pub fn trainable_shapes<M: Module>(model: &M) -> BTreeMap<String, Vec<usize>> {
+    let mut list = List { tells_trained: true, ..List::default() };
+    model.visit(&mut list);
+    let trained = list.parameters.into_iter().filter(|parameter| parameter.is_trained);
+    trained.map(|parameter| (parameter.name, parameter.shape)).collect()
+}
+
+/// The values of `by_id` by the names of the parameters.
+pub(crate) fn by_name<M: Module, T: Copy>(model: &M, by_id: &BTreeMap<ParamId, T>) -> BTreeMap<String, T> {
+    let named = |parameter: Listed| Some((parameter.name, *by_id.get(&parameter.id)?));
+    list(model).filter_map(named).collect()
+}
+
+/// A parameter of a model.
+struct Listed {
+    name: String,
+    id: ParamId,
+    shape: Vec<usize>,
+    /// Whether gradients are asked for.
+    is_trained: bool,
+}
+
+/// Every parameter of a model. Allocates none of them.
+fn list<M: Module>(model: &M) -> impl Iterator<Item = Listed> {
+    let mut list = List::default();
+    model.visit(&mut list);
+    list.parameters.into_iter()
+}
+
+#[derive(Default)]
+struct List {
+    path: Path,
+    parameters: Vec<Listed>,
+    /// Whether to ask which are trained: Burn allocates a parameter to tell.
+    tells_trained: bool,
+}
+
+impl ModuleVisitor for List {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
-    let mut collect = Collect(Path::default(), BTreeMap::new());
-    model.visit(&mut collect);
-    collect.1
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let (name, shape) = (self.path.name(), param.lazy_shape().to_vec());
+        let is_trained = self.tells_trained && param.is_require_grad();
+        self.parameters.push(Listed { name, id: param.id, shape, is_trained });
+    }
 }
 
 /// Holds tensors to the names and shapes of a model's parameters.
@@ -279,48 +319,6 @@ fn matches(name: &str, pattern: &str) -> bool {
             starts.any(|at| matches(&rest[at..], after))
         }),
     }
-}
-
-/// The values of `by_id` by the names of the parameters.
-pub(crate) fn by_name<M: Module, T: Copy>(model: &M, by_id: &BTreeMap<ParamId, T>) -> BTreeMap<String, T> {
-    struct Collect<'a, T>(Path, &'a BTreeMap<ParamId, T>, BTreeMap<String, T>);
-    impl<T: Copy> ModuleVisitor for Collect<'_, T> {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.0.enter(name, container);
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.exit();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(&value) = self.1.get(&param.id) {
-                self.2.insert(self.0.name(), value);
-            }
-        }
-    }
-    let mut collect = Collect(Path::default(), by_id, BTreeMap::new());
-    model.visit(&mut collect);
-    collect.2
-}
-
-/// The shapes of the parameters that are trained, which are not frozen.
-pub fn trainable_shapes<M: Module>(model: &M) -> BTreeMap<String, Vec<usize>> {
-    struct Collect(Path, BTreeMap<String, Vec<usize>>);
-    impl ModuleVisitor for Collect {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.0.enter(name, container);
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.exit();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if param.is_require_grad() {
-                self.1.insert(self.0.name(), param.lazy_shape().to_vec());
-            }
-        }
-    }
-    let mut collect = Collect(Path::default(), BTreeMap::new());
-    model.visit(&mut collect);
-    collect.1
 }
 
 /// Where a visitor stands in the module tree.

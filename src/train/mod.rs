@@ -146,7 +146,7 @@ impl Trainer {
     fn assemble(config: Config, dataset: Dataset, device: Device, model: Model) -> Result<Self> {
         let model = transform::apply(&config, model)?;
         let train = &config.train;
-        let roles = Model::roles(&config.model, &device);
+        let roles = Model::roles(&config.model);
         let rows_per_step = train.batch_size * train.gradient_accumulation_steps;
         let layout = RowLayout::of(&config, &dataset.tokenizer)?;
         let loader =
