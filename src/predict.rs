@@ -227,12 +227,15 @@ impl<'a> Predictor<'a> {
         self.tokenizer.token_id(CLS_TOKEN).zip(self.tokenizer.token_id(SEP_TOKEN))
     }
 
-    fn between_marks(&self, mut tokens: Vec<u32>, firsts: Vec<usize>) -> Result<Reading> {
+    fn between_marks(&self, mut tokens: Vec<u32>, mut firsts: Vec<usize>) -> Result<Reading> {
         let limit = self.config.context_limit().unwrap_or(usize::MAX);
         let marks = self.marks();
         let whole = tokens.len();
         tokens.truncate(limit.saturating_sub(if marks.is_some() { 2 } else { 0 }));
         let tokens_cut = whole - tokens.len();
+        // A word that is cut off has no output: `[SEP]` stands there.
+        let before = usize::from(marks.is_some());
+        firsts.retain(|first| *first < before + tokens.len());
         if let Some((first, last)) = marks {
             tokens.insert(0, first);
             tokens.push(last);

@@ -11,7 +11,7 @@ const WIDTH_STEP: usize = 8;
 pub struct HostBatch {
     /// `[rows * time]`, row by row. Padding is token 0.
     pub inputs: Vec<i32>,
-    /// Example by row, as many in each: a token or class for each input or for each token that a decoder
+    /// Row by row, as many in each: a token or class for each input or for each token that a decoder
     /// beside an encoder reads, or a class of the row; [`IGNORE_INDEX`] where there is none.
     pub targets: Vec<i32>,
     /// Weight of each target in losses and metrics, as many as targets; 0 where there is none.

@@ -34,9 +34,9 @@ impl Objective for Prediction {
         let (answer, routings) = model.answer(batch.input.clone());
         let scale = (1.0 / step.divisor()) as f32;
         let loss = Loss::new(batch.loss(answer, LossWeights { scale, ..self.weights }));
-        let (read, written) = (batch.real(), &batch.targets.weights);
+        let (read, written) = (batch.real(), batch.has_target());
         let of_input = routings.of_input.iter().map(|routing| (routing, &read));
-        let of_written = routings.of_written.iter().map(|routing| (routing, written));
+        let of_written = routings.of_written.iter().map(|routing| (routing, &written));
         let Some(found) = router::losses(&of_input.chain(of_written).collect::<Vec<_>>()) else {
             return loss;
         };

@@ -52,7 +52,7 @@ impl Run<'_> {
         })
     }
 
-    /// The first fault of a stage, and how many more have its reason.
+    /// The first fault of a stage, and how many have its reason.
     async fn first_faults(&self, stage: &StageSummary) -> Result<Option<Faults>> {
         let mut faults: Option<Faults> = None;
         let parts = self.parts(stage);
@@ -83,7 +83,8 @@ impl Run<'_> {
     }
 }
 
-/// What is wrong, without where.
-fn reason(detail: &str) -> &str {
-    detail.split_once(": ").map_or(detail, |(_, reason)| reason)
+/// What is wrong, without where: neither the place before it nor numbers of rows and columns within.
+fn reason(detail: &str) -> String {
+    let reason = detail.split_once(": ").map_or(detail, |(_, reason)| reason);
+    reason.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
