@@ -7,24 +7,17 @@ mod custom_objective;
 use crate::support::folder;
 use std::{path::Path, process::Command};
 
-/// What a script prints when it is run with `words` in an empty folder; `None` without its interpreter.
-fn output(script: &str, words: &[&str]) -> Option<(Option<i32>, String)> {
+/// Exit code and output of a script that is run with `words` in an empty folder.
+fn output(script: &str, words: &[&str]) -> (Option<i32>, String) {
     let interpreter = if script.ends_with(".py") { "python3" } else { "node" };
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(script);
     let folder = folder();
     let mut command = Command::new(interpreter);
     // Nothing is written beside the scripts.
     command.arg(path).args(words).current_dir(&folder).env("PYTHONDONTWRITEBYTECODE", "1");
-    match command.output() {
-        Ok(output) => {
-            let text = [output.stdout, output.stderr].concat();
-            Some((output.status.code(), String::from_utf8_lossy(&text).into_owned()))
-        }
-        Err(_) => {
-            eprintln!("{script} was not tried: there is no {interpreter}");
-            None
-        }
-    }
+    let output = command.output().unwrap_or_else(|error| panic!("{script} needs {interpreter}: {error}"));
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }
 
 #[test]
@@ -40,7 +33,7 @@ fn scripts_without_arguments_say_how_they_are_used() {
             continue;
         }
         tried += 1;
-        let Some((code, text)) = output(name, &[]) else { continue };
+        let (code, text) = output(name, &[]);
         assert!(matches!(code, Some(1 | 2)), "{name}: {text}");
         assert!(text.contains("usage: ") || text.contains("hint: node examples/"), "{name}: {text}");
         assert!(!text.contains("Traceback") && !text.contains("    at "), "{name}: {text}");
@@ -50,10 +43,9 @@ fn scripts_without_arguments_say_how_they_are_used() {
 
 #[test]
 fn checking_what_is_no_checkpoint_is_refused() {
-    if let Some((code, text)) = output("check_transformers.py", &["nowhere"]) {
-        assert_eq!(code, Some(2), "{text}");
-        assert!(text.contains("`nowhere` is no checkpoint"), "{text}");
-    }
+    let (code, text) = output("check_transformers.py", &["nowhere"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("`nowhere` is no checkpoint"), "{text}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `kiln classify RUN TEXT`: classes or numbers of texts.
 
 use super::{
-    model::{ModelArguments, OpenModel},
+    model::{ModelArguments, OpenModel, of_model},
     texts::{note_cut, texts},
 };
 use crate::predict::{Classified, Prediction, Predictor};
@@ -36,8 +36,7 @@ pub(super) fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
     for texts in texts.chunks(AT_ONCE) {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let classified = pollster::block_on(predictor.classify(&texts));
-        let classified = classified
-            .map_err(|error| error.with_origin(format!("model `{}`", checkpoint.path().display())))?;
+        let classified = classified.map_err(of_model(&checkpoint))?;
         for (text, Classified { prediction, tokens_cut }) in texts.iter().zip(classified) {
             cut.push(tokens_cut);
             if arguments.json {

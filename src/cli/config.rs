@@ -71,24 +71,28 @@ impl ConfigSource {
     /// For an unknown preset, a file that cannot be read, and a key or value that is unknown or of the wrong
     /// type.
     pub fn read(&self, default_preset: &str) -> crate::Result<Config> {
-        let (mut config, mut notes) = match self.file()? {
-            Some(Reading { config, notes, .. }) => (config, notes),
-            None => (Preset::find(self.preset.as_deref().unwrap_or(default_preset))?.config()?, Vec::new()),
+        Ok(self.read_with_keys(default_preset)?.0)
+    }
+
+    /// The same, with the keys that the user set, in a file or one by one; a preset's are not among them. The
+    /// file is read once, since it may be a pipe.
+    ///
+    /// # Errors
+    /// Those of [`ConfigSource::read`].
+    pub fn read_with_keys(&self, default_preset: &str) -> crate::Result<(Config, Vec<String>)> {
+        let Reading { mut config, keys, mut notes } = match self.file()? {
+            Some(reading) => reading,
+            None => Reading {
+                config: Preset::find(self.preset.as_deref().unwrap_or(default_preset))?.config()?,
+                keys: Vec::new(),
+                notes: Vec::new(),
+            },
         };
         notes.extend(config.apply(&self.set)?);
         super::show_notes(&notes);
-        Ok(config)
-    }
-
-    /// The keys that the user set, in a file or one by one; a preset's are not among them.
-    ///
-    /// # Errors
-    /// For a file that cannot be read or is no configuration.
-    pub fn keys(&self) -> crate::Result<Vec<String>> {
         let set = self.set.iter().filter_map(|text| text.split_once('='));
-        let set = set.map(|(key, _)| Config::current_name(key.trim()).to_owned());
-        let file = self.file()?.map(|reading| reading.keys).unwrap_or_default();
-        Ok(set.chain(file.into_iter().map(str::to_owned)).collect())
+        let set = set.map(|(key, _)| Config::current_name(key.trim()));
+        Ok((config, set.chain(keys).map(str::to_owned).collect()))
     }
 
     fn file(&self) -> crate::Result<Option<Reading>> {
@@ -159,9 +163,9 @@ mod tests {
         let config = source(&["--config", path, "--set", "train.seed=6"]).resolve("debug").unwrap();
         assert_eq!((config.train.batch_size, config.train.seed), (2, 6));
         assert_eq!(config.model, Config::default().model);
-        let keys = source(&["--config", path, "--set", "train.seed=6"]).keys().unwrap();
+        let keys = source(&["--config", path, "--set", "train.seed=6"]).read_with_keys("debug").unwrap().1;
         assert_eq!(keys, ["train.seed", "train.batch_size", "train.seed"]);
-        assert!(source(&["--preset", "debug"]).keys().unwrap().is_empty());
+        assert!(source(&["--preset", "debug"]).read_with_keys("debug").unwrap().1.is_empty());
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! `kiln eval RUN`: figures over a whole split.
 
-use super::{DeviceOption, interrupt, model::open_checkpoint};
+use super::{
+    DeviceOption, interrupt,
+    model::{of_model, open_checkpoint},
+};
 use crate::{
     checkpoint::Weights,
     config::{Architecture, Head, Layout, ModelConfig},
@@ -97,9 +100,9 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
         }
     };
     let batches = evaluation_batches(tokens.clone(), layout, arguments.batch_size, 0);
-    let of_model = |error: Error| error.with_origin(format!("model `{}`", checkpoint.path().display()));
+    let of_model = of_model(&checkpoint);
     let result = pollster::block_on(evaluate(&model, &checkpoint.model, batches, &device))?;
-    Error::check_finite("the losses", &[result.loss as f32]).map_err(of_model)?;
+    Error::check_finite("the losses", &[result.loss as f32]).map_err(&of_model)?;
     // Documents cut to the block are not read whole, so their bytes do not belong to the loss.
     let reads_all = config.layout() == Layout::Stream && config.model.architecture == Architecture::Decoder;
     let bytes = bytes.filter(|&bytes| bytes > 0 && reads_all);

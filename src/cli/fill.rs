@@ -1,7 +1,7 @@
 //! `kiln fill RUN TEXT`: the most likely tokens of the masks of a text.
 
 use super::{
-    model::{ModelArguments, OpenModel},
+    model::{ModelArguments, OpenModel, of_model},
     texts::note_cut,
 };
 use crate::predict::{Filled, Predictor};
@@ -25,8 +25,7 @@ pub(super) fn run(arguments: FillArguments) -> anyhow::Result<()> {
     let OpenModel { checkpoint, tokenizer, device, model } = arguments.model.open()?;
     let predictor = Predictor::new(&model, &checkpoint.model, &tokenizer, &device)?;
     let filled = pollster::block_on(predictor.fill(&arguments.text, arguments.top_k));
-    let Filled { masks, tokens_cut } =
-        filled.map_err(|error| error.with_origin(format!("model `{}`", checkpoint.path().display())))?;
+    let Filled { masks, tokens_cut } = filled.map_err(of_model(&checkpoint))?;
     note_cut("the text", &[tokens_cut]);
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&masks)?);

@@ -2,7 +2,7 @@
 
 use super::{
     interrupt,
-    model::{ModelArguments, OpenModel},
+    model::{ModelArguments, OpenModel, of_model},
     texts::{note_cut, texts},
 };
 use crate::{
@@ -95,13 +95,11 @@ pub(super) fn run(arguments: GenerateArguments) -> anyhow::Result<()> {
         None => Vec::new(),
     };
     let OpenModel { checkpoint, tokenizer, device, model } = arguments.model.load(opened)?;
-    for note in checkpoint.end_tokens(&tokenizer)?.notes {
-        eprintln!("note: {note}");
-    }
+    super::show_notes(&checkpoint.end_tokens(&tokenizer)?.notes);
     interrupt::listen()?;
     let generator =
         Generator { model: &model, config: &checkpoint.model, tokenizer: &tokenizer, device: &device };
-    let of_model = |error: Error| error.with_origin(format!("model `{}`", checkpoint.path().display()));
+    let of_model = of_model(&checkpoint);
     if !prompts.is_empty() {
         return many(&generator, &prompts, &sample, arguments.json, &of_model);
     }

@@ -33,8 +33,7 @@ pub(super) fn configure(
     default_preset: &str,
     checkpoint: &Checkpoint,
 ) -> Result<(Config, Option<Tokenizer>)> {
-    let mut config = source.read(default_preset)?;
-    let keys = source.keys()?;
+    let (mut config, keys) = source.read_with_keys(default_preset)?;
     config.model = model(&config.model, &keys, checkpoint)?;
     let tokenizer = if keys.iter().any(|key| key.starts_with("tokenizer.")) {
         None

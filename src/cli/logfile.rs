@@ -120,7 +120,7 @@ fn event_step(event: &Event) -> u64 {
     }
 }
 
-/// Fields that are numbers in every event: `null` there is a NaN or an infinity that JSON could not hold.
+/// Fields that are numbers wherever they stand: `null` there is a NaN or an infinity that JSON could not hold.
 const NUMBERS: [&str; 11] = [
     "time",
     "loss",

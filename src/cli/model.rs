@@ -3,6 +3,7 @@
 use super::DeviceOption;
 use crate::{
     checkpoint::{Checkpoint, Weights},
+    error::Error,
     model::Model,
     tokenizer::Tokenizer,
 };
@@ -53,8 +54,11 @@ impl ModelArguments {
 /// Opens a model, and says on standard error what is to be told of it.
 pub(super) fn open_checkpoint(path: &Path) -> crate::Result<Checkpoint> {
     let checkpoint = Checkpoint::open_model(path)?;
-    if let Some(note) = &checkpoint.note {
-        eprintln!("note: {note}");
-    }
+    super::show_notes(checkpoint.note.as_slice());
     Ok(checkpoint)
+}
+
+/// Names the model in an error about outputs that are not finite.
+pub(super) fn of_model(checkpoint: &Checkpoint) -> impl Fn(Error) -> Error {
+    move |error| error.with_origin(format!("model `{}`", checkpoint.path().display()))
 }

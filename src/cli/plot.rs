@@ -288,11 +288,18 @@ fn draw_curves<DB: DrawingBackend>(
         .map_err(drawing_error)?;
     let most_points = (DRAWN_POINTS / 2 / curves.len().max(1)).max(64);
     for points in curves {
-        for piece in clip(&thin_out(points, most_points), top) {
+        let below_top = clip(&thin_out(points, most_points), top);
+        for piece in below_top.iter().flat_map(|piece| clip(&mirrored(piece), -bottom)) {
+            let piece = mirrored(&piece);
             chart.draw_series(LineSeries::new(piece, pen.line(TRAIN, 1.5))).map_err(drawing_error)?;
         }
     }
     area.present().map_err(drawing_error)
+}
+
+/// A curve upside down.
+fn mirrored(points: &[Point]) -> Vec<Point> {
+    points.iter().map(|&(step, value)| (step, -value)).collect()
 }
 
 /// Number of labels on the axis of steps: whole steps only, and as many as fit.

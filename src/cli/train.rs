@@ -73,7 +73,7 @@ pub(super) fn run(arguments: TrainArguments) -> anyhow::Result<()> {
 
 /// Trains in a new run folder `path` with all that `kiln train` leaves there: progress on standard error,
 /// `log.jsonl`, TensorBoard files, checkpoints, plots and `report.html`. For programs that train with an
-/// objective or a model of their own.
+/// objective or a model of their own. Ctrl-C is the program's: it ends the run without a last checkpoint.
 ///
 /// # Errors
 /// A folder that holds a run already or cannot be written, and those of [`Trainer::run`].

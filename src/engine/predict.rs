@@ -226,12 +226,15 @@ impl<'a> Predictor<'a> {
         self.tokenizer.token_id(CLS_TOKEN).zip(self.tokenizer.token_id(SEP_TOKEN))
     }
 
-    fn with_special_ends(&self, mut tokens: Vec<u32>, firsts: Vec<usize>) -> Result<Reading> {
+    fn with_special_ends(&self, mut tokens: Vec<u32>, mut firsts: Vec<usize>) -> Result<Reading> {
         let limit = self.config.context_limit().unwrap_or(usize::MAX);
         let special_ends = self.special_ends();
         let whole = tokens.len();
         tokens.truncate(limit.saturating_sub(if special_ends.is_some() { 2 } else { 0 }));
         let tokens_cut = whole - tokens.len();
+        // A word that is cut off has no output: `[SEP]` stands there.
+        let before = usize::from(special_ends.is_some());
+        firsts.retain(|first| *first < before + tokens.len());
         if let Some((first, last)) = special_ends {
             tokens.insert(0, first);
             tokens.push(last);

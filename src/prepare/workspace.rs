@@ -28,7 +28,7 @@ use std::{
 const AT_A_TIME: usize = 8;
 
 /// Name of the marker of a stage.
-const STAGE: &str = "stage";
+pub(super) const STAGE: &str = "stage";
 
 /// A run's folder, `DIR` or `s3://BUCKET/PREFIX`, `gs://…`, `az://…`.
 #[derive(Debug, Clone)]

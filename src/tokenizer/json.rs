@@ -124,7 +124,14 @@ pub(super) fn check_parts(document: &Value) -> Result<(), String> {
         if part["type"] == "FixedLength" && count("length") == Some(0) {
             return Err("has a `pre_tokenizer` that makes words of no length (`FixedLength`)".into());
         }
-        part["precompiled_charsmap"].as_str().map_or(Ok(()), charsmap::check)
+        match &part["precompiled_charsmap"] {
+            Value::String(table) => charsmap::check(table),
+            _ if part["type"] == "Precompiled" => {
+                Err("has a `normalizer` without its table (`Precompiled` without a `precompiled_charsmap`)"
+                    .into())
+            }
+            _ => Ok(()),
+        }
     };
     for (part, list) in
         [("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers"), ("decoder", "decoders")]

@@ -209,6 +209,7 @@ fn a_text_of_relative_positions_is_read_and_generated_beyond_any_block() {
         "v".repeat(45),
         format!("wdmrdmrwrwrwrdm{}", "rw".repeat(15)),
     ];
+    assert_eq!(found.len(), expected.len());
     for (found, expected) in found.iter().zip(expected) {
         assert_eq!(found["text"], expected);
     }

@@ -153,8 +153,10 @@ export class History {
     const isOne = !Array.isArray(value);
     let curves = this.metrics.get(name);
     if (!curves) this.metrics.set(name, (curves = new Curves(isOne ? ["mean"] : ["mean", "mean", "mean"])));
-    if (isOne) curves.push(step, [value ?? NaN]);
-    else curves.push(step, [Math.max(...value), Math.min(...value), value.reduce((sum, number) => sum + number, 0) / value.length]);
+    // In a stored log, a number that is not finite is null.
+    const numbers = [value].flat().map((number) => number ?? NaN);
+    const mean = numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
+    curves.push(step, isOne ? numbers : [Math.max(...numbers), Math.min(...numbers), mean]);
   }
 
   private makeRoom(): void {

@@ -99,7 +99,7 @@ impl Checkpoint {
         let weights = WeightFiles::open(&files, named.as_deref());
         let note = weights.ok().and_then(|weights| projection::settle(family, &mut model, &weights));
         if let Some(config) = &mut config {
-            config.model.tie_embeddings = model.tie_embeddings;
+            config.model.clone_from(&model);
         }
         Ok(Self { files, named, family, model, config, note })
     }

@@ -196,15 +196,22 @@ fn unknown_key(key: &str) -> Error {
     Error::UnknownKey { key: key.into(), nearest: nearest_key(key).map(str::to_owned) }
 }
 
-/// The key that the writer of `key` most likely meant: a known foreign name, the same name in another
-/// section (or without one), a slip in the whole key, or one in its last part.
+/// The key that the writer of `key` most likely meant: an earlier or a foreign name in whatever section (or
+/// without one), the same name in another section, a slip in the whole key, or one in its last part.
 fn nearest_key(key: &str) -> Option<&'static str> {
     if sections().any(|section| section == key) {
         return None;
     }
     let last = last_part(key);
+    if let Some((_, now)) = RENAMED.iter().find(|(earlier, _)| last_part(earlier) == last) {
+        return Some(now);
+    }
     let ours = FOREIGN_NAMES.iter().find(|(foreign, _)| *foreign == last).map_or(last, |(_, ours)| *ours);
-    let with_last = |wanted: &str| KEYS.iter().map(|entry| entry.name).find(|key| last_part(key) == wanted);
+    // The least nested, where several end alike.
+    let with_last = |wanted: &str| {
+        let alike = KEYS.iter().map(|entry| entry.name).filter(|key| last_part(key) == wanted);
+        alike.min_by_key(|key| key.matches('.').count())
+    };
     with_last(ours)
         .or_else(|| nearest(key, KEYS.iter().map(|entry| entry.name)))
         .or_else(|| nearest(last, KEYS.iter().map(|entry| last_part(entry.name))).and_then(with_last))

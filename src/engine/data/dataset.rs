@@ -102,8 +102,8 @@ impl Dataset {
         }
     }
 
-    /// As [`prepare`](Self::prepare), of a text in memory instead of `config.data.paths`: JSONL where each
-    /// document is to have a label.
+    /// As [`prepare`](Self::prepare), of a text in memory instead of `config.data.paths`, which may be
+    /// records.
     pub fn from_text(config: &Config, text: &str, tokenizer: Option<Tokenizer>) -> Result<Self> {
         Self::from_file_text(config, Path::new("the given text"), text, tokenizer)
     }

@@ -89,7 +89,7 @@ impl<'a> Encoder<'a> {
         let ends = tokenizer.token_id(CLS_TOKEN).zip(tokenizer.token_id(SEP_TOKEN));
         let (first, last) = match config.model.architecture {
             Architecture::Encoder if config.layout() == Layout::Documents => ends.unzip(),
-            // The objective puts ends where they belong.
+            // Collation puts ends where they belong.
             Architecture::EncoderDecoder if config.data.target_field.is_some() => (None, None),
             _ => (None, tokenizer.end_of_text().filter(|_| separates)),
         };

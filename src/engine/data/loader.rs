@@ -52,7 +52,7 @@ impl Loader {
     ///
     /// # Errors
     /// [`Error::CorpusTooShort`] if the split has no full block; [`Error::InvalidValue`] if rows are
-    /// documents and there are none with two tokens, or only one that is longer than a row.
+    /// documents and none of them has a target, or only one that a row cannot hold has.
     pub fn new(
         split: Arc<TokenSplit>,
         layout: RowLayout,

@@ -123,7 +123,7 @@ pub(super) fn read(
             for row in reader.records() {
                 let row = row.map_err(failed)?;
                 let value = |(name, text): (&str, &str)| {
-                    let parsed = text.trim().parse::<f64>().ok().filter(|_| number == Some(name));
+                    let parsed = if number == Some(name) { text.trim().parse::<f64>().ok() } else { None };
                     (name.to_owned(), parsed.map_or_else(|| text.into(), Value::from))
                 };
                 take(line(row.position()), Value::Object(names.iter().zip(&row).map(value).collect()))?;
@@ -139,7 +139,14 @@ fn each_value(
     refused: &impl Fn(usize, String) -> Error,
     mut take: impl FnMut(usize, Value) -> Result<()>,
 ) -> Result<()> {
-    let line = |rest: &str| text[..text.len() - rest.len()].matches('\n').count() + 1;
+    // Places only grow, so lines are counted once: bytes passed, and the line reached.
+    let (mut passed, mut reached) = (0, 1);
+    let mut line = |rest: &str| {
+        let at = text.len() - rest.len();
+        reached += text[passed..at].matches('\n').count();
+        passed = at;
+        reached
+    };
     let mut rest = text.trim_start();
     let array = rest.strip_prefix('[');
     rest = array.unwrap_or(rest).trim_start();

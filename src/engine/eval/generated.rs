@@ -4,7 +4,7 @@ use crate::{
     config::SampleConfig,
     data::{Labels, TokenSplit},
     error::Result,
-    generate::Generator,
+    generate::{Generator, StopReason},
 };
 use serde::Serialize;
 
@@ -52,7 +52,9 @@ pub async fn evaluate_generated(
         };
         let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
         let found = generator.generate_each(&sources, 0, &sample, interrupted).await?;
-        for (found, target) in found.iter().zip(&targets) {
+        // Texts that an interrupt has cut off tell nothing.
+        let whole = found.iter().zip(&targets).filter(|(found, _)| found.reason != StopReason::Interrupted);
+        for (found, target) in whole {
             right += usize::from(&found.text == target);
             let target: Vec<&str> = target.split_whitespace().collect();
             errors += edit_distance(&found.text.split_whitespace().collect::<Vec<_>>(), &target);

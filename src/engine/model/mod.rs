@@ -79,8 +79,9 @@ impl Model {
     }
 
     /// The role of each parameter of such a model, as declared where it is made. Allocates none of them.
-    pub fn roles(config: &ModelConfig, device: &Device) -> ParameterRoles {
-        let mut initializer = Initializer::deferred(Mode::default(), device);
+    pub fn roles(config: &ModelConfig) -> ParameterRoles {
+        let device = device::placeholder();
+        let mut initializer = Initializer::meta(&device);
         let model = Self::build(config, &mut initializer);
         parameters::by_name(&model, &initializer.into_roles())
     }

@@ -311,7 +311,8 @@ pub fn matching<'a>(
     names.into_iter().filter(move |name| matches(name, pattern))
 }
 
-fn matches(name: &str, pattern: &str) -> bool {
+/// Whether a name matches a pattern, in which `*` stands for any characters.
+pub(super) fn matches(name: &str, pattern: &str) -> bool {
     match pattern.split_once('*') {
         None => name == pattern,
         Some((before, after)) => name.strip_prefix(before).is_some_and(|rest| {

@@ -1,7 +1,10 @@
 //! Cost of a model: parameters, floating-point operations, memory. All of it follows from the configuration,
 //! before anything is built.
 
-use super::layout::{self, Layout, Shape, StackLayout};
+use super::{
+    layout::{self, Layout, Shape, StackLayout},
+    parameters,
+};
 use crate::config::{Architecture, Config, Head, ModelConfig, OptimizerKind, Position};
 
 /// Trainable parameters.
@@ -45,7 +48,9 @@ pub fn training_bytes(config: &Config) -> u64 {
         OptimizerKind::Sgd | OptimizerKind::Lion | OptimizerKind::Muon => 1,
     };
     let ema = u128::from(config.train.ema_decay.is_some());
-    let weights = count_parameters(model, model.moe.n_experts) * (2 + moments + ema);
+    let all = count_parameters(model, model.moe.n_experts);
+    let trained = all.saturating_sub(frozen_parameters(config));
+    let weights = all + trained * (1 + moments + ema);
     let tokens = config.train.batch_size as u128 * sizes.context;
     // Per token and block: the inputs of the norms, linear layers and the non-linearity, and the
     // attention weights of every head; then logits and their log-probabilities.
@@ -55,6 +60,17 @@ pub fn training_bytes(config: &Config) -> u64 {
     let block = 6 * sizes.width + gated * inner + 2 * sizes.heads * sizes.context;
     let activations = tokens * (sizes.layers * block + 2 * sizes.vocab);
     clamp(4 * (weights + activations))
+}
+
+/// Parameters that `train.freeze` names, which have no gradient, moments or average.
+fn frozen_parameters(config: &Config) -> u128 {
+    let patterns = &config.train.freeze;
+    if patterns.is_empty() {
+        return 0;
+    }
+    let is_frozen = |shape: &Shape| patterns.iter().any(|pattern| parameters::matches(&shape.name, pattern));
+    let all = layout::parameters(&config.model);
+    all.iter().filter(|shape| is_frozen(shape)).map(Shape::count).sum()
 }
 
 /// Bytes of the weights, f32.
@@ -204,6 +220,17 @@ mod tests {
         assert_eq!(weight_bytes(&config), 497_759_232);
         // 12 layers of 1024 keys and as many values, 768 wide.
         assert_eq!(kv_cache_bytes(&config), 75_497_472);
+    }
+
+    #[test]
+    fn frozen_parameters_cost_their_weights_only() {
+        let mut config = Config::default();
+        config.model.vocab_size = 65;
+        let free = training_bytes(&config);
+        config.train.freeze = vec!["embedding".into(), "blocks.1.*".into()];
+        // Gradient and two moments of AdamW.
+        let block = 12 * 128 * 128 + 2 * 128;
+        assert_eq!(free - training_bytes(&config), 4 * 3 * (65 * 128 + block));
     }
 
     #[test]

@@ -135,13 +135,18 @@ impl Batch {
         }
     }
 
+    /// 1 where there is a target, however it is weighted, and 0 elsewhere, `[N, 1]`.
+    pub(super) fn has_target(&self) -> Tensor<2> {
+        self.targets.weights.clone().not_equal_elem(0.0).float()
+    }
+
     /// 1 for tokens of the input and 0 for padding, `[B T, 1]`.
     pub(super) fn real(&self) -> Tensor<2> {
         let [rows, time] = self.input.tokens.dims();
         match &self.input.padding {
             Some(padding) => padding.clone().bool_not().float().reshape([rows * time, 1]),
             // What has a target is no padding.
-            None if self.pads_unmarked => self.targets.weights.clone(),
+            None if self.pads_unmarked => self.has_target(),
             None => Tensor::ones([rows * time, 1], &self.targets.weights.device()),
         }
     }

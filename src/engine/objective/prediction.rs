@@ -34,9 +34,9 @@ impl Objective for Prediction {
         let (output, routings) = model.forward_unprojected(batch.input.clone());
         let scale = (1.0 / step.divisor()) as f32;
         let loss = Loss::new(batch.loss(output, LossWeights { scale, ..self.weights }));
-        let (input_tokens, decoder_tokens) = (batch.real(), &batch.targets.weights);
+        let (input_tokens, decoder_tokens) = (batch.real(), batch.has_target());
         let of_input = routings.of_input.iter().map(|routing| (routing, &input_tokens));
-        let of_decoder = routings.of_decoder.iter().map(|routing| (routing, decoder_tokens));
+        let of_decoder = routings.of_decoder.iter().map(|routing| (routing, &decoder_tokens));
         let Some(found) = router::losses(&of_input.chain(of_decoder).collect::<Vec<_>>()) else {
             return loss;
         };

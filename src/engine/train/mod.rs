@@ -93,7 +93,7 @@ impl Trainer {
     }
 
     /// A run that goes on where `checkpoint` stopped. `config` may differ from the checkpoint's in
-    /// everything but the model.
+    /// everything but the model, the optimizer and what is frozen.
     pub fn resume(
         config: Config,
         dataset: Dataset,
@@ -119,6 +119,12 @@ impl Trainer {
         let plain = trainer.device.clone().inner();
         let shapes = parameters::shapes(&trainer.model);
         let trainable = parameters::trainable_shapes(&trainer.model);
+        if !state.updates.keys().eq(trainable.keys())
+            && state.updates.keys().all(|name| shapes.contains_key(name))
+        {
+            let message = "the parameters that it trains are not those that `train.freeze` leaves";
+            return Err(failed(message.into()));
+        }
         let of_file = |name: &str, message: String| failed(format!("`{name}`: {message}"));
         trainer
             .optimizer
@@ -146,7 +152,7 @@ impl Trainer {
     fn assemble(config: Config, dataset: Dataset, device: Device, model: Model) -> Result<Self> {
         let model = transform::apply(&config, model)?;
         let train = &config.train;
-        let roles = Model::roles(&config.model, &device);
+        let roles = Model::roles(&config.model);
         let rows_per_step = train.batch_size * train.gradient_accumulation_steps;
         let layout = RowLayout::of(&config, &dataset.tokenizer)?;
         let loader =

@@ -26,6 +26,21 @@ fn trainer(fused: bool, change: impl FnOnce(&mut Config)) -> Trainer {
     Trainer::new(config, dataset, &Choice::cpu().open().unwrap()).unwrap()
 }
 
+/// Trains a whole run and saves nothing.
+fn run(trainer: &mut Trainer, mut observe: impl FnMut(&event::Event)) {
+    let mut hooks = Hooks {
+        observe: &mut |event| {
+            observe(event);
+            Ok(())
+        },
+        save: &mut |_, _, _| Ok("nowhere".into()),
+        interrupted: &|| false,
+        device: "cpu".into(),
+        peak_flops: None,
+    };
+    pollster::block_on(trainer.run(&mut hooks)).unwrap();
+}
+
 fn opened(trainer: &Trainer) -> Checkpoint {
     Checkpoint::from_files(pollster::block_on(trainer.checkpoint()).unwrap()).unwrap()
 }
@@ -123,17 +138,7 @@ fn a_whole_run_without_kernels_uses_none() {
     });
     let mut events = 0;
     let count = counted::fused(|| {
-        let mut hooks = Hooks {
-            observe: &mut |_| {
-                events += 1;
-                Ok(())
-            },
-            save: &mut |_, _, _| Ok("nowhere".into()),
-            interrupted: &|| false,
-            device: "cpu".into(),
-            peak_flops: None,
-        };
-        pollster::block_on(trainer.run(&mut hooks)).unwrap();
+        run(&mut trainer, |_| events += 1);
     });
     assert_eq!(count, 0);
     assert!(events > 6, "{events}");
@@ -226,22 +231,12 @@ fn an_objective_from_outside_trains_and_its_metrics_are_reported() {
     let frozen = crate::objective::Frozen::new(trainer.model());
     let mut trainer = trainer.with_objective(Asking(frozen));
     let (mut steps, mut evaluations) = (Vec::new(), Vec::new());
-    let mut hooks = Hooks {
-        observe: &mut |event| {
-            match event {
-                event::Event::Step(report) => steps.push(report.clone()),
-                event::Event::Evaluation(report) => evaluations.push(report.clone()),
-                event::Event::Started(info) => assert!(!info.has_perplexity && info.uniform_loss.is_none()),
-                _ => {}
-            }
-            Ok(())
-        },
-        save: &mut |_, _, _| Ok("nowhere".into()),
-        interrupted: &|| false,
-        device: "cpu".into(),
-        peak_flops: None,
-    };
-    pollster::block_on(trainer.run(&mut hooks)).unwrap();
+    run(&mut trainer, |event| match event {
+        event::Event::Step(report) => steps.push(report.clone()),
+        event::Event::Evaluation(report) => evaluations.push(report.clone()),
+        event::Event::Started(info) => assert!(!info.has_perplexity && info.uniform_loss.is_none()),
+        _ => {}
+    });
     assert_eq!((steps.len(), evaluations.len()), (3, 1));
     let value = |report: &event::StepReport, name: &str| report.metrics[name].values().to_vec();
     for report in &steps {

@@ -1,5 +1,5 @@
 //! Changes to a model from outside, applied between building and training: model files do not know of them.
-//! The configuration describes them, so that checkpoints and `kiln inspect` show them.
+//! The configuration describes them, so that checkpoints keep them.
 
 mod freeze;
 

@@ -159,7 +159,9 @@ impl Scan<'_> {
         // Whether one is declared, and which: a label that names none is a declaration too.
         let mut declared: Option<Option<&'static Encoding>> = None;
         while let Some((name, value)) = self.attribute() {
-            if seen.contains(&name) {
+            // Others say nothing, and a page may have any number of them.
+            let is_known = matches!(&name[..], b"http-equiv" | b"content" | b"charset");
+            if !is_known || seen.contains(&name) {
                 continue;
             }
             match &name[..] {

@@ -38,7 +38,11 @@ impl Wide {
         memchr::memchr(0, start)?;
         // Bytes that no text of one byte a unit has many of.
         let controls = start.iter().filter(|&&byte| byte < 0x20 && !is_layout(byte.into())).count();
-        let is_narrow = controls * 10 < start.len() && std::str::from_utf8(start).is_ok();
+        // Cut within a character, it is UTF-8 all the same. Of UTF-16 in any script about half are bytes of ASCII.
+        let is_utf_8 = std::str::from_utf8(start).map_or_else(|error| error.error_len().is_none(), |_| true);
+        let ascii =
+            start.iter().filter(|byte| (0x20..0x7f).contains(*byte) || is_layout((**byte).into())).count();
+        let is_narrow = controls * 10 < start.len() && (is_utf_8 || ascii * 10 >= start.len() * 8);
         if is_narrow {
             return None;
         }
@@ -209,6 +213,22 @@ impl<R: Read> Read for WideReader<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_zero_does_not_make_a_text_wide() {
+        let quoted = b"It\x92s a plain text of windows-1252, and it\x92s a long one. ".repeat(20);
+        let czech = "Příliš žluťoučký kůň úpěl ďábelské ódy. ".repeat(20).into_bytes();
+        let russian = "Серая цапля стоит в воде. ".repeat(20).into_bytes();
+        for text in [quoted, czech, russian] {
+            // Ends within characters too.
+            for (place, end) in (3..200).flat_map(|place| (400..406).map(move |end| (place, end))) {
+                let is_character =
+                    std::str::from_utf8(&text[..place]).is_ok() || text[..place].contains(&0x92);
+                let start = [&text[..place], &[0], &text[place..end]].concat();
+                assert!(!is_character || Wide::of(&start).is_none(), "{place} {end}");
+            }
+        }
+    }
 
     fn encode(wide: Wide, text: &str) -> Vec<u8> {
         match wide {

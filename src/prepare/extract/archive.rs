@@ -35,24 +35,11 @@ impl Kind {
 
 /// The reader of an archive; one within another is refused.
 pub(super) fn open(kind: Kind, source: Source, config: &ExtractConfig, within: bool) -> Box<dyn Records> {
-    let refused = |reason: &str| Box::new(Refused(Some(source.bad_record(0, reason))));
+    let refused = |reason: &str| Box::new(std::iter::once(Err(source.bad_record(0, reason))));
     match kind {
         _ if within => refused("nested archives are not read: unpack it first"),
         Kind::Tar => Box::new(ArchiveReader::new(tar::Tar::new(Shared::new(source)), config)),
         Kind::Zip => Box::new(ArchiveReader::new(zip::Zip::new(Shared::new(source)), config)),
-    }
-}
-
-/// A file of one bad record.
-struct Refused(Option<BadRecord>);
-
-impl Records for Refused {}
-
-impl Iterator for Refused {
-    type Item = Result<Document, BadRecord>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.take().map(Err)
     }
 }
 

@@ -48,8 +48,8 @@ pub struct Document {
 #[error("`{file}` at byte {offset}: {reason}")]
 pub struct BadRecord {
     pub file: String,
-    /// Where the record begins in the decompressed stream; of UTF-16 and UTF-32, in what it is as UTF-8. Where [`BadRecord::reason`] speaks of a gzip member or
-    /// a zstd frame: where that begins in the compressed file.
+    /// Where the record begins in the decompressed stream; of UTF-16 and UTF-32, in what it is as UTF-8. Where
+    /// [`BadRecord::reason`] speaks of a gzip member or a zstd frame: where that begins in the compressed file.
     pub offset: u64,
     pub reason: String,
 }

@@ -52,7 +52,7 @@ impl Run<'_> {
         })
     }
 
-    /// The first bad record of a stage, and how many more have its reason.
+    /// The first bad record of a stage, and how many have its reason.
     async fn first_bad_records(&self, stage: &StageSummary) -> Result<Option<BadRecords>> {
         let mut bad_records: Option<BadRecords> = None;
         let parts = self.parts(stage);
@@ -86,7 +86,8 @@ impl Run<'_> {
     }
 }
 
-/// Reason of a bad record, without its offset.
-fn reason(detail: &str) -> &str {
-    detail.split_once(": ").map_or(detail, |(_, reason)| reason)
+/// What is wrong, without where: neither the place before it nor numbers of rows and columns within.
+fn reason(detail: &str) -> String {
+    let reason = detail.split_once(": ").map_or(detail, |(_, reason)| reason);
+    reason.chars().filter(|c| !c.is_ascii_digit()).collect()
 }

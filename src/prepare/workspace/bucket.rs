@@ -101,7 +101,10 @@ impl Bucket {
     }
 
     pub async fn remove(&self, key: &StorePath) -> Result<()> {
-        self.at.store.delete(key).await.map_err(|error| self.failed("removing", key, &error))
+        match self.at.store.delete(key).await {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.failed("removing", key, &error)),
+        }
     }
 
     pub async fn fetch(&self, key: StorePath, file: &Path) -> Result<()> {

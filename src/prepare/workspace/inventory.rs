@@ -5,7 +5,7 @@ use super::{Workspace, bucket::Bucket, is_marker};
 use crate::{
     error::{Error, Result},
     platform::storage,
-    work::{Folder, digest_file},
+    work::{Folder, digest_file, unfinished},
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
@@ -13,8 +13,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 /// Name of the list in a stage's folder.
 const FILE_NAME: &str = "stage.objects";
 
-/// Number of times that a rank checks whether the first one has put things right.
-const CHECKS: usize = 30;
+/// How often a rank checks, a second apart, whether the first one has put things right: it may have much to send.
+const CHECKS: usize = 600;
 
 /// The objects of a stage, by their paths in its folder.
 type Inventory = BTreeMap<String, Object>;
@@ -112,7 +112,7 @@ impl Workspace {
         if let (Some(found), Some(own)) = (found, &object.sha256)
             && found.bytes == object.bytes
         {
-            let copy = file.with_file_name(format!("tmp-{}", file.file_name().unwrap_or_default().display()));
+            let copy = unfinished(&file);
             bucket.fetch(key.clone(), &copy).await?;
             let digest = digest_file(&copy)?.0;
             std::fs::remove_file(&copy).map_err(|error| Error::io("remove", &copy, error))?;

@@ -53,7 +53,7 @@ MAKERS = {
 
 def main():
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    out = bytearray()
+    out, answers = bytearray(), []
     for format, make in MAKERS.items():
         rng = random.Random(zlib.crc32(format.encode()))
         names = set()
@@ -65,10 +65,11 @@ def main():
             if folder:
                 (folder / format).mkdir(parents=True, exist_ok=True)
                 (folder / format / name).write_bytes(data)
-                with open(folder / "answers.jsonl", "a") as answers:
-                    answers.write(json.dumps(case) + "\n")
+                answers.append(json.dumps(case) + "\n")
         assert len(names) >= 100, (format, len(names))
         print(format, len(names))
+    if folder:
+        (folder / "answers.jsonl").write_text("".join(answers))
     packed = zstandard.ZstdCompressor(level=19).compress(bytes(out))
     (HERE / "cases.zst").write_bytes(packed)
     print(len(out), "bytes,", len(packed), "packed")

@@ -319,3 +319,13 @@ fn keys_without_a_default_are_those_that_may_be_absent() {
         assert_eq!(takes_none, default.is_null(), "{}", key.name);
     }
 }
+
+#[test]
+fn an_earlier_name_without_its_section_is_found() {
+    for (earlier, now) in RENAMED {
+        // `sliding_window` and others have kept their last part.
+        assert_eq!(nearest_key(last_part(earlier)), Some(now), "{earlier}");
+    }
+    assert_eq!(nearest_key("z_loss"), Some("objective.z_loss"));
+    assert_eq!(nearest_key("train.z_loss"), Some("objective.z_loss"));
+}

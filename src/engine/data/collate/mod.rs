@@ -162,7 +162,10 @@ impl Collator {
             (Self::Tokens, Labels::TokenClasses(classes)) => {
                 classes[first].iter().any(|&class| class != IGNORE_INDEX)
             }
-            (Self::Masked(masking), _) => masking.has_target(&split.read(first)),
+            // Mostly the first token tells.
+            (Self::Masked(masking), _) => {
+                first.into_iter().any(|at| masking.has_target(&split.read(at..at + 1)))
+            }
             _ => true,
         };
         length >= self.least_tokens() && has_one()
