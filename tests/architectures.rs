@@ -293,7 +293,7 @@ fn what_does_not_go_together_is_refused() {
     let without_field = "--set model.architecture=encoder --set model.head=sequence-classification";
     fails(&mut train(without_field), 2, &["`data.label_field`", "hint: name the field"]);
     fails(&mut train("--set data.label_field=label"), 2, &["the model gives no classes", "hint: "]);
-    fails(&mut train("--set data.target_field=x"), 2, &["only an encoder with a decoder", "hint: "]);
+    fails(&mut train("--set data.target_field=x"), 2, &["only an encoder-decoder", "hint: "]);
     fails(&mut train("--set model.head=regression"), 2, &["only encoders classify", "hint: "]);
     fails(&mut train(CLASSIFIER), 2, &["at least two classes"]);
     let regression =
