@@ -24,8 +24,8 @@ pub struct CleanConfig {
     pub unicode: unicode::Form,
     /// Remove control and zero-width characters.
     pub invisible: bool,
+    /// Changes to white space.
     pub whitespace: whitespace::WhitespaceConfig,
-/// Changes to white space.
 }
 
 impl Default for CleanConfig {

@@ -214,9 +214,9 @@ impl NgramModel {
         }
     }
 
-    /// Computes the cross-entropy of a text in bits per character; a run of white space counts as one
-    /// character. The perplexity per character is 2 to this power. Foreign characters do not count: those
-    /// beyond ASCII that the training text did not have, or hardly ever.
+    /// Computes the cross-entropy of a text in bits per character; everything between two words counts as one
+    /// blank. The perplexity per character is 2 to this power. Foreign characters do not count: those beyond
+    /// ASCII that the training text did not have, or hardly ever.
     ///
     /// `None` if there are no characters, or if most are foreign: what a model of English says of Chinese
     /// does not show whether it is gibberish.
