@@ -9,7 +9,7 @@ use super::{
 pub(super) struct TextReader {
     source: Source,
     separator: Separator,
-    /// Number of the next document.
+    /// Index of the next document.
     index: u64,
     /// Bad record that is reported after the document that ended with it.
     waiting: Option<BadRecord>,
