@@ -1,4 +1,4 @@
-//! `kiln data` on a cluster whose executor is killed in the middle of a task.
+//! Tests of `kiln data` on a cluster whose executor is killed in the middle of a task.
 
 use crate::{
     data::{PIPELINE, run, shards, workplace},

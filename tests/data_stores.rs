@@ -1,4 +1,5 @@
-//! `kiln data` over networks: ranks that share an object store, and sources on a server that breaks off.
+//! Tests of `kiln data` over networks: ranks that share an object store, and sources on a server that breaks
+//! off.
 
 use crate::{
     data::{PIPELINE, dropped, kept, manifest, run, shards, stage, workplace},

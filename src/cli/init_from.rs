@@ -1,4 +1,5 @@
-//! `kiln train --init-from`: configuration and tokenizer of a run that starts from a pretrained model.
+//! `kiln train --init-from`: makes the configuration and tokenizer of a run that starts from a pretrained
+//! model.
 
 use super::config::ConfigSource;
 use crate::{

@@ -46,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Maximum attempts at a task on a cluster, where executors come and go.
 const ATTEMPTS: usize = 5;
 
-/// Number of this process among all that work on a pipeline.
+/// Index of this process, and the number of processes that work on the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rank {
     pub index: usize,

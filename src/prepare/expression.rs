@@ -1,4 +1,4 @@
-//! Conditions over the statistics of a document, in SQL.
+//! Plans the steps that keep documents by a condition over their statistics, in SQL.
 
 use super::{
     engine::{Engine, failed},

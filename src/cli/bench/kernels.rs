@@ -82,7 +82,7 @@ struct AttentionMemory {
     reference_bytes: Option<u64>,
 }
 
-/// Length from which on the reference, which stores the weights of all queries, is not measured.
+/// Maximum length at which the reference, which stores the attention weights of all queries, is measured.
 const LONGEST_REFERENCE: usize = 2048;
 
 pub(super) fn run(arguments: KernelArguments) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@
 //! Browsers deviate from the Standard in two places, and so does this:
 //! - They look beyond the first 1024 bytes as long as the page is still in its head (Blink and WebKit in the same
 //!   scan, Gecko when its parser meets the `meta`).
-//! - What stands within `script`, `style`, `title` and other elements of mere text is no tag.
+//! - Text within `script`, `style`, `title` and other elements that contain text only has no tags.
 
 use encoding_rs::{Encoding, REPLACEMENT, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252, X_USER_DEFINED};
 

@@ -1,4 +1,4 @@
-//! Unicode normalization.
+//! Normalizes text to one of Unicode's forms.
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;

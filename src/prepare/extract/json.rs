@@ -38,9 +38,9 @@ enum Shape {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Position {
-    /// Before a value or an array.
+    /// The next byte is before a value or an array.
     Outside,
-    /// Within an array, before a record or its end.
+    /// The next byte is within an array, before a record or the array's end.
     Inside,
     Ended,
 }

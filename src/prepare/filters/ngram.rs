@@ -20,7 +20,7 @@ pub struct NgramConfig {
     pub order: usize,
     /// N-grams of more than two characters that occur less often are left out.
     pub min_count: u32,
-    /// Capitals count as small letters.
+    /// Counts capitals as small letters.
     pub lowercase: bool,
 }
 
@@ -40,7 +40,7 @@ const ALPHABET: f64 = 65536.0;
 /// few names in Greek letters do not make a model of Greek.
 const FOREIGN_BITS: f32 = 14.0;
 
-/// Counts of n-grams while texts are read.
+/// Counts of the n-grams in training texts.
 #[derive(Debug)]
 pub struct NgramCounts {
     config: NgramConfig,
