@@ -5,7 +5,7 @@
 //! the buffers of the forward pass, of the gradients and of the optimizer are not needed at the same time. So
 //! freed buffers are kept for the next allocation of their size as long as used and kept buffers together do
 //! not exceed the most that was ever in use at the same time; beyond that the oldest are returned. After
-//! [`keep_nothing`] all are returned.
+//! [`keep_nothing`], every buffer that is freed is returned.
 
 use mimalloc::MiMalloc;
 use std::{
