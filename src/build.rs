@@ -1,4 +1,4 @@
-//! Links the binary with its relocations packed, where the linker knows how: a start reads nine megabytes less.
+//! Links the binary with packed relocations if the linker can, so that nine megabytes less are read at start.
 
 fn main() {
     println!("cargo::rerun-if-changed=src/build.rs");

@@ -1,5 +1,5 @@
-//! The `kiln` binary: parse, run, print the error, exit code (2 for what the user asked wrongly, 1
-//! for what failed).
+//! The `kiln` binary: parses the arguments, runs the command, prints an error and sets the exit code (2 for a
+//! mistake of the user, 1 for a failure).
 
 use clap::Parser;
 use kiln::{

@@ -1,10 +1,11 @@
-//! The allocator of the binary: mimalloc, with buffers from two megabytes on apart.
+//! The allocator of the binary: mimalloc, with separate handling of buffers of two megabytes and more.
 //!
-//! A training step allocates the same large buffers again and again. To give each back to the system and
-//! fault its pages in anew costs a tenth of a step; to keep all that were ever freed costs memory, since those
-//! of the forward pass, of the gradients and of the optimizer are not needed at the same time. So freed
-//! buffers are kept for the next of their size as long as all of them together do not exceed what was once in
-//! use at the same time, and given back otherwise; all are after [`keep_nothing`].
+//! A training step allocates the same large buffers again and again. To return each to the system and fault
+//! its pages in anew would cost a tenth of a step. To keep all that were ever freed would cost memory, since
+//! the buffers of the forward pass, of the gradients and of the optimizer are not needed at the same time. So
+//! freed buffers are kept for the next allocation of their size as long as used and kept buffers together do
+//! not exceed the most that was ever in use at the same time; beyond that the oldest are returned. After
+//! [`keep_nothing`], every buffer that is freed is returned.
 
 use mimalloc::MiMalloc;
 use std::{
@@ -16,11 +17,11 @@ use std::{
     },
 };
 
-/// From this many bytes on a buffer is large.
+/// Minimum bytes of a large buffer.
 const LARGE: usize = 2 << 20;
-/// Sizes of large buffers are multiples of this.
+/// Sizes of large buffers are rounded up to multiples of this.
 const STEP: usize = 1 << 16;
-/// Freed buffers that are kept at most.
+/// Maximum number of freed buffers that are kept.
 const KEPT: usize = 256;
 
 pub struct Allocator;
@@ -28,18 +29,20 @@ pub struct Allocator;
 static LARGE_BUFFERS: Mutex<Buffers> = Mutex::new(Buffers::new());
 static KEEPS: AtomicBool = AtomicBool::new(true);
 
-/// The number of mimalloc's option that says after how many milliseconds freed memory goes back.
+/// Number of mimalloc's option for the delay, in milliseconds, after which freed memory returns to the
+/// system.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
-/// From now on freed buffers go back to the system soon instead of waiting for the next of their size: for work whose
-/// buffers are of many sizes.
+/// From now on, freed buffers return to the system soon instead of being kept for the next allocation of
+/// their size. This suits work whose buffers have many sizes.
 pub fn keep_nothing() {
     KEEPS.store(false, Ordering::Relaxed);
     // SAFETY: sets a number that is read whenever memory is freed.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 10) };
 }
 
-/// Gives back what this thread has freed: a thread that goes idle would keep it until it works again.
+/// Returns the memory that this thread has freed to the system; an idle thread would keep it until it works
+/// again.
 pub fn collect() {
     // SAFETY: only memory that nobody uses is freed.
     unsafe { libmimalloc_sys::mi_collect(true) };
@@ -114,7 +117,7 @@ fn rounded(layout: Layout) -> usize {
     layout.size().next_multiple_of(STEP)
 }
 
-/// A buffer, and whether it comes from the system just now, full of zeros.
+/// Takes a buffer, and returns whether it is new from the system and so full of zeros.
 fn take(layout: Layout) -> Option<(NonNull<u8>, bool)> {
     let size = rounded(layout);
     let mut unneeded = [None; KEPT];
@@ -132,15 +135,15 @@ struct Buffer {
     size: usize,
 }
 
-/// The large buffers; sizes in bytes.
+/// Kept large buffers, and the sizes of all large buffers in bytes.
 struct Buffers {
-    /// Freed ones, the oldest first.
+    /// Freed buffers, the oldest first.
     kept: [Option<Buffer>; KEPT],
     kept_count: usize,
     kept_size: usize,
-    /// In use.
+    /// Bytes in use.
     used_size: usize,
-    /// Once in use at the same time.
+    /// Most bytes that were ever in use at the same time.
     most_used: usize,
 }
 
@@ -152,7 +155,8 @@ impl Buffers {
         Self { kept: [None; KEPT], kept_count: 0, kept_size: 0, used_size: 0, most_used: 0 }
     }
 
-    /// A kept buffer of this size, or room for a new one: what is put into `unneeded` is to go first.
+    /// Takes a kept buffer of this size. If there is none, a new one is needed, and the buffers put into
+    /// `unneeded` are to be returned to the system first.
     fn take(&mut self, size: usize, unneeded: &mut [Option<Buffer>; KEPT]) -> Option<Buffer> {
         self.used_size += size;
         self.most_used = self.most_used.max(self.used_size);
@@ -169,7 +173,7 @@ impl Buffers {
         None
     }
 
-    /// Keeps a freed buffer; gives back one that is to go, perhaps this one.
+    /// Keeps a freed buffer; returns a buffer to give back to the system, if there is one, perhaps this one.
     fn give(&mut self, buffer: Buffer) -> [Option<Buffer>; 1] {
         self.used_size -= buffer.size;
         if !KEEPS.load(Ordering::Relaxed) {
@@ -197,7 +201,7 @@ mod system {
     use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
     use std::{num::NonZero, ptr::NonNull};
 
-    /// What large pages are aligned to.
+    /// Alignment of large pages.
     const PAGE: usize = 2 << 20;
 
     pub fn map(size: usize) -> Option<NonNull<u8>> {
@@ -234,7 +238,7 @@ mod system {
     use super::Buffer;
     use std::ptr::NonNull;
 
-    /// Never called: no buffer counts as large.
+    /// Is never called, as no buffer counts as large.
     pub fn map(_: usize) -> Option<NonNull<u8>> {
         None
     }
@@ -246,7 +250,7 @@ mod system {
 mod tests {
     use super::*;
 
-    /// Buffers of no memory.
+    /// Makes a buffer without memory.
     fn buffer(size: usize) -> Buffer {
         Buffer { start: NonNull::dangling(), size }
     }

@@ -1,4 +1,4 @@
-//! Encoders and encoder-decoders, from text to predictions, through the binary.
+//! Tests of encoders and encoder-decoders through the binary, from text to predictions.
 
 use crate::support::{debug_train, fails, file, folder, kiln, losses, ok, trainer, words};
 use kiln::config::Config;
@@ -9,15 +9,15 @@ const ENCODER: &str = "--set model.architecture=encoder";
 const CLASSIFIER: &str =
     "--set model.architecture=encoder --set model.head=sequence-classification --set data.label_field=label";
 
-/// The evaluation at the end of a run.
+/// The last evaluation in a run's log.
 fn last_evaluation(run: &Path) -> Value {
     let log = fs::read_to_string(run.join("log.jsonl")).unwrap();
     let mut events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     events.rfind(|event| event["type"] == "evaluation").unwrap()
 }
 
-/// Nats by which a run has learned more than to guess evenly; untrained weights are near 0, and how often each
-/// character occurs is worth 0.86.
+/// Nats by which a run's validation loss is below uniform guessing. Untrained weights are near 0; learning
+/// only the frequency of each character gives 0.86.
 fn learned(run: &Path) -> f64 {
     let log = fs::read_to_string(run.join("log.jsonl")).unwrap();
     let begun: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
@@ -27,14 +27,14 @@ fn learned(run: &Path) -> f64 {
     learned
 }
 
-/// `kiln` on a model, on the CPU.
+/// Makes the command `kiln COMMAND RUN` on the CPU with more arguments.
 fn on(command: &str, run: &Path, more: &[&str]) -> std::process::Command {
     let mut kiln = kiln([command, "--device", "cpu"]);
     kiln.arg(run).args(more);
     kiln
 }
 
-/// Trains and gives what is shown meanwhile.
+/// Trains, and returns what the command shows on standard error.
 fn shown(train: &mut std::process::Command) -> String {
     let output = train.output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
@@ -42,8 +42,8 @@ fn shown(train: &mut std::process::Command) -> String {
     text
 }
 
-/// A loss over classes is no perplexity, nor is a squared error: neither while the run trained (`shown`), nor
-/// in what it left, nor in an evaluation of it.
+/// Checks that no perplexity is shown, as for a loss over classes and a squared error: while the run trained
+/// (`shown`), in its files, and in an evaluation of it.
 fn has_no_perplexity(run: &Path, shown: &str) {
     let found = last_evaluation(run);
     assert!(found.get("perplexity").is_none(), "{found}");
@@ -59,7 +59,7 @@ fn has_no_perplexity(run: &Path, shown: &str) {
     assert!(all[2].contains("val/loss"));
 }
 
-/// Records as JSONL.
+/// Formats records as JSONL.
 fn lines(records: impl Iterator<Item = Value>) -> String {
     records.fold(String::new(), |mut text, record| {
         writeln!(text, "{record}").unwrap();
@@ -67,7 +67,7 @@ fn lines(records: impl Iterator<Item = Value>) -> String {
     })
 }
 
-/// Texts of letters, of which some have a `z`.
+/// Makes texts of letters, some of which contain a `z`.
 fn letters(count: u32) -> impl Iterator<Item = (String, bool)> {
     (0..count).map(|number| {
         let mut random = number.wrapping_mul(2_654_435_761) >> 4;

@@ -1,5 +1,4 @@
-//! What a user can do wrong gives a one-line error with a hint and the right exit code, and
-//! destroys nothing.
+//! Every mistake of a user gives a one-line error with a hint and the right exit code, and destroys nothing.
 
 use crate::support::{debug_train, fails, file, folder, kiln, ok, words};
 use std::fs;

@@ -1,4 +1,4 @@
-//! What each command prints and writes.
+//! Tests of what each command prints and writes.
 
 use crate::support::{debug_train, file, folder, kiln, ok, words};
 use serde_json::Value;
@@ -197,7 +197,7 @@ fn completions_are_printed_for_every_shell() {
     }
 }
 
-/// Runs `kiln ARGUMENTS | READER` and gives the exit status of `kiln`; nothing may be complained of.
+/// Runs `kiln ARGUMENTS | READER` and returns the exit status of `kiln`; nothing may be on standard error.
 #[cfg(unix)]
 fn piped(arguments: &str, reader: &str) -> i32 {
     let script = format!("timeout 60 \"$KILN\" {arguments} | {reader} >/dev/null; exit ${{PIPESTATUS[0]}}");

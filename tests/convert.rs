@@ -1,4 +1,4 @@
-//! `kiln convert`: what comes out is the same model. That transformers loads it was checked by hand with
+//! `kiln convert` writes the same model. That transformers loads it was checked by hand with:
 //!
 //! ```python
 //! model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)  # transformers 5.23.0

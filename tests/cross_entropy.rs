@@ -49,13 +49,14 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec().unwrap()
 }
 
-/// `[rows, columns]` as `[columns, rows]`.
+/// Transposes `[rows, columns]` to `[columns, rows]`.
 fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
     let rows = values.len() / columns;
     (0..values.len()).map(|i| values[i % rows * columns + i / rows]).collect()
 }
 
-/// `bound`: the largest difference, as a share of the largest number.
+/// Compares loss and gradients with the fixture; `bound` is the largest allowed difference, as a share of the
+/// largest number.
 fn compare(name: &str, device: &Device, bound: f32) {
     let fixture: Fixture =
         serde_json::from_str(include_str!("fixtures/cross_entropy/cross_entropy.json")).unwrap();

@@ -1,4 +1,5 @@
-//! `kiln data` as a whole: what comes out, that it is the same however it is run, and what bad input costs.
+//! Tests of `kiln data` as a whole: its output, that the output is the same however it is run, and the effect
+//! of bad input.
 
 use crate::support::{debug_train, fails, file, folder, kiln, ok, words};
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Texts that differ, with some that are equal and some that nearly are.
+/// Writes texts that differ, with some that are equal and some that are nearly equal.
 fn corpus(folder: &Path, documents: usize) {
     let syllables = [
         "ba", "ke", "li", "mo", "nu", "ra", "se", "ti", "vo", "za", "dor", "fen", "gal", "hin", "jul", "pem",
@@ -84,7 +85,7 @@ val_fraction = 0.1
 shard_tokens = 60000
 "#;
 
-/// A folder with a corpus and a pipeline.
+/// Makes a folder with a corpus and a pipeline.
 pub fn workplace(pipeline: &str, documents: usize) -> TempDir {
     let folder = folder();
     corpus(&folder.path().join("corpus"), documents);
@@ -102,7 +103,7 @@ pub fn manifest(folder: &Path, out: &str) -> Value {
     serde_json::from_slice(&std::fs::read(folder.join(out).join("manifest.json")).unwrap()).unwrap()
 }
 
-/// Names and contents of all shards.
+/// Reads the names and contents of all shards.
 pub fn shards(folder: &Path, out: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let shards = folder.join(out).join("shards");
     let mut files: Vec<PathBuf> =

@@ -1,4 +1,4 @@
-//! `kiln data` on a cluster whose executor is killed in the middle of a task.
+//! Tests of `kiln data` on a cluster whose executor is killed in the middle of a task.
 
 use crate::{
     data::{PIPELINE, run, shards, workplace},
@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-/// A process that ends with the test, and what it says.
+/// A process that ends with the test, and its log.
 struct Running {
     process: Child,
     log: PathBuf,
@@ -32,7 +32,7 @@ impl Running {
         Self::start(kiln(words(&format!("data executor --scheduler {scheduler} --workers 1"))), log)
     }
 
-    /// The tasks that it has begun, as `JOB/STAGE`, and those of them that it has not finished.
+    /// Tasks that it has begun, as `JOB/STAGE`, and those of them that it has not finished.
     fn tasks(&self) -> (BTreeSet<String>, BTreeSet<String>) {
         let log = fs::read_to_string(&self.log).unwrap();
         let named = |what: &str| -> BTreeSet<&str> {
@@ -65,8 +65,8 @@ fn wait() {
     thread::sleep(Duration::from_millis(1));
 }
 
-/// Kills the only executor while it has a task, and gives that task. One that was done just before it died is no
-/// proof: then another executor has the same fate.
+/// Kills the only executor while it works on a task, and returns that task. If the task was finished just
+/// before, the kill proves nothing, and another executor is killed.
 fn kill_at_work(scheduler: &str, folder: &Path, run: &mut Running) -> String {
     for attempt in 0..20 {
         let mut executor = Running::executor(scheduler, folder.join(format!("killed-{attempt}.log")));

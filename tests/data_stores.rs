@@ -1,4 +1,5 @@
-//! `kiln data` over networks: ranks that share an object store, and sources on a server that breaks off.
+//! Tests of `kiln data` over networks: ranks that share an object store, and sources on a server that breaks
+//! off.
 
 use crate::{
     data::{PIPELINE, dropped, kept, manifest, run, shards, stage, workplace},
@@ -101,7 +102,8 @@ fn a_disk_that_runs_full_costs_nothing_that_is_finished() {
     assert!(shards(path, "small") == shards(path, "enough"));
 }
 
-/// Serves `content` under every name, and breaks off in the middle of the first answers. What it was asked for.
+/// Serves `content` under every name and breaks off in the middle of the first `breaks` answers. Returns the
+/// address and the log of requests.
 fn flaky_server(content: Vec<u8>, breaks: usize) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());

@@ -1,5 +1,5 @@
-//! Every device computes what the CPU computes. These tests are ignored unless asked for, so that none
-//! passes where nothing was compared:
+//! Every device computes the same as the CPU. These tests are ignored unless they are requested, so that none
+//! passes without having compared anything:
 //!
 //!     cargo test --release --test integration -- --ignored on_other_devices
 //!
@@ -58,7 +58,7 @@ fn logits_gradients_and_adamw_equal_pytorchs_on_other_devices() {
     device::settle();
 }
 
-/// The CPU among what `kiln devices --json` lists.
+/// The CPU's entry in the output of `kiln devices --json`.
 fn cpu(more: &str) -> Value {
     let devices: Value =
         serde_json::from_str(&ok(&mut kiln(words(&format!("devices --json {more}"))))).unwrap();

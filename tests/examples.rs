@@ -1,4 +1,5 @@
-//! The programs in `examples/` do what they say; the scripts say what they need instead of failing with a stack.
+//! The programs in `examples/` work as described; the scripts say what they need instead of failing with a
+//! stack trace.
 
 #[path = "../examples/custom_objective.rs"]
 #[allow(dead_code, reason = "the test calls what `main` calls")]
@@ -7,7 +8,7 @@ mod custom_objective;
 use crate::support::folder;
 use std::{path::Path, process::Command};
 
-/// Exit code and output of a script that is run with `words` in an empty folder.
+/// Runs a script with `words` in an empty folder, and returns its exit code and output.
 fn output(script: &str, words: &[&str]) -> (Option<i32>, String) {
     let interpreter = if script.ends_with(".py") { "python3" } else { "node" };
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(script);

@@ -1,4 +1,5 @@
-//! Hints name keys that exist, and name them as parts: what is only text reaches the page in the command line's words.
+//! Hints name keys that exist, and name them as parts: plain text would reach the page with the options of
+//! the command line.
 
 use kiln::config::Config;
 use std::{
@@ -6,14 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What stands before the key in the source of a hint.
+/// Source text before the key in a hint.
 const NAMING: [&str; 6] =
     ["hint::key(", "hint::set(", "hint::choose(", "hint::entry(", ".and(", ".and_choose("];
 
-/// How a text would begin that names an option which the page says in another way.
+/// Beginnings of plain text that names an option for which the page has other words.
 const OPTIONS: [&str; 5] = ["`--set ", "`--data", "`--device", "`--out", "`--resume"];
 
-/// Rust files below a folder, without those of tests.
+/// Collects the Rust files below a folder, without those of tests.
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -25,7 +26,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Each file of the engine and of the page's crate with its code, without the tests at its end and without comments.
+/// Reads each file of the engine and of the page's crate, without the tests at its end and without comments.
 fn code() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();

@@ -1,4 +1,4 @@
-//! `kiln train --init-from`: a new run from the weights of a pretrained model.
+//! `kiln train --init-from`: a new run starts from the weights of a pretrained model.
 
 use crate::{
     parity::copy_of,
@@ -30,7 +30,7 @@ fn first_loss(run: &Path) -> f64 {
     first["loss"].as_f64().unwrap()
 }
 
-/// A run of a few steps.
+/// Trains a run of a few steps.
 fn base(folder: &tempfile::TempDir, more: &str) -> PathBuf {
     let run = folder.path().join("base");
     ok(&mut debug_train(&run, more));

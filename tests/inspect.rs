@@ -1,4 +1,4 @@
-//! `kiln inspect`.
+//! Tests of `kiln inspect`.
 
 use crate::{
     parity::{copy_of, fixture},

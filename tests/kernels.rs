@@ -1,5 +1,5 @@
-//! Every fused kernel computes what its reference by Burn's operations on the CPU does, gradients included,
-//! over odd, tiny, long and non-contiguous shapes: on the CPU, and on the adapters of `devices.rs`.
+//! Every fused kernel computes the same as its unfused reference on the CPU, gradients included, over odd,
+//! tiny, long and non-contiguous shapes: on the CPU, and on the adapters of `devices.rs`.
 
 use crate::devices::others;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
@@ -19,10 +19,10 @@ use kiln::{
 };
 use std::cell::Cell;
 
-/// What is compared, and how closely.
+/// A comparison of the kernels on a device with the reference, and its bounds.
 struct Comparison<'a> {
     device: &'a Device,
-    /// Largest difference, as a share of the largest number, of outputs and of gradients.
+    /// Largest allowed differences of outputs and of gradients, as a share of the largest number.
     bounds: [f32; 2],
     worst: [Cell<f32>; 2],
     seed: Cell<u32>,
@@ -33,7 +33,7 @@ impl<'a> Comparison<'a> {
         Self { device, bounds, worst: Default::default(), seed: Cell::new(1) }
     }
 
-    /// Other numbers in -1..1 at every call.
+    /// Makes numbers in -1..1, different ones at every call.
     fn numbers(&self, count: usize) -> Vec<f32> {
         let mut state = self.seed.get();
         self.seed.set(state.wrapping_add(0x9e37));
@@ -44,8 +44,8 @@ impl<'a> Comparison<'a> {
         (0..count).map(|_| next()).collect()
     }
 
-    /// Output and gradients of a function of inputs of these lengths, fused on the device and by reference
-    /// on the CPU.
+    /// Compares output and gradients of a function, fused on the device and unfused on the CPU. `lengths` are
+    /// those of its inputs.
     fn check(&self, name: &str, lengths: &[usize], compute: impl Fn(&[Tensor<1>], Mode) -> Tensor<1>) {
         let inputs: Vec<Vec<f32>> = lengths.iter().map(|length| self.numbers(*length)).collect();
         let all = |device: &Device, mode| {
@@ -67,7 +67,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// `part` 0: outputs; others: gradients.
+    /// Compares two lists of numbers; `part` is 0 for outputs, otherwise they are gradients.
     fn close(&self, name: &str, part: usize, found: &[f32], expected: &[f32]) {
         assert_eq!(found.len(), expected.len(), "{name}, part {part}");
         let largest = expected.iter().fold(1e-3f32, |most, value| most.max(value.abs()));
@@ -104,7 +104,7 @@ fn linear(c: &Comparison) {
     }
 }
 
-/// What is multiplied is made again in the backward pass.
+/// Compares a linear layer after a norm or an activation, whose result is recomputed in the backward pass.
 fn linear_after(c: &Comparison) {
     for [rows, inputs, outputs] in [[1, 2, 1], [7, 6, 5], [66, 34, 65]] {
         for activation in [Activation::Gelu, Activation::Swiglu] {
@@ -232,14 +232,14 @@ fn cross_entropies(c: &Comparison) {
     }
 }
 
-/// Heads, groups, size.
+/// Makes the settings of causal or windowed attention from `[heads, kv_heads, head_size]`.
 fn attention_spec([heads, kv_heads, head_size]: [usize; 3], window: Window) -> AttentionSpec {
     let scale = 1.0 / (head_size as f32).sqrt();
     AttentionSpec { heads, kv_heads, head_size, scale, softcap: 0.0, window, dropout: Dropout::NONE }
 }
 
-/// `[batch, 1, time or 1, seen]`: every third key hidden. What a query from which all are hidden gives is
-/// of no meaning, and need not be the same.
+/// Makes a mask, `[batch, 1, time or 1, seen]`, of every third key. The output of a query whose keys are all
+/// masked has no meaning and may differ.
 fn mask(batch: usize, time: usize, seen: usize, device: &Device) -> Tensor<4, Bool> {
     let flags: Vec<bool> = (0..batch * time * seen).map(|i| i % 3 == 1).collect();
     Tensor::from_data(TensorData::new(flags, [batch, 1, time, seen]), device)
@@ -284,7 +284,7 @@ fn attentions(c: &Comparison) {
     }
 }
 
-/// Keys and values of a longer memory, of which only the first are used.
+/// Compares attention over a KV cache that is longer than the keys and values in use.
 fn cached_attention(c: &Comparison) {
     for ([batch, time, seen, room], spec) in [
         ([1, 1, 1, 1], attention_spec([1, 1, 3], Window::CAUSAL)),
@@ -351,10 +351,10 @@ fn optimizers(c: &Comparison) {
     }
 }
 
-/// Compares one operation.
+/// Function that compares one operation.
 type Check = fn(&Comparison);
 
-/// All operations.
+/// All operations that are compared, by name.
 const OPERATIONS: [(&str, Check); 11] = [
     ("linear", linear),
     ("linear after a norm or a non-linearity", linear_after),

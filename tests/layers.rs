@@ -7,7 +7,7 @@ use std::{
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 
-/// Files of no row: crates' roots, what only the binary has, and what only tests have.
+/// Files that are in no row: roots of crates, and files of the binary or of tests only.
 const WITHOUT_ROW: [&str; 5] = ["lib", "main", "build", "memory", "typescript"];
 
 #[test]
@@ -34,7 +34,7 @@ fn imports_run_downwards() {
     assert!(faults.is_empty(), "{}", faults.into_iter().collect::<Vec<_>>().join("\n"));
 }
 
-/// The module of a file: the folder or file within a crate of several modules, or else the crate.
+/// Module of a file: the folder or file within a crate of several modules, otherwise the crate.
 fn module(name: &str) -> &str {
     let mut parts = name.split(['/', '.']);
     let (first, second) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -65,7 +65,7 @@ fn rows() -> BTreeMap<String, usize> {
     rows
 }
 
-/// Every file of the library, by its path within `src`.
+/// Every source file of the library, by its path within `src`.
 fn sources() -> Vec<(String, String)> {
     let mut sources = Vec::new();
     let mut folders = vec![SOURCE.to_owned()];
@@ -84,7 +84,7 @@ fn sources() -> Vec<(String, String)> {
     sources
 }
 
-/// First names behind `crate::`, alone or in braces, outside of comments and of tests.
+/// First names after `crate::`, alone or in braces, outside of comments and tests.
 fn imports(text: &str) -> BTreeSet<String> {
     let text: String =
         text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n");

@@ -1,4 +1,4 @@
-//! Everything that takes a whole model or the whole binary. Unit tests stand beside the code.
+//! All tests that need a whole model or the whole binary. Unit tests are beside the code.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod support;

@@ -26,7 +26,7 @@ pub fn fixture(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models").join(family)
 }
 
-/// A copy of a fixture's files, to be changed.
+/// Copies a fixture's files into a folder, to be changed.
 pub fn copy_of(family: &str, folder: &tempfile::TempDir) -> PathBuf {
     let copy = folder.path().join(family);
     std::fs::create_dir(&copy).unwrap();
@@ -37,7 +37,7 @@ pub fn copy_of(family: &str, folder: &tempfile::TempDir) -> PathBuf {
     copy
 }
 
-/// Every fixture, with the `model_type` that it is of.
+/// Every fixture, with its `model_type`.
 const FIXTURES: [(&str, &str); 20] = [
     ("gpt2", "gpt2"),
     ("llama", "llama"),
@@ -130,7 +130,8 @@ fn greedy_and_beam_text_is_that_of_transformers() {
     assert_eq!(compared, 11);
 }
 
-/// `model.generate(prompt_ids, attention_mask=prompt_mask, do_sample=False, max_new_tokens=8)`
+/// Expected tokens come from
+/// `model.generate(prompt_ids, attention_mask=prompt_mask, do_sample=False, max_new_tokens=8)`.
 #[test]
 fn prompts_of_different_lengths_are_continued_as_by_transformers() {
     let device = Choice::cpu().open().unwrap();

@@ -1,6 +1,6 @@
-//! Every command of every README runs, file by file, in the order in which it stands there.
+//! Every command of every README runs, file by file, in the order of the README.
 //!
-//! What a block of a README is, its info string says:
+//! The info string of a block says what it is:
 //!
 //! | block | what this test does with it |
 //! | --- | --- |
@@ -58,7 +58,7 @@ fn commands_of_the_readmes_run() {
     assert!(ran >= 40, "only {ran} commands found");
 }
 
-/// Does with a block what its info string says.
+/// Handles a block as its info string says.
 fn run(block: &Block, clone: &Clone) -> Result<(), String> {
     match block.info.split_once(' ').unwrap_or((&block.info, "")) {
         ("sh", "") => clone.run(&block.text()).map(drop),
@@ -112,7 +112,7 @@ fn the_first_readme_is_read_in_two_minutes() {
     assert!(words <= 900, "README.md has {words} words");
 }
 
-/// Links lead to files that are there; commands, options and keys that the text names exist.
+/// Links lead to files that exist, and so do the commands, options and keys that the text names.
 #[test]
 fn readmes_name_what_exists() {
     let keys = keys();
@@ -161,8 +161,8 @@ fn keys() -> BTreeSet<String> {
     keys
 }
 
-/// Options among the words of a `kiln` command that its `--help` does not list; the command itself where there is
-/// none of that name.
+/// Finds options in the words of a `kiln` command that its `--help` does not list; the command itself if
+/// there is none of this name.
 fn unknown_options(words: &[&str], helps: &mut BTreeMap<String, String>) -> Vec<String> {
     let is_name =
         |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-');

@@ -1,4 +1,4 @@
-//! A run that is killed goes on as if nothing had happened.
+//! A run that is killed continues as if nothing had happened.
 
 use crate::support::{debug_train, fails, folder, kiln, ok};
 use kiln::checkpoint::{
@@ -176,7 +176,7 @@ fn fifty_kills_never_leave_a_run_that_cannot_go_on() {
     assert_eq!(leftovers.count(), 0);
 }
 
-/// The newest complete checkpoint's step.
+/// Step of the newest complete checkpoint.
 fn newest(run: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(run.join("checkpoints")) else { return 0 };
     let steps = entries.filter_map(|entry| {

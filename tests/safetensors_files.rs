@@ -1,5 +1,5 @@
-//! Files of weights that are broken, hostile or do not belong together: a message that names file and
-//! tensor, a hint and exit code 2, and never a crash. All are made from a tiny model that is whole.
+//! Weight files that are broken, hostile or do not belong together give a message that names file and tensor,
+//! a hint and exit code 2, and never a crash. All are made from an intact tiny model.
 
 use crate::{
     parity::{copy_of, fixture},
@@ -23,7 +23,7 @@ fn verify(model: &Path) -> Command {
     command
 }
 
-/// A folder with a model in several files, and the names of these.
+/// Makes a folder with a model in several files, and returns the names of these.
 fn sharded(folder: &TempDir) -> (PathBuf, Vec<String>) {
     let model = folder.path().join("sharded");
     ok(kiln(["convert", "--max-shard-size", "60KB"]).arg(fixture("gpt2")).arg(&model));
@@ -42,7 +42,7 @@ fn change_index(model: &Path, change: impl FnOnce(&mut Value)) {
     fs::write(path, index.to_string()).unwrap();
 }
 
-/// A file with this header before the data.
+/// Makes a file with this header before the data.
 fn with_header(header: &str, data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
 }

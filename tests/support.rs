@@ -1,4 +1,4 @@
-//! Running the binary, and small models to run.
+//! Helpers that run the binary, and small models to run it with.
 
 use kiln::{
     config::{Config, presets::Preset},
@@ -12,19 +12,19 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// The binary with these arguments, not yet started; CPU unless the arguments say otherwise.
+/// Makes a command of the binary with these arguments, on the CPU unless the arguments say otherwise.
 pub fn kiln<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
     command.args(arguments);
     command
 }
 
-/// A word-by-word command line for the binary.
+/// Splits a command line for the binary into words.
 pub fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Runs to success; standard output.
+/// Runs a command that must succeed, and returns its standard output.
 #[track_caller]
 pub fn ok(command: &mut Command) -> String {
     let output = command.output().unwrap();
@@ -32,8 +32,8 @@ pub fn ok(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs to an error with this exit code whose message has all of `parts`; a one-line error, then
-/// at most a hint.
+/// Runs a command that must fail with this exit code. Its message must be one line with all of `parts`,
+/// followed by at most a hint.
 #[track_caller]
 pub fn fails(command: &mut Command, code: i32, parts: &[&str]) {
     let output = command.output().unwrap();
@@ -58,26 +58,26 @@ fn describe(output: &Output) -> String {
     )
 }
 
-/// A folder that goes away with the test.
+/// Makes a folder that is removed at the end of the test.
 pub fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// A file in a folder.
+/// Writes a file in a folder.
 pub fn file(folder: &TempDir, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
     let path = folder.path().join(name);
     std::fs::write(&path, contents).unwrap();
     path
 }
 
-/// `kiln train` of the smallest preset on the CPU into `run`.
+/// Makes a command that runs `kiln train` with the smallest preset on the CPU into `run`.
 pub fn debug_train(run: &Path, more: &str) -> Command {
     let mut command = kiln(words("train --preset debug --device cpu"));
     command.arg("--out").arg(run).args(words(more));
     command
 }
 
-/// The configuration of the smallest preset with some keys changed.
+/// Configuration of the smallest preset with some keys changed.
 pub fn debug_config(overrides: &[&str]) -> Config {
     let mut config = Preset::find("debug").unwrap().config().unwrap();
     let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
@@ -85,7 +85,7 @@ pub fn debug_config(overrides: &[&str]) -> Config {
     config
 }
 
-/// A trainer for a configuration, on a device by name.
+/// Makes a trainer for a configuration, on a device given by name.
 pub fn trainer(config: Config, device: &str) -> Trainer {
     let dataset = Dataset::prepare(&config, None).unwrap();
     let config = config.resolve(&dataset).unwrap();
@@ -93,7 +93,7 @@ pub fn trainer(config: Config, device: &str) -> Trainer {
     Trainer::new(config, dataset, &device).unwrap()
 }
 
-/// The largest difference of two lists; infinite if they differ in length or a number is not one.
+/// Largest difference between two lists; infinite if their lengths differ or a value is not a number.
 pub fn largest_difference(found: &[f32], expected: &[f32]) -> f32 {
     if found.len() != expected.len() || found.iter().chain(expected).any(|value| !value.is_finite()) {
         return f32::INFINITY;
@@ -101,7 +101,7 @@ pub fn largest_difference(found: &[f32], expected: &[f32]) -> f32 {
     found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// Losses of the first steps.
+/// Runs the first steps and returns their losses.
 pub fn losses(mut trainer: Trainer, steps: usize) -> Vec<f32> {
     let mut step = || {
         trainer.step();
@@ -110,13 +110,13 @@ pub fn losses(mut trainer: Trainer, steps: usize) -> Vec<f32> {
     (0..steps).map(|_| step()).collect()
 }
 
-/// A file system of its own on a folder, gone with the value.
+/// A file system that is mounted on a folder until the value is dropped.
 #[cfg(target_os = "linux")]
 pub struct SmallDisk<'a>(&'a Path);
 
 #[cfg(target_os = "linux")]
 impl<'a> SmallDisk<'a> {
-    /// `None` for who may not mount.
+    /// Mounts it; `None` if the user may not mount.
     pub fn mount(path: &'a Path, size: &str) -> Option<Self> {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(path);

@@ -1,5 +1,5 @@
-//! The loop computes what it says: losses fall as recorded, grouping does not matter, every
-//! optimizer, schedule and architecture trains.
+//! The training loop computes the recorded losses, grouping does not matter, and every optimizer, schedule
+//! and architecture trains.
 
 use crate::support::{
     debug_config, debug_train, fails, file, folder, kiln, largest_difference, losses, ok, trainer, words,
@@ -17,7 +17,7 @@ use kiln::{
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::Path};
 
-/// Losses and gradient norms of the first steps.
+/// Trains a few steps and returns their losses and gradient norms.
 fn numbers(overrides: &[&str], steps: usize) -> Vec<(f32, f32)> {
     let mut trainer = trainer(debug_config(overrides), "cpu");
     let mut step = || {
@@ -224,14 +224,14 @@ fn losses_are_those_recorded() {
     }
 }
 
-/// Weights, average and moments of a trainer, by file.
+/// Weights, moving average and optimizer moments of a trainer, by file.
 fn state(trainer: &Trainer) -> BTreeMap<String, Vec<u8>> {
     let files = pollster::block_on(trainer.checkpoint()).unwrap();
     let tensors = files.contents.into_iter().filter(|(name, _)| name.ends_with(".safetensors"));
     tensors.map(|(name, bytes)| (name, bytes.to_vec())).collect()
 }
 
-/// A learning rate that explodes: loss and gradient norm are finite in the first step only.
+/// Settings with a learning rate that explodes: loss and gradient norm are finite in the first step only.
 const EXPLODING: [&str; 6] = [
     "train.learning_rate=1e30",
     "train.min_lr=1e30",

@@ -1,5 +1,5 @@
-//! `kiln bench`: how fast a device trains (`kiln bench train`, or nothing), computes single operations
-//! (`kiln bench kernels`) and generates text (`kiln bench generate`).
+//! `kiln bench`: measures how fast a device trains (`kiln bench train`, the default), computes single
+//! operations (`kiln bench kernels`) and generates text (`kiln bench generate`).
 
 mod generate;
 mod kernels;
@@ -36,7 +36,7 @@ pub(super) fn run(arguments: BenchArguments) -> anyhow::Result<()> {
     }
 }
 
-/// Runs `kiln bench WORDS` as a process of its own and parses the JSON that it prints.
+/// Runs `kiln bench WORDS` as a separate process and parses the JSON that it prints.
 fn own_process<T: DeserializeOwned>(words: &[String]) -> anyhow::Result<T> {
     let mut command = Command::new(std::env::current_exe()?);
     let output = command.arg("bench").args(words).stderr(Stdio::inherit()).output()?;

@@ -1,4 +1,4 @@
-//! `kiln classify RUN TEXT`: classes or numbers of texts.
+//! `kiln classify RUN TEXT`: predicts the class or the number of each text.
 
 use super::{
     model::{ModelArguments, OpenModel, of_model},
@@ -8,7 +8,7 @@ use crate::predict::{Classified, Prediction, Predictor};
 use serde_json::json;
 use std::{io::Write, path::PathBuf};
 
-/// Texts that are read together.
+/// Number of texts that are processed together.
 const AT_ONCE: usize = 16;
 
 #[derive(Debug, clap::Args)]

@@ -1,5 +1,5 @@
-//! `kiln config`: shows the configuration that a command would use, and the presets. Also the arguments
-//! with which every command picks its configuration ([`ConfigSource`]).
+//! `kiln config`: shows the configuration that a command would use, and the presets. Also defines the
+//! arguments by which every command chooses its configuration ([`ConfigSource`]).
 
 use crate::{
     config::{
@@ -40,7 +40,7 @@ enum ConfigCommand {
     },
 }
 
-/// Which configuration: a preset or a file, then single keys on top.
+/// Arguments that choose a configuration: a preset or a file, then single keys that override it.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConfigSource {
     /// Start from a preset (`kiln config presets` lists them)
@@ -55,30 +55,30 @@ pub struct ConfigSource {
 }
 
 impl ConfigSource {
-    /// The configuration that the arguments name, checked; `default_preset` where they name none.
+    /// Reads the configuration that the arguments name, or else `default_preset`, and validates it.
     ///
     /// # Errors
-    /// For an unknown preset, a file that cannot be read, and a key or value that is refused.
+    /// An error for an unknown preset, a file that cannot be read, and a key or value that is refused.
     pub fn resolve(&self, default_preset: &str) -> crate::Result<Config> {
         let config = self.read(default_preset)?;
         config.validate()?;
         Ok(config)
     }
 
-    /// Reads the configuration without checking it as a whole.
+    /// Reads the configuration without validating it as a whole.
     ///
     /// # Errors
-    /// For an unknown preset, a file that cannot be read, and a key or value that is unknown or of the wrong
-    /// type.
+    /// An error for an unknown preset, a file that cannot be read, and a key or value that is unknown or of
+    /// the wrong type.
     pub fn read(&self, default_preset: &str) -> crate::Result<Config> {
         Ok(self.read_with_keys(default_preset)?.0)
     }
 
-    /// The same, with the keys that the user set, in a file or one by one; a preset's are not among them. The
-    /// file is read once, since it may be a pipe.
+    /// As [`ConfigSource::read`]; also returns the keys that the user set, in a file or one by one, without
+    /// those of a preset. The file is read once, since it may be a pipe.
     ///
     /// # Errors
-    /// Those of [`ConfigSource::read`].
+    /// Errors of [`ConfigSource::read`].
     pub fn read_with_keys(&self, default_preset: &str) -> crate::Result<(Config, Vec<String>)> {
         let Reading { mut config, keys, mut notes } = match self.file()? {
             Some(reading) => reading,

@@ -1,4 +1,4 @@
-//! `kiln convert SRC DST`: the same model in another type, layout or number of files.
+//! `kiln convert SRC DST`: writes a model with another floating-point type, layout or number of files.
 
 use super::{
     model::open_checkpoint,
@@ -54,7 +54,7 @@ fn layout(name: &str) -> Result<Names, String> {
     }
 }
 
-/// Bytes of `5GB`, `200MB`, `1.5GiB` or a plain number.
+/// Parses a size in bytes: `5GB`, `200MB`, `1.5GiB` or a plain number.
 fn size(text: &str) -> Result<u64, String> {
     let wrong = || "expected a size such as 5GB, 200MB or 1GiB".to_owned();
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());

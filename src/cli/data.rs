@@ -1,4 +1,4 @@
-//! `kiln data`: run a pipeline, explain it, inspect its output, train its filters, serve a cluster.
+//! `kiln data`: runs a pipeline, explains it, inspects its output, trains its filters, serves a cluster.
 
 mod bars;
 mod card;
@@ -20,7 +20,7 @@ use crate::{
 use files::Files;
 use std::{path::PathBuf, time::Duration};
 
-/// Documents of each stage and reason in the report.
+/// Documents of each stage and reason that the report shows.
 const SAMPLES: usize = 5;
 
 #[derive(Debug, clap::Args)]
@@ -174,8 +174,8 @@ fn explain(arguments: &RunArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The threads that plans run on. Documents are of all sizes: what each thread keeps for its next would add up to twice
-/// the memory after some hours of them, so that idle ones give it back.
+/// Builds the threads that plans run on. Documents vary much in size: after some hours, the memory that each
+/// thread keeps for its next document would add up to twice the memory needed, so idle threads give it back.
 fn runtime(workers: usize) -> tokio::runtime::Builder {
     memory::keep_nothing();
     let mut builder = tokio::runtime::Builder::new_multi_thread();

@@ -1,4 +1,4 @@
-//! `kiln data` of a build without it: says how to get it.
+//! Stands in for `kiln data` in builds without the feature, and says how to get it.
 
 use crate::error::{Error, hint};
 

@@ -1,4 +1,4 @@
-//! `kiln devices`: what this machine has.
+//! `kiln devices`: lists the devices of this machine.
 
 use super::table::{Align, Table};
 use crate::device::{self, DeviceInfo};
@@ -19,7 +19,7 @@ struct Row {
     #[serde(flatten)]
     info: DeviceInfo,
     dtypes: Vec<&'static str>,
-    /// Whether `--device auto` takes this device.
+    /// True for the device that `--device auto` chooses.
     auto: bool,
     peak_flops: Option<f64>,
 }

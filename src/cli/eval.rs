@@ -1,4 +1,4 @@
-//! `kiln eval RUN`: figures over a whole split.
+//! `kiln eval RUN`: measures loss, perplexity, accuracy and more over a whole split.
 
 use super::{
     DeviceOption, interrupt,

@@ -1,4 +1,4 @@
-//! `kiln fill RUN TEXT`: the most likely tokens of the masks of a text.
+//! `kiln fill RUN TEXT`: shows the most likely tokens for the masks of a text.
 
 use super::{
     model::{ModelArguments, OpenModel, of_model},

@@ -1,4 +1,4 @@
-//! `kiln generate RUN`: text from a trained model, shown as it is generated.
+//! `kiln generate RUN`: generates text with a trained model and shows it as it is generated.
 
 use super::{
     interrupt,
@@ -64,7 +64,7 @@ pub struct GenerateArguments {
 }
 
 impl GenerateArguments {
-    /// The run's settings for generation, changed by the arguments.
+    /// Returns the run's settings for generation, changed by the arguments.
     fn sample(&self, config: Option<&Config>) -> crate::Result<SampleConfig> {
         let mut sample = config.map(|config| config.sample.clone()).unwrap_or_default();
         if let Some(prompt) = &self.prompt {
@@ -146,10 +146,10 @@ pub(super) fn run(arguments: GenerateArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prompts that are read together.
+/// Number of prompts that are processed together.
 const AT_ONCE: usize = 32;
 
-/// Prints the text of each of many prompts, one line each.
+/// Prints the text generated for each of many prompts, one a line.
 fn many(
     generator: &Generator,
     prompts: &[String],

@@ -1,4 +1,5 @@
-//! `kiln train --init-from`: configuration and tokenizer of a run that starts from a pretrained model.
+//! `kiln train --init-from`: makes the configuration and tokenizer of a run that starts from a pretrained
+//! model.
 
 use super::config::ConfigSource;
 use crate::{
@@ -9,8 +10,8 @@ use crate::{
 };
 use serde_json::Value;
 
-/// Keys that may differ from those of the pretrained model: those without weights, fewer trained
-/// positions, and another head on an encoder.
+/// Keys that may differ from the pretrained model's: keys that decide no weights, fewer positions, and
+/// another head on an encoder.
 const FREE: [&str; 8] = [
     "model.block_size",
     "model.dropout",
@@ -22,12 +23,12 @@ const FREE: [&str; 8] = [
     "model.moe.z_loss",
 ];
 
-/// The configuration that the arguments name, with the checkpoint's model, and the checkpoint's tokenizer
-/// unless the user set one.
+/// Resolves the configuration that the arguments name, with the checkpoint's model, and with the checkpoint's
+/// tokenizer unless the user set one.
 ///
 /// # Errors
-/// Those of the arguments, [`Error::InvalidValue`] for a key of the model that says something else than
-/// the checkpoint does, and those of the checkpoint's tokenizer.
+/// Errors of the arguments, [`Error::InvalidValue`] for a model key that contradicts the checkpoint, and
+/// errors of the checkpoint's tokenizer.
 pub(super) fn configure(
     source: &ConfigSource,
     default_preset: &str,
@@ -60,7 +61,7 @@ pub(super) fn configure(
     Ok((config, tokenizer))
 }
 
-/// The checkpoint's model with what the user set of it; `said` holds the values of `keys`.
+/// Takes the checkpoint's model and applies what the user set; `said` holds the values of `keys`.
 fn model(said: &ModelConfig, keys: &[String], checkpoint: &Checkpoint) -> Result<ModelConfig> {
     let own = &checkpoint.model;
     let refused = |key: &str, value: &Value, message: String| Error::InvalidValue {
@@ -113,7 +114,7 @@ fn model(said: &ModelConfig, keys: &[String], checkpoint: &Checkpoint) -> Result
     })
 }
 
-/// A configuration by key, with derived values in the place of absent ones.
+/// Turns a model's configuration into JSON, with derived values in place of absent ones.
 fn tree(model: &ModelConfig, own: &ModelConfig) -> Value {
     let resolved = ModelConfig {
         n_kv_head: Some(model.kv_heads()),
@@ -133,10 +134,10 @@ fn shown(value: Option<&Value>) -> String {
     }
 }
 
-/// Refuses a tokenizer with tokens that the model has no vectors for.
+/// Refuses a tokenizer with more tokens than the model has embeddings.
 ///
 /// # Errors
-/// [`Error::InvalidValue`] for one of the user's.
+/// [`Error::InvalidValue`] if the tokenizer has too many tokens.
 pub(super) fn check_vocabulary(tokenizer: &Tokenizer, checkpoint: &Checkpoint) -> Result<()> {
     match tokenizer.vocab_size() {
         tokens if tokens > checkpoint.model.vocab_size => {

@@ -1,4 +1,4 @@
-//! `kiln inspect`: what a model consists of and what it needs, from headers alone.
+//! `kiln inspect`: shows a model's tensors and the memory that it needs, from file headers alone.
 
 use super::table::{Align, Table, bytes, grouped, parameters};
 use crate::{
@@ -25,12 +25,12 @@ struct Report {
     folder: PathBuf,
     files: Vec<String>,
     tensors: Vec<Row>,
-    /// Numbers in all tensors.
+    /// Number of elements in all tensors.
     parameters: u64,
     bytes_on_disk: u64,
-    /// `None` where Kiln does not know the model.
+    /// The model; `None` if Kiln does not know it.
     model: Option<Model>,
-    /// Why there is no model.
+    /// Reason why there is no model.
     unknown: Option<String>,
 }
 
@@ -46,11 +46,11 @@ struct Row {
 struct Model {
     family: &'static str,
     parameters: usize,
-    /// Parameters that each token is computed with.
+    /// Parameters that compute each token: all, without the experts that a token does not use.
     active_parameters: usize,
     architecture: Architecture,
     layers: usize,
-    /// Beside an encoder.
+    /// Layers of the decoder beside an encoder.
     decoder_layers: Option<usize>,
     heads: usize,
     kv_heads: usize,
@@ -58,7 +58,7 @@ struct Model {
     inner_width: usize,
     context: usize,
     vocabulary: usize,
-    /// 0: it gives tokens.
+    /// Number of classes; 0 if the model predicts tokens.
     classes: usize,
     tied: bool,
     /// Patterns of the parameters that the run does not train (`train.freeze`).
@@ -108,7 +108,7 @@ fn inspect(path: &Path) -> Result<Report> {
     })
 }
 
-/// Like [`Location::find`], and also a folder that has weights and nothing else.
+/// Finds a model as [`Location::find`] does, or in a folder that has nothing but weights.
 fn locate(path: &Path) -> Result<Location> {
     match path.join(names::MODEL).is_file() || path.join(names::INDEX).is_file() {
         true => Ok(Location { folder: path.into(), named: None }),
@@ -116,7 +116,7 @@ fn locate(path: &Path) -> Result<Location> {
     }
 }
 
-/// The model that the configuration describes, or the reason why Kiln does not know it.
+/// Describes the model of a configuration, or returns the reason why Kiln does not know it.
 fn known(files: &Files, named: Option<String>) -> Result<Model, String> {
     let checkpoint = Checkpoint::from_named(files.clone(), named).map_err(|error| error.to_string())?;
     let model = &checkpoint.model;

@@ -1,5 +1,5 @@
-//! `RUN/log.jsonl`: every event of a run as one line of JSON, over all resumes, and reading it back
-//! for plots and reports.
+//! Writes `RUN/log.jsonl`, with every event of a run as one line of JSON, over all resumes, and reads it for
+//! plots and reports.
 //!
 //! A line is the event with its `type` tag and `time`, the seconds since 1970:
 //!
@@ -23,10 +23,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Name of the log within a run folder.
+/// Name of the log in a run folder.
 pub const FILE_NAME: &str = "log.jsonl";
 
-/// An event and when it was logged.
+/// An event, and the time when it was logged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoggedEvent {
     /// Seconds since 1970-01-01 UTC.
@@ -41,9 +41,8 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// Opens the log of the run folder `run`. With `resume_step` the lines of later steps are dropped:
-    /// they tell of a future that the resumed process is about to write anew. Without it the log
-    /// starts empty.
+    /// Opens the log of the run folder `run`. With `resume_step`, the lines of later steps are removed, since
+    /// the resumed process takes those steps again. Without it, the log starts empty.
     pub fn open(run: &Path, resume_step: Option<u64>) -> Result<Self> {
         let path = run.join(FILE_NAME);
         if path.exists() {
@@ -59,7 +58,7 @@ impl LogFile {
         Self::at(&path)
     }
 
-    /// Opens the file `path` as it is.
+    /// Opens the file `path` without changing it.
     pub(super) fn at(path: &Path) -> Result<Self> {
         Ok(Self { file: RecordFile::append(path)? })
     }
@@ -74,14 +73,14 @@ impl LogFile {
     }
 }
 
-/// Reads a log. Lines that are not an event, such as one cut off by a crash, are passed over; numbers
-/// that JSON cannot hold come back as NaN.
+/// Reads a log. Lines that are no event, such as one cut off by a crash, are skipped. Numbers that JSON
+/// cannot hold become NaN.
 pub fn read_events(path: &Path) -> Result<Vec<LoggedEvent>> {
     let bytes = storage::read(path)?;
     Ok(bytes.split(|&b| b == b'\n').filter_map(parse_line).collect())
 }
 
-/// The complete lines of a log whose step is at most `step`, byte for byte.
+/// Selects the complete lines of a log whose step is at most `step`, byte for byte.
 fn lines_up_to(log: &[u8], step: u64) -> Vec<u8> {
     log.split_inclusive(|&b| b == b'\n')
         .filter(|line| line.ends_with(b"\n"))
@@ -97,7 +96,7 @@ fn parse_line(line: &[u8]) -> Option<LoggedEvent> {
     LoggedEvent::deserialize(NullIsNan { key: String::new(), value }).ok()
 }
 
-/// Renames what logs of earlier versions say of a mixture of experts to the metrics that it is now.
+/// Renames the numbers of a mixture of experts in logs of earlier versions to the present metrics.
 fn read_router(value: &mut Value) {
     let Some(Value::Object(router)) = value.get_mut("router").map(Value::take) else { return };
     let renamed = router.into_iter().map(|(name, number)| match name.as_str() {
@@ -107,7 +106,7 @@ fn read_router(value: &mut Value) {
     value["metrics"] = renamed.collect();
 }
 
-/// The step that an event belongs to.
+/// Step that an event belongs to.
 fn event_step(event: &Event) -> u64 {
     match event {
         Event::Started(info) => info.first_step,
@@ -120,7 +119,7 @@ fn event_step(event: &Event) -> u64 {
     }
 }
 
-/// Fields that are numbers wherever they stand: `null` there is a NaN or an infinity that JSON could not hold.
+/// Fields that are always numbers: `null` in one is a NaN or an infinity, which JSON cannot hold.
 const NUMBERS: [&str; 11] = [
     "time",
     "loss",
@@ -135,7 +134,7 @@ const NUMBERS: [&str; 11] = [
     "uniform_loss",
 ];
 
-/// A JSON value that gives NaN for `null` under a key of [`NUMBERS`].
+/// Deserializer of a JSON value that reads `null` as NaN under a key in [`NUMBERS`].
 struct NullIsNan {
     key: String,
     value: Value,
@@ -185,8 +184,8 @@ impl RecordFile {
         Ok(Self { file, path: path.into(), length: storage::len(path)? })
     }
 
-    /// Writes a record at the end. If that fails, what arrived of it is cut off again, so that later
-    /// records remain readable.
+    /// Appends a record. If that fails, the part that was written is removed again, so that later records
+    /// stay readable.
     pub(super) fn write(&mut self, record: &[u8]) -> Result<()> {
         match self.file.write_all(record) {
             Ok(()) => {
@@ -298,7 +297,7 @@ mod tests {
         }
     }
 
-    /// Before it was said which runs have a perplexity, all did.
+    /// Earlier versions did not log which runs have a perplexity: all had one.
     #[test]
     fn logs_of_earlier_versions_are_read() {
         let folder = tempfile::tempdir().unwrap();

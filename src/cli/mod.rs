@@ -1,4 +1,4 @@
-//! The `kiln` binary: one file per subcommand. `--help` of each says what it does.
+//! The commands of the `kiln` binary, one file per subcommand. `--help` of each describes it.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod bench;
@@ -86,7 +86,7 @@ enum Command {
     Completions { shell: clap_complete::Shell },
 }
 
-/// Runs a command and says how it ended: 0, 2 for a user's mistake, 1 for a failure.
+/// Runs a command and returns its exit code: 0, 2 for a user's mistake, 1 for a failure.
 pub fn run(arguments: Arguments) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
@@ -139,12 +139,12 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// Says what the user should know beside the result.
+/// Shows notes on standard error, beside the result.
 fn show_notes(notes: &[String]) {
     notes.iter().for_each(|note| eprintln!("note: {note}"));
 }
 
-/// Prints an error and its hint, and picks the exit code.
+/// Prints an error and its hint, and returns the exit code.
 fn report(error: &anyhow::Error) -> ExitCode {
     let known = error.downcast_ref::<Error>();
     if let Some(io) = error.downcast_ref::<std::io::Error>()
@@ -165,8 +165,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(if known.is_some_and(Error::is_user_error) { 2 } else { 1 })
 }
 
-/// Where the latest panic happened, in whichever thread: a panic of a worker reaches the command
-/// without its place.
+/// Place of the latest panic in any thread: a worker's panic reaches the command without its place.
 static PANICKED_AT: Mutex<Option<String>> = Mutex::new(None);
 
 fn note_panic(info: &PanicHookInfo) {
@@ -198,7 +197,7 @@ fn from_panic(payload: &(dyn Any + Send)) -> Error {
     }
 }
 
-/// The `--device` option.
+/// The `--device` option of commands that compute.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct DeviceOption {
     /// auto, cpu, cuda[:i], wgpu[:i], vulkan[:i] or metal[:i]

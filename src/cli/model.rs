@@ -1,4 +1,4 @@
-//! The model that a command uses: its path, which of its weights, and where it runs.
+//! The model that a command uses: its path, which of its weights to load, and the device.
 
 use super::DeviceOption;
 use crate::{
@@ -22,7 +22,7 @@ pub(crate) struct ModelArguments {
     device: DeviceOption,
 }
 
-/// A model that is ready for use.
+/// A model with its weights loaded.
 pub(super) struct OpenModel {
     pub checkpoint: Checkpoint,
     pub tokenizer: Tokenizer,
@@ -31,14 +31,14 @@ pub(super) struct OpenModel {
 }
 
 impl ModelArguments {
-    /// Opens what can be refused before weights are loaded.
+    /// Opens the checkpoint and its tokenizer, so that errors are reported before weights are loaded.
     pub(super) fn checkpoint(&self) -> crate::Result<(Checkpoint, Tokenizer)> {
         let checkpoint = open_checkpoint(&self.path)?;
         let tokenizer = checkpoint.tokenizer()?;
         Ok((checkpoint, tokenizer))
     }
 
-    /// Loads the weights.
+    /// Loads the weights onto the device.
     pub(super) fn load(&self, (checkpoint, tokenizer): (Checkpoint, Tokenizer)) -> crate::Result<OpenModel> {
         let device = self.device.choice()?.open()?;
         let weights = if self.ema { Weights::Averaged } else { Weights::Latest };
@@ -51,14 +51,14 @@ impl ModelArguments {
     }
 }
 
-/// Opens a model, and says on standard error what is to be told of it.
+/// Opens a checkpoint, and shows its notes on standard error.
 pub(super) fn open_checkpoint(path: &Path) -> crate::Result<Checkpoint> {
     let checkpoint = Checkpoint::open_model(path)?;
     super::show_notes(checkpoint.note.as_slice());
     Ok(checkpoint)
 }
 
-/// Names the model in an error about outputs that are not finite.
+/// Adds the name of the model to an error about outputs that are not finite.
 pub(super) fn of_model(checkpoint: &Checkpoint) -> impl Fn(Error) -> Error {
     move |error| error.with_origin(format!("model `{}`", checkpoint.path().display()))
 }

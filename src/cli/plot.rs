@@ -1,7 +1,7 @@
-//! The curves of a run as pictures: the loss plot (SVG and PNG) and the small plots of the report.
+//! Draws the curves of a run: the loss plot (SVG and PNG) and the small plots of the report.
 //!
-//! The y axis of the loss plot is made for the part of the run one wants to see: losses far above
-//! uniform guessing, as in the first steps after a bad initialization, leave the picture at the top.
+//! The y axis of the loss plot is fitted to the interesting part of the run: losses far above uniform
+//! guessing, as in the first steps after a bad initialization, leave the picture at the top.
 
 mod curves;
 
@@ -32,14 +32,14 @@ pub mod palette {
 use palette::{GRID, INK, PAPER, TRAIN, UNIFORM, VALIDATION};
 
 const FONT: &str = "sans-serif";
-/// Points of a curve that are drawn at most.
+/// Maximum number of points that are drawn of a curve.
 const DRAWN_POINTS: usize = 1600;
-/// From this number of points on, the training loss has a smoothed line.
+/// Number of points from which on the training loss has a smoothed line.
 const SMOOTHED_FROM: usize = 200;
-/// The PNG is drawn this many times as large, then averaged: plotters' own lines are jagged.
+/// Factor by which the PNG is drawn larger and then averaged down, since plotters' own lines are jagged.
 const OVERSAMPLING: usize = 2;
 
-/// The loss plot as SVG. An empty title leaves its line out.
+/// Draws the loss plot as SVG. With an empty title there is no line for it.
 pub fn loss_svg(curves: &Curves, title: &str, size: (u32, u32)) -> Result<String> {
     svg(size, |area| draw_loss(area, curves, title, Pen(1.0)))
 }
@@ -62,7 +62,7 @@ pub fn write_loss_png(curves: &Curves, title: &str, (width, height): (u32, u32),
     Ok(storage::write_atomic(path, &bytes)?)
 }
 
-/// A small plot of one or several curves as SVG.
+/// Draws a small plot of one or several curves as SVG.
 pub fn curve_svg(curves: &[Vec<Point>], title: &str, size: (u32, u32)) -> Result<String> {
     svg(size, |area| draw_curves(area, curves, title))
 }
@@ -79,7 +79,7 @@ fn drawing_error(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("cannot draw the plot: {error}")
 }
 
-/// Averages squares of `factor` × `factor` RGB pixels. `width` is that of the result.
+/// Averages squares of `factor` × `factor` RGB pixels. `width` is that of the result, in pixels.
 fn shrink(large: &[u8], width: usize, factor: usize) -> Vec<u8> {
     let large_row = 3 * width * factor;
     let count = (factor * factor) as u32;
@@ -101,7 +101,7 @@ fn load_font() -> Result<()> {
         .map_err(|_| anyhow!("the embedded font `assets/font.ttf` cannot be read"))
 }
 
-/// Turns widths and text sizes into those of a picture drawn `0` times as large.
+/// Scale of a picture that is drawn larger: it scales widths and text sizes by its factor.
 #[derive(Clone, Copy)]
 struct Pen(f64);
 
@@ -118,7 +118,7 @@ impl Pen {
         (FONT, size * self.0).into_font().color(&INK)
     }
 
-    /// A piece of a legend's line, from `start` to `end` of its 22 pixels.
+    /// Draws a piece of a legend's line, from `start` to `end` of its 22 pixels.
     fn dash(self, start: f64, end: f64, style: ShapeStyle) -> PathElement<(i32, i32)> {
         PathElement::new(vec![(self.px(start), 0), (self.px(end), 0)], style)
     }
@@ -297,18 +297,18 @@ fn draw_curves<DB: DrawingBackend>(
     area.present().map_err(drawing_error)
 }
 
-/// A curve upside down.
+/// Turns a curve upside down.
 fn mirrored(points: &[Point]) -> Vec<Point> {
     points.iter().map(|&(step, value)| (step, -value)).collect()
 }
 
-/// Number of labels on the axis of steps: whole steps only, and as many as fit.
+/// Number of labels on the axis of steps, all at whole steps: as many as fit.
 fn step_labels<DB: DrawingBackend>(x_end: f64, area: &DrawingArea<DB, Shift>) -> usize {
     let fitting = if area.dim_in_pixel().0 < 700 { 5 } else { 9 };
     fitting.min(x_end as usize + 1)
 }
 
-/// A label of an axis of some height.
+/// Formats a label of an axis that spans `height`.
 fn tick(value: f64, height: f64) -> String {
     match height {
         _ if value == 0.0 => "0".into(),

@@ -1,6 +1,5 @@
-//! Progress of a run, on standard error: on a terminal a bar with the latest numbers
-//! below it, elsewhere one line per report. Evaluations, samples and checkpoints stay visible above
-//! the bar.
+//! Shows the progress of a run on standard error: on a terminal as a bar with the latest numbers below it,
+//! elsewhere as one line per report. Evaluations, samples and checkpoints stay visible above the bar.
 
 use super::{
     report::next_commands,
@@ -23,7 +22,7 @@ use std::{
 /// The progress display of one process.
 pub struct Progress {
     quiet: bool,
-    /// Present between the first and the last event, on a terminal.
+    /// Progress bar; present on a terminal, between the first and the last event.
     bar: Option<ProgressBar>,
     last_step: u64,
     first_step: u64,
@@ -35,7 +34,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// With `quiet`, only evaluations, warnings and the end are shown.
+    /// Makes a display; with `quiet`, it shows only evaluations, warnings and the end.
     pub fn new(quiet: bool) -> Self {
         Self {
             quiet,
@@ -81,12 +80,12 @@ impl Progress {
         self.print(&format!("warning: {message}"));
     }
 
-    /// Shows what the user should know of the run.
+    /// Shows a note about the run.
     fn note(&self, note: &str) {
         self.print(&format!("note: {note}"));
     }
 
-    /// Says where the results in the run folder are, and what to do with them.
+    /// Shows where the results in the run folder are, and commands to try next.
     pub fn finish(&self, run: &Path, model: &ModelConfig) {
         let names = ["checkpoints", "report.html", "loss.png", "log.jsonl", "tensorboard"];
         let present: Vec<_> = names.into_iter().filter(|name| run.join(name).exists()).collect();
@@ -115,7 +114,8 @@ impl Progress {
         }
     }
 
-    /// Lines that stay on the screen for an event. Steps have no lines of their own where there is a bar.
+    /// Formats the lines that stay on the screen for an event. Steps have no lines of their own if there is a
+    /// bar.
     fn text(&self, event: &Event) -> Option<String> {
         match event {
             Event::Evaluation(report) => Some(self.evaluation(report)),
@@ -145,7 +145,7 @@ impl Progress {
         }
     }
 
-    /// `step 00120/02000`
+    /// Formats a position as `step 00120/02000`.
     fn position(&self, step: u64) -> String {
         let width = self.last_step.to_string().len().max(5);
         format!("step {step:0width$}/{:0width$}", self.last_step)
@@ -159,7 +159,7 @@ impl Progress {
         columns.join(" | ")
     }
 
-    /// The numbers of a step, each with its name.
+    /// Formats the numbers of a step, each with its name.
     fn figures(&self, report: &StepReport) -> Vec<String> {
         let mut figures = vec![format!("loss {:.4}", report.loss)];
         figures.extend(self.val_loss.map(|loss| format!("val {loss:.4}")));
@@ -171,7 +171,7 @@ impl Progress {
         figures
     }
 
-    /// Time until the last step at the pace of this process so far, evaluations included.
+    /// Estimates the time until the last step from the pace of this process so far, evaluations included.
     fn eta(&self, report: &StepReport) -> String {
         let done = report.step.saturating_sub(self.first_step).max(1) as f64;
         let left = self.last_step.saturating_sub(report.step) as f64;
@@ -196,7 +196,7 @@ impl Progress {
         format!("{} | saved {}{best}", self.position(report.step), report.path.display())
     }
 
-    /// Lines about the end of the run.
+    /// Formats the lines about the end of the run.
     fn summary(&self, report: &FinishReport) -> String {
         let reason = match report.reason {
             FinishReason::Completed => "finished",
@@ -227,7 +227,7 @@ impl Progress {
     }
 }
 
-/// Metrics with their names, without groups; of several numbers the least and the largest.
+/// Formats metrics with their names, without groups; of several numbers, the smallest and the largest.
 fn metrics(metrics: &Metrics) -> impl Iterator<Item = String> {
     metrics.iter().map(|(name, value)| {
         let name = name.rsplit('/').next().unwrap_or(name);
@@ -242,7 +242,7 @@ fn metrics(metrics: &Metrics) -> impl Iterator<Item = String> {
     })
 }
 
-/// A bar on standard error; `None` where that is not a terminal.
+/// Makes a bar on standard error; `None` if that is not a terminal.
 fn bar(info: &RunInfo) -> Option<ProgressBar> {
     let target = ProgressDrawTarget::stderr();
     if target.is_hidden() {
@@ -258,7 +258,7 @@ fn bar(info: &RunInfo) -> Option<ProgressBar> {
     Some(bar)
 }
 
-/// Description of the run that is about to start, in four lines.
+/// Describes the run that is about to start, in four lines.
 fn header(info: &RunInfo) -> String {
     let steps = match info.first_step {
         0 => grouped(info.last_step),
@@ -277,7 +277,7 @@ fn header(info: &RunInfo) -> String {
     )
 }
 
-/// A sample as an indented block.
+/// Formats a sample as an indented block.
 fn sample(report: &SampleReport) -> String {
     let mut text = format!("sample at step {}:\n", report.step);
     for line in report.text.trim_end_matches('\n').split('\n') {
@@ -341,7 +341,7 @@ mod tests {
         })
     }
 
-    /// The lines printed for events where there is no terminal.
+    /// Collects the lines printed for events if there is no terminal.
     fn lines(quiet: bool, events: &[Event]) -> Vec<String> {
         let mut progress = Progress::new(quiet);
         let mut lines = Vec::new();
@@ -444,7 +444,7 @@ mod tests {
         );
     }
 
-    /// A classifier's loss is over classes, and a regression's is a squared error.
+    /// The loss of a classifier is over classes, and that of a regression is a squared error.
     #[test]
     fn only_a_language_model_has_a_perplexity() {
         let (Event::Started(mut info), Event::Evaluation(mut report)) = (started(0), evaluation(120)) else {

@@ -1,6 +1,6 @@
-//! `RUN/report.html`: one page about a run, without external resources, for light and dark screens
-//! and phones; and the plots `RUN/loss.svg` and `RUN/loss.png`. Everything comes from `RUN/log.jsonl`,
-//! so that it covers all resumes.
+//! Writes `RUN/report.html`, one page about a run, without external resources, for light and dark screens and
+//! phones; and the plots `RUN/loss.svg` and `RUN/loss.png`. Everything comes from `RUN/log.jsonl`, so that it
+//! covers all resumes.
 
 use super::{
     logfile::{self, LoggedEvent, read_events},
@@ -27,7 +27,7 @@ pub fn write(run: &Path, config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Commands to try after a run that ended for `reason`, each with its purpose.
+/// Lists commands to try after a run that ended for `reason`, each with its purpose.
 pub fn next_commands(
     run: &Path,
     model: &ModelConfig,
@@ -54,7 +54,7 @@ pub fn next_commands(
     ]
 }
 
-/// A word as a shell reads it.
+/// Quotes a word for a shell, if needed.
 fn shell_word(word: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "-_./\\:+,=@~".contains(c);
     match word {
@@ -68,7 +68,7 @@ fn run_name(run: &Path) -> String {
     run.file_name().unwrap_or(run.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Text as HTML holds it, in elements and in quoted attributes.
+/// Escapes text for HTML, in elements and in quoted attributes.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -86,7 +86,7 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// The figures at the top of the page.
+/// Figures at the top of the page.
 #[derive(Debug, Default, PartialEq)]
 struct Figures {
     best: Option<(f64, f64)>,
@@ -94,7 +94,7 @@ struct Figures {
     step: u64,
     last_step: u64,
     tokens: u64,
-    /// Time of all processes that trained this run.
+    /// Seconds that all processes which trained this run took together.
     seconds: f64,
     tokens_per_second: Option<f64>,
     device: String,
@@ -168,7 +168,7 @@ impl Figures {
     }
 }
 
-/// The whole page.
+/// Builds the whole page.
 fn page(run: &Path, events: &[LoggedEvent], curves: &Curves, config: &Config) -> Result<String> {
     let name = escape(&run_name(run));
     let figures = Figures::from_events(events, curves);
@@ -205,7 +205,7 @@ fn page(run: &Path, events: &[LoggedEvent], curves: &Curves, config: &Config) ->
     Ok(html)
 }
 
-/// Adds a picture whose colours follow the page.
+/// Adds a picture whose colours follow the page's.
 fn push_plot(html: &mut String, class: &str, label: &str, svg: &str) {
     let colors = [
         (palette::INK, "var(--ink)"),
@@ -265,10 +265,10 @@ fn push_evaluations(html: &mut String, events: &[LoggedEvent]) {
     html.push_str("</table>\n</details>\n");
 }
 
-/// The text of a column for an evaluation that has it.
+/// Function that formats a column of the table of evaluations; `None` if an evaluation lacks it.
 type Column = fn(&EvaluationReport) -> Option<String>;
 
-/// All samples in order; the first and the last are open.
+/// Adds all samples in order; the first and the last are unfolded.
 fn push_samples(html: &mut String, events: &[LoggedEvent]) {
     let samples: Vec<_> = events
         .iter()
@@ -292,7 +292,7 @@ fn push_samples(html: &mut String, events: &[LoggedEvent]) {
     }
 }
 
-/// Parts that all pages have in common.
+/// Style sheet that all pages share.
 pub(super) const STYLE: &str = include_str!("report.css");
 
 #[cfg(test)]

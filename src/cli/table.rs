@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-/// Where the text of a column stands within its width.
+/// Alignment of a column's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
     Left,
@@ -60,7 +60,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// A number with three significant digits or so: `950`, `18.2k`, `1.5M`, `2.1G`.
+/// Formats a number with about three significant digits: `950`, `18.2k`, `1.5M`, `2.1G`.
 pub fn short(value: f64) -> String {
     const UNITS: [&str; 5] = ["", "k", "M", "G", "T"];
     if !value.is_finite() {
@@ -80,7 +80,7 @@ pub fn short(value: f64) -> String {
     }
 }
 
-/// A parameter count: `4160`, `0.80M`, `124.44M`, `1.56B`.
+/// Formats a parameter count: `4160`, `0.80M`, `124.44M`, `1.56B`.
 pub fn parameters(count: usize) -> String {
     match count {
         0..10_000 => count.to_string(),
@@ -89,7 +89,7 @@ pub fn parameters(count: usize) -> String {
     }
 }
 
-/// A whole number with its thousands apart: `1,234,567`.
+/// Formats a whole number with thousands separators: `1,234,567`.
 pub fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -102,7 +102,7 @@ pub fn grouped(count: u64) -> String {
     text
 }
 
-/// A duration: `0.8s`, `12s`, `1m40s`, `2h05m`, `3d04h`.
+/// Formats a duration: `0.8s`, `12s`, `1m40s`, `2h05m`, `3d04h`.
 pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "?".into();
@@ -120,7 +120,7 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// A size in memory or on disk: `512 B`, `1.5 MiB`, `23.7 GiB`.
+/// Formats a size in memory or on disk: `512 B`, `1.5 MiB`, `23.7 GiB`.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;

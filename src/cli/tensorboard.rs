@@ -20,9 +20,8 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Starts a new event file in the folder `tensorboard` of `run`. Its session
-    /// start makes TensorBoard drop what earlier files say about steps after `resume_step`, or about
-    /// any step.
+    /// Starts a new event file in the folder `tensorboard` of `run`. Its session start makes TensorBoard
+    /// discard what earlier files have about steps after `resume_step`, or about all steps without it.
     pub fn create(run: &Path, resume_step: Option<u64>) -> Result<Self> {
         let folder = run.join("tensorboard");
         storage::create_folder(&folder)?;
@@ -37,7 +36,7 @@ impl TensorBoard {
         Ok(Self { file })
     }
 
-    /// Appends the scalars or the text of an event; events that have neither are passed over.
+    /// Appends the scalars or the text of an event; events that have neither are skipped.
     pub fn write(&mut self, event: &Event) -> Result<()> {
         let (step, values) = match event {
             Event::Step(report) => {
@@ -67,7 +66,8 @@ impl TensorBoard {
     }
 }
 
-/// Metrics under their own group or else under `group`; those of several numbers as `NAME_0`, `NAME_1`, ….
+/// Encodes metrics under their own group or else under `group`; a metric of several numbers becomes `NAME_0`,
+/// `NAME_1`, ….
 fn metrics<'a>(group: &'a str, metrics: &'a Metrics) -> impl Iterator<Item = Vec<u8>> + 'a {
     metrics.iter().flat_map(move |(name, value)| {
         let is_grouped = group == "train" && name.contains('/');
@@ -80,7 +80,7 @@ fn metrics<'a>(group: &'a str, metrics: &'a Metrics) -> impl Iterator<Item = Vec
     })
 }
 
-/// TFRecord framing.
+/// Frames data as a TFRecord.
 fn record(data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u64).to_le_bytes();
     let mut bytes = Vec::with_capacity(data.len() + 16);
@@ -91,20 +91,20 @@ fn record(data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The checksum of checksummed data that itself holds checksums would be weak: TFRecord rotates it and
-/// adds a constant.
+/// Computes TFRecord's checksum: CRC-32C, rotated and with a constant added, since a plain checksum is weak
+/// for data that contains checksums.
 fn masked_crc(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// `Event { wall_time = 1, file_version = 3 }`, the first of every file.
+/// Encodes `Event { wall_time = 1, file_version = 3 }`, the first record of every file.
 fn version_event(time: f64) -> Vec<u8> {
     let mut message = Message::default();
     message.double(1, time).bytes(3, b"brain.Event:2");
     message.0
 }
 
-/// `Event { wall_time = 1, step = 2, session_log = 7 { status = 1: START = 1 } }`.
+/// Encodes `Event { wall_time = 1, step = 2, session_log = 7 { status = 1: START = 1 } }`.
 fn session_start_event(time: f64, step: u64) -> Vec<u8> {
     let mut log = Message::default();
     log.varint(1, 1);
@@ -113,7 +113,7 @@ fn session_start_event(time: f64, step: u64) -> Vec<u8> {
     message.0
 }
 
-/// `Event { wall_time = 1, step = 2, summary = 5 { value = 1, repeated } }`.
+/// Encodes `Event { wall_time = 1, step = 2, summary = 5 { value = 1, repeated } }`.
 fn summary_event(time: f64, step: u64, values: &[Vec<u8>]) -> Vec<u8> {
     let mut summary = Message::default();
     for value in values {
@@ -124,15 +124,15 @@ fn summary_event(time: f64, step: u64, values: &[Vec<u8>]) -> Vec<u8> {
     message.0
 }
 
-/// `Summary.Value { tag = 1, simple_value = 2 }`.
+/// Encodes `Summary.Value { tag = 1, simple_value = 2 }`.
 fn scalar(tag: &str, value: f32) -> Vec<u8> {
     let mut message = Message::default();
     message.bytes(1, tag.as_bytes()).float(2, value);
     message.0
 }
 
-/// `Summary.Value { tag = 1, tensor = 8, metadata = 9 }` for the text plugin, which renders Markdown:
-/// the text is indented by four spaces so that it is shown as it is.
+/// Encodes `Summary.Value { tag = 1, tensor = 8, metadata = 9 }` for the text plugin. The plugin renders
+/// Markdown, so the text is indented by four spaces to be shown as it is.
 fn text(tag: &str, text: &str) -> Vec<u8> {
     let indented: String = text.split('\n').map(|line| format!("    {line}\n")).collect();
     // TensorProto { dtype = 1: DT_STRING = 7, tensor_shape = 2: scalar, string_val = 8 }

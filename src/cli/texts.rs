@@ -1,4 +1,4 @@
-//! Texts from the command line, a file or the standard input.
+//! Reads texts from the command line, a file or standard input.
 
 use crate::{
     error::{Error, Result},
@@ -10,11 +10,11 @@ use std::{io::Read, path::Path};
 /// Byte-order mark of UTF-8.
 const MARK: char = '\u{FEFF}';
 
-/// Texts of the command line, then those of a file: one a line, of a `.jsonl` file the field `text` of each line.
-/// Lines of nothing but white space are skipped. Lines may end as on Windows.
+/// Collects the texts of the command line, then those of a file: one a line or, in a `.jsonl` file, the field
+/// `text` of each line. Lines of white space only are skipped. Lines may end as on Windows.
 ///
 /// # Errors
-/// [`Error::InvalidValue`] if there is none, and those of reading.
+/// [`Error::InvalidValue`] if there are no texts, and errors of reading.
 pub(super) fn texts(given: &[String], file: Option<&Path>) -> Result<Vec<String>> {
     let mut texts = given.to_vec();
     if let Some(path) = file {
@@ -38,17 +38,17 @@ pub(super) fn texts(given: &[String], file: Option<&Path>) -> Result<Vec<String>
     }
 }
 
-/// The standard input as text, without a byte-order mark.
+/// Reads standard input as text, without a byte-order mark.
 ///
 /// # Errors
-/// [`Error::Io`], and [`Error::InvalidText`] for what is not UTF-8.
+/// [`Error::Io`], and [`Error::InvalidText`] if it is not UTF-8.
 pub(super) fn standard_input() -> Result<String> {
     let mut bytes = Vec::new();
     std::io::stdin().read_to_end(&mut bytes).map_err(|e| Error::io("read", "standard input", e))?;
     decode(bytes, Path::new("standard input"))
 }
 
-/// Text in UTF-8, without a byte-order mark.
+/// Decodes UTF-8 and removes a byte-order mark.
 fn decode(bytes: Vec<u8>, path: &Path) -> Result<String> {
     let refused = |message: String| Error::InvalidText { path: path.into(), message };
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
@@ -76,7 +76,8 @@ fn field(line: &str, path: &Path, number: usize) -> Result<String> {
     })
 }
 
-/// Says on the standard error that some of many texts were not read whole, if any were.
+/// Notes on standard error how many texts were too long for the context, if any; `cut` has the number of
+/// tokens left out of each.
 pub(super) fn note_cut(what: &str, cut: &[usize]) {
     let texts = cut.iter().filter(|&&tokens| tokens > 0).count();
     let tokens: usize = cut.iter().sum();

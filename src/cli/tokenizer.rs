@@ -1,4 +1,4 @@
-//! `kiln tokenizer`: train, encode, decode, describe.
+//! `kiln tokenizer`: trains and describes tokenizers, encodes text and decodes tokens.
 
 use super::{table::grouped, texts::standard_input};
 use crate::{
@@ -184,7 +184,7 @@ fn print_tokens<T: ToString>(out: &mut impl Write, tokens: Vec<T>) -> std::io::R
     writeln!(out, "{}", numbers.join(" "))
 }
 
-/// All of the text at `paths` (the embedded corpus where there are none) as one split.
+/// Reads all text at `paths` as one split; without paths, the embedded corpus.
 fn dataset(paths: Vec<PathBuf>, tokenizer: TokenizerConfig, given: Option<Tokenizer>) -> Result<Dataset> {
     let mut config = Config { tokenizer, ..Default::default() };
     config.data.paths = paths;

@@ -43,11 +43,12 @@ pub struct TrainArguments {
     quiet: bool,
 }
 
-/// The presets that `kiln train` takes when nothing is named.
+/// Preset that `kiln train` uses on the CPU if none is named.
 const CPU_PRESET: &str = "shakespeare-char-cpu";
+/// Preset that `kiln train` uses on a GPU if none is named.
 const GPU_PRESET: &str = "shakespeare-char";
 
-/// Everything decided before the first step.
+/// A run that is ready for its first step.
 struct Plan {
     run: RunFolder,
     trainer: Trainer,
@@ -71,19 +72,20 @@ pub(super) fn run(arguments: TrainArguments) -> anyhow::Result<()> {
     watched(plan, arguments.quiet, name, peak_flops)
 }
 
-/// Trains in a new run folder `path` with all that `kiln train` leaves there: progress on standard error,
-/// `log.jsonl`, TensorBoard files, checkpoints, plots and `report.html`. For programs that train with an
-/// objective or a model of their own. Ctrl-C is the program's: it ends the run without a last checkpoint.
+/// Trains in a new run folder `path` with everything that `kiln train` writes: progress on standard error,
+/// `log.jsonl`, TensorBoard files, checkpoints, plots and `report.html`. It is for programs that train with
+/// an objective or a model of their own. Ctrl-C is left to the program: by default it ends the run without a
+/// last checkpoint.
 ///
 /// # Errors
-/// A folder that holds a run already or cannot be written, and those of [`Trainer::run`].
+/// An error if the folder already holds a run or cannot be written, and errors of [`Trainer::run`].
 pub fn train_in(path: &Path, trainer: Trainer) -> anyhow::Result<()> {
     let plan = Plan { run: RunFolder::create(path)?, trainer, resumed: false };
     let device = device::short_name(plan.trainer.device()).to_owned();
     watched(plan, false, device, None)
 }
 
-/// Trains with everything that follows a run.
+/// Trains with progress display, log, checkpoints, plots and report.
 fn watched(plan: Plan, quiet: bool, device: String, peak_flops: Option<f64>) -> anyhow::Result<()> {
     let Plan { run, mut trainer, resumed } = plan;
     let resume_step = resumed.then_some(trainer.steps_done());
@@ -212,7 +214,7 @@ fn same(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// The run that a run or checkpoint folder belongs to.
+/// Finds the run folder that a run or checkpoint folder belongs to.
 fn run_of(folder: &Path) -> Result<PathBuf> {
     let checkpoint = resolve(folder)?;
     // As it was named, so that messages name it so too; `.` says what it is in only once it is absolute.
@@ -232,7 +234,7 @@ fn run_of(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Puts `--data` into the configuration, with paths that hold wherever the run is resumed.
+/// Puts `--data` into the configuration, as absolute paths that are valid wherever the run is resumed.
 fn use_data(config: &mut Config, data: &[PathBuf]) -> Result<()> {
     if !data.is_empty() {
         config.data.paths = data.to_vec();
@@ -243,7 +245,7 @@ fn use_data(config: &mut Config, data: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a run that cannot fit before anything is allocated.
+/// Refuses a run that does not fit in the device's memory before anything is allocated.
 pub(super) fn check_memory(config: &Config, info: Option<&DeviceInfo>) -> Result<()> {
     let Some((info, available)) = info.and_then(|info| Some((info, info.memory_bytes?))) else {
         return Ok(());

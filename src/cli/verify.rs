@@ -1,4 +1,4 @@
-//! `kiln verify DIR`: compares a model with PyTorch's numbers.
+//! `kiln verify DIR`: compares a model's outputs with numbers that PyTorch computed.
 
 use super::DeviceOption;
 use crate::{

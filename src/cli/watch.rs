@@ -1,6 +1,6 @@
-//! Everything that follows a run: the progress display, `log.jsonl`, the TensorBoard file and, at the
-//! end, plots and report. Nothing here can end a run: where a file cannot be written, that is said
-//! once and training goes on.
+//! Follows a run with the progress display, `log.jsonl`, the TensorBoard file and, at the end, plots and
+//! report. Nothing here can end a run: if a file cannot be written, a warning is shown once and training
+//! continues.
 
 use super::{logfile::LogFile, progress::Progress, report, tensorboard::TensorBoard};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 use std::path::{Path, PathBuf};
 
-/// The watchers of one process that trains into a run folder.
+/// Progress display and logs of one process that trains into a run folder.
 pub struct Watcher {
     run: PathBuf,
     progress: Progress,
@@ -21,9 +21,9 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Opens the log and the TensorBoard file in the folder `run`, which exists. `resume_step` is the
-    /// step that the run continues from; what was logged of later steps is dropped. With `quiet`, the
-    /// display shows only evaluations, warnings and the end.
+    /// Opens the log and the TensorBoard file in the folder `run`, which must exist. `resume_step` is the
+    /// step that the run continues from; records of later steps are removed. With `quiet`, the display shows
+    /// only evaluations, warnings and the end.
     pub fn new(run: &Path, resume_step: Option<u64>, quiet: bool) -> Result<Self> {
         Ok(Self {
             run: run.into(),
@@ -42,7 +42,8 @@ impl Watcher {
         warn_once(&self.progress, self.tensorboard.write(event), &mut self.tensorboard_failed);
     }
 
-    /// Writes plots and report, then says where things are and what to do next. An error leaves the trained model as it is.
+    /// Writes plots and report, then shows where the results are and what to do next. An error leaves the
+    /// trained model as it is.
     pub fn finish(&mut self, config: &Config) -> anyhow::Result<()> {
         let written = report::write(&self.run, config);
         self.progress.finish(&self.run, &config.model);
@@ -50,7 +51,7 @@ impl Watcher {
     }
 }
 
-/// Shows the first error of a file; later ones would only repeat it.
+/// Warns of the first error of a file; later ones would only repeat it.
 fn warn_once(progress: &Progress, result: Result<(), Error>, has_failed: &mut bool) {
     if let Err(error) = result
         && !std::mem::replace(has_failed, true)

@@ -1,19 +1,19 @@
-//! Number of passes over each source, from weights, temperature, epochs and a budget.
+//! Number of passes over each source, from weights, temperature, epochs and a token budget.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Configuration of the mixture of sources.
+/// The `[blend]` table: the mixture of sources.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BlendConfig {
-    /// Sources without weights are drawn by their tokens to the power of 1 / `temperature`
-    /// (XLM-R, arXiv:1911.02116): above 1 favours small sources.
+    /// Without weights, a source's share is its tokens to the power of 1 / `temperature` (XLM-R,
+    /// arXiv:1911.02116): values above 1 favour small sources.
     pub temperature: f64,
-    /// Tokens of all sources together; 0: as many as there are, times `epochs`.
+    /// Training tokens of all sources together; 0 means those available times `epochs`.
     pub tokens: u64,
     pub epochs: f64,
-    /// No source is read more often; what is missing then comes from the others.
+    /// Maximum number of passes over a source; other sources supply the tokens that are missing then.
     pub max_epochs: f64,
 }
 
@@ -23,15 +23,15 @@ impl Default for BlendConfig {
     }
 }
 
-/// A source in the blend.
+/// A source in the blend, planned and as it came out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct BlendedSource {
     pub name: String,
-    /// Share of the tokens that was asked for, before `max_epochs`.
+    /// Share of the tokens that was requested, before `max_epochs` applies.
     pub asked: f64,
-    /// Share that came out.
+    /// Share of the tokens that came out.
     pub reached: f64,
-    /// Passes over its documents: the last one over a part of them.
+    /// Passes over its documents; a fraction is a last pass over a part of them.
     pub epochs: f64,
     pub available: u64,
     pub tokens: u64,
@@ -47,8 +47,8 @@ impl BlendConfig {
         }
     }
 
-    /// Passes over each of `sources`: its weight, if it has one, and its tokens. Where some have weights,
-    /// those without count as 1.
+    /// Plans the passes over each of `sources`, given as name, weight and available tokens. If some have
+    /// weights, those without count as 1.
     pub(super) fn plan(&self, sources: &[(String, Option<f64>, u64)]) -> Vec<BlendedSource> {
         let has_weights = sources.iter().any(|(_, weight, _)| weight.is_some());
         let share = |(_, weight, tokens): &(String, Option<f64>, u64)| match (has_weights, tokens) {

@@ -1,5 +1,5 @@
-//! Plans on a Ballista cluster: a session that sends them there, and the scheduler and executors that
-//! know Kiln's functions. All processes see the run's folder under the same path.
+//! Running plans on a Ballista cluster: a session that sends plans to the scheduler, and the scheduler and
+//! executors, which know Kiln's functions. All processes see the run's folder under the same path.
 
 use super::{
     engine::{failed, options},
@@ -25,13 +25,13 @@ use std::{
     sync::Arc,
 };
 
-/// Bytes of a message between processes, at most.
+/// Maximum bytes of a message between processes.
 const MESSAGE: usize = 256 << 20;
 
-/// Seconds after which an executor that says nothing is taken for lost.
+/// Seconds without a message after which an executor counts as lost.
 const EXECUTOR_TIMEOUT: u64 = 20;
 
-/// Rows that are worked on at a time.
+/// Rows of a batch.
 const ROWS: usize = 256;
 
 fn config(rows: usize) -> SessionConfig {
@@ -47,7 +47,7 @@ fn state(config: SessionConfig) -> datafusion::common::Result<SessionState> {
     Ok(state)
 }
 
-/// A session whose plans the scheduler at `address` (`df://HOST:PORT`) runs.
+/// Opens a session whose plans run on the scheduler at `address` (`df://HOST:PORT`).
 pub(super) async fn session(address: &str, rows: usize) -> Result<SessionContext> {
     let state = SessionStateBuilder::new().with_default_features().with_config(config(rows)).build();
     let session = SessionContext::remote_with_state(address, state).await;
@@ -65,7 +65,7 @@ pub(super) async fn session(address: &str, rows: usize) -> Result<SessionContext
     Ok(session)
 }
 
-/// Serves as scheduler at `address` until the process ends.
+/// Serves as the scheduler at `address` until the process ends.
 ///
 /// # Errors
 /// [`Error::Preparation`] if the address cannot be bound.
@@ -88,7 +88,7 @@ pub async fn scheduler(address: SocketAddr) -> Result<()> {
     start_server(cluster, address, scheduler).await.map_err(failed("serving as scheduler"))
 }
 
-/// Serves as executor of the scheduler at `address` until the process ends.
+/// Serves as an executor of the scheduler at `address` until the process ends.
 ///
 /// # Errors
 /// [`Error::Preparation`] if the scheduler cannot be reached.
@@ -123,7 +123,7 @@ pub async fn executor(
     start_executor_process(Arc::new(config)).await.map_err(failed("serving as executor"))
 }
 
-/// A port that nobody listens on just now.
+/// Finds a port that is free at the moment.
 fn free_port(host: &str) -> Result<u16> {
     let listener = TcpListener::bind((host, 0)).and_then(|listener| listener.local_addr());
     listener

@@ -1,8 +1,8 @@
-//! Documents of Parquet and Arrow files, whose rows are records.
+//! Reads documents from Parquet and Arrow files, whose rows are records.
 //!
-//! Such files say of everything how much there is of it, and the libraries that read them take memory on their word.
-//! An allocation that fails ends the process, so each number is compared with the bytes behind it first; a panic of
-//! a library costs the rest of its file.
+//! These formats state the size of everything they contain, and the libraries that read them allocate what a
+//! file states. A failed allocation ends the process, so each stated size is first compared with the bytes
+//! that are there. If a library panics, the rest of its file is lost, not the run.
 
 mod codecs;
 mod ipc;
@@ -24,19 +24,20 @@ use datafusion::arrow::{
 };
 use std::{fs::File, io::Read, path::Path};
 
-/// A file whose schema was read.
+/// A file whose schema was read, with its batches of rows.
 struct Opened {
     schema: SchemaRef,
     batches: Box<dyn Iterator<Item = std::result::Result<RecordBatch, String>>>,
 }
 
-/// Whether a file is read here, by its name.
+/// Returns whether the name of a file is that of a Parquet or Arrow file.
 pub(super) fn is_columnar(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     matches!(extension.as_str(), "parquet" | "arrow" | "feather" | "ipc")
 }
 
-/// Whether a file is read here, by its first bytes. A stream begins with four bytes that begin no text.
+/// Returns whether a file begins as a Parquet or Arrow file. An Arrow stream begins with four bytes that
+/// begin no text.
 pub(super) fn begins_columnar(path: &Path) -> bool {
     let mut start = Vec::new();
     let read = File::open(path).and_then(|file| file.take(8).read_to_end(&mut start));
@@ -44,10 +45,10 @@ pub(super) fn begins_columnar(path: &Path) -> bool {
         && [&b"PAR1"[..], b"ARROW1\0\0", b"FEA1", &[0xff; 4]].iter().any(|magic| start.starts_with(magic))
 }
 
-/// Gives every record of a file to `each`.
+/// Passes every record of a file to `each`.
 ///
 /// # Errors
-/// Errors of `each`. A file that is broken or has no column of text is a bad record.
+/// Errors of `each`. A file that is broken or has no text column is one bad record.
 pub(super) fn read(
     path: &Path,
     name: &str,
@@ -108,7 +109,7 @@ fn open(path: &Path) -> std::result::Result<Opened, String> {
     }
 }
 
-/// Whether there is a column of text.
+/// Checks that there is exactly one column `name` and that it holds text.
 fn check_text(schema: &Schema, name: &str) -> std::result::Result<(), String> {
     let count = schema.fields().iter().filter(|field| field.name() == name).count();
     match schema.column_with_name(name) {
@@ -122,7 +123,7 @@ fn check_text(schema: &Schema, name: &str) -> std::result::Result<(), String> {
     }
 }
 
-/// Whether values of a type are identifiers, as strings and numbers of JSON are.
+/// Returns whether values of this type can be identifiers, as JSON's strings and numbers can.
 fn is_identifier(data_type: &DataType) -> bool {
     match data_type {
         DataType::Dictionary(_, values) => is_identifier(values),
@@ -131,7 +132,7 @@ fn is_identifier(data_type: &DataType) -> bool {
     }
 }
 
-/// The columns of a batch of rows.
+/// Columns of a batch that documents are made of.
 struct Columns<'a> {
     config: &'a ExtractConfig,
     texts: Values<'a>,
@@ -160,7 +161,7 @@ impl<'a> Columns<'a> {
         })
     }
 
-    /// The document of a row, or why it is none.
+    /// Builds the document of a row; the error says why the row is a bad record.
     fn document(&self, row: usize, name: &str, number: usize) -> std::result::Result<Document, String> {
         let most = self.config.record_limit;
         let text = match self.texts.get(row, most) {

@@ -1,5 +1,5 @@
-//! Brings files from addresses: `http(s)://`, `s3://`, `gs://`, `az://`. What is there of a file is not fetched
-//! again, also after a kill in the middle of it.
+//! Downloads files from `http(s)://`, `s3://`, `gs://` and `az://` addresses. A download that was
+//! interrupted, even by a kill, continues where it ended.
 
 use super::work::{digest_file, hexadecimal};
 use crate::error::{Error, Result};
@@ -16,18 +16,19 @@ use url::Url;
 
 const ATTEMPTS: u32 = 4;
 
-/// A file that was fetched, and its address.
+/// A downloaded file, and its address.
 pub(super) struct Fetched {
     pub path: PathBuf,
     pub address: String,
 }
 
-/// The files of an address: one, or for a bucket those below a prefix that ends with `/` or of a pattern. Of several
-/// ranks with one folder the first fetches and the others wait; where it failed, each tries for itself.
+/// Downloads the files of an address. In a bucket, a prefix that ends with `/` and a pattern stand for all
+/// files that they match. If several ranks share the folder, rank 0 downloads and the others wait; if it
+/// fails, each rank tries for itself.
 ///
 /// # Errors
-/// [`Error::InvalidValue`] for what is no address or another file than its checksum says;
-/// [`Error::Preparation`] if it cannot be reached.
+/// [`Error::InvalidValue`] if `address` is no address, names no object, or its file has another checksum than
+/// `sha256`; [`Error::Preparation`] if the file cannot be downloaded, [`Error::Io`] if it cannot be written.
 pub(super) async fn fetch(
     address: &str,
     sha256: Option<&str>,
@@ -78,7 +79,7 @@ pub(super) async fn fetch(
     Ok(files)
 }
 
-/// A place in an object store.
+/// An object store, and a path in it.
 #[derive(Debug)]
 pub(super) struct StoreAt {
     pub store: Box<dyn ObjectStore>,
@@ -86,8 +87,8 @@ pub(super) struct StoreAt {
     pub url: Url,
 }
 
-/// The object store of an address, with the settings that environment variables such as `AWS_REGION` give; what is
-/// wrong if there is none.
+/// Opens the object store of an address, with the settings that environment variables such as `AWS_REGION`
+/// give. The error says what is wrong with the address.
 pub(super) fn open_store(address: &str) -> Result<StoreAt, String> {
     let url = Url::parse(address).map_err(|error| error.to_string())?;
     let variables = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
@@ -105,7 +106,7 @@ async fn list(store: &dyn ObjectStore, prefix: &StorePath, address: &str) -> Res
     Ok(objects)
 }
 
-/// An object to fetch.
+/// An object to download.
 struct Wanted<'a> {
     object: &'a StorePath,
     address: &'a str,
@@ -113,7 +114,8 @@ struct Wanted<'a> {
     rank: usize,
 }
 
-/// Fetches an object into a file beside `target`, going on where an earlier attempt ended, and renames it.
+/// Downloads an object into a file beside `target`, continues where an earlier attempt ended, and renames the
+/// file.
 async fn fetch_object(store: &dyn ObjectStore, file: &Wanted<'_>, target: &Path) -> Result<()> {
     let &Wanted { object, address, sha256, rank } = file;
     let folder = target.parent().unwrap_or(Path::new("."));
@@ -154,8 +156,8 @@ enum Failure {
     File(std::io::Error),
 }
 
-/// Appends what the file does not have yet. It takes the object's time of change, by which stages tell one version
-/// from another on every machine.
+/// Appends the bytes of the object that the file does not have yet. The file gets the object's modification
+/// time, by which stages tell one version from another on every machine.
 async fn append(store: &dyn ObjectStore, object: &StorePath, partial: &Path) -> Result<(), Failure> {
     let mut file = OpenOptions::new().create(true).append(true).open(partial).map_err(Failure::File)?;
     let mut have = file.metadata().map_err(Failure::File)?.len();

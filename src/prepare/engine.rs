@@ -27,26 +27,26 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-/// Rows that are worked on at a time: of documents, which may be large, and of keys, which are small.
+/// Rows of a batch: of documents, which may be large, and of keys, which are small.
 const DOCUMENTS: usize = 256;
 const KEYS: usize = 8192;
 
-/// Rows of a row group, the least that a reader has to take.
+/// Rows of a row group, which is the least that a reader loads.
 const ROW_GROUP: usize = 4096;
 
-/// MB without which sorting does not begin.
+/// Minimum memory for sorting, in MB.
 const LEAST_MEMORY: usize = 64;
 
-/// Tasks at a time beyond which no machine gets faster, each with a thread.
+/// Maximum number of tasks at a time, each with a thread; more of them make no machine faster.
 const MOST_WORKERS: usize = 1024;
 
-/// After so long without news from other ranks, the user is told.
+/// Time without a newly finished task of another rank after which the user is told.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Attempts at a task on a cluster, where executors come and go.
+/// Maximum attempts at a task on a cluster, where executors come and go.
 const ATTEMPTS: usize = 5;
 
-/// Which process of how many this is.
+/// Index of this process, and the number of processes that work on the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rank {
     pub index: usize,
@@ -62,9 +62,9 @@ impl Default for Rank {
 /// Configuration of how a pipeline is run, which does not change its output.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineConfig {
-    /// Tasks at a time.
+    /// Number of tasks that run at the same time.
     pub workers: usize,
-    /// MB that sorting and joining may hold before they go on in files, all tasks together.
+    /// Memory, in MB, that the sorting and joining of all tasks together may hold before data goes to files.
     pub memory_mb: usize,
     pub rank: Rank,
     /// Address of a Ballista scheduler, `df://HOST:PORT`.
@@ -72,15 +72,16 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// Enough memory for so many tasks at a time.
+    /// Default memory, in MB, for this number of workers.
     pub fn memory_of(workers: usize) -> usize {
         workers.saturating_mul(32).max(LEAST_MEMORY)
     }
 
-    /// Refuses what cannot be.
+    /// Checks the ranges of all values.
     ///
     /// # Errors
-    /// [`Error::InvalidValue`].
+    /// [`Error::InvalidValue`] for a rank that is not below the world size, and for too few or too many
+    /// workers or MB.
     pub fn check(&self) -> Result<()> {
         if self.rank.index >= self.rank.count {
             let message = format!("must be below the world size, {}", self.rank.count);
@@ -111,7 +112,7 @@ impl Default for EngineConfig {
     }
 }
 
-/// Where plans are run.
+/// Runs plans: in this process or on a cluster.
 #[derive(Clone)]
 pub struct Engine {
     documents: SessionContext,
@@ -124,7 +125,8 @@ impl Engine {
     /// Opens an engine. Data that does not fit in memory goes to `work/scratch` of the workspace.
     ///
     /// # Errors
-    /// [`Error::Preparation`] if the cluster cannot be reached, and those of [`EngineConfig::check`].
+    /// Errors of [`EngineConfig::check`]; [`Error::InvalidValue`] if the cluster cannot be reached, if this
+    /// build supports none, or if the workspace is in an object store.
     pub async fn new(config: EngineConfig, workspace: Workspace) -> Result<Self> {
         config.check()?;
         let scratch = workspace.folder().join("work").join("scratch");
@@ -164,19 +166,19 @@ impl Engine {
         Ok(Self { documents: session(DOCUMENTS), keys: session(KEYS), config, workspace })
     }
 
-    /// The columns of documents' Parquet files, in the order of the files.
+    /// Reads Parquet files of documents, in the order of `files`.
     pub(super) async fn documents(&self, files: &[PathBuf]) -> Result<DataFrame> {
         self.workspace.have(files).await?;
         read(&self.documents, files).await
     }
 
-    /// As [`documents`](Self::documents), for files of small rows.
+    /// Reads Parquet files with small rows, in larger batches than [`documents`](Self::documents).
     pub(super) async fn keys(&self, files: &[PathBuf]) -> Result<DataFrame> {
         self.workspace.have(files).await?;
         read(&self.keys, files).await
     }
 
-    /// As [`documents`](Self::documents), in this process.
+    /// Reads one Parquet file in this process, even if plans run on a cluster.
     pub(super) async fn read_here(&self, path: &Path) -> Result<DataFrame> {
         read(&SessionContext::new_with_config(options(SessionConfig::new(), DOCUMENTS)), &[path.into()]).await
     }
@@ -185,12 +187,12 @@ impl Engine {
         &self.documents
     }
 
-    /// Runs a plan and writes its rows, in its order, to one file, which is there whole or not at all.
+    /// Runs a plan and writes its rows, in order, to one file, which appears only when it is complete.
     pub(super) async fn write(&self, frame: DataFrame, path: &Path) -> Result<()> {
         self.write_in_groups(frame, path, ROW_GROUP).await
     }
 
-    /// As [`write`](Self::write), with so many rows in a row group.
+    /// As [`write`](Self::write), with row groups of `rows` rows.
     pub(super) async fn write_in_groups(&self, frame: DataFrame, path: &Path, rows: usize) -> Result<()> {
         let beside = unfinished(path);
         let mut parquet = TableParquetOptions::default();
@@ -212,9 +214,10 @@ impl Engine {
         crate::platform::storage::rename(&beside, path)
     }
 
-    /// Runs those of `count` tasks that are not finished, each with its marker `NAME-00000.json` in the stage's
-    /// folder, and gives what all markers say. Of several ranks each runs every so manieth and waits for the
-    /// others. `done` is told of each task that is finished, also earlier.
+    /// Runs those of `count` tasks that are not finished, writes a marker `NAME-00000.json` for each into the
+    /// stage's folder, and returns the results of all tasks. With several ranks, each runs the tasks whose
+    /// index modulo the number of ranks is its own and waits for the others. `done` is called for each
+    /// finished task, also for those finished in an earlier run.
     pub(super) async fn tasks<T, F>(
         &self,
         folder: &Folder,
@@ -280,7 +283,7 @@ impl Engine {
         Ok(results.into_iter().flatten().collect())
     }
 
-    /// Tries a task again where it failed for want of an executor.
+    /// Runs a task; on a cluster, where an executor may be lost, a failed task is tried again.
     pub(super) async fn attempt<T, F: Future<Output = Result<T>>>(&self, run: impl Fn() -> F) -> Result<T> {
         let mut attempts = if self.config.cluster.is_some() { ATTEMPTS } else { 1 };
         loop {
@@ -296,7 +299,7 @@ impl Engine {
     }
 }
 
-/// Settings that plans depend on, alike for all engines.
+/// Settings that plans depend on, the same for all engines.
 pub(super) fn options(config: SessionConfig, rows: usize) -> SessionConfig {
     let mut config = config.with_target_partitions(1).with_batch_size(rows).with_information_schema(false);
     let options = config.options_mut();
@@ -308,7 +311,8 @@ pub(super) fn options(config: SessionConfig, rows: usize) -> SessionConfig {
     config
 }
 
-/// All files have the columns of the first: the others are opened one after another, when they are read.
+/// Reads files that all have the columns of the first; the others are opened one after another, when they are
+/// read.
 async fn read(session: &SessionContext, files: &[PathBuf]) -> Result<DataFrame> {
     let files: Vec<String> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
     let first = files.first().cloned().unwrap_or_default();
@@ -337,7 +341,8 @@ async fn remote(address: &str, _rows: usize) -> Result<SessionContext> {
     })
 }
 
-/// Turns what a library said into an error of ours; one of ours that went through it comes back as it was.
+/// Turns an error of a library into [`Error::Preparation`]; the message and hint of an [`Error`] that passed
+/// through the library are kept.
 pub(super) fn failed<E: std::error::Error + 'static>(action: &'static str) -> impl Fn(E) -> Error {
     move |error| {
         let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);

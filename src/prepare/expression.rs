@@ -1,4 +1,4 @@
-//! Conditions over the statistics of a document, in SQL.
+//! Plans the steps that keep documents by a condition over their statistics, in SQL.
 
 use super::{
     engine::{Engine, failed},
@@ -13,10 +13,10 @@ use datafusion::{
     logical_expr::{Expr, col, lit, when},
 };
 
-/// Marks the documents of which `condition` is not true. Names are those of statistics and of columns.
+/// Plans the dropping of all documents for which `condition` is not true. It may name statistics and columns.
 ///
 /// # Errors
-/// [`Error::InvalidValue`] for what is no condition or names something else.
+/// [`Error::InvalidValue`] if it is no condition or uses another name.
 pub(super) fn plan(engine: &Engine, documents: DataFrame, condition: &str) -> Result<DataFrame> {
     let invalid = |message: String| Error::InvalidValue {
         key: "expression.keep".into(),
@@ -53,7 +53,7 @@ pub(super) fn plan(engine: &Engine, documents: DataFrame, condition: &str) -> Re
     documents.select(columns.to_vec()).map_err(|error| invalid(first_line(&error)))
 }
 
-/// Without the list of everything that there is.
+/// First line of an error's message, without the list of all valid names that follows.
 fn first_line(error: &datafusion::common::DataFusionError) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }

@@ -1,5 +1,5 @@
-//! The functions that plans call by name, so that a cluster's executors find them too. Settings travel as JSON
-//! in the first argument; what they describe is loaded once for each process.
+//! SQL functions that plans call by name, so that a cluster's executors find them too. Settings travel as
+//! JSON in the first argument; the step or model that they describe is loaded once in each process.
 
 use super::{
     duplicates::{
@@ -38,13 +38,13 @@ use std::{
 };
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Digests of texts and keys of bands have so many bytes.
+/// Length of a text's digest and of a band's key, in bytes.
 const KEY_BYTES: i32 = 16;
 
-/// Why a document went whose step failed on it.
+/// Reason of a document that was dropped because its step failed on it.
 pub(super) const FAILED: &str = "failed";
 
-/// All functions.
+/// All functions of this file, to be registered with a session.
 pub(super) fn all() -> Vec<ScalarUDF> {
     use DataType::{Binary, Float64, UInt32, UInt64, Utf8};
     let list = |item: DataType| DataType::List(Arc::new(Field::new_list_field(item, true)));
@@ -77,11 +77,12 @@ fn piece() -> DataType {
     ]))
 }
 
-/// Cache of values that are built from settings, by the settings. A caller waits while another builds its value.
+/// Cache of values that are built from settings, keyed by the settings. A caller waits while another builds
+/// its value.
 struct Cache<T>(Mutex<Option<HashMap<String, Arc<T>>>>);
 
 impl<T> Cache<T> {
-    /// Most values kept at a time: a process that lives long (an executor) meets many pipelines.
+    /// Maximum number of values; a process that lives long, such as an executor, meets many pipelines.
     const MOST: usize = 64;
 
     const fn new() -> Self {
@@ -117,7 +118,7 @@ fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
-/// The settings: the first argument, which is the same for all rows.
+/// Settings of a call: its first argument, which is the same for all rows.
 fn settings(arguments: &[ColumnarValue]) -> PlanResult<&str> {
     match arguments.first() {
         Some(ColumnarValue::Scalar(ScalarValue::Utf8(Some(settings)))) => Ok(settings),
@@ -125,7 +126,7 @@ fn settings(arguments: &[ColumnarValue]) -> PlanResult<&str> {
     }
 }
 
-/// The other arguments, as arrays of one length.
+/// Arguments after the settings, as arrays of one length.
 fn columns<const N: usize>(arguments: &[ColumnarValue]) -> PlanResult<[ArrayRef; N]> {
     let arrays = ColumnarValue::values_to_arrays(&arguments[1..])?;
     let count = arrays.len();
@@ -136,14 +137,14 @@ fn strings(column: &ArrayRef) -> &StringArray {
     column.as_string::<i32>()
 }
 
-/// Empty where the text is null.
+/// Text of a row, empty if it is null.
 fn at(column: &StringArray, row: usize) -> &str {
     if column.is_null(row) { "" } else { column.value(row) }
 }
 
 static STEPS: Cache<RowStep> = Cache::new();
 
-/// `kiln_step(step, id, text, language)`: what the step makes of a document.
+/// `kiln_step(step, id, text, language)`: list of the outcomes of a step for a document.
 fn step(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     let settings = settings(arguments)?;
     let step = STEPS.get(settings, || prepare(&Step::from_json(settings)?))?;
@@ -198,7 +199,7 @@ pub(super) fn clear() {
     MODELS.clear();
 }
 
-/// `kiln_statistic(name, text, language)`.
+/// `kiln_statistic(name, text, language)`: value of the statistic of this name.
 fn statistics(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     let name = settings(arguments)?;
     let statistic = statistic(name)
@@ -212,7 +213,7 @@ fn statistics(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     Ok(ColumnarValue::Array(Arc::new(values)))
 }
 
-/// Function that makes the keys of a text.
+/// Functions that turn a text into keys; documents with a common key are duplicates, or candidates.
 enum Keys {
     Exact(ExactConfig),
     Fuzzy(MinHash),
@@ -228,7 +229,8 @@ fn cached_keys(settings: &str) -> PlanResult<Arc<Keys>> {
     })
 }
 
-/// `kiln_keys(step, text, language)`: documents with a key in common are duplicates, or may be.
+/// `kiln_keys(step, text, language)`: list of the keys of a text, one for exact and one a band for fuzzy
+/// duplicates.
 fn keys(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     let keys = cached_keys(settings(arguments)?)?;
     let [texts, languages] = columns(arguments)?;
@@ -252,7 +254,7 @@ fn keys(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     Ok(ColumnarValue::Array(Arc::new(list.finish())))
 }
 
-/// `kiln_jaccard(step, text, language, text, language)`: the share of shingles in common.
+/// `kiln_jaccard(step, text, language, text, language)`: Jaccard similarity of the shingles of two texts.
 fn jaccard(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     let keys = cached_keys(settings(arguments)?)?;
     let Keys::Fuzzy(minhash) = &*keys else {
@@ -273,7 +275,7 @@ fn jaccard(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
 
 static MODELS: Cache<CheckpointModel> = Cache::new();
 
-/// `kiln_embedding(model, text)`.
+/// `kiln_embedding(model, text)`: embedding of the text under the encoder in the folder `model`.
 fn embedding(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     let path = settings(arguments)?;
     let model = MODELS.get(path, || CheckpointModel::load(Path::new(path)))?;
@@ -286,7 +288,7 @@ fn embedding(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     Ok(ColumnarValue::Array(Arc::new(list.finish())))
 }
 
-/// The settings of exact deduplication below the level of documents.
+/// Settings of a step that removes duplicate paragraphs or lines.
 fn exact_config(settings: &str) -> PlanResult<ExactConfig> {
     match Step::from_json(settings).map_err(external)? {
         Step::ExactDuplicates(config) => Ok(config),
@@ -317,7 +319,7 @@ fn pieces(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     Ok(ColumnarValue::Array(Arc::new(list.finish())))
 }
 
-/// `kiln_without(step, text, pieces)`: the text without those of its pieces.
+/// `kiln_without(step, text, pieces)`: text without the paragraphs or lines whose numbers are in `pieces`.
 fn without(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     let config = exact_config(settings(arguments)?)?;
     let [texts, removed] = columns(arguments)?;
@@ -338,12 +340,12 @@ fn without(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     Ok(ColumnarValue::Array(Arc::new(remaining.finish())))
 }
 
-/// Has the tokenizer of a file ready, which is not read then, until the stage ends.
+/// Puts a tokenizer into the cache as that of the file `path`, so that it is not read again in this stage.
 pub(super) fn cache_tokenizer(path: &str, tokenizer: Tokenizer) {
     TOKENIZERS.insert(path, tokenizer);
 }
 
-/// `kiln_tokens(path, text)`: tokens of the text, four bytes each, little-endian, with that for the end.
+/// `kiln_tokens(path, text)`: tokens of the text and of its end, as four bytes each, little-endian.
 fn tokens(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     let path = settings(arguments)?;
     let tokenizer = TOKENIZERS.get(path, || Tokenizer::from_file(Path::new(path)))?;
@@ -366,7 +368,7 @@ fn tokens(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     Ok(ColumnarValue::Array(Arc::new(builder.finish())))
 }
 
-/// `kiln_hash(seed, id)`.
+/// `kiln_hash(seed, id)`: 64-bit hash (XXH3) of a document's identifier.
 fn hash(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     let Some(ColumnarValue::Scalar(ScalarValue::UInt64(Some(seed)))) = arguments.first() else {
         return Err(DataFusionError::Execution("a seed is a number".into()));
@@ -377,7 +379,7 @@ fn hash(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     Ok(ColumnarValue::Array(Arc::new(hashes)))
 }
 
-/// `kiln_extract(task)`: reads files into parts and says what was read, in JSON.
+/// `kiln_extract(task)`: reads the files of a task into parts and reports what it read, as JSON.
 fn extract(arguments: &[ColumnarValue]) -> PlanResult<ColumnarValue> {
     let tasks = ColumnarValue::values_to_arrays(arguments)?;
     let reports = strings(&tasks[0]).iter().map(|task| {

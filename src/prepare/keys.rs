@@ -1,5 +1,6 @@
-//! Steps that compare documents with each other, as plans over keys: keys of each part, then all keys in order,
-//! which says what goes, then the parts again without that. All keys are sorted in files where memory is short.
+//! Steps that compare documents with each other, as plans over keys: the first pass computes the keys of each
+//! part, the second reads all keys in order and finds the duplicates, the third writes the parts without
+//! them. Keys that do not fit in memory are sorted in files.
 
 mod groups;
 mod verify;
@@ -24,7 +25,7 @@ use std::{path::PathBuf, sync::Arc};
 
 pub use groups::Groups;
 
-/// A step at work.
+/// A step that compares documents, with all that its tasks need.
 #[derive(Clone)]
 pub(super) struct Comparison {
     pub engine: Engine,
@@ -35,12 +36,12 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
-    /// Documents have the number of their row, counted through all parts.
+    /// Number of a part's first document. Documents are numbered by their rows, counted through all parts.
     fn offset(&self, part: usize) -> u64 {
         self.inputs[..part].iter().map(|(_, part)| part.span).sum()
     }
 
-    /// The first and the last number that a part's documents may have.
+    /// First and last number that documents of a part may have.
     fn numbers_of(&self, part: usize) -> (u64, u64) {
         let first = self.offset(part);
         (first, (first + self.inputs[part].1.span).max(1) - 1)
@@ -63,7 +64,7 @@ impl Comparison {
         super::rowwise::call(&self.engine, name, arguments)
     }
 
-    /// The kept documents of a part.
+    /// Reads the kept documents of a part.
     async fn part(&self, part: usize) -> Result<DataFrame> {
         let frame = self.engine.documents(&[self.inputs[part].0.clone()]).await?;
         frame.filter(col("reason").is_null()).map_err(failed("planning"))
@@ -73,18 +74,18 @@ impl Comparison {
         self.folder.file(&format!("{name}-{part:05}.parquet"))
     }
 
-    /// Whether whole documents go, or pieces of them.
+    /// Returns whether whole documents are dropped, not paragraphs or lines of them.
     fn is_of_documents(&self) -> bool {
         !matches!(&self.step, Step::ExactDuplicates(config) if config.level != Level::Document)
     }
 
-    /// Writes the keys of a part.
+    /// Writes the keys of a part to a file.
     pub(super) async fn keys(self, part: usize) -> Result<()> {
         let keys = self.keys_plan(part).await?;
         self.engine.write(keys, &self.file("keys", part)).await
     }
 
-    /// The keys of a part: `number`, `key` and, of pieces, `piece`.
+    /// Plans the keys of a part: columns `number`, `key` and, if paragraphs or lines are compared, `piece`.
     pub(super) async fn keys_plan(&self, part: usize) -> Result<DataFrame> {
         let plan = |error| failed("planning")(error);
         let mut frame = self.part(part).await?;
@@ -115,12 +116,13 @@ impl Comparison {
         Ok(frame)
     }
 
-    /// The files of this name of all parts.
+    /// Paths of the files of this name of all parts.
     fn files(&self, name: &str) -> Vec<PathBuf> {
         (0..self.inputs.len()).map(|part| self.file(name, part)).collect()
     }
 
-    /// Writes a part of this stage: that of the stage before with what goes marked, or taken out.
+    /// Writes a part of this stage: that of the stage before with duplicate documents marked, or duplicate
+    /// paragraphs or lines removed.
     pub(super) async fn apply(self, part: usize) -> Result<Part> {
         let plan = |error| failed("planning")(error);
         let span = self.inputs[part].1.span;
@@ -166,7 +168,7 @@ impl Comparison {
     }
 }
 
-/// Gives all batches of a plan's result to `each`, in order.
+/// Runs a plan and passes its batches to `each`, in order.
 pub(super) async fn each_batch(
     frame: DataFrame,
     mut each: impl FnMut(&RecordBatch) -> Result<()>,

@@ -1,9 +1,10 @@
-//! `kiln data`: from raw files to token shards. One TOML file ([`Pipeline`]) names sources and steps; a step
-//! is a stage of tasks, each a DataFusion plan over one part of the documents (about [`Pipeline::part_mb`] of
-//! text) that writes one Parquet file. Which tasks there are depends on the input alone, so that workers,
-//! ranks and clusters give the same bytes; a task that is finished is never run again.
+//! `kiln data`: from raw files to token shards. One TOML file ([`Pipeline`]) names sources and steps. Each
+//! step is a stage of tasks; a task is a DataFusion plan over one part of the documents (about
+//! [`Pipeline::part_mb`] of text) and writes one Parquet file. The input alone decides which tasks there are,
+//! so that workers, ranks and clusters give the same bytes. A finished task is never run again.
 //!
-//! The modules stand in the order in which documents pass them.
+//! Documents pass the modules `sources` and `extract`, then for each step `rowwise` or `keys`, and at last
+//! `shards`; `run` calls them in this order.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -57,10 +58,10 @@ pub use workspace::Workspace;
 use crate::error::{Error, Result};
 use std::ops::Range;
 
-/// Where the words of a text are, in bytes, ascending.
+/// Function that finds the words of a text, as byte ranges in ascending order.
 pub type SplitWords<'a> = dyn FnMut(&str) -> Vec<Range<usize>> + 'a;
 
-/// Words as runs of anything but white space, for tests.
+/// Splits a text at white space, for tests.
 #[cfg(test)]
 fn blank_separated(text: &str) -> Vec<Range<usize>> {
     let start = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;

@@ -1,4 +1,4 @@
-//! `OUT/manifest.json`: what was made, of what, and how.
+//! `OUT/manifest.json`: the record of a run, from its sources and settings to its shards.
 
 use super::{
     blend::BlendedSource, pipeline::Pipeline, run::StageSummary, shards::ShardSummary, sources::Input,
@@ -11,13 +11,13 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// All that is known of a run.
+/// Record of a finished run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Version of Kiln.
+    /// Version of Kiln that ran the pipeline.
     pub kiln: String,
     pub seed: u64,
-    /// Name of the pipeline's file.
+    /// Name of the pipeline file.
     #[serde(default)]
     pub pipeline_file: String,
     /// The pipeline with all settings, as JSON.
@@ -28,7 +28,7 @@ pub struct Manifest {
     pub shards: Vec<ShardSummary>,
 }
 
-/// A source's files.
+/// A source, with the number and bytes of its files.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SourceSummary {
     pub name: String,
@@ -39,7 +39,7 @@ pub struct SourceSummary {
 }
 
 impl Manifest {
-    /// Its name in a run's folder.
+    /// Name of the manifest in a run's folder.
     pub const FILE_NAME: &str = "manifest.json";
 
     pub(super) fn new(
@@ -83,7 +83,7 @@ impl Manifest {
     /// Reads the manifest of a run's folder.
     ///
     /// # Errors
-    /// [`Error::NotFound`] and [`Error::InvalidModel`].
+    /// [`Error::NotFound`] if there is none, [`Error::Io`], [`Error::Preparation`] if it is invalid.
     pub fn read(out: &Path) -> Result<Self> {
         let path = out.join(Self::FILE_NAME);
         if !storage::exists(&path) {

@@ -1,6 +1,7 @@
-//! The memory of sorting and joining: shared out fairly, and a little more where a single batch is larger than a
-//! share, since who holds nothing yet could put nothing aside for it. A merge can put nothing aside at all: it has
-//! memory of its own, so that it does not fail because another task was faster.
+//! Memory limit of sorting and joining. The memory is shared fairly among tasks, with two exceptions. A task
+//! whose single batch is larger than its share gets the memory, since it holds nothing yet that it could
+//! spill. A merge cannot spill at all: it has memory of its own, so that it does not fail because another
+//! task was faster.
 
 use datafusion::{
     common::Result,
@@ -8,10 +9,10 @@ use datafusion::{
 };
 use std::fmt::{Display, Formatter};
 
-/// Files that are merged at a time, of each of which two batches are held.
+/// Maximum number of files that are merged at a time; two batches of each are in memory.
 pub(super) const FAN_IN: usize = 8;
 
-/// [`FairSpillPool`], which neither long documents nor merges stop.
+/// A [`FairSpillPool`] that grants the memory that large batches and merges cannot do without.
 #[derive(Debug)]
 pub(super) struct LenientPool {
     fair: FairSpillPool,
@@ -54,7 +55,8 @@ impl MemoryPool for LenientPool {
         self.fair.shrink(reservation, shrink);
     }
 
-    /// Up to three batches are always granted.
+    /// Grants memory as the fair pool does, and beyond its limit up to three batches, or a merge's own
+    /// memory.
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
         let refused = self.fair.try_grow(reservation, additional);
         let is_little = reservation.size() < 2 * additional;

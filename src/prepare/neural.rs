@@ -1,4 +1,4 @@
-//! Kiln's own models as filters: perplexity by a decoder, embeddings by an encoder.
+//! Kiln's own models as filters: perplexity under a decoder, embeddings of an encoder.
 
 use crate::{
     checkpoint::{Checkpoint, Weights},
@@ -16,12 +16,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Most tokens of a document that an embedding is made of.
+/// Maximum number of tokens of a document that its embedding is computed from.
 const EMBEDDED_TOKENS: usize = 512;
-/// Windows of a batch.
+/// Windows in a batch.
 const ROWS: usize = 4;
 
-/// A checkpoint at work, on the CPU.
+/// A model loaded from a checkpoint onto the CPU.
 pub(super) struct CheckpointModel {
     model: Mutex<Model>,
     config: ModelConfig,
@@ -30,6 +30,8 @@ pub(super) struct CheckpointModel {
 }
 
 impl CheckpointModel {
+    /// Loads the checkpoint at `path`.
+    ///
     /// # Errors
     /// Errors of reading a checkpoint.
     pub fn load(path: &Path) -> Result<Self> {
@@ -40,7 +42,7 @@ impl CheckpointModel {
         Ok(Self { model: Mutex::new(model), config: checkpoint.model.clone(), tokenizer, device })
     }
 
-    /// Perplexity of a token, given those before it; `None` for a text of fewer than two or of
+    /// Computes the perplexity per token of a text. `None` if the text has fewer than two tokens or
     /// characters that the model does not know.
     pub fn perplexity(&self, text: &str) -> Result<Option<f64>> {
         if !matches!(*self.lock(), Model::Decoder(_)) {
@@ -65,13 +67,13 @@ impl CheckpointModel {
         Ok(evaluation.perplexity)
     }
 
-    /// Numbers of an embedding.
+    /// Length of an embedding.
     pub fn width(&self) -> usize {
         self.config.n_embd
     }
 
-    /// The mean of an encoder's last states over the first tokens of a text, `[n_embd]`; zeros,
-    /// which are like nothing else, for one of characters that the model does not know.
+    /// Computes the mean of an encoder's last hidden states over the first tokens of a text, `[n_embd]`. A
+    /// text with characters that the model does not know gets zeros, which are similar to nothing.
     pub fn embedding(&self, text: &str) -> Result<Vec<f32>> {
         let model = self.lock();
         let Model::Encoder(encoder) = &*model else {

@@ -22,11 +22,11 @@ use std::{
     sync::Arc,
 };
 
-/// Bytes of text that are gathered before they are written, as a row group.
+/// Bytes of text that are collected before they are written as a row group.
 const BATCH_BYTES: usize = 4 << 20;
 const BATCH_ROWS: usize = 4096;
 
-/// The parts `part-TASK-000.parquet`, … of a task.
+/// Writer of the parts `part-TASK-000.parquet`, `part-TASK-001.parquet`, … of one task.
 pub(super) struct PartWriter {
     folder: PathBuf,
     task: usize,
@@ -45,7 +45,7 @@ struct Open {
     batch: Batch,
 }
 
-/// Rows that are not written yet, column by column; `row` apart.
+/// Rows that are not written yet, as one builder a column; the column `row` has its own type.
 #[derive(Default)]
 struct Batch {
     texts: [StringBuilder; 9],
@@ -126,7 +126,7 @@ impl PartWriter {
         Ok(())
     }
 
-    /// Finishes the last part. Without a single record there is an empty one, so that all are there.
+    /// Finishes the last part. A task without records gets an empty part, so that every task has one.
     pub fn finish(mut self) -> Result<Vec<Part>> {
         if self.parts.is_empty() {
             self.opened()?;
@@ -170,7 +170,7 @@ impl PartWriter {
             .ok_or_else(|| crate::error::Error::preparation("writing", "no part is open".into()))
     }
 
-    /// Closes the part if it is full or the last one.
+    /// Closes the open part if it has reached the size of a part or is the last one.
     fn roll(&mut self, is_last: bool) -> Result<()> {
         if let Some(mut open) = self.open.take_if(|open| is_last || open.bytes >= self.part_bytes) {
             open.flush()?;

@@ -1,8 +1,9 @@
-//! Parts: the Parquet files that hold documents between stages, and what is known of each.
+//! Parts are the Parquet files that hold documents between stages; [`Part`] says what one contains.
 //!
-//! A part has the documents that a stage kept and those that it dropped, with the reason; the next stage reads
-//! those without one. Columns: `id`, `row` (its place in the part that it was extracted into), `source` (as
-//! named in the pipeline), `file`, `url`, `language`, `text`, `metadata` (JSON), `reason`, `detail`.
+//! A part has the documents that a stage kept and those that it dropped, with the reason; the next stage
+//! reads the documents that have no `reason`. Columns: `id`, `row` (the row number in the part that the
+//! document was extracted into), `source` (its name in the pipeline), `file`, `url`, `language`, `text`,
+//! `metadata` (JSON), `reason`, `detail`.
 
 use super::{engine::failed, work::unfinished};
 use crate::error::{Error, Result};
@@ -20,11 +21,12 @@ use datafusion::{
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs::File, ops::AddAssign, path::Path, sync::Arc};
 
-/// The columns.
+/// Names of a part's columns, in their order in the file.
 pub const COLUMNS: [&str; 10] =
     ["id", "row", "source", "file", "url", "language", "text", "metadata", "reason", "detail"];
 
-/// Columns of few values, of which a dictionary is worth while: of texts it would hold copies.
+/// Columns with few distinct values, which are written with a dictionary; a dictionary of texts would hold
+/// copies.
 pub(super) const REPEATED: [&str; 4] = ["source", "file", "language", "reason"];
 
 pub(super) fn schema() -> SchemaRef {
@@ -35,7 +37,7 @@ pub(super) fn schema() -> SchemaRef {
     Arc::new(Schema::new(COLUMNS.iter().map(field).collect::<Vec<_>>()))
 }
 
-/// Documents, and the bytes and lines of their texts.
+/// Number of documents, and the bytes and lines of their texts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     pub documents: u64,
@@ -60,27 +62,29 @@ impl AddAssign for Count {
     }
 }
 
-/// Counts of the documents that were kept and dropped.
+/// Counts of the documents that a stage kept and dropped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub kept: Count,
-    /// Documents that were dropped, by reason.
+    /// Dropped documents, by reason.
     pub dropped: BTreeMap<String, Count>,
-    /// Documents that were kept, by source, by language, and by the binary logarithm of their bytes, rounded down.
+    /// Kept documents, by the name of their source.
     pub sources: BTreeMap<String, Count>,
+    /// Kept documents, by language.
     pub languages: BTreeMap<String, Count>,
+    /// Number of kept documents by the binary logarithm of their length in bytes, rounded down.
     pub lengths: BTreeMap<u32, u64>,
 }
 
 impl Counts {
-    /// All documents that were read.
+    /// Counts all documents that the stage read, kept and dropped.
     pub fn read(&self) -> Count {
         let mut all = self.kept;
         self.dropped.values().for_each(|&count| all += count);
         all
     }
 
-    /// Counts a document; `reason` if it was dropped.
+    /// Adds a document to the counts; it was dropped if there is a `reason`.
     pub fn observe(&mut self, reason: Option<&str>, source: &str, language: &str, text: &str) {
         let one = Count::of(text);
         let add = |map: &mut BTreeMap<String, Count>, key: &str| match map.get_mut(key) {
@@ -110,22 +114,22 @@ impl Counts {
     }
 }
 
-/// A part that is written.
+/// A part file that is finished, and its counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// Name of the file in the stage's folder.
     pub file: String,
-    /// `row` is below this.
+    /// Upper bound (exclusive) of the column `row` in this part.
     pub span: u64,
     #[serde(rename = "tally")]
     pub counts: Counts,
 }
 
 impl Part {
-    /// Counts what is in a part that was written.
+    /// Counts the documents of a finished part file.
     ///
     /// # Errors
-    /// [`Error::Preparation`] if the file is no part.
+    /// [`Error::Io`] if the file cannot be opened, [`Error::Preparation`] if it is no part.
     pub(super) fn of_file(path: &Path, span: u64) -> Result<Self> {
         let file = File::open(path).map_err(|error| Error::io("read", path, error))?;
         let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(failed("counting"))?;
@@ -162,7 +166,7 @@ impl Part {
     }
 }
 
-/// Writes columns of numbers, whole or not at all.
+/// Writes columns of numbers to a Parquet file; the file appears only when it is complete.
 pub(super) fn write_numbers<const N: usize>(
     path: &Path,
     names: [&str; N],

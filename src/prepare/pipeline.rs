@@ -1,4 +1,4 @@
-//! The pipeline file: sources, steps, blend, tokens.
+//! The pipeline file: sources, steps, blend and tokenization.
 
 use super::{
     blend::BlendConfig,
@@ -14,21 +14,22 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// All that decides what comes out. How it is run (workers, ranks, cluster) is no part of it.
+/// Everything that decides the output of `kiln data run`. Workers, ranks and the cluster, which do not, are
+/// in [`EngineConfig`](super::EngineConfig).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Pipeline {
-    /// Name of the file.
+    /// Name of the pipeline file.
     #[serde(skip)]
     pub file: String,
-    /// The folder that it is in. Documents are named by their files' paths from here, so that they, and the order
-    /// that their names give, stay the same where all is moved to another place.
+    /// Folder of the pipeline file. Documents are named by their files' paths relative to it, so that the
+    /// names, and the order that follows from them, stay the same if everything is moved to another place.
     #[serde(skip)]
     pub folder: PathBuf,
     /// Seed of shuffling, blending and splitting.
     pub seed: u64,
-    /// MB of text in a part, which is the work of one task.
+    /// Size of a part, which is the work of one task, in MB of text.
     pub part_mb: usize,
-    /// Files that Kiln writes keep the earlier name.
+    /// Action on a bad record. The files that Kiln writes keep the earlier name, `on_fault`.
     #[serde(rename = "on_fault")]
     pub on_bad_record: OnBadRecord,
     #[serde(rename = "source")]
@@ -39,31 +40,31 @@ pub struct Pipeline {
     pub tokenize: Option<TokenizeConfig>,
 }
 
-/// Action on a record that cannot be read.
+/// Action on a bad record, one that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnBadRecord {
-    /// It is counted and reported, and the run goes on.
+    /// The record is counted and reported, and the run continues.
     #[default]
     Skip,
-    /// The run stops there.
+    /// The run stops with an error.
     Stop,
 }
 
-/// Files of one origin.
+/// A `[[source]]` of the pipeline: files of one origin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SourceConfig {
     pub name: String,
-    /// Files, folders, globs, `http(s)://`, `s3://`, `gs://` and `az://` addresses.
+    /// Files, folders, globs, and `http(s)://`, `s3://`, `gs://` and `az://` addresses.
     pub paths: Vec<String>,
-    /// SHA-256 of downloads, in the order of the addresses among `paths`; empty: not checked.
+    /// SHA-256 of the downloads, in the order of the addresses among `paths`; empty if they are not checked.
     pub sha256: Vec<String>,
-    /// Weight of this source in the blend, relative to the others'.
+    /// Weight of this source in the blend, relative to the weights of the others.
     pub weight: Option<f64>,
-    /// Language that all documents are in, where that is known.
+    /// Language of all documents, if it is known.
     pub language: String,
-    /// For the dataset card.
+    /// License, for the dataset card.
     pub license: String,
     pub version: String,
     pub format: Option<Format>,
@@ -71,10 +72,10 @@ pub struct SourceConfig {
     pub text_field: String,
     pub id_field: String,
     pub url_field: String,
-    /// Most MB of a record; a longer one is a bad record.
+    /// Maximum size of a record in MB; a longer one is a bad record.
     pub record_mb: usize,
-    /// Most MB of memory that a zstd frame may ask for as its window, which `zstd --long=N` makes 2^N bytes large;
-    /// one that asks for more is a bad record. Each task that reads such a frame holds as much.
+    /// Maximum memory in MB that the window of a zstd frame may need (`zstd --long=N` makes a window of 2^N
+    /// bytes); a frame that needs more is a bad record. Each task that reads such a frame holds as much.
     pub zstd_window_mb: usize,
 }
 
@@ -114,21 +115,21 @@ impl SourceConfig {
     }
 }
 
-/// From documents to shards.
+/// The `[tokenize]` table: how documents become token shards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenizeConfig {
-    /// A `tokenizer.json`; empty: one is trained.
+    /// A `tokenizer.json` file; if empty, a tokenizer is trained.
     pub tokenizer: PathBuf,
     /// Kind of tokenizer that is trained: `bpe`, `char` or `byte`.
     pub kind: TokenizerKind,
-    /// Tokens of a BPE that is trained.
+    /// Vocabulary size of a BPE tokenizer that is trained.
     pub vocab_size: usize,
-    /// MB of text that it is trained on, drawn by the seed.
+    /// MB of text that the tokenizer is trained on, a sample drawn by the seed.
     pub sample_mb: usize,
-    /// Share of the documents in the validation split.
+    /// Fraction of the documents in the validation split.
     pub val_fraction: f64,
-    /// Most tokens of a shard.
+    /// Maximum number of tokens in a shard.
     pub shard_tokens: u64,
 }
 
@@ -163,7 +164,7 @@ impl Pipeline {
         Ok(Self { file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(), ..pipeline })
     }
 
-    /// As [`load`](Self::load), from text.
+    /// As [`load`](Self::load), from the text of a file in `folder`; `origin` names it in error messages.
     pub fn from_toml(text: &str, origin: &str, folder: &Path, overrides: &[String]) -> Result<Self> {
         let mut table: Table = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(String::new(), |span| {
@@ -319,20 +320,20 @@ fn tables(value: Value, place: &str) -> Result<impl Iterator<Item = (usize, Tabl
     Ok((1..).zip(tables))
 }
 
-/// ` (line N)` of the header of a numbered table.
+/// Formats the place of the numbered table with this header as ` (line N)`.
 fn line_of(text: &str, header: &str, number: usize) -> String {
     let mut lines = text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with(header));
     lines.nth(number - 1).map_or(String::new(), |(line, _)| format!(" (line {})", line + 1))
 }
 
-/// Gives keys that had another name in earlier versions the name that they have now.
+/// Renames keys that had another name in earlier versions.
 fn rename_old_keys(table: &mut Table) {
     if let Some(value) = table.remove("on_fault") {
         table.insert("on_bad_record".into(), value);
     }
 }
 
-/// Sets `a.b.c=value`, where a number picks from an array of tables.
+/// Applies an override `a.b.c=value`, where a number selects from an array of tables.
 fn apply(table: &mut Table, text: &str) -> Result<()> {
     let Some((key, value)) = text.split_once('=') else {
         return Err(Error::invalid_value("--set", text, "expected KEY=VALUE"));

@@ -1,8 +1,8 @@
-//! A pool of caches, each lent to one task at a time, and all cleared at the end of a stage.
+//! A pool of caches, each lent to one task at a time, all of them cleared at the end of a stage.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// As many are made as are in use at the same time, on however many threads.
+/// Holds as many values as were in use at the same time, on however many threads.
 pub(super) struct Pool<T>(Mutex<Vec<T>>);
 
 impl<T: Default> Pool<T> {
@@ -18,7 +18,7 @@ impl<T: Default> Pool<T> {
         result
     }
 
-    /// Drops those that nobody uses.
+    /// Drops all values that are not in use.
     pub fn clear(&self) {
         self.free().clear();
     }

@@ -1,6 +1,6 @@
-//! Stands for what of `data/random.rs` is needed here: numbers that follow from a seed.
+//! Random numbers that follow from a seed.
 
-/// SplitMix64 (Steele et al. 2014).
+/// The generator SplitMix64 (Steele et al. 2014).
 pub(crate) struct SplitMix(u64);
 
 impl SplitMix {
@@ -16,12 +16,12 @@ impl SplitMix {
         z ^ (z >> 31)
     }
 
-    /// At least 0 and below 1.
+    /// Draws a number that is at least 0 and below 1.
     pub(crate) fn uniform(&mut self) -> f64 {
         unit(self.next())
     }
 
-    /// Puts items into an order of which all are equally likely.
+    /// Shuffles items; all orders are equally likely.
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             let other = (u128::from(self.next()) * (last as u128 + 1)) >> 64;
@@ -30,7 +30,7 @@ impl SplitMix {
     }
 }
 
-/// The upper 53 bits as a number at least 0 and below 1.
+/// Turns the upper 53 bits into a number that is at least 0 and below 1.
 pub(crate) fn unit(bits: u64) -> f64 {
     (bits >> 11) as f64 / (1u64 << 53) as f64
 }

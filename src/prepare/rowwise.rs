@@ -1,4 +1,4 @@
-//! Steps that look at one document at a time.
+//! Steps that process one document at a time.
 
 use super::{
     clean::{self, language},
@@ -38,24 +38,25 @@ use std::{
     sync::Arc,
 };
 
-/// A document before a step.
+/// A document as a step receives it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row<'a> {
     pub id: &'a str,
     pub text: &'a str,
-    /// Empty where it is not known.
+    /// Language of the document, empty if it is not known.
     pub language: &'a str,
 }
 
-/// Outcome of a step for a document; several if the document is cut.
+/// Outcome of a step for a document; a document that is split has several.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Outcome {
-    /// Instead of the text, of the language.
+    /// New text, if the step changed it.
     pub text: Option<String>,
+    /// New language, if the step found one.
     pub language: Option<String>,
-    /// Why the document goes.
+    /// Reason for dropping the document, if it is dropped.
     pub reason: Option<String>,
-    /// A number or a word on that.
+    /// Number or word that explains the reason, such as a score.
     pub detail: Option<String>,
 }
 
@@ -76,7 +77,7 @@ impl Outcome {
     }
 }
 
-/// A step with its models loaded.
+/// A step that is ready to run, with its models loaded.
 pub(super) type RowStep = Box<dyn Fn(Row<'_>) -> Result<Vec<Outcome>> + Send + Sync>;
 
 /// Caches of the words of earlier documents.
@@ -90,7 +91,7 @@ pub(super) fn clear_words() {
     WORDS.clear();
 }
 
-/// Words and punctuation marks of a text, for everything but the rules' own counts.
+/// Splits a text into words and punctuation marks, as byte ranges. All steps but the rules split like this.
 pub fn split_words(language: &str, text: &str) -> Vec<Range<usize>> {
     with_words(|words| {
         let tokens = words.tokens(Family::of(language, text), text);
@@ -98,7 +99,8 @@ pub fn split_words(language: &str, text: &str) -> Vec<Range<usize>> {
     })
 }
 
-/// Gets a step ready. Steps that compare documents are not of this kind.
+/// Loads everything that a step needs. Steps that compare documents with each other are in
+/// [`keys`](super::keys).
 pub(super) fn prepare(step: &Step) -> Result<RowStep> {
     Ok(match step.clone() {
         Step::Clean(config) => Box::new(move |row| {
@@ -251,7 +253,7 @@ fn held_out(config: &ContaminationConfig) -> Result<HeldOut> {
     Ok(held_out)
 }
 
-/// A step of one document at a time at work.
+/// A step that processes one document at a time, with all that its tasks need.
 #[derive(Clone)]
 pub(super) struct Work {
     pub engine: Engine,
@@ -262,7 +264,7 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Writes a part of this stage.
+    /// Runs the step on a part of the stage before and writes the part of this stage.
     pub(super) async fn part(self, index: usize) -> Result<Part> {
         let (input, before) = &self.inputs[index];
         let frame = self.plan(input).await?;
@@ -275,12 +277,12 @@ impl Work {
         Ok(part)
     }
 
-    /// Whether a document may become several.
+    /// Returns whether the step may split a document into several.
     fn cuts(&self) -> bool {
         matches!(&self.step, Step::Language(config) if config.by_paragraph)
     }
 
-    /// Plan of the step over a part's kept documents.
+    /// Plans the step over the kept documents of a part.
     pub(super) async fn plan(&self, input: &Path) -> Result<DataFrame> {
         let documents = self.engine.documents(&[input.into()]).await?;
         let documents = documents.filter(col("reason").is_null()).map_err(failed("planning"))?;
@@ -305,13 +307,13 @@ impl Work {
     }
 }
 
-/// A function by its name, as plans on a cluster have it.
+/// Builds a call of a Kiln function by its name, by which plans on a cluster find it too.
 pub(super) fn call(engine: &Engine, name: &str, arguments: Vec<Expr>) -> Result<Expr> {
     let function = engine.session().udf(name).map_err(failed("planning"))?;
     Ok(function.call(arguments))
 }
 
-/// Reads files into parts, wherever the engine runs.
+/// Reads the files of a task into parts, wherever the engine runs.
 pub(super) async fn extract(engine: &Engine, task: &Task) -> Result<Extracted> {
     let json =
         serde_json::to_string(task).map_err(|error| Error::preparation("planning", error.to_string()))?;
@@ -326,10 +328,10 @@ pub(super) async fn extract(engine: &Engine, task: &Task) -> Result<Extracted> {
     serde_json::from_str(&report).map_err(|error| Error::preparation("reading", error.to_string()))
 }
 
-/// All documents of a file that a step or a model needs.
+/// Reads all documents of a file that a step or a model needs.
 ///
 /// # Errors
-/// [`Error::Io`]; the first bad record, as [`Error::Preparation`].
+/// [`Error::Io`] if the file cannot be opened, [`Error::Preparation`] for its first bad record.
 pub fn read_documents(path: &Path) -> Result<Vec<extract::Document>> {
     let file = File::open(path).map_err(|error| Error::io("read", path, error))?;
     let documents =

@@ -1,4 +1,4 @@
-//! A run: stage after stage, each skipped if it is finished, and at the end what has been made of what.
+//! A run: stage after stage, each skipped if it is already finished, and at the end the manifest.
 
 mod compare;
 mod explain;
@@ -31,11 +31,11 @@ use std::{
 /// Events of a run, for progress displays.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress<'a> {
-    /// A stage begins; so many tasks and bytes of input.
+    /// A stage begins, with this number of tasks and bytes of input.
     Begun { name: &'a str, tasks: usize, bytes: u64 },
-    /// A task of it is finished.
+    /// A task of the stage is finished.
     Task { documents: u64, bytes: u64 },
-    /// The stage is finished, or was before.
+    /// The stage is finished; `is_old` if an earlier run finished it.
     Ended { stage: &'a StageSummary, is_old: bool },
 }
 
@@ -44,32 +44,33 @@ pub enum Progress<'a> {
 pub struct StageSummary {
     pub name: String,
     pub key: String,
-    /// Where its files are, below the run's folder.
+    /// Folder of its files, relative to the run's folder.
     pub folder: String,
     pub read: Count,
     #[serde(rename = "tally")]
     pub counts: Counts,
     pub parts: Vec<Part>,
-    /// Records without text, such as images of a WARC file.
+    /// Records without text that were skipped, such as images of a WARC file.
     #[serde(default)]
     pub skipped: u64,
-    /// Bytes of text that came in, or of files where it was extracted.
+    /// Bytes of text that the stage read; for the stage `extract`, bytes of files.
     pub bytes_in: u64,
-    /// That the tasks took together, and the stage from beginning to end.
+    /// Seconds that its tasks took, added up.
     pub task_seconds: f64,
+    /// Seconds from the beginning of the stage to its end.
     pub seconds: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<Groups>,
 }
 
-/// A finished task.
+/// Result of a finished task, and the seconds that it took.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Done<T> {
     result: T,
     seconds: f64,
 }
 
-/// The stages of a pipeline in a folder.
+/// The run of a pipeline in a workspace.
 pub struct Run<'a> {
     pipeline: Arc<Pipeline>,
     engine: Engine,
@@ -78,7 +79,7 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// All is written to the workspace.
+    /// Prepares a run that writes everything to `workspace`.
     ///
     /// # Errors
     /// Errors of [`Engine::new`].
@@ -93,16 +94,17 @@ impl<'a> Run<'a> {
         Ok(Self { pipeline, engine, progress: Box::new(progress), stages: Vec::new() })
     }
 
-    /// The folder that all is written to.
+    /// Local folder of the run.
     fn out(&self) -> &Path {
         self.engine.workspace.folder()
     }
 
-    /// Runs what is not finished and writes the manifest.
+    /// Runs all stages that are not finished and writes the manifest.
     ///
     /// # Errors
-    /// Those of reading and writing; [`Error::Preparation`] if documents were lost on the way, [`Error::RunLocked`] if
-    /// another run of this rank works in the same folder, [`Error::NothingToTokenize`] if no document is left.
+    /// Errors of reading and writing; [`Error::Preparation`] if documents were lost on the way,
+    /// [`Error::RunLocked`] if another run of this rank works in the same folder,
+    /// [`Error::NothingToTokenize`] if no document is left.
     pub async fn execute(mut self) -> Result<Manifest> {
         let rank = self.engine.config.rank;
         let _lock = self.engine.workspace.lock(rank.index)?;
@@ -139,7 +141,7 @@ impl<'a> Run<'a> {
         Ok(manifest)
     }
 
-    /// The stages that look at documents, with where their files go, and that of tokens.
+    /// Folders of all stages: extraction, the steps, and tokenization if there is one.
     fn folders(&self, inputs: &[Input]) -> Result<Vec<Folder>> {
         let pipeline = &self.pipeline;
         let read: Vec<_> = inputs.iter().map(Input::identity).collect();
@@ -181,7 +183,7 @@ impl<'a> Run<'a> {
         (self.progress)(Progress::Begun { name, tasks, bytes });
     }
 
-    /// Closes a stage: counts, checks that nothing is lost, marks it as finished.
+    /// Finishes a stage: adds up its counts, checks that no document is lost, and writes its marker.
     async fn end(
         &mut self,
         folder: &Folder,
@@ -215,20 +217,20 @@ impl<'a> Run<'a> {
         self.old(summary, false)
     }
 
-    /// A stage's folder below that of the run.
+    /// Path of a stage's folder relative to the run's folder.
     fn name_of(&self, folder: &Folder) -> String {
         folder.path.strip_prefix(self.out()).unwrap_or(&folder.path).to_string_lossy().into_owned()
     }
 
-    /// A stage that is finished.
+    /// Reports a finished stage as progress and adds it to the run's stages.
     fn old(&mut self, summary: StageSummary, is_old: bool) -> Result<StageSummary> {
         (self.progress)(Progress::Ended { stage: &summary, is_old });
         self.stages.push(summary.clone());
         Ok(summary)
     }
 
-    /// Runs `run` on `work` for each of `count` tasks of a stage, telling the progress what `counted` makes of the
-    /// results. Gives them, and the seconds that all took together.
+    /// Calls `run` on `work` for each of the `count` tasks of a stage and reports `counted` of each result as
+    /// progress. Returns the results, and the seconds that all tasks took together.
     async fn tasks<W, T, F>(
         &mut self,
         folder: &Folder,
@@ -261,7 +263,7 @@ impl<'a> Run<'a> {
         Ok((results.into_iter().map(|done| done.result).collect(), seconds))
     }
 
-    /// [`tasks`](Self::tasks) of one, of which nothing is counted.
+    /// Runs a single task, as [`tasks`](Self::tasks) does, without counting its documents.
     async fn once<W, T, F>(
         &mut self,
         folder: &Folder,
@@ -280,7 +282,7 @@ impl<'a> Run<'a> {
         Ok((result.ok_or_else(|| Error::preparation(name, "nothing was done".into()))?, seconds))
     }
 
-    /// Summary of a stage if it is finished; otherwise its folder is made.
+    /// Returns the summary of a stage that is finished; otherwise makes its folder.
     async fn finished(&mut self, folder: &Folder) -> Result<Option<StageSummary>> {
         storage::create_folder(&folder.path)?;
         let summary = self.engine.workspace.marked(folder, "stage").await?;

@@ -1,4 +1,5 @@
-//! From documents to shards: tokens of each part; passes over the sources; which shards there are.
+//! Turns documents into token shards: tokenizes each part, decides how often each source is read, and lists
+//! the shards.
 
 mod shuffle;
 mod writer;
@@ -32,13 +33,13 @@ use std::{
 
 pub(super) use shuffle::Sharding;
 
-/// Documents of a row group, which a shard takes or leaves by its range of places.
+/// Documents in a row group; a shard reads only the row groups that overlap its range of positions.
 const GROUP: usize = 128;
 
-/// The name of a tokenizer beside shards.
+/// File name of the tokenizer beside the shards.
 const TOKENIZER: &str = "tokenizer.json";
 
-/// Which split.
+/// Split of the documents that a shard belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
@@ -55,7 +56,7 @@ impl Split {
     }
 }
 
-/// Tokens of a part, by split and source.
+/// Number of tokens of a part, for each split by source.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct TokenPart {
     pub train: BTreeMap<String, u64>,
@@ -63,7 +64,7 @@ pub(super) struct TokenPart {
     pub documents: u64,
 }
 
-/// A shard that is written.
+/// A finished shard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShardSummary {
     pub file: String,
@@ -74,24 +75,24 @@ pub struct ShardSummary {
     pub sources: BTreeMap<String, u64>,
 }
 
-/// The stages from documents to shards at work.
+/// The stages from documents to shards, with all that their tasks need.
 #[derive(Clone)]
 pub(super) struct Tokenizing {
     pub engine: Engine,
     pub pipeline: Arc<Pipeline>,
     pub config: TokenizeConfig,
     pub inputs: Arc<Vec<(PathBuf, Part)>>,
-    /// Folder of the tokens.
+    /// Folder of the token files.
     pub folder: Folder,
 }
 
 impl Tokenizing {
-    /// Path of the tokenizer, which [`tokenizer`](Self::tokenizer) makes.
+    /// Path of the tokenizer that [`tokenizer`](Self::tokenizer) writes.
     fn tokenizer_path(&self) -> PathBuf {
         self.folder.file(TOKENIZER)
     }
 
-    /// Copies or trains the tokenizer. It learns from documents drawn by the seed.
+    /// Copies the given tokenizer, or trains one on documents that are drawn by the seed.
     pub(super) async fn tokenizer(self) -> Result<()> {
         if !self.config.tokenizer.as_os_str().is_empty() {
             let path = &self.config.tokenizer;
@@ -119,13 +120,14 @@ impl Tokenizing {
         Ok(())
     }
 
-    /// Loads the tokenizer that [`tokenizer`](Self::tokenizer) has made.
+    /// Loads the tokenizer that [`tokenizer`](Self::tokenizer) wrote.
     pub(super) async fn tokenizer_made(&self) -> Result<Tokenizer> {
         self.engine.workspace.have(&[self.tokenizer_path()]).await?;
         Tokenizer::from_file(&self.tokenizer_path())
     }
 
-    /// Texts to learn from: all of them, or the first by their hashes.
+    /// Texts that the tokenizer is trained on: all, or those with the lowest hashes, up to the size of the
+    /// sample.
     async fn sample(&self) -> Result<Vec<String>> {
         let plan = |error| failed("planning")(error);
         let files: Vec<PathBuf> = self.inputs.iter().map(|(path, _)| path.clone()).collect();
@@ -152,7 +154,8 @@ impl Tokenizing {
         Ok(texts)
     }
 
-    /// Writes the tokens of a part, ordered by place: `key`, `number`, `id`, `source`, `is_val`, `draw`, `tokens`.
+    /// Tokenizes a part and writes the columns `key`, `number`, `id`, `source`, `is_val`, `draw` and
+    /// `tokens`, ordered by `key` (a hash, which shuffles the documents) and `number`.
     pub(super) async fn tokens(self, part: usize) -> Result<TokenPart> {
         let plan = |error| failed("planning")(error);
         let (path, _) = &self.inputs[part];
@@ -206,7 +209,7 @@ impl Tokenizing {
         self.folder.file(&format!("tokens-{part:05}.parquet"))
     }
 
-    /// Number of times that each source is read.
+    /// Plans how often each source is read.
     pub(super) fn blend(&self, parts: &[TokenPart]) -> Vec<BlendedSource> {
         let available = |name: &str| parts.iter().filter_map(|part| part.train.get(name)).sum();
         let sources: Vec<(String, Option<f64>, u64)> = self
@@ -218,7 +221,7 @@ impl Tokenizing {
         self.pipeline.blend.plan(&sources)
     }
 
-    /// All shards that are to be written: split, number in it, and how many it has.
+    /// Lists all shards to write: split, index in the split, and the split's number of shards.
     pub(super) fn shards(&self, parts: &[TokenPart], blend: &[BlendedSource]) -> Vec<(Split, u64, u64)> {
         let train = blend.iter().map(|source| source.epochs * source.available as f64).sum::<f64>() as u64;
         let val: u64 = parts.iter().flat_map(|part| part.val.values()).sum();
@@ -229,7 +232,8 @@ impl Tokenizing {
         of(Split::Train, train).chain(of(Split::Val, val)).collect()
     }
 
-    /// Puts shards and tokenizer where users look for them: hard links, or copies where there are none.
+    /// Puts the shards and the tokenizer into the folder that users see, as hard links, or as copies where
+    /// those are not possible.
     pub(super) async fn publish(&self, shards: &Path, target: &Path) -> Result<()> {
         let workspace = &self.engine.workspace;
         if workspace.is_mirror() {

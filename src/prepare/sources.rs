@@ -1,4 +1,4 @@
-//! The first stage: finds the files of all sources, cuts them into tasks and reads them into parts.
+//! The first stage: finds the files of all sources, groups them into tasks and reads them into parts.
 
 use super::{
     columnar, download,
@@ -22,19 +22,21 @@ use std::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Input {
     pub path: PathBuf,
-    /// Name that documents carry as their file: the path from the pipeline's folder, or the address of a download.
+    /// Name that documents carry as their file: its path relative to the pipeline's folder, or the address of
+    /// a download.
     pub name: String,
-    /// Its number among the sources.
+    /// Index of its source in the pipeline.
     pub source: usize,
     pub bytes: u64,
-    /// Nanoseconds of the last change, by which another file of the same name and length is told.
+    /// Modification time in nanoseconds since 1970, which tells it from another file of the same name and
+    /// length.
     pub changed: u128,
-    /// Why it could not be fetched.
+    /// Reason why it could not be downloaded.
     #[serde(default, rename = "fault")]
     pub download_error: Option<String>,
 }
 
-/// Files that are read together, one after another.
+/// Files that one task reads, one after another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Task {
     pub number: usize,
@@ -52,14 +54,15 @@ pub(super) struct Extracted {
     pub parts: Vec<Part>,
     /// Records of a kind without text, such as requests and images of a WARC file.
     pub skipped: u64,
-    /// Bytes of the files.
+    /// Total bytes of the files that were read.
     pub bytes: u64,
 }
 
-/// The files of all sources, downloaded where they are addresses.
+/// Finds the files of all sources and downloads those that are given by address.
 ///
 /// # Errors
-/// [`Error::NotFound`] for a path that leads to no file, [`Error::InvalidValue`] for a pattern that is none.
+/// [`Error::NotFound`] for a path or pattern without a file, [`Error::InvalidValue`] for an invalid pattern,
+/// [`Error::Io`]; errors of [`download::fetch`] if bad records stop the run.
 pub(super) async fn find(pipeline: &Pipeline, downloads: &Path, rank: usize) -> Result<Vec<Input>> {
     let mut inputs = Vec::new();
     for (number, source) in pipeline.sources.iter().enumerate() {
@@ -107,7 +110,7 @@ pub(super) async fn find(pipeline: &Pipeline, downloads: &Path, rank: usize) -> 
     Ok(inputs)
 }
 
-/// Files of a path, a folder (with all below it) or a pattern, sorted.
+/// Appends the files of a path, of a folder with all folders in it, or of a pattern to `files`, sorted.
 fn find_local(path: &str, files: &mut Vec<PathBuf>) -> Result<()> {
     let missing = |hint: &str| Error::NotFound { path: path.into(), hint: hint.into() };
     let plain = Path::new(path);
@@ -140,7 +143,7 @@ fn find_below(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     entries.iter().filter(|path| !is_hidden(path)).try_for_each(|path| find_below(path, files))
 }
 
-/// Cuts files into tasks of about the size of a part; a larger file is a task of its own.
+/// Groups files into tasks of about the size of a part; a larger file is a task of its own.
 pub(super) fn tasks(pipeline: &Pipeline, inputs: &[Input], folder: &Path) -> Vec<Task> {
     let part_bytes = pipeline.part_mb << 20;
     let mut groups: Vec<(u64, Vec<Input>)> = Vec::new();
@@ -165,7 +168,8 @@ pub(super) fn tasks(pipeline: &Pipeline, inputs: &[Input], folder: &Path) -> Vec
 }
 
 impl Input {
-    /// Everything that decides what is read: not where a download lies, nor how it failed.
+    /// Returns everything that decides what is read; neither the place of a download nor the reason why one
+    /// failed does.
     pub(super) fn identity(&self) -> (&str, usize, u64, u128, bool) {
         (&self.name, self.source, self.bytes, self.changed, self.download_error.is_some())
     }
@@ -176,10 +180,11 @@ impl Task {
         serde_json::from_str(json).map_err(|error| Error::preparation("reading a plan", error.to_string()))
     }
 
-    /// Reads all files into parts.
+    /// Reads all files of the task into parts.
     ///
     /// # Errors
-    /// [`Error::Io`], and [`Error::Preparation`] for a bad record if bad records are fatal.
+    /// [`Error::Io`] and [`Error::Preparation`] if a part cannot be written, or for a bad record if bad
+    /// records stop the run.
     pub(super) fn run(&self) -> Result<Extracted> {
         let mut writer = PartWriter::new(&self.folder, self.number, self.part_bytes);
         let mut extracted = Extracted::default();
@@ -207,7 +212,7 @@ impl Task {
     }
 }
 
-/// Gives every record of a file to `each`; how many were passed over.
+/// Passes every record of a file to `each` and returns the number of records that were skipped.
 fn read(
     input: &Input,
     source: &SourceConfig,

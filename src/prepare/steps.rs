@@ -1,4 +1,4 @@
-//! The steps of a pipeline, as they stand in its file: `[[step]]` with a `kind` and the settings of that kind.
+//! The steps of a pipeline. In its file each is a `[[step]]` with a `kind` and the settings of that kind.
 
 use super::{
     clean::{CleanConfig, language::LanguageConfig},
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// Step that is applied to every document that the steps before kept.
+/// A step, which is applied to every document that the steps before it kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Step {
@@ -33,15 +33,15 @@ pub enum Step {
     Pii(PiiConfig),
 }
 
-/// A condition over statistics of the document, in SQL: `words >= 20 AND mean_word_length < 12`.
+/// Settings of a condition over a document's statistics, in SQL: `words >= 20 AND mean_word_length < 12`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExpressionConfig {
-    /// Documents of which this is true stay.
+    /// Condition of the documents that are kept.
     pub keep: String,
 }
 
-/// The quality classifier that `kiln data train-filter` made.
+/// Settings of a filter by a quality classifier from `kiln data train-filter`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QualityConfig {
@@ -49,13 +49,15 @@ pub struct QualityConfig {
     pub select: Selection,
 }
 
-/// Perplexity under a language model: a Kiln checkpoint, or characters' n-grams of `kiln data train-filter`.
+/// Settings of a filter by perplexity under a Kiln checkpoint or under n-grams of characters from
+/// `kiln data train-filter`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PerplexityConfig {
     pub model: PathBuf,
-    /// Least and greatest perplexity, of a token (checkpoint) or of a character (n-grams).
+    /// Minimum perplexity of a kept document, per token (checkpoint) or per character (n-grams).
     pub min: f64,
+    /// Maximum perplexity of a kept document.
     pub max: f64,
 }
 
@@ -65,13 +67,14 @@ impl Default for PerplexityConfig {
     }
 }
 
-/// Text that is no language, by n-grams of characters.
+/// Settings of a filter by n-grams of characters, which drops text that is no language.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GibberishConfig {
-    /// From `kiln data train-filter --ngrams`; empty: a model of English, made of the embedded corpus.
+    /// A model from `kiln data train-filter --ngrams`; if empty, a model of English made from the embedded
+    /// corpus.
     pub model: PathBuf,
-    /// Documents with more bits per character are dropped.
+    /// Maximum bits per character of a kept document.
     pub max_bits: f64,
 }
 
@@ -81,7 +84,7 @@ impl Default for GibberishConfig {
     }
 }
 
-/// The kinds, for messages.
+/// Names of all kinds of step, for messages.
 pub const KINDS: [&str; 13] = [
     "clean",
     "language",
@@ -99,7 +102,7 @@ pub const KINDS: [&str; 13] = [
 ];
 
 impl Step {
-    /// A step from its table; `origin` is for messages.
+    /// Builds a step from its table; `origin` is its place in the file, for error messages.
     pub(super) fn from_table(mut table: Table, origin: &str) -> Result<Self> {
         let kind = match table.remove("kind") {
             Some(Value::String(kind)) => kind,
@@ -129,12 +132,12 @@ impl Step {
         })
     }
 
-    /// From the JSON that plans carry.
+    /// Reads a step from the JSON that plans carry.
     pub(super) fn from_json(json: &str) -> Result<Self> {
         serde_json::from_str(json).map_err(|error| syntax("a plan", error.to_string()))
     }
 
-    /// Name of the stage, in folders and tables: the profile of a filter, otherwise the kind.
+    /// Name of the step's stage, in folders and tables: the profile of a filter, otherwise the kind.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Clean(_) => "clean",
@@ -153,7 +156,7 @@ impl Step {
         }
     }
 
-    /// Files that the step reads beside the documents; what they hold is part of its settings.
+    /// Files that the step reads besides the documents; their contents count as part of its settings.
     pub(super) fn files(&self) -> Vec<&Path> {
         let path = match self {
             Self::Quality(config) => &config.model,
@@ -167,7 +170,7 @@ impl Step {
         if path.as_os_str().is_empty() { Vec::new() } else { vec![path] }
     }
 
-    /// Makes relative paths start at the pipeline file's folder.
+    /// Makes relative paths relative to `folder`, that of the pipeline file.
     pub(super) fn resolve(&mut self, folder: &Path) {
         let join = |path: &mut PathBuf| {
             if !path.as_os_str().is_empty() {

@@ -1,4 +1,5 @@
-//! The folder that a run works in, and the markers that say what of it is finished.
+//! The folder `OUT/work`, in which a run works, and the markers that say which of its tasks and stages are
+//! finished.
 //!
 //! ```text
 //! OUT/work/02-clean-1f0c…/part-00000-000.parquet    documents, kept and dropped
@@ -6,8 +7,8 @@
 //! OUT/work/02-clean-1f0c…/stage.json                marker of the stage
 //! ```
 //!
-//! The hexadecimal digits are a digest of all that decides what the stage holds, so that a changed setting makes
-//! another folder.
+//! The hexadecimal digits are a digest of everything that decides the stage's output, so that a changed
+//! setting makes another folder.
 
 use crate::{
     error::{Error, Result},
@@ -26,8 +27,8 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// The folder of the stage with this number under `work`. `previous` is the key of the stage before,
-    /// `settings` what else decides.
+    /// Names the folder of a stage below `work`. `number` counts stages from 1, `previous` is the key of the
+    /// stage before, and `settings` is everything else that decides the output.
     pub fn new(work: &Path, number: usize, name: &str, previous: &str, settings: &str) -> Self {
         let mut digest = Sha256::new();
         for part in [env!("CARGO_PKG_VERSION"), name, previous, settings] {
@@ -47,7 +48,7 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// SHA-256 of a file, and its length.
+/// Computes the SHA-256 of a file, in hexadecimal, and its length in bytes.
 pub(super) fn digest_file(path: &Path) -> Result<(String, u64)> {
     let mut file = std::fs::File::open(path).map_err(|error| Error::io("read", path, error))?;
     let mut digest = Sha256::new();
@@ -64,7 +65,7 @@ pub(super) fn digest_file(path: &Path) -> Result<(String, u64)> {
     }
 }
 
-/// Where a file is written until it is whole: beside it.
+/// Path beside `path` that a file is written to until it is complete.
 pub(super) fn unfinished(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{UNFINISHED}{}-{name}", std::process::id()))
@@ -73,13 +74,14 @@ pub(super) fn unfinished(path: &Path) -> PathBuf {
 /// Prefix of the names of unfinished files.
 const UNFINISHED: &str = "tmp-";
 
-/// Whether a file is one that [`unfinished`] or [`storage::write_atomic`] named.
+/// Returns whether the file's name is one that [`unfinished`] or [`storage::write_atomic`] gives to
+/// unfinished files.
 pub(super) fn is_unfinished(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with(UNFINISHED) || name.ends_with(".tmp")
 }
 
-/// Removes what a killed process left behind in a stage's folder, once all tasks are finished.
+/// Removes unfinished files that a killed process left in a stage's folder, once all tasks are finished.
 pub(super) fn remove_leftovers(folder: &Path) -> Result<()> {
     for file in storage::list(folder)? {
         if is_unfinished(&file) {
@@ -89,7 +91,8 @@ pub(super) fn remove_leftovers(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Name and digest of a file that a step reads; of a folder (a checkpoint) those of its files.
+/// Returns the path and the digest of a file that a step reads; for a folder (a checkpoint) the digests of
+/// its files.
 pub(super) fn digest_of(path: &Path) -> Result<(PathBuf, String)> {
     if !storage::exists(path) {
         let hint = "paths of steps are relative to the pipeline file".into();

@@ -1,5 +1,5 @@
-//! Where a run keeps its files: in a folder, or in an object store, with a folder for what of it this process reads
-//! and writes.
+//! The folder that a run keeps its files in. It may be in an object store; then a local folder holds the
+//! files that this process reads and writes.
 
 mod bucket;
 mod inventory;
@@ -24,13 +24,14 @@ use std::{
     time::Duration,
 };
 
-/// Files that are fetched, and chunks that are sent, at the same time.
+/// Number of files that are fetched, or chunks that are sent, at the same time.
 const AT_A_TIME: usize = 8;
 
-/// Name of the marker of a stage.
+/// Name of a stage's marker.
 pub(super) const STAGE: &str = "stage";
 
-/// A run's folder, `DIR` or `s3://BUCKET/PREFIX`, `gs://…`, `az://…`.
+/// The folder of a run: a local one, `DIR`, or one in an object store, `s3://BUCKET/PREFIX`, `gs://…` or
+/// `az://…`.
 #[derive(Debug, Clone)]
 pub struct Workspace {
     folder: PathBuf,
@@ -38,11 +39,12 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// `out` is a folder or the address of one in an object store; `cache` then the folder beside it, by default
-    /// one below the system's folder for temporary files. Ranks on one machine have one each.
+    /// Opens the folder `out`, which may be an address in an object store. `cache` is the local folder of
+    /// such an address, by default one below the system's folder for temporary files. Ranks on one machine
+    /// have one each.
     ///
     /// # Errors
-    /// [`Error::InvalidValue`] for an address of no object store.
+    /// [`Error::InvalidValue`] for an address of no object store, and for a `cache` beside a local folder.
     pub fn open(out: &str, cache: Option<&Path>, rank: usize) -> Result<Self> {
         if !out.contains("://") {
             if cache.is_some() {
@@ -70,17 +72,17 @@ impl Workspace {
         Ok(Self { folder, bucket: Some(Arc::new(Bucket::new(at, address))) })
     }
 
-    /// The folder on this machine.
+    /// Local folder of the run.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Whether it only mirrors an object store.
+    /// Returns whether the local folder is a copy of one in an object store.
     pub fn is_mirror(&self) -> bool {
         self.bucket.is_some()
     }
 
-    /// A path in the folder as users find it.
+    /// Formats a path in the folder for users: as an address if it is in an object store.
     pub fn address(&self, path: &Path) -> String {
         match (&self.bucket, path.strip_prefix(&self.folder)) {
             (Some(bucket), Ok(path)) => format!("{}/{}", bucket.address, path.display()),
@@ -99,12 +101,12 @@ impl Workspace {
         lock.ok_or_else(|| Error::RunLocked { path: self.folder.clone() })
     }
 
-    /// Time between checks of what others have finished.
+    /// Time between checks for tasks that other ranks have finished.
     pub(super) fn poll(&self) -> Duration {
         Duration::from_millis(if self.is_mirror() { 1000 } else { 100 })
     }
 
-    /// The markers in a stage's folder.
+    /// Names of the markers in a stage's folder, without `.json`.
     pub(super) async fn markers(&self, folder: &Folder) -> Result<BTreeSet<String>> {
         let names: Vec<String> = match &self.bucket {
             Some(bucket) => {
@@ -120,7 +122,7 @@ impl Workspace {
         Ok(names.iter().filter_map(|name| name.strip_suffix(".json")).map(str::to_owned).collect())
     }
 
-    /// Contents of the markers of these names; `None` where the work of one is not finished.
+    /// Reads the markers of these names; `None` for each whose task is not finished.
     pub(super) async fn all_marked<T: DeserializeOwned>(
         &self,
         folder: &Folder,
@@ -146,13 +148,13 @@ impl Workspace {
         stream::iter(reads).buffered(AT_A_TIME).try_collect().await
     }
 
-    /// Content of a marker.
+    /// Reads one marker; `None` if its task is not finished.
     pub(super) async fn marked<T: DeserializeOwned>(&self, folder: &Folder, name: &str) -> Result<Option<T>> {
         let all = self.all_marked(folder, &[name.to_owned()]).await?;
         Ok(all.into_iter().next().flatten())
     }
 
-    /// Says that something is finished, once all of it is where others find it.
+    /// Writes a marker, after all files that it stands for are in the object store, if there is one.
     pub(super) async fn mark(&self, folder: &Folder, name: &str, content: &impl Serialize) -> Result<()> {
         let path = folder.file(&format!("{name}.json"));
         let json = serde_json::to_vec(content);
@@ -175,8 +177,8 @@ impl Workspace {
         self.send(&path).await
     }
 
-    /// Brings files here that are in the object store only. Files never change but those that
-    /// [`refresh`](Self::refresh) is for.
+    /// Fetches those of `files` that are in the object store but not here. Only files for which there is
+    /// [`refresh`](Self::refresh) ever change.
     ///
     /// # Errors
     /// [`Error::Preparation`] if the object store cannot be reached, [`Error::Io`].
@@ -188,7 +190,7 @@ impl Workspace {
         stream::iter(fetches).buffer_unordered(AT_A_TIME).try_collect().await
     }
 
-    /// Brings a file here that may have changed.
+    /// Fetches a file that may have changed in the object store.
     ///
     /// # Errors
     /// As for [`have`](Self::have).
@@ -199,7 +201,7 @@ impl Workspace {
         }
     }
 
-    /// Puts a file into the object store, if there is one.
+    /// Sends a file to the object store, if there is one.
     ///
     /// # Errors
     /// As for [`have`](Self::have).
@@ -210,7 +212,8 @@ impl Workspace {
         }
     }
 
-    /// Makes `target` in the object store a folder of the files of `source` and of `more`, copied there.
+    /// Fills the folder `target` of the object store with copies of the files in `source` and of the file
+    /// `more`, and removes all others from it.
     pub(super) async fn publish(&self, source: &Path, more: &Path, target: &Path) -> Result<()> {
         let Some(bucket) = &self.bucket else { return Ok(()) };
         let listed = bucket.list(&self.key(bucket, target)).await?.into_iter();
@@ -232,7 +235,8 @@ impl Workspace {
         Ok(())
     }
 
-    /// Removes the stages that are not among `kept`, the folders of a manifest: earlier settings left them.
+    /// Removes the folders of stages, left by earlier settings, that are not in `kept`, the list of a
+    /// manifest.
     ///
     /// # Errors
     /// As for [`have`](Self::have).
@@ -258,14 +262,14 @@ impl Workspace {
         Ok(())
     }
 
-    /// Where a path of the folder is in the object store.
+    /// Path in the object store of a path in the local folder.
     fn key(&self, bucket: &Bucket, path: &Path) -> StorePath {
         let path = path.strip_prefix(&self.folder).unwrap_or(path);
         path.iter().fold(bucket.at.path.clone(), |key, part| key.join(part.to_string_lossy().as_ref()))
     }
 }
 
-/// Whether a file of a stage's folder is the marker of a task or of the stage.
+/// Returns whether a file of a stage's folder is the marker of a task or of the stage.
 fn is_marker(folder: &Folder, file: &Path) -> bool {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let is_task =
@@ -274,7 +278,7 @@ fn is_marker(folder: &Folder, file: &Path) -> bool {
     is_named && file.extension().is_some_and(|found| found == "json") && file.parent() == Some(&folder.path)
 }
 
-/// Finished files of a folder and of those in it.
+/// Lists the finished files of a folder and of all folders in it.
 fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in storage::list(folder)? {

@@ -1,33 +1,33 @@
-//! READMEs taken apart into blocks and text.
+//! Parses READMEs into blocks and text.
 
 use super::ROOT;
 use std::{collections::BTreeSet, path::Path};
 
-/// A README, taken apart.
+/// A README, parsed into blocks and text.
 pub struct Readme {
-    /// The path from the clone's folder.
+    /// Path from the clone's folder.
     pub name: String,
     pub blocks: Vec<Block>,
-    /// The text outside of blocks.
+    /// Text outside of blocks.
     pub prose: String,
 }
 
 pub struct Block {
     pub info: String,
-    /// The number of the line that opens it.
+    /// Number of the line that opens the block.
     pub line: usize,
     pub lines: Vec<String>,
 }
 
 impl Readme {
-    /// Whether it needs `kiln data`, which not every build has.
+    /// Returns whether a command needs `kiln data`, which not every build has.
     pub fn prepares_data(&self) -> bool {
         self.blocks.iter().any(|block| block.commands().iter().any(|line| line.starts_with("kiln data ")))
     }
 }
 
 impl Block {
-    /// The word behind `sh` of commands that need what a test has not.
+    /// Word after `sh` in the info string, of commands that need something a test lacks.
     pub fn class(&self) -> Option<&str> {
         self.info.strip_prefix("sh ")
     }
@@ -36,7 +36,7 @@ impl Block {
         self.lines.iter().map(|line| format!("{line}\n")).collect()
     }
 
-    /// Commands, one each, without comments; a line that ends in a backslash goes on in the next.
+    /// Commands, one each, without comments; a line that ends in a backslash continues on the next.
     pub fn commands(&self) -> Vec<String> {
         let kind = self.info.split(' ').next().unwrap();
         let text = match kind {
@@ -55,7 +55,7 @@ impl Block {
         lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
     }
 
-    /// Commands of a `console` block with the lines that are shown below each.
+    /// Commands of a `console` block, with the lines that are shown below each.
     pub fn session(&self) -> Vec<(String, Vec<String>)> {
         let mut session: Vec<(String, Vec<String>)> = Vec::new();
         for line in &self.lines {
@@ -69,7 +69,7 @@ impl Block {
     }
 }
 
-/// The README, the manual beside the code, and that of the page.
+/// Reads the README, the manual beside the code, and the README of the page.
 pub fn readmes() -> Vec<Readme> {
     let mut names: Vec<String> = ["README.md", "web/README.md"].map(String::from).to_vec();
     let mut folders = vec!["src".to_owned(), "examples".to_owned()];
@@ -108,9 +108,9 @@ fn readme(name: String) -> Readme {
     Readme { name, blocks, prose }
 }
 
-/// Lines that a README shows and the command did not print. Compared are the words: what has a digit or stands in
-/// parentheses differs with machine and length of the run. Left out are indented lines, which are generated text,
-/// the bar, which only a terminal has, and `…` for what the README leaves out.
+/// Finds lines that a README shows and the command did not print. Words are compared, except those with a
+/// digit or in parentheses, which differ with the machine and the length of the run. Indented lines, which
+/// are generated text, the bar, which only a terminal has, and the README's `…` are ignored.
 pub fn missing(shown: &[String], printed: &str) -> Vec<String> {
     let shape = |line: &str| {
         let mut depth = 0;

@@ -1,4 +1,4 @@
-//! A folder that is laid out like a clone, with programs that make commands of READMEs small.
+//! A folder laid out like a clone, with programs that make the commands of READMEs small.
 
 use super::ROOT;
 use crate::support::folder;
@@ -9,7 +9,8 @@ use std::{
     process::Command,
 };
 
-/// `kiln` as READMEs call it: the same command on the CPU, with few steps. What it computes is tested elsewhere.
+/// Program `kiln` that READMEs call: the same command on the CPU, with few steps. Its results are tested
+/// elsewhere.
 const KILN: &str = r#"#!/bin/sh
 case "$*" in
     *" --device "*) ;;
@@ -25,14 +26,14 @@ esac
 exec "$KILN_BINARY" "$@"
 "#;
 
-/// `cargo run --release -- …` as READMEs call it: the binary that is built already.
+/// Program `cargo` that READMEs call as `cargo run --release -- …`: it runs the binary that is already built.
 const CARGO: &str = r#"#!/bin/sh
 [ "$1 $2 $3" = "run --release --" ] || { echo "run this elsewhere: cargo $*" >&2; exit 1; }
 shift 3
 exec kiln "$@"
 "#;
 
-/// What commands find in the folder of a clone, and where they write; a fresh one for each README.
+/// Folder in which commands find the files of a clone and write their own; a fresh one for each README.
 pub struct Clone {
     folder: tempfile::TempDir,
     programs: tempfile::TempDir,
@@ -74,7 +75,7 @@ impl Clone {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    /// Runs commands until one fails; what they print.
+    /// Runs commands until one fails, and returns their output.
     pub fn run(&self, commands: &str) -> Result<String, String> {
         let path = std::env::var("PATH").unwrap_or_default();
         let output = Command::new("sh")
@@ -89,7 +90,8 @@ impl Clone {
     }
 }
 
-/// A few records in place of the corpora that `examples/corpora.mjs` fetches, which `tests/check.sh` runs.
+/// Writes a few records in place of the corpora that `examples/corpora.mjs` fetches, which `tests/check.sh`
+/// runs.
 fn stand_ins(folder: &Path) {
     let corpora = folder.join("corpora");
     std::fs::create_dir(&corpora).unwrap();
@@ -110,7 +112,7 @@ fn stand_ins(folder: &Path) {
     write("cmudict-test", 40, &word);
 }
 
-/// A little of what `examples/corpora.mjs raw` makes.
+/// Writes a little of the output of `examples/corpora.mjs raw`.
 fn raw_stand_ins(corpora: &Path) {
     let plays = include_str!("../fixtures/tinyshakespeare.txt");
     let page = |text: &str| {
@@ -140,7 +142,7 @@ fn raw_stand_ins(corpora: &Path) {
     gzip(corpora.join("mails.warc"), record);
 }
 
-/// Leaves `PATH.gz`.
+/// Writes `PATH.gz` with this text.
 fn gzip(path: PathBuf, text: String) {
     std::fs::write(&path, text).unwrap();
     assert!(Command::new("gzip").arg(path).status().unwrap().success());

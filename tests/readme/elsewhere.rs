@@ -1,18 +1,19 @@
-//! Commands of READMEs that `tests/readme.rs` does not run, and the checks that do.
+//! Commands of READMEs that `tests/readme.rs` does not run, and the checks that run them. Their classes:
 //!
-//! - `build` compiles the package again, some of it for hardware and with downloads that a test has not.
+//! - `build` compiles the package again, some of it for hardware and with downloads that a test lacks.
 //! - `network` fetches packages from npm and PyPI.
 //! - `browser` needs Chromium, and minutes.
 //! - `cluster` needs several machines, or processes that do not end.
-//! - `all` is the whole check, of which the test is a part.
+//! - `all` is the whole check, which includes the test.
 
 /// A command that this test does not run.
 pub struct Elsewhere {
-    /// The word behind `sh`.
+    /// Word after `sh` in the info string of its block.
     pub class: &'static str,
     pub command: &'static str,
-    /// The file of the check that runs it, and the words in that file that do.
+    /// File of the check that runs it.
     pub file: &'static str,
+    /// Words in that file that run it.
     pub runs: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Archives, compressed files and columnar files.
+//! Tests of archives, compressed files and columnar files.
 
 use super::report;
 use crate::{
@@ -13,21 +13,22 @@ use std::{
     process::Command,
 };
 
-/// What all documents of the reports say.
+/// Text of all documents in the reports.
 const HERON: &str = "The grey heron stood in the shallow water near the reeds, and it waited for a small fish to \
                      swim past its feet. ";
 
-/// A pipeline over the files of `in`.
+/// A pipeline over the files in the folder `in`.
 const IN: &str = "[[source]]\nname = \"in\"\npaths = [\"in\"]\n";
 
-/// Runs the pipeline of a report.
+/// Makes a command that runs the pipeline of a report.
 fn run_report(name: &str, out: &Path, more: &str) -> Command {
     let mut command = kiln(words("data run"));
     command.arg(report(name).join("pipeline.toml")).arg("--out").arg(out).args(words(more));
     command
 }
 
-/// Runs the pipeline of a report; identifiers and texts of what it keeps, and its manifest.
+/// Runs the pipeline of a report, and returns the identifiers and texts of the kept documents, and the
+/// manifest.
 fn report_of(name: &str) -> (BTreeMap<String, String>, Value) {
     let folder = folder();
     let out = folder.path().join("out");
@@ -42,7 +43,8 @@ fn kept_texts(out: &Path) -> BTreeMap<String, String> {
     shown.iter().map(|document| (text(&document["id"]), text(&document["text"]))).collect()
 }
 
-/// Runs a pipeline over these files; what it keeps, and its manifest.
+/// Runs a pipeline over these files, and returns the identifiers and texts of the kept documents, and the
+/// manifest.
 fn prepared(files: &[(&str, &[u8])]) -> (BTreeMap<String, String>, Value) {
     let folder = folder();
     fs::create_dir(folder.path().join("in")).unwrap();

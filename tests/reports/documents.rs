@@ -1,4 +1,4 @@
-//! Raw documents: HTML, JSON and what comes of them.
+//! Tests of raw documents: HTML, JSON and the texts extracted from them.
 
 use super::report;
 use crate::{
@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Names and texts of what a run of a report's pipeline keeps.
+/// Runs the pipeline of a report, and returns the names and texts of the kept documents.
 fn texts_of(report_name: &str) -> BTreeMap<String, String> {
     let folder = folder();
     let out = folder.path().join("out");
@@ -20,7 +20,7 @@ fn texts_of(report_name: &str) -> BTreeMap<String, String> {
     kept_texts(&out)
 }
 
-/// Identifiers and texts of what a run has kept.
+/// Identifiers and texts of the documents that a run kept.
 fn kept_texts(out: &Path) -> BTreeMap<String, String> {
     let shown = ok(kiln(words("data inspect --reason kept --json --full --count 1000")).arg(out));
     let shown: Vec<Value> = serde_json::from_str(&shown).unwrap();
@@ -28,7 +28,7 @@ fn kept_texts(out: &Path) -> BTreeMap<String, String> {
     shown.iter().map(|document| (text(&document["id"]), text(&document["text"]))).collect()
 }
 
-/// Runs a pipeline over the files of `in` and gives what is kept.
+/// Runs a pipeline over the files of `in`, and returns the kept documents.
 fn prepared(files: &[(&str, &[u8])]) -> BTreeMap<String, String> {
     let folder = folder();
     fs::create_dir(folder.path().join("in")).unwrap();
@@ -166,7 +166,7 @@ fn more_workers_than_any_machine_has() {
     fails(&mut run(folder.path(), "out", &sample), 2, &["tokenize.sample_mb"]);
 }
 
-/// The first object of a stage in a store.
+/// Path of the first object of a stage in a store.
 fn object(bucket: &Path, stage: &str, of: &str) -> PathBuf {
     let stages = fs::read_dir(bucket.join("work")).unwrap().map(|entry| entry.unwrap().path());
     let is_of = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().contains(stage);

@@ -1,4 +1,4 @@
-//! Hugging Face configurations: keys that are absent, and output projections that are.
+//! Tests of Hugging Face configurations with absent keys, and with absent output projections.
 
 use super::report;
 use crate::{
@@ -35,7 +35,7 @@ fn json_of(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// Changes a model's `config.json`; null takes a key away.
+/// Changes a model's `config.json`; null removes a key.
 fn configure(model: &Path, changes: Value) {
     let path = model.join("config.json");
     let mut config = json_of(&path);
@@ -55,7 +55,7 @@ fn change_weights(model: &Path, change: impl FnOnce(&mut NamedData)) {
     fs::write(path, tensors::write(&weights, FloatType::F32).unwrap()).unwrap();
 }
 
-/// The numbers of the fixtures are those of transformers 5.23.0: `AutoModelForCausalLM.from_pretrained(folder)`.
+/// The numbers in the fixtures come from transformers 5.23.0: `AutoModelForCausalLM.from_pretrained(folder)`.
 #[test]
 fn a_key_that_is_absent_has_the_default_of_its_class() {
     for name in ["config-defaults/gemma2-without-caps", "config-defaults/gpt2-oldest"] {
@@ -63,7 +63,7 @@ fn a_key_that_is_absent_has_the_default_of_its_class() {
     }
 }
 
-/// The numbers of the fixture are those of `AutoModelForSeq2SeqLM.from_pretrained(folder)`.
+/// The numbers in the fixture come from `AutoModelForSeq2SeqLM.from_pretrained(folder)`.
 #[test]
 fn a_t5_may_be_tied_and_unscaled() {
     let source = report("t5-tied-unscaled");
@@ -250,7 +250,7 @@ impl Case {
             .unwrap();
     }
 
-    /// Logits of the model in a folder, or why there are none.
+    /// Computes the logits of the model in a folder, or returns the error that refuses it.
     fn logits(&self, folder: &Path, device: &Device) -> kiln::Result<Vec<f32>> {
         let model = Checkpoint::open_model(folder)?.build(Weights::Latest, device)?;
         let rows = self.input_ids.iter().zip(&self.attention_mask);
@@ -264,7 +264,7 @@ impl Case {
         Ok(model.forward(input).0.into_data().try_into_vec_as().unwrap())
     }
 
-    /// The largest error, beyond padding, relative to numbers above 1.
+    /// Largest error outside of padding; relative for numbers above 1.
     fn error(&self, found: &[f32]) -> f32 {
         assert_eq!(found.len(), self.logits.len(), "{}", self.name);
         let is_real: Vec<bool> = match &self.decoder_input_ids {
@@ -279,7 +279,7 @@ impl Case {
     }
 }
 
-/// Those of `weights` in `configurations/generate.py`.
+/// Generates the same weights as `weights` in `configurations/generate.py`.
 fn weights(name: &str, shape: &[usize]) -> Vec<f32> {
     let hash = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(16_777_619);
     let start = name.bytes().fold(2_166_136_261, hash);
@@ -321,7 +321,7 @@ fn configurations_are_read_as_by_transformers() {
     assert!(cases.len() >= 200);
 }
 
-/// That transformers computes the same with what is written was tried by hand.
+/// It was checked by hand that transformers computes the same from the written files.
 #[test]
 fn configurations_are_written_as_they_are_read() {
     let cases = fs::read(report("configurations/recorded.json")).unwrap();

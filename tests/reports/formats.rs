@@ -1,5 +1,5 @@
-//! A hundred small files of each data format, each with what the format's Python counterpart reads of it.
-//! `formats/generate.py` made files and answers, and says what an answer holds.
+//! A hundred small files of each data format, each with the content that the format's Python counterpart
+//! reads from it. `formats/generate.py` made the files and the expected contents, and documents their fields.
 
 use super::report;
 use crate::support::{folder, kiln, ok, words};
@@ -32,7 +32,7 @@ struct Answer {
 struct Expected {
     text: String,
     id: Option<String>,
-    /// `Some(None)`: it has none.
+    /// Expected address; `Some(None)` if there must be none, `None` if it is not compared.
     #[serde(default, deserialize_with = "present")]
     url: Option<Option<String>>,
     metadata: Option<Map<String, Value>>,
@@ -55,7 +55,7 @@ struct Found {
     detail: String,
 }
 
-/// The cases by format, with their files.
+/// Reads the cases by format, with their files.
 fn cases() -> BTreeMap<String, Vec<(Case, Vec<u8>)>> {
     let packed = std::fs::read(report("formats").join("cases.zst")).unwrap();
     let bytes = zstd::decode_all(&packed[..]).unwrap();
@@ -72,7 +72,7 @@ fn cases() -> BTreeMap<String, Vec<(Case, Vec<u8>)>> {
     cases
 }
 
-/// What the first stage made of a folder of files: documents, and records that could not be read.
+/// Runs the first stage over a folder of files, and returns the documents and the bad records.
 fn extract(folder: &Path, format: &str) -> [Vec<Found>; 2] {
     let pipeline = folder.join(format!("{format}.toml"));
     std::fs::write(&pipeline, format!("[[source]]\nname = \"x\"\npaths = [\"{format}\"]\n")).unwrap();
@@ -86,7 +86,7 @@ fn extract(folder: &Path, format: &str) -> [Vec<Found>; 2] {
     })
 }
 
-/// How the documents and faults of a file differ from its answer.
+/// Lists the differences between the documents and bad records of a file and its expected content.
 fn differences(answer: &Answer, documents: &[&Found], faults: &[&Found]) -> Vec<String> {
     let mut differences = Vec::new();
     let text = |text: &str| match answer.words {

@@ -1,6 +1,6 @@
-//! Generated text. Values are those of transformers 5.23 and tokenizers 0.23: `generate(ids, do_sample=False,
-//! max_new_tokens=N, num_beams=B)` of the model in the folder, with its tokenizer as a
-//! `PreTrainedTokenizerFast`, and for T5 with token 1 behind the prompt.
+//! Tests of generated text. The expected values come from transformers 5.23 and tokenizers 0.23:
+//! `generate(ids, do_sample=False, max_new_tokens=N, num_beams=B)` of the model in the folder, with its
+//! tokenizer as a `PreTrainedTokenizerFast`, and for T5 with token 1 after the prompt.
 
 use super::report;
 use crate::support::{debug_train, fails, file, folder, kiln, ok, words};
@@ -13,14 +13,14 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// `kiln COMMAND MODEL` on the CPU with more arguments.
+/// Makes the command `kiln COMMAND MODEL` on the CPU with more arguments.
 fn on(command: &str, model: &Path, more: &[&str]) -> Command {
     let mut kiln = kiln([command, "--device", "cpu"]);
     kiln.arg(model).args(more);
     kiln
 }
 
-/// Greedily generated text of a prompt.
+/// Makes a command that generates text for a prompt greedily.
 fn greedy(model: &Path, prompt: &str, more: &str) -> Command {
     let mut command = on("generate", model, &["--temperature", "0", "--prompt", prompt]);
     command.args(words(more));
@@ -31,21 +31,21 @@ fn object(command: &mut Command) -> Value {
     serde_json::from_str(&ok(command)).unwrap()
 }
 
-/// The lines of JSON of a file of prompts.
+/// Generates text for a file of prompts and returns the lines of JSON.
 fn each(model: &Path, prompts: &Path, more: &str) -> Vec<Value> {
     let mut command = on("generate", model, &["--temperature", "0", "--json", "--prompts"]);
     let lines = ok(command.arg(prompts).args(words(more)));
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// What a command that succeeds says on its standard error.
+/// Runs a command that must succeed, and returns its standard error.
 fn notes(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// A copy of a model's folder.
+/// Copies a model's folder.
 fn copy_of(model: &Path, folder: &TempDir, name: &str) -> PathBuf {
     let copy = folder.path().join(name);
     fs::create_dir(&copy).unwrap();
@@ -92,7 +92,7 @@ fn the_first_space_is_kept() {
     assert_eq!((&stopped["text"], &stopped["reason"]), (&json!(" heron sat"), &json!("stop_text")));
 }
 
-/// A run that begins with a model, and hardly changes it.
+/// Trains a run that starts from a model and hardly changes it.
 fn trained(model: &Path, folder: &TempDir, text: &str, more: &str) -> PathBuf {
     let run = folder.path().join("run");
     let data = file(folder, "data.txt", text.repeat(200));
@@ -281,7 +281,7 @@ fn each_of_many_prompts_is_as_it_is_alone_also_past_the_context() {
     }
 }
 
-/// Makes a number of each tensor of floats NaN.
+/// Sets one number of each floating-point tensor to NaN.
 fn spoil(model: &Path) {
     let path = model.join("model.safetensors");
     let bytes = fs::read(&path).unwrap();

@@ -1,6 +1,6 @@
-//! Inputs made after public bug reports of other tools, each with its right answer, which Python's
-//! tokenizers 0.23, transformers 5.23, warcio, trafilatura and zipfile gave. A folder beside this file
-//! holds the inputs of one report.
+//! Inputs made after public bug reports of other tools, each with the right result, which came from Python's
+//! tokenizers 0.23, transformers 5.23, warcio, trafilatura and zipfile. Each folder beside this file holds
+//! the inputs of one report.
 
 #[cfg(feature = "data")]
 mod archives;
@@ -15,7 +15,7 @@ mod training;
 
 use std::path::PathBuf;
 
-/// The folder of a report's inputs.
+/// Path of the folder with a report's inputs.
 pub fn report(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/reports").join(name)
 }

@@ -1,4 +1,4 @@
-//! Tokenizer files.
+//! Tests of tokenizer files.
 
 use super::report;
 use crate::support::{fails, folder, kiln, ok};
@@ -7,17 +7,18 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
-/// Emoji with joiners, Hindi, Persian with a non-joiner, a superscript, numbers and a line break.
+/// Text with joined emoji, Hindi, Persian with a non-joiner, a superscript, numbers and a line break.
 const TEXT: &str = "1234 👨\u{200D}👩\u{200D}👧 हिन्दी می\u{200C}خواهم a²b the heron, it's 12,345!\r\n";
 
-/// What `kiln tokenizer encode` prints.
+/// Returns the tokens that `kiln tokenizer encode` prints for [`TEXT`].
 fn encode(tokenizer: &Path) -> Vec<u32> {
     let mut command = kiln(["tokenizer", "encode", "-t"]);
     let printed = ok(command.arg(tokenizer).arg(TEXT));
     printed.split_whitespace().map(|id| id.parse().unwrap()).collect()
 }
 
-/// `Tokenizer.from_file(FILE).encode(TEXT, add_special_tokens=False).ids` of Python's tokenizers 0.23.3.
+/// The expected tokens come from `Tokenizer.from_file(FILE).encode(TEXT, add_special_tokens=False).ids` of
+/// Python's tokenizers 0.23.3.
 #[test]
 fn patterns_mean_what_they_mean_in_python() {
     assert_eq!(
@@ -38,7 +39,7 @@ fn patterns_mean_what_they_mean_in_python() {
     );
 }
 
-/// As above.
+/// The expected tokens were made in the same way as in [`patterns_mean_what_they_mean_in_python`].
 #[test]
 fn version_lines_among_merges_are_skipped() {
     assert_eq!(
@@ -51,7 +52,8 @@ fn version_lines_among_merges_are_skipped() {
     );
 }
 
-/// As above, of the file with `"dropout": null`.
+/// The expected tokens were made in the same way as in [`patterns_mean_what_they_mean_in_python`], from the
+/// file with `"dropout": null`.
 #[test]
 fn dropout_is_off_for_encoding() {
     let file = report("bpe-dropout").join("dropout.json");
@@ -69,7 +71,7 @@ fn dropout_is_off_for_encoding() {
     assert_eq!(serde_json::from_str::<Value>(&saved).unwrap()["model"]["dropout"], 0.1);
 }
 
-/// The tokens of a run's data are compared when it is resumed.
+/// When a run is resumed, the tokens of its data are compared.
 #[test]
 fn a_run_with_dropout_in_its_tokenizer_can_be_resumed() {
     let folder = folder();
@@ -100,7 +102,7 @@ fn patterns_that_cannot_be_translated_are_refused() {
     );
 }
 
-/// The file of a recorded case.
+/// Builds the tokenizer file of a recorded case.
 fn document(models: &Value, case: &Value) -> Value {
     let mut document = json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
@@ -115,7 +117,7 @@ fn document(models: &Value, case: &Value) -> Value {
     document
 }
 
-/// What differs from the recorded results of a case.
+/// Lists the differences from the recorded results of a case.
 fn differences(tokenizer: &Tokenizer, case: &Value, texts: &[String]) -> Vec<String> {
     let mut differences = Vec::new();
     let special: Vec<u64> = case["added_tokens"]
@@ -165,9 +167,9 @@ fn differences(tokenizer: &Tokenizer, case: &Value, texts: &[String]) -> Vec<Str
     differences
 }
 
-/// Models, normalizers, pre-tokenizers, decoders and added tokens of all kinds: `tokenizers/generate.py`
-/// draws them and records what Python's tokenizers 0.23.3 gives, without the truncation and padding that some
-/// of the files ask for: rows are cut and padded by Kiln's loader.
+/// The cases have models, normalizers, pre-tokenizers, decoders and added tokens of all kinds.
+/// `tokenizers/generate.py` draws them and records the results of Python's tokenizers 0.23.3, without the
+/// truncation and padding that some of the files ask for: Kiln's loader truncates and pads rows.
 #[test]
 fn generated_files_give_what_they_give_in_python() {
     let path = report("tokenizers").join("cases.json");

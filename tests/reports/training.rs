@@ -1,4 +1,4 @@
-//! `kiln train`: what is trained on, and what is refused instead.
+//! Tests of `kiln train`: which data it trains on, and which it refuses.
 
 use super::report;
 use crate::support::{debug_train, fails, file, folder, kiln, ok, words};
@@ -8,14 +8,14 @@ use std::{
     process::Command,
 };
 
-/// `kiln train` of the smallest preset for two steps on a file.
+/// Makes a command that runs `kiln train` with the smallest preset for two steps on a file.
 fn train(run: &Path, data: &Path, more: &str) -> Command {
     let mut command = debug_train(run, &format!("--set train.max_steps=2 {more}"));
     command.arg("--data").arg(data);
     command
 }
 
-/// Runs to success; standard error, where the run says what it does.
+/// Runs a command that must succeed, and returns its standard error, on which a run reports.
 #[track_caller]
 fn said(command: &mut Command) -> String {
     let output = command.output().unwrap();
@@ -24,7 +24,7 @@ fn said(command: &mut Command) -> String {
     stderr
 }
 
-/// What training on a file decodes to: its tokens are those of a character tokenizer that learned from it.
+/// Counts the tokens of a file, with a character tokenizer that was trained on it.
 fn characters(data: &Path) -> usize {
     let folder = folder();
     let tokenizer = folder.path().join("tokenizer.json");

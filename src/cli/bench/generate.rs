@@ -1,4 +1,4 @@
-//! `kiln bench generate`: tokens a second of greedy generation, with the cache of keys and values and without.
+//! `kiln bench generate`: measures tokens a second of greedy generation, with and without the KV cache.
 
 use super::super::{DeviceOption, config::ConfigSource};
 use crate::{
@@ -81,7 +81,7 @@ pub(super) fn run(arguments: GenerationArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The most likely continuation of the first token, of a given length.
+/// Generates the most likely continuation of token 0, of `tokens` tokens.
 fn generate(
     model: &Decoder,
     config: &ModelConfig,

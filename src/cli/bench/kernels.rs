@@ -1,5 +1,5 @@
-//! `kiln bench kernels`: every fused operation against its unfused reference: time forward and
-//! backward, memory, and how far results are apart; and the memory of attention by the length of the text.
+//! `kiln bench kernels`: measures every fused operation and its unfused reference: time forward and backward,
+//! memory, and the difference of their results; and the memory of attention by the length of the text.
 
 use super::{
     super::{
@@ -57,7 +57,7 @@ enum Way {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Measured {
     seconds: f64,
-    /// Memory beyond that of the inputs; `None` where the system does not tell.
+    /// Memory in addition to that of the inputs, in bytes; `None` if the system does not tell.
     memory_bytes: Option<u64>,
 }
 
@@ -68,21 +68,21 @@ struct Figures {
     shapes: String,
     fused: Measured,
     reference: Measured,
-    /// Largest difference, relative to the largest number of the reference.
+    /// Largest difference of the outputs, relative to the largest number of the reference.
     forward_error: f64,
     gradient_error: f64,
 }
 
-/// The memory of attention over one row, forward and backward.
+/// Memory of attention over one row, forward and backward.
 #[derive(Debug, Clone, Serialize)]
 struct AttentionMemory {
     tokens: usize,
     fused_bytes: Option<u64>,
-    /// `None` also where it would not fit.
+    /// Memory of the unfused reference; `None` also if it would not fit.
     reference_bytes: Option<u64>,
 }
 
-/// Beyond this length the reference's weights of all queries are not tried.
+/// Maximum length at which the reference, which stores the attention weights of all queries, is measured.
 const LONGEST_REFERENCE: usize = 2048;
 
 pub(super) fn run(arguments: KernelArguments) -> anyhow::Result<()> {
@@ -155,7 +155,7 @@ pub(super) fn run(arguments: KernelArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An operation by its name.
+/// Finds an operation by its name.
 fn known(name: &str) -> crate::Result<&'static Case> {
     Case::find(name).ok_or_else(|| {
         let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
@@ -163,7 +163,7 @@ fn known(name: &str) -> crate::Result<&'static Case> {
     })
 }
 
-/// The case of a name, over one row of `N` tokens where it is `NAME@N`.
+/// Finds an operation by its name; `NAME@N` stands for one row of `N` tokens.
 fn known_of_length(name: &str) -> crate::Result<(&'static Case, Sizes)> {
     let Some((word, length)) = name.split_once('@') else { return Ok((known(name)?, Sizes::MODEL)) };
     let refused = || Error::invalid_value("--only", name, "expected a number of tokens after `@`");
@@ -171,7 +171,7 @@ fn known_of_length(name: &str) -> crate::Result<(&'static Case, Sizes)> {
     Ok((known(word)?, Sizes { rows: 1, time, ..Sizes::MODEL }))
 }
 
-/// A process for each, so that memory is each one's own.
+/// Measures an operation in a process of its own, so that its memory is not mixed with that of others.
 fn separately(name: &str, way: &str, runs: usize, choice: &Choice) -> anyhow::Result<Measured> {
     let words = ["kernels", "--only", name, "--way", way, "--runs", &runs.to_string(), "--device"];
     let words: Vec<String> = words.into_iter().map(String::from).chain([choice.to_string()]).collect();

@@ -1,4 +1,4 @@
-//! `kiln bench train`: how fast a device trains, against its own measured peak.
+//! `kiln bench train`: measures how fast a device trains, compared with its own measured peak.
 
 use super::{
     super::{
@@ -39,7 +39,7 @@ pub struct TrainingArguments {
     json: bool,
 }
 
-/// Sizes that are often measured, of nanoGPT's configurations, without dropout.
+/// Model sizes that are often measured, as in nanoGPT's configurations but without dropout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Size {
     /// 4 layers, 4 heads, width 128, 12 rows of 64 tokens
@@ -62,7 +62,7 @@ impl Size {
         }
     }
 
-    /// With `set` on top.
+    /// Arguments that choose this size, with the keys in `set` on top.
     fn source(self, set: &[String]) -> ConfigSource {
         let (preset, keys): (_, &[&str]) = match self {
             Self::Tiny => ("shakespeare-char-cpu", &[]),
@@ -84,28 +84,28 @@ impl Size {
     }
 }
 
-/// Figures of one device.
+/// Measurements of one device.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Figures {
-    /// Empty where a configuration was given.
+    /// Name of the size; empty if a configuration was given.
     size: String,
     device: String,
-    /// Description of the device; of a processor its name, generation and threads.
+    /// Description of the device; for a CPU its name, generation and threads.
     description: String,
     /// Vector instructions that a CPU computes with.
     instruction_set: Option<String>,
     parameters: usize,
     tokens_per_step: usize,
-    /// Median of the timed steps.
+    /// Steps a second, from the median of the timed steps.
     steps_per_second: f64,
     tokens_per_second: f64,
     flops_per_second: f64,
-    /// Measured peak of f32 matrix products in FLOP/s; none is measured on software adapters.
+    /// Measured peak of f32 matrix products in FLOP/s; not measured on software adapters.
     peak_flops: Option<f64>,
     mfu: Option<f64>,
-    /// Peak memory of the process.
+    /// Peak memory of the process, in bytes.
     peak_memory_bytes: Option<u64>,
-    /// From the start of the command to the end of step 1.
+    /// Seconds from the start of the command to the end of step 1.
     seconds_to_first_step: f64,
     fastest_step_seconds: f64,
     slowest_step_seconds: f64,

@@ -1,11 +1,11 @@
-//! Progress of a pipeline: a line for each stage, and a bar for the one that is running.
+//! Shows the progress of a pipeline: a line for each finished stage, and a bar for the current one.
 
 use super::super::table::{bytes, duration, grouped};
 use crate::prepare::{Progress, StageSummary};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 
-/// Progress that is shown.
+/// Display of a pipeline's progress.
 pub(super) struct Bars {
     bar: ProgressBar,
     is_quiet: bool,
@@ -48,7 +48,7 @@ impl Bars {
     }
 }
 
-/// Summary of a stage on one line.
+/// Summarizes a stage on one line.
 fn line(stage: &StageSummary, is_old: bool) -> String {
     let kept = grouped(stage.counts.kept.documents);
     let read = grouped(stage.read.documents);

@@ -1,5 +1,5 @@
-//! `OUT/README.md`: the run as a dataset card of Hugging Face's
-//! (<https://huggingface.co/docs/hub/datasets-cards>). It says what is known and nothing else.
+//! Writes `OUT/README.md`: a dataset card in Hugging Face's format
+//! (<https://huggingface.co/docs/hub/datasets-cards>). It states what is known and nothing else.
 
 use super::{
     figures::{self, megabytes, percent},
@@ -16,7 +16,8 @@ use std::{collections::BTreeSet, fmt::Write, path::Path};
 /// Name of the card in a run's folder.
 const FILE_NAME: &str = "README.md";
 
-/// Sentences of the card about limitations: kinds of steps, the sentence if one of them ran, and that if none did.
+/// Sentences of the card about limitations: kinds of steps, the sentence if one of them ran, and the sentence
+/// if none did.
 const LIMITATIONS: [(&[&str], &str, &str); 7] = [
     (
         &["pii"],
@@ -145,7 +146,7 @@ fn card(name: &str, manifest: &Manifest) -> Result<String> {
     Ok(text)
 }
 
-/// Metadata that the Hugging Face Hub reads.
+/// Formats the metadata that the Hugging Face Hub reads.
 fn front_matter(name: &str, manifest: &Manifest) -> Result<String> {
     let stages = figures::document_stages(manifest);
     let mut text = String::from("---\n");
@@ -163,8 +164,8 @@ fn front_matter(name: &str, manifest: &Manifest) -> Result<String> {
     Ok(text)
 }
 
-/// Adds a list of YAML, in which JSON's strings are strings; plain ones might be something else (`no`). An empty
-/// list is left out.
+/// Adds a YAML list. Its strings are written as in JSON, since a plain one might mean something else (`no`).
+/// An empty list is left out.
 fn list(text: &mut String, key: &str, values: impl IntoIterator<Item = String>) -> Result<()> {
     for (index, value) in values.into_iter().enumerate() {
         if index == 0 {
@@ -175,7 +176,7 @@ fn list(text: &mut String, key: &str, values: impl IntoIterator<Item = String>) 
     Ok(())
 }
 
-/// A licence as the hub names it: SPDX's identifiers in lower case; `other` for what is none.
+/// Converts a licence to the hub's name: an SPDX identifier in lower case, or `other` for anything else.
 fn license(name: &str) -> String {
     let is_identifier = name.chars().all(|c| c.is_ascii_alphanumeric() || "-.+".contains(c));
     match name {
@@ -185,7 +186,7 @@ fn license(name: &str) -> String {
     }
 }
 
-/// Documents as the hub counts them.
+/// Names the hub's category for a number of documents.
 fn size_category(documents: u64) -> &'static str {
     match documents {
         0..1_000 => "n<1K",
@@ -202,12 +203,12 @@ fn size_category(documents: u64) -> &'static str {
     }
 }
 
-/// The pipeline's steps, as JSON.
+/// Returns the pipeline's steps as JSON.
 fn steps(manifest: &Manifest) -> &[Value] {
     manifest.pipeline.get("step").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// Removes the folders from the names of files, since they are nobody else's concern.
+/// Removes the folders from absolute paths, since they concern nobody else.
 fn without_folders(value: &Value) -> Value {
     match value {
         Value::String(text) if Path::new(text).is_absolute() => {
@@ -222,7 +223,7 @@ fn without_folders(value: &Value) -> Value {
     }
 }
 
-/// Known limitations of the data.
+/// Describes the known limitations of the data.
 fn limitations(manifest: &Manifest) -> String {
     let ran: BTreeSet<&str> =
         steps(manifest).iter().filter_map(|step| step.get("kind").and_then(Value::as_str)).collect();
@@ -243,7 +244,7 @@ fn limitations(manifest: &Manifest) -> String {
     text
 }
 
-/// Adds a table of Markdown; all columns but the first are numbers or short.
+/// Adds a Markdown table; all columns but the first are numbers or short.
 fn table<const N: usize>(text: &mut String, names: [&str; N], rows: impl Iterator<Item = [String; N]>) {
     let _ = writeln!(text, "| {} |", names.join(" | "));
     let _ = writeln!(text, "|{}", " --- |".repeat(N));
@@ -252,7 +253,7 @@ fn table<const N: usize>(text: &mut String, names: [&str; N], rows: impl Iterato
     }
 }
 
-/// Text that Markdown takes for text.
+/// Escapes text for Markdown.
 fn inline(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -267,7 +268,7 @@ fn inline(text: &str) -> String {
     escaped
 }
 
-/// Text as code, between more backticks than it has together.
+/// Formats text as code, between more backticks than it has in a row.
 fn code(text: &str) -> String {
     let longest = text.split(|c: char| c != '`').map(str::len).max().unwrap_or_default();
     let fence = "`".repeat(longest + 1);
@@ -275,7 +276,7 @@ fn code(text: &str) -> String {
     format!("{fence}{space}{text}{space}{fence}")
 }
 
-/// A folder's name as a shell reads it.
+/// Returns a folder's name as an argument for a shell, or `DIR` if it would need quotes.
 fn word(name: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if !name.is_empty() && name.chars().all(is_plain) { name.into() } else { "DIR".into() }

@@ -1,4 +1,4 @@
-//! `kiln data scheduler` and `kiln data executor`: the processes of a Ballista cluster.
+//! `kiln data scheduler` and `kiln data executor`: run the processes of a Ballista cluster.
 
 use super::runtime;
 use crate::{

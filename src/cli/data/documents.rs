@@ -1,5 +1,5 @@
-//! Reads documents back from the parts of a run's stages: first a narrow search for the rows that are wanted,
-//! then these rows in full.
+//! Reads documents from the parts of a run's stages: first it searches few columns for the rows that are
+//! wanted, then it reads these rows in full.
 
 use super::files::Files;
 use crate::{error::Error, prepare::StageSummary};
@@ -18,15 +18,16 @@ use datafusion::{
 use serde::Serialize;
 use std::{fmt::Display, fs::File, ops::ControlFlow, path::Path};
 
-/// Rows that are looked at together where texts are not read, and where they are: a text may have many MB.
+/// Rows of a batch if texts are not read.
 const NARROW: usize = 4096;
+/// Rows of a batch if texts are read: a text may have many MB.
 const WHOLE: usize = 16;
 
 /// A document as a stage left it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(super) struct Document {
     pub id: String,
-    /// Its place in the part.
+    /// Row number of the document in the part that it was extracted into.
     pub row: u64,
     pub source: String,
     pub file: String,
@@ -34,12 +35,12 @@ pub(super) struct Document {
     pub language: String,
     pub text: String,
     pub metadata: String,
-    /// Empty for one that was kept.
+    /// Reason for dropping it; empty if it was kept.
     pub reason: String,
     pub detail: String,
 }
 
-/// Some columns of some rows: texts, and numbers under `row`.
+/// Some columns of some rows: numbers for `row`, texts for all others.
 pub(super) struct Columns {
     columns: Vec<(&'static str, ArrayRef)>,
 }
@@ -56,14 +57,14 @@ impl Columns {
         Ok(Self { columns })
     }
 
-    /// A text; nothing for one that is null and for a column that was not asked for.
+    /// Returns a text; `None` if it is null or its column was not read.
     pub fn text(&self, name: &str, row: usize) -> Option<&str> {
         let (_, column) = self.columns.iter().find(|(own, _)| *own == name)?;
         let column = column.as_string_opt::<i32>()?;
         (!column.is_null(row)).then(|| column.value(row))
     }
 
-    /// A document's place in its part.
+    /// Returns the value of the column `row`, a document's row number in its part.
     pub fn row(&self, row: usize) -> Option<u64> {
         let (_, column) = self.columns.iter().find(|(own, _)| *own == "row")?;
         let column = column.as_primitive_opt::<UInt64Type>()?;
@@ -75,7 +76,7 @@ fn unreadable(path: &Path, error: impl Display) -> anyhow::Error {
     Error::preparation("reading documents", format!("`{}`: {error}", path.display())).into()
 }
 
-/// Opens a part for some columns, of some rows or of all.
+/// Opens a part to read some columns of the wanted rows, or of all.
 fn open(
     path: &Path,
     names: &[&'static str],
@@ -94,7 +95,8 @@ fn open(
     builder.build().map_err(|error| unreadable(path, error))
 }
 
-/// Places of the rows that `is_wanted` takes, ascending. It sees the columns in `names` and may break off.
+/// Finds the rows for which `is_wanted` is true, in ascending order. `is_wanted` sees the columns in `names`
+/// and may end the search.
 pub(super) fn positions(
     path: &Path,
     names: &[&'static str],
@@ -117,7 +119,7 @@ pub(super) fn positions(
     Ok(found)
 }
 
-/// Gives the documents at these places, which ascend, to `each`.
+/// Passes the documents at these positions, which ascend, to `each`.
 pub(super) fn read(path: &Path, positions: &[usize], mut each: impl FnMut(Document)) -> Result<()> {
     const NAMES: [&str; 10] =
         ["id", "row", "source", "file", "url", "language", "text", "metadata", "reason", "detail"];
@@ -146,7 +148,7 @@ pub(super) fn read(path: &Path, positions: &[usize], mut each: impl FnMut(Docume
     Ok(())
 }
 
-/// The document of a number, which counts the rows through all parts of a stage.
+/// Finds a document by its number, which counts the rows through all parts of a stage.
 pub(super) fn numbered(files: &Files, stage: &StageSummary, number: u64) -> Result<Option<Document>> {
     let mut first = 0;
     for part in &stage.parts {
@@ -169,7 +171,8 @@ pub(super) fn numbered(files: &Files, stage: &StageSummary, number: u64) -> Resu
     Ok(None)
 }
 
-/// The number of the document that was kept for this one, from the detail of its reason: `17`, or `ID (document 17)`.
+/// Reads the number of the document that was kept in place of a duplicate from the duplicate's detail: `17`,
+/// or `ID (document 17)`.
 pub(super) fn representative(reason: &str, detail: &str) -> Option<u64> {
     if !matches!(reason, "exact_duplicate" | "fuzzy_duplicate" | "semantic_duplicate") {
         return None;
@@ -191,7 +194,7 @@ mod tests {
     };
     use std::sync::Arc;
 
-    /// A stage of two parts with the documents `0`, `1`, … of which every third is dropped.
+    /// Makes a stage of two parts with the documents `0`, `1`, …, of which every third is dropped.
     fn stage(out: &Path) -> StageSummary {
         let mut stage = StageSummary { folder: "work".into(), ..StageSummary::default() };
         std::fs::create_dir_all(out.join("work")).unwrap();

@@ -1,19 +1,19 @@
-//! Figures that the report, the card and `kiln data inspect` have in common.
+//! Figures that the report, the dataset card and `kiln data inspect` share.
 
 use super::super::table::grouped;
 use crate::prepare::{Count, Manifest, Split, StageSummary};
 use serde::Serialize;
 use std::{cmp::Reverse, collections::BTreeMap};
 
-/// Why a document went that could not be read, or whose step broke off.
+/// Reason of a document that could not be read, or on which a step failed.
 pub(super) const FAILED: &str = "failed";
 
-/// The stages that hold documents; those of tokens and shards come after them.
+/// Stages that hold documents; the stages of tokens and shards come after them.
 pub(super) fn document_stages(manifest: &Manifest) -> Vec<&StageSummary> {
     manifest.stages.iter().filter(|stage| !matches!(stage.name.as_str(), "tokenize" | "shards")).collect()
 }
 
-/// Names of stages, with a number where a name comes again: `clean`, `c4`, `clean-2`.
+/// Labels of stages: their names, with a number if a name occurs again: `clean`, `c4`, `clean-2`.
 pub(super) fn labels(stages: &[&StageSummary]) -> Vec<String> {
     let mut labels = Vec::new();
     for (index, stage) in stages.iter().enumerate() {
@@ -34,12 +34,12 @@ pub(super) struct FunnelRow {
     pub documents: u64,
     pub bytes: u64,
     pub lines: u64,
-    /// Share of the documents that were read: 0 to 1, or more where documents are cut into several.
+    /// Share of the documents that were read: 0 to 1, or more if documents are split into several.
     pub documents_share: f64,
     pub bytes_share: f64,
 }
 
-/// Documents that were read, and those that are left after each stage.
+/// Lists the documents that were read and those that are left after each stage.
 pub(super) fn funnel(manifest: &Manifest) -> Vec<FunnelRow> {
     let stages = document_stages(manifest);
     let Some(first) = stages.first() else { return Vec::new() };
@@ -56,18 +56,18 @@ pub(super) fn funnel(manifest: &Manifest) -> Vec<FunnelRow> {
     std::iter::once(row("read".into(), read)).chain(kept).collect()
 }
 
-/// `part` of `whole`; 0 of nothing.
+/// Computes `part / whole`, or 0 if `whole` is 0.
 pub(super) fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// A share for readers: `12.3%`, and `0.04%` where it is small.
+/// Formats a share for readers: `12.3%`, and `0.04%` if it is small.
 pub(super) fn percent(share: f64) -> String {
     let percent = 100.0 * share;
     if percent != 0.0 && percent.abs() < 1.0 { format!("{percent:.2}%") } else { format!("{percent:.1}%") }
 }
 
-/// Millions of bytes: `0.042 MB`, `12.3 MB`, `1,234 MB`.
+/// Formats bytes as megabytes: `0.042 MB`, `12.3 MB`, `1,234 MB`.
 pub(super) fn megabytes(bytes: u64) -> String {
     let megabytes = bytes as f64 / 1e6;
     match bytes {
@@ -78,12 +78,12 @@ pub(super) fn megabytes(bytes: u64) -> String {
     }
 }
 
-/// MB of input a second, of the stage from beginning to end.
+/// Formats the speed of a stage from its beginning to its end, in MB of input a second.
 pub(super) fn speed(stage: &StageSummary) -> String {
     rate(stage.bytes_in, stage.seconds)
 }
 
-/// MB of input a second of one task.
+/// Formats the speed of a single task of a stage, in MB of input a second.
 pub(super) fn task_speed(stage: &StageSummary) -> String {
     rate(stage.bytes_in, stage.task_seconds)
 }
@@ -92,29 +92,29 @@ fn rate(bytes: u64, seconds: f64) -> String {
     if seconds > 0.0 { format!("{:.1}", bytes as f64 / 1e6 / seconds) } else { "-".into() }
 }
 
-/// Counts by name, the largest first.
+/// Sorts counts by size, the largest first.
 pub(super) fn by_size(counts: &BTreeMap<String, Count>) -> Vec<(&str, Count)> {
     let mut sorted: Vec<(&str, Count)> = counts.iter().map(|(name, count)| (name.as_str(), *count)).collect();
     sorted.sort_by_key(|(_, count)| Reverse(count.documents));
     sorted
 }
 
-/// Documents that a stage dropped, failures included.
+/// Number of documents that a stage dropped, failures included.
 pub(super) fn dropped(stage: &StageSummary) -> u64 {
     stage.counts.dropped.values().map(|count| count.documents).sum()
 }
 
-/// Documents that a stage failed on.
+/// Number of documents on which a stage failed.
 pub(super) fn failures(stage: &StageSummary) -> u64 {
     stage.counts.dropped.get(FAILED).map_or(0, |count| count.documents)
 }
 
-/// A language's code for readers.
+/// Formats a language's code for readers.
 pub(super) fn language(code: &str) -> &str {
     if code.is_empty() { "unknown" } else { code }
 }
 
-/// A bound of a histogram of lengths: `2^exponent` bytes.
+/// Formats a bound of a histogram of lengths, `2^exponent` bytes.
 pub(super) fn length(exponent: u32) -> String {
     match exponent {
         0..10 => format!("{}", 1u64 << exponent),
@@ -124,8 +124,9 @@ pub(super) fn length(exponent: u32) -> String {
     }
 }
 
-/// Bytes below which a quarter, half and three quarters of the documents lie, about: a histogram knows
-/// powers of two, between which lengths are taken to be spread evenly on a logarithmic scale.
+/// Estimates the lengths in bytes below which a quarter, half and three quarters of the documents are. The
+/// histogram has powers of two only; within each, lengths are assumed to spread evenly on a logarithmic
+/// scale.
 pub(super) fn quartiles(lengths: &BTreeMap<u32, u64>) -> Option<[u64; 3]> {
     let all: u64 = lengths.values().sum();
     if all == 0 {
@@ -148,8 +149,8 @@ pub(super) fn quartiles(lengths: &BTreeMap<u32, u64>) -> Option<[u64; 3]> {
     Some([at(1), at(2), at(3)])
 }
 
-/// Groups of duplicates by size: 2, 3, 4, then doubling. Each with the least and greatest size and how many
-/// groups there are.
+/// Groups the sizes of groups of duplicates: 2, 3, 4, then doubling. Each entry has the minimum and maximum
+/// size and the number of groups.
 pub(super) fn group_sizes(sizes: &BTreeMap<u32, u64>) -> Vec<(u32, u32, u64)> {
     let mut bins: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
     for (&size, &count) in sizes.iter().filter(|(_, count)| **count > 0) {
@@ -174,7 +175,7 @@ pub(super) fn split_name(split: Split) -> &'static str {
     }
 }
 
-/// Tokens of all shards of a split; of both, if none is named.
+/// Number of tokens in all shards of a split, or of both splits if it is `None`.
 pub(super) fn tokens(manifest: &Manifest, split: Option<Split>) -> u64 {
     let shards = manifest.shards.iter().filter(|shard| split.is_none_or(|split| shard.split == split));
     shards.map(|shard| shard.tokens).sum()

@@ -1,4 +1,5 @@
-//! `kiln data train-filter`: a quality classifier of two sets of samples, or a model of characters of one.
+//! `kiln data train-filter`: trains a quality classifier on two sets of samples, or a model of characters on
+//! one.
 
 use super::super::table::grouped;
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
 };
 use std::path::PathBuf;
 
-/// One sample in so many is held out to measure.
+/// One sample in this many is held out for measuring.
 const HELD_OUT: usize = 10;
 
 #[derive(Debug, clap::Args)]
@@ -84,7 +85,7 @@ pub(super) fn run(arguments: &FilterArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Figures at a score of one half.
+/// Measures a classifier that accepts scores of one half and above.
 fn score<'a>(model: &Classifier, samples: impl Iterator<Item = (&'a String, bool)>) -> String {
     let (mut hits, mut found, mut good, mut count, mut right) = (0, 0, 0, 0, 0);
     for (text, is_good) in samples {
@@ -107,7 +108,8 @@ fn score<'a>(model: &Classifier, samples: impl Iterator<Item = (&'a String, bool
     )
 }
 
-/// The texts of files; one that cannot be read is refused, since a model of half the samples is another one.
+/// Reads the texts of files. A file that cannot be read is an error, since half the samples make another
+/// model.
 fn texts(files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
     let mut texts = Vec::new();
     for file in files {

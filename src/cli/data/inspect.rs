@@ -1,4 +1,4 @@
-//! `kiln data inspect`: counts of a run, examples of its documents, and the trace of one document.
+//! `kiln data inspect`: shows counts of a run, examples of its documents, and the trace of one document.
 
 mod overview;
 mod trace;
@@ -18,10 +18,10 @@ use anyhow::Result;
 use serde::Serialize;
 use std::{collections::BTreeSet, path::PathBuf};
 
-/// The reason that stands for documents that a stage kept.
+/// Value of `--reason` that selects documents that a stage kept.
 const KEPT: &str = "kept";
 
-/// Characters of a text without `--full`.
+/// Characters that are shown of a text without `--full`.
 const EXCERPT: usize = 600;
 
 #[derive(Debug, clap::Args)]
@@ -79,13 +79,13 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<()> {
 #[derive(Debug, Serialize)]
 struct Shown {
     stage: String,
-    /// Length of the whole text.
+    /// Length of the full text.
     bytes: usize,
     #[serde(flatten)]
     document: Document,
 }
 
-/// The documents that are asked for.
+/// Selects the documents that the arguments ask for.
 fn select(arguments: &InspectArguments, files: &Files, manifest: &Manifest) -> Result<Vec<Shown>> {
     let stages = figures::document_stages(manifest);
     let labels = figures::labels(&stages);
@@ -124,7 +124,7 @@ fn select(arguments: &InspectArguments, files: &Files, manifest: &Manifest) -> R
     Ok(shown)
 }
 
-/// Refuses a name that is none of `names`.
+/// Refuses a name that is not among `names`.
 fn known<'a>(what: &'static str, name: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
     let names: Vec<&str> = names.collect();
     if names.contains(&name) {
@@ -134,7 +134,7 @@ fn known<'a>(what: &'static str, name: &str, names: impl Iterator<Item = &'a str
     Err(Error::UnknownName { what, name: name.into(), hint }.into())
 }
 
-/// A document with all that is known of it.
+/// Formats a document with all its fields.
 fn describe(Shown { stage, bytes, document }: &Shown) -> String {
     let why = if document.reason.is_empty() { KEPT } else { document.reason.as_str() };
     let mut text = format!("{stage}: {}\n", printable(why));
@@ -156,13 +156,13 @@ fn describe(Shown { stage, bytes, document }: &Shown) -> String {
     text
 }
 
-/// A text as lines that are set off.
+/// Formats a text as indented lines.
 fn indented(text: &str) -> String {
     let lines = text.lines().map(|line| format!("  | {}\n", printable(line)));
     lines.collect()
 }
 
-/// Text of somebody else's for a terminal, which would obey the control characters in it.
+/// Replaces control characters in foreign text, which a terminal would obey.
 fn printable(text: &str) -> String {
     text.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}")
 }

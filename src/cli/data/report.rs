@@ -1,5 +1,5 @@
-//! `OUT/report.html`: one page about a run of `kiln data`, without external resources, for light and dark screens
-//! and phones. Everything comes from the manifest and from sampled documents.
+//! Writes `OUT/report.html`: one page about a run of `kiln data`, without external resources, for light and
+//! dark screens and phones. Everything comes from the manifest and from sampled documents.
 
 mod html;
 mod examples;
@@ -27,7 +27,7 @@ pub(super) fn write(files: &Files, manifest: &Manifest, samples: &Samples) -> Re
     files.write(FILE_NAME, &page(&files.name(), manifest, samples)?)
 }
 
-/// The whole page.
+/// Builds the whole page.
 fn page(name: &str, manifest: &Manifest, samples: &Samples) -> Result<String> {
     let name = escape(name);
     let mut html = format!(
@@ -65,7 +65,7 @@ fn page(name: &str, manifest: &Manifest, samples: &Samples) -> Result<String> {
     Ok(html)
 }
 
-/// The figures at the top of the page.
+/// Figures at the top of the page.
 fn totals(manifest: &Manifest) -> Vec<(&'static str, String)> {
     let stages = figures::document_stages(manifest);
     let mut totals = Vec::new();

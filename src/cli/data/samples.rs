@@ -1,5 +1,6 @@
-//! Examples of the documents of a run: dropped ones with the reason, duplicates beside what was kept for them, bad records,
-//! and documents that passed all stages. They are the first of their kind, so that a run gives the same ones.
+//! Collects examples of the documents of a run: dropped documents with the reason, duplicates beside the
+//! documents kept in their place, bad records, and documents that passed all stages. They are the first of
+//! their kind, so that a run always gives the same examples.
 
 use super::{
     documents::{self, Document},
@@ -18,14 +19,15 @@ use std::{
 /// Characters of an excerpt.
 const EXCERPT: usize = 300;
 
-/// Duplicates of a stage, and bad records of all, that are shown.
+/// Maximum duplicates that are shown of a stage.
 const DUPLICATES: usize = 5;
+/// Maximum bad records that are shown of all stages.
 const BAD_RECORDS: usize = 100;
 
-/// Words of a shingle.
+/// Number of words in a shingle.
 const SHINGLE: usize = 5;
 
-/// A document, shortened.
+/// A document with an excerpt of its text.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(super) struct Sample {
     /// Label of the stage that the document is taken from.
@@ -35,14 +37,14 @@ pub(super) struct Sample {
     pub file: String,
     pub url: String,
     pub language: String,
-    /// Empty for one that was kept.
+    /// Reason for dropping it; empty if it was kept.
     pub reason: String,
     pub detail: String,
     pub bytes: u64,
     pub excerpt: String,
 }
 
-/// A duplicate that was dropped, and the document that was kept for it.
+/// A dropped duplicate, and the document that was kept in its place.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct DuplicateSample {
     pub duplicate: Sample,
@@ -57,7 +59,7 @@ pub(super) struct Samples {
     pub rejects: Vec<Sample>,
     pub duplicates: Vec<DuplicateSample>,
     pub bad_records: Vec<Sample>,
-    /// Kept by all stages.
+    /// Documents that all stages kept.
     pub documents: Vec<Sample>,
 }
 
@@ -78,8 +80,8 @@ impl Sample {
     }
 }
 
-/// The samples of a run: up to `per_reason` documents of each stage and reason, and as many
-/// that were kept.
+/// Collects the samples of a run: up to `per_reason` documents of each stage and reason, and as many that
+/// were kept.
 ///
 /// # Errors
 /// Errors of reading parts.
@@ -118,7 +120,7 @@ pub(super) fn collect(files: &Files, manifest: &Manifest, per_reason: usize) -> 
     Ok(samples)
 }
 
-/// Gives the first so many documents of each reason to `each`, part by part.
+/// Passes the first documents of each reason to `each`, part by part; `wanted` has their number by reason.
 pub(super) fn each_dropped(
     files: &Files,
     stage: &StageSummary,
@@ -161,7 +163,7 @@ pub(super) fn each_dropped(
     Ok(())
 }
 
-/// Gives the first `count` documents that a stage kept to `each`.
+/// Passes the first `count` documents that a stage kept to `each`.
 pub(super) fn each_kept(
     files: &Files,
     stage: &StageSummary,
@@ -187,8 +189,8 @@ pub(super) fn each_kept(
     Ok(())
 }
 
-/// Adds duplicates that a stage found, each of another document, with the text of that document, which is in the
-/// stage `before`.
+/// Adds duplicates that a stage found, at most one for each kept document, with the text of that document,
+/// which is in the stage `before`.
 fn duplicates(
     files: &Files,
     label: &str,
@@ -229,7 +231,7 @@ fn duplicates(
     Ok(())
 }
 
-/// The first characters of a text, with an ellipsis where there are more.
+/// Returns the first characters of a text, with an ellipsis if there are more.
 pub(super) fn excerpt(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -237,10 +239,9 @@ pub(super) fn excerpt(text: &str, characters: usize) -> String {
     }
 }
 
-/// Jaccard similarity of two texts: the share of their shingles of five words that both have. Words are runs of
+/// Computes the Jaccard similarity of two texts: the share of their shingles of five words that both have.
 
-/// letters
-/// and digits in lower case; a text of fewer is one shingle.
+/// Words are runs of letters and digits in lower case; a text with fewer than five is one shingle.
 pub(super) fn jaccard(a: &str, b: &str) -> f64 {
     let (a, b) = (shingles(a), shingles(b));
     let common = a.intersection(&b).count();

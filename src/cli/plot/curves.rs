@@ -1,5 +1,5 @@
-//! The numbers behind the plots: which points there are, which part of them a picture shows, and
-//! how they are smoothed and thinned out.
+//! Numbers behind the plots: the points, the part of them that a picture shows, and how they are smoothed and
+//! thinned out.
 
 use crate::{cli::logfile::LoggedEvent, train::event::Event};
 use std::collections::BTreeMap;
@@ -12,15 +12,15 @@ pub type Point = (f64, f64);
 pub struct Curves {
     pub train_loss: Vec<Point>,
     pub val_loss: Vec<Point>,
-    /// Learning rate, gradient norm, and the metrics of steps by name, with a curve for each number that
-    /// a metric has.
+    /// Learning rate, gradient norm and the metrics of steps by name, with one curve for each number of a
+    /// metric.
     pub others: BTreeMap<String, Vec<Vec<Point>>>,
-    /// Loss of giving every token or class the same probability, in nats.
+    /// Loss, in nats, of a model that gives every token or class the same probability.
     pub uniform_loss: Option<f64>,
 }
 
 impl Curves {
-    /// Takes the curves out of a log.
+    /// Collects the curves from a log.
     pub fn from_events(events: &[LoggedEvent]) -> Self {
         let mut curves = Self::default();
         for logged in events {
@@ -49,23 +49,23 @@ impl Curves {
         curves.iter_mut().zip(numbers).for_each(|(curve, number)| curve.push((step, f64::from(*number))));
     }
 
-    /// The evaluation with the lowest validation loss.
+    /// Finds the evaluation with the lowest validation loss.
     pub fn best(&self) -> Option<Point> {
         self.val_loss.iter().copied().filter(|p| p.1.is_finite()).min_by(|a, b| a.1.total_cmp(&b.1))
     }
 }
 
-/// The last step of several curves, at least 1.
+/// Last step of several curves, at least 1.
 pub(super) fn last_step(curves: &[&[Point]]) -> f64 {
     curves.iter().filter_map(|points| points.last()).map(|point| point.0).fold(1.0, f64::max)
 }
 
-/// The finite values of a curve.
+/// Finite values of a curve.
 pub(super) fn values(points: &[Point]) -> impl DoubleEndedIterator<Item = f64> {
     points.iter().map(|point| point.1).filter(|value| value.is_finite())
 }
 
-/// The value below which the share `q` of all values lies.
+/// Value below which the share `q` of all values is.
 pub(super) fn quantile(values: impl Iterator<Item = f64>, q: f64) -> Option<f64> {
     let mut sorted: Vec<f64> = values.collect();
     sorted.sort_by(f64::total_cmp);
@@ -73,7 +73,7 @@ pub(super) fn quantile(values: impl Iterator<Item = f64>, q: f64) -> Option<f64>
     Some(sorted[(q * last as f64).round() as usize])
 }
 
-/// The y axis of the loss plot.
+/// Range of the loss plot's y axis.
 pub(super) fn loss_range(curves: &Curves) -> (f64, f64) {
     let all = || values(&curves.train_loss).chain(values(&curves.val_loss));
     let (Some(bottom), Some(most)) = (quantile(all(), 0.0), quantile(all(), 0.98)) else {
@@ -95,9 +95,9 @@ pub(super) fn loss_range(curves: &Curves) -> (f64, f64) {
     ((bottom - margin).max(0.0).min(bottom), top + margin)
 }
 
-/// Exponential moving average over about a sixtieth of the run: the mean of one that runs forward and
-/// one that runs backward, so that it does not lag behind a falling loss. Values above `most` count as
-/// `most`; those that are not finite are left out.
+/// Smooths a curve by an exponential moving average over about a sixtieth of the run: the mean of a forward
+/// and a backward one, so that it does not lag behind a falling loss. Values above `most` count as `most`;
+/// those that are not finite are left out.
 pub(super) fn smooth(points: &[Point], most: f64) -> Vec<Point> {
     let finite: Vec<Point> = points.iter().filter(|point| point.1.is_finite()).copied().collect();
     let decay = 1.0 - 1.0 / (finite.len() as f64 / 60.0).max(5.0);
@@ -117,7 +117,7 @@ pub(super) fn smooth(points: &[Point], most: f64) -> Vec<Point> {
     finite.iter().zip(pairs).map(|(point, (a, b))| (point.0, 0.5 * (a + b))).collect()
 }
 
-/// At most about `limit` points that look the same: the lowest and the highest of each stretch.
+/// Thins a curve out to about `limit` points that look the same: the lowest and the highest of each stretch.
 pub(super) fn thin_out(points: &[Point], limit: usize) -> Vec<Point> {
     if points.len() <= limit {
         return points.to_vec();
@@ -135,8 +135,8 @@ pub(super) fn thin_out(points: &[Point], limit: usize) -> Vec<Point> {
     kept
 }
 
-/// The pieces of a line that lie at or below `top`, cut where they cross it and at values that are
-/// not finite.
+/// Splits a line into the pieces at or below `top`, which end where the line crosses `top` and at values that
+/// are not finite.
 pub(super) fn clip(points: &[Point], top: f64) -> Vec<Vec<Point>> {
     let mut pieces = vec![Vec::new()];
     let mut previous: Option<Point> = None;

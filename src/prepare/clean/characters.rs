@@ -1,11 +1,11 @@
-//! Removes characters that nobody sees: control characters, zero-width spaces, direction marks, soft
-//! hyphens, byte order marks, noncharacters. Joiners stay where a script or an emoji needs them.
+//! Removes invisible characters: control characters, zero-width spaces, direction marks, soft hyphens, byte
+//! order marks, noncharacters. Joiners are kept where a script or an emoji needs them.
 
 use std::borrow::Cow;
 
 const ZERO_WIDTH_NON_JOINER: char = '\u{200c}';
 const ZERO_WIDTH_JOINER: char = '\u{200d}';
-/// Flags of regions, such as Scotland's, are this and invisible letters behind it.
+/// First character of the flag of a region, such as Scotland's; invisible letters follow it.
 const BLACK_FLAG: char = '\u{1f3f4}';
 
 /// Removes invisible characters.
@@ -48,7 +48,8 @@ pub fn remove_invisible(text: &str) -> Cow<'_, str> {
     Cow::Owned(cleaned)
 }
 
-/// Where the first character begins that may have to go: a byte test that passes over most text.
+/// Position of the first character that may have to be removed, found by a test of bytes that skips most
+/// text.
 fn first_suspect(bytes: &[u8]) -> Option<usize> {
     bytes.iter().enumerate().position(|(at, &byte)| match byte {
         b'\t' | b'\n' | b'\r' => false,
@@ -65,7 +66,7 @@ fn first_suspect(bytes: &[u8]) -> Option<usize> {
     })
 }
 
-/// Whether a character shows nothing and changes nothing but direction or breaks.
+/// Returns whether a character shows nothing and changes nothing but direction or line breaks.
 fn is_invisible(character: char) -> bool {
     let code = u32::from(character);
     matches!(
@@ -81,8 +82,9 @@ fn is_invisible(character: char) -> bool {
         || code & 0xfffe == 0xfffe
 }
 
-/// Whether a character is of a script in which joiners change what is seen: Arabic and its neighbours
-/// (Persian writes ZWNJ within words), Indic scripts, Sinhala, Myanmar, Khmer, Mongolian.
+/// Returns whether a character is of a script in which joiners change what is seen: Arabic and its neighbours
+/// (Persian writes the zero-width non-joiner within words), Indic scripts, Sinhala, Myanmar, Khmer,
+/// Mongolian.
 fn needs_joiners(character: char) -> bool {
     matches!(u32::from(character),
         0x0600..=0x08ff | 0x0900..=0x0dff | 0x0f00..=0x109f | 0x1780..=0x18af | 0xa8e0..=0xa8ff
@@ -90,7 +92,7 @@ fn needs_joiners(character: char) -> bool {
         | 0x10a00..=0x10aff | 0x11000..=0x11fff | 0x1e900..=0x1e95f)
 }
 
-/// Whether a character may stand beside a joiner in an emoji, with skin tones and the emoji selector.
+/// Returns whether a character may stand beside a joiner in an emoji; skin tones and the emoji selector may.
 fn is_emoji(character: char) -> bool {
     matches!(u32::from(character),
         0x1f000..=0x1faff | 0x2190..=0x21ff | 0x2300..=0x27bf | 0x2934..=0x2935 | 0x2b00..=0x2bff | 0xfe0f

@@ -1,35 +1,36 @@
-//! Finds the encoding of bytes and decodes them: byte order mark, HTTP header, what the page itself declares, and
-//! a detector last.
+//! Finds the encoding of bytes and decodes them. The byte order mark decides first, then the HTTP header,
+//! then what the page itself declares, and last a detector.
 
 use super::{prescan, wide::Wide};
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Encoding, ISO_2022_JP, REPLACEMENT, UTF_8, WINDOWS_1250, WINDOWS_1252};
 
-/// Bytes that the detector sees: it is slow, and certain long before.
+/// Maximum bytes that the detector reads; it is slow, and certain long before.
 const DETECT: usize = 1 << 16;
-/// A text that is UTF-8 but for a few bytes is UTF-8 with damage: at most one such place in so many bytes, or three.
+/// Text that is UTF-8 except for a few invalid bytes counts as damaged UTF-8: at most one invalid place in
+/// this many bytes, or three in all.
 const DAMAGE: usize = 200;
 
-/// Encodings that others declare.
+/// Encodings that were declared outside the text.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Hints<'a> {
-    /// Value of the HTTP header.
+    /// Value of the HTTP header `Content-Type`.
     pub content_type: Option<&'a str>,
-    /// Whether the bytes are a page, which may have a `meta`.
+    /// True if the bytes are an HTML page, which may declare its encoding in a `meta` element.
     pub html: bool,
 }
 
-/// Text and how it was got.
+/// Decoded text, and its encoding.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decoded {
     pub text: String,
-    /// Name by the WHATWG's Encoding Standard.
+    /// Name of the encoding in the WHATWG's Encoding Standard.
     pub encoding: &'static str,
-    /// Bytes that mean nothing in the encoding became U+FFFD.
+    /// True if bytes that are invalid in the encoding became U+FFFD.
     pub replaced: bool,
 }
 
-/// Decodes bytes without their byte order mark.
+/// Decodes bytes; a byte order mark is dropped.
 pub fn decode(bytes: &[u8], hints: &Hints<'_>) -> Decoded {
     if let Some(rest) = bytes.strip_prefix(b"\xef\xbb\xbf") {
         return decode_as(UTF_8, rest);
@@ -62,13 +63,15 @@ fn decode_as(encoding: &'static Encoding, bytes: &[u8]) -> Decoded {
     Decoded { text: text.into_owned(), encoding: encoding.name(), replaced }
 }
 
-/// The encoding that a label names. Those that browsers refuse to decode are left to the detector.
+/// Finds the encoding that a label names; `None` for encodings that browsers refuse to decode, which are left
+/// to the detector.
 fn by_label(label: &[u8]) -> Option<&'static Encoding> {
     Encoding::for_label(label).filter(|&encoding| encoding != REPLACEMENT)
 }
 
-/// The encoding that the parameter `charset` of a `Content-Type` names. Quotes of either kind and spaces around `=` are
-/// taken off, as browsers do; a list of several types, as two headers of the name give, has a comma between them.
+/// Finds the encoding in the parameter `charset` of a `Content-Type`. As browsers do, it removes quotes of
+/// either kind and spaces around `=`. In a list of several types, as two headers of this name give, commas
+/// separate the types.
 fn charset(content_type: &str) -> Option<&'static Encoding> {
     let mut quoted = false;
     let separates = |character: char| {
@@ -81,8 +84,8 @@ fn charset(content_type: &str) -> Option<&'static Encoding> {
     by_label(value.split_ascii_whitespace().next()?.as_bytes())
 }
 
-/// Whether bytes are UTF-8, with characters beyond ASCII, but for few places. One that the text ends within is none:
-/// there it was cut. Where UTF-8 `is_declared`, more places are forgiven.
+/// Returns whether bytes are UTF-8 with characters beyond ASCII and few invalid places. A last character that
+/// is cut off counts as valid. If UTF-8 `is_declared`, more invalid places are allowed.
 fn is_damaged_utf_8(bytes: &[u8], is_declared: bool) -> bool {
     let (mut valid, mut damaged) = (0_usize, 0_usize);
     let whole = match std::str::from_utf8(bytes) {
@@ -97,7 +100,7 @@ fn is_damaged_utf_8(bytes: &[u8], is_declared: bool) -> bool {
     valid > least * damaged && damaged <= (bytes.len() / DAMAGE).max(3)
 }
 
-/// The detector's guess.
+/// Guesses the encoding with a detector.
 fn detect(bytes: &[u8]) -> &'static Encoding {
     let start = bytes.iter().position(|&byte| byte >= 0x80 || byte == 0x1b).unwrap_or(0);
     let mut detector = EncodingDetector::new(Iso2022JpDetection::Allow);
@@ -112,8 +115,9 @@ fn detect(bytes: &[u8]) -> &'static Encoding {
     if guess == WINDOWS_1252 && is_hungarian(&bytes[start..end]) { WINDOWS_1250 } else { guess }
 }
 
-/// Whether a text has the letters of Hungarian and no others. All but `ő` and `ű` are the same in windows-1252, which
-/// has `õ` and `û` in their place, so that the detector takes short texts for that.
+/// Returns whether a text beyond ASCII has the letters of Hungarian and no others. All of them except `ő` and
+/// `ű` are the same in windows-1252, which has `õ` and `û` in their place, so that the detector takes short
+/// Hungarian texts for windows-1252.
 fn is_hungarian(bytes: &[u8]) -> bool {
     let (mut doubles, mut acutes, mut dots) = (false, false, false);
     for &byte in bytes.iter().filter(|&&byte| byte >= 0xc0) {

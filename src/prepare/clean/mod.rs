@@ -1,5 +1,5 @@
-//! Makes text clean without changing what it says. Every step has its switch and its own file;
-//! [`clean`] runs them in an order in which none undoes another.
+//! Cleans text without changing what it says. Each cleaning step has a switch and a file; [`clean`] runs the
+//! steps in an order in which none undoes another.
 
 pub mod characters;
 pub mod encoding;
@@ -14,7 +14,7 @@ pub(crate) mod wide;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-/// Which steps are taken. Encodings are not among them: they are found while a file is read.
+/// Switches of the cleaning steps. Decoding is not one of them: a file is decoded while it is read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CleanConfig {
@@ -24,6 +24,7 @@ pub struct CleanConfig {
     pub unicode: unicode::Form,
     /// Remove control and zero-width characters.
     pub invisible: bool,
+    /// Changes to white space.
     pub whitespace: whitespace::WhitespaceConfig,
 }
 
@@ -38,7 +39,7 @@ impl Default for CleanConfig {
     }
 }
 
-/// Cleans a text.
+/// Cleans a text with the steps that are switched on.
 pub fn clean<'a>(text: &'a str, config: &CleanConfig) -> Cow<'a, str> {
     // Mojibake first: its traces are control characters and no-break spaces, which later steps remove.
     let mut text = Cow::Borrowed(text);
@@ -52,7 +53,8 @@ pub fn clean<'a>(text: &'a str, config: &CleanConfig) -> Cow<'a, str> {
     then(text, |text| whitespace::tidy(text, &config.whitespace))
 }
 
-/// Takes a step; text that it leaves alone is not copied, and one that panics leaves it alone.
+/// Runs a cleaning step. A text that the step does not change is not copied, and if the step panics the text
+/// stays as it was.
 fn then<'a>(text: Cow<'a, str>, step: impl for<'b> Fn(&'b str) -> Cow<'b, str>) -> Cow<'a, str> {
     fn kept<'b>(text: &'b str, step: impl FnOnce(&'b str) -> Cow<'b, str>) -> Cow<'b, str> {
         panics::catch(|| step(text)).unwrap_or(Cow::Borrowed(text))

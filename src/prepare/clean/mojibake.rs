@@ -3,10 +3,11 @@
 use plsfix::TextFixerConfig;
 use std::borrow::Cow;
 
-/// Most bytes of one piece that is repaired as a whole; pieces end with a line where there is one.
+/// Maximum bytes of a piece that is repaired as a whole; pieces end at the end of a line if they can.
 const PIECE: usize = 1 << 16;
 
-/// Repairs wrong decoding and nothing else: entities, quotes, ligatures and forms stay as they are.
+/// Repairs wrong decoding and nothing else: entities, quotes, ligatures and normalization forms stay as they
+/// are.
 pub fn repair(text: &str) -> Cow<'_, str> {
     if !is_suspect(text.as_bytes()) {
         return Cow::Borrowed(text);
@@ -38,9 +39,10 @@ pub fn repair(text: &str) -> Cow<'_, str> {
     if repaired == text { Cow::Borrowed(text) } else { Cow::Owned(repaired) }
 }
 
-/// Whether there is a character that wrong decoding leaves: each UTF-8 sequence begins with a byte from C2
-/// to F4, which as Latin-1 and its relatives is a character of U+0080 to U+02FF, as KOI8 or windows-1251
-/// one of Cyrillic and as Mac Roman one of a few symbols. Text without any of them needs no repair.
+/// Returns whether a text has characters that wrong decoding leaves behind. Each UTF-8 sequence begins with a
+/// byte from C2 to F4. Read as Latin-1 or a relative, such a byte is a character from U+0080 to U+02FF; as
+/// KOI8 or windows-1251, a Cyrillic one; as Mac Roman, one of a few symbols. Text without any of them needs
+/// no repair.
 fn is_suspect(bytes: &[u8]) -> bool {
     // An accented letter alone is no sign: two characters beyond ASCII must stand side by side.
     let mut at = 0;
@@ -69,7 +71,7 @@ fn is_suspect(bytes: &[u8]) -> bool {
     false
 }
 
-/// Pieces of a text, of whole lines but where one is very long.
+/// Iterator over the pieces of a text, which are whole lines unless a line is very long.
 struct Pieces<'a>(&'a str);
 
 impl<'a> Iterator for Pieces<'a> {

@@ -1,11 +1,11 @@
-//! Keeps a panic of a parser that is not ours from costing more than the record it was given.
+//! Catches panics of parsers from other crates, so that a panic costs one record only.
 
 use std::{any::Any, panic};
 
-/// Does `work` with one record.
+/// Calls `work`, which processes one record.
 ///
 /// # Errors
-/// The message of a panic, which the panic hook has printed already; a stack that overflows is not caught.
+/// The message of a panic, which the panic hook has already printed. A stack overflow is not caught.
 pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     // What a record's parser leaves half done is dropped with the record.
     panic::catch_unwind(panic::AssertUnwindSafe(work))

@@ -4,28 +4,28 @@
 //! Browsers deviate from the Standard in two places, and so does this:
 //! - They look beyond the first 1024 bytes as long as the page is still in its head (Blink and WebKit in the same
 //!   scan, Gecko when its parser meets the `meta`).
-//! - What stands within `script`, `style`, `title` and other elements of mere text is no tag.
+//! - Text within `script`, `style`, `title` and other elements that contain text only has no tags.
 
 use encoding_rs::{Encoding, REPLACEMENT, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252, X_USER_DEFINED};
 
-/// Bytes in which a `meta` counts wherever it stands.
+/// Number of bytes at the beginning of a page in which a `meta` element counts wherever it is.
 const EVERYWHERE: usize = 1024;
 
-/// Elements that a head may have; any other one ends it.
+/// Elements that a head may contain; any other element ends it.
 const OF_THE_HEAD: [&[u8]; 10] =
     [b"html", b"head", b"meta", b"link", b"title", b"base", b"script", b"style", b"noscript", b"template"];
 
-/// Elements of which only their own end tag is a tag.
+/// Elements that contain text only, in which nothing but their own end tag is a tag.
 const OF_TEXT: [&[u8]; 8] =
     [b"script", b"style", b"title", b"textarea", b"xmp", b"iframe", b"noembed", b"noframes"];
 
-/// The encoding that a page declares: by a `meta` element, otherwise by an XML declaration.
+/// Finds the encoding that a page declares, by a `meta` element or otherwise by an XML declaration.
 pub(super) fn declared(page: &[u8]) -> Option<&'static Encoding> {
     by_meta(page).or_else(|| by_xml_declaration(page))
 }
 
-/// The encoding that a label names, in the way of pages: one that could be read as ASCII is not UTF-16, whatever it
-/// says. Encodings that browsers refuse to decode count as unknown.
+/// Finds the encoding that a label in a page names. A page whose label could be read as ASCII is not UTF-16,
+/// whatever the label says. Encodings that browsers refuse to decode count as unknown.
 fn by_label(label: &[u8]) -> Option<&'static Encoding> {
     match Encoding::for_label(label)? {
         encoding if encoding == REPLACEMENT => None,
@@ -79,7 +79,7 @@ fn by_meta(page: &[u8]) -> Option<&'static Encoding> {
     }
 }
 
-/// A place in a page.
+/// A page and the position up to which it was scanned.
 struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -94,14 +94,14 @@ impl Scan<'_> {
         self.bytes.get(self.at).copied()
     }
 
-    /// Passes over white space, and over what else `is_more` says.
+    /// Skips white space and all bytes for which `is_more` is true.
     fn skip(&mut self, is_more: impl Fn(u8) -> bool) {
         while self.byte().is_some_and(|byte| is_space(byte) || is_more(byte)) {
             self.at += 1;
         }
     }
 
-    /// Reads the name of a tag in lower case, up to white space, `/` or `>`.
+    /// Reads the name of a tag, in lower case, up to white space, `/` or `>`.
     fn tag_name(&mut self) -> Vec<u8> {
         let start = self.at;
         while self.byte().is_some_and(|byte| !is_space(byte) && !matches!(byte, b'/' | b'>')) {
@@ -110,8 +110,8 @@ impl Scan<'_> {
         self.bytes[start..self.at].to_ascii_lowercase()
     }
 
-    /// The Standard's "get an attribute": name and value in lower case; `None` at the end of the tag, which is then
-    /// passed, or of the page.
+    /// Reads an attribute as the Standard's "get an attribute" does: name and value in lower case. `None` at
+    /// the end of the tag, which is then skipped, or at the end of the page.
     fn attribute(&mut self) -> Option<(Vec<u8>, Vec<u8>)> {
         self.skip(|byte| byte == b'/');
         if self.byte()? == b'>' {
@@ -152,7 +152,7 @@ impl Scan<'_> {
         }
     }
 
-    /// Reads the attributes of a `meta` element and gives the encoding that it declares.
+    /// Reads the attributes of a `meta` element and returns the encoding that it declares.
     fn encoding_of_meta(&mut self) -> Option<&'static Encoding> {
         let mut seen: Vec<Vec<u8>> = Vec::new();
         let (mut is_content_type, mut needs_content_type) = (false, false);
@@ -186,7 +186,7 @@ impl Scan<'_> {
         declared.flatten().filter(|_| is_whole && (is_content_type || !needs_content_type))
     }
 
-    /// Passes over the text of an element that was opened, up to its end tag.
+    /// Skips the text of an element whose start tag was read, up to its end tag.
     fn skip_text_of(&mut self, name: &[u8]) -> Option<()> {
         loop {
             self.at += memchr::memmem::find(self.rest(), b"</")? + 2;
@@ -201,13 +201,13 @@ impl Scan<'_> {
     }
 }
 
-/// White space of tags.
+/// Returns whether a byte is white space within a tag.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b'\t' | b'\n' | 0x0c | b'\r' | b' ')
 }
 
-/// The Standard's "extracting a character encoding from a meta element": the label in `text/html; charset=LABEL`, in
-/// lower case.
+/// Finds the label in `text/html; charset=LABEL`, which is in lower case, as the Standard's "extracting a
+/// character encoding from a meta element" does.
 fn label_in_content(mut content: &[u8]) -> Option<&[u8]> {
     let trimmed = |bytes: &[u8]| bytes.iter().take_while(|&&byte| is_space(byte)).count();
     loop {
@@ -228,7 +228,7 @@ fn label_in_content(mut content: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The Standard's "get an XML encoding".
+/// Finds the encoding that an XML declaration names, as the Standard's "get an XML encoding" does.
 fn by_xml_declaration(page: &[u8]) -> Option<&'static Encoding> {
     let trimmed = |bytes: &[u8]| bytes.iter().take_while(|&&byte| byte <= 0x20).count();
     let declaration = page.strip_prefix(b"<?xml")?;

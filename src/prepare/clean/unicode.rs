@@ -1,22 +1,23 @@
-//! Unicode normalization.
+//! Normalizes text to one of Unicode's forms.
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick, is_nfkc_quick};
 
-/// Which of the forms of Unicode's annex 15 text is brought to.
+/// Normalization form of Unicode's annex 15.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
     None,
-    /// Letters and their accents become one character where there is one. Loses nothing.
+    /// Letters and their accents become one character where Unicode has one. Nothing is lost.
     #[default]
     Nfc,
-    /// Also ligatures, full-width letters, superscripts and the like become plain ones. `x²` becomes `x2`.
+    /// As NFC; ligatures, full-width letters, superscripts and the like also become plain characters: `x²`
+    /// becomes `x2`.
     Nfkc,
 }
 
-/// Brings text to a form.
+/// Normalizes a text to a form.
 pub fn normalize(text: &str, form: Form) -> Cow<'_, str> {
     let normal = match form {
         Form::None => true,

@@ -1,18 +1,19 @@
-//! White space: one kind of line break, one kind of space, no spaces at the end of lines, few blank lines.
+//! Tidies white space: one kind of line break, one kind of space, no spaces at the ends of lines, few blank
+//! lines.
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-/// Configuration of changes to white space.
+/// Settings of changes to white space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WhitespaceConfig {
     pub enabled: bool,
     /// Runs of spaces and tabs within a line become one space.
     pub collapse_spaces: bool,
-    /// Spaces at the beginning of a line stay: code and poems need them.
+    /// Spaces at the beginning of a line are kept, as code and poems need them.
     pub keep_indent: bool,
-    /// Most blank lines in a row.
+    /// Maximum number of consecutive blank lines.
     pub blank_lines: usize,
 }
 
@@ -22,7 +23,8 @@ impl Default for WhitespaceConfig {
     }
 }
 
-/// Tidies the white space of a text; none is left at its ends, but for the indent of its first line.
+/// Tidies the white space of a text. Its beginning and end lose all of theirs, except the indent of the first
+/// line.
 pub fn tidy<'a>(text: &'a str, config: &WhitespaceConfig) -> Cow<'a, str> {
     if !config.enabled {
         return Cow::Borrowed(text);
@@ -50,7 +52,7 @@ pub fn tidy<'a>(text: &'a str, config: &WhitespaceConfig) -> Cow<'a, str> {
     if tidied == text { Cow::Borrowed(text) } else { Cow::Owned(tidied) }
 }
 
-/// The first line, for how many line breaks its end counts, and what follows.
+/// Returns the first line, the number of line breaks that its end counts for, and the text after it.
 fn next_line(text: &str) -> (&str, usize, &str) {
     let bytes = text.as_bytes();
     let mut from = 0;
@@ -71,7 +73,7 @@ fn next_line(text: &str) -> (&str, usize, &str) {
     (text, 1, "")
 }
 
-/// Appends a line without spaces at its end.
+/// Appends a line without the spaces at its end.
 fn push_line(tidied: &mut String, line: &str, config: &WhitespaceConfig) {
     let line = line.trim_end();
     let content = line.trim_start();
@@ -96,7 +98,7 @@ fn push_line(tidied: &mut String, line: &str, config: &WhitespaceConfig) {
     }
 }
 
-/// Whether ASCII has white space that is not one space between words.
+/// Returns whether ASCII bytes have white space other than single spaces between words.
 fn has_run(bytes: &[u8]) -> bool {
     memchr::memchr3(b'\t', 0x0b, 0x0c, bytes).is_some() || memchr::memmem::find(bytes, b"  ").is_some()
 }
@@ -105,7 +107,7 @@ fn is_space(character: char) -> bool {
     character == ' ' || (character.is_whitespace() && character != '\n')
 }
 
-/// A tab stays a tab; other spaces become the plain one.
+/// Turns a character of white space into a plain space; a tab stays a tab.
 fn plain(character: char) -> char {
     if character == '\t' { '\t' } else { ' ' }
 }

@@ -1,16 +1,16 @@
-//! UTF-16 and UTF-32: found by their byte order mark, or by their zeros where they have none, and decoded whole or as
-//! a stream.
+//! Decodes UTF-16 and UTF-32, whole texts and streams. They are recognised by their byte order mark or,
+//! without one, by their zero bytes.
 
 use std::io::{self, Read};
 
-/// Bytes of a text that are looked at where it has no mark.
+/// Maximum bytes that are examined in a text without a byte order mark.
 const LOOK: usize = 1 << 16;
-/// A text of fewer bytes is all of it, and does not end within a unit.
+/// A text of fewer bytes was read completely, so that it does not end within a unit.
 const WHOLE: usize = 1 << 10;
 /// Bytes that are decoded at a time.
 const BLOCK: usize = 1 << 15;
 
-/// An encoding of two or four bytes a unit.
+/// An encoding with units of two or four bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wide {
     Utf16Le,
@@ -22,7 +22,8 @@ pub enum Wide {
 impl Wide {
     const ALL: [Self; 4] = [Self::Utf32Le, Self::Utf32Be, Self::Utf16Le, Self::Utf16Be];
 
-    /// The encoding of a text that begins so, and the length of its byte order mark.
+    /// Finds the encoding of a text from its beginning, and the length of its byte order mark (0 without
+    /// one).
     pub fn of(start: &[u8]) -> Option<(Self, usize)> {
         // The mark of UTF-32 begins with that of UTF-16.
         let marked = Self::ALL.into_iter().find_map(|wide| {
@@ -32,8 +33,8 @@ impl Wide {
         marked.or_else(|| Self::by_zeros(&start[..start.len().min(LOOK)]).map(|wide| (wide, 0)))
     }
 
-    /// The encoding of a text without mark. A text without a single zero byte has none of these: UTF-16 has them in
-    /// line breaks, digits and spaces, whatever the script.
+    /// Finds the encoding of a text without a byte order mark. A text without a zero byte is in none of these
+    /// encodings: UTF-16 has zero bytes in line breaks, digits and spaces, whatever the script.
     fn by_zeros(start: &[u8]) -> Option<Self> {
         memchr::memchr(0, start)?;
         // Bytes that no text of one byte a unit has many of.
@@ -51,8 +52,9 @@ impl Wide {
         readings.rev().max_by_key(|&(_, breaks)| breaks).map(|(wide, _)| wide)
     }
 
-    /// White space and full stops in a text read so, and characters of ASCII; `None` if it is no text. In the other
-    /// order of bytes, ideographs are read as letters of ASCII, but hardly a character as white space.
+    /// Counts white space with full stops, and ASCII characters, in a text read in this encoding; `None` if
+    /// it is no text. In the wrong byte order, ideographs become ASCII letters, but hardly any character
+    /// becomes white space.
     fn breaks(self, start: &[u8]) -> Option<(usize, usize)> {
         let whole = start.len() / self.unit() * self.unit();
         if whole < start.len() && start.len() < WHOLE {
@@ -91,7 +93,7 @@ impl Wide {
         }
     }
 
-    /// Bytes of a unit.
+    /// Bytes in a unit.
     fn unit(self) -> usize {
         match self {
             Self::Utf16Le | Self::Utf16Be => 2,
@@ -107,7 +109,7 @@ impl Wide {
         }
     }
 
-    /// Name by the WHATWG's Encoding Standard, which has none for UTF-32.
+    /// Name of the encoding as in the WHATWG's Encoding Standard, which has no name for UTF-32.
     pub fn name(self) -> &'static str {
         match self {
             Self::Utf16Le => "UTF-16LE",
@@ -117,7 +119,7 @@ impl Wide {
         }
     }
 
-    /// Decodes all of a text without its mark; whether U+FFFD stands for units that mean nothing.
+    /// Decodes a complete text without its byte order mark. The flag is true if invalid units became U+FFFD.
     pub fn decode(self, bytes: &[u8]) -> (String, bool) {
         let mut text = String::with_capacity(bytes.len() / self.unit());
         let rest = self.decode_units(bytes, &mut text);
@@ -129,7 +131,7 @@ impl Wide {
         (text, replaced)
     }
 
-    /// Decodes whole units, and of UTF-16 whole pairs.
+    /// Decodes complete units and, in UTF-16, complete pairs.
     fn decode_units(self, bytes: &[u8], text: &mut String) -> Decoded {
         let unit = self.unit();
         let (mut used, mut replaced) = (0, false);
@@ -161,25 +163,25 @@ struct Decoded {
     replaced: bool,
 }
 
-/// Whether a control character lays out text.
+/// Returns whether a control character is part of a text's layout, such as a tab or line break.
 fn is_layout(code: u32) -> bool {
     matches!(code, 0x09..=0x0d | 0x1b | 0x85)
 }
 
-/// A stream of such a text, decoded to UTF-8.
+/// A reader that decodes a stream of UTF-16 or UTF-32 to UTF-8.
 pub struct WideReader<R> {
     reader: R,
     wide: Wide,
-    /// Bytes that were not decoded yet.
+    /// Bytes that are not decoded yet.
     bytes: Vec<u8>,
     text: Vec<u8>,
-    /// Bytes of `text` that were given out.
+    /// Bytes of `text` that were already returned.
     used: usize,
     ended: bool,
 }
 
 impl<R: Read> WideReader<R> {
-    /// A reader of a text that goes on behind its mark.
+    /// Makes a reader of the rest of a text, after its byte order mark.
     pub fn new(reader: R, wide: Wide) -> Self {
         Self { reader, wide, bytes: Vec::new(), text: Vec::new(), used: 0, ended: false }
     }
@@ -288,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_stream_may_be_cut_anywhere() {
-        /// Gives one byte more with each read, from 1 to 5.
+        /// Returns one byte more with each read, from 1 to 5.
         struct Slow<'a>(&'a [u8], usize);
         impl Read for Slow<'_> {
             fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {

@@ -1,25 +1,26 @@
-//! Unpacks the pages of Parquet files without believing the length that a page says it has: no more memory is
-//! taken than what comes out of its bytes, or than the codec can make of so many.
+//! Decompresses the pages of Parquet files without trusting their stated length: it takes no more memory than
+//! the decompressed bytes need, or than the codec can produce from the compressed ones.
 
 use super::super::extract::codings;
 use datafusion::parquet::basic::Compression;
 use std::io::{self, Read};
 
-/// Bytes that are reserved for a page whatever its packed bytes are.
+/// Bytes that are reserved for a page even if its compressed bytes are few.
 const RESERVED: usize = 1 << 16;
 
-/// Largest window that zstd's frames may ask for, as a power of two: pages that are frames of a single segment ask
-/// for all of themselves.
+/// Largest window of a zstd frame, as a power of two: a page that is a frame with a single segment needs a
+/// window of its own size.
 const WINDOW_LOG_MAX: u32 = 31;
 
-/// Most bytes that a byte of Snappy and of lz4 gives.
+/// Maximum bytes that a byte of Snappy can produce.
 const SNAPPY: usize = 22;
+/// Maximum bytes that a byte of lz4 can produce.
 const LZ4: usize = 255;
 
-/// Appends the `length` bytes that are packed in `packed`.
+/// Decompresses `packed`, which must give `length` bytes, and appends them.
 ///
 /// # Errors
-/// There are not as many, or the bytes are broken, or the codec is not supported.
+/// A message if there are more or fewer bytes, if they are broken, or if the codec is not supported.
 pub(super) fn unpack(
     codec: Compression,
     packed: &[u8],
@@ -77,7 +78,7 @@ fn other_length(length: usize, found: usize) -> String {
     format!("a page of {length} bytes has {found}")
 }
 
-/// Appends a buffer for what is packed, if it can be as much. A byte of it gives `most` bytes at most.
+/// Appends a buffer of `length` bytes, if `packed` can give as many. Each of its bytes gives at most `most`.
 fn reserve<'a>(
     packed: &[u8],
     length: usize,
@@ -92,14 +93,14 @@ fn reserve<'a>(
     Ok(&mut into[start..])
 }
 
-/// Reads one byte more than there should be, to see that there is none.
+/// Reads up to one byte more than `length`, so that the caller can see whether there are too many.
 fn read(decoder: impl Read, packed: &[u8], length: usize, into: &mut Vec<u8>) -> io::Result<usize> {
     into.reserve(length.min(packed.len().saturating_mul(4).max(RESERVED)));
     decoder.take(length as u64 + 1).read_to_end(into)
 }
 
-/// Unpacks what was called lz4 before `LZ4_RAW`: Hadoop's frames, those of lz4, or a bare block, which old writers
-/// wrote under the same name.
+/// Decompresses the codec called lz4 before `LZ4_RAW`: Hadoop's frames, those of lz4, or a bare block, which
+/// old writers stored under the same name.
 fn lz4(packed: &[u8], length: usize, into: &mut Vec<u8>) -> Result<(), String> {
     let start = into.len();
     if hadoop(packed, length, into).is_none() {
@@ -113,7 +114,8 @@ fn lz4(packed: &[u8], length: usize, into: &mut Vec<u8>) -> Result<(), String> {
     Ok(())
 }
 
-/// Frames of Hadoop's codec: the unpacked and the packed length, most significant byte first, and the block.
+/// Decompresses frames of Hadoop's codec: the length before and after compression, most significant byte
+/// first, then the block.
 fn hadoop(mut packed: &[u8], length: usize, into: &mut Vec<u8>) -> Option<()> {
     let end = into.len() + length;
     while !packed.is_empty() {

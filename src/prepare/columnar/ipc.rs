@@ -1,5 +1,6 @@
-//! The rows of Arrow's own files, which Feather 2 is another name of, and streams (the IPC format). Every length in
-//! a message is compared with the bytes behind it before the library, which reserves memory for it, sees the message.
+//! Reads the rows of Arrow's files, which are also called Feather 2, and of its streams (the IPC format).
+//! Every length in a message is compared with the bytes that are there before the library, which reserves
+//! memory for it, sees the message.
 
 use super::Opened;
 use datafusion::arrow::{
@@ -16,7 +17,7 @@ use std::{
     sync::Arc,
 };
 
-/// Bytes that begin a file, filled up to eight, and that end it behind the footer's length.
+/// Bytes at the beginning of a file, padded to eight, and at its end, after the footer's length.
 const MAGIC: &[u8] = b"ARROW1";
 const START: u64 = 8;
 const TAIL: u64 = 10;
@@ -24,14 +25,15 @@ const TAIL: u64 = 10;
 /// Bytes before the length of a message, except in old files.
 const CONTINUATION: [u8; 4] = [0xff; 4];
 
-/// Rows that a column may have however few its bytes are, as where all are null or the same.
+/// Number of rows that a column may have even if it has few bytes, as when all are null or the same.
 const ROWS: u64 = 1 << 20;
 
-/// Bytes that a buffer may unpack to without a closer look, and how many for each byte of it.
+/// Decompressed size of a buffer, in bytes, up to which it is not checked further.
 const SMALL: u64 = 1 << 20;
+/// Decompressed bytes for each byte of a buffer up to which it is not checked further.
 const USUAL: u64 = 32;
 
-/// Most bytes that a byte of lz4 gives.
+/// Maximum bytes that a byte of lz4 can produce.
 const LZ4: u64 = 255;
 
 struct Ipc {
@@ -41,7 +43,7 @@ struct Ipc {
     rest: Rest,
 }
 
-/// Where the next message is.
+/// Position of the next message.
 enum Rest {
     Blocks(std::vec::IntoIter<Block>),
     Stream(u64),
@@ -53,10 +55,10 @@ fn failed(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// Opens a file of so many bytes that begins with [`MAGIC`].
+/// Opens a file of `length` bytes that begins with [`MAGIC`].
 ///
 /// # Errors
-/// Why it cannot be read.
+/// The reason why it cannot be read.
 pub(super) fn open_file(mut file: File, length: u64) -> Result<Opened> {
     let truncated = || "the file does not end as an Arrow file: it may be truncated".to_string();
     let start = length.checked_sub(TAIL).filter(|&start| start >= START).ok_or_else(truncated)?;
@@ -87,10 +89,10 @@ pub(super) fn open_file(mut file: File, length: u64) -> Result<Opened> {
     Ok(Opened { schema, batches: Box::new(ipc) })
 }
 
-/// Opens a stream of so many bytes.
+/// Opens a stream of `length` bytes.
 ///
 /// # Errors
-/// Why it cannot be read.
+/// The reason why it cannot be read.
 pub(super) fn open_stream(mut file: File, length: u64) -> Result<Opened> {
     let (block, buffer) = message_at(&mut file, 0, length)?.ok_or("the file is empty")?;
     let message = parse(&buffer, &block)?;
@@ -112,7 +114,7 @@ fn read(file: &mut File, at: u64, length: usize) -> io::Result<Buffer> {
     Ok(bytes.into())
 }
 
-/// Bytes of a message before its metadata.
+/// Number of bytes of a message before its metadata.
 fn prefix(bytes: &[u8]) -> usize {
     if bytes.starts_with(&CONTINUATION) { 8 } else { 4 }
 }
@@ -123,7 +125,7 @@ fn parse<'a>(buffer: &'a Buffer, block: &Block) -> Result<Message<'a>> {
     root_as_message(metadata).map_err(|error| format!("a message is broken: {error}"))
 }
 
-/// Reads a message of a stream, which says itself how long it is; `None` at the end.
+/// Reads a message of a stream, which states its own length; `None` at the end.
 fn message_at(file: &mut File, at: u64, length: u64) -> Result<Option<(Block, Buffer)>> {
     let left = length.saturating_sub(at);
     if left == 0 {
@@ -147,7 +149,7 @@ fn message_at(file: &mut File, at: u64, length: u64) -> Result<Option<(Block, Bu
 }
 
 impl Ipc {
-    /// Reads the message that the footer says is there.
+    /// Reads the message at the place that the footer states.
     fn block(&mut self, block: &Block) -> Result<(Block, Buffer)> {
         let metadata = u64::try_from(block.metaDataLength()).ok();
         let (at, body) = (u64::try_from(block.offset()).ok(), u64::try_from(block.bodyLength()).ok());
@@ -200,7 +202,7 @@ impl Iterator for Ipc {
     }
 }
 
-/// Compares the lengths in a message with its bytes.
+/// Compares the lengths stated in a message with its bytes.
 fn check(buffer: &Buffer, block: &Block) -> Result<()> {
     let message = parse(buffer, block)?;
     let dictionary = message.header_as_dictionary_batch().map(|dictionary| dictionary.data());
@@ -233,7 +235,7 @@ fn check(buffer: &Buffer, block: &Block) -> Result<()> {
     Ok(())
 }
 
-/// Number of bytes that a buffer has once it is decompressed.
+/// Returns the number of bytes of a buffer after decompression, and checks that it can have as many.
 fn check_packed(codec: CompressionType, bytes: &[u8]) -> Result<u64> {
     if bytes.is_empty() {
         return Ok(0);
@@ -257,7 +259,7 @@ fn check_packed(codec: CompressionType, bytes: &[u8]) -> Result<u64> {
     if is_right { Ok(length) } else { Err(refused()) }
 }
 
-/// Counts what zstd unpacks to, up to one byte more than `most`.
+/// Counts the bytes that zstd decompresses to, up to one more than `most`.
 fn count_zstd(packed: &[u8], most: u64) -> io::Result<u64> {
     let mut decoder = zstd::stream::read::Decoder::with_buffer(packed)?;
     decoder.window_log_max(31)?;

@@ -1,4 +1,4 @@
-//! Runs of levels and of packed numbers within the pages of Parquet files, counted without unpacking them.
+//! Counts runs of levels and of packed numbers in the pages of Parquet files, without unpacking them.
 
 use super::thrift::{Reader, Wrong};
 use datafusion::parquet::{
@@ -6,7 +6,7 @@ use datafusion::parquet::{
     errors::{ParquetError, Result},
 };
 
-/// Most values of a nested column in the rows that are read at a time.
+/// Maximum values of a nested column in the rows that are read at a time.
 const VALUES: usize = 1 << 24;
 
 fn broken(what: &str) -> ParquetError {
@@ -22,7 +22,7 @@ fn is_bit_packed(encoding: Encoding) -> bool {
     encoding == Encoding::BIT_PACKED
 }
 
-/// Levels at the start of a page of the first version, and what stands behind them.
+/// Splits the levels from the start of a page of the first version; returns them and the bytes after them.
 pub(super) fn split(bytes: &[u8], encoding: Encoding, level: i16, count: u32) -> Result<(&[u8], &[u8])> {
     let truncated = || broken("the levels of a page are truncated");
     if is_bit_packed(encoding) {
@@ -33,12 +33,13 @@ pub(super) fn split(bytes: &[u8], encoding: Encoding, level: i16, count: u32) ->
     rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(truncated)
 }
 
-/// Counts the values of the rows that are read together.
+/// Counts the values in rows that are read together.
 pub(super) struct RowCounter {
-    /// Rows that are read at a time.
+    /// Number of rows that are read at a time.
     most: usize,
-    /// Number of these rows that were met, and of their values.
+    /// Number of these rows found so far.
     rows: usize,
+    /// Number of values in these rows.
     values: usize,
 }
 
@@ -47,7 +48,7 @@ impl RowCounter {
         Self { most, rows: 0, values: 0 }
     }
 
-    /// Adds `count` values that all begin a row, or that all go on with one.
+    /// Adds `count` values that either all begin a row or all continue one.
     fn add(&mut self, count: usize, begin: bool) -> Result<()> {
         if begin && self.rows + count > self.most {
             self.rows = (self.rows + count - 1) % self.most + 1;
@@ -103,7 +104,8 @@ impl RowCounter {
     }
 }
 
-/// Number of values that are packed as `DELTA_BINARY_PACKED` at the start of bytes, and where they end.
+/// Returns the number of values that the bytes begin with as `DELTA_BINARY_PACKED`, and the position where
+/// they end.
 pub(super) fn delta(bytes: &[u8]) -> Result<(u64, usize)> {
     let mut reader = Reader::new(bytes);
     let mut end = || -> std::result::Result<(u64, usize), Wrong> {

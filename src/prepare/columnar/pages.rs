@@ -1,5 +1,5 @@
-//! The pages of a column of a Parquet file, read by us rather than by the library, which reserves memory for what a
-//! page says of itself. Here every number is compared with the bytes behind it before the library sees the page.
+//! Reads the pages of a column of a Parquet file instead of the library, which reserves memory for what a
+//! page states. Here every number is compared with the bytes that are there before the library sees the page.
 
 use super::{
     codecs, levels,
@@ -17,16 +17,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Bytes in which the header of a page is looked for at first.
+/// Number of bytes in which the header of a page is searched at first.
 const HEADER: usize = 1 << 10;
 
-/// Bytes that a value of fixed length may have in pages that are shorter, which have nulls only.
+/// Number of bytes that a value of fixed length may have although pages are shorter, as when all values are
+/// null.
 const SHORT: usize = 1 << 12;
 
-/// Values that a page may have however short it is, as where all are the same.
+/// Number of values that a page may have even if it is short, as when all values are the same.
 const MANY: usize = 1 << 20;
 
-/// A file that columns take from in turn.
+/// A file that several columns read from in turn.
 #[derive(Debug, Clone)]
 pub(super) struct Shared(Arc<Mutex<File>>);
 
@@ -35,7 +36,7 @@ impl Shared {
         Self(Arc::new(Mutex::new(file)))
     }
 
-    /// Bytes that are known to be within the file.
+    /// Reads bytes that are known to be within the file.
     pub(super) fn read(&self, at: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         file.seek(SeekFrom::Start(at))?;
@@ -51,20 +52,22 @@ struct Header {
     kind: i64,
     unpacked: usize,
     packed: usize,
-    /// Fields of the header of a page of values, of the second version, and of a dictionary, by their numbers.
+    /// Fields of the header of a page of values, by their numbers.
     values: Option<[i64; 9]>,
+    /// Fields of the header of a page of values of the second version, by their numbers.
     values_v2: Option<[i64; 9]>,
+    /// Fields of the header of a dictionary page, by their numbers.
     dictionary: Option<[i64; 9]>,
 }
 
-/// Reads the pages of a column in a row group.
+/// Reader of the pages of a column in one row group.
 pub(super) struct Pages {
     file: Shared,
     at: u64,
     end: u64,
     codec: Compression,
     kind: Type,
-    /// Bytes of a value, where all have as many.
+    /// Bytes of a value, if its type has a fixed length.
     width: usize,
     rep_level: i16,
     def_level: i16,
@@ -99,7 +102,7 @@ fn encoding(field: i64) -> Result<Encoding> {
 }
 
 impl Pages {
-    /// The pages of a column that lies at `range` of the file, of which `rows` at a time are read.
+    /// Makes a reader of the pages of a column at `range` in the file, of which `rows` are read at a time.
     pub(super) fn new(file: &Shared, range: (u64, u64), column: &ColumnChunkMetaData, rows: usize) -> Self {
         let descriptor = column.column_descr();
         Self {
@@ -117,7 +120,7 @@ impl Pages {
         }
     }
 
-    /// Reads the header at the current place, if it was not read before.
+    /// Reads the header at the current position, unless it was already read.
     fn header(&mut self) -> Result<Option<&Header>> {
         while self.next.is_none() && self.at < self.end {
             let left = (self.end - self.at) as usize;
@@ -149,7 +152,7 @@ impl Pages {
         Ok(self.next.as_ref())
     }
 
-    /// The bytes of a page, of which the first `levels` are not packed.
+    /// Reads and decompresses a page; its first `levels` bytes are not compressed.
     fn unpack(&mut self, header: &Header, levels: usize, is_packed: bool) -> Result<Vec<u8>> {
         let bytes = self.file.read(self.at, header.packed)?;
         self.at += header.packed as u64;
@@ -167,7 +170,7 @@ impl Pages {
         Ok(unpacked)
     }
 
-    /// Whether values as many as the page says can be in these bytes.
+    /// Checks that the bytes can contain as many values as the page states.
     fn check_values(&self, values: &[u8], encoding: Encoding, count: u32) -> Result<()> {
         let is_fixed = self.kind == Type::FIXED_LEN_BYTE_ARRAY;
         if is_fixed && self.width > self.largest.max(SHORT) {
@@ -258,7 +261,7 @@ impl Pages {
     }
 }
 
-/// Reads the header of a page; how many bytes it has.
+/// Reads the header of a page and returns it with its length in bytes.
 fn parse(bytes: &[u8]) -> std::result::Result<(Header, usize), Wrong> {
     let mut reader = Reader::new(bytes);
     let mut header = Header { kind: -1, ..Header::default() };
@@ -284,8 +287,8 @@ fn parse(bytes: &[u8]) -> std::result::Result<(Header, usize), Wrong> {
     Ok((header, bytes.len() - reader.rest().len()))
 }
 
-/// The numbers of a structure by the numbers of their fields; those that are missing are -1, and truth values,
-/// which are true where they are missing, 1 or 0.
+/// Reads the numbers of a structure, by the numbers of their fields. A missing field is -1; a boolean is 1 or
+/// 0.
 fn fields(reader: &mut Reader) -> std::result::Result<[i64; 9], Wrong> {
     let mut fields = [-1; 9];
     let mut last = 0;

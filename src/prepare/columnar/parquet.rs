@@ -1,4 +1,4 @@
-//! The rows of Parquet files.
+//! Reads the rows of Parquet files.
 
 use super::{
     Opened,
@@ -24,19 +24,19 @@ use datafusion::{
 };
 use std::{fs::File, sync::Arc};
 
-/// Bytes behind the metadata: its length and the magic number.
+/// Bytes after the metadata: its length and the magic number.
 const TAIL: u64 = 8;
 
-/// Rows that are read at a time: as many, and as few as a value of this many bytes, or values in lists of this
-/// number, allow.
+/// Maximum rows that are read at a time. There are fewer if their values of fixed length would exceed
+/// `ROW_BYTES` bytes, or their lists `ROW_VALUES` values.
 const ROWS: usize = 256;
 const ROW_BYTES: usize = 64 << 20;
 const ROW_VALUES: i64 = 1 << 22;
 
-/// Opens a file of so many bytes.
+/// Opens a file of `length` bytes.
 ///
 /// # Errors
-/// Why it cannot be read.
+/// The reason why it cannot be read.
 pub(super) fn open(file: File, length: u64) -> std::result::Result<Opened, String> {
     let file = Shared::new(file);
     let metadata = footer(&file, length)?;
@@ -69,8 +69,8 @@ fn footer(file: &Shared, length: u64) -> std::result::Result<ParquetMetaData, St
     ParquetMetaDataReader::decode_metadata(&bytes).map_err(|error| error.to_string())
 }
 
-/// The columns as they are read: texts as views of the pages that they are in, so that a text that many rows have
-/// is there once.
+/// Fields of the columns as they are read: texts become views of the pages that contain them, so that a text
+/// that many rows share is in memory once.
 fn as_views(plain: &Schema, hinted: &Schema) -> Vec<Field> {
     let pairs = plain.fields().iter().zip(hinted.fields());
     pairs
@@ -82,7 +82,7 @@ fn as_views(plain: &Schema, hinted: &Schema) -> Vec<Field> {
         .collect()
 }
 
-/// Reads one row group after the other.
+/// Iterator that reads one row group after the other.
 struct Groups {
     file: Shared,
     length: u64,
@@ -101,7 +101,7 @@ impl Groups {
     }
 }
 
-/// Number of rows of a column that are read at a time.
+/// Number of rows of a column that can be read at a time.
 fn rows_at_a_time(column: &ColumnChunkMetaData, group: &RowGroupMetaData) -> usize {
     let descriptor = column.column_descr();
     let mut rows = ROWS;
@@ -136,7 +136,7 @@ impl Iterator for Groups {
     }
 }
 
-/// A row group, as the library asks for it.
+/// A row group, through the interface that the library asks for.
 struct Group<'a> {
     groups: &'a Groups,
     index: usize,
@@ -144,7 +144,7 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
-    /// Where a column lies in the file.
+    /// Start and end of a column in the file, in bytes.
     fn range(&self, column: &ColumnChunkMetaData) -> Result<(u64, u64)> {
         let path = column.column_path().string();
         if column.file_path().is_some_and(|file| !file.is_empty()) {
@@ -182,7 +182,7 @@ impl RowGroups for Group<'_> {
     }
 }
 
-/// The pages of a column in one row group.
+/// Iterator that returns the pages of a column in one row group, once.
 struct Column(Option<Pages>);
 
 impl Iterator for Column {

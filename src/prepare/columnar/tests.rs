@@ -1,4 +1,4 @@
-//! The files are pyarrow's, by `tests/fixtures/columnar/make.py`.
+//! Tests with files that pyarrow wrote (`tests/fixtures/columnar/make.py`).
 
 use super::*;
 use datafusion::{
@@ -23,7 +23,7 @@ fn fixtures() -> Vec<PathBuf> {
     files
 }
 
-/// Documents and the reasons of bad records of a file.
+/// Reads a file and returns its documents and the reasons of its bad records.
 fn read_all(path: &Path) -> (Vec<Document>, Vec<String>) {
     let (mut documents, mut bad_records) = (Vec::new(), Vec::new());
     read(path, "file", &ExtractConfig::default(), |record| {
@@ -92,7 +92,7 @@ fn every_compression_and_encoding_gives_the_same_rows() {
     }
 }
 
-/// A file of one column `text` in each format.
+/// Writes a file with one column, `text`, in each format.
 fn write(folder: &Path, column: &ArrayRef) -> Vec<PathBuf> {
     let batch = RecordBatch::try_from_iter_with_nullable([("text", Arc::clone(column), true)]).unwrap();
     let schema = batch.schema();
@@ -192,7 +192,8 @@ fn the_first_bytes_count_more_than_the_name() {
     }
 }
 
-/// Damage that differs from round to round: bytes, numbers that are far too large, and what is cut, doubled or lost.
+/// Damages bytes in a way that differs from round to round: changed bytes, numbers that are far too large,
+/// and parts that are cut off, repeated or removed.
 fn damage(bytes: &mut Vec<u8>, seed: &mut u64) {
     let mut next = |below: usize| {
         *seed ^= *seed << 13;

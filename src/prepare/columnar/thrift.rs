@@ -1,27 +1,27 @@
-//! The numbers of Parquet's Thrift structures (compact protocol), looked at before anything believes them.
+//! Checks the numbers in Parquet's Thrift structures (compact protocol) before the library trusts them.
 //!
-//! The library reserves memory for as many entries as a list announces, and reads a field by its number whatever
-//! its type is. [`check_footer`] refuses what would lead it astray.
+//! The library reserves memory for as many entries as a list states, and reads a field by its number whatever
+//! its type is. [`check_footer`] refuses everything that would mislead it.
 
-/// Deepest nesting of structures, and of columns.
+/// Maximum nesting of structures, and of columns.
 const DEPTH: usize = 64;
 
-/// Bytes of a structure, and how far they were read.
+/// Reader of a structure's bytes; it holds those that are not read yet.
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
 }
 
-/// Why a structure cannot be read.
+/// Reason why a structure cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wrong {
-    /// It goes on behind the bytes.
+    /// The structure continues after the end of the bytes.
     Truncated,
     Broken(&'static str),
 }
 
 type Result<T> = std::result::Result<T, Wrong>;
 
-/// Types on the wire.
+/// Numbers of the types in the encoded bytes.
 mod wire {
     pub const TRUE: u8 = 1;
     pub const FALSE: u8 = 2;
@@ -37,7 +37,7 @@ mod wire {
     pub const STRUCT: u8 = 12;
 }
 
-/// The type that a field must have.
+/// Type that a field must have.
 enum Type {
     Bool,
     Byte,
@@ -87,7 +87,7 @@ const SCHEMA_ELEMENT: &[(i16, Type)] = &[
     (9, I32),
     (10, LOGICAL_TYPE),
 ];
-/// Field of a schema element with the number of its children.
+/// Number of the field of a schema element that has the number of its children.
 const CHILDREN: i16 = 5;
 const STATISTICS: Type =
     Struct(&[(1, Binary), (2, Binary), (3, I64), (4, I64), (5, Binary), (6, Binary), (7, Bool), (8, Bool)]);
@@ -139,7 +139,7 @@ const ROW_GROUP: Type = Struct(&[
     (6, I64),
     (7, I16),
 ]);
-/// Without the schema, which is looked at by itself.
+/// Fields of the footer, without the schema, which is checked separately.
 const FOOTER: &[(i16, Type)] = &[
     (1, I32),
     (3, I64),
@@ -149,7 +149,7 @@ const FOOTER: &[(i16, Type)] = &[
     (7, List(&Struct(&[(1, EMPTY), (2, EMPTY)]))),
     (9, Binary),
 ];
-/// Field of the footer with the schema.
+/// Number of the footer's field that has the schema.
 const SCHEMA: i16 = 2;
 
 impl Type {
@@ -168,10 +168,10 @@ impl Type {
     }
 }
 
-/// Looks at the metadata at the end of a Parquet file.
+/// Checks the metadata at the end of a Parquet file.
 ///
 /// # Errors
-/// Why the library must not read it.
+/// The reason why the library must not read it.
 pub(super) fn check_footer(bytes: &[u8]) -> std::result::Result<(), String> {
     let mut reader = Reader::new(bytes);
     let outcome = reader.footer().and_then(|children| check_tree(&children));
@@ -181,7 +181,7 @@ pub(super) fn check_footer(bytes: &[u8]) -> std::result::Result<(), String> {
     })
 }
 
-/// Whether the numbers of children make a tree that is not too deep. The library walks it by recursion.
+/// Checks that the numbers of children make a tree that is not too deep. The library walks it recursively.
 fn check_tree(children: &[i64]) -> Result<()> {
     let mut open: Vec<i64> = Vec::new();
     for (index, &count) in children.iter().enumerate() {
@@ -209,7 +209,7 @@ impl<'a> Reader<'a> {
         Self { bytes }
     }
 
-    /// Bytes that were not read.
+    /// Bytes that are not read yet.
     pub(super) fn rest(&self) -> &'a [u8] {
         self.bytes
     }
@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
         Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
     }
 
-    /// The number and the type of the next field behind field `last`; `None` at the end of the structure.
+    /// Reads the number and type of the field after field `last`; `None` at the end of the structure.
     pub(super) fn field(&mut self, last: i16) -> Result<Option<(i16, u8)>> {
         let byte = self.byte()?;
         if byte & 0x0f == 0 {
@@ -258,7 +258,7 @@ impl<'a> Reader<'a> {
         Ok(Some((id, byte & 0x0f)))
     }
 
-    /// The type and the number of the entries of a list. Each has a byte at least.
+    /// Reads the type and the number of a list's entries. Each entry has at least a byte.
     fn list(&mut self) -> Result<(u8, usize)> {
         let byte = self.byte()?;
         let count = match byte >> 4 {
@@ -271,7 +271,7 @@ impl<'a> Reader<'a> {
         Ok((byte & 0x0f, count as usize))
     }
 
-    /// Passes over a value of a type on the wire.
+    /// Skips a value of the type `wire`.
     pub(super) fn skip(&mut self, wire: u8, depth: usize) -> Result<()> {
         if depth == 0 {
             return Err(Wrong::Broken("fields that are nested too deeply"));
@@ -312,7 +312,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Passes over an entry of a list, where truth values have a byte.
+    /// Skips an entry of a list, in which booleans have a byte.
     fn skip_entry(&mut self, wire: u8, depth: usize) -> Result<()> {
         if matches!(wire, wire::TRUE | wire::FALSE) { self.pass(1) } else { self.skip(wire, depth) }
     }
@@ -349,7 +349,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the footer; the number of children of each element of the schema.
+    /// Reads the footer and returns the number of children of each element of the schema.
     fn footer(&mut self) -> Result<Vec<i64>> {
         let mut children = Vec::new();
         let mut last = 0;
@@ -380,7 +380,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The number of children of the schema element that follows, which was looked at before.
+    /// Reads the number of children of the next schema element, which was already checked.
     fn children(&mut self) -> Result<i64> {
         let mut last = 0;
         while let Some((id, wire)) = self.field(last)? {
@@ -398,7 +398,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
-    /// A footer with a version, a schema of these numbers of children, and what follows.
+    /// Makes a footer with a version, a schema with these numbers of children, and the bytes `rest`.
     fn footer(children: &[u8], rest: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0x15, 2, 0x19, 0xfc, children.len() as u8];
         // Each element has a name, `a`, and twice its number of children, as zigzag has it.

@@ -1,4 +1,4 @@
-//! The values of a column as text, a row at a time.
+//! Reads the values of a column as text, one row at a time.
 
 use datafusion::arrow::{
     array::{Array, ArrayRef, AsArray},
@@ -8,8 +8,8 @@ use datafusion::arrow::{
 };
 use std::{borrow::Cow, fmt};
 
-/// Whether a type is that of texts. Many writers of Parquet do not say of bytes that they are text: they are, if
-/// they are valid UTF-8.
+/// Returns whether a column of this type may be text. Many writers of Parquet do not declare that bytes are
+/// text: they are if they are valid UTF-8.
 pub(super) fn is_text(data_type: &DataType) -> bool {
     match data_type {
         DataType::Utf8
@@ -24,17 +24,17 @@ pub(super) fn is_text(data_type: &DataType) -> bool {
     }
 }
 
-/// A column.
+/// Values of a column, by how they become text.
 pub(super) enum Values<'a> {
     Utf8(&'a ArrayRef),
     Bytes(&'a ArrayRef),
-    /// Numbers, dates and lists.
+    /// Numbers, dates and lists, which are formatted.
     Written(&'a ArrayRef, ArrayFormatter<'a>),
-    /// Values that several rows share, or that have to be converted: of this type.
+    /// Values that several rows share, or that have to be converted to this type.
     Converted(&'a ArrayRef, DataType),
 }
 
-/// Why a value is no text.
+/// Reason why a value cannot be read as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unreadable {
     NotUtf8,
@@ -42,7 +42,7 @@ pub(super) enum Unreadable {
 }
 
 impl<'a> Values<'a> {
-    /// `None` for a column that cannot be written as text.
+    /// Wraps a column; `None` if its values cannot be formatted as text.
     pub(super) fn of(column: &'a ArrayRef) -> Option<Self> {
         let data_type = column.data_type();
         Some(match data_type {
@@ -68,7 +68,7 @@ impl<'a> Values<'a> {
         Some(Self::Written(column, ArrayFormatter::try_new(column, &OPTIONS).ok()?))
     }
 
-    /// The value of a row, which has `most` bytes at most; `None` for a null.
+    /// Returns the value of a row as text of at most `most` bytes; `None` for a null.
     pub(super) fn get(&self, row: usize, most: usize) -> Result<Option<Cow<'a, str>>, Unreadable> {
         let short = |text: &'a str| if text.len() > most { Err(Unreadable::TooLong) } else { Ok(text) };
         Ok(Some(match self {
@@ -106,7 +106,7 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Text that does not become longer than so many bytes.
+/// Text that refuses to grow beyond `most` bytes.
 struct Bounded {
     text: String,
     most: usize,

@@ -1,30 +1,33 @@
-//! Clusters of duplicates from pairs of them. The first document of a cluster represents it, so that the
-//! result does not depend on the order in which pairs are found.
+//! Finds clusters of duplicates from pairs. The first document of a cluster represents it, so that the result
+//! does not depend on the order of the pairs.
 
 use super::super::{Error, Result};
 
-/// Documents that are joined into clusters, by number. Four bytes a document.
+/// Union-find over documents, by number. It takes four bytes a document.
 #[derive(Debug, Clone)]
 pub struct Clusters {
-    /// A smaller number of the same cluster, or its own.
+    /// For each document, a smaller number of the same cluster, or its own.
     parents: Vec<u32>,
 }
 
 /// A cluster of at least two documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cluster {
-    /// The smallest number, which is kept.
+    /// Smallest number in the cluster; this document is kept.
     pub representative: u32,
     pub size: u32,
 }
 
 impl Clusters {
-    /// Every document alone.
+    /// Puts every document into a cluster of its own.
     pub fn new(documents: u32) -> Self {
         Self { parents: (0..documents).collect() }
     }
 
-    /// Joins the clusters of two documents; says whether they were two.
+    /// Joins the clusters of two documents; returns whether they were different.
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`] if there is no such document.
     pub fn join(&mut self, a: u32, b: u32) -> Result<bool> {
         for document in [a, b] {
             if document as usize >= self.parents.len() {
@@ -36,7 +39,7 @@ impl Clusters {
         Ok(a != b)
     }
 
-    /// The first document of the cluster.
+    /// First document of the cluster that a document is in.
     ///
     /// # Panics
     /// If there is no such document.
@@ -44,7 +47,7 @@ impl Clusters {
         self.root(document)
     }
 
-    /// Whether the document represents its cluster, or is alone.
+    /// Returns whether a document represents its cluster or is alone.
     ///
     /// # Panics
     /// If there is no such document.
@@ -52,7 +55,7 @@ impl Clusters {
         self.parents[document as usize] == document
     }
 
-    /// The clusters of at least two documents, by their first.
+    /// Clusters of at least two documents, in the order of their first.
     pub fn clusters(&mut self) -> Vec<Cluster> {
         let mut sizes = vec![0u32; self.parents.len()];
         for document in 0..self.parents.len() as u32 {
@@ -76,9 +79,9 @@ impl Clusters {
     }
 }
 
-/// Pairs of documents with a key in common, from keys in ascending order (which may come from a file larger
-/// than memory): each document with the first of its key, so that m of them make m - 1 pairs. If the
-/// documents of a key ascend too, a pair does. Keys out of order lose pairs.
+/// Pairs documents that have a common key, given keys in ascending order (which may come from a file larger
+/// than memory). Each document is paired with the first of its key, so that m documents make m - 1 pairs. If
+/// the documents of a key ascend, so do those of a pair. Keys out of order lose pairs.
 pub fn pairs(sorted: impl IntoIterator<Item = (u128, u32)>) -> impl Iterator<Item = (u32, u32)> {
     let mut first: Option<(u128, u32)> = None;
     sorted.into_iter().filter_map(move |(key, document)| match first {
@@ -90,7 +93,8 @@ pub fn pairs(sorted: impl IntoIterator<Item = (u128, u32)>) -> impl Iterator<Ite
     })
 }
 
-/// The share of shingles that two texts have in common, of those that either has. Repeats count once.
+/// Computes the Jaccard similarity: the number of shingles in both texts over the number in either. Repeats
+/// count once.
 pub fn jaccard(a: &[u64], b: &[u64]) -> f64 {
     let set = |shingles: &[u64]| {
         let mut set = shingles.to_vec();
@@ -150,7 +154,7 @@ mod tests {
         assert_eq!(jaccard(&[], &[]), 0.0);
     }
 
-    /// A generator for tests (splitmix64).
+    /// Random numbers for tests (SplitMix64).
     fn random(state: &mut u64) -> u64 {
         *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = *state;
@@ -159,7 +163,7 @@ mod tests {
         z ^ (z >> 31)
     }
 
-    /// Texts of random words and an edited copy of each, with the true similarity of the two.
+    /// Makes texts of random words, an edited copy of each, and the true similarity of the two.
     fn edited(minhash: &MinHash, documents: usize, edits: usize) -> (Vec<Vec<u64>>, Vec<f64>) {
         // Letters, as numbers would all become the same.
         let word =

@@ -1,4 +1,4 @@
-//! Held-out texts inside a corpus: n-grams of words that a document has in common with them (GPT-3,
+//! Finds held-out texts in a corpus: n-grams of words that a document has in common with them (GPT-3,
 //! arXiv:2005.14165, appendix C, with 13 words).
 
 use super::{
@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, ops::Range, path::PathBuf};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Configuration of what counts as overlap, and of how much is too much.
+/// Settings of what counts as overlap, and of how much of it is allowed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ContaminationConfig {
     /// Files with the held-out texts.
     pub against: Vec<PathBuf>,
-    /// Words of an n-gram.
+    /// Number of words in an n-gram.
     pub words: usize,
-    /// The greatest share of a document's n-grams that may be found in held-out texts.
+    /// Maximum share of a document's n-grams that may occur in held-out texts.
     pub max_share: f64,
-    /// The most words in a row that may be found there; 0 for any number.
+    /// Maximum number of consecutive words that may occur there; 0 for no limit.
     pub max_words: usize,
     pub normalization: Normalization,
 }
@@ -36,26 +36,26 @@ impl Default for ContaminationConfig {
 #[derive(Debug, Clone)]
 pub struct HeldOut {
     config: ContaminationConfig,
-    /// The number of the set that an n-gram was first seen in.
+    /// Number of the first set with each n-gram, by the n-gram's hash.
     sets: HashMap<u64, u32>,
 }
 
 /// Overlap of a document with held-out texts.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Overlap {
-    /// N-grams of the document.
+    /// Number of n-grams in the document.
     pub ngrams: usize,
-    /// N-grams that held-out texts have too.
+    /// Number of those that held-out texts contain too.
     pub found: usize,
-    /// Words of the longest run of such n-grams.
+    /// Number of words in the longest run of such n-grams.
     pub longest_words: usize,
-    /// The set that the first of the longest run is from.
+    /// Set of the first n-gram of the longest run.
     pub set: Option<u32>,
     pub is_contaminated: bool,
 }
 
 impl Overlap {
-    /// The share of n-grams found.
+    /// Share of the document's n-grams that were found.
     pub fn share(&self) -> f64 {
         if self.ngrams == 0 { 0.0 } else { self.found as f64 / self.ngrams as f64 }
     }
@@ -73,15 +73,15 @@ impl HeldOut {
         Ok(Self { config: config.clone(), sets: HashMap::new() })
     }
 
-    /// Adds a text of the set of this number; returns its n-grams. None means that the text is too short to be
-    /// found anywhere.
+    /// Adds a text to a set and returns its number of n-grams. With 0, the text is too short to be found
+    /// anywhere.
     pub fn add(&mut self, text: &str, set: u32, words: &mut SplitWords) -> usize {
         let hashes = self.hashes(text, words);
         hashes.iter().for_each(|&hash| _ = self.sets.entry(hash).or_insert(set));
         hashes.len()
     }
 
-    /// Distinct n-grams.
+    /// Number of different n-grams.
     pub fn len(&self) -> usize {
         self.sets.len()
     }
@@ -90,7 +90,7 @@ impl HeldOut {
         self.sets.is_empty()
     }
 
-    /// Compares a document.
+    /// Measures the overlap of a document.
     pub fn overlap(&self, text: &str, words: &mut SplitWords) -> Overlap {
         let hashes = self.hashes(text, words);
         let mut overlap = Overlap { ngrams: hashes.len(), ..Overlap::default() };

@@ -1,10 +1,10 @@
-//! Exact duplicates: documents, paragraphs and lines with the same digest of their normalized text.
+//! Finds exact duplicates: documents, paragraphs and lines whose normalized texts have the same digest.
 
 use super::normalize::{Normalization, is_white_space};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Unit that is compared.
+/// Unit of text that is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
@@ -14,13 +14,14 @@ pub enum Level {
     Line,
 }
 
-/// Which texts count as the same.
+/// Settings of the unit that is compared, and of which texts are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExactConfig {
     pub level: Level,
     pub normalization: Normalization,
-    /// Paragraphs and lines of fewer characters (after normalization) stay, however often they occur.
+    /// Minimum characters of a paragraph or line, after normalization; shorter ones are kept however often
+    /// they occur.
     pub minimum_characters: usize,
 }
 
@@ -30,13 +31,13 @@ impl Default for ExactConfig {
     }
 }
 
-/// 128 bits of the normalized text. XXH3: 10⁹ texts have a pair of equal digests by chance with a
-/// probability of 10⁻²¹; it does not withstand someone who looks for a collision.
+/// Computes the XXH3 digest of the normalized text, 128 bits. Among 10⁹ texts, two different ones have the
+/// same digest with a probability of 10⁻²¹. It does not resist deliberate collisions.
 pub fn digest(text: &str, normalization: &Normalization) -> u128 {
     xxh3_128(normalization.apply(text).as_bytes())
 }
 
-/// The digest of each piece of a text, or nothing for those that are too short to count.
+/// Digests of the pieces of a text; `None` for pieces that are too short to count.
 pub fn digests<'a>(text: &'a str, config: &'a ExactConfig) -> impl Iterator<Item = Option<u128>> + 'a {
     let least = config.minimum_characters.max(1);
     pieces(text, config.level).map(move |piece| {
@@ -46,7 +47,7 @@ pub fn digests<'a>(text: &'a str, config: &'a ExactConfig) -> impl Iterator<Item
     })
 }
 
-/// The pieces of a text, each with the white space that follows it; together they are the text.
+/// Splits a text into pieces, each with the white space after it; joined, they are the text.
 pub fn pieces(text: &str, level: Level) -> impl Iterator<Item = &str> {
     let mut lines = text.split_inclusive('\n').peekable();
     let mut at = 0;

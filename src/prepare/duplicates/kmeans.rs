@@ -1,10 +1,10 @@
-//! k-means over directions: rows count by their direction alone, and a centroid is the direction of the sum
-//! of its rows. k-means++ seeding (Arthur & Vassilvitskii 2007), then Lloyd's iterations. The same rows and
-//! seed give the same clusters on every machine.
+//! k-means by direction: only the directions of rows count, and a centroid is the direction of the sum of its
+//! rows. k-means++ seeding (Arthur & Vassilvitskii 2007), then Lloyd's iterations. The same rows and seed
+//! give the same clusters on every machine.
 
 use super::super::random::SplitMix;
 
-/// Rows of `width` numbers, end to end.
+/// A matrix whose rows have `width` numbers, stored one after the other.
 #[derive(Clone, Copy)]
 pub(super) struct Vectors<'a> {
     values: &'a [f32],
@@ -12,7 +12,7 @@ pub(super) struct Vectors<'a> {
 }
 
 impl<'a> Vectors<'a> {
-    /// `width` is at least 1.
+    /// Wraps the values of a matrix; `width` is at least 1.
     pub(super) fn new(values: &'a [f32], width: usize) -> Self {
         Self { values, width }
     }
@@ -26,14 +26,14 @@ impl<'a> Vectors<'a> {
     }
 }
 
-/// Where each row belongs.
+/// Cluster of each row.
 pub(super) struct Assignment {
     pub(super) clusters: Vec<u32>,
-    /// Cosine of each row with its centroid.
+    /// Cosine of each row with its cluster's centroid.
     pub(super) similarities: Vec<f32>,
 }
 
-/// `scales`: one over the length of each row, or 0 for rows without a direction.
+/// Assigns rows to clusters. `scales` has 1 / length for each row, or 0 for a row without a direction.
 pub(super) fn kmeans(
     rows: Vectors,
     scales: &[f32],
@@ -76,14 +76,14 @@ pub(super) fn kmeans(
     assignment
 }
 
-/// Rows from the most to the least similar.
+/// Indices of rows, from the most to the least similar.
 fn by_similarity(similarities: &[f32]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..similarities.len()).collect();
     order.sort_by(|&a, &b| similarities[b].total_cmp(&similarities[a]).then(a.cmp(&b)));
     order
 }
 
-/// Writes the direction of a vector; a vector without one leaves what was there.
+/// Stores the direction of a vector; a vector without a direction changes nothing.
 fn normalize(into: &mut [f32], vector: impl Iterator<Item = f64> + Clone) {
     let length = vector.clone().map(|x| x * x).sum::<f64>().sqrt();
     if length > 0.0 && length.is_finite() {
@@ -91,8 +91,8 @@ fn normalize(into: &mut [f32], vector: impl Iterator<Item = f64> + Clone) {
     }
 }
 
-/// k-means++: each centroid is a row, drawn with a probability in proportion to its squared distance from the
-/// nearest one so far.
+/// Chooses the first centroids by k-means++: each is a row, drawn with a probability proportional to its
+/// squared distance from the nearest centroid so far.
 fn seed_centroids(rows: Vectors, scales: &[f32], clusters: usize, seed: u64) -> Vec<f32> {
     let mut random = SplitMix::new(seed);
     let mut centroids = vec![0f32; clusters * rows.width];
@@ -144,7 +144,7 @@ fn assign(rows: Vectors, scales: &[f32], centroids: &[f32]) -> Assignment {
     Assignment { clusters, similarities }
 }
 
-/// Sums in 16 lanes, in the same order on every machine, which compilers can make vectors of.
+/// Computes a dot product in 16 lanes, which compilers can vectorize, and in the same order on every machine.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; 16];
     let (a, a_rest) = a.as_chunks::<16>();

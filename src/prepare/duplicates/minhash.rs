@@ -1,5 +1,5 @@
-//! Near duplicates: MinHash signatures and the keys of their bands, bit for bit those of datatrove 0.10.1
-//! when words are cut as it cuts them (Broder 1997; Lee et al. 2021, arXiv:2107.06499).
+//! Finds near duplicates by MinHash: signatures and the keys of their bands, bit for bit those of datatrove
+//! 0.10.1 if words are split as datatrove splits them (Broder 1997; Lee et al. 2021, arXiv:2107.06499).
 
 use super::{
     super::{Error, Result, SplitWords},
@@ -10,30 +10,30 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use xxhash_rust::{xxh3::xxh3_128_with_seed, xxh64::xxh64};
 
-/// Configuration of MinHash: shingles, and the similarity of duplicates. The defaults are datatrove's.
+/// Settings of MinHash: shingles, and the similarity of duplicates. The defaults are datatrove's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MinHashConfig {
     pub shingle: Shingle,
-    /// Documents that agree in a whole band are a pair.
+    /// Number of bands; documents whose hashes agree in a whole band are a pair.
     pub bands: usize,
-    /// Hashes of one band.
+    /// Number of hashes in a band.
     pub rows: usize,
     pub seed: u32,
     pub normalization: Normalization,
-    /// Least Jaccard similarity of a pair, measured on its texts; 0: whatever has a band in common is a pair.
+    /// Minimum Jaccard similarity of a pair, measured on the texts; 0 accepts every pair with a common band.
     pub verify: f64,
-    /// Names of the sources that are compared; empty: all.
+    /// Names of the sources whose documents are compared; empty means all.
     pub sources: Vec<String>,
 }
 
-/// The pieces of a text that are compared.
+/// Pieces of a text that are hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shingle {
-    /// So many words in a row.
+    /// N-grams of this number of words.
     Words(usize),
-    /// So many characters in a row.
+    /// N-grams of this number of characters.
     Characters(usize),
 }
 
@@ -67,18 +67,18 @@ impl MinHashConfig {
         })
     }
 
-    /// The Jaccard similarity of which about half of all pairs are found: (1 / bands)^(1 / rows).
+    /// Jaccard similarity at which about half of all pairs are found: (1 / bands)^(1 / rows).
     pub fn threshold(&self) -> f64 {
         (1.0 / self.bands as f64).powf(1.0 / self.rows as f64)
     }
 
-    /// The share of pairs of this Jaccard similarity that are found.
+    /// Share of the pairs with this Jaccard similarity that are found.
     pub fn found_share(&self, similarity: f64) -> f64 {
         1.0 - (1.0 - similarity.powf(self.rows as f64)).powf(self.bands as f64)
     }
 }
 
-/// Makes signatures.
+/// Function that computes the signatures of texts.
 #[derive(Debug, Clone)]
 pub struct MinHash {
     config: MinHashConfig,
@@ -86,8 +86,8 @@ pub struct MinHash {
 }
 
 impl MinHash {
-    /// Hashes of a text's shingles, with repeats; none if it is too short for one. `words` cuts the
-    /// normalized text, and is not called for shingles of characters.
+    /// Hashes of a text's shingles, with repeats; empty if the text is too short for one. `words` splits the
+    /// normalized text; it is not called for shingles of characters.
     pub fn shingles(&self, text: &str, words: &mut SplitWords) -> Vec<u64> {
         let text = self.config.normalization.apply(text);
         match self.config.shingle {
@@ -107,18 +107,18 @@ impl MinHash {
         }
     }
 
-    /// `bands` × `rows` hashes, or nothing if the text is too short for a shingle: such a text has no
-    /// near duplicates.
+    /// Computes the signature of a text, `bands` × `rows` hashes; `None` if the text is too short for a
+    /// shingle, so that it has no near duplicates.
     pub fn signature(&self, text: &str, words: &mut SplitWords) -> Option<Vec<u64>> {
         self.signature_of(&self.shingles(text, words))
     }
 
-    /// The signature of hashed shingles.
+    /// Computes the signature of hashed shingles.
     pub fn signature_of(&self, shingles: &[u64]) -> Option<Vec<u64>> {
         (!shingles.is_empty()).then(|| self.permutations.minima(shingles))
     }
 
-    /// A key for each band of a signature. Equal keys are equal hashes of the same band, but for a
+    /// Keys of a signature, one for each band. Equal keys mean equal hashes in the same band, except for a
     /// collision in 128 bits.
     pub fn band_keys<'a>(&self, signature: &'a [u64]) -> impl Iterator<Item = u128> + use<'a> {
         signature.chunks_exact(self.config.rows).enumerate().map(|(band, rows)| {
@@ -128,7 +128,7 @@ impl MinHash {
     }
 }
 
-/// The words with one blank between them, and where each ends.
+/// Joins words with one blank between them, and returns the position where each ends.
 fn join(text: &str, words: &[Range<usize>]) -> (Vec<u8>, Vec<usize>) {
     let mut joined = Vec::with_capacity(text.len() + words.len());
     let ends = words
@@ -144,7 +144,7 @@ fn join(text: &str, words: &[Range<usize>]) -> (Vec<u8>, Vec<usize>) {
     (joined, ends)
 }
 
-/// The share of equal hashes of two signatures: an estimate of the Jaccard similarity.
+/// Share of equal hashes in two signatures, an estimate of the Jaccard similarity.
 pub fn estimated_similarity(a: &[u64], b: &[u64]) -> f64 {
     let equal = a.iter().zip(b).filter(|(a, b)| a == b).count();
     if a.is_empty() { 0.0 } else { equal as f64 / a.len() as f64 }

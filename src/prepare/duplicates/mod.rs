@@ -1,4 +1,4 @@
-//! Duplicates: exact, near (MinHash), of meaning (SemDeDup), and of held-out texts.
+//! Duplicates: exact ones, near ones (MinHash), those by meaning (SemDeDup), and those of held-out texts.
 
 pub mod clusters;
 pub mod contamination;

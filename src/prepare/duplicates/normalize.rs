@@ -1,12 +1,12 @@
-//! Brings texts that differ in form into one form before they are compared. With the default switches it
-//! yields what `simplify_text` of datatrove 0.10.1 yields (`utils/text.py`); its steps, in order: lower
-//! case, numbers, names of days and months, punctuation, white space, diacritics.
+//! Normalizes texts before they are compared, so that differences in form do not count. The default switches
+//! give the same as `simplify_text` of datatrove 0.10.1 (`utils/text.py`). The steps, in order: lower case,
+//! numbers, names of days and months, punctuation, white space, diacritics.
 
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, sync::LazyLock};
 use unicode_normalization::UnicodeNormalization;
 
-/// Which differences do not count. The defaults are datatrove's.
+/// Differences to ignore. The defaults are datatrove's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Normalization {
@@ -21,7 +21,7 @@ pub struct Normalization {
     pub punctuation: bool,
     /// A run of white space becomes one blank.
     pub white_space: bool,
-    /// Letters lose their marks; what is composed is decomposed.
+    /// Letters lose their marks; composed characters are decomposed.
     pub diacritics: bool,
 }
 
@@ -40,7 +40,7 @@ impl Default for Normalization {
 }
 
 impl Normalization {
-    /// No difference but white space is ignored.
+    /// Ignores differences in white space only.
     pub const WHITE_SPACE: Self = Self {
         lowercase: false,
         numbers: false,
@@ -51,7 +51,7 @@ impl Normalization {
         diacritics: false,
     };
 
-    /// The text in its common form, without white space at its ends.
+    /// Normalizes a text and removes white space at its ends.
     pub fn apply(&self, text: &str) -> String {
         let mut text = if self.lowercase { lowercase(text) } else { Cow::Borrowed(text) };
         // The names have no digits, so that it does not matter whether they or the numbers come first.
@@ -69,7 +69,7 @@ impl Normalization {
         text
     }
 
-    /// Numbers, punctuation and white space in one pass.
+    /// Normalizes numbers, punctuation and white space in one pass.
     fn map_characters(&self, text: &str) -> String {
         let bytes = text.as_bytes();
         let mut out = Vec::with_capacity(text.len());
@@ -174,8 +174,8 @@ fn lowercase(text: &str) -> Cow<'_, str> {
     out.into()
 }
 
-/// Canonically decomposed, without non-spacing marks. ASCII takes no marks over from its neighbours, so
-/// that every run of other characters stands for itself.
+/// Decomposes characters canonically and removes non-spacing marks. ASCII characters take no marks from their
+/// neighbours, so that every run of other characters can be handled by itself.
 fn without_marks(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for run in text.as_bytes().chunk_by(|a, b| a.is_ascii() == b.is_ascii()) {
@@ -196,7 +196,7 @@ enum Class {
     Punctuation,
 }
 
-/// Class and length in bytes of the character at `at`, which is inside the text.
+/// Class and length in bytes of the character at `at`, which is within the text.
 #[inline]
 fn class_at(text: &str, at: usize) -> (Class, usize) {
     let byte = text.as_bytes()[at];
@@ -220,7 +220,7 @@ fn char_at(text: &str, at: usize) -> Option<char> {
     text.get(at..)?.chars().next()
 }
 
-/// Length in bytes of the number at `start`: digits, and once a separator with digits after it.
+/// Length in bytes of the number at `start`: digits, and at most one separator with digits after it.
 fn number(text: &str, start: usize) -> usize {
     let digits = |mut at: usize| {
         while at < text.len()
@@ -256,7 +256,7 @@ const ASCII: [Class; 128] = {
     table
 };
 
-/// Whether a character is in datatrove's `PUNCTUATION`, beyond ASCII.
+/// Returns whether a character beyond ASCII is in datatrove's `PUNCTUATION`.
 fn is_punctuation(character: char) -> bool {
     matches!(
         character,
@@ -266,7 +266,7 @@ fn is_punctuation(character: char) -> bool {
     )
 }
 
-/// Whether Python calls a character white space: four separators more than Rust does.
+/// Returns whether a character is white space in Python, which has four separators more than Rust.
 pub(super) fn is_white_space(character: char) -> bool {
     character.is_whitespace() || matches!(character, '\u{1C}'..='\u{1F}')
 }
@@ -274,7 +274,7 @@ pub(super) fn is_white_space(character: char) -> bool {
 static DIGITS: LazyLock<Vec<(char, char)>> = LazyLock::new(|| ranges(r"\p{Nd}"));
 static MARKS: LazyLock<Vec<(char, char)>> = LazyLock::new(|| ranges(r"\p{Mn}"));
 
-/// Ranges of the characters of a class of the regular-expression engine, ascending.
+/// Ranges of the characters in a class of the regular-expression engine, in ascending order.
 fn ranges(class: &str) -> Vec<(char, char)> {
     use regex_syntax::hir::{Class, HirKind};
     // The patterns are fixed and valid; an engine that refused them would leave the class empty.

@@ -1,18 +1,18 @@
-//! The hash functions of MinHash, as datatrove 0.10.1 has them: (a·x + b mod 2⁶⁴) mod 2⁶¹ − 1, with a and
-//! b drawn from numpy's `RandomState`. The sum overflows before it is reduced, so that these are not the
-//! universal hash functions of the textbook; they are what signatures elsewhere were made with.
+//! The hash functions of MinHash, as in datatrove 0.10.1: (a·x + b mod 2⁶⁴) mod 2⁶¹ − 1, with a and b drawn
+//! from numpy's `RandomState`. The sum overflows before it is reduced, so that these are not the universal
+//! hash functions of textbooks, but those with which signatures elsewhere were made.
 
 use pulp::{Arch, NullaryFnOnce};
 
 const PRIME: u64 = (1 << 61) - 1;
 
-/// Hash functions that are computed together: two vectors of 512 bits.
+/// Number of hash functions that are computed together: two vectors of 512 bits.
 const LANES: usize = 16;
 
-/// Hashes of shingles that stay in the first cache while all functions go over them.
+/// Number of shingle hashes that stay in the first-level cache while all functions are applied to them.
 const BLOCK: usize = 1024;
 
-/// A family of hash functions and the vector instructions to compute them with.
+/// A family of hash functions, and the vector instructions to compute them with.
 #[derive(Debug, Clone)]
 pub(super) struct Permutations {
     multipliers: Vec<[u64; LANES]>,
@@ -29,7 +29,7 @@ impl Permutations {
         Self { multipliers, offsets, count, arch: Arch::new() }
     }
 
-    /// The least value of every function over the shingles.
+    /// Computes the minimum of every function over the shingles.
     pub(super) fn minima(&self, shingles: &[u64]) -> Vec<u64> {
         let mut minima = vec![[u64::MAX; LANES]; self.multipliers.len()];
         for block in shingles.chunks(BLOCK) {
@@ -72,15 +72,16 @@ impl NullaryFnOnce for Minima<'_> {
     }
 }
 
-/// A number modulo 2⁶¹ − 1. As 2⁶¹ is 1, the upper three bits are added to the others; the sum is at most
-/// the prime and 7, and when it is below the prime, the difference wraps to more than the sum.
+/// Reduces a number modulo 2⁶¹ − 1. As 2⁶¹ is 1, the upper three bits are added to the others. The sum is at
+/// most the prime plus 7; if it is below the prime, subtracting the prime wraps to a number larger than the
+/// sum.
 #[inline(always)]
 fn reduce(number: u64) -> u64 {
     let sum = (number & PRIME) + (number >> 61);
     sum.min(sum.wrapping_sub(PRIME))
 }
 
-/// numpy's `RandomState(seed)`: MT19937 with Knuth's initialization.
+/// Generator of numpy's `RandomState(seed)`: MT19937 with Knuth's initialization.
 struct MersenneTwister {
     state: [u32; 624],
     next: usize,
@@ -113,7 +114,7 @@ impl MersenneTwister {
         y ^ (y >> 18)
     }
 
-    /// A number of 61 bits that is at most `maximum`, by rejection, as `randint` draws it.
+    /// Draws a number of 61 bits that is at most `maximum`, by rejection, as `randint` does.
     fn below_or_at(&mut self, maximum: u64) -> u64 {
         loop {
             let high = u64::from(self.next_u32()) << 32;

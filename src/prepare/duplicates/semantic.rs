@@ -1,5 +1,5 @@
-//! Duplicates of meaning: documents whose embeddings point in nearly the same direction (SemDeDup,
-//! arXiv:2303.09540). Embeddings are put into clusters, and only those of one cluster are compared.
+//! Finds duplicates by meaning: documents whose embeddings point in nearly the same direction (SemDeDup,
+//! arXiv:2303.09540). Embeddings are clustered, and only those of the same cluster are compared.
 
 use super::{
     super::{Error, Result},
@@ -8,13 +8,14 @@ use super::{
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Configuration of the similarity of duplicates, and of how many documents are compared with each other.
+/// Settings of the similarity of duplicates, and of how many documents are compared with each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SemanticConfig {
     /// Checkpoint of the encoder that embeds documents.
     pub model: PathBuf,
-    /// Clusters of k-means; 0 for the square root of the number of documents. More are faster and miss more.
+    /// Number of k-means clusters; 0 for the square root of the number of documents. More are faster and miss
+    /// more.
     pub clusters: usize,
     pub max_iterations: usize,
     /// Duplicates have a cosine above 1 - `epsilon`.
@@ -28,21 +29,25 @@ impl Default for SemanticConfig {
     }
 }
 
-/// A document that goes.
+/// A document to drop.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SemanticDuplicate {
     pub document: usize,
-    /// The document of the same cluster that is nearest to it, of those farther from the centroid. As in the
-    /// paper, it may be one that goes too.
+    /// Most similar document of the same cluster, among those farther from the centroid. As in the paper, it
+    /// may itself be dropped.
     pub of: usize,
-    /// Their cosine.
+    /// Cosine of the two embeddings.
     pub similarity: f32,
     pub cluster: u32,
 }
 
-/// The duplicates among `embeddings`, `[N, D]` with `D` = `width`, by document. Of each group the document
-/// farthest from the centroid stays. Embeddings that are zero or not finite have no duplicates. Beyond the
-/// embeddings this takes memory for the centroids and 20 bytes a document; no matrix of similarities is made.
+/// Finds the duplicates among `embeddings`, `[N, D]` with `D` = `width`, in the order of the documents. The
+/// document farthest from the centroid of each group is kept. Embeddings that are zero or not finite have no
+/// duplicates. Apart from the embeddings this takes memory for the centroids and 20 bytes a document; it
+/// makes no matrix of similarities.
+///
+/// # Errors
+/// [`Error::InvalidValue`] if `width` does not divide the embeddings or `epsilon` is not between 0 and 2.
 pub fn semantic_duplicates(
     embeddings: &[f32],
     width: usize,
@@ -89,7 +94,7 @@ pub fn semantic_duplicates(
     Ok(duplicates)
 }
 
-/// One over the length, or 0 without a direction.
+/// Computes 1 / length of a row, or 0 if it has no direction.
 fn inverse_length(row: &[f32]) -> f32 {
     let length = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
     let scale = (1.0 / length) as f32;
@@ -101,7 +106,7 @@ mod tests {
     use super::super::super::random::SplitMix;
     use super::*;
 
-    /// `groups` directions, and `copies` of each with a little noise and of different lengths.
+    /// Makes `groups` directions, and `copies` of each with a little noise and of different lengths.
     fn embeddings(groups: usize, copies: usize, width: usize, noise: f64) -> Vec<f32> {
         let mut random = SplitMix::new(3);
         let centres: Vec<f64> = (0..groups * width).map(|_| random.uniform() - 0.5).collect();

@@ -1,5 +1,5 @@
-//! Archives: the members are read one after the other, each as a file `ARCHIVE!MEMBER` of its own format and
-//! compression. Nothing is unpacked to disk and no member is held whole.
+//! Reads archives: the members one after the other, each as a file `ARCHIVE!MEMBER` with its own format and
+//! compression. Nothing is unpacked to disk, and no member is in memory as a whole.
 
 use super::{BadRecord, Document, ExtractConfig, Records, source::Source, tar, zip};
 use std::{
@@ -13,11 +13,12 @@ pub(super) enum Kind {
     Zip,
 }
 
-/// Bytes that are enough for [`Kind::of`].
+/// Number of bytes that [`Kind::of`] needs.
 pub(super) const START: usize = tar::BLOCK;
 
 impl Kind {
-    /// By the first bytes, and by the name where they are those of no other file.
+    /// Finds the kind of an archive by its first bytes or, if these belong to no other kind of file, by its
+    /// name.
     pub(super) fn of(name: &str, start: &[u8]) -> Option<Self> {
         let named = |extension: &str| {
             name.rsplit_once('.').is_some_and(|(_, found)| found.eq_ignore_ascii_case(extension))
@@ -33,7 +34,7 @@ impl Kind {
     }
 }
 
-/// The reader of an archive; one within another is refused.
+/// Opens the reader of an archive; an archive within another one is refused.
 pub(super) fn open(kind: Kind, source: Source, config: &ExtractConfig, within: bool) -> Box<dyn Records> {
     let refused = |reason: &str| Box::new(std::iter::once(Err(source.bad_record(0, reason))));
     match kind {
@@ -43,15 +44,16 @@ pub(super) fn open(kind: Kind, source: Source, config: &ExtractConfig, within: b
     }
 }
 
-/// The archive's stream, which its reader and that of the current member take from in turn.
+/// Stream of an archive, shared by the archive's reader and that of the current member, which read from it in
+/// turn.
 #[derive(Clone)]
 pub(super) struct Shared(Arc<Mutex<Stream>>);
 
 pub(super) struct Stream {
     pub(super) source: Source,
-    /// Bytes of the current member that were not read yet.
+    /// Bytes of the current member that are not read yet.
     pub(super) left: u64,
-    /// Whether the stream ended or broke within a member: there is no telling where the next one begins.
+    /// True if the stream ended or broke within a member, so that the next one cannot be found.
     pub(super) lost: bool,
     member: String,
 }
@@ -115,9 +117,9 @@ impl Read for MemberReader {
     }
 }
 
-/// Finds the members of a kind of archive.
+/// Reader that finds the members of one kind of archive.
 pub(super) trait Members: Send {
-    /// Passes over what is left of the current member and finds the next.
+    /// Skips the rest of the current member and finds the next one.
     fn next_member(&mut self) -> Option<Result<Member, BadRecord>>;
 }
 
@@ -125,7 +127,7 @@ struct ArchiveReader<M> {
     members: M,
     config: ExtractConfig,
     current: Option<Box<dyn Records>>,
-    /// Members without text, and records of members that were read.
+    /// Number of members without text, and of records skipped in members that were read.
     skipped: u64,
 }
 

@@ -1,47 +1,48 @@
-//! The codings of HTTP, which `Transfer-Encoding` and `Content-Encoding` name: chunks, gzip, deflate, Brotli
-//! and zstd.
+//! Codings of HTTP, which `Transfer-Encoding` and `Content-Encoding` name: chunks, gzip, deflate, Brotli and
+//! zstd.
 //!
-//! Crawlers often take a coding off and keep its header. As in warcio, a payload that is not of the coding that
-//! the header names is then taken as it is, but only if it looks like text: what is left packed is never text.
+//! Crawlers often decode a payload and keep its header. As in warcio, a payload that is not in the coding
+//! that the header names is then taken as it is, but only if it looks like text: a payload that is still
+//! compressed is never text.
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use std::io::{self, Read};
 
-/// Bytes in which signs of a payload that is not text are looked for.
+/// Number of bytes in which signs of a payload that is not text are searched.
 const START: usize = 4096;
 
-/// Bytes of Brotli that are unpacked at a time.
+/// Bytes of Brotli that are decompressed at a time.
 const STEP: usize = 1 << 16;
 
-/// Outcome of decoding a payload.
+/// Result of decoding a payload.
 #[derive(Debug, Default)]
 pub(in super::super) struct Unpacked {
     pub bytes: Vec<u8>,
-    /// Why it ended before its end.
+    /// Error that stopped decoding before the payload's end.
     pub error: Option<io::Error>,
-    /// Bytes of the payload behind its end.
+    /// Number of bytes after the end of the coded data.
     rest: usize,
-    /// Whether the payload begins as nothing else does.
+    /// True if the payload begins with a signature of the coding.
     marked: bool,
 }
 
 impl Unpacked {
-    /// Whether nothing was found wrong. Some short texts can be read as if they were packed.
+    /// Returns whether no error was found. Some short texts can be read as if they were compressed.
     fn is_whole(&self, payload: &[u8]) -> bool {
         self.error.is_none() && (!is_text(payload) || (self.rest == 0 && !self.bytes.is_empty()))
     }
 
-    /// Whether it is the beginning of a page. One that is cut is still a page.
+    /// Returns whether this is the beginning of a truncated page, which still counts as a page.
     fn is_beginning(&self) -> bool {
         let cut = self.error.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
         (cut || self.marked) && !self.bytes.is_empty() && is_text(&self.bytes)
     }
 }
 
-/// Takes a coding off; `None` where there is nothing to take off.
+/// Decodes a payload; `None` if it is not coded.
 ///
 /// # Errors
-/// The coding is not known, the payload is not of it, or there are more bytes than the limit.
+/// A message if the coding is unknown, the payload is not in it, or the result exceeds the limit in bytes.
 pub(super) fn decode(coding: &str, payload: &[u8], limit: usize) -> Result<Option<Vec<u8>>, String> {
     if payload.is_empty() || names_nothing(coding) {
         return Ok(None);
@@ -75,13 +76,13 @@ pub(super) fn decode(coding: &str, payload: &[u8], limit: usize) -> Result<Optio
     Err(format!("the payload is not of the coding `{coding}` that its header names{why}"))
 }
 
-/// Whether a value is none that names a coding, as servers that are set up wrongly send it.
+/// Returns whether a header's value names no coding, as misconfigured servers send.
 fn names_nothing(coding: &str) -> bool {
     matches!(coding, "" | "identity" | "none" | "binary" | "7bit" | "8bit")
         || encoding_rs::Encoding::for_label(coding.as_bytes()).is_some()
 }
 
-/// Which packing bytes begin with that no text begins with.
+/// Names the compression whose signature the bytes begin with; no text begins with one.
 pub(super) fn packing(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0x1f, 0x8b, 8, ..] => Some("gzip"),
@@ -90,8 +91,8 @@ pub(super) fn packing(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Whether bytes may be those of a text in some encoding: none has other control characters than white space
-/// and escape, but for UTF-16 with its mark.
+/// Returns whether bytes may be text in some encoding. No text has control characters other than white space
+/// and escape, except UTF-16 with its byte order mark.
 pub(super) fn is_text(bytes: &[u8]) -> bool {
     let start = &bytes[..bytes.len().min(START)];
     matches!(start, [0xff, 0xfe, ..] | [0xfe, 0xff, ..])
@@ -102,7 +103,7 @@ fn broken(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
-/// Reads a decoder to its end. Where it fails, what it gave before is kept.
+/// Reads a decoder to its end. If it fails, its output up to then is kept.
 fn unpack(decoder: impl Read, marked: bool, limit: usize) -> Result<Unpacked, String> {
     let mut bytes = Vec::new();
     let error = decoder.take(limit as u64 + 1).read_to_end(&mut bytes).err();
@@ -112,8 +113,8 @@ fn unpack(decoder: impl Read, marked: bool, limit: usize) -> Result<Unpacked, St
     Ok(Unpacked { bytes, error, rest: 0, marked })
 }
 
-/// Unpacks what is called deflate: zlib as RFC 9110 has it, or without its header as some servers send it and
-/// all browsers accept it.
+/// Decodes the coding called deflate: zlib as in RFC 9110, or without zlib's header as some servers send it
+/// and all browsers accept it.
 fn deflate(payload: &[u8], limit: usize) -> Result<Unpacked, String> {
     let zlib = matches!(payload, [method, flags, ..]
         if method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31));
@@ -128,10 +129,10 @@ fn deflate(payload: &[u8], limit: usize) -> Result<Unpacked, String> {
     Ok(Unpacked { rest: left.len(), ..unpacked })
 }
 
-/// Unpacks Brotli.
+/// Decodes Brotli.
 ///
 /// # Errors
-/// There are more bytes than the limit.
+/// A message if the result exceeds the limit in bytes.
 pub(in super::super) fn brotli(payload: &[u8], limit: usize) -> Result<Unpacked, String> {
     // Windows of more than 16 MB are not part of RFC 7932.
     let alloc = StandardAlloc::default;
@@ -168,7 +169,7 @@ pub(in super::super) fn brotli(payload: &[u8], limit: usize) -> Result<Unpacked,
     }
 }
 
-/// Joins the chunks of a payload; `None` if it is not made of such. One that is cut keeps what there is.
+/// Joins the chunks of a payload; `None` if it is not chunked. A truncated payload keeps what there is.
 fn unchunk(mut payload: &[u8]) -> Option<Vec<u8>> {
     let mut joined = Vec::new();
     loop {
@@ -198,14 +199,14 @@ mod tests {
 
     const TEXT: &[u8] = b"the heron stood in the water";
 
-    /// `zlib.compress(TEXT)` and, without the first two and the last four bytes, raw deflate.
+    /// Output of `zlib.compress(TEXT)`; without its first two and last four bytes it is raw deflate.
     fn zlib(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
     }
 
-    /// `TEXT` by pyarrow (`pyarrow.compress(TEXT, codec="brotli")`).
+    /// `TEXT`, compressed by pyarrow (`pyarrow.compress(TEXT, codec="brotli")`).
     const BROTLI: &[u8] = &[
         27, 27, 0, 0, 4, 156, 99, 169, 174, 135, 11, 166, 11, 191, 53, 8, 82, 117, 169, 93, 11, 235, 178,
         124, 147, 225, 139, 74, 1,

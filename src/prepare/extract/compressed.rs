@@ -1,7 +1,7 @@
-//! Takes gzip (of many members, as in WARC files) and zstd off a stream, twice at most.
+//! Decompresses streams of gzip (with many members, as in WARC files) and zstd, up to two layers.
 //!
-//! The read that meets a broken member fails with a [`BadRecord`] inside its [`io::Error`]; what was decompressed
-//! before was handed out, and the next read goes on with the first member behind that looks whole.
+//! A read that finds a broken member fails with a [`BadRecord`] inside its [`io::Error`]. Bytes decompressed
+//! before were already returned, and the next read continues with the next member that looks intact.
 
 use super::{
     BadRecord, codings,
@@ -13,7 +13,8 @@ use flate2::bufread::GzDecoder;
 use std::io::{self, BufRead, Read};
 use zstd::stream::raw;
 
-/// A gz within a gz occurs by accident; more is a mistake or an attack.
+/// Maximum layers of compression. A gz within a gz occurs by accident; more layers are a mistake or an
+/// attack.
 const LAYERS: usize = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl Codec {
         [Self::Gzip, Self::Zstd].into_iter().find(|codec| codec.begins(bytes))
     }
 
-    /// Whether bytes begin with a member, of which the first four are enough to tell.
+    /// Returns whether bytes begin with a member; the first four bytes are enough.
     fn begins(self, bytes: &[u8]) -> bool {
         match self {
             // Method 8 is the only one; the upper three flags are reserved.
@@ -54,8 +55,9 @@ impl Codec {
     }
 }
 
-/// Decompresses as the first bytes and the name say, and gives the stream and the name without
-/// the extensions of what was taken off. zstd frames may ask for windows of so many bytes.
+/// Decompresses a stream according to its first bytes and its name. Returns the stream, and the name without
+/// the extensions of the compression that was removed. `window` is the maximum window of a zstd frame in
+/// bytes.
 pub fn decompress(name: &str, reader: Box<dyn Read + Send>, window: u64) -> (Box<dyn Read + Send>, String) {
     let mut inner = name.to_string();
     let mut reader = reader;
@@ -110,7 +112,7 @@ fn without_extension(name: &str) -> String {
     }
 }
 
-/// Archives that would otherwise be read as text.
+/// Names a kind of archive or compression that is not supported and would otherwise be read as text.
 fn unsupported(start: &[u8]) -> Option<&'static str> {
     match start {
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz compression"),
@@ -128,7 +130,7 @@ fn unsupported(start: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Compression that only the name tells, if the first bytes are not those of a text.
+/// Names a compression that only the name tells, if the first bytes are not text.
 fn unsupported_name(name: &str, start: &[u8]) -> Option<&'static str> {
     let is_text = codings::is_text(start);
     match name.rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
@@ -142,7 +144,7 @@ fn broken(name: &str, offset: u64, reason: String) -> io::Error {
     io::Error::other(BadRecord { file: name.into(), offset, reason })
 }
 
-/// A stream of one bad record.
+/// Makes a stream that consists of one bad record.
 fn refuse(name: &str, reason: String) -> Box<dyn Read + Send> {
     struct Refused(Option<io::Error>);
     impl Read for Refused {
@@ -153,20 +155,21 @@ fn refuse(name: &str, reason: String) -> Box<dyn Read + Send> {
     Box::new(Refused(Some(broken(name, 0, reason))))
 }
 
-/// The members of a compressed file, one after the other.
+/// Reader of the members of a compressed file, one after the other.
 struct Members {
     name: String,
     codec: Codec,
     state: State,
-    /// Where the current member begins in the file.
+    /// Position of the current member in the file.
     start: u64,
     first: bool,
-    /// Most bytes of a zstd window.
+    /// Maximum bytes of a zstd window.
     window: u64,
-    /// Decoder of the frame before, and the number of its dictionary; 0: there is none.
+    /// Decoder of the frame before, which keeps its dictionary.
     decoder: Option<raw::Decoder<'static>>,
+    /// Number of the decoder's dictionary, or 0 if it has none.
     dictionary: u32,
-    /// Whether it was said that a dictionary is missing, which is the same for all frames of a file.
+    /// True once a missing dictionary was reported, which is the same for all frames of a file.
     told: bool,
 }
 
@@ -174,13 +177,13 @@ enum State {
     Between(Tape),
     Gzip(Box<GzDecoder<Tape>>),
     Zstd(Box<Frame>),
-    /// After a bad record: the next member is to be found.
+    /// After a bad record: the next member has to be found.
     Lost(Tape),
     Ended,
 }
 
 impl Members {
-    /// Looks for the next member from where the tape is.
+    /// Searches for the next member from the tape's position on.
     fn search(&mut self, mut tape: Tape) -> State {
         loop {
             let bytes = tape.peek(BUFFER);
@@ -198,7 +201,7 @@ impl Members {
         }
     }
 
-    /// Begins the member at the tape's position.
+    /// Begins to read the member at the tape's position.
     fn begin(&mut self, mut tape: Tape) -> io::Result<State> {
         tape.cut();
         self.start = tape.position();
@@ -242,7 +245,7 @@ impl Members {
         Err(broken(&self.name, self.start, reason))
     }
 
-    /// Begins a zstd frame, if it asks for nothing that there is not.
+    /// Begins to read a zstd frame, unless its window or dictionary is not available.
     fn begin_frame(&mut self, mut tape: Tape) -> io::Result<State> {
         if zstandard::may_be_dictionary(tape.peek(4)) {
             match zstandard::dictionary(&mut tape) {
@@ -290,7 +293,7 @@ impl Members {
         broken(&self.name, self.start, reason)
     }
 
-    /// Leaves a broken member; `tape` is its decoder's.
+    /// Leaves a broken member; `tape` comes from its decoder.
     fn fail(&mut self, mut tape: Tape, error: io::Error) -> io::Error {
         if error.get_ref().is_some_and(|inner| inner.is::<BadRecord>()) {
             self.state = State::Lost(tape);

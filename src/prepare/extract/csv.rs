@@ -1,9 +1,9 @@
-//! CSV and TSV with a first line of column names; fields in quotes may hold line breaks.
+//! CSV and TSV whose first line has the column names; quoted fields may contain line breaks.
 
 use super::{BadRecord, Document, ExtractConfig, Metadata, Records, jsonl::Fields, source::Source};
 use csv_core::ReadRecordResult;
 
-/// Most columns of a record: each costs a few bytes even if it is empty.
+/// Maximum columns of a record; each takes a few bytes even if it is empty.
 const COLUMNS: usize = 1 << 16;
 
 pub(super) struct CsvReader {
@@ -12,8 +12,9 @@ pub(super) struct CsvReader {
     fields: Fields,
     text_field: String,
     header: Option<Vec<String>>,
-    /// Bytes of the record's fields, one after the other, and where each ends.
+    /// Bytes of the record's fields, one after the other.
     bytes: Vec<u8>,
+    /// End of each field in `bytes`.
     ends: Vec<usize>,
     index: u64,
     ended: bool,
@@ -27,8 +28,8 @@ impl CsvReader {
         Self { source, parser, fields, text_field, header: None, bytes, ends, index: 0, ended: false }
     }
 
-    /// Fields of the next record; `None` at the end of the file. A record over the limit is read to its end
-    /// and nothing of it is kept.
+    /// Reads the fields of the next record; `None` at the end of the file. A record over the limit is read to
+    /// its end without being kept.
     fn read_record(&mut self) -> Result<Option<Vec<Vec<u8>>>, BadRecord> {
         let start = self.source.offset();
         let limit = self.source.limit();
@@ -95,7 +96,8 @@ impl CsvReader {
         self.fields.document(fields, self.source.name(), self.index)
     }
 
-    /// Reads the column names. A file without the column of the text is one bad record, not one a record.
+    /// Reads the column names. A file without the text column is one bad record, not one for each of its
+    /// records.
     fn read_header(&mut self) -> Result<(), BadRecord> {
         self.ended = true;
         let Some(record) = self.read_record()? else {

@@ -1,10 +1,10 @@
-//! Floating-point numbers of JSON as they are written: those of serde_json may differ in their last digit. Its feature
-//! `float_roundtrip` would be for every crate of the build, and slower for all.
+//! Reads floating-point numbers of JSON exactly: serde_json may differ in the last digit. Its feature
+//! `float_roundtrip` would apply to every crate of the build, and would be slower for all.
 
 use serde_json::{Map, Number, Value, value::RawValue};
 use std::collections::BTreeMap;
 
-/// Sets the floating-point numbers of a value to the nearest ones to those in its `json`.
+/// Sets each floating-point number in a value to the one nearest to its digits in `json`.
 pub(super) fn correct(value: &mut Value, json: &str) {
     match value {
         Value::Number(number) if number.is_f64() => {
@@ -26,7 +26,7 @@ pub(super) fn correct(value: &mut Value, json: &str) {
     }
 }
 
-/// Does the same with the fields of an object.
+/// As [`correct`], for the fields of an object.
 pub(super) fn correct_fields(fields: &mut Map<String, Value>, json: &str) {
     if !fields.values().any(has_floats) {
         return;

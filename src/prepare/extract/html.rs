@@ -1,5 +1,5 @@
-//! The main content of a page as plain text: paragraphs with a blank line between them, list items a line
-//! each. Navigation, scripts and footers are left out as Readability does (`dom_smoothie`).
+//! Extracts the main content of an HTML page as plain text: paragraphs with a blank line between them, list
+//! items one a line. Navigation, scripts and footers are removed as Readability does (`dom_smoothie`).
 
 use super::{
     super::clean::{encoding, panics},
@@ -9,24 +9,24 @@ use super::{
 use dom_query::Document as Dom;
 use dom_smoothie::{Config, Readability, TextMode};
 
-/// Most elements of a page. Scoring them takes time in proportion to depth too.
+/// Maximum elements of a page. The time to score them also grows with their depth.
 const ELEMENTS: usize = 200_000;
-/// Most elements within one another; deeper ones are no page but an attack on the stack or the clock.
+/// Maximum depth of nested elements; a deeper page is an attack on the stack or the clock.
 const DEPTH: usize = 1000;
 /// Elements that are never main text. Readability keeps some of them on short pages.
 const NOISE: &str = "style, noscript, template, nav, footer, aside, iframe, svg, button, select, dialog, \
     script:not([type='application/ld+json'])";
-/// Elements that are dropped as well where Readability finds nothing and all of a page is taken.
+/// Elements that are removed as well if Readability finds nothing and the whole page is used.
 const MORE_NOISE: &str = "script, header, form";
 
-/// Elements with lines of their own that the library writes into one with what follows them.
+/// Elements that begin lines of their own but that the library joins with the text after them.
 const LINES: &str = "dt, dd, caption, figcaption, summary, legend, address, option, center";
 
-/// Readable content of a page.
+/// Main content of a page.
 #[derive(Debug)]
 pub struct Page {
     pub text: String,
-    /// `title`, `language`, `byline` and `published` where the page names them.
+    /// The page's `title`, `language`, `byline` and `published`, as far as it states them.
     pub metadata: Metadata,
 }
 
@@ -105,7 +105,7 @@ impl Iterator for HtmlReader {
 /// Decodes a page and extracts its main content.
 ///
 /// # Errors
-/// Why there is none.
+/// A message that says why there is none.
 pub fn extract(bytes: &[u8], content_type: Option<&str>) -> Result<Page, String> {
     extract_with(bytes, content_type, main_text)
 }
@@ -128,7 +128,7 @@ fn extract_with(
 /// Extracts the main content of a page.
 ///
 /// # Errors
-/// Why there is none.
+/// A message that says why there is none.
 pub fn extract_text(page: &str) -> Result<Page, String> {
     panics::catch(|| main_text(page))?
 }
@@ -175,10 +175,10 @@ fn without_noise(page: &str) -> Dom {
     document
 }
 
-/// About how many elements the deepest one is within. Counts tags only, since most pages leave end tags out
-/// of some: those are taken as never closed, up to the next end tag of what they are within.
+/// Estimates how deep the deepest element is nested. It counts tags only. Most pages omit some end tags; such
+/// an element counts as open up to the next end tag of an element around it.
 fn depth(page: &[u8]) -> usize {
-    /// Elements without content, and those whose end tag is often left out.
+    /// Elements without content, and elements whose end tag is often omitted.
     const FLAT: [&[u8]; 22] = [
         b"area",
         b"base",
@@ -221,7 +221,7 @@ fn depth(page: &[u8]) -> usize {
     deepest
 }
 
-/// Trims lines and leaves one blank line at most between them.
+/// Trims lines and leaves at most one blank line between them.
 fn tidy(text: &str) -> String {
     let mut tidied = String::with_capacity(text.len());
     let mut blank = false;

@@ -1,13 +1,13 @@
-//! The text within a WARC record: of an HTTP response, without its header, its chunks and its compression, or
-//! of what was stored without HTTP.
+//! Extracts the text within a WARC record: of an HTTP response, without its header, chunks and compression,
+//! or of a payload that was stored without HTTP.
 
 use super::{super::clean::encoding, Metadata, codings, html};
 use std::borrow::Cow;
 
-/// Most bytes of the header of a record, or of an HTTP response.
+/// Maximum bytes of the header of a record or of an HTTP response.
 pub(super) const HEADER: usize = 1 << 16;
 
-/// Names in lower case and values, in order.
+/// Header fields in order: names in lower case, and values.
 #[derive(Debug, Default)]
 pub(super) struct Headers(Vec<(String, String)>);
 
@@ -31,7 +31,7 @@ impl Headers {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Values of all lines of a name, in order and in lower case, without parameters.
+    /// Values of all header lines with this name, in order and in lower case, without parameters.
     fn list(&self, name: &str) -> Vec<String> {
         let lines = self.0.iter().filter(|(key, _)| key == name);
         let values = lines.flat_map(|(_, value)| value.split(','));
@@ -41,7 +41,7 @@ impl Headers {
     }
 }
 
-/// The text of a record's body; `None` if it is of a kind without.
+/// Extracts the text of a record's body; `None` if the record is of a kind without text.
 pub(super) fn page(
     kind: &str,
     headers: &Headers,
@@ -70,7 +70,7 @@ pub(super) fn page(
     content(kind, &unpack(&http, payload, limit)?)
 }
 
-/// Takes off what the headers name, the last coding first.
+/// Decodes the codings that the headers name, the last one first.
 fn unpack<'a>(http: &Headers, payload: &'a [u8], limit: usize) -> Result<Cow<'a, [u8]>, String> {
     let mut body = Cow::Borrowed(payload);
     for header in ["transfer-encoding", "content-encoding"] {
@@ -113,7 +113,7 @@ fn plain(decoded: encoding::Decoded) -> Result<html::Page, String> {
     Ok(html::Page { text: decoded.text, metadata: Metadata::new() })
 }
 
-/// Status, headers and payload of an HTTP response.
+/// Splits an HTTP response into status, headers and payload.
 fn split_http(body: &[u8]) -> Option<(u16, Headers, &[u8])> {
     let mut headers = Headers::default();
     let mut status = None;

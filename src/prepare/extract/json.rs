@@ -1,5 +1,5 @@
-//! JSON that is not a record a line: one array of records, or records that are each spread over lines.
-//! The end of a record is found by its brackets, so that neither a file nor a long record is held whole.
+//! JSON other than one record a line: an array of records, or records that extend over several lines. The end
+//! of a record is found by its brackets, so that neither the file nor a long record is in memory as a whole.
 
 use super::{
     BadRecord, Document, ExtractConfig, Records,
@@ -7,10 +7,10 @@ use super::{
     source::Source,
 };
 
-/// Bytes in which the first line's end is looked for.
+/// Number of bytes in which the end of the first line is searched.
 const START: usize = 1 << 16;
 
-/// The reader for the shape that the first bytes have.
+/// Opens the reader for the shape that the first bytes have.
 pub(super) fn open(mut source: Source, config: &ExtractConfig) -> Box<dyn Records> {
     let start = source.peek(START);
     let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
@@ -23,7 +23,7 @@ pub(super) fn open(mut source: Source, config: &ExtractConfig) -> Box<dyn Record
     Box::new(JsonReader { source, fields, shape, position: Position::Outside, index: 0, waiting: None })
 }
 
-/// Whether a value that begins on the first line ends on another.
+/// Returns whether a value that begins on the first line ends on a later one.
 fn goes_on(start: &[u8]) -> bool {
     let Some(end) = memchr::memchr(b'\n', start) else { return false };
     let mut scanner = Scanner::default();
@@ -38,9 +38,9 @@ enum Shape {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Position {
-    /// Before a value or an array.
+    /// The next byte is before a value or an array.
     Outside,
-    /// Within an array, before a record or its end.
+    /// The next byte is within an array, before a record or the array's end.
     Inside,
     Ended,
 }
@@ -50,27 +50,27 @@ struct JsonReader {
     fields: Fields,
     shape: Shape,
     position: Position,
-    /// Number of the next record.
+    /// Index of the next record.
     index: u64,
-    /// Bad record that is reported after a record.
+    /// Bad record that is reported after the record before it.
     waiting: Option<BadRecord>,
 }
 
-/// Finds where a record ends: at a comma or bracket of what it is within, which is not of the record, or
-/// behind its own last bracket where it is within nothing.
+/// Finds the end of a record. In an array or object, it is before the comma or bracket that follows the
+/// record; otherwise after the record's own last bracket.
 #[derive(Debug, Default)]
 struct Scanner {
     depth: usize,
     in_string: bool,
     escaped: bool,
-    /// The byte before that is not white space; 0 at the start.
+    /// Last byte that is not white space; 0 at the start.
     before: u8,
-    /// Whether the last closing bracket ends the record.
+    /// True if the record is in no array, so that its own last bracket ends it.
     alone: bool,
 }
 
 impl Scanner {
-    /// Number of bytes that belong to the record, and whether it ends with them.
+    /// Returns how many of the bytes belong to the record, and whether it ends with them.
     fn scan(&mut self, bytes: &[u8]) -> (usize, bool) {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
@@ -114,7 +114,7 @@ impl Scanner {
 }
 
 impl JsonReader {
-    /// Passes over white space and gives the byte behind it, which stays.
+    /// Skips white space and returns the byte after it, without consuming that byte.
     fn next_byte(&mut self) -> Result<Option<u8>, BadRecord> {
         loop {
             let bytes = self.source.fill()?;
@@ -130,8 +130,8 @@ impl JsonReader {
         }
     }
 
-    /// Reads the bytes of a record; `None` if they are more than the limit. The other says whether the
-    /// stream ended before it.
+    /// Reads the bytes of a record; `None` if they exceed the limit. The flag is true if the stream ended
+    /// before the record did.
     fn read_bytes(&mut self) -> Result<(Option<Vec<u8>>, bool), BadRecord> {
         let mut scanner = Scanner { alone: self.shape == Shape::Values, ..Scanner::default() };
         let limit = self.source.limit();

@@ -1,4 +1,4 @@
-//! JSON lines: an object a line, with its text under [`ExtractConfig::text_field`].
+//! JSON lines: one object a line, with its text in the field [`ExtractConfig::text_field`].
 
 use super::{
     BadRecord, Document, ExtractConfig, Metadata, Records, floats,
@@ -9,12 +9,12 @@ use serde_json::Value;
 pub(super) struct JsonlReader {
     source: Source,
     fields: Fields,
-    /// Number of the next record.
+    /// Index of the next record.
     index: u64,
     ended: bool,
 }
 
-/// Names of the fields that are more than metadata.
+/// Names of the fields that hold a record's text, identifier and address; other fields are metadata.
 pub(super) struct Fields {
     text: String,
     id: String,
@@ -27,7 +27,7 @@ impl Fields {
         Self { text: text_field.clone(), id: id_field.clone(), url: url_field.clone() }
     }
 
-    /// Makes a document of a record's fields, or says why it is none.
+    /// Makes a document from a record's fields; the error says why the record is bad.
     pub(super) fn document(&self, mut record: Metadata, file: &str, index: u64) -> Result<Document, String> {
         let text = match record.remove(&self.text) {
             Some(Value::String(text)) => text,
@@ -50,7 +50,7 @@ impl Fields {
         Ok(Document { id, text, url, source: file.into(), metadata: record })
     }
 
-    /// Makes a document of a record's JSON, or says why it is none; `what` is the record's own name.
+    /// Makes a document from a record's JSON; the error says why it is bad and calls the record `what`.
     pub(super) fn parse(&self, json: &[u8], what: &str, file: &str, index: u64) -> Result<Document, String> {
         let record =
             serde_json::from_slice::<Value>(json).map_err(|error| match std::str::from_utf8(json) {
@@ -69,7 +69,7 @@ impl Fields {
     }
 }
 
-/// Whether a number is a whole one that its 64 bits may not hold exactly.
+/// Returns whether a number is an integer that its 64 bits may not hold exactly.
 fn is_rounded(number: &serde_json::Number) -> bool {
     let exact = (1_u64 << f64::MANTISSA_DIGITS) as f64;
     number.is_f64() && number.as_f64().is_some_and(|number| number.abs() >= exact)

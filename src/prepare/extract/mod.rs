@@ -1,9 +1,10 @@
-//! Reads documents out of files: plain text, Markdown, JSON and JSON lines, CSV, HTML, WARC and WET, each also
+//! Reads documents from files: plain text, Markdown, JSON and JSON lines, CSV, HTML, WARC and WET, each also
 //! within gzip or zstd, and all of them within tar and zip.
 //!
-//! [`open`] takes a name and a stream and gives an iterator of `Result<Document, BadRecord>`. A bad record costs one
-//! record, or what cannot be found behind it, and reading goes on where that is possible; no input makes
-//! a reader panic or hold more than a few [`ExtractConfig::record_limit`] in memory, and a zstd window.
+//! [`open`] takes a name and a stream and returns an iterator of `Result<Document, BadRecord>`. A bad record
+//! costs one record, or everything after it that cannot be found, and reading continues where that is
+//! possible. No input makes a reader panic, or hold more than a few [`ExtractConfig::record_limit`] and a
+//! zstd window in memory.
 
 mod archive;
 pub(super) mod codings;
@@ -28,17 +29,17 @@ use super::clean::wide::{Wide, WideReader};
 use serde::{Deserialize, Serialize};
 use std::{fmt, io::Read};
 
-/// Fields of a record beside its text.
+/// Fields of a record other than its text.
 pub type Metadata = serde_json::Map<String, serde_json::Value>;
 
-/// One text and where it comes from.
+/// A text, and where it comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
     /// The record's own identifier, or `FILE#N` with N counted from 0.
     pub id: String,
     pub text: String,
     pub url: Option<String>,
-    /// Name of the file.
+    /// Name of the file that it is from.
     pub source: String,
     pub metadata: Metadata,
 }
@@ -48,25 +49,26 @@ pub struct Document {
 #[error("`{file}` at byte {offset}: {reason}")]
 pub struct BadRecord {
     pub file: String,
-    /// Where the record begins in the decompressed stream; of UTF-16 and UTF-32, in what it is as UTF-8. Where
-    /// [`BadRecord::reason`] speaks of a gzip member or a zstd frame: where that begins in the compressed file.
+    /// Position of the record in the decompressed stream, in bytes; for UTF-16 and UTF-32, in the stream
+    /// converted to UTF-8. If [`BadRecord::reason`] is about a gzip member or a zstd frame, its position in
+    /// the compressed file.
     pub offset: u64,
     pub reason: String,
 }
 
-/// Content of a file beneath its compression.
+/// Format of a file after decompression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     Text,
-    /// An array of records, or records of any number of lines.
+    /// An array of records, or records that may extend over several lines.
     Json,
-    /// A record a line.
+    /// One record a line.
     Jsonl,
     Csv,
     Tsv,
     Html,
-    /// WARC and WET.
+    /// WARC or WET.
     Warc,
 }
 
@@ -74,31 +76,34 @@ pub enum Format {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Separator {
-    /// Nothing: a file is one document.
+    /// No separator: a file is one document.
     #[default]
     None,
-    /// Blank lines, one or more.
+    /// One or more blank lines.
     BlankLine,
     /// These characters, for example `<|endoftext|>`.
     Mark(String),
 }
 
-/// Configuration of how files are read.
+/// Settings of how files are read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExtractConfig {
-    /// Format of the files, instead of the one that the name's extension or the first bytes say.
+    /// Format of the files; by default, the extension of the name or the first bytes decide.
     pub format: Option<Format>,
     /// Separator between the documents of text files.
     pub separator: Separator,
-    /// Field or column of JSON lines and CSV with the text. Others become metadata.
+    /// Field or column with the text in JSON and CSV. Fields other than this and the next two become
+    /// metadata.
     pub text_field: String,
+    /// Field or column with the identifier.
     pub id_field: String,
+    /// Field or column with the address of the page.
     pub url_field: String,
-    /// Most bytes of a record, decompressed; a longer one is a bad record and never held whole.
+    /// Maximum bytes of a record, decompressed; a longer one is a bad record and never in memory as a whole.
     pub record_limit: usize,
-    /// Most bytes of memory that a zstd frame may ask for as its window; one that asks for more is a bad record. A
-    /// reader has one window at a time, and no more of it than the frame fills.
+    /// Maximum bytes of memory that the window of a zstd frame may need; a frame that needs more is a bad
+    /// record. A reader has one window at a time, and only as much of it as the frame fills.
     pub zstd_window: u64,
 }
 
@@ -118,7 +123,7 @@ impl Default for ExtractConfig {
 
 /// Reader of one format.
 trait Records: Iterator<Item = Result<Document, BadRecord>> + Send {
-    /// Records passed over because they are of a kind without text (requests, images, error pages).
+    /// Number of skipped records, of kinds without text (requests, images, error pages).
     fn skipped(&self) -> u64 {
         0
     }
@@ -128,7 +133,7 @@ impl Records for std::iter::Empty<Result<Document, BadRecord>> {}
 
 impl Records for std::iter::Once<Result<Document, BadRecord>> {}
 
-/// The documents and bad records of one file, counted.
+/// Iterator over the documents and bad records of one file, which counts them.
 pub struct Documents {
     records: Box<dyn Records>,
     documents: u64,
@@ -136,23 +141,23 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Documents yielded so far.
+    /// Number of documents returned so far.
     pub fn documents(&self) -> u64 {
         self.documents
     }
 
-    /// Bad records yielded so far.
+    /// Number of bad records returned so far.
     pub fn bad_records(&self) -> u64 {
         self.bad_records
     }
 
-    /// Records read so far: documents and bad records.
+    /// Number of documents and bad records returned so far.
     pub fn records(&self) -> u64 {
         self.documents + self.bad_records
     }
 
-    /// Records passed over so far because they are of a kind without text, such as requests and images of a
-    /// WARC file. They are not among [`Documents::records`].
+    /// Number of records skipped so far, of kinds without text such as requests and images of a WARC file.
+    /// They do not count as [`Documents::records`].
     pub fn skipped(&self) -> u64 {
         self.records.skipped()
     }
@@ -183,13 +188,13 @@ impl fmt::Debug for Documents {
     }
 }
 
-/// Reads the documents of a file called `name` from its bytes as they are on disk.
+/// Reads the documents of a file called `name` from its bytes, compressed or not.
 pub fn open(name: &str, reader: Box<dyn Read + Send>, config: &ExtractConfig) -> Documents {
     let records = records(name, reader, config, false).unwrap_or_else(|| Box::new(std::iter::empty()));
     Documents { records, documents: 0, bad_records: 0 }
 }
 
-/// The records of a file, or of a member `within` an archive; `None` for a member without text.
+/// Opens the records of a file, or of a member `within` an archive; `None` for a member without text.
 fn records(
     name: &str,
     reader: Box<dyn Read + Send>,
@@ -243,7 +248,7 @@ pub(super) mod tests {
     use super::*;
     use std::io::Cursor;
 
-    /// Texts and bad records of a file that is read to its end.
+    /// Reads a file to its end and returns its documents and bad records.
     pub fn read_all(name: &str, bytes: &[u8], config: &ExtractConfig) -> (Vec<Document>, Vec<BadRecord>) {
         let mut reader = open(name, Box::new(Cursor::new(bytes.to_vec())), config);
         let (mut documents, mut bad_records) = (Vec::new(), Vec::new());
@@ -285,7 +290,7 @@ pub(super) mod tests {
         }
     }
 
-    /// Bytes that differ from run to run of no test.
+    /// Makes pseudorandom bytes, the same in every run.
     pub fn noise(length: usize, mut seed: u64) -> Vec<u8> {
         let mut next = || {
             seed ^= seed << 13;

@@ -1,13 +1,13 @@
-//! Finds what format a file has: by its name, and where that says nothing by its first bytes.
+//! Finds the format of a file by its name or, if the name does not say, by its first bytes.
 
 use super::{super::clean::wide::Wide, Format};
 use crate::data::signature::Signature;
 
-/// Bytes of the beginning that are looked at.
+/// Number of bytes at the beginning that are examined.
 pub(super) const START: usize = 1024;
 
-/// Why a file is not read as text, if it is none. `is_named`: whether its name says what it is, which is believed but
-/// for the signatures of other kinds.
+/// Returns the reason why a file is not text, if it is not. If the name tells the format (`is_named`), it is
+/// trusted unless the bytes are the signature of another kind of file.
 pub(super) fn foreign(start: &[u8], is_named: bool) -> Option<String> {
     if let Some(signature) = Signature::of(start) {
         return Some(format!("the file is {}, not text", signature.name));
@@ -47,8 +47,8 @@ fn begins(start: &[u8], text: &str) -> bool {
     start.get(..text.len()).is_some_and(|part| part.eq_ignore_ascii_case(text.as_bytes()))
 }
 
-/// Whether a page begins here: its own elements, perhaps behind comments and an XML declaration. Others, `<p>` or
-/// `<h1>`, begin Markdown too.
+/// Returns whether the bytes begin an HTML page: with an element that only pages have, perhaps after comments
+/// and an XML declaration. Other elements, such as `<p>` or `<h1>`, also begin Markdown.
 fn is_page(mut start: &[u8]) -> bool {
     loop {
         let end = match start {
@@ -64,8 +64,8 @@ fn is_page(mut start: &[u8]) -> bool {
     })
 }
 
-/// Whether JSON begins here: an object with its first key, however the rest goes on, or an array that is one as far as
-/// it is seen.
+/// Returns whether the bytes begin JSON: an object with its first key, whatever follows, or an array that is
+/// valid as far as it is seen.
 fn is_json(start: &[u8]) -> bool {
     let mut values = serde_json::Deserializer::from_slice(start).into_iter::<serde::de::IgnoredAny>();
     let is_whole = match values.next() {
@@ -86,7 +86,7 @@ fn is_json(start: &[u8]) -> bool {
     }
 }
 
-/// Whether a key in quotes and its colon stand here.
+/// Returns whether the bytes begin with a key in quotes and its colon.
 fn has_key(start: &[u8]) -> bool {
     let Some(rest) = start.strip_prefix(b"\"") else { return false };
     let mut is_escaped = false;

@@ -1,11 +1,11 @@
-//! The stream that readers take records from: buffered, with the position of every byte, and with the
-//! bad records of what lies beneath it (decompression, the disk).
+//! The stream that readers take records from: buffered, with the position of every byte, and with the bad
+//! records of the layers beneath it (decompression, the disk).
 
 use super::BadRecord;
 use std::io::{self, Read};
 
 pub(super) const BUFFER: usize = 1 << 16;
-/// Bytes of a piece over the limit that are kept, the last ones: a mark may be among them.
+/// Number of bytes that are kept of a piece over the limit, its last ones: a separator may be among them.
 const TAIL: usize = 1 << 10;
 
 pub(super) struct Source {
@@ -14,11 +14,11 @@ pub(super) struct Source {
     buffer: Vec<u8>,
     /// Bytes of `buffer` that were consumed.
     used: usize,
-    /// Position in the stream of the first byte that was not.
+    /// Position in the stream of the first byte that was not consumed.
     offset: u64,
-    /// A bad record that [`Source::peek`] met.
+    /// A bad record that [`Source::peek`] found and that is not reported yet.
     waiting: Option<BadRecord>,
-    /// Bad records of what lies beneath, so far.
+    /// Number of bad records of the layers beneath that were reported.
     bad_records: u64,
     ended: bool,
     limit: usize,
@@ -27,15 +27,15 @@ pub(super) struct Source {
 /// Outcome of [`Source::read_until`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// With the byte asked for, which is included.
+    /// The piece ends with the requested byte, which it includes.
     Whole,
-    /// With the end of the stream, perhaps after some bytes.
+    /// The piece ends with the stream; it may be empty.
     End,
-    /// With the byte asked for or the end, and more bytes than the limit, of which the last few are left.
+    /// The piece has more bytes than the limit; only its last bytes are kept.
     TooLong,
 }
 
-/// Reads up to 64 KB behind what is buffered; how many bytes there were.
+/// Appends up to 64 KB from the reader to the buffer and returns their number.
 pub(super) fn read_behind(reader: &mut dyn Read, buffer: &mut Vec<u8>) -> io::Result<usize> {
     let length = buffer.len();
     buffer.resize(length + BUFFER, 0);
@@ -68,7 +68,7 @@ impl Source {
         &self.name
     }
 
-    /// Most bytes of a record.
+    /// Maximum bytes of a record.
     pub(super) fn limit(&self) -> usize {
         self.limit
     }
@@ -77,7 +77,7 @@ impl Source {
         self.offset
     }
 
-    /// Bad records of what lies beneath that were met so far.
+    /// Number of bad records of the layers beneath that were reported.
     pub(super) fn bad_records(&self) -> u64 {
         self.bad_records
     }
@@ -86,13 +86,13 @@ impl Source {
         BadRecord { file: self.name.clone(), offset, reason: reason.into() }
     }
 
-    /// Bad record of a file without any record.
+    /// Makes the bad record of a file that has no record.
     pub(super) fn nothing(&self) -> BadRecord {
         let is_empty = self.offset == 0;
         self.bad_record(0, if is_empty { "the file is empty" } else { "there is no text in the file" })
     }
 
-    /// Reads once more behind what is buffered. `false`: the stream has ended, or a bad record is waiting.
+    /// Reads once more into the buffer. Returns false if the stream has ended or a bad record is waiting.
     fn read_more(&mut self) -> bool {
         if self.ended || self.waiting.is_some() {
             return false;
@@ -118,7 +118,8 @@ impl Source {
         false
     }
 
-    /// Bytes that were read and not consumed; empty at the end of the stream.
+    /// Returns the buffered bytes, after reading some if there are none; they are empty at the end of the
+    /// stream.
     pub(super) fn fill(&mut self) -> Result<&[u8], BadRecord> {
         if self.used == self.buffer.len()
             && !self.read_more()
@@ -136,26 +137,26 @@ impl Source {
         self.offset += count as u64;
     }
 
-    /// The next bytes, `count` where there are as many before the end or a bad record.
+    /// Returns the next bytes without consuming them: `count`, or fewer before the end or a bad record.
     pub(super) fn peek(&mut self, count: usize) -> &[u8] {
         while self.buffer.len() - self.used < count && self.read_more() {}
         let end = self.buffer.len().min(self.used + count);
         &self.buffer[self.used..end]
     }
 
-    /// Whether nothing is left, not even a bad record.
+    /// Returns whether nothing is left, not even a bad record.
     pub(super) fn at_end(&mut self) -> bool {
         self.peek(1).is_empty() && self.waiting.is_none()
     }
 
-    /// Puts back bytes that were the last ones consumed.
+    /// Puts back the bytes that were consumed last.
     pub(super) fn unread(&mut self, bytes: &[u8]) {
         self.buffer.splice(..self.used, bytes.iter().copied());
         self.used = 0;
         self.offset -= bytes.len() as u64;
     }
 
-    /// Appends bytes up to and with `byte`. Over the limit it reads on and keeps the last few only.
+    /// Appends bytes up to and including `byte`. Over the limit, it reads on and keeps only the last bytes.
     pub(super) fn read_until(&mut self, byte: u8, into: &mut Vec<u8>) -> Result<Piece, BadRecord> {
         let mut too_long = false;
         loop {
@@ -186,7 +187,8 @@ impl Source {
         }
     }
 
-    /// Appends up to `count` bytes: fewer at the end of the stream, or before a bad record, which is met next.
+    /// Appends up to `count` bytes: fewer at the end of the stream, or before a bad record, which the next
+    /// read reports.
     pub(super) fn read_up_to(&mut self, count: usize, into: &mut Vec<u8>) -> Result<(), BadRecord> {
         let mut left = count;
         while left > 0 {
@@ -202,7 +204,7 @@ impl Source {
         Ok(())
     }
 
-    /// Passes over up to `count` bytes and says how many there were.
+    /// Skips up to `count` bytes and returns their number.
     pub(super) fn skip(&mut self, count: u64) -> Result<u64, BadRecord> {
         let mut left = count;
         while left > 0 {
@@ -217,7 +219,8 @@ impl Source {
     }
 }
 
-/// For what is decoded before it is taken apart. A bad record is within its error, where the next source finds it.
+/// Lets a stream be decoded before records are taken from it. An error contains the bad record, for the next
+/// [`Source`].
 impl Read for Source {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let bytes = self.fill().map_err(io::Error::other)?;

@@ -1,13 +1,13 @@
-//! Buffer beneath compressed streams, which is wound back where a member turns out to be broken.
+//! Buffer beneath compressed streams, which can be rewound if a member turns out to be broken.
 
 use super::{BadRecord, source::read_behind};
 use std::io::{self, BufRead, Read};
 
-/// Bytes of a member that are kept, to look for the next member within them if it is broken: such a member
-/// often ends before its decoder notices. Those of crawls are much smaller.
+/// Bytes of a member that are kept, to search them for the next member if it is broken: such a member often
+/// ends before its decoder notices. Members of crawls are much smaller.
 const TAPE: usize = 1 << 20;
 
-/// A buffered stream that can be wound back to where the current member began.
+/// A buffered stream that can be rewound to the beginning of the current member.
 pub(super) struct Tape {
     reader: Box<dyn Read + Send>,
     buffer: Vec<u8>,
@@ -54,12 +54,13 @@ impl Tape {
         false
     }
 
-    /// Winds back as far as the tape goes, but not to `start`, a position: what begins there is known.
+    /// Rewinds as far as the tape goes, but to the byte after the position `start`: the member that begins
+    /// there is known to be broken.
     pub(super) fn rewind(&mut self, start: u64) {
         self.used = if self.base == start { 1.min(self.buffer.len()) } else { 0 };
     }
 
-    /// The next bytes, `count` where there are as many before the end or an error.
+    /// Returns the next bytes without consuming them: `count`, or fewer before the end or an error.
     pub(super) fn peek(&mut self, count: usize) -> &[u8] {
         while self.buffer.len() - self.used < count && self.read_more() {}
         let end = self.buffer.len().min(self.used + count);

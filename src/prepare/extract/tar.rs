@@ -1,4 +1,4 @@
-//! Tar archives: POSIX's ustar and pax, GNU's long names, and the format of Unix 7 before them.
+//! Tar archives: POSIX's ustar and pax, GNU's long names, and the older format of Unix 7.
 
 use super::{
     BadRecord,
@@ -6,10 +6,10 @@ use super::{
 };
 
 pub(super) const BLOCK: usize = 512;
-/// Most bytes of a name or of other fields that stand before a member.
+/// Maximum bytes of a name or of other fields in headers before a member.
 const FIELDS: u64 = 1 << 20;
 
-/// Whether a block is the header of a member: its checksum says so.
+/// Returns whether a block is the header of a member, by its checksum.
 pub(super) fn is_header(block: &[u8]) -> bool {
     let Some(block) = block.get(..BLOCK) else { return false };
     let Some(checksum) = octal(&block[148..156]) else { return false };
@@ -21,7 +21,7 @@ pub(super) fn is_header(block: &[u8]) -> bool {
     block[0] != 0 && i64::try_from(checksum).is_ok_and(|checksum| [unsigned, signed].contains(&checksum))
 }
 
-/// A number in octal digits, or, where it needs more than there is room for, in binary (GNU).
+/// Reads a number in octal digits or, if it is too large for its field, in binary (GNU).
 fn octal(field: &[u8]) -> Option<u64> {
     if let [0x80, rest @ ..] = field {
         let (high, low) = rest.split_at(rest.len().saturating_sub(8));
@@ -36,13 +36,13 @@ fn octal(field: &[u8]) -> Option<u64> {
     if digits.is_empty() { None } else { u64::from_str_radix(digits, 8).ok() }
 }
 
-/// A field up to its first zero.
+/// Reads a field up to its first zero.
 fn text(field: &[u8]) -> String {
     let end = memchr::memchr(0, field).unwrap_or(field.len());
     String::from_utf8_lossy(&field[..end]).into_owned()
 }
 
-/// Headers before a member that override its own.
+/// Values from the headers before a member, which override those of its own header.
 #[derive(Debug, Default)]
 struct Fields {
     name: Option<String>,
@@ -51,7 +51,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// Reads pax records: `LENGTH KEY=VALUE\n`, where the length is that of all of it.
+    /// Reads pax records: `LENGTH KEY=VALUE\n`, where the length is that of the whole record.
     fn add_pax(&mut self, mut bytes: &[u8]) {
         while let Some(at) = memchr::memchr(b' ', bytes) {
             let length =
@@ -75,11 +75,11 @@ impl Fields {
 
 pub(super) struct Tar {
     shared: Shared,
-    /// The name that pax gives all members that follow and have none of their own there.
+    /// Name from a global pax header, for all members after it that have no pax name of their own.
     global_name: Option<String>,
-    /// Bytes that fill up the last block of the current member.
+    /// Bytes that fill the last block of the current member.
     padding: u64,
-    /// Whether the last block was of zeros, as at an archive's end.
+    /// True once a block of zeros, the end mark of an archive, was read.
     marked: bool,
     ended: bool,
 }
@@ -94,7 +94,7 @@ impl Tar {
         Self { shared, global_name: None, padding: 0, marked: false, ended: false }
     }
 
-    /// The next header; blocks that are none are one bad record. `None` at the end.
+    /// Reads the next header; a run of blocks that are no headers is one bad record. `None` at the end.
     fn read_header(&mut self, stream: &mut Stream) -> Result<Option<Vec<u8>>, BadRecord> {
         let mut wrong = None;
         loop {
@@ -207,7 +207,7 @@ impl Tar {
         }
     }
 
-    /// Passes over bytes that must be there.
+    /// Skips bytes; it is an error if there are fewer.
     fn pass(&mut self, stream: &mut Stream, count: u64) -> Result<(), BadRecord> {
         let passed = stream.source.skip(count)?;
         if passed < count {
@@ -229,7 +229,7 @@ fn sparse_bad_record(
     Err(stream.source.bad_record(start, format!("`{name}` is sparse, which is not supported")))
 }
 
-/// A length in whole blocks.
+/// Rounds a length up to whole blocks.
 fn padded(length: u64) -> u64 {
     length.div_ceil(BLOCK as u64).saturating_mul(BLOCK as u64)
 }

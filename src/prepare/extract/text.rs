@@ -1,4 +1,4 @@
-//! Plain text and Markdown: one document a file, or several with a separator between them.
+//! Reads plain text and Markdown: one document a file, or several with a separator between them.
 
 use super::{
     super::clean::{encoding, panics},
@@ -9,7 +9,7 @@ use super::{
 pub(super) struct TextReader {
     source: Source,
     separator: Separator,
-    /// Number of the next document.
+    /// Index of the next document.
     index: u64,
     /// Bad record that is reported after the document that ended with it.
     waiting: Option<BadRecord>,
@@ -26,7 +26,8 @@ impl TextReader {
         Self { source, separator, index: 0, waiting: None, ended: false }
     }
 
-    /// Bytes up to the next separator, which is not included, or to the end. `None`: more than the limit.
+    /// Reads bytes up to the next separator, which is not included, or to the end; `None` if they exceed the
+    /// limit.
     fn read_chunk(&mut self, bytes: &mut Vec<u8>) -> Result<Option<()>, BadRecord> {
         let mark = match &self.separator {
             Separator::Mark(mark) => mark.as_bytes(),

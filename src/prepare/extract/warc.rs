@@ -1,8 +1,8 @@
-//! WARC and WET files (ISO 28500): pages of responses and resources as main text, conversions as they are.
-//! Requests, metadata, revisits, pages that are not HTML or text and responses other than 2xx are passed
-//! over and counted as skipped.
+//! WARC and WET files (ISO 28500): responses and resources become the main text of their pages, conversions
+//! are taken as they are. Requests, metadata, revisits, pages that are not HTML or text and responses other
+//! than 2xx are skipped and counted.
 //!
-//! Not the `warc` crate, which gives no offsets and ends at the first record that is not whole.
+//! The `warc` crate is not used: it gives no offsets and ends at the first incomplete record.
 
 use super::{
     super::clean::panics,
@@ -29,7 +29,7 @@ impl WarcReader {
         Self { source, index: 0, skipped: 0, waiting: None }
     }
 
-    /// Finds the next version line. What lies before it, other than blank lines, is a bad record.
+    /// Finds the next version line. Anything before it other than blank lines is a bad record.
     fn find_record(&mut self) -> Result<Option<u64>, BadRecord> {
         let mut lost: Option<u64> = None;
         loop {
@@ -80,7 +80,7 @@ impl WarcReader {
         }
     }
 
-    /// Reads a body of `length` bytes and the line breaks behind it.
+    /// Reads a body of `length` bytes and the line breaks after it.
     fn read_body(&mut self, start: u64, length: u64) -> Result<Vec<u8>, BadRecord> {
         let mut body = Vec::new();
         let count = usize::try_from(length).ok().filter(|&count| count <= self.source.limit());

@@ -1,4 +1,4 @@
-//! Zip archives, read from their start: the directory at the end is not needed.
+//! Zip archives, read from their start: the directory at their end is not needed.
 
 mod names;
 mod streamed;
@@ -16,20 +16,20 @@ const HEADER: usize = 30;
 
 pub(super) struct Zip {
     shared: Shared,
-    /// Whether the first member was found.
+    /// True once the first member was found.
     begun: bool,
     ended: bool,
-    /// The current member, if its length stands behind it.
+    /// The current member, if its length follows it.
     body: Option<SharedBody>,
-    /// Length of the current member, if it stands before it and behind it too.
+    /// Length of the current member, if it is both before and after it.
     described: Option<u64>,
 }
 
 struct Entry {
     name: String,
-    /// `None`: it stands behind the member.
+    /// Compressed length; `None` if it follows the member.
     length: Option<u64>,
-    /// `None`: it stands behind the member.
+    /// Checksum; `None` if it follows the member.
     crc: Option<u32>,
     deflated: bool,
 }
@@ -39,7 +39,7 @@ impl Zip {
         Self { shared, begun: false, ended: false, body: None, described: None }
     }
 
-    /// Passes over what is left of the current member. `false`: it is not known where the next one begins.
+    /// Skips the rest of the current member. Returns false if the position of the next one is unknown.
     fn leave(&mut self, stream: &mut Stream) -> Result<bool, BadRecord> {
         // Whatever goes wrong before the next member is found, there is no finding it.
         self.ended = true;
@@ -122,7 +122,8 @@ impl Zip {
     }
 }
 
-/// The compressed length in a header's extra fields.
+/// Reads the compressed length from a header's extra fields; with `both`, it comes after the uncompressed
+/// one.
 fn zip64_length(mut extra: &[u8], both: bool) -> Option<u64> {
     loop {
         let (head, rest) = extra.split_at_checked(4)?;
@@ -135,7 +136,7 @@ fn zip64_length(mut extra: &[u8], both: bool) -> Option<u64> {
     }
 }
 
-/// Passes over a program that unpacks the archive, up to the first member.
+/// Skips the program of a self-extracting archive, up to the first member.
 fn find_first(stream: &mut Stream) -> Result<(), BadRecord> {
     let start = stream.source.offset();
     loop {
@@ -208,7 +209,7 @@ impl Members for Zip {
     }
 }
 
-/// Compares a member with its checksum, once it is read.
+/// Reader that compares a member with its checksum at its end.
 struct Checked<R> {
     reader: R,
     crc: Crc,
@@ -226,7 +227,7 @@ impl<R: Read> Read for Checked<R> {
     }
 }
 
-/// Ends with the first error: a decoder that goes on behind one has another for every read.
+/// Reader that ends with the first error: after it, a decoder returns another error for every read.
 struct UntilError<R> {
     reader: R,
     failed: bool,

@@ -1,29 +1,29 @@
-//! zstd frames (RFC 8878): what their headers ask for, and their decoding with the dictionary of the file that
-//! they are in.
+//! zstd frames (RFC 8878): reads what their headers require, and decodes them with the dictionary of their
+//! file.
 
 use super::tape::Tape;
 use std::io::{self, BufRead, Read};
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
-/// Most bytes of a frame's header.
+/// Maximum bytes of a frame's header.
 pub(super) const HEADER: usize = 18;
 
-/// Largest window that the library decodes as a power of two; what is allowed is checked before.
+/// Largest window that the library may use, as a power of two; whether a window is allowed is checked before.
 const WINDOW_LOG_MAX: u32 = 31;
 
-/// Most bytes of a dictionary. Those of crawls have one or two million.
+/// Maximum bytes of a dictionary. Those of crawls have one or two million.
 const DICTIONARY: usize = 64 << 20;
 
-/// Window and dictionary that the header of a frame asks for.
+/// Window and dictionary that the header of a frame requires.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// Bytes of memory.
+    /// Memory of the window, in bytes.
     pub(super) window: u64,
-    /// Number of the dictionary; 0: none is named.
+    /// Number of the dictionary, or 0 if none is named.
     pub(super) dictionary: u32,
 }
 
-/// Reads the header of a frame; `None` if bytes do not begin with a whole one.
+/// Reads the header of a frame; `None` if the bytes do not begin with a complete one.
 pub(super) fn header(bytes: &[u8]) -> Option<Header> {
     let rest = bytes.strip_prefix(&[0x28, 0xb5, 0x2f, 0xfd])?;
     let (&descriptor, mut rest) = rest.split_first()?;
@@ -45,23 +45,23 @@ pub(super) fn header(bytes: &[u8]) -> Option<Header> {
     Some(Header { window, dictionary: dictionary as u32 })
 }
 
-/// A dictionary and its number.
+/// A dictionary, as the decoder that uses it, and its number.
 pub(super) struct Dictionary {
     pub(super) decoder: Decoder<'static>,
     pub(super) number: u32,
 }
 
-/// Whether bytes begin with a frame to be skipped that may hold the dictionary of all frames behind it, as WARC
-/// files have it (<https://iipc.github.io/warc-specifications/specifications/warc-zstd/>).
+/// Returns whether bytes begin with a skippable frame that may hold the dictionary of all later frames, as in
+/// WARC files (<https://iipc.github.io/warc-specifications/specifications/warc-zstd/>).
 pub(super) fn may_be_dictionary(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x5d, 0x2a, 0x4d, 0x18])
 }
 
-/// Reads the dictionary of such a frame, which may be packed itself, and passes over it. `None`: it holds
-/// something else, or is cut.
+/// Reads the dictionary in a skippable frame, where it may itself be compressed, and skips the frame. `None`
+/// if the frame holds something else or is truncated.
 ///
 /// # Errors
-/// The dictionary is broken or too large.
+/// A message if the dictionary is broken or too large.
 pub(super) fn dictionary(tape: &mut Tape) -> Result<Option<Dictionary>, String> {
     let &[_, _, _, _, a, b, c, d] = tape.peek(8) else { return Ok(None) };
     let length = u32::from_le_bytes([a, b, c, d]) as usize;
@@ -93,7 +93,7 @@ pub(super) fn dictionary(tape: &mut Tape) -> Result<Option<Dictionary>, String> 
     Ok(Some(Dictionary { decoder, number }))
 }
 
-/// A frame that is being decoded.
+/// Reader of a frame that is being decoded.
 pub(super) struct Frame {
     tape: Tape,
     decoder: Decoder<'static>,
@@ -101,7 +101,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Begins the frame at the tape's position.
+    /// Begins to decode the frame at the tape's position.
     pub(super) fn new(tape: Tape, mut decoder: Decoder<'static>) -> io::Result<Self> {
         decoder.reinit()?;
         decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))?;
@@ -114,7 +114,7 @@ impl Frame {
 }
 
 impl Read for Frame {
-    /// Gives 0 at the end of the frame.
+    /// Decodes the next bytes; returns 0 at the end of the frame.
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while !self.ended && !into.is_empty() {
             let input = self.tape.fill_buf()?;
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
     use std::io::{Cursor, Write};
 
-    /// The dictionary of a file of `warcio` records that Python's zstandard 0.25 packed.
+    /// Dictionary of a file of `warcio` records that Python's zstandard 0.25 compressed.
     fn trained() -> Vec<u8> {
         let file = include_bytes!("../../../tests/reports/warc-zst-dictionary/dictionary.warc.zst");
         let length = u32::from_le_bytes(file[4..8].try_into().unwrap()) as usize;

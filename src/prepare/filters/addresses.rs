@@ -1,4 +1,4 @@
-//! E-mail and public IP addresses, around the sign that they cannot do without.
+//! Recognises e-mail and public IP addresses around a sign that they always have.
 
 use super::numbers::{digits, is_end};
 use std::{
@@ -6,13 +6,13 @@ use std::{
     ops::Range,
 };
 
-/// Ends of file names that are no top-level domains.
+/// Extensions of file names, which are no top-level domains.
 const FILES: &[&[u8]] = &[
     b"png", b"jpg", b"jpeg", b"gif", b"svg", b"webp", b"bmp", b"tif", b"tiff", b"pdf", b"txt", b"html",
     b"htm", b"css", b"js", b"json",
 ];
 
-/// Words before a version.
+/// Words after which numbers are a version, not an address.
 const VERSIONS: &[&[u8]] = &[
     b"version",
     b"versions",
@@ -28,7 +28,8 @@ const VERSIONS: &[&[u8]] = &[
     b"patch",
 ];
 
-/// The address around an `@`, not before `least`. Local parts have at most 64 bytes and domains 255.
+/// Finds the e-mail address around an `@` that begins at `least` or later. Local parts have at most 64 bytes
+/// and domains at most 255.
 pub(super) fn email(bytes: &[u8], at: usize, least: usize) -> Option<Range<usize>> {
     let is_local = |byte: u8| byte.is_ascii_alphanumeric() || b"._%+-'".contains(&byte);
     let longest = at.saturating_sub(65).max(least);
@@ -71,7 +72,7 @@ pub(super) fn email(bytes: &[u8], at: usize, least: usize) -> Option<Range<usize
     (labels >= 2 && is_top && !is_file && !is_service).then(|| start..first + domain.len())
 }
 
-/// The end of a public address at `start`.
+/// Finds the end of a public IPv4 address that begins at `start`.
 pub(super) fn ipv4(text: &str, start: usize) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut end = start;
@@ -94,8 +95,9 @@ pub(super) fn ipv4(text: &str, start: usize) -> Option<usize> {
     (is_over && is_public_v4(address) && !is_version(bytes, start, address)).then_some(end)
 }
 
-/// Whether an address is rather a version or the number of a section: after a word that says so, after the
-/// name of a program or file and its sign, or of digits that are no name server's.
+/// Returns whether an address is probably a version or the number of a section. It is if it follows a word
+/// that says so or the name of a program or file with its sign, or if all its parts are single digits and it
+/// is no well-known name server.
 fn is_version(bytes: &[u8], start: usize, address: Ipv4Addr) -> bool {
     let before = &bytes[start.saturating_sub(24)..start];
     if let [.., name, b'/'] = before
@@ -130,10 +132,10 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_multicast())
 }
 
-/// The run of hexadecimal digits, colons and dots around a colon, not before `least`, and whether it is a
-/// public address.
+/// Finds the run of hexadecimal digits, colons and dots around a colon that begins at `least` or later, and
+/// whether the run is a public IPv6 address.
 pub(super) fn ipv6(text: &str, colon: usize, least: usize) -> (Range<usize>, bool) {
-    /// No address is longer.
+    /// Maximum length of an address in bytes.
     const LONGEST: usize = 45;
     let bytes = text.as_bytes();
     let is_part = |byte: u8| byte.is_ascii_hexdigit() || byte == b':';
@@ -162,7 +164,7 @@ pub(super) fn ipv6(text: &str, colon: usize, least: usize) -> (Range<usize>, boo
     }
 }
 
-/// Global unicast (2000::/3), without what is for documentation.
+/// Returns whether an address is global unicast (2000::/3) and not reserved for documentation.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [first, second, ..] = address.segments();
     let is_documentation = (first, second) == (0x2001, 0x0db8) || (first == 0x3fff && second < 0x1000);

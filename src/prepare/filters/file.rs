@@ -1,11 +1,11 @@
-//! Models as one file: the length of a JSON header as 8 bytes (little-endian), the header, and numbers of 4
-//! bytes (little-endian), as safetensors have it.
+//! File format of filter models, similar to safetensors: the length of a JSON header as 8 bytes
+//! (little-endian), the header, and numbers of 4 bytes (little-endian).
 
 use super::super::{Error, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
 
-/// No header of a model is longer; a file of something else may say anything.
+/// Maximum length of a header in bytes; a file of another kind may state any length.
 const MAX_HEADER: usize = 1 << 20;
 
 pub(super) fn to_bytes(header: &impl Serialize, numbers: impl Iterator<Item = u32>) -> Result<Vec<u8>> {
@@ -17,7 +17,7 @@ pub(super) fn to_bytes(header: &impl Serialize, numbers: impl Iterator<Item = u3
     Ok(bytes)
 }
 
-/// The header and the numbers. `path` is for messages.
+/// Reads the header and the numbers from a file's bytes; `path` is for messages.
 pub(super) fn from_bytes<H: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<(H, Vec<u32>)> {
     let parts = bytes.split_first_chunk().and_then(|(length, rest)| {
         let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;

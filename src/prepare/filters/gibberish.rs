@@ -1,25 +1,26 @@
-//! Gibberish: what a model of characters finds too improbable.
+//! Drops gibberish: text that a language model of characters finds too improbable.
 
 use serde::{Deserialize, Serialize};
 
-/// Which texts stay, by their bits per character.
+/// Range of bits per character in which texts are kept.
 ///
 /// The default was set with a model of 1 MB of Shakespeare's plays, on pieces of 300 characters (2026-11-25,
-/// `examples/calibrate.rs` of the crate that this comes from). Above 6.0 are 0.05% of 12,500 pieces of English
-/// prose from other sources (0.3% above 4.5) and 6% of 9,600 pieces of READMEs with their code and tables
-/// (0.7% above 7.0), and all of random letters (1% of them below 11.1), keys struck at random (9.6), Base64
-/// (10.9), hexadecimal digits and dumps (7.2) and shuffled letters (7.2 within words, 7.7 over all). Nonsense
-/// that is drawn letter by letter as letters follow each other in English is above in 93% if one letter
-/// decides the next, and hardly ever if two or more do; shuffled words are English to the model.
+/// `examples/calibrate.rs` of the crate that this comes from). Above 6.0 bits are:
+/// - 0.05% of 12,500 pieces of English prose from other sources (0.3% are above 4.5),
+/// - 6% of 9,600 pieces of READMEs with their code and tables (0.7% are above 7.0),
+/// - all random letters (1% of them are below 11.1), keys struck at random (9.6), Base64 (10.9), hexadecimal
+///   digits and dumps (7.2), and shuffled letters (7.2 within words, 7.7 over all),
+/// - 93% of the nonsense in which each letter is drawn given the one before as in English, but hardly any if
+///   it is drawn given two or more. Shuffled words are English to the model.
 ///
-/// Other languages in the model's letters are far from it as well, in the median: French, Italian and Spanish
-/// 4.6 to 4.9, German and Dutch 5.7, Polish 7.0. Tell languages apart first, or train on those that stay.
+/// Other languages in the model's letters score high too, in the median: French, Italian and Spanish 4.6 to
+/// 4.9, German and Dutch 5.7, Polish 7.0. Identify languages first, or train on those to be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NgramFilter {
-    /// Below are lists and repetitions.
+    /// Minimum bits per character; lists and repetitions are below it.
     pub min_bits: f64,
-    /// Above is gibberish.
+    /// Maximum bits per character; gibberish is above it.
     pub max_bits: f64,
 }
 
@@ -30,7 +31,7 @@ impl Default for NgramFilter {
 }
 
 impl NgramFilter {
-    /// Texts without a score are kept.
+    /// Returns whether a text with this score is kept; one without a score is.
     pub fn keeps(&self, bits_per_character: Option<f64>) -> bool {
         bits_per_character.is_none_or(|bits| (self.min_bits..=self.max_bits).contains(&bits))
     }

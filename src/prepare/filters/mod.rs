@@ -1,4 +1,4 @@
-//! Filters by a model, a list or patterns: quality, gibberish, listed words, personal data.
+//! Filters that use a model, a list or patterns: quality, gibberish, listed words, personal data.
 
 mod addresses;
 pub mod classifier;

@@ -1,6 +1,6 @@
 //! A language model of characters: n-grams up to five with Witten-Bell interpolation (Witten & Bell 1991; as
-//! in Chen & Goodman 1998, section 2.4). What it finds improbable is gibberish, another language, or far from
-//! the texts that it was trained from. Only letters and where words begin count.
+//! in Chen & Goodman 1998, section 2.4). Text that it finds improbable is gibberish, in another language, or
+//! far from the texts that it was trained on. It sees only letters and where words begin.
 
 pub use super::gibberish::NgramFilter;
 use super::{
@@ -10,16 +10,17 @@ use super::{
 use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, path::Path};
 
-/// Configuration of the n-grams that are counted.
+/// Settings of the n-grams that are counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NgramConfig {
-    /// Longest n-gram, in characters, at most 5. Four tells prose on any subject from gibberish best: with five,
-    /// what is new to a small training text weighs too much, with three, random letters are too near.
+    /// Maximum length of an n-gram in characters, at most 5. Four distinguishes prose on any subject from
+    /// gibberish best: with five, text on subjects that a small training text lacks scores too badly; with
+    /// three, random letters score too well.
     pub order: usize,
-    /// N-grams longer than two that are rarer are left out.
+    /// N-grams of more than two characters that occur less often are left out.
     pub min_count: u32,
-    /// Capitals count as small letters.
+    /// Counts capitals as small letters.
     pub lowercase: bool,
 }
 
@@ -32,14 +33,14 @@ impl Default for NgramConfig {
 const MAX_ORDER: usize = 5;
 const CHARACTER_BITS: u32 = 21;
 
-/// A character that was never seen is one of so many.
+/// Assumed number of different characters; one that was never seen has a probability of 1 / this.
 const ALPHABET: f64 = 65536.0;
 
-/// A character beyond ASCII that is rarer than one in 2 to this power is foreign to a model: a few names in
-/// Greek letters do not make a model one of Greek.
+/// A character beyond ASCII is foreign to a model if its probability is below 2 to the power of minus this: a
+/// few names in Greek letters do not make a model of Greek.
 const FOREIGN_BITS: f32 = 14.0;
 
-/// Counts of n-grams while texts are read.
+/// Counts of the n-grams in training texts.
 #[derive(Debug)]
 pub struct NgramCounts {
     config: NgramConfig,
@@ -47,17 +48,19 @@ pub struct NgramCounts {
     index: HashMap<u64, u32>,
 }
 
-/// An n-gram. The root, at 0, has no characters.
+/// An n-gram. The root, at index 0, has no characters.
 #[derive(Debug, Clone, Copy, Default)]
 struct Node {
     key: u64,
     length: u32,
     count: u32,
-    /// Number of characters that followed, and of different ones among them.
+    /// Number of characters that followed it.
     followed: u32,
+    /// Number of different characters that followed it.
     followers: u32,
-    /// Without the last character, and without the first.
+    /// Index of the n-gram without its last character.
     context: u32,
+    /// Index of the n-gram without its first character.
     suffix: u32,
 }
 
@@ -69,7 +72,7 @@ impl NgramCounts {
         Ok(Self { config: config.clone(), nodes: vec![Node::default()], index: HashMap::new() })
     }
 
-    /// Counts a text. What does not fit into 32 bits of n-grams is not counted.
+    /// Counts the n-grams of a text. Once there are 2^32 different n-grams, no more are counted.
     pub fn add(&mut self, text: &str) {
         let mut history = 0u128;
         // The n-grams of 0, 1, ... characters that end with the character before.
@@ -103,7 +106,7 @@ impl NgramCounts {
         }
     }
 
-    /// The model of what was counted.
+    /// Builds the model from the counts.
     pub fn build(&self) -> Result<NgramModel> {
         if self.nodes.len() == 1 {
             return Err(Error::invalid_value("ngram.text", "", "there is no text to train from"));
@@ -141,7 +144,8 @@ impl NgramCounts {
 }
 
 impl Node {
-    /// Bits that the probability of the shorter n-gram loses when it stands in for a longer one.
+    /// Bits that are added when a shorter n-gram stands in for one that begins with this n-gram and was not
+    /// seen.
     fn backoff_bits(&self) -> f32 {
         if self.followers == 0 {
             return 0.0;
@@ -158,7 +162,7 @@ struct Header {
     format: String,
     order: usize,
     lowercase: bool,
-    /// Bits of a character that no text had.
+    /// Bits of a character that was in no text.
     unseen_bits: f32,
     ngrams: usize,
 }
@@ -166,19 +170,19 @@ struct Header {
 /// Entry of an n-gram in the hash table.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Entry {
-    /// 0 in an empty slot.
+    /// Hash of the n-gram; 0 in an empty slot.
     key: u64,
-    /// Bits of its last character after the others.
+    /// Bits of the n-gram's last character, given those before it.
     bits: f32,
-    /// Bits to add where it is a context in which the character was not seen.
+    /// Bits to add if this n-gram is the context of a character that was not seen after it.
     backoff_bits: f32,
 }
 
-/// A model that gives texts their bits per character.
+/// A trained model, which computes the bits per character of texts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NgramModel {
     header: Header,
-    /// A hash table with open addressing, at most half full.
+    /// Hash table with open addressing, at most half full.
     table: Vec<Entry>,
 }
 
@@ -210,12 +214,12 @@ impl NgramModel {
         }
     }
 
-    /// Cross-entropy in bits per character, white space being one blank. The perplexity per character is 2 to
-    /// this power. Foreign characters do not count: those beyond ASCII that the training text did not have, or
-    /// hardly ever.
+    /// Computes the cross-entropy of a text in bits per character; everything between two words counts as one
+    /// blank. The perplexity per character is 2 to this power. Foreign characters do not count: those beyond
+    /// ASCII that the training text did not have, or hardly ever.
     ///
-    /// `None` if there are no characters, or most are foreign: what a model of English says of Chinese is not
-    /// whether it is gibberish.
+    /// `None` if there are no characters, or if most are foreign: what a model of English says of Chinese
+    /// does not show whether it is gibberish.
     pub fn bits_per_character(&self, text: &str) -> Option<f64> {
         let mut history = 0u128;
         let mut known = 1;
@@ -255,12 +259,12 @@ impl NgramModel {
         (count > 0 && foreign <= count - blanks).then(|| total / count as f64)
     }
 
-    /// Whether a text like those of the training has hardly any of the last character.
+    /// Returns whether the last character is missing, or nearly, in texts like those of the training.
     fn is_foreign(&self, history: u128) -> bool {
         self.find(key(history, 1)).is_none_or(|entry| entry.bits > FOREIGN_BITS)
     }
 
-    /// The model as one file.
+    /// Serializes the model.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut entries: Vec<&Entry> = self.table.iter().filter(|entry| entry.key != 0).collect();
         entries.sort_unstable_by_key(|entry| entry.key);
@@ -271,7 +275,7 @@ impl NgramModel {
         file::to_bytes(&self.header, numbers)
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote. `path` is for messages.
+    /// Reads the output of [`to_bytes`](Self::to_bytes); `path` is for messages.
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self> {
         let (header, numbers): (Header, _) = file::from_bytes(bytes, path)?;
         let (entries, rest) = numbers.as_chunks::<4>();
@@ -293,8 +297,8 @@ impl NgramModel {
     }
 }
 
-/// The characters as the model sees them: letters, with one blank for whatever stands before a word. Digits
-/// and signs say little about whether a text is language, and much about what it is about.
+/// Characters of a text as the model sees them: letters, with one blank for everything before a word. Digits
+/// and signs say little about whether a text is language, and much about its subject.
 fn characters(text: &str, lowercase: bool) -> impl Iterator<Item = char> {
     let mut is_inside = false;
     text.chars().flat_map(move |character| {
@@ -315,7 +319,7 @@ fn characters(text: &str, lowercase: bool) -> impl Iterator<Item = char> {
     })
 }
 
-/// A hash of the last `length` characters that is never 0.
+/// Hashes the last `length` characters; the hash is never 0.
 #[inline]
 fn key(history: u128, length: usize) -> u64 {
     let kept = history & ((1 << (CHARACTER_BITS * length as u32)) - 1);

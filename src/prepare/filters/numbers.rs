@@ -1,11 +1,11 @@
-//! Card and bank account numbers, by their digits and what stands between them.
+//! Recognises card and bank account numbers by their digits and the signs between them.
 
 /// Length of the run of digits at `at`.
 pub(super) fn digits(bytes: &[u8], at: usize) -> usize {
     bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count()
 }
 
-/// Whether a number may end at `end`: no word, number or decimal goes on there.
+/// Returns whether a number may end at `end`: no word, number or decimal continues there.
 pub(super) fn is_end(bytes: &[u8], end: usize) -> bool {
     let next = |at: usize| bytes.get(end + at).copied().unwrap_or(b' ');
     match next(0) {
@@ -15,8 +15,8 @@ pub(super) fn is_end(bytes: &[u8], end: usize) -> bool {
     }
 }
 
-/// The end of a card number at `start`: 13 to 19 digits, together or in groups, with the beginning and length
-/// of an issuer and Luhn's check digit.
+/// Finds the end of a card number that begins at `start`: 13 to 19 digits, together or in groups, with the
+/// first digits and length of an issuer and Luhn's check digit.
 pub(super) fn card(bytes: &[u8], start: usize) -> Option<usize> {
     let mut number = [0u8; 19];
     let mut count = 0;
@@ -64,7 +64,7 @@ fn is_card(number: &[u8]) -> bool {
     is_issued && number.iter().rev().enumerate().map(luhn).sum::<u32>().is_multiple_of(10)
 }
 
-/// Length of account numbers by country (SWIFT's registry of IBAN formats, release 99).
+/// Length of an account number in each country (SWIFT's registry of IBAN formats, release 99).
 const IBANS: &[(&[u8; 2], usize)] = &[
     (b"AD", 24),
     (b"AE", 23),
@@ -157,8 +157,8 @@ const IBANS: &[(&[u8; 2], usize)] = &[
     (b"YE", 30),
 ];
 
-/// The end of a bank account number at `start`: country, check digits and what the country's banks have, in
-/// groups of four or together (ISO 13616).
+/// Finds the end of a bank account number (IBAN) that begins at `start`: country, check digits, and digits
+/// and letters in the country's length, in groups of four or together (ISO 13616).
 pub(super) fn iban(bytes: &[u8], start: usize) -> Option<usize> {
     let country = bytes.get(start..start + 2)?;
     let known = IBANS.binary_search_by(|(code, _)| code.as_slice().cmp(country)).ok()?;

@@ -1,9 +1,9 @@
-//! Telephone numbers, by their groups of digits and what stands between them.
+//! Recognises telephone numbers by their groups of digits and the signs between them.
 
 use super::numbers::{digits, is_end};
 
-/// The end of a telephone number at `start`: `+` or `00` and the digits of a country, or a national number whose
-/// groups are set apart. Ten digits together are too often something else.
+/// Finds the end of a telephone number that begins at `start`: `+` or `00` and the digits of a country, or a
+/// national number in separate groups. Ten digits together are too often something else.
 pub(super) fn phone(bytes: &[u8], start: usize) -> Option<usize> {
     match bytes[start..] {
         [b'+', ..] => international(bytes, start + 1).map(|number| number.end),
@@ -20,7 +20,7 @@ pub(super) fn phone(bytes: &[u8], start: usize) -> Option<usize> {
 
 struct International {
     end: usize,
-    /// Digits before the first sign.
+    /// Number of digits before the first sign.
     first: usize,
 }
 
@@ -64,7 +64,8 @@ fn international(bytes: &[u8], start: usize) -> Option<International> {
     (count >= least && !is_quantity && is_end(bytes, end)).then_some(International { end, first })
 }
 
-/// `020 7946 0958`, `(030) 901820`, `0171/1234567`, `01 23 45 67 89`: the groups that European countries have.
+/// Finds the end of a European number in groups, such as `020 7946 0958`, `(030) 901820`, `0171/1234567` or
+/// `01 23 45 67 89`.
 fn european(bytes: &[u8], start: usize) -> Option<usize> {
     // A path or an anchor.
     if start > 0 && matches!(bytes[start - 1], b'/' | b'#' | b'(') && bytes[start] != b'(' {
@@ -115,7 +116,8 @@ fn european(bytes: &[u8], start: usize) -> Option<usize> {
     (is_shape && is_end(bytes, at)).then_some(at)
 }
 
-/// `(212) 555-0123`, `212-555-0123`, `212.555.0123`, `212 555 0123`, with or without `1` before it.
+/// Finds the end of a North American number: `(212) 555-0123`, `212-555-0123`, `212.555.0123` or
+/// `212 555 0123`, with or without `1` before it.
 fn north_american(bytes: &[u8], start: usize) -> Option<usize> {
     let group = |at: usize, length: usize| {
         let group = bytes.get(at..at + length)?;

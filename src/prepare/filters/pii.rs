@@ -1,6 +1,6 @@
-//! Personal data: e-mail addresses, public IP addresses, telephone, card and bank account numbers, which are
-//! replaced by tags. Every rule looks at a bounded stretch of text around a sign that it cannot do without (`@`, `:`, a
-//! digit), so that time is linear in the length of the text.
+//! Finds personal data (e-mail addresses, public IP addresses, telephone, card and bank account numbers) and
+//! replaces it by tags. Every rule examines a bounded stretch of text around a sign that such data always has
+//! (`@`, `:`, a digit), so that time is linear in the length of the text.
 
 use super::{
     addresses::{email, ipv4, ipv6},
@@ -10,17 +10,17 @@ use super::{
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// Configuration of the personal data to find and replace.
+/// Settings of the personal data to find and replace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PiiConfig {
-    /// Tag that replaces each kind; a kind without a tag is kept.
+    /// Tag that replaces each e-mail address; data of a kind without a tag is kept.
     pub email: Option<String>,
     pub ip: Option<String>,
     pub phone: Option<String>,
     pub card: Option<String>,
     pub iban: Option<String>,
-    /// Documents with more finds than this are dropped.
+    /// Maximum number of finds; documents with more are dropped.
     pub drop_above: Option<usize>,
 }
 
@@ -49,7 +49,7 @@ pub enum Kind {
     Iban,
 }
 
-/// Counts of each kind in a document.
+/// Number of finds of each kind in a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Counts {
     pub email: usize,
@@ -65,11 +65,11 @@ impl Counts {
     }
 }
 
-/// Outcome for a document.
+/// Result of cleaning a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cleaned {
     pub counts: Counts,
-    /// The text with tags, where it differs; `None` if nothing was found.
+    /// Text with tags; `None` if nothing was found or the document is dropped.
     pub text: Option<String>,
     pub is_dropped: bool,
 }
@@ -103,7 +103,7 @@ impl PiiConfig {
         Cleaned { counts, text: Some(out), is_dropped }
     }
 
-    /// Where personal data is, in bytes, ascending and apart from each other.
+    /// Finds personal data, as byte ranges in ascending order that do not overlap.
     pub fn find(&self, text: &str) -> Vec<(Kind, Range<usize>)> {
         let bytes = text.as_bytes();
         let mut found = Vec::new();
@@ -172,7 +172,7 @@ impl PiiConfig {
         }
     }
 
-    /// Kind of the data that begins at `start` with a digit, `+` or `(`, and where it ends.
+    /// Finds data that begins at `start` with a digit, `+` or `(`: its kind, and where it begins and ends.
     fn number(&self, text: &str, start: usize) -> Option<(Kind, usize, usize)> {
         let bytes = text.as_bytes();
         if start > 0 && is_inside(bytes[start - 1]) {
@@ -187,7 +187,7 @@ impl PiiConfig {
         found.map(|(kind, end)| (kind, start, end))
     }
 
-    /// The account number whose check digits begin at `digits`, not before `least`.
+    /// Finds the account number whose check digits begin at `digits` and which begins at `least` or later.
     fn account(&self, text: &str, digits: usize, least: usize) -> Option<(Kind, usize, usize)> {
         let bytes = text.as_bytes();
         let start = digits.checked_sub(2).filter(|start| *start >= least && self.iban.is_some())?;
@@ -208,7 +208,8 @@ const NUMBER_START: [bool; 256] = {
     table
 };
 
-/// Whether what follows is the middle of a word or number. Characters beyond ASCII do not count as either.
+/// Returns whether text after the byte `before` is in the middle of a word or number. Characters beyond ASCII
+/// belong to neither.
 fn is_inside(before: u8) -> bool {
     before.is_ascii_alphanumeric() || matches!(before, b'.' | b'_' | b'-' | b'$' | b'+')
 }
@@ -271,7 +272,7 @@ mod tests {
         assert_eq!(tag.clean("x@y.zz!").text.as_deref(), Some("email@example.com!"));
     }
 
-    /// Each alone in a sentence, between `|`.
+    /// Examples of each kind, separated by `|`, each found alone in a sentence.
     const FINDS: &[(Kind, &str)] = &[
         (Kind::Email, "jane@example.org|j.doe+news@mail.example.co.uk|O'Brien@example.ie|a_b-c@x-y.museum"),
         (Kind::Email, "123@example.com|first.last@sub.domain.info|x@xn--bcher-kva.example|USER@EXAMPLE.COM"),

@@ -1,18 +1,18 @@
-//! From a score to a decision, the same for a document in whatever order documents come.
+//! Decides from a score whether a document is kept; the decision does not depend on the order of documents.
 
 use super::super::random::unit;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Which documents of a score stay.
+/// Rule by which a document is kept for its score.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Selection {
-    /// Keeps texts of at least this score.
+    /// Keeps documents with at least this score.
     Threshold(f64),
-    /// Keeps texts for which a draw from the Pareto distribution (as numpy has it, from 0 on) is above 1 - score: all
-    /// good ones and some bad ones (GPT-3, arXiv:2005.14165, appendix A, where alpha is 9; a smaller one keeps
-    /// more). The draw depends on the document's id and the seed alone.
+    /// Keeps documents for which a draw from the Pareto distribution (numpy's, which begins at 0) is above 1
+    /// - score: all good ones and some bad ones (GPT-3, arXiv:2005.14165, appendix A, where alpha is 9; a
+    /// smaller alpha keeps more). The draw depends on the document's id and the seed alone.
     Pareto { alpha: f64, seed: u64 },
 }
 
@@ -23,7 +23,7 @@ impl Default for Selection {
 }
 
 impl Selection {
-    /// Whether a document with a score between 0 and 1 stays.
+    /// Returns whether a document with a score between 0 and 1 is kept.
     pub fn keeps(&self, score: f64, id: &str) -> bool {
         match *self {
             Self::Threshold(least) => score >= least,

@@ -1,19 +1,20 @@
-//! Profanity and toxicity by a list of words: the share of a document's words that are on it.
+//! Filters profanity and toxicity by a list of words: it measures the share of a document's words that are
+//! listed.
 
 use super::super::{Error, Result, SplitWords};
 use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, ops::Range, path::PathBuf};
 use unicode_normalization::UnicodeNormalization;
 
-/// Configuration of the list, and of how many listed words a document may have.
+/// Settings of the list, and of how many listed words a document may have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WordListConfig {
-    /// Words and phrases, one a line; empty: a short list of English profanity.
+    /// File of words and phrases, one a line; if empty, a short list of English profanity is used.
     pub file: PathBuf,
-    /// The greatest share of words.
+    /// Maximum share of listed words among a document's words.
     pub max_share: f64,
-    /// The greatest number; 0 for any.
+    /// Maximum number of listed words; 0 for no limit.
     pub max_count: usize,
 }
 
@@ -23,8 +24,8 @@ impl Default for WordListConfig {
     }
 }
 
-/// A short list of English profanity, for want of a better one. It has words that are hardly ever used in
-/// another sense, and no names of groups of people, whose use only a classifier can tell.
+/// A short list of English profanity, used when no file is given. It has words that are hardly ever used in
+/// another sense, and no names of groups of people, for which only a classifier can tell how they are used.
 pub const ENGLISH: &[&str] = &[
     "arsehole",
     "asshole",
@@ -80,22 +81,22 @@ pub const ENGLISH: &[&str] = &[
     "whores",
 ];
 
-/// Words and phrases, without differences of case. They are found as whole words; those in scripts that put no
-/// blanks between words are found wherever their characters follow each other, as it is unsure where to cut.
+/// A list of words and phrases that ignores case. They are found as whole words; those in scripts without
+/// blanks between words are found wherever their characters occur, as it is uncertain where words end.
 #[derive(Debug, Clone)]
 pub struct WordList {
     config: WordListConfig,
-    /// By their first word: the other words of the phrases that begin with it, longest first.
+    /// Phrases by their first word: the remaining words of each phrase, longest first.
     phrases: HashMap<String, Vec<Vec<String>>>,
-    /// Phrases in scripts without blanks by their first character, longest first.
+    /// Phrases in scripts without blanks, by their first character, longest first.
     unspaced: HashMap<char, Vec<String>>,
 }
 
-/// Counts of listed words in a document.
+/// Numbers of words, and of listed words, in a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Listed {
     pub words: usize,
-    /// Words that are listed or part of a listed phrase.
+    /// Words that are listed or are part of a listed phrase.
     pub listed: usize,
 }
 
@@ -106,7 +107,7 @@ impl Listed {
 }
 
 impl WordList {
-    /// A list of words and phrases, cut as documents are.
+    /// Makes a list of words and phrases, which are split into words as documents are.
     pub fn new<'a>(
         config: &WordListConfig,
         list: impl IntoIterator<Item = &'a str>,
@@ -141,13 +142,14 @@ impl WordList {
         Ok(Self { config: config.clone(), phrases, unspaced })
     }
 
-    /// A file of the user: a word or phrase a line; blank lines and those after `#` do not count.
+    /// Parses a user's file: a word or phrase a line, without blank lines and lines that begin with `#`.
     pub fn parse(config: &WordListConfig, file: &str, words: &mut SplitWords) -> Result<Self> {
         let lines = file.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         Self::new(config, lines, words)
     }
 
-    /// Counts the listed words. Each belongs to one phrase, the longest that begins first.
+    /// Counts the listed words of a text. If phrases overlap, the first counts, or the longest that begins
+    /// there.
     pub fn count(&self, text: &str, words: &mut SplitWords) -> Listed {
         let text = folded(text);
         let ranges = words(&text);
@@ -176,7 +178,7 @@ impl WordList {
         Listed { words: words.len(), listed: is_listed.into_iter().filter(|is_listed| *is_listed).count() }
     }
 
-    /// Where entries of scripts without blanks are, in bytes.
+    /// Byte ranges of phrases in scripts without blanks.
     fn find_unspaced(&self, text: &str) -> Vec<Range<usize>> {
         let mut found = Vec::new();
         if self.unspaced.is_empty() || text.is_ascii() {
@@ -203,7 +205,7 @@ impl WordList {
     }
 }
 
-/// Without differences of case, and of how letters with marks are written.
+/// Normalizes case, and the encoding of letters with marks.
 fn folded(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
@@ -212,7 +214,8 @@ fn folded(text: &str) -> String {
     text.nfc().flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfc().collect()
 }
 
-/// Han, kana, Thai, Lao, Tibetan, Burmese and Khmer.
+/// Returns whether a character is of a script without blanks: Han, kana, Thai, Lao, Tibetan, Burmese or
+/// Khmer.
 fn is_unspaced(character: char) -> bool {
     matches!(
         u32::from(character),

@@ -1,4 +1,5 @@
-//! Finds the documents to drop, once the keys of all parts are there: the keys in order say which are alike.
+//! Finds the documents to drop, once the keys of all parts are written: documents with the same key are
+//! duplicates.
 
 use super::{Comparison, each_batch};
 use crate::{
@@ -30,17 +31,18 @@ use std::{
     io::{BufWriter, Write},
 };
 
-/// Groups of duplicates.
+/// Numbers and sizes of the groups of duplicates that a step found.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Groups {
-    /// That were compared.
+    /// Number of documents that were compared.
     pub documents: u64,
-    /// Number of groups of each size.
+    /// Number of groups of each size. If embeddings are compared, each dropped document counts as a group of
+    /// two.
     pub sizes: BTreeMap<u32, u64>,
 }
 
 impl Comparison {
-    /// Says what goes, once all keys are there.
+    /// Finds the documents or pieces to drop and writes them to `removed.parquet`.
     pub(in super::super) async fn groups(self) -> Result<Groups> {
         match &self.step {
             Step::SemanticDuplicates(config) => {
@@ -52,7 +54,7 @@ impl Comparison {
         }
     }
 
-    /// Writes which documents go (`number`, `representative`), and says what groups there are.
+    /// Writes the documents to drop (`number`, `representative`) and returns the groups.
     async fn clusters(self) -> Result<Groups> {
         let documents = self.documents();
         let documents = u32::try_from(documents).map_err(|_| {
@@ -85,7 +87,7 @@ impl Comparison {
         Ok(groups)
     }
 
-    /// Joins all documents that have a key in common.
+    /// Joins the clusters of all documents that have a common key.
     async fn join_by_keys(&self, clusters: &mut Clusters) -> Result<()> {
         let keys = self.engine.keys(&self.files("keys")).await?;
         let order = [col("key").sort(true, false), col("number").sort(true, false)];
@@ -112,13 +114,14 @@ impl Comparison {
         .await
     }
 
-    /// Groups of documents none of which are alike.
+    /// Counts the documents that are compared, without any group.
     fn no_groups(&self) -> Groups {
         let documents = self.inputs.iter().map(|(_, part)| part.counts.kept.documents).sum();
         Groups { documents, ..Groups::default() }
     }
 
-    /// Writes the numbers of documents that go and of those that stay for them, and the ids of these.
+    /// Writes the numbers of the documents to drop, the numbers of those that are kept in their place, and
+    /// the ids of the latter.
     async fn write_removed(&self, (numbers, representatives): (Vec<u64>, Vec<u64>)) -> Result<()> {
         let plan = |error| failed("planning")(error);
         let path = self.folder.file("removed-numbers.parquet");
@@ -144,7 +147,8 @@ impl Comparison {
         self.engine.write(named, &self.folder.file("removed.parquet")).await
     }
 
-    /// Writes which documents say the same as another. Embeddings lie in a file that is mapped.
+    /// Writes the documents that have nearly the same embedding as another. Embeddings are in a memory-mapped
+    /// file.
     async fn semantic(self, config: &SemanticConfig) -> Result<Groups> {
         let beside = unfinished(&self.folder.file("embeddings.f32"));
         let file = File::create(&beside).map_err(|error| Error::io("create", &beside, error))?;
@@ -182,7 +186,7 @@ impl Comparison {
         Ok(groups)
     }
 
-    /// Writes which pieces go: all but the first of a key.
+    /// Writes the pieces to drop: all but the first with the same key.
     async fn repeated(self) -> Result<Groups> {
         let plan = |error| failed("planning")(error);
         let keys = self.engine.keys(&self.files("keys")).await?;
@@ -200,7 +204,7 @@ impl Comparison {
     }
 }
 
-/// The numbers of a file of them.
+/// Casts the bytes of a file of numbers.
 fn as_floats(bytes: &[u8]) -> Result<&[f32]> {
     // SAFETY: every pattern of bits is a number.
     match unsafe { bytes.align_to::<f32>() } {

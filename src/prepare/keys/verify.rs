@@ -1,5 +1,6 @@
-//! Whether documents with a key in common are as similar as asked, by their texts. Texts come to the pairs part by
-//! part and are brought together by sorting, so that neither all texts nor all pairs need to fit in memory.
+//! Verifies by their texts that documents with a common key are as similar as requested. Texts are joined to
+//! the pairs part by part, and the two sides of each pair meet by sorting, so that neither all texts nor all
+//! pairs need to fit in memory.
 
 use super::Comparison;
 use crate::{
@@ -12,7 +13,7 @@ use datafusion::{
     logical_expr::{Expr, ExprFunctionExt, JoinType, SortExpr, col, lit},
 };
 
-/// Rows of a row group of texts in order: a part takes or leaves it.
+/// Rows of a row group of sorted texts; a part reads only the row groups that it needs.
 const ROW_GROUP: usize = 512;
 
 fn ascending(columns: &[&str]) -> Vec<SortExpr> {
@@ -25,7 +26,7 @@ fn window(function: Expr, partition: &[&str], order: &[&str]) -> Result<Expr> {
 }
 
 impl Comparison {
-    /// The similarity from which documents with a key in common are duplicates, if they are compared at all.
+    /// Minimum similarity of documents with a common key; `None` if their texts are not compared.
     pub(in super::super) fn verified_at(&self) -> Option<f64> {
         match &self.step {
             Step::FuzzyDuplicates(config) if config.verify > 0.0 => Some(config.verify),
@@ -33,8 +34,8 @@ impl Comparison {
         }
     }
 
-    /// Writes the pairs to compare, each for both of its documents: `number`, `a`, `b`, ordered. Of the documents
-    /// of a key each is compared with the first and with the one before it.
+    /// Writes the pairs to compare, each once for each of its two documents: `number`, `a`, `b`, sorted.
+    /// Among the documents with the same key, each is compared with the first one and with the one before it.
     pub(in super::super) async fn pairs(self) -> Result<()> {
         let plan = |error| failed("planning")(error);
         let keys = self.engine.keys(&self.files("keys")).await?;
@@ -59,7 +60,7 @@ impl Comparison {
         self.engine.write(pairs, &self.folder.file("pairs.parquet")).await
     }
 
-    /// Writes the pairs of a part's documents with their texts.
+    /// Writes the pairs of a part's documents together with their texts.
     pub(in super::super) async fn sides(self, part: usize) -> Result<()> {
         let plan = |error| failed("planning")(error);
         let (first, last) = self.numbers_of(part);
@@ -75,14 +76,14 @@ impl Comparison {
         self.engine.write(sides, &self.file("sides", part)).await
     }
 
-    /// Brings the two sides of each pair together: all of them in order of the pairs.
+    /// Sorts the sides of all pairs, so that the two sides of a pair follow each other.
     pub(in super::super) async fn in_pairs(self) -> Result<()> {
         let sides = self.engine.documents(&self.files("sides")).await?;
         let sides = sides.sort(ascending(&["a", "b", "number"])).map_err(failed("planning"))?;
         self.engine.write_in_groups(sides, &self.folder.file("sides.parquet"), ROW_GROUP).await
     }
 
-    /// Writes the pairs whose first document is of a part and that are as similar as asked: `a`, `b`.
+    /// Writes the pairs `a`, `b` whose first document is in this part and that are similar enough.
     pub(in super::super) async fn similar(self, part: usize) -> Result<()> {
         let plan = |error| failed("planning")(error);
         let (first, last) = self.numbers_of(part);

@@ -13,17 +13,17 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct C4 {
-    /// Looks at sentences in place of lines.
+    /// Applies the rules to sentences instead of lines.
     pub by_sentence: bool,
     /// Removes `[1]`, `[edit]` and `[citation needed]`.
     pub remove_citations: bool,
     /// Drops lines without an end mark.
     pub require_end_mark: bool,
-    /// Fewest sentences in the lines that are left.
+    /// Minimum sentences in the lines that are left; documents with fewer are dropped.
     pub min_sentences: usize,
-    /// Fewest words of a line.
+    /// Minimum words of a line.
     pub min_line_words: usize,
-    /// Longest word of a line, in characters; not where words are written without spaces.
+    /// Maximum characters of a word in a line; not checked where words are written without spaces.
     pub max_word_length: usize,
     /// Drops documents with `lorem ipsum`.
     pub drop_lorem_ipsum: bool,
@@ -52,7 +52,7 @@ impl Default for C4 {
     }
 }
 
-/// Outcome for a line.
+/// Outcome of the rules for a line.
 enum Fate<'a> {
     Keep(Cow<'a, str>),
     Drop,
@@ -131,7 +131,7 @@ impl C4 {
     }
 }
 
-/// A line without what `\[\d*]|\[edit]|\[citation needed]` matches.
+/// Removes the parts of a line that `\[\d*]|\[edit]|\[citation needed]` matches.
 fn without_citations(line: &str) -> Cow<'_, str> {
     let mut kept = String::new();
     let (mut from, mut at) = (0, 0);
@@ -151,7 +151,7 @@ fn without_citations(line: &str) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// Length of the citation whose `[` stands before `rest`.
+/// Length of a citation in `rest`, which begins after its `[`.
 fn citation(rest: &str) -> Option<usize> {
     let words = ["edit]", "citation needed]"];
     if let Some(word) = words.iter().find(|word| rest.starts_with(**word)) {
@@ -172,7 +172,7 @@ mod tests {
         verdict(&Profile::C4(Default::default()), text)
     }
 
-    /// Made by datatrove 0.10.1: `C4QualityFilter().filter(Document(text=text, id=""))`.
+    /// Expected results, made by datatrove 0.10.1: `C4QualityFilter().filter(Document(text=text, id=""))`.
     #[test]
     fn lines_and_documents_go_as_in_datatrove() {
         let good = "The cat sat down. It was very tired then.\nAnother line is here! Is it so?\nHe said \"this is fine.\"";

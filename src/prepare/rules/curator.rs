@@ -1,7 +1,7 @@
-//! Rules that NeMo Curator adds to Gopher's and C4's (NVIDIA-NeMo/Curator, `heuristic_filter.py`, 2025):
+//! Rules that NeMo Curator has beyond Gopher's and C4's (NVIDIA-NeMo/Curator, `heuristic_filter.py`, 2025):
 //! `NonAlphaNumericFilter`, `NumbersFilter`, `UrlsFilter`, `WhiteSpaceFilter`, `ParenthesesFilter`,
-//! `BoilerPlateStringFilter`, `PunctuationFilter`. Reasons are the names of those filters' scores. In
-//! languages other than English, letters and end marks of all scripts count.
+//! `BoilerPlateStringFilter`, `PunctuationFilter`. The reasons are the names of those filters' scores. In
+//! languages other than English, letters and end marks of all scripts are accepted.
 
 use super::super::text::{
     Text,
@@ -17,23 +17,24 @@ use aho_corasick::AhoCorasick;
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
-/// Largest shares that a document may have.
+/// Maximum shares that a document may have; 0 switches a check off.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Curator {
-    /// Share of characters other than letters, digits, line feeds and `?!,.`; blanks count.
+    /// Maximum share of characters other than letters, digits, line feeds and `?!,.`; blanks count.
     pub max_non_alphanumeric: f64,
-    /// Share of digits.
+    /// Maximum share of digits.
     pub max_numbers: f64,
-    /// Share of characters in addresses.
+    /// Maximum share of characters in web addresses.
     pub max_urls: f64,
-    /// Share of blanks, tabs and line feeds.
+    /// Maximum share of blanks, tabs and line feeds.
     pub max_white_space: f64,
-    /// Share of brackets of any kind.
+    /// Maximum share of brackets of any kind.
     pub max_parentheses: f64,
-    /// Share of paragraphs with a phrase such as `privacy policy`; one with `lorem ipsum` is enough.
+    /// Maximum share of paragraphs with a phrase such as `privacy policy`; `lorem ipsum` anywhere makes the
+    /// share 1.
     pub max_boilerplate: f64,
-    /// Share of lines without an end mark.
+    /// Maximum share of lines without an end mark.
     pub max_unended_lines: f64,
 }
 
@@ -74,7 +75,7 @@ impl Curator {
     }
 }
 
-/// Characters of a document by kind.
+/// Numbers of a document's characters by kind.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub all: usize,
@@ -103,13 +104,14 @@ impl Counts {
         counts
     }
 
-    /// An empty document is above every maximum.
+    /// Returns whether a share is above a maximum that is set; in an empty document every share is.
     fn above(&self, part: usize, maximum: f64) -> bool {
         if self.all == 0 { maximum != 0.0 } else { above(ratio(part, self.all), maximum) }
     }
 }
 
-/// Characters of `https?://` and what may follow it in an address, all of them ASCII.
+/// Counts the characters of web addresses: `https?://` and the characters that may follow it, all of them
+/// ASCII.
 pub(super) fn urls(text: &str) -> usize {
     let mut characters = 0;
     let mut rest = text;
@@ -125,8 +127,8 @@ pub(super) fn urls(text: &str) -> usize {
     characters
 }
 
-/// Beginnings of the paragraphs about cookies that Curator has in full, and its shorter phrases beyond
-/// those of C4.
+/// Beginnings of the paragraphs about cookies that Curator lists in full, and its shorter phrases that C4
+/// lacks.
 const PHRASES: [&str; 6] = [
     "privacy overview",
     "privacy & cookies policy",
@@ -136,7 +138,7 @@ const PHRASES: [&str; 6] = [
     "if you continue to browse this site without changing your cookie settings",
 ];
 
-/// Share of paragraphs with a phrase.
+/// Share of paragraphs with a phrase of [`PHRASES`] or of C4's policies; 1 if one has `lorem ipsum`.
 pub(super) fn boilerplate(text: &str) -> f64 {
     static MATCHER: LazyLock<AhoCorasick> = LazyLock::new(|| matcher(&PHRASES));
     let (mut all, mut found) = (0, 0);

@@ -11,17 +11,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fineweb {
-    /// Least share of lines with an end mark; not for Thai and Lao, which have none.
+    /// Minimum share of lines with an end mark; not checked for Thai and Lao, which have none.
     pub min_end_marks: f64,
-    /// Keeps documents in which no line has one.
+    /// Keeps documents in which no line has an end mark.
     pub keep_without_end_marks: bool,
-    /// Largest share of short lines.
+    /// Maximum share of short lines.
     pub max_short_lines: f64,
-    /// Most characters of a short line; a third for Chinese and Japanese.
+    /// Maximum characters of a short line; a third of it for Chinese and Japanese.
     pub short_line: usize,
-    /// Largest share of characters in repeated lines. Later versions of FineWeb have 0.1.
+    /// Maximum share of characters in repeated lines. Later versions of FineWeb have 0.1.
     pub max_duplicate_characters: f64,
-    /// Most line feeds for each word.
+    /// Maximum ratio of line feeds to words.
     pub max_line_feeds: f64,
 }
 
@@ -74,19 +74,19 @@ impl Fineweb {
     }
 }
 
-/// Lines that are not blank, with the blanks at their ends.
+/// Lines that are not blank, including the blanks at their ends.
 pub(super) fn full_lines(text: &str) -> impl Iterator<Item = &str> {
     text.split('\n').filter(|line| !strip(line).is_empty())
 }
 
-/// Number of lines that end in a mark, nothing behind it.
+/// Counts the lines whose last character is an end mark.
 pub(super) fn ended(document: &Text, lines: &[&str]) -> usize {
     let ends =
         |line: &&&str| line.chars().next_back().is_some_and(|last| document.classes().is(last, TERMINAL));
     lines.iter().filter(ends).count()
 }
 
-/// Number of lines with at most so many characters.
+/// Counts the lines with at most `limit` characters.
 pub(super) fn short(lines: &[&str], limit: usize) -> usize {
     // A character takes at most four bytes.
     lines.iter().filter(|line| line.len() <= 4 * limit && count(line) <= limit).count()
@@ -98,7 +98,8 @@ mod tests {
     use super::super::tests::verdict;
     use super::*;
 
-    /// Made by datatrove 0.10.1: `FineWebQualityFilter().filter(Document(text=text, id=""))`.
+    /// Expected reasons, made by datatrove 0.10.1:
+    /// `FineWebQualityFilter().filter(Document(text=text, id=""))`.
     #[test]
     fn documents_are_dropped_for_datatroves_reasons() {
         let check = |text: &str| verdict(&Profile::Fineweb(Default::default()), text);

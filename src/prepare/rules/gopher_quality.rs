@@ -1,6 +1,6 @@
 //! Gopher's quality rules (Rae et al., 2021, <https://arxiv.org/abs/2112.11446>, table A1), as
-//! `GopherQualityFilter` of datatrove 0.10.1 has them: punctuation marks are words, except where words
-//! are counted against the limits and measured.
+//! `GopherQualityFilter` of datatrove 0.10.1 has them. Punctuation marks count as words, except for the
+//! limits on the number and the mean length of words.
 
 use super::super::text::{
     Text,
@@ -16,25 +16,25 @@ const STOP_WORDS: [&str; 8] = ["the", "be", "to", "of", "and", "that", "have", "
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GopherQuality {
-    /// Fewest words that are not only symbols.
+    /// Minimum words, not counting those of symbols alone.
     pub min_words: usize,
-    /// Most words that are not only symbols.
+    /// Maximum words, not counting those of symbols alone.
     pub max_words: usize,
-    /// Least mean length of those words, in characters; not where words are written without spaces.
+    /// Minimum mean length of these words, in characters; not checked where words are written without spaces.
     pub min_mean_word_length: f64,
-    /// Greatest mean length of those words.
+    /// Maximum mean length of these words, in characters.
     pub max_mean_word_length: f64,
-    /// Most `#` for each word, and most ellipses.
+    /// Maximum ratio of `#` to words, and of ellipses to words.
     pub max_symbols: f64,
-    /// Largest share of lines that begin with a bullet.
+    /// Maximum share of lines that begin with a bullet.
     pub max_bullet_lines: f64,
-    /// Largest share of lines that end in an ellipsis.
+    /// Maximum share of lines that end in an ellipsis.
     pub max_ellipsis_lines: f64,
-    /// Least share of words with a letter.
+    /// Minimum share of words with a letter.
     pub min_letter_words: f64,
-    /// Fewest different stop words.
+    /// Minimum number of different stop words.
     pub min_stop_words: usize,
-    /// Stop words for all languages with spaces; absent, the eight of the paper, for English alone.
+    /// Stop words for all languages with spaces; by default the eight of the paper, for English only.
     pub stop_words: Option<Vec<String>>,
 }
 
@@ -111,7 +111,7 @@ impl GopherQuality {
     }
 }
 
-/// Whether at least so many of these words occur.
+/// Returns whether at least `enough` different words of `wanted` occur.
 fn distinct<W: AsRef<str>>(document: &Text, wanted: &[W], enough: usize) -> bool {
     let mut missing: Vec<&str> = wanted.iter().map(W::as_ref).collect();
     missing.sort_unstable();
@@ -130,14 +130,14 @@ fn distinct<W: AsRef<str>>(document: &Text, wanted: &[W], enough: usize) -> bool
     found >= enough
 }
 
-/// Words of a document by kind.
+/// Numbers of a document's words by kind.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct WordCounts {
     /// All words, punctuation marks included.
     pub all: usize,
     /// Words with a letter.
     pub letters: usize,
-    /// Words that are not only symbols.
+    /// Words that are not symbols alone.
     pub plain: usize,
     pub plain_characters: usize,
 }
@@ -160,7 +160,7 @@ impl WordCounts {
     }
 }
 
-/// Lines of a document by what they begin and end with.
+/// Numbers of a document's lines by how they begin and end.
 pub(super) struct LineCounts {
     pub all: usize,
     pub bullets: usize,
@@ -201,7 +201,8 @@ mod tests {
         }
     }
 
-    /// Made by datatrove 0.10.1: `GopherQualityFilter().filter(Document(text=text, id=""))`.
+    /// Expected reasons, made by datatrove 0.10.1:
+    /// `GopherQualityFilter().filter(Document(text=text, id=""))`.
     #[test]
     fn documents_are_dropped_for_datatroves_reasons() {
         let good = "have some of these words and those ".repeat(8);

@@ -9,23 +9,23 @@ use super::super::text::{
 use super::{Verdict, above, duplicates, ratio};
 use serde::{Deserialize, Serialize};
 
-/// Largest shares that may be repeated.
+/// Maximum shares of repeated text; 0 switches a check off.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GopherRepetition {
-    /// Share of repeated paragraphs.
+    /// Maximum share of repeated paragraphs.
     pub max_duplicate_paragraphs: f64,
-    /// Share of characters in repeated paragraphs.
+    /// Maximum share of characters in repeated paragraphs.
     pub max_duplicate_paragraph_characters: f64,
-    /// Share of repeated lines.
+    /// Maximum share of repeated lines.
     pub max_duplicate_lines: f64,
-    /// Share of characters in repeated lines.
+    /// Maximum share of characters in repeated lines.
     pub max_duplicate_line_characters: f64,
-    /// Share of characters in the most frequent run of two words.
+    /// Maximum share of characters in the most frequent 2-gram of words.
     pub max_top_2_gram: f64,
     pub max_top_3_gram: f64,
     pub max_top_4_gram: f64,
-    /// Share of characters in runs of five words that came before.
+    /// Maximum share of characters in 5-grams of words that occurred before.
     pub max_duplicate_5_grams: f64,
     pub max_duplicate_6_grams: f64,
     pub max_duplicate_7_grams: f64,
@@ -112,12 +112,12 @@ impl GopherRepetition {
     }
 }
 
-/// Number of paragraphs, of repeated ones, and the characters of these.
+/// Counts paragraphs, repeated paragraphs, and the characters of the repeated ones.
 pub(super) fn paragraphs(text: &str) -> (usize, usize, usize) {
     repeated(|| split_line_feeds(strip(text), 2))
 }
 
-/// Number of lines, of repeated ones, and the characters of these.
+/// Counts lines, repeated lines, and the characters of the repeated ones.
 pub(super) fn lines(text: &str) -> (usize, usize, usize) {
     repeated(|| split_line_feeds(text, 1))
 }
@@ -132,21 +132,22 @@ fn repeated<'a, I: Iterator<Item = &'a str>>(pieces: impl Fn() -> I) -> (usize, 
     (all, count, characters)
 }
 
-/// Runs of words of a document. Their hashes stand for them: with 61 bits, a document of 100,000 words
-/// takes two different runs for equal once in 10^7.
+/// N-grams of a document's words, represented by hashes. With 61 bits, a document of 100,000 words has two
+/// different n-grams with the same hash once in 10^7 times.
 pub(super) struct Grams {
     words: Vec<Token>,
     joined: Joined,
-    /// Characters of the first so many words.
+    /// Characters of the first `i` words, for each `i` from 0.
     characters: Vec<usize>,
-    /// Characters that stand between two words of a run.
+    /// Characters between two words of an n-gram: 1 if the language uses spaces, otherwise 0.
     between: usize,
-    /// Hash of the run from each word on that [`top`](Self::top) last looked at, and its words.
+    /// Hash of the n-gram that begins at each word, and its length `n`; [`top`](Self::top) computes them.
     runs: (Vec<u64>, usize),
-    /// Open addressing; 0 is empty.
+    /// Hash table with open addressing; 0 is empty.
     keys: Vec<u64>,
-    /// Where the key's count lies in `counts`.
+    /// Index into `counts` for each slot of `keys`.
     places: Vec<u32>,
+    /// Number of occurrences of an n-gram, and the index of its first word.
     counts: Vec<(u32, u32)>,
 }
 
@@ -172,8 +173,8 @@ impl Grams {
         self.characters[first + count] - self.characters[first]
     }
 
-    /// Characters that the most frequent run of so many words takes; of several, the one that comes
-    /// first. Blanks between its words are counted.
+    /// Counts the characters in all occurrences of the most frequent n-gram of `count` words; of several, the
+    /// one that comes first. The blanks between its words count.
     pub(super) fn top(&mut self, count: usize) -> usize {
         let Some(last) = self.words.len().checked_sub(count) else { return 0 };
         if self.runs.1 > count {
@@ -208,8 +209,8 @@ impl Grams {
         (self.length(best.1 as usize, count) + self.between * (count - 1)) * best.0 as usize
     }
 
-    /// Characters in runs of so many words that came before; runs that are counted do not overlap. A
-    /// run is its words end to end, wherever they are cut.
+    /// Counts the characters in n-grams of `count` words that occurred before; counted n-grams do not
+    /// overlap. An n-gram is its words joined, wherever they end.
     pub(super) fn duplicates(&mut self, count: usize) -> usize {
         self.keys.fill(0);
         let (mut first, mut characters) = (0, 0);
@@ -228,7 +229,7 @@ impl Grams {
     }
 }
 
-/// Where a key lies, or the empty place where it belongs.
+/// Finds the slot that holds a key or, if there is none, the empty slot for it.
 #[inline]
 fn slot(keys: &[u64], key: u64) -> usize {
     let mask = keys.len() - 1;
@@ -253,12 +254,13 @@ mod tests {
         }
     }
 
-    /// So many different words.
+    /// Makes a text of `count` different words.
     fn unique(from: usize, count: usize) -> String {
         (from..from + count).map(|number| format!("w{number}")).collect::<Vec<_>>().join(" ")
     }
 
-    /// Made by datatrove 0.10.1: `GopherRepetitionFilter().filter(Document(text=text, id=""))`.
+    /// Expected reasons, made by datatrove 0.10.1:
+    /// `GopherRepetitionFilter().filter(Document(text=text, id=""))`.
     #[test]
     fn documents_are_dropped_for_datatroves_reasons() {
         assert_eq!(reason(""), Some("empty"));

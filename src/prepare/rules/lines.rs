@@ -1,6 +1,6 @@
-//! Removes lines that are no text: menus, counters, headings in capitals, invitations to read on. After
-//! the line-wise corrections of RefinedWeb (Penedo et al., 2023, <https://arxiv.org/abs/2306.01116>,
-//! appendix G.2); the phrases are Kiln's own, and lines that hold one are removed rather than edited.
+//! Removes lines that are no text: menus, counters, headings in capitals, invitations to read on. This
+//! follows the line-wise corrections of RefinedWeb (Penedo et al., 2023, <https://arxiv.org/abs/2306.01116>,
+//! appendix G.2); the phrases are Kiln's own, and lines with a phrase are removed rather than edited.
 
 use super::super::text::{
     Text,
@@ -14,23 +14,23 @@ use std::sync::LazyLock;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lines {
-    /// Fewest words of a line; 2 removes words that stand alone.
+    /// Minimum words of a line; 2 removes words that stand alone.
     pub min_words: usize,
-    /// Fewest characters of a line.
+    /// Minimum characters of a line.
     pub min_characters: usize,
-    /// Only lines at the top and the bottom are too short, up to the first that is long enough.
+    /// Removes lines that are too short only at the top and the bottom, up to the first that is long enough.
     pub short_at_ends_only: bool,
-    /// Largest share of capitals among the letters of a line.
+    /// Maximum share of capitals among the letters of a line.
     pub max_capitals: f64,
     /// Removes lines of digits and punctuation.
     pub remove_numbers: bool,
-    /// Removes `3 likes` and the like.
+    /// Removes lines that are counters, such as `3 likes`.
     pub remove_counters: bool,
-    /// Removes lines of at most so many words with a phrase of a menu or banner.
+    /// Maximum words of a line that is removed because it has a phrase of a menu or banner; 0 removes none.
     pub boilerplate_words: usize,
-    /// Phrases beside the built-in ones.
+    /// Phrases to search for in addition to the built-in ones.
     pub phrases: Vec<String>,
-    /// Drops documents in which the removed lines hold a larger share of the words.
+    /// Maximum share of the words that may be in removed lines; documents with more are dropped.
     pub max_removed: f64,
 }
 
@@ -85,7 +85,7 @@ const PHRASES: [&str; 32] = [
     "uses cookies",
 ];
 
-/// Words for what counters count.
+/// Words for the things that counters count.
 const COUNTED: [&str; 12] = [
     "likes",
     "like",
@@ -171,7 +171,7 @@ impl Lines {
     }
 }
 
-/// Characters of a line.
+/// Numbers of a line's characters by kind.
 #[derive(Default)]
 struct Letters {
     all: usize,
@@ -197,7 +197,7 @@ impl Letters {
     }
 }
 
-/// `1,024 views`, with nothing else.
+/// Returns whether a line is a counter such as `1,024 views` and nothing else.
 fn is_counter(line: &str) -> bool {
     let mut words = split_space(line);
     let (Some(number), Some(counted), None) = (words.next(), words.next(), words.next()) else {

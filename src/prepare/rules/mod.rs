@@ -1,6 +1,6 @@
-//! Rules that keep, rewrite or drop documents. A profile is named after its source, since the same
-//! name differs between tools. Thresholds are compared as the source does, so that what equals one is
-//! kept; a threshold of 0 switches its check off.
+//! Rules that keep, rewrite or drop documents. Each profile is named after its source, since rules of the
+//! same name differ between tools. Thresholds are compared as the source does, so that a value equal to one
+//! is kept. A threshold of 0 switches its check off.
 
 pub mod c4;
 pub mod curator;
@@ -22,15 +22,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Keep,
-    /// Keep this in its place.
+    /// The document is kept with this text instead of its own.
     Rewrite(String),
-    /// `reason` is the source's own, so that counts can be compared.
+    /// The document is dropped. `reason` is the source's own name for it, so that counts can be compared.
     Drop {
         reason: &'static str,
     },
 }
 
-/// Rules of one source.
+/// The rules of one source, with their settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "profile", rename_all = "kebab-case")]
 pub enum Profile {
@@ -43,7 +43,7 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// As it stands in a configuration.
+    /// Name of the profile in a pipeline file.
     pub fn name(&self) -> &'static str {
         match self {
             Self::GopherRepetition(_) => "gopher-repetition",
@@ -66,8 +66,8 @@ impl Profile {
         }
     }
 
-    /// The rules of FineWeb, in its order; there C4's lines need no end mark (datatrove,
-    /// `examples/fineweb.py`).
+    /// Profiles of FineWeb, in its order. Its use of C4's rules does not require end marks on lines
+    /// (datatrove, `examples/fineweb.py`).
     pub fn fineweb_recipe() -> Vec<Self> {
         vec![
             Self::GopherRepetition(Default::default()),
@@ -78,8 +78,8 @@ impl Profile {
     }
 }
 
-/// Puts a document through profiles in order, each seeing what the one before left. The name is that
-/// of the profile that dropped it.
+/// Applies profiles in order, each to the text that the one before left. If a profile drops the document, its
+/// name is returned too.
 pub fn check_all(profiles: &[Profile], document: &Text) -> (Verdict, Option<&'static str>) {
     let mut rewritten: Option<String> = None;
     for (position, profile) in profiles.iter().enumerate() {
@@ -100,35 +100,36 @@ pub fn check_all(profiles: &[Profile], document: &Text) -> (Verdict, Option<&'st
     (rewritten.map_or(Verdict::Keep, Verdict::Rewrite), None)
 }
 
-/// `part / whole`, and 0 of nothing.
+/// Computes `part / whole`, or 0 if `whole` is 0.
 fn ratio(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// Whether a threshold is set and passed.
+/// Returns whether a maximum is set and exceeded.
 fn above(value: f64, maximum: f64) -> bool {
     maximum != 0.0 && value > maximum
 }
 
-/// Whether a threshold is set and not reached.
+/// Returns whether a minimum is set and not reached.
 fn below(value: f64, minimum: f64) -> bool {
     minimum != 0.0 && value < minimum
 }
 
 /// C4's end marks.
 const END_MARKS: [char; 5] = ['.', '?', '!', '"', '\''];
-/// Closing marks that may stand behind the end mark of other languages.
+/// Closing marks that may follow the end mark in languages other than English.
 const CLOSING_MARKS: [char; 8] = ['”', '’', '»', '」', '』', '）', '】', ')'];
 
-/// Whether a line ends as a sentence does: by C4's marks and, where the text is not English, by those
-/// of its own script.
+/// Returns whether a line ends as a sentence does: in one of C4's marks or, if the text is not English, in
+/// one of its own script.
 fn ends_sentence(line: &str, family: Family) -> bool {
     let Some(last) = line.chars().next_back() else { return false };
     END_MARKS.contains(&last)
         || !family.is_english() && (Classes::get().is(last, TERMINAL) || CLOSING_MARKS.contains(&last))
 }
 
-/// Number of elements that came before in the list, and their characters (datatrove's `find_duplicates`).
+/// Counts the elements that occurred before in the list, and their characters (datatrove's
+/// `find_duplicates`).
 fn duplicates<'a>(elements: impl Iterator<Item = &'a str>) -> (usize, usize) {
     let mut seen = rustc_hash::FxHashSet::default();
     let (mut count, mut characters) = (0, 0);
@@ -146,7 +147,7 @@ mod tests {
     use super::super::text::words::Words;
     use super::*;
 
-    /// The verdict on an English text.
+    /// Checks an English text.
     pub fn verdict(profile: &Profile, text: &str) -> Verdict {
         profile.check(&Text::new(text, "en", &Words::default()))
     }

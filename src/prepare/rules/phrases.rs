@@ -1,9 +1,9 @@
-//! Phrases that the rules look for, whatever their case.
+//! Phrases that the rules search for, in any case.
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder};
 use std::{borrow::Cow, sync::LazyLock};
 
-/// C4's `POLICY_SUBSTRINGS`, then what it looks for by name.
+/// C4's `POLICY_SUBSTRINGS`, then the phrases that C4 searches for by name.
 const C4: [&str; 8] = [
     "terms of use",
     "privacy policy",
@@ -15,7 +15,7 @@ const C4: [&str; 8] = [
     "lorem ipsum",
 ];
 
-/// Phrases that a line or paragraph mentions.
+/// Kinds of phrase that a line or paragraph contains.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Mentions {
     pub policy: bool,
@@ -38,13 +38,13 @@ impl Mentions {
     }
 }
 
-/// A matcher of phrases that takes ASCII letters of either case.
+/// Builds a matcher of phrases that ignores the case of ASCII letters.
 pub(super) fn matcher<P: AsRef<[u8]>>(phrases: &[P]) -> AhoCorasick {
     // Only patterns of more than 2 GB are refused, and the phrases are few and short.
     AhoCorasickBuilder::new().ascii_case_insensitive(true).build(phrases).expect("short phrases")
 }
 
-/// The kelvin sign is the one character beyond ASCII whose lower case is an ASCII letter alone.
+/// Replaces the kelvin sign, the only character beyond ASCII whose lower case is a single ASCII letter.
 fn lower_kelvin(text: &str) -> Cow<'_, str> {
     if !text.is_ascii() && text.contains('\u{212a}') {
         Cow::Owned(text.replace('\u{212a}', "k"))

@@ -1,4 +1,4 @@
-//! Numbers of a document by name, for reports and for users' own rules.
+//! Statistics of a document by name, for reports and for users' own conditions.
 
 use super::super::text::{Text, characters::DECIMAL};
 use super::{
@@ -9,7 +9,7 @@ use super::{
     ratio,
 };
 
-/// A number of a document.
+/// A named statistic of a document.
 pub struct Statistic {
     pub name: &'static str,
     /// Description for help texts.
@@ -23,7 +23,7 @@ impl Statistic {
     }
 }
 
-/// The statistic of a name.
+/// Finds the statistic of this name.
 pub fn statistic(name: &str) -> Option<&'static Statistic> {
     STATISTICS.iter().find(|statistic| statistic.name == name)
 }
@@ -34,7 +34,7 @@ macro_rules! statistics {
     };
 }
 
-/// All of them. Shares are between 0 and 1, and 0 of an empty document.
+/// All statistics. Shares are between 0 and 1, and 0 for an empty document.
 pub const STATISTICS: &[Statistic] = statistics! {
     characters: "characters" = |document| document.characters() as f64;
     bytes: "bytes of UTF-8" = |document| document.text().len() as f64;

@@ -1,4 +1,4 @@
-//! The tasks of a step that compares documents with each other.
+//! Runs the tasks of a step that compares documents with each other.
 
 use super::Run;
 use crate::{
@@ -10,7 +10,8 @@ use crate::{
 };
 
 impl Run<'_> {
-    /// Parts, groups, and the seconds that all tasks took together.
+    /// Runs all tasks of the step. Returns the parts, the groups, and the seconds that all tasks took
+    /// together.
     pub(super) async fn compare(&mut self, work: Comparison) -> Result<(Vec<Part>, Groups, f64)> {
         let (folder, count) = (work.folder.clone(), work.inputs.len());
         let uncounted = |&(): &()| Count::default();

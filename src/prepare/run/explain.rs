@@ -1,4 +1,4 @@
-//! Explains what a run would do, without doing it.
+//! Explains what a run would do, without running it.
 
 use super::{Run, StageSummary};
 use crate::{
@@ -45,7 +45,7 @@ impl Run<'_> {
         Ok(text)
     }
 
-    /// The plan of a step's first task, over an empty part that stands for all others.
+    /// Plans a step's first task over an empty part that stands for all parts.
     pub(super) async fn plan(&self, folder: &Folder, step: &Step) -> Result<DataFrame> {
         let scratch = self.out().join("work").join("scratch");
         // Ranks on several machines share the folder.

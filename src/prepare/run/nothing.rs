@@ -1,4 +1,5 @@
-//! Error of a run that has kept no document: the first bad record, or the reasons for dropping the documents.
+//! Makes the error of a run that kept no document: it states the first bad record, or the reasons for
+//! dropping the documents.
 
 use super::{Run, StageSummary};
 use crate::{
@@ -13,14 +14,14 @@ use datafusion::{
 /// Bad records that have the same reason.
 struct BadRecords {
     file: String,
-    /// Offset and reason of the first one.
+    /// Offset and reason of the first of them.
     detail: String,
-    /// Number of bad records with the same reason.
+    /// Number of bad records with this reason.
     count: u64,
 }
 
 impl Run<'_> {
-    /// The error of a run whose stages have kept no document.
+    /// Makes the error of a run whose stages kept no document.
     pub(super) async fn nothing_to_tokenize(&self) -> Result<Error> {
         let address = self.engine.workspace.address(self.out());
         let nothing = |message: String, more: &str| Error::NothingToTokenize {
@@ -52,7 +53,7 @@ impl Run<'_> {
         })
     }
 
-    /// The first bad record of a stage, and how many have its reason.
+    /// Finds the first bad record of a stage, and counts those with the same reason.
     async fn first_bad_records(&self, stage: &StageSummary) -> Result<Option<BadRecords>> {
         let mut bad_records: Option<BadRecords> = None;
         let parts = self.parts(stage);
@@ -86,7 +87,7 @@ impl Run<'_> {
     }
 }
 
-/// What is wrong, without where: neither the place before it nor numbers of rows and columns within.
+/// Reason without its place: neither the place before it nor the numbers of rows and columns in it.
 fn reason(detail: &str) -> String {
     let reason = detail.split_once(": ").map_or(detail, |(_, reason)| reason);
     reason.chars().filter(|c| !c.is_ascii_digit()).collect()

@@ -1,4 +1,4 @@
-//! The last stages of a run: tokens of each part, and shards.
+//! The last stages of a run: they tokenize each part and write the shards.
 
 use super::{Run, StageSummary};
 use crate::{
@@ -94,7 +94,7 @@ impl Run<'_> {
     }
 }
 
-/// A stage that drops nothing of what came in.
+/// Summary of a stage that drops none of its documents.
 fn passed(name: &str, input: &StageSummary, task_seconds: f64) -> StageSummary {
     let counts = Counts { dropped: BTreeMap::new(), ..input.counts.clone() };
     StageSummary {

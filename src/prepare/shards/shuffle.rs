@@ -1,8 +1,8 @@
-//! Documents in shuffled order, shard by shard.
+//! Reads documents in shuffled order, shard by shard.
 //!
-//! A document's place is a hash of the seed and its id, so that the order depends on nothing else. A shard is a
-//! range of places; copies of a document lie 0.618… of the way round from each other, so that each shard has
-//! its share of every pass, and a shard is read from all parts by that range alone, in whatever process.
+//! A document's position is a hash of the seed and its id, so that the order depends on nothing else. A shard
+//! is a range of positions. The positions of a document's copies differ by 0.618… of the whole range, so that
+//! each shard gets its share of every pass. Any process can read a shard from all parts by its range alone.
 
 use super::{ShardSummary, Split, Tokenizing, writer::ShardWriter};
 use crate::{
@@ -18,16 +18,16 @@ use datafusion::{
 };
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-/// 2⁶⁴ over the golden ratio: multiples of it spread evenly over all places.
+/// 2⁶⁴ divided by the golden ratio; its multiples spread evenly over all positions.
 const NEXT_COPY: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The shards at work.
+/// Writer of the shards, with all that its tasks need.
 #[derive(Clone)]
 pub(in super::super) struct Sharding {
     pub tokenizing: Tokenizing,
     pub tokenizer: Arc<Tokenizer>,
     pub folder: PathBuf,
-    /// Split, number in it, and how many it has.
+    /// Split, index in the split, and the split's number of shards, for each shard.
     pub shards: Arc<Vec<(Split, u64, u64)>>,
     pub blend: Arc<Vec<BlendedSource>>,
 }
@@ -56,7 +56,7 @@ impl Sharding {
         Ok(ShardSummary { file, split, tokens, documents, sha256, sources })
     }
 
-    /// Sources and tokens of the documents in one of `count` equal ranges, shuffled.
+    /// Plans the sources and tokens of the documents in one of `count` equal ranges, shuffled.
     async fn in_order(&self, (split, index, count): (Split, u64, u64)) -> Result<DataFrame> {
         let plan = |error| failed("planning")(error);
         let (tokenizing, blend) = (&self.tokenizing, &self.blend);
@@ -108,7 +108,7 @@ impl Sharding {
     }
 }
 
-/// Whether a document has this copy.
+/// Builds the condition that a document has this copy.
 fn in_copy(copy: u64, blend: &[BlendedSource]) -> Expr {
     let of_source = |source: &BlendedSource| {
         let whole = source.epochs as u64;
@@ -125,7 +125,7 @@ fn in_copy(copy: u64, blend: &[BlendedSource]) -> Expr {
     blend.iter().map(of_source).reduce(Expr::or).unwrap_or_else(|| lit(false))
 }
 
-/// Whether a document's place, moved by `shift`, is in one of `count` equal ranges.
+/// Builds the condition that a document's position, moved by `shift`, is in one of `count` equal ranges.
 fn in_range(index: u64, count: u64, shift: u64) -> Expr {
     let bound = |index: u64| ((u128::from(index) << 64) / u128::from(count)) as u64;
     let first = bound(index).wrapping_sub(shift);

@@ -1,4 +1,4 @@
-//! Writes a shard's tokens, and beside them where its documents begin.
+//! Writes the tokens of a shard and, beside them, the positions where its documents begin.
 
 use crate::{
     data::shard::{self, Dtype},
@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-/// Writes a shard document by document.
+/// Writer of a shard, document by document.
 pub(super) struct ShardWriter {
     path: PathBuf,
     beside: PathBuf,
@@ -34,7 +34,7 @@ impl ShardWriter {
         Ok(Self { path: path.into(), beside, file, tokenizer, dtype, tokens: 0, starts: Vec::new() })
     }
 
-    /// Adds a document's tokens, of four little-endian bytes each.
+    /// Adds a document's tokens, each in four little-endian bytes.
     pub fn document(&mut self, tokens: &[[u8; 4]]) -> Result<()> {
         if tokens.is_empty() {
             return Ok(());
@@ -48,7 +48,7 @@ impl ShardWriter {
         written.map_err(|error| Error::io("write", &self.beside, error))
     }
 
-    /// Puts the shard in place; how many tokens and documents it has.
+    /// Puts the finished shard in place and returns its numbers of tokens and documents.
     pub fn finish(self) -> Result<(u64, u64)> {
         let failed = |error| Error::io("write", &self.beside, error);
         let file = self.file.into_inner().map_err(|error| failed(error.into_error()))?;

@@ -1,5 +1,6 @@
-//! Where spaCy cuts a word that no exception names: prefixes, suffixes and infixes of its language-
-//! independent rules with the English infixes (`lang/punctuation.py`, `lang/en/punctuation.py`, MIT).
+//! Where spaCy splits a word that is no exception: at the prefixes, suffixes and infixes of its
+//! language-independent rules with the English infixes (`lang/punctuation.py`, `lang/en/punctuation.py`,
+//! MIT).
 
 use super::characters::{
     ALPHA, ALPHA_LOWER, ALPHA_UPPER, BEFORE_PERIOD, Classes, ICON, PREFIX, QUOTE, SUFFIX,
@@ -16,11 +17,11 @@ const UNITS: &str = "km km² km³ m m² m³ dm dm² dm³ cm cm² cm³ mm mm² mm
 
 static UNIT_SET: LazyLock<FxHashSet<&'static str>> = LazyLock::new(|| UNITS.split_whitespace().collect());
 
-/// The longest unit, in bytes.
+/// Length of the longest unit, in bytes.
 static LONGEST_UNIT: LazyLock<usize> =
     LazyLock::new(|| UNITS.split_whitespace().map(str::len).max().unwrap_or(0));
 
-/// Length in bytes of what is cut from the start of a word.
+/// Length in bytes of the prefix that is cut from the start of a word, or 0.
 pub(super) fn prefix(classes: &Classes, word: &str) -> usize {
     let dots = word.bytes().take_while(|&byte| byte == b'.').count();
     if dots >= 2 {
@@ -40,7 +41,7 @@ pub(super) fn prefix(classes: &Classes, word: &str) -> usize {
     }
 }
 
-/// Length in bytes of what is cut from the end of a word: the longest of the suffixes.
+/// Length in bytes of the longest suffix that can be cut from the end of a word, or 0.
 pub(super) fn suffix(classes: &Classes, word: &str) -> usize {
     let mut characters = word.chars().rev();
     let Some(last) = characters.next() else { return 0 };
@@ -72,7 +73,7 @@ pub(super) fn suffix(classes: &Classes, word: &str) -> usize {
     longest
 }
 
-/// Whether a full stop is cut off behind these characters, last first.
+/// Returns whether a full stop is cut off after these characters, of which the last comes first.
 fn is_before_period(classes: &Classes, mut before: std::iter::Rev<std::str::Chars>) -> bool {
     let Some(last) = before.next() else { return false };
     let upper = |character| classes.is(character, ALPHA_UPPER);
@@ -82,7 +83,7 @@ fn is_before_period(classes: &Classes, mut before: std::iter::Rev<std::str::Char
         || (matches!(last, 'F' | 'f' | 'C' | 'c' | 'K' | 'k') && second == Some('°'))
 }
 
-/// Cuts a word at its infixes and appends the lengths in bytes of the pieces.
+/// Splits a word at its infixes and appends the lengths in bytes of the pieces.
 pub(super) fn split_infixes(classes: &Classes, word: &str, lengths: &mut Vec<u32>) {
     let mut piece = 0;
     let mut at = 0;
@@ -112,7 +113,7 @@ pub(super) fn split_infixes(classes: &Classes, word: &str, lengths: &mut Vec<u32
 
 const HYPHENS: [&str; 7] = ["-", "–", "—", "--", "---", "——", "~"];
 
-/// Length in bytes of the infix at the start of `rest`, which begins with `character`; 0 for none.
+/// Length in bytes of the infix at the start of `rest`, whose first character is `character`, or 0.
 fn infix(classes: &Classes, before: Option<char>, character: char, rest: &str) -> usize {
     let length = character.len_utf8();
     if rest.starts_with("..") {

@@ -1,45 +1,45 @@
-//! Classes of characters, as Python 3.11 (Unicode 14), spaCy and datatrove draw them, and the cuts
-//! into lines and runs that follow from them. Rust's own differ: `char::is_whitespace` lacks U+001C to
-//! U+001F, `char::is_alphabetic` also has marks and letter numbers, `str::lines` knows one line end.
+//! Classes of characters as in Python 3.11 (Unicode 14), spaCy and datatrove, and splitting into lines and
+//! pieces by them. Rust's classes differ: `char::is_whitespace` lacks U+001C to U+001F, `char::is_alphabetic`
+//! also has marks and letter numbers, and `str::lines` knows only one kind of line end.
 
 use std::sync::LazyLock;
 
-/// `str.isspace`, `str.strip`, `str.split` and `\s` of Python.
+/// White space of Python's `str.isspace`, `str.strip`, `str.split` and `\s`.
 pub const SPACE: u32 = 1;
-/// Where `str.splitlines` cuts.
+/// Characters at which Python's `str.splitlines` splits.
 pub const LINE_END: u32 = 1 << 1;
-/// `str.isalpha`: the categories Lu, Ll, Lt, Lm, Lo.
+/// Letters of Python's `str.isalpha`: the Unicode categories Lu, Ll, Lt, Lm, Lo.
 pub const LETTER: u32 = 1 << 2;
-/// The categories M*.
+/// Marks: the Unicode categories Mn, Mc, Me.
 pub const MARK: u32 = 1 << 3;
-/// Category Nd: `\d`.
+/// Decimal digits, `\d`: the Unicode category Nd.
 pub const DECIMAL: u32 = 1 << 4;
-/// `\w`.
+/// Characters of words, `\w`.
 pub const WORD: u32 = 1 << 5;
-/// The categories P*.
+/// Punctuation: the Unicode categories that begin with P.
 pub const PUNCTUATION: u32 = 1 << 6;
 /// Characters that end a sentence for spaCy's sentencizer.
 pub const SENTENCE_END: u32 = 1 << 7;
-/// datatrove's `TERMINAL_PUNCTUATION`.
+/// Characters of datatrove's `TERMINAL_PUNCTUATION`.
 pub const TERMINAL: u32 = 1 << 8;
-/// datatrove's `PUNCTUATION_SET`, of which words that count have a character outside.
+/// Characters of datatrove's `PUNCTUATION_SET`; words made of these alone do not count as words.
 pub const SYMBOL: u32 = 1 << 9;
-/// spaCy's `ALPHA`, `ALPHA_LOWER` and `ALPHA_UPPER`; letters without case are in all three.
+/// Letters of spaCy's `ALPHA`, `ALPHA_LOWER` and `ALPHA_UPPER`; letters without case are in all three.
 pub const ALPHA: u32 = 1 << 10;
 pub const ALPHA_LOWER: u32 = 1 << 11;
 pub const ALPHA_UPPER: u32 = 1 << 12;
-/// spaCy's `CONCAT_QUOTES`.
+/// Characters of spaCy's `CONCAT_QUOTES`.
 pub const QUOTE: u32 = 1 << 13;
-/// spaCy's `ICONS`.
+/// Characters of spaCy's `ICONS`.
 pub const ICON: u32 = 1 << 14;
 /// Characters that spaCy cuts from the start of a word.
 pub const PREFIX: u32 = 1 << 15;
 /// Characters that spaCy cuts from the end of a word.
 pub const SUFFIX: u32 = 1 << 16;
-/// Characters before a full stop that spaCy cuts off.
+/// Characters after which spaCy cuts off a full stop.
 pub const BEFORE_PERIOD: u32 = 1 << 17;
 
-/// In the order of the bits above.
+/// Names of the classes in `characters.txt`, in the order of the bits above.
 const NAMES: [&str; 18] = [
     "space",
     "line_end",
@@ -61,17 +61,17 @@ const NAMES: [&str; 18] = [
     "before_period",
 ];
 
-/// Lines of a class's name, a tab and ranges of hexadecimal code points. Made by a script from
+/// Table with one line a class: its name, a tab, and ranges of hexadecimal code points. A script made it from
 /// Python 3.11, spaCy 3.8.18 (MIT) and datatrove 0.10.1 (Apache-2.0).
 const RANGES: &str = include_str!("characters.txt");
 
 const PAGE_BITS: u32 = 7;
 const PAGE: usize = 1 << PAGE_BITS;
 
-/// Classes of all characters: pages of 128 characters, of which equal ones are kept once.
+/// Classes of all characters, in pages of 128 characters; equal pages are stored once.
 pub struct Classes {
     ascii: [u32; 128],
-    /// Which page holds the characters of the same `code >> PAGE_BITS`.
+    /// Index into `pages` for each value of `code >> PAGE_BITS`.
     index: Vec<u16>,
     pages: Vec<[u32; PAGE]>,
 }
@@ -82,7 +82,7 @@ impl Classes {
         &CLASSES
     }
 
-    /// The classes of a character, as bits.
+    /// Classes of a character, as bits.
     #[inline]
     pub fn of(&self, character: char) -> u32 {
         let code = character as usize;
@@ -128,37 +128,37 @@ impl Classes {
     }
 }
 
-/// Number of characters.
+/// Counts the characters (code points) of a text.
 pub fn count(text: &str) -> usize {
     text.chars().count()
 }
 
-/// Python's `str.strip`.
+/// Removes white space at both ends, as Python's `str.strip`.
 pub fn strip(text: &str) -> &str {
     let classes = Classes::get();
     text.trim_matches(|character| classes.is(character, SPACE))
 }
 
-/// Python's `str.lstrip`.
+/// Removes white space at the start, as Python's `str.lstrip`.
 pub fn strip_start(text: &str) -> &str {
     let classes = Classes::get();
     text.trim_start_matches(|character| classes.is(character, SPACE))
 }
 
-/// Python's `str.rstrip`.
+/// Removes white space at the end, as Python's `str.rstrip`.
 pub fn strip_end(text: &str) -> &str {
     let classes = Classes::get();
     text.trim_end_matches(|character| classes.is(character, SPACE))
 }
 
-/// Python's `str.split` without an argument: what white space separates.
+/// Splits at white space, as Python's `str.split` without an argument.
 pub fn split_space(text: &str) -> impl Iterator<Item = &str> {
     let classes = Classes::get();
     text.split(|character| classes.is(character, SPACE)).filter(|piece| !piece.is_empty())
 }
 
-/// Python's `str.splitlines`: carriage return and line feed are one end, and the last end begins no
-/// further line.
+/// Splits into lines, as Python's `str.splitlines`: carriage return and line feed are one line end, and no
+/// line begins after the last one.
 pub fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -174,7 +174,7 @@ pub fn lines(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Where the first line ends, and the length of its end.
+/// Position of the first line end, and its length in bytes.
 fn line_end(bytes: &[u8]) -> Option<(usize, usize)> {
     for (at, &byte) in bytes.iter().enumerate() {
         // Two comparisons pass nearly all text.
@@ -194,8 +194,8 @@ fn line_end(bytes: &[u8]) -> Option<(usize, usize)> {
     None
 }
 
-/// Splits at runs of at least `least` line feeds; runs at the edges leave empty pieces, as
-/// Python's `re.split` does.
+/// Splits at runs of at least `least` line feeds; as in Python's `re.split`, runs at the edges leave empty
+/// pieces.
 pub fn split_line_feeds(text: &str, least: usize) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {

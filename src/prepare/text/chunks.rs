@@ -1,5 +1,6 @@
-//! spaCy's cuts between white space: ends are cut off until an exception or nothing to
-//! cut is left, then addresses stay whole and other words are cut at infixes (`tokenizer.pyx`, MIT).
+//! Splits text between white space as spaCy does (`tokenizer.pyx`, MIT): prefixes and suffixes are cut off
+//! until an exception is left or nothing more can be cut; then addresses stay whole and other words are split
+//! at infixes.
 
 use super::{
     affixes::{prefix, split_infixes, suffix},
@@ -8,7 +9,7 @@ use super::{
     url::is_url,
 };
 
-/// Appends the lengths in bytes of the tokens of a chunk, which cover it.
+/// Appends the lengths in bytes of a chunk's tokens, which cover it.
 pub(super) fn split(classes: &Classes, exceptions: Option<&Exceptions>, chunk: &str, lengths: &mut Vec<u32>) {
     let exception = |word: &str| exceptions.and_then(|exceptions| exceptions.of(word));
     let mut rest = chunk;

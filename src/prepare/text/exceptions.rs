@@ -1,6 +1,6 @@
-//! spaCy's exceptions for English: words that are cut their own way (`don't`, `cannot`) or not at all
-//! (`e.g.`, `:-)`). Read from `exceptions.txt`: a line is a `*` where the rules would cut the word, and
-//! its tokens, with tabs between (spaCy 3.8.18, MIT).
+//! spaCy's exceptions for English (3.8.18, MIT): words that are split their own way (`don't`, `cannot`) or
+//! not at all (`e.g.`, `:-)`). They come from `exceptions.txt`. A line has a `*` if the rules would split the
+//! word, then its tokens, separated by tabs.
 
 use super::{characters::Classes, chunks};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -12,12 +12,12 @@ pub(super) struct Exceptions {
     /// Lengths in bytes of the tokens of each word.
     words: FxHashMap<&'static str, Vec<u32>>,
     longest: usize,
-    /// Numbers, from 1, of the tokens that the sequences are made of.
+    /// Numbers, from 1, of the tokens that sequences are made of.
     tokens: FxHashMap<&'static str, u16>,
-    /// Whether a token begins a sequence.
+    /// Flag for each number: true if the token begins a sequence.
     first: Vec<bool>,
-    /// Tokens of the words that the rules would cut, as a tree: node and token to node. Node 0
-    /// is its root.
+    /// Trie of the sequences, which are the words that the rules would split: node and token to node. Node 0
+    /// is the root.
     tree: FxHashMap<(u16, u16), u16>,
     /// Nodes at which a sequence ends.
     ends: FxHashSet<u16>,
@@ -29,13 +29,13 @@ impl Exceptions {
         &EXCEPTIONS
     }
 
-    /// Lengths in bytes of the tokens of a word, if it is an exception.
+    /// Lengths in bytes of a word's tokens, if it is an exception.
     pub(super) fn of(&self, word: &str) -> Option<&[u32]> {
         // Long words are looked at many times while their ends are cut.
         if word.len() > self.longest { None } else { self.words.get(word).map(Vec::as_slice) }
     }
 
-    /// Number of a token in sequences, or 0.
+    /// Number of a token in sequences, or 0 if it is in none.
     pub(super) fn sequence(&self, token: &str) -> u16 {
         if token.len() > self.longest { 0 } else { self.tokens.get(token).copied().unwrap_or(0) }
     }
@@ -44,7 +44,7 @@ impl Exceptions {
         self.first[usize::from(token)]
     }
 
-    /// Numbers of tokens that make a sequence, of those that start here.
+    /// Calls `found` with the length of each sequence that the tokens begin with.
     pub(super) fn sequences(&self, tokens: impl Iterator<Item = u16>, mut found: impl FnMut(usize)) {
         let mut node = 0;
         for (count, token) in tokens.enumerate() {

@@ -2,24 +2,24 @@
 
 use std::cmp::Ordering;
 
-/// Languages that the rules treat alike.
+/// Groups of languages that the rules treat alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
-    /// spaCy's English tokenizer; every rule applies.
+    /// English: spaCy's tokenizer splits words, and every rule applies.
     English,
-    /// Other languages that put spaces between words: no rule that asks for English words applies.
+    /// Other languages with spaces between words: rules about English words do not apply.
     Spaced,
-    /// Chinese and Japanese: words come from a dictionary, a word is one or two characters, and lines
-    /// are short in characters.
+    /// Chinese and Japanese: words come from a dictionary and have one or two characters, and lines have few
+    /// characters.
     Ideographic,
-    /// Khmer and Burmese: words come from a model, sentences have end marks.
+    /// Khmer and Burmese: words come from a model, and sentences have end marks.
     Unspaced,
     /// Thai and Lao: words come from a model, and sentences have no end mark.
     Unmarked,
 }
 
 impl Family {
-    /// The family of a language; of a text where the language is not known.
+    /// Finds the family of a language or, if the language is not known, of the text.
     pub fn of(language: &str, text: &str) -> Self {
         let code = language.split(['-', '_']).next().unwrap_or_default().to_ascii_lowercase();
         match code.as_str() {
@@ -32,28 +32,28 @@ impl Family {
         }
     }
 
-    /// Whether white space separates words.
+    /// Returns whether white space separates words.
     pub fn has_spaces(self) -> bool {
         matches!(self, Self::English | Self::Spaced)
     }
 
-    /// Whether the lists of English words apply.
+    /// Returns whether lists of English words apply.
     pub fn is_english(self) -> bool {
         self == Self::English
     }
 
-    /// Whether sentences and lines end in a mark.
+    /// Returns whether sentences and lines end in a mark.
     pub fn has_end_marks(self) -> bool {
         self != Self::Unmarked
     }
 
-    /// Number of characters that say as much as `characters` English ones. Chinese takes about a third: 1.7
-    /// characters a word where English takes 5 and a space.
+    /// Converts a number of English characters to the number that says as much in this family. Chinese takes
+    /// about a third: 1.7 characters a word where English takes 5 and a space.
     pub fn scale(self, characters: usize) -> usize {
         if self == Self::Ideographic { characters / 3 } else { characters }
     }
 
-    /// By the script of most letters among the first ones.
+    /// Finds the family of a text by the scripts of its first letters.
     fn of_script(text: &str) -> Self {
         let (mut latin, mut ideographic, mut unspaced, mut unmarked, mut other) = (0, 0, 0, 0, 0);
         for character in text.chars().filter(|character| character.is_alphabetic()).take(2000) {

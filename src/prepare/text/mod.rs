@@ -1,5 +1,5 @@
-//! A document as the rules see it: its characters, lines, words and sentences. Each is found once,
-//! when first asked for, and shared by all rules.
+//! A document as the rules see it: its characters, lines, words and sentences. Each is computed when it is
+//! first needed and shared by all rules.
 
 mod affixes;
 pub mod characters;
@@ -18,7 +18,7 @@ use std::cell::OnceCell;
 use tokens::Token;
 use words::Words;
 
-/// A document under the rules.
+/// A document that rules are applied to.
 pub struct Text<'a> {
     text: &'a str,
     family: Family,
@@ -28,13 +28,13 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// `language`: an ISO 639 code such as `en`, `eng` or `zh-TW`, or empty where it is not known.
-    /// `words` is the worker's own, so that it remembers the words of earlier documents.
+    /// Wraps a text. `language` is an ISO 639 code such as `en`, `eng` or `zh-TW`, or empty if it is not
+    /// known. `words` is the worker's cache of the words of earlier documents.
     pub fn new(text: &'a str, language: &str, words: &'a Words) -> Self {
         Self::of_family(text, Family::of(language, text), words)
     }
 
-    /// Another text in the language of this one, for what a rule rewrote.
+    /// Wraps another text in the language of this one, such as the text that a rule rewrote.
     pub fn rewritten<'b>(&self, text: &'b str) -> Text<'b>
     where
         'a: 'b,
@@ -59,12 +59,12 @@ impl<'a> Text<'a> {
         *self.characters.get_or_init(|| characters::count(self.text))
     }
 
-    /// Words, punctuation marks and those runs of white space that end sentences.
+    /// Tokens: words, punctuation marks and those runs of white space that end sentences.
     pub fn tokens(&self) -> &[Token] {
         self.tokens.get_or_init(|| self.words.tokens(self.family, self.text))
     }
 
-    /// Words and punctuation marks.
+    /// Tokens that are words or punctuation marks.
     pub fn words(&self) -> impl Iterator<Item = &Token> {
         self.tokens().iter().filter(|token| !token.is_space())
     }
@@ -74,13 +74,13 @@ impl<'a> Text<'a> {
         sentences::count(self.tokens())
     }
 
-    /// Number of sentences in a piece of this text, as if it stood alone.
+    /// Number of sentences in a piece of this text, counted as if it stood alone.
     pub fn sentences_in(&self, piece: &str) -> usize {
         sentences::count(&self.words.tokens(self.family, piece))
     }
 
-    /// Number of words in a piece of this text: what white space separates or, in scripts without
-    /// spaces, what the segmenter finds.
+    /// Number of words in a piece of this text, at most `enough`. Words are what white space separates or, in
+    /// scripts without spaces, what the segmenter finds.
     pub fn plain_words_in(&self, piece: &str, enough: usize) -> usize {
         if self.family.has_spaces() {
             characters::split_space(piece).take(enough).count()

@@ -1,4 +1,4 @@
-//! Words of scripts without spaces between them: Chinese, Japanese, Thai, Lao, Khmer, Burmese, by the
+//! Finds words in scripts without spaces between them (Chinese, Japanese, Thai, Lao, Khmer, Burmese) with the
 //! dictionary and the models of ICU (crate `icu_segmenter`, Unicode annex 29).
 
 use super::{
@@ -7,7 +7,7 @@ use super::{
 };
 use icu_segmenter::{WordSegmenter, options::WordBreakInvariantOptions};
 
-/// Words and punctuation marks of a text, and its runs of white space.
+/// Splits a text into words, punctuation marks and runs of white space.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
     let classes = Classes::get();
     let segmenter = WordSegmenter::new_auto(WordBreakInvariantOptions::default());

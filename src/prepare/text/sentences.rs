@@ -1,9 +1,9 @@
-//! Sentences, as spaCy's `sentencizer` finds them (3.8.18, MIT): one ends after a mark such as `.` and
-//! the punctuation that follows it.
+//! Splits text into sentences as spaCy's `sentencizer` does (3.8.18, MIT): a sentence ends after a mark such
+//! as `.` and the punctuation that follows it.
 
 use super::tokens::Token;
 
-/// Positions of the tokens that begin a sentence.
+/// Indices of the tokens that begin a sentence.
 fn starts(tokens: &[Token]) -> impl Iterator<Item = usize> {
     let mut ended = false;
     tokens.iter().enumerate().filter_map(move |(position, token)| {
@@ -17,12 +17,12 @@ fn starts(tokens: &[Token]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Number of sentences; a text without words has one.
+/// Counts the sentences; a text without words has one.
 pub fn count(tokens: &[Token]) -> usize {
     starts(tokens).count().max(1)
 }
 
-/// A text cut where its sentences end; what follows the last one belongs to it.
+/// Splits a text where its sentences end; the text after the last sentence belongs to it.
 pub fn pieces<'a>(text: &'a str, tokens: &[Token]) -> Vec<&'a str> {
     let mut pieces = Vec::new();
     let mut from = 0;

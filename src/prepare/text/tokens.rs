@@ -1,5 +1,5 @@
-//! Words as the rules count them: where they lie, what they are made of, and a hash that can be
-//! joined with the hashes of their neighbours.
+//! Words as the rules count them: their position, the kinds of their characters, and a hash that can be
+//! combined with the hashes of the words beside them.
 
 use super::characters::{Classes, LETTER, PUNCTUATION, SENTENCE_END, SYMBOL};
 use std::sync::LazyLock;
@@ -13,21 +13,21 @@ const PUNCTUATION_KIND: u16 = 1 << 4;
 /// A word, a punctuation mark or a run of white space of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token {
-    /// Where it begins in the text, in bytes.
+    /// Start in the text, in bytes.
     pub start: usize,
     /// Length in bytes.
     pub bytes: u32,
-    /// Length in characters; 0 of white space.
+    /// Length in characters; 0 for white space.
     pub characters: u32,
-    /// [`Joined`] of its bytes.
+    /// Hash of its bytes, of the kind that [`Joined`] combines.
     pub hash: u64,
     kind: u16,
-    /// Which word of spaCy's exceptions it is, or 0.
+    /// Number of the token among those that make up spaCy's exceptions, or 0.
     pub(super) sequence: u16,
 }
 
 impl Token {
-    /// A word or punctuation mark.
+    /// Makes the token of a word or punctuation mark; its start is 0.
     pub(super) fn word(word: &str, sequence: u16) -> Self {
         let classes = Classes::get();
         let (mut characters, mut all, mut any) = (0, u32::MAX, 0);
@@ -45,13 +45,13 @@ impl Token {
         Self { start: 0, bytes: word.len() as u32, characters, hash: hash(word), kind, sequence }
     }
 
-    /// White space.
+    /// Makes the token of a run of white space.
     pub(super) fn space(start: usize, end: usize) -> Self {
         let bytes = (end - start) as u32;
         Self { start, bytes, characters: 0, hash: 0, kind: SPACE_KIND, sequence: 0 }
     }
 
-    /// Moves the word to another start.
+    /// Returns the token with another start.
     pub(super) fn at(self, start: usize) -> Self {
         Self { start, ..self }
     }
@@ -68,7 +68,7 @@ impl Token {
         self.kind & SPACE_KIND != 0
     }
 
-    /// Whether it is made of punctuation marks and control characters only.
+    /// Returns whether it consists of punctuation marks and control characters only.
     pub fn is_symbols(&self) -> bool {
         self.kind & SYMBOLS_KIND != 0
     }
@@ -77,25 +77,25 @@ impl Token {
         self.kind & LETTER_KIND != 0
     }
 
-    /// Whether it is a mark that ends a sentence.
+    /// Returns whether it is a mark that ends a sentence.
     pub fn is_end(&self) -> bool {
         self.kind & END_KIND != 0
     }
 
-    /// Whether all its characters are of the categories P*.
+    /// Returns whether all its characters are of the Unicode categories that begin with P.
     pub fn is_punctuation(&self) -> bool {
         self.kind & PUNCTUATION_KIND != 0
     }
 }
 
-/// A prime below which hashes lie; arithmetic modulo a Mersenne prime needs no division.
+/// Prime modulus of the hashes; arithmetic modulo a Mersenne prime needs no division.
 const PRIME: u64 = (1 << 61) - 1;
-/// An arbitrary number below it.
+/// Base of the polynomial of a word's bytes, an arbitrary number below [`PRIME`].
 const BASE: u64 = 0x0DE4_5A1C_93B7_66F1;
-/// Another.
+/// Base of the polynomial of a run's words, another arbitrary number.
 const RUN_BASE: u64 = 0x1A7C_33E9_05D2_48BB;
 
-/// Powers of the base, for the lengths that occur.
+/// Powers of [`BASE`] for the usual lengths of words and runs.
 static POWERS: LazyLock<Vec<u64>> = LazyLock::new(|| {
     let mut power = 1;
     (0..4096)
@@ -133,24 +133,25 @@ fn power(powers: &[u64], mut exponent: usize) -> u64 {
     result
 }
 
-/// The polynomial of the bytes at [`BASE`], so that the hash of two words end to end follows from
-/// theirs (Karp and Rabin, 1987).
+/// Hashes a word as the polynomial of its bytes at [`BASE`] (Karp and Rabin, 1987), so that the hash of two
+/// joined words follows from their hashes.
 fn hash(word: &str) -> u64 {
     word.bytes().fold(0, |hash, byte| reduce(multiply(hash, BASE) + u64::from(byte) + 1))
 }
 
-/// Hash of a run of words and the next one, from theirs. Unlike [`Joined`] it knows where words are cut.
+/// Returns the hash of a run of words extended by one, from both hashes. Unlike the hashes of [`Joined`], it
+/// depends on where words end.
 #[inline]
 pub fn extend(run: u64, next: u64) -> u64 {
     reduce(multiply(run, RUN_BASE) + next)
 }
 
-/// Hashes of the words of a text end to end: any run of them has its hash at the cost of one
-/// multiplication. Runs of the same bytes have the same hash wherever their words are cut.
+/// Hashes of the joined words of a text, from which the hash of any run of words follows with one
+/// multiplication. Runs with the same bytes have the same hash, wherever their words end.
 pub struct Joined {
-    /// Hashes of the first so many words.
+    /// Hash of the first `i` words, for each `i` from 0.
     hashes: Vec<u64>,
-    /// Where they end, counted in bytes of words.
+    /// Length in bytes of the first `i` words, for each `i` from 0.
     ends: Vec<usize>,
     powers: &'static [u64],
 }
@@ -169,7 +170,7 @@ impl Joined {
         Self { hashes, ends, powers }
     }
 
-    /// Hash of the `count` words from `first` on.
+    /// Returns the hash of the `count` words from `first` on.
     #[inline]
     pub fn of(&self, first: usize, count: usize) -> u64 {
         let bytes = self.ends[first + count] - self.ends[first];

@@ -1,10 +1,11 @@
-//! Which words are addresses, as spaCy's `URL_MATCH` says (`lang/tokenizer_exceptions.py`, MIT). The
-//! parts of an address are told apart by characters that no part may hold, so there is nothing to
-//! try twice.
+//! Recognises words that are addresses, as spaCy's `URL_MATCH` does (`lang/tokenizer_exceptions.py`, MIT).
+//! The parts of an address are separated by characters that no part may contain, so that no backtracking is
+//! needed.
 
 use super::characters::{ALPHA_LOWER, Classes, DECIMAL, WORD};
 
-/// Whether a word without white space is an address as a whole: `a.bc`, `x@y.org`, `ftp://8.8.8.8/z`.
+/// Returns whether a whole word, which has no white space, is an address: `a.bc`, `x@y.org`,
+/// `ftp://8.8.8.8/z`.
 pub(super) fn is_url(word: &str) -> bool {
     if !word.contains('.') {
         return false;
@@ -16,7 +17,7 @@ pub(super) fn is_url(word: &str) -> bool {
     starts.into_iter().any(|start| is_host_and_rest(classes, &word[start..]))
 }
 
-/// Where what follows `scheme://` begins.
+/// Position after `scheme://` at the beginning of a word, if there is one.
 fn scheme(classes: &Classes, word: &str) -> Option<usize> {
     let allowed = |character| matches!(character, '+' | '-' | '.') || classes.is(character, WORD);
     let end = word.find(|character| !allowed(character))?;
@@ -31,7 +32,7 @@ fn is_host_and_rest(classes: &Classes, text: &str) -> bool {
     is_rest(classes, rest) && (is_address(classes, host) || is_name(classes, host))
 }
 
-/// Optional port, optional path.
+/// Returns whether the text after a host is an optional port and an optional path.
 fn is_rest(classes: &Classes, rest: &str) -> bool {
     let path = match rest.strip_prefix(':') {
         Some(port) => {
@@ -48,7 +49,8 @@ fn is_rest(classes: &Classes, rest: &str) -> bool {
     path.is_empty() || path.starts_with(['/', '?', '#'])
 }
 
-/// Labels, each with a dot behind it, and a top-level domain of 2 to 63 lower-case letters.
+/// Returns whether a host is labels, each followed by a dot, and a top-level domain of 2 to 63 lower-case
+/// letters.
 fn is_name(classes: &Classes, host: &str) -> bool {
     let Some((labels, top)) = host.rsplit_once('.') else { return false };
     let length = top.chars().take(64).count();
@@ -66,7 +68,7 @@ fn is_label(label: &str) -> bool {
         && label.chars().all(|character| plain(character) || matches!(character, '_' | '-'))
 }
 
-/// A public address of IPv4.
+/// Returns whether a host is a public IPv4 address.
 fn is_address(classes: &Classes, host: &str) -> bool {
     let mut octets = host.split('.');
     let (Some(a), Some(b), Some(c), Some(d), None) =

@@ -1,27 +1,27 @@
-//! Words of a text, as datatrove counts them for its rules: spaCy's English tokenizer without white
-//! space (`spacy.blank("en")` 3.8.18, MIT). Punctuation marks are words too. Other languages that use
-//! spaces are cut by the same rules without the English exceptions, the rest by [`segments`].
+//! Words of a text as datatrove counts them for its rules: the tokens of spaCy's English tokenizer without
+//! white space (`spacy.blank("en")` 3.8.18, MIT). Punctuation marks are words too. Other languages that use
+//! spaces are split by the same rules without the English exceptions, the rest by [`segments`].
 //!
-//! Text between white space is cut alone, and most of it was seen before: a worker keeps one
-//! [`Words`] and each piece is cut once.
+//! Each piece of text between white space is split by itself, and most pieces have occurred before: a worker
+//! keeps one [`Words`], which splits each piece once.
 
 use super::{characters::Classes, chunks, exceptions::Exceptions, language::Family, segments, tokens::Token};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::cell::RefCell;
 
-/// Most pieces in the cache, which is cleared when there are more. They take about 8 MB.
+/// Maximum number of pieces in the cache, which is cleared when it is full. They take about 8 MB.
 const REMEMBERED: usize = 1 << 16;
-/// Longer pieces hardly come again.
+/// Maximum bytes of a piece in the cache; longer pieces rarely occur again.
 const LONGEST: usize = 48;
 
-/// Finds the words of texts and remembers those of earlier ones.
+/// Splits texts into words and caches the words of earlier texts.
 #[derive(Default)]
 pub struct Words {
     english: RefCell<Cache>,
     spaced: RefCell<Cache>,
 }
 
-/// The tokens of pieces, by piece.
+/// Cache of the tokens of pieces.
 #[derive(Default)]
 struct Cache {
     pieces: FxHashMap<Box<str>, (u32, u32)>,
@@ -29,19 +29,19 @@ struct Cache {
     lengths: Vec<u32>,
 }
 
-/// The words of an English text.
+/// Splits an English text into words.
 pub fn words(text: &str) -> Vec<&str> {
     words_of("en", text)
 }
 
-/// The words of a text in a language, as [`Text::new`](super::Text::new) takes it.
+/// Splits a text into words; `language` is as in [`Text::new`](super::Text::new).
 pub fn words_of<'a>(language: &str, text: &'a str) -> Vec<&'a str> {
     let tokens = Words::default().tokens(Family::of(language, text), text);
     tokens.iter().filter(|token| !token.is_space()).map(|token| token.of(text)).collect()
 }
 
 impl Words {
-    /// Words and punctuation marks of a text, and the runs of white space that spaCy keeps.
+    /// Splits a text into words, punctuation marks and the runs of white space that spaCy keeps.
     pub fn tokens(&self, family: Family, text: &str) -> Vec<Token> {
         match family {
             Family::English => {
@@ -56,7 +56,8 @@ impl Words {
     }
 }
 
-/// Tokens of a text, and which of them begin a sequence of exceptions.
+/// Splits a text into tokens. The second list has the indices of the tokens that begin a sequence of an
+/// exception.
 fn cut(cache: &mut Cache, exceptions: Option<&Exceptions>, text: &str) -> (Vec<Token>, Vec<usize>) {
     let bytes = text.as_bytes();
     let mut tokens = Vec::with_capacity(text.len() / 4);
@@ -99,7 +100,7 @@ fn cut(cache: &mut Cache, exceptions: Option<&Exceptions>, text: &str) -> (Vec<T
     (tokens, starts)
 }
 
-/// Kind of white space that may begin with a byte.
+/// Kind of white space that a byte may begin.
 const SPACES: [u8; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
@@ -114,7 +115,7 @@ const SPACES: [u8; 256] = {
     table
 };
 
-/// Length in bytes of the white space at `at`; 0 for anything else.
+/// Length in bytes of the white space at `at`, or 0.
 #[inline]
 fn space(bytes: &[u8], at: usize) -> usize {
     match bytes.get(at).map(|&byte| SPACES[usize::from(byte)]) {
@@ -136,7 +137,7 @@ fn wide_space(bytes: &[u8]) -> usize {
 }
 
 impl Cache {
-    /// Appends the tokens of a piece without white space.
+    /// Appends the tokens of a piece, which has no white space.
     fn append(&mut self, exceptions: Option<&Exceptions>, piece: &str, tokens: &mut Vec<Token>) {
         if let Some(&(start, end)) = self.pieces.get(piece) {
             match &self.tokens[start as usize..end as usize] {
@@ -171,9 +172,9 @@ impl Cache {
     }
 }
 
-/// Exceptions that the rules cut, put together again: windows of tokens that equal what the rules make
-/// of an exception, the longest first, then the first. They are marked whether they are taken or not,
-/// and one is taken if neither of its ends is marked.
+/// Merges the tokens of exceptions that the rules have split, as spaCy does. Candidates are windows of tokens
+/// that equal the split form of an exception, the longest first, then the earliest. Each candidate marks its
+/// tokens, whether it is merged or not; it is merged if neither its first nor its last token was marked.
 fn merge(exceptions: &Exceptions, text: &str, tokens: Vec<Token>, starts: &[usize]) -> Vec<Token> {
     let mut windows = Vec::new();
     for &start in starts {

@@ -1,4 +1,4 @@
-//! The object store that a workspace mirrors: files come from it and go to it.
+//! The object store that a workspace mirrors: fetches files from it and sends files to it.
 
 use super::AT_A_TIME;
 use crate::{
@@ -21,18 +21,19 @@ use std::{
     },
 };
 
-/// Bytes that are sent at a time; smaller files are sent whole.
+/// Bytes that are sent at a time; smaller files are sent as a whole.
 const CHUNK: usize = 8 << 20;
 
-/// The object store that a folder mirrors.
+/// An object store that a folder mirrors.
 #[derive(Debug)]
 pub(super) struct Bucket {
     pub at: StoreAt,
     pub address: String,
-    /// Files of the folder that are in the store, and the stages' folders that were listed for that.
+    /// Files of the folder that are known to be in the store.
     there: Mutex<BTreeSet<StorePath>>,
+    /// Folders of stages that were already listed.
     listed: Mutex<BTreeSet<StorePath>>,
-    /// Whose turn it is to send.
+    /// Lock of the task that sends files.
     pub sending: tokio::sync::Mutex<()>,
 }
 
@@ -46,7 +47,7 @@ impl Bucket {
         locked(&self.there).contains(key)
     }
 
-    /// Learns what of a folder is there, the first time.
+    /// Lists the files of a folder in the store, unless it was already listed.
     pub async fn learn(&self, folder: StorePath) -> Result<()> {
         if !locked(&self.listed).contains(&folder) {
             let there = self.list(&folder).await?;
@@ -86,7 +87,7 @@ impl Bucket {
         }
     }
 
-    /// All below a prefix.
+    /// Lists all objects below a prefix.
     pub async fn list(&self, prefix: &StorePath) -> Result<Vec<ObjectMeta>> {
         let objects = self.at.store.list(Some(prefix)).try_collect().await;
         objects.map_err(|error| self.failed("listing", prefix, &error))

@@ -1,5 +1,6 @@
-//! Notices what others changed in the object store: each finished stage has a list of its objects there, which is
-//! compared before the stage is relied on. What is gone or another one is sent again by who has it in the cache.
+//! Detects changes that others made in the object store. Each finished stage has a list of its objects, which
+//! is compared with the store before the stage is used. Objects that are missing or differ are sent again
+//! from the cache, if it has them.
 
 use super::{Workspace, bucket::Bucket, is_marker};
 use crate::{
@@ -13,19 +14,20 @@ use std::{collections::BTreeMap, path::PathBuf};
 /// Name of the list in a stage's folder.
 const FILE_NAME: &str = "stage.objects";
 
-/// How often a rank checks, a second apart, whether the first one has put things right: it may have much to send.
+/// Maximum number of checks, a second apart, that a rank waits for rank 0 to restore the stage, which may
+/// have much to send.
 const CHECKS: usize = 600;
 
-/// The objects of a stage, by their paths in its folder.
+/// Objects of a stage, by their paths in its folder.
 type Inventory = BTreeMap<String, Object>;
 
 /// An object as it was when the stage was finished.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Object {
     bytes: u64,
-    /// The store's own name for the content.
+    /// Tag that the store gives to the content.
     e_tag: Option<String>,
-    /// Digest of the file in the cache, if it was there.
+    /// SHA-256 of the file in the cache, if it was there.
     sha256: Option<String>,
 }
 
@@ -42,11 +44,11 @@ impl Workspace {
         self.write_inventory(folder, &inventory).await
     }
 
-    /// Compares a finished stage with the object store and sends again what is missing there or another than it was.
-    /// The first of several ranks does so, and the others wait for it.
+    /// Compares a finished stage with the object store and sends objects again that are missing there or
+    /// differ. Rank 0 does so, and the other ranks wait for it.
     ///
     /// # Errors
-    /// [`Error::Preparation`] for what the cache does not have either.
+    /// [`Error::Preparation`] if the cache lacks such an object too, or if the store cannot be reached.
     pub(crate) async fn verify(&self, folder: &Folder, rank: usize) -> Result<()> {
         let Some(bucket) = &self.bucket else { return Ok(()) };
         let path = folder.file(FILE_NAME);
@@ -90,7 +92,7 @@ impl Workspace {
         Ok(())
     }
 
-    /// Puts an object right that is gone (`found` is nothing) or seems to be another one.
+    /// Restores an object that is missing (`found` is `None`) or seems to differ.
     async fn restore(
         &self,
         bucket: &Bucket,
@@ -128,7 +130,7 @@ impl Workspace {
         bucket.send(&file, &key).await
     }
 
-    /// Objects of a stage in the store, without markers.
+    /// Lists the objects of a stage in the store, without markers.
     async fn objects(&self, bucket: &Bucket, folder: &Folder) -> Result<Inventory> {
         let prefix = self.key(bucket, &folder.path);
         let mut inventory = Inventory::new();
@@ -151,7 +153,7 @@ impl Workspace {
         self.send(&path).await
     }
 
-    /// The error of an object that is gone or another than it was.
+    /// Makes the error of an object that is missing or differs.
     pub(super) fn lost(&self, folder: &Folder, name: &str) -> Error {
         Error::Preparation {
             action: "comparing a finished stage with the object store".into(),

@@ -1,4 +1,4 @@
-//! Counts of a run, in tables.
+//! Shows the counts of a run in tables.
 
 use super::{InspectArguments, printable};
 use crate::{
@@ -22,7 +22,7 @@ pub(super) fn run(arguments: &InspectArguments, manifest: &Manifest) -> Result<(
     Ok(())
 }
 
-/// The overview as JSON.
+/// Returns the overview as JSON.
 fn values(manifest: &Manifest) -> Value {
     let stages = figures::document_stages(manifest);
     let all: Vec<&StageSummary> = manifest.stages.iter().collect();
@@ -54,7 +54,7 @@ fn values(manifest: &Manifest) -> Value {
     })
 }
 
-/// Titled tables; those that would have nothing to say are left out.
+/// Builds titled tables; tables with nothing to show are left out.
 fn tables(manifest: &Manifest) -> Vec<(String, Table)> {
     let mut tables = vec![("documents".to_owned(), funnel(manifest))];
     let stages = figures::document_stages(manifest);

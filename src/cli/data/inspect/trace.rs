@@ -1,4 +1,4 @@
-//! Trace of one document through the stages.
+//! Traces one document through the stages.
 
 use super::{EXCERPT, InspectArguments, KEPT, indented, printable};
 use crate::{
@@ -27,18 +27,18 @@ struct Event {
     detail: String,
     language: String,
     bytes: u64,
-    /// Whether text or language differ from those before.
+    /// True if the text or the language differs from the stage before.
     is_changed: bool,
-    /// The id of the document that was kept for it.
+    /// Identifier of the document that was kept in its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     representative: Option<String>,
 }
 
-/// The outcomes of all stages for one document, and the document after the last of them.
+/// Outcomes of all stages for one document, and the document as the last of them left it.
 #[derive(Debug, Serialize)]
 struct Trace {
     events: Vec<Event>,
-    /// More than one where it was cut, or where documents share an id.
+    /// The document; several if it was split or if documents share an identifier.
     documents: Vec<Document>,
 }
 
@@ -74,7 +74,7 @@ pub(super) fn run(arguments: &InspectArguments, files: &Files, manifest: &Manife
     Ok(())
 }
 
-/// Follows all documents of an id through the stages, as long as one of them is kept.
+/// Follows all documents with an identifier through the stages, as long as one of them is kept.
 fn trace(files: &Files, manifest: &Manifest, id: &str) -> Result<Trace> {
     let stages = figures::document_stages(manifest);
     let labels = figures::labels(&stages);
@@ -108,7 +108,7 @@ fn trace(files: &Files, manifest: &Manifest, id: &str) -> Result<Trace> {
     Ok(trace)
 }
 
-/// The documents of an id in a stage, and the parts that they are in.
+/// Finds the documents with an identifier in a stage, and the parts that contain them.
 fn of_id(
     files: &Files,
     stage: &StageSummary,
@@ -130,7 +130,7 @@ fn of_id(
     Ok((found, own))
 }
 
-/// The id of the document that was kept for a duplicate.
+/// Finds the identifier of the document that was kept in place of a duplicate.
 fn representative(
     files: &Files,
     before: Option<&StageSummary>,

@@ -1,4 +1,4 @@
-//! The sections of the page that show documents: dropped, duplicate, kept, and what could not be read.
+//! The sections of the report that show documents: dropped, duplicate and kept ones, and bad records.
 
 use super::html::table;
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 };
 use std::fmt::Write;
 
-/// Duplicates beside what was kept for them.
+/// Adds duplicates beside the documents kept in their place.
 pub(super) fn duplicates(html: &mut String, samples: &[DuplicateSample]) {
     if samples.is_empty() {
         return;
@@ -40,7 +40,7 @@ pub(super) fn duplicates(html: &mut String, samples: &[DuplicateSample]) {
     }
 }
 
-/// Dropped documents by stage and reason. Duplicates have a section of their own.
+/// Adds dropped documents by stage and reason. Duplicates have a section of their own.
 pub(super) fn rejects(html: &mut String, manifest: &Manifest, samples: &[Sample]) {
     let stages = figures::document_stages(manifest);
     let all = |label: &str, reason: &str| {
@@ -70,7 +70,7 @@ pub(super) fn rejects(html: &mut String, manifest: &Manifest, samples: &[Sample]
     }
 }
 
-/// Documents that all stages kept.
+/// Adds documents that all stages kept.
 pub(super) fn documents(html: &mut String, samples: &[Sample]) {
     if samples.is_empty() {
         return;
@@ -81,7 +81,7 @@ pub(super) fn documents(html: &mut String, samples: &[Sample]) {
     html.push_str("</details>\n");
 }
 
-/// Records that could not be read and documents that a step broke off on.
+/// Adds records that could not be read and documents on which a step failed.
 pub(super) fn bad_records(html: &mut String, manifest: &Manifest, samples: &[Sample]) {
     if samples.is_empty() {
         return;
@@ -96,7 +96,7 @@ pub(super) fn bad_records(html: &mut String, manifest: &Manifest, samples: &[Sam
     table(html, &columns, &samples.iter().map(row).collect::<Vec<_>>());
 }
 
-/// Adds a document.
+/// Adds a document to a section.
 fn push(html: &mut String, sample: &Sample) {
     let detail = match sample.detail.as_str() {
         "" => String::new(),
@@ -110,7 +110,7 @@ fn push(html: &mut String, sample: &Sample) {
     );
 }
 
-/// Where a document is from, escaped.
+/// Formats where a document is from, escaped.
 fn origin(sample: &Sample) -> String {
     let place = if sample.url.is_empty() { sample.file.as_str() } else { sample.url.as_str() };
     let language = figures::language(&sample.language);

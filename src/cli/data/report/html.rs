@@ -1,4 +1,4 @@
-//! Pieces of the page: tables, bars, a histogram. All text that comes in is escaped here, and bars keep their
+//! Pieces of the report's HTML: tables, bars, a histogram. All text is escaped here, and bars have their
 //! names outside of the picture, so that they stay readable on a phone.
 
 use super::super::figures;
@@ -31,9 +31,9 @@ pub(super) fn table(html: &mut String, columns: &[(&str, Align)], rows: &[Vec<St
 pub(super) struct Bar {
     pub name: String,
     pub value: String,
-    /// 0 to 1.
+    /// Length of the bar as a share of the full width, 0 to 1.
     pub share: f64,
-    /// Share of a bar that is drawn behind it.
+    /// Length of a second bar that is drawn behind it.
     pub behind: Option<f64>,
 }
 
@@ -60,13 +60,13 @@ pub(super) fn bars(html: &mut String, bars: &[Bar]) {
     html.push_str("</div>\n");
 }
 
-/// Percent of the picture's width. What is more than nothing is to be seen.
+/// Formats a share as percent of the picture's width; what is above 0 stays visible.
 fn width(share: f64) -> String {
     let percent = 100.0 * share.clamp(0.0, 1.0);
     format!("{:.2}", if percent > 0.0 { percent.max(0.3) } else { 0.0 })
 }
 
-/// Adds what the colours of two bars stand for.
+/// Adds a legend of the two colours of bars.
 pub(super) fn legend(html: &mut String, before: &str, after: &str) {
     let (before, after) = (escape(before), escape(after));
     let _ = writeln!(
@@ -82,7 +82,7 @@ pub(super) fn lengths(html: &mut String, before: &BTreeMap<u32, u64>, after: &BT
     }
 }
 
-/// Counts by powers of two, one set of them before the other.
+/// Draws two sets of counts by powers of two, `after` in front of `before`, as SVG.
 fn histogram(before: &BTreeMap<u32, u64>, after: &BTreeMap<u32, u64>, (wide, high): (u32, u32)) -> String {
     const LEFT: f64 = 64.0;
     const BOTTOM: f64 = 26.0;

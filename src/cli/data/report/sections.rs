@@ -1,4 +1,4 @@
-//! The sections of the page that show counts. A section without anything to show is left out.
+//! The sections of the report that show counts. A section with nothing to show is left out.
 
 use super::html::{self, Bar, legend, table};
 use crate::{
@@ -11,13 +11,13 @@ use crate::{
 };
 use std::{collections::BTreeMap, fmt::Write};
 
-/// Digits of a digest that are shown; the card has all.
+/// Number of digits that are shown of a digest; the dataset card has all.
 const DIGEST: usize = 12;
 
-/// Languages in the table at most.
+/// Maximum languages in the table.
 const LANGUAGES: usize = 40;
 
-/// Documents and bytes that are left after each stage.
+/// Adds the documents and bytes that are left after each stage.
 pub(super) fn funnel(html: &mut String, manifest: &Manifest) {
     let rows = figures::funnel(manifest);
     // Where documents are cut into several, more come out than were read.
@@ -53,7 +53,7 @@ pub(super) fn funnel(html: &mut String, manifest: &Manifest) {
     html.push_str("</div>\n</div>\n");
 }
 
-/// All stages in one table, then why each dropped documents.
+/// Adds a table of all stages, then each stage's reasons for dropping documents.
 pub(super) fn stages(html: &mut String, manifest: &Manifest) {
     if manifest.stages.is_empty() {
         return;
@@ -98,7 +98,7 @@ pub(super) fn stages(html: &mut String, manifest: &Manifest) {
     }
 }
 
-/// Why a stage dropped documents.
+/// Adds the reasons for which a stage dropped documents.
 fn reasons(html: &mut String, label: &str, stage: &StageSummary) {
     let dropped = by_size(&stage.counts.dropped);
     let most = dropped.iter().map(|(_, count)| count.documents).max().unwrap_or_default();
@@ -134,7 +134,7 @@ fn reasons(html: &mut String, label: &str, stage: &StageSummary) {
     html.push_str("</details>\n");
 }
 
-/// Lengths of documents as they came in and as they are.
+/// Adds the lengths of documents as they were read and as they are at the end.
 pub(super) fn lengths(html: &mut String, manifest: &Manifest) {
     let stages = figures::document_stages(manifest);
     let (Some(first), Some(last)) = (stages.first(), stages.last()) else { return };
@@ -161,7 +161,7 @@ pub(super) fn lengths(html: &mut String, manifest: &Manifest) {
     table(html, &columns, &rows);
 }
 
-/// Documents of each language, read and kept.
+/// Adds the documents of each language, read and kept.
 pub(super) fn languages(html: &mut String, manifest: &Manifest) {
     let stages = figures::document_stages(manifest);
     let Some(last) = stages.last() else { return };
@@ -194,7 +194,7 @@ pub(super) fn languages(html: &mut String, manifest: &Manifest) {
     }
 }
 
-/// Where the documents are from.
+/// Adds the sources of the documents.
 pub(super) fn sources(html: &mut String, manifest: &Manifest) {
     let stages = figures::document_stages(manifest);
     let (Some(first), Some(last)) = (stages.first(), stages.last()) else { return };
@@ -235,7 +235,7 @@ pub(super) fn sources(html: &mut String, manifest: &Manifest) {
     table(html, &columns, &rows);
 }
 
-/// Sizes of the groups of duplicates.
+/// Adds the sizes of the groups of duplicates.
 pub(super) fn groups(html: &mut String, manifest: &Manifest) {
     let stages = figures::document_stages(manifest);
     for (label, stage) in figures::labels(&stages).iter().zip(&stages) {
@@ -263,7 +263,7 @@ pub(super) fn groups(html: &mut String, manifest: &Manifest) {
     }
 }
 
-/// Shares of the sources, asked and reached.
+/// Adds the sources' shares, requested and reached.
 pub(super) fn blend(html: &mut String, manifest: &Manifest) {
     if manifest.blend.is_empty() {
         return;
@@ -306,7 +306,7 @@ pub(super) fn blend(html: &mut String, manifest: &Manifest) {
     html::bars(html, &bars);
 }
 
-/// The files that training reads.
+/// Adds the files that training reads.
 pub(super) fn shards(html: &mut String, manifest: &Manifest) {
     if manifest.shards.is_empty() {
         return;

@@ -1,37 +1,37 @@
-//! Languages by their codes, ISO 639-1 and 639-3.
+//! Language codes of ISO 639-1 and 639-3.
 
 use std::fmt;
 use whatlang::Lang;
 
-/// A language by its codes.
+/// A language, given by its codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Language {
-    /// ISO 639-1, two letters, where there is one.
+    /// Code of ISO 639-1, two letters, if there is one.
     two: Option<&'static str>,
-    /// ISO 639-3, three letters.
+    /// Code of ISO 639-3, three letters.
     three: &'static str,
 }
 
 impl Language {
-    /// No language, or none that is certain.
+    /// The code `und`, for a text that is in no language or in an uncertain one.
     pub const UNDETERMINED: Self = Self { two: None, three: "und" };
 
     pub(super) const fn new(two: &'static str, three: &'static str) -> Self {
         Self { two: Some(two), three }
     }
 
-    /// ISO 639-1 where there is such a code, otherwise 639-3.
+    /// The ISO 639-1 code if there is one, otherwise the ISO 639-3 code.
     pub fn code(self) -> &'static str {
         self.two.unwrap_or(self.three)
     }
 
-    /// ISO 639-3.
+    /// The ISO 639-3 code.
     pub fn three_letters(self) -> &'static str {
         self.three
     }
 
-    /// Whether `code` names this language. Mandarin's own code stands for Chinese, Iranian Persian's for
-    /// Persian.
+    /// Returns whether `code` names this language. The codes of Mandarin, Iranian Persian and Bokmål also name
+    /// Chinese, Persian and Norwegian.
     pub fn is(self, code: &str) -> bool {
         let code = match code {
             "cmn" => "zho",
@@ -59,7 +59,7 @@ pub(super) const RUSSIAN: Language = Language::new("ru", "rus");
 pub(super) const URDU: Language = Language::new("ur", "urd");
 pub(super) const VIETNAMESE: Language = Language::new("vi", "vie");
 
-/// Code of the language that whatlang found.
+/// Language of whatlang's value.
 pub(super) fn from_whatlang(language: Lang) -> Language {
     let two = match language {
         Lang::Cmn => return CHINESE,

@@ -1,7 +1,8 @@
-//! Identifies the language of a text and of its paragraphs, and splits documents by it.
+//! Identifies the language of a text and of its paragraphs, and splits documents by language.
 //!
-//! The script decides where a script has one language; its tell-tale letters where it has few (Arabic,
-//! Cyrillic, Devanagari, Bengali); short words for Latin; trigrams (`whatlang`) where neither says enough.
+//! If a script has one language, the script decides. If it has few (Arabic, Cyrillic, Devanagari, Bengali),
+//! letters that only one of them has decide; in Latin script, short words do. Trigrams (`whatlang`) decide
+//! where neither is enough.
 
 mod codes;
 mod script;
@@ -17,27 +18,28 @@ use self::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Fewer letters than this are of no language: a number, a name, a heading.
+/// Minimum number of letters; a text with fewer, such as a number, a name or a heading, has no language.
 const FEWEST_LETTERS: usize = 6;
-/// Windows that a long text is looked at through, evenly spread.
+/// Number of windows, evenly spread, through which a long text is sampled.
 const WINDOWS: usize = 4;
-/// Most bytes of a paragraph that are looked at.
+/// Maximum bytes of a paragraph that are examined.
 const PARAGRAPH_BYTES: usize = 400;
 
-/// Configuration of the languages that are kept and of how they are identified.
+/// Settings of the languages that are kept and of how they are identified.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LanguageConfig {
     pub enabled: bool,
     /// Languages to keep, by ISO 639-1 or 639-3; empty keeps all.
     pub keep: Vec<String>,
-    /// Least confidence, 0 to 1; below it a text is `und`.
+    /// Minimum confidence, from 0 to 1; the language of a less certain text is `und`.
     pub threshold: f64,
-    /// Cut documents into one for each language of their paragraphs.
+    /// Split documents into one for each language of their paragraphs.
     pub by_paragraph: bool,
-    /// Fewest characters of a paragraph that has a language of its own; others go with what precedes them.
+    /// Minimum characters of a paragraph that gets a language of its own; shorter ones take the language of
+    /// the paragraph before.
     pub paragraph_characters: usize,
-    /// Bytes of a document that are looked at.
+    /// Maximum bytes of a document that are examined.
     pub sample_bytes: usize,
 }
 
@@ -55,13 +57,13 @@ impl Default for LanguageConfig {
 }
 
 impl LanguageConfig {
-    /// Whether documents of a language are kept.
+    /// Returns whether documents in this language are kept.
     pub fn keeps(&self, language: Language) -> bool {
         self.keep.is_empty() || self.keep.iter().any(|code| language.is(code))
     }
 }
 
-/// A language and how certain it is, 0 to 1.
+/// A language, and how certain it is, from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Identified {
     pub language: Language,
@@ -134,7 +136,7 @@ pub fn identify(text: &str, sample_bytes: usize) -> Identified {
     latin(text, total, confidence)
 }
 
-/// Windows of a long text; `None` if it is short enough to be seen whole.
+/// Samples windows of a long text; `None` if the text is short enough to be examined whole.
 fn sample(text: &str, sample_bytes: usize) -> Option<String> {
     if text.len() <= sample_bytes.max(64) {
         return None;
@@ -150,7 +152,7 @@ fn sample(text: &str, sample_bytes: usize) -> Option<String> {
     Some(sampled)
 }
 
-/// The language of a document, `und` below the threshold.
+/// Identifies the language of a document; it is `und` if the confidence is below the threshold.
 pub fn of_document(text: &str, config: &LanguageConfig) -> Identified {
     above_threshold(identify(text, config.sample_bytes), config)
 }
@@ -163,16 +165,17 @@ fn above_threshold(found: Identified, config: &LanguageConfig) -> Identified {
     }
 }
 
-/// A part of a document in one language.
+/// Part of a document that is in one language.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
     pub language: Language,
     pub text: String,
 }
 
-/// Cuts a document into one part for each language of its paragraphs, in the order in which they first
-/// occur. Paragraphs end with a blank line; those that are short or uncertain go with the one before, or,
-/// at the beginning, with the one behind. Without [`LanguageConfig::by_paragraph`] there is one part.
+/// Splits a document into one part for each language of its paragraphs, in the order in which the languages
+/// first occur. Paragraphs end with a blank line. A short or uncertain paragraph takes the language of the
+/// one before or, at the beginning, of the first one that has a language. Without
+/// [`LanguageConfig::by_paragraph`] there is one part.
 pub fn split(text: &str, config: &LanguageConfig) -> Vec<Part> {
     if !config.by_paragraph {
         return vec![Part { language: of_document(text, config).language, text: text.into() }];
@@ -205,7 +208,7 @@ pub fn split(text: &str, config: &LanguageConfig) -> Vec<Part> {
     parts
 }
 
-/// Paragraphs of a text, without the blank lines around them.
+/// Splits a text into paragraphs, without the blank lines around them.
 fn paragraphs(text: &str) -> impl Iterator<Item = &str> {
     text.split("\n\n")
         .map(|paragraph| paragraph.trim_matches('\n'))

@@ -1,8 +1,8 @@
-//! Scripts by the blocks of Unicode, and the languages of those that have one.
+//! Scripts of characters by Unicode block, and the languages of scripts that have only one.
 
 use super::codes::{CHINESE, JAPANESE, KOREAN, Language};
 
-/// Scripts that are told apart.
+/// Scripts that are distinguished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub(super) enum Script {
@@ -37,7 +37,7 @@ pub(super) enum Script {
 pub(super) const SCRIPTS: usize = Script::Khmer as usize + 1;
 
 impl Script {
-    /// By block, of letters only; other characters are of no script.
+    /// Finds the script of a letter by its block; other characters have no script.
     pub(super) fn of(character: char) -> Option<Self> {
         Some(match u32::from(character) {
             0x41..=0x5a | 0x61..=0x7a | 0xc0..=0xd6 | 0xd8..=0xf6 | 0xf8..=0x24f | 0x1e00..=0x1eff => {
@@ -79,7 +79,7 @@ impl Script {
         })
     }
 
-    /// The language of a script that has one, or nearly.
+    /// Language of a script that has only one, or nearly.
     pub(super) fn language(self) -> Option<Language> {
         Some(match self {
             Self::Han => CHINESE,
@@ -109,7 +109,7 @@ impl Script {
     }
 }
 
-/// Scripts of [`Script::language`] other than those of China and Japan.
+/// Scripts for which [`Script::language`] alone decides, without those of Chinese and Japanese.
 pub(super) const ALONE: [Script; 18] = [
     Script::Hangul,
     Script::Thai,

@@ -1,5 +1,5 @@
-//! Tells languages apart that share a script: by letters that only one of them has, by their commonest words,
-//! and by trigrams (`whatlang`) where those say nothing.
+//! Distinguishes languages that share a script: by letters that only one of them has, by their commonest
+//! words, and otherwise by trigrams (`whatlang`).
 
 use super::{
     Identified,
@@ -13,7 +13,8 @@ pub(super) fn by_trigrams(text: &str) -> Option<Identified> {
     Some(Identified { language: from_whatlang(info.lang()), confidence: info.confidence() })
 }
 
-/// Vietnamese has letters of its own, so many that trigrams are not needed.
+/// Identifies a language in Latin script. Vietnamese has so many letters of its own that it needs no
+/// trigrams.
 pub(super) fn latin(text: &str, letters: usize, share: f64) -> Identified {
     let own = text.chars().filter(|&character| {
         matches!(u32::from(character), 0x1ea0..=0x1ef9 | 0x110 | 0x111 | 0x1a0 | 0x1a1 | 0x1af | 0x1b0)
@@ -28,7 +29,8 @@ pub(super) fn latin(text: &str, letters: usize, share: f64) -> Identified {
     Identified { confidence: guess.confidence * share, ..guess }
 }
 
-/// Persian and Urdu have letters that Arabic lacks, in nearly every sentence.
+/// Identifies Arabic, Persian or Urdu. The latter two have letters that Arabic lacks in nearly every
+/// sentence.
 pub(super) fn arabic(text: &str) -> Language {
     let (mut letters, mut persian, mut urdu) = (0, 0, 0);
     for character in text.chars() {
@@ -46,7 +48,8 @@ pub(super) fn arabic(text: &str) -> Language {
     }
 }
 
-/// Trigrams where they are certain; otherwise the letters that only one of the languages has.
+/// Identifies a language in Cyrillic script: by trigrams if they are certain, otherwise by letters that only
+/// one language has.
 pub(super) fn cyrillic(text: &str, share: f64) -> Identified {
     let has = |letters: &str| text.chars().filter(|&character| letters.contains(character)).count();
     let guess = by_trigrams(text);

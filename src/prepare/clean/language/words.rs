@@ -1,19 +1,21 @@
-//! Tells languages of Latin script by their commonest short words, which are a third of most text. Where one
-//! language has most of them there is no doubt left that trigrams, which take fifty times as long, could settle.
+//! Identifies languages in Latin script by their commonest short words, which are a third of most text. If
+//! one language has most of them, trigrams, which take fifty times as long, could not make it any more
+//! certain.
 
 use super::codes::Language;
 use std::sync::LazyLock;
 
-/// Words of more bytes are no function words.
+/// Maximum bytes of a function word; longer words are none.
 const LONGEST: usize = 8;
 const SLOTS: usize = 2048;
-/// Fewest words that count for a language.
+/// Minimum number of words that must count for a language.
 const FEWEST: u32 = 3;
-/// One word of so many has to be of the language.
+/// At least one in this many words of the text has to belong to the language.
 const ONE_OF: u32 = 5;
 
-/// Beside languages that are told this way stand those that are easily taken for them: with many words in
-/// common neither is ahead by enough, and trigrams decide. Words of one letter are of too many languages.
+/// Codes and short words of each language. The list includes languages that are easily confused: if they have
+/// many words in common, neither is far enough ahead, and trigrams decide. Words of one letter belong to too
+/// many languages.
 const WORDS: [(&str, &str, &str); 16] = [
     (
         "en",
@@ -106,7 +108,7 @@ const WORDS: [(&str, &str, &str); 16] = [
     ("la", "lat", "et in est non ad ut cum qui quod de sed ex ab per si quae aut sunt ac nec quam esse quo"),
 ];
 
-/// Words by their bytes, and for each a bit for every language that has it.
+/// Hash table of words, each as its bytes in a number, with one bit for every language that has the word.
 struct Table(Vec<(u64, u32)>);
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
@@ -123,7 +125,7 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
 });
 
 impl Table {
-    /// Where a word is, or where it would be. There are more slots than words.
+    /// Finds the slot that holds a word or is free for it. There are more slots than words.
     fn slot(&self, key: u64) -> usize {
         let mut slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 53) as usize;
         while self.0[slot].0 != key && self.0[slot].0 != 0 {
@@ -133,7 +135,7 @@ impl Table {
     }
 }
 
-/// The language whose short words a text is full of, if there is one.
+/// Identifies the language whose short words a text is full of, if there is one.
 pub(super) fn identify(text: &str) -> Option<Language> {
     let table = &*TABLE;
     let mut counts = [0_u32; WORDS.len()];

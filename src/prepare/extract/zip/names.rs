@@ -1,10 +1,10 @@
-//! Names of members, which are UTF-8 or, as in archives of MS-DOS, in its code page 437.
+//! Decodes names of members, which are in UTF-8 or, in archives of MS-DOS, in code page 437.
 
-/// The upper half of code page 437.
+/// Upper half of code page 437.
 const UPPER: &str = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀\
     αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u{a0}";
 
-/// Decodes a name. Many writers of UTF-8 do not set the flag for it, so that only the bytes can tell.
+/// Decodes a name. Many writers of UTF-8 do not set its flag, so that only the bytes can tell.
 pub(super) fn decode(name: Vec<u8>) -> String {
     String::from_utf8(name)
         .unwrap_or_else(|error| error.as_bytes().iter().map(|&byte| character(byte)).collect())

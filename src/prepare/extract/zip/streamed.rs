@@ -1,6 +1,6 @@
-//! Members of a zip archive whose length stands behind them, in a data descriptor (4.3.9 of the APPNOTE), as Java,
-//! macOS and whatever writes to a pipe have it. A deflated member ends by itself; any other ends where the
-//! numbers that follow are those of what was read so far, and a header of the archive stands behind them.
+//! Members of a zip archive whose length follows them, in a data descriptor (4.3.9 of the APPNOTE), as Java,
+//! macOS and all programs that write to a pipe make them. A deflated member shows its own end. Any other
+//! member ends where a descriptor matches the bytes read so far and a header of the archive follows it.
 
 use super::super::{
     BadRecord,
@@ -13,16 +13,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Bytes of the longest descriptor and of the signature behind it.
+/// Length of the longest descriptor and the signature after it, in bytes.
 const LOOK: usize = 24 + 4;
 
-/// Bytes of a deflated member that are kept, to look for its end within them if it is broken.
+/// Bytes of a deflated member that are kept, to search them for its end if it is broken.
 const TAIL: usize = 1 << 15;
 
 /// Message for a member whose checksum does not match.
 pub(super) const WRONG_CHECKSUM: &str = "the checksum is wrong";
 
-/// Whether bytes begin with a header of an archive.
+/// Returns whether bytes begin with a header of an archive.
 pub(super) fn is_header(bytes: &[u8]) -> bool {
     matches!(bytes, [b'P', b'K', 1, 2, ..] | [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5 | 6, 6, ..])
         || matches!(bytes, [b'P', b'K', 6, 8, ..])
@@ -33,8 +33,8 @@ struct Descriptor {
     crc: u32,
 }
 
-/// The descriptor that bytes begin with, of a member of these lengths. It may have a signature and, in archives
-/// of more than 4 GB, lengths of eight bytes.
+/// Reads the descriptor that bytes begin with, if it matches a member of these lengths. It may have a
+/// signature and, in archives of more than 4 GB, lengths of eight bytes.
 fn descriptor(bytes: &[u8], packed: u64, unpacked: Option<u64>) -> Option<Descriptor> {
     // It is looked for at every byte, and nearly none has the length where it must be.
     let low = (packed as u32).to_le_bytes();
@@ -58,7 +58,7 @@ fn descriptor(bytes: &[u8], packed: u64, unpacked: Option<u64>) -> Option<Descri
     Some(Descriptor { length: start + 4 + 2 * width, crc: number(start, 4)? as u32 })
 }
 
-/// Passes over the descriptor of a member whose length was known, if there is one.
+/// Skips the descriptor of a member whose length was known, if there is one.
 pub(super) fn skip_descriptor(stream: &mut Stream, packed: u64) {
     let next = stream.source.peek(LOOK);
     if !is_header(next)
@@ -72,29 +72,29 @@ pub(super) fn skip_descriptor(stream: &mut Stream, packed: u64) {
 enum Kind {
     Deflated(Decompress),
     Stored(Crc),
-    /// It is passed over: encrypted, packed in another way, or broken.
+    /// The member is skipped: it is encrypted, compressed by another method, or broken.
     Opaque,
 }
 
-/// A member that is being read.
+/// Reader of a member without a known length.
 pub(super) struct Body {
     name: String,
     kind: Kind,
-    /// Checksum of the bytes that were inflated.
+    /// Checksum of the decompressed bytes.
     crc: Crc,
-    /// Bytes of the archive that were read.
+    /// Number of bytes read from the archive.
     packed: u64,
-    /// The last of these bytes of a deflated member. One that is broken often goes on behind its own end.
+    /// Last bytes read of a deflated member. The decoder of a broken one often reads beyond its end.
     tail: Vec<u8>,
-    /// Whether all of a deflated member was read.
+    /// True once a deflated member was read to its end.
     inflated: bool,
-    /// Bytes of the descriptor, once the end of the member is found.
+    /// Length of the descriptor, once the end of the member is found.
     end: Option<usize>,
     broken: bool,
 }
 
 impl Body {
-    /// A member of method 0 or 8; any other cannot be read.
+    /// Begins a member. Methods 0 and 8 can be read; a member of any other is skipped.
     pub(super) fn new(name: &str, method: Option<u16>) -> Self {
         let kind = match method {
             Some(0) => Kind::Stored(Crc::new()),
@@ -172,7 +172,7 @@ impl Body {
         Ok(0)
     }
 
-    /// Reads up to the descriptor, which is looked for at every byte.
+    /// Reads up to the descriptor, which is searched for at every byte.
     fn scan(&mut self, stream: &mut Stream, into: &mut [u8]) -> io::Result<usize> {
         let window = stream.source.peek(BUFFER);
         if window.is_empty() {
@@ -220,7 +220,7 @@ impl Body {
         stream.source.bad_record(stream.source.offset(), reason)
     }
 
-    /// Gives the archive up.
+    /// Marks the archive as lost: no further member can be found.
     fn lose(&mut self, stream: &mut Stream, bad_record: BadRecord) -> io::Error {
         (self.broken, stream.lost) = (true, true);
         io::Error::other(bad_record)
@@ -235,10 +235,10 @@ impl Body {
         error
     }
 
-    /// Passes over what is left of the member and over its descriptor.
+    /// Skips the rest of the member and its descriptor.
     ///
     /// # Errors
-    /// The bad record of a member that is broken, unless one was reported before.
+    /// The bad record of a member that is broken, unless it was already reported.
     pub(super) fn finish(&mut self, stream: &mut Stream) -> Result<(), BadRecord> {
         let mut rest = vec![0; BUFFER];
         let mut told = self.broken;
@@ -261,7 +261,7 @@ impl Body {
     }
 }
 
-/// The body of the member that an archive is at, which its reader and the archive take from in turn.
+/// Body of the current member, shared by its reader and the archive's, which read from it in turn.
 #[derive(Clone)]
 pub(super) struct SharedBody(Arc<Mutex<Body>>);
 
