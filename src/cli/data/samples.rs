@@ -240,7 +240,7 @@ pub(super) fn excerpt(text: &str, characters: usize) -> String {
 }
 
 /// Computes the Jaccard similarity of two texts: the share of their shingles of five words that both have.
-
+///
 /// Words are runs of letters and digits in lower case; a text with fewer than five is one shingle.
 pub(super) fn jaccard(a: &str, b: &str) -> f64 {
     let (a, b) = (shingles(a), shingles(b));
