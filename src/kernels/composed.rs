@@ -15,7 +15,7 @@ fn rows<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
     B::float_reshape(tensor, Shape::new([count, width]))
 }
 
-/// The same shape with another last dimension.
+/// Replaces the last dimension of a shape.
 pub(super) fn with_width(mut shape: Shape, width: usize) -> Shape {
     let last = shape.num_dims() - 1;
     shape[last] = width;

@@ -71,7 +71,7 @@ pub struct Tokenizer {
 }
 
 struct Inner {
-    /// Where the tokenizer came from, for error messages.
+    /// Origin of the tokenizer, for error messages.
     origin: String,
     hugging_face: tokenizers::Tokenizer,
     original: Original,

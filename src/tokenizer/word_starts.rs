@@ -5,7 +5,7 @@ use super::{Tokenizer, alphabet};
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// How the tokens of a vocabulary spell text.
+/// Spelling of text by the tokens of a vocabulary.
 pub(super) struct Spelling {
     /// Whether tokens are spelled in GPT-2's byte-level alphabet.
     is_byte_level: bool,

@@ -1,4 +1,4 @@
-//! What to do about an error, as parts that each surface says in its own words: the command line names options
+//! Advice on errors, in parts that each surface words in its own way: the command line names options
 //! (`Display`), the page its controls (`web/page/hints.ts`).
 
 use serde::Serialize;

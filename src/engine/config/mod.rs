@@ -133,7 +133,7 @@ pub enum Task {
     TwoSum,
 }
 
-/// How rows of `block_size` tokens are taken from the tokenized text.
+/// Ways to take rows of `block_size` tokens from the tokenized text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {

@@ -201,7 +201,7 @@ pub enum Head {
     Regression,
 }
 
-/// How a sequence classifier reduces the vectors of all tokens to one.
+/// Ways in which a sequence classifier reduces the vectors of all tokens to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
@@ -211,7 +211,7 @@ pub enum Pooling {
     Mean,
 }
 
-/// How the model encodes the positions of tokens.
+/// Ways to encode the positions of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Position {

@@ -10,11 +10,11 @@ use crate::{
 };
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// A batch on a device. N is the number of places that may have a target: B · T tokens or B texts.
+/// A batch on a device. N is the number of targets, present or absent: B · T tokens or B texts.
 #[derive(Clone)]
 pub struct Batch {
     pub input: Input,
-    /// Targets, `[N, 1]`; a place without one has target 0 and weight 0.
+    /// Targets, `[N, 1]`; an absent one is 0 and has weight 0.
     pub targets: Targets,
     /// Target numbers of a regression, `[N, 1]`.
     pub values: Option<Tensor<2>>,

@@ -16,8 +16,8 @@ use std::{mem::MaybeUninit, ops::Range};
 /// Number of queries whose scores are in memory at a time, per thread.
 const BLOCK: usize = 64;
 
-/// Heads of queries, keys or values: element `d` of token `t` of head `h` of sample `b` is at `strides.first
-/// + b * strides.batch + h * strides.head + t * strides.token + d`.
+/// Heads of queries, keys or values. Element `d` of token `t` in head `h` of sample `b` is at index
+/// `strides.offset(b, h, t) + d`.
 #[derive(Clone, Copy)]
 pub(super) struct Heads<'a> {
     pub values: &'a [f32],

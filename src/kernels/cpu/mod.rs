@@ -48,7 +48,7 @@ fn time(dims: &[usize]) -> usize {
     dims.len().checked_sub(2).map_or(1, |dim| dims[dim])
 }
 
-/// The same dimensions with another last one.
+/// Replaces the last dimension.
 fn with_width(mut dims: Vec<usize>, width: usize) -> Vec<usize> {
     dims.pop();
     dims.push(width);

@@ -38,7 +38,7 @@ pub enum RopeLayout {
     Interleaved,
 }
 
-/// How rotary wavelengths are stretched.
+/// Ways to stretch rotary wavelengths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RopeScaling {
