@@ -1,5 +1,6 @@
-//! An objective of one's own: next-token prediction that stays close to a frozen copy of the model it began
-//! with, with two metrics of its own. They appear in the progress line, `log.jsonl` and `report.html`.
+//! Trains with an objective of your own: next-token prediction with a penalty for leaving the model that
+//! training began with, of which a frozen copy is kept. The objective has two metrics of its own, which
+//! appear in the progress line, `log.jsonl` and `report.html`.
 //!
 //!     cargo run --release --example custom_objective -- RUN
 
@@ -14,7 +15,7 @@ use kiln::{
 };
 use std::path::Path;
 
-/// Cross entropy plus `beta` times the divergence KL(reference | model), both means over targets.
+/// Cross entropy plus `beta` times the divergence KL(reference | model), both averaged over targets.
 struct StayClose {
     reference: Frozen,
     beta: f64,
@@ -35,7 +36,7 @@ impl Objective for StayClose {
     }
 }
 
-/// Trains 20 steps in the run folder `run`.
+/// Trains for 20 steps in the run folder `run`.
 pub fn train(run: &Path) -> anyhow::Result<()> {
     let mut config = Preset::find("debug")?.config()?;
     config.train.max_steps = 20;

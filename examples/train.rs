@@ -1,4 +1,5 @@
-//! The shortest program that trains: a character model on the embedded corpus, then some text.
+//! The shortest program that trains: it trains a character model on the embedded corpus, then generates some
+//! text.
 //!
 //!     cargo run --release --example train
 

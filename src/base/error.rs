@@ -15,7 +15,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file or folder could not be read, written, listed, renamed, …
+    /// A file or folder could not be read, written, listed or renamed, or a similar operation on it failed.
     #[error("cannot {action} `{}`: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
 
@@ -31,55 +31,56 @@ pub enum Error {
     #[error("`{}` already holds a run", path.display())]
     RunExists { path: PathBuf },
 
-    /// Text that is not UTF-8.
+    /// A file is not UTF-8 text; `offset` is the first invalid byte.
     #[error("`{}` is not valid UTF-8 at byte {offset}", path.display())]
     InvalidUtf8 { path: PathBuf, offset: usize },
 
-    /// A file that is no text, or one that is read another way.
+    /// A file is not text, or must be unpacked or converted before it is read.
     #[error("`{}` {message}", path.display())]
     NotText { path: PathBuf, message: String, hint: Hint },
 
-    /// A record of a file, beginning on this line, that is not an object or a row with the text field.
+    /// A record of a data file is not an object or a row that has the text field; `line` is where the record
+    /// begins.
     #[error("`{}` line {line}: {message}", path.display())]
     InvalidRecord { path: PathBuf, line: usize, message: String },
 
-    /// A token shard, or a file that describes one, that is not whole or of another tokenizer.
+    /// A token shard, or a file that describes one, is incomplete or was made with another tokenizer.
     #[error("`{}` {message}", path.display())]
     InvalidShard { path: PathBuf, message: String },
 
-    /// Sources without a single character of text.
+    /// The sources do not contain a single character of text.
     #[error("there is no text in {sources}")]
     EmptyCorpus { sources: String },
 
-    /// A data preparation that has kept no document to make tokens of.
+    /// Data preparation has kept no document to tokenize.
     #[error("there is nothing to make tokens of: {message}")]
     NothingToTokenize { message: String, hint: Hint },
 
-    /// A split too short for one block.
+    /// A split is shorter than one block of `model.block_size` + 1 tokens.
     #[error("the {split} split has {tokens} tokens, but one block needs {needed} (`model.block_size` + 1)")]
     CorpusTooShort { split: &'static str, tokens: usize, needed: usize },
 
-    /// A key that the configuration does not have.
+    /// The configuration has no such key; `nearest` is the key with the most similar name.
     #[error("unknown configuration key `{key}`")]
     UnknownKey { key: String, nearest: Option<String> },
 
-    /// A key whose value is of the wrong type or out of range, alone or together with others.
+    /// The value of a key has the wrong type or is out of range, alone or together with other keys.
     #[error("invalid value `{value}` for `{key}`: {message}")]
     InvalidValue { key: String, value: String, message: String, hint: Option<Hint> },
 
-    /// A configuration file that is not TOML.
+    /// A configuration file is not valid TOML.
     #[error("cannot parse {origin}: {message}")]
     ConfigSyntax { origin: String, message: String },
 
-    /// An entry of a configuration file that is refused, and why.
+    /// An entry of a configuration file is invalid; `reason` says why.
     #[error("{origin} line {line}: {reason}")]
     ConfigEntry { origin: String, line: usize, reason: Box<Error> },
 
-    /// A name that is none of a fixed list (preset, device, command value).
+    /// A name is not in a fixed list of names (preset, device, command value).
     #[error("unknown {what} `{name}`")]
     UnknownName { what: &'static str, name: String, hint: Hint },
 
-    /// A device that this machine or this build does not have.
+    /// This machine or this build does not have the device.
     #[error("device `{name}` is not available: {reason}")]
     DeviceUnavailable { name: String, reason: String, present: Vec<String> },
 
@@ -91,15 +92,15 @@ pub enum Error {
     #[error("the run needs about {needed_mib} MiB, but device `{device}` has {available_mib} MiB")]
     OutOfMemory { device: String, needed_mib: u64, available_mib: u64, hint: Hint },
 
-    /// A tokenizer that is broken or does not fit the text or the checkpoint.
+    /// A tokenizer is broken or does not fit the text or the checkpoint.
     #[error("tokenizer {origin}: {message}")]
     Tokenizer { origin: String, message: String, hint: Option<Hint> },
 
-    /// A checkpoint that is incomplete, truncated, tampered with, or of another model.
+    /// A checkpoint is incomplete, truncated, altered, or of another model.
     #[error("checkpoint `{}`: {message}", path.display())]
     Checkpoint { path: PathBuf, message: String, hint: Option<Hint> },
 
-    /// Loss or gradient norm that is NaN or infinite.
+    /// The loss or the gradient norm is NaN or infinite.
     #[error("{} at step {step} (batch of {batch}){}", not_finite(*loss, *grad_norm), in_a_row(*skipped))]
     NonFiniteLoss {
         step: u64,
@@ -107,37 +108,37 @@ pub enum Error {
         /// `None` where there is no gradient (evaluation).
         grad_norm: Option<f32>,
         batch: String,
-        /// Where such steps are skipped (`train.on_nan`): how many were so just before this one.
+        /// Number of steps skipped in a row just before this one, if `train.on_nan` skips such steps.
         skipped: Option<u64>,
     },
 
-    /// Outputs of a model that are NaN or infinite.
+    /// Outputs of a model are NaN or infinite.
     #[error("{}{what} are not finite: one of them is {value}", origin.as_ref().map_or_else(String::new, |origin| format!("{origin}: ")))]
     NonFiniteOutput {
         what: &'static str,
         value: f32,
-        /// The model or the step that they are of.
+        /// The model or the step that the outputs belong to.
         origin: Option<String>,
     },
 
-    /// A file of text for a command that is not text in UTF-8.
+    /// A text file that a command reads is not UTF-8 text.
     #[error("`{}` {message}", path.display())]
     InvalidText { path: PathBuf, message: String },
 
-    /// A file that is not a model of the wanted kind, or is cut short.
+    /// A file is not a model of the wanted kind, or is truncated.
     #[error("`{}` {message}", path.display())]
     InvalidModel { path: PathBuf, message: String },
 
-    /// Data preparation that failed while doing something.
+    /// A step of data preparation failed.
     #[error("data preparation failed while {action}: {message}")]
     Preparation { action: String, message: String, hint: Option<Hint> },
 
-    /// Anything about a finished computation that is not within its tolerance (`kiln verify`).
+    /// A result differs from its reference by more than the tolerance (`kiln verify`).
     #[error("{message}")]
     OverTolerance { message: String },
 }
 
-/// What is not finite: the loss, or the gradient's norm alone.
+/// Says which value is not finite: the loss, or only the gradient norm.
 fn not_finite(loss: f32, grad_norm: Option<f32>) -> String {
     match grad_norm {
         Some(norm) if loss.is_finite() => format!("the gradient norm became {norm}, with a loss of {loss},"),
@@ -153,17 +154,21 @@ fn in_a_row(skipped: Option<u64>) -> String {
 }
 
 impl Error {
-    /// Wraps an [`io::Error`] with what was being done to which path.
+    /// Wraps an [`io::Error`] with the path and the operation that failed.
     pub fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io { action, path: path.into(), source }
     }
 
-    /// A refusal of a configuration value without a hint.
+    /// Makes an [`Error::InvalidValue`] without a hint.
     pub fn invalid_value(key: impl Into<String>, value: impl ToString, message: impl Into<String>) -> Self {
         Self::InvalidValue { key: key.into(), value: value.to_string(), message: message.into(), hint: None }
     }
 
-    /// Refuses outputs of a model that are not finite, where no infinity means anything.
+    /// Refuses model outputs that contain NaN or an infinity. Only for outputs in which an infinity has no
+    /// meaning.
+    ///
+    /// # Errors
+    /// [`Error::NonFiniteOutput`] with the first such value.
     pub fn check_finite(what: &'static str, outputs: &[f32]) -> Result<()> {
         match outputs.iter().copied().find(|output| !output.is_finite()) {
             None => Ok(()),
@@ -171,7 +176,8 @@ impl Error {
         }
     }
 
-    /// The same error with the model or the step that an output which is not finite is of.
+    /// Names the model or the step in an [`Error::NonFiniteOutput`] that has no origin yet; returns other
+    /// errors unchanged.
     pub fn with_origin(self, name: impl Into<String>) -> Self {
         match self {
             Self::NonFiniteOutput { what, value, origin: None } => {
@@ -181,12 +187,12 @@ impl Error {
         }
     }
 
-    /// A failure of data preparation without a hint.
+    /// Makes an [`Error::Preparation`] without a hint.
     pub fn preparation(action: impl Into<String>, message: String) -> Self {
         Self::Preparation { action: action.into(), message, hint: None }
     }
 
-    /// What the reader can do about it.
+    /// Advice on how to solve the problem, if there is any.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::Io { source, .. } => match source.kind() {
@@ -282,8 +288,8 @@ impl Error {
         })
     }
 
-    /// Whether the caller asked for something that cannot be (exit code 2) rather than something
-    /// failing on the way (exit code 1).
+    /// Whether the request itself was invalid (exit code 2), as opposed to a failure while it was carried out
+    /// (exit code 1).
     pub fn is_user_error(&self) -> bool {
         match self {
             Self::Io { source, .. } => matches!(

@@ -1,5 +1,5 @@
-//! What every crate of Kiln stands on: one error type with hints, the platform (clock, storage, memory), random
-//! numbers, and the sections that a configuration is declared in.
+//! The foundation of all other crates of Kiln: one error type with hints, the platform (clock, storage,
+//! memory), random numbers, and the macro that declares sections of the configuration.
 
 pub mod error;
 pub mod platform;

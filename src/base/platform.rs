@@ -1,6 +1,6 @@
-//! What differs between a desktop and a browser tab: the clock, storage, memory-mapped files and
-//! memory accounting. The only file of the library that asks which one it is compiled for; clippy
-//! (`clippy.toml`) refuses the functions wrapped here everywhere else.
+//! Everything that differs between a desktop and a browser tab: the clock, storage, memory-mapped files and
+//! memory accounting. This is the only file of the library that asks which platform it is compiled for;
+//! clippy (`clippy.toml`) refuses the functions wrapped here everywhere else.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub use web_time::{Instant, SystemTime};
@@ -10,7 +10,7 @@ pub fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64())
 }
 
-/// Largest resident memory of this process so far, in bytes; `None` where the platform does not tell.
+/// Largest resident memory of this process so far, in bytes; `None` if the platform does not report it.
 pub fn peak_memory_bytes() -> Option<u64> {
     // Where it tells, Linux means this program; what follows counts the one that started it, too.
     #[cfg(target_os = "linux")]
@@ -27,8 +27,8 @@ pub fn peak_memory_bytes() -> Option<u64> {
     None
 }
 
-/// Resident memory of this process now, in bytes, from which on the peak is counted anew; `None` where that
-/// cannot be done.
+/// Restarts the measurement of the peak memory and returns the resident memory of this process now, in bytes;
+/// `None` if the platform cannot do this.
 pub fn restart_peak_memory() -> Option<u64> {
     #[cfg(target_os = "linux")]
     {
@@ -46,8 +46,8 @@ fn status_bytes(key: &str) -> Option<u64> {
     value.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
 }
 
-/// Lets writing to a closed pipe end the process quietly, as it ends other commands of a shell; Rust
-/// turns it into an error instead, on which `println!` panics. Platforms without signals keep that.
+/// Lets a write to a closed pipe end the process quietly, as with other shell commands. By default Rust
+/// reports an error instead, on which `println!` panics. Platforms without signals keep the default.
 pub fn end_on_closed_pipe() {
     #[cfg(unix)]
     {
@@ -57,7 +57,7 @@ pub fn end_on_closed_pipe() {
     }
 }
 
-/// Main memory of this machine in bytes: (total, available now); `None` in a browser.
+/// Main memory of this machine, total and currently available, in bytes; `None` in a browser.
 pub fn memory_bytes() -> Option<(u64, u64)> {
     #[cfg(not(target_family = "wasm"))]
     {
@@ -69,20 +69,20 @@ pub fn memory_bytes() -> Option<(u64, u64)> {
     None
 }
 
-/// Hardware threads that this process may use.
+/// Number of hardware threads that this process may use.
 pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
-/// Makes the calling thread one of those that compute on the CPU, so that it works itself instead of waking
-/// another one and waiting for it. For the start of a process.
+/// Makes the calling thread a worker of the CPU thread pool, so that it computes itself instead of waking
+/// another thread and waiting for it. Call it when the process starts.
 pub fn compute_on_this_thread() {
     #[cfg(all(feature = "flex", not(target_family = "wasm")))]
     // It fails where a pool was made before, which then computes just as rightly.
     drop(rayon::ThreadPoolBuilder::new().use_current_thread().build_global());
 }
 
-/// The processor as it names itself; `None` where the platform does not tell.
+/// Name of the processor; `None` if the platform does not report it.
 pub fn cpu_name() -> Option<String> {
     #[cfg(not(target_family = "wasm"))]
     {
@@ -95,8 +95,8 @@ pub fn cpu_name() -> Option<String> {
     None
 }
 
-/// Files and folders. Every error names the path and what was being done to it. In a browser all
-/// of these return an error: the page keeps its files elsewhere and hands bytes to the library.
+/// Operations on files and folders. Every error names the path and the operation. In a browser all of them
+/// return an error: the page stores its files elsewhere and passes bytes to the library.
 pub mod storage {
     use crate::error::{Error, Result};
     use std::{
@@ -106,7 +106,7 @@ pub mod storage {
         path::{Path, PathBuf},
     };
 
-    /// The bytes of a file, mapped into memory where the platform can, read otherwise.
+    /// Bytes of a file, mapped into memory if the platform supports it, otherwise read.
     pub struct Mapped(MappedInner);
 
     #[cfg(not(target_family = "wasm"))]
@@ -141,12 +141,12 @@ pub mod storage {
         File::open(path).map_err(|e| Error::io("open", path, e))
     }
 
-    /// The whole file.
+    /// Reads a whole file.
     pub fn read(path: &Path) -> Result<Vec<u8>> {
         fs::read(path).map_err(|e| Error::io("read", path, e))
     }
 
-    /// The whole file as text, without a byte-order mark.
+    /// Reads a whole file as text, without a byte-order mark.
     pub fn read_to_string(path: &Path) -> Result<String> {
         let mut text = String::from_utf8(read(path)?)
             .map_err(|e| Error::InvalidUtf8 { path: path.into(), offset: e.utf8_error().valid_up_to() })?;
@@ -156,7 +156,7 @@ pub mod storage {
         Ok(text)
     }
 
-    /// The first `limit` bytes of a file, or fewer if it is shorter.
+    /// Reads the first `limit` bytes of a file, or the whole file if it is shorter.
     pub fn read_prefix(path: &Path, limit: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         open(path)?.take(limit).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
@@ -168,11 +168,11 @@ pub mod storage {
         File::options().create(true).append(true).open(path).map_err(|e| Error::io("open", path, e))
     }
 
-    /// A file held for one process; the operating system lets go of it however the process ends.
+    /// Lock file that this process holds. The operating system releases it however the process ends.
     #[derive(Debug)]
     pub struct Lock(#[allow(dead_code, reason = "held open for its lock")] File);
 
-    /// Takes a lock file, creating it if needed; `None` where another process has it.
+    /// Takes a lock file, creating it if needed; `None` if another process holds it.
     pub fn lock(path: &Path) -> Result<Option<Lock>> {
         let opened = File::options().create(true).read(true).write(true).truncate(false).open(path);
         let file = opened.map_err(|e| Error::io("open", path, e))?;
@@ -208,7 +208,7 @@ pub mod storage {
         to.parent().map_or(Ok(()), sync_folder)
     }
 
-    /// Makes renames and new names in a folder durable. Platforms that cannot are passed over.
+    /// Makes renames and new names in a folder durable. Does nothing on platforms that cannot do this.
     pub fn sync_folder(path: &Path) -> Result<()> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         if cfg!(unix) {
@@ -222,8 +222,8 @@ pub mod storage {
         fs::create_dir_all(path).map_err(|e| Error::io("create", path, e))
     }
 
-    /// Removes a folder and everything in it. It disappears under its name at once, so that a kill
-    /// in between never leaves half of it there.
+    /// Removes a folder and everything in it. The folder is renamed first, so that a kill in between never
+    /// leaves half of it under its name.
     pub fn remove_folder(path: &Path) -> Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let aside = match name.ends_with(".tmp") {
@@ -247,7 +247,7 @@ pub mod storage {
         Ok(paths)
     }
 
-    /// Whether a path leads to a folder; false also where there is nothing.
+    /// Whether a path leads to a folder; false if nothing exists there.
     pub fn is_folder(path: &Path) -> bool {
         path.is_dir()
     }
@@ -262,8 +262,8 @@ pub mod storage {
         fs::metadata(path).map(|m| m.len()).map_err(|e| Error::io("open", path, e))
     }
 
-    /// Points `link` to `target`, a name in the same folder, in one step: a symbolic link where
-    /// the platform has them for everybody, a file with the name elsewhere.
+    /// Points `link` to `target`, a name in the same folder, in one step. It is a symbolic link on platforms
+    /// where every user may create one, otherwise a file that contains the name.
     pub fn set_link(link: &Path, target: &str) -> Result<()> {
         #[cfg(unix)]
         {
@@ -277,7 +277,7 @@ pub mod storage {
         write_atomic(link, target.as_bytes())
     }
 
-    /// What [`set_link`] stored; `None` where there is no link.
+    /// The target that [`set_link`] stored; `None` if there is no link.
     pub fn read_link(link: &Path) -> Option<String> {
         let target = fs::read_link(link).map(|target| target.to_string_lossy().into_owned());
         target.ok().or_else(|| if link.is_file() { fs::read_to_string(link).ok() } else { None })

@@ -1,5 +1,5 @@
-//! Randomness as a function of (seed, step, purpose): nothing of a generator's state has to be saved
-//! for a resumed run to go on as if it had never stopped.
+//! Randomness as a function of (seed, step, purpose). A resumed run continues exactly as if it had never
+//! stopped, without any saved generator state.
 
 use rand_chacha::{
     ChaCha8Rng,
@@ -7,8 +7,8 @@ use rand_chacha::{
 };
 use sha2::{Digest, Sha256};
 
-/// A generator of its own for each (seed, step, purpose). `purpose` is a short name that no other
-/// use of randomness has, for example `dropout`.
+/// A separate generator for each (seed, step, purpose). `purpose` is a short name that no other use of
+/// randomness has, for example `dropout`.
 pub fn rng(seed: u64, step: u64, purpose: &str) -> ChaCha8Rng {
     let mut hash = Sha256::new();
     hash.update(seed.to_le_bytes());
@@ -17,18 +17,18 @@ pub fn rng(seed: u64, step: u64, purpose: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(hash.finalize().into())
 }
 
-/// The first number of [`rng`], to seed a generator elsewhere (on a device).
+/// First number of [`rng`], for seeding a generator elsewhere (on a device).
 pub fn seed_for(seed: u64, step: u64, purpose: &str) -> u64 {
     rng(seed, step, purpose).next_u64()
 }
 
-/// A number below `bound`, the same on machines of every word size. The bias of the multiplication
-/// is below `bound` / 2⁶⁴.
+/// A random number below `bound`, the same on machines of every word size. The bias of the multiplication is
+/// below `bound` / 2⁶⁴.
 pub fn below(rng: &mut impl Rng, bound: u64) -> u64 {
     ((u128::from(rng.next_u64()) * u128::from(bound)) >> 64) as u64
 }
 
-/// Puts items into an order of which all are equally likely.
+/// Shuffles items; all orders are equally likely.
 pub fn shuffle<T>(items: &mut [T], rng: &mut impl Rng) {
     for last in (1..items.len()).rev() {
         items.swap(last, below(rng, last as u64 + 1) as usize);

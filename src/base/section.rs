@@ -1,74 +1,74 @@
-//! [`section!`]: a section of the configuration declared once. Each key is one entry with its help, name,
-//! type, default and range; from it come the serde struct with its documentation, `Default`, the entry in
-//! the list of keys and the check of the range.
+//! [`section!`] declares a section of the configuration once. Each key is one entry with its help, name,
+//! type, default and range; the macro makes from it the serde struct with its documentation, `Default`, the
+//! entry in the list of keys and the check of the range.
 
 use crate::error::{Error, Result};
 
 /// A key of the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
-    /// The dotted name, for example `train.learning_rate`.
+    /// Dotted name, for example `train.learning_rate`.
     pub name: &'static str,
     /// The doc comment of the field.
     pub doc: &'static str,
-    /// The values that it takes, where its type takes more.
+    /// Range of its values, if it is narrower than its type.
     pub range: Option<Range>,
 }
 
 impl Key {
-    /// One line, without a full stop.
+    /// The help text: one line, without a full stop.
     pub fn help(&self) -> &'static str {
         self.doc.trim().trim_end_matches('.')
     }
 
-    /// Where a tree in JSON has it.
+    /// JSON pointer to the key in a configuration tree, for example `/train/seed`.
     pub fn pointer(&self) -> String {
         format!("/{}", self.name.replace('.', "/"))
     }
 
-    /// What stands before the last dot.
+    /// Name of the section: the part before the last dot, empty if there is none.
     pub fn section(&self) -> &'static str {
         self.name.rsplit_once('.').map_or("", |(section, _)| section)
     }
 }
 
-/// The numbers that a key takes. None of the ranges holds NaN or an infinity.
+/// Range of numbers that a key accepts. No range includes NaN or an infinity.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Range {
-    /// Whole numbers from the first to the second.
+    /// Whole numbers from the first to the second, both included.
     Whole(u64, u64),
     /// Any finite number.
     Finite,
-    /// (0, ∞)
+    /// The interval (0, ∞).
     Positive,
-    /// [0, ∞)
+    /// The interval [0, ∞).
     FromZero,
-    /// [1, ∞)
+    /// The interval [1, ∞).
     FromOne,
-    /// [0, 1)
+    /// The interval [0, 1).
     Share,
-    /// (0, 1)
+    /// The interval (0, 1).
     OpenShare,
-    /// (0, 1]
+    /// The interval (0, 1].
     PositiveShare,
 }
 
-/// No width, length or count of the model or the batch may exceed this, so that products of a few of
-/// them stay within 64 bits.
+/// Largest width, length or count in the model or the batch, so that products of a few of them fit in 64
+/// bits.
 pub const LARGEST_SIZE: usize = 1 << 24;
 
 impl Range {
-    /// A width, length or count of which there is at least one.
+    /// A width, length or count that is at least 1.
     pub const SIZE: Self = Self::Whole(1, LARGEST_SIZE as u64);
     /// A width, length or count that may be 0.
     pub const COUNT: Self = Self::Whole(0, LARGEST_SIZE as u64);
     /// A whole number, 1 or more.
     pub const AT_LEAST_ONE: Self = Self::Whole(1, u64::MAX);
 
-    /// Checks the value of a key; an absent one is in every range.
+    /// Checks the value of a key; an absent value is in every range.
     ///
     /// # Errors
-    /// [`Error::InvalidValue`] with what the key takes.
+    /// [`Error::InvalidValue`], which says what the key accepts.
     pub fn check(self, key: &str, value: &impl Ranged) -> Result<()> {
         match value.number() {
             None => Ok(()),
@@ -92,7 +92,7 @@ impl Range {
             }
     }
 
-    /// Apart from [`Range::holds`], since a large whole number is not exact as a fraction.
+    /// Compares as integers, unlike [`Range::holds`], since a large integer is not exact as a float.
     fn holds_whole(self, value: u64) -> bool {
         match self {
             Self::Whole(low, high) => (low..=high).contains(&value),
@@ -116,15 +116,15 @@ impl Range {
     }
 }
 
-/// A number in a range.
+/// Number that is compared with a range.
 pub enum Number {
     Whole(u64),
     Real(f64),
 }
 
-/// Values that a range may be given for.
+/// Types of values that can be checked against a range.
 pub trait Ranged {
-    /// The number; none where the key has no value.
+    /// The value as a number; `None` if the key has no value.
     fn number(&self) -> Option<Number>;
 }
 
@@ -154,17 +154,17 @@ impl<T: Ranged> Ranged for Option<T> {
 
 /// A part of the configuration tree.
 pub trait Section {
-    /// Adds every key, in the order of the tree.
+    /// Appends every key, in the order of the tree.
     fn list_keys(keys: &mut Vec<Key>);
 
     /// Checks every key that has a range.
     ///
     /// # Errors
-    /// [`Error::InvalidValue`] for the first value out of its range.
+    /// [`Error::InvalidValue`] for the first value that is out of its range.
     fn check_ranges(&self) -> Result<()>;
 }
 
-/// Declares a section:
+/// Declares a section of the configuration:
 ///
 /// ```ignore
 /// section! {
@@ -183,8 +183,8 @@ pub trait Section {
 /// }
 /// ```
 ///
-/// A key whose type is an `Option` has the default `None`, since a TOML file cannot say otherwise that it
-/// has no value.
+/// A key whose type is an `Option` has the default `None`, since a TOML file cannot say otherwise that it has
+/// no value.
 #[macro_export]
 macro_rules! section {
     (@range) => { None };

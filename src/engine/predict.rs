@@ -11,7 +11,7 @@ use crate::{
 use burn::tensor::{Device, activation::softmax};
 use serde::Serialize;
 
-/// An encoder, with all that belongs to it.
+/// An encoder with its configuration, tokenizer and device.
 #[derive(Clone, Copy)]
 pub struct Predictor<'a> {
     encoder: &'a Encoder,
@@ -20,50 +20,50 @@ pub struct Predictor<'a> {
     device: &'a Device,
 }
 
-/// Prediction of a classifier for a text.
+/// Prediction of a classifier or a regression for a text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Prediction {
-    /// The classes, the most likely first.
+    /// All classes, the most likely first.
     Classes(Vec<Guess>),
-    /// The most likely class of each word within the context.
+    /// The most likely class of each word in the context.
     Words(Vec<WordClass>),
-    /// Number that a regression predicts.
+    /// The number that a regression predicts.
     Number { value: f32 },
 }
 
-/// A prediction, and how much of the text it was made from.
+/// A prediction, and the number of tokens that it does not take into account.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classified {
     pub prediction: Prediction,
-    /// Tokens of the text that were not read, since the context is full.
+    /// Number of the text's tokens that were not read, because the context is full.
     pub tokens_cut: usize,
 }
 
-/// Guesses for each mask of a text, the most likely first.
+/// Predictions for each mask of a text, the most likely first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filled {
     pub masks: Vec<Vec<Guess>>,
-    /// Tokens of the text that were not read, since the context is full.
+    /// Number of the text's tokens that were not read, because the context is full.
     pub tokens_cut: usize,
 }
 
-/// Tokens of a text as an encoder reads them.
+/// A text's tokens as an encoder reads them.
 struct Reading {
     tokens: Vec<u32>,
-    /// Position of the first token of each word, for a classifier of tokens.
+    /// Position of each word's first token, for a classifier of tokens.
     firsts: Vec<usize>,
     tokens_cut: usize,
 }
 
-/// Something and how likely it is.
+/// A label and its probability.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Guess {
     pub label: String,
     pub probability: f32,
 }
 
-/// The class of a word.
+/// A word and its most likely class.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WordClass {
     pub word: String,
@@ -72,10 +72,10 @@ pub struct WordClass {
 }
 
 impl<'a> Predictor<'a> {
-    /// `model` is without autodiff and lives on `device`.
+    /// Makes a predictor. `model` must be without autodiff and on `device`.
     ///
     /// # Errors
-    /// [`Error::InvalidValue`] for a model that is no encoder.
+    /// [`Error::InvalidValue`] for a model that is not an encoder.
     pub fn new(
         model: &'a Model,
         config: &'a ModelConfig,
@@ -93,11 +93,12 @@ impl<'a> Predictor<'a> {
         }
     }
 
-    /// Predictions of a classifier, or a regression, for each text, which is read up to the context.
+    /// Predicts a class or a number for each text. Texts are truncated to the context.
     ///
     /// # Errors
-    /// [`Error::InvalidValue`] for an encoder that fills masks, [`Error::Tokenizer`] for a text that has no
-    /// tokens, [`Error::NonFiniteOutput`] and [`Error::DeviceFailed`].
+    /// [`Error::InvalidValue`] for an encoder that fills masks and for a text without tokens,
+    /// [`Error::Tokenizer`] for a text that cannot be encoded, [`Error::NonFiniteOutput`] and
+    /// [`Error::DeviceFailed`].
     pub async fn classify(&self, texts: &[&str]) -> Result<Vec<Classified>> {
         if self.config.head == Head::LanguageModel {
             return Err(Error::InvalidValue {
@@ -156,11 +157,11 @@ impl<'a> Predictor<'a> {
         })
     }
 
-    /// The `count` most likely tokens for each mask of a text, the most likely first.
+    /// Predicts the `count` most likely tokens for each mask of a text, the most likely first.
     ///
     /// # Errors
-    /// [`Error::InvalidValue`] for a classifier and for a text without a mask within the context, and those
-    /// of [`classify`](Self::classify).
+    /// [`Error::InvalidValue`] for a classifier and for a text without a mask in the context, and those of
+    /// [`classify`](Self::classify).
     pub async fn fill(&self, text: &str, count: usize) -> Result<Filled> {
         let invalid = |key: &str, value: &str, message: &str, hint: Hint| Error::InvalidValue {
             key: key.into(),
@@ -205,12 +206,12 @@ impl<'a> Predictor<'a> {
         Ok(Filled { masks: places.into_iter().map(guesses).collect::<Result<_>>()?, tokens_cut })
     }
 
-    /// The tokens of a text, between `[CLS]` and `[SEP]` if the tokenizer has them.
+    /// Encodes a text, between `[CLS]` and `[SEP]` if the tokenizer has them.
     fn whole(&self, text: &str) -> Result<Reading> {
         self.with_special_ends(self.tokenizer.encode(text)?, Vec::new())
     }
 
-    /// The tokens of a text word by word, and the position at which each word begins.
+    /// Encodes a text word by word, and finds the position at which each word begins.
     fn words(&self, text: &str) -> Result<Reading> {
         let (mut tokens, mut firsts) = (Vec::new(), Vec::new());
         let before = usize::from(self.special_ends().is_some());
@@ -246,7 +247,8 @@ impl<'a> Predictor<'a> {
         Ok(Reading { tokens, firsts, tokens_cut })
     }
 
-    /// Probabilities, or a regression's numbers, and how many belong together.
+    /// Computes probabilities, or a regression's numbers, of padded rows, and the number of outputs at each
+    /// position.
     async fn outputs(&self, rows: &[Vec<u32>]) -> Result<(Vec<f32>, usize)> {
         let device = self.device.clone().inner();
         let (logits, _) = self.encoder.forward(Input::padded(rows, Side::Right, &device));

@@ -1,5 +1,5 @@
-//! The page's types, made from those of Rust: everything that the engine and the page's crate hand to
-//! JavaScript or take from it. The test here holds `web/page/generated.ts` to them; to write it anew:
+//! The page's types, made from those of Rust: everything that the engine and the page's crate exchange with
+//! JavaScript. The test here compares `web/page/generated.ts` with them; to write it anew:
 //!
 //! ```sh
 //! KILN_WRITE_TYPES=1 cargo test --package kiln-engine --features typescript typescript
@@ -13,7 +13,7 @@ use crate::{
 use std::{any::TypeId, collections::BTreeMap, path::Path};
 use ts_rs::{Config, TS, TypeVisitor};
 
-/// The page's crate is built for browsers only, so its types are compiled here once more.
+/// Types of the page's crate. It is built for browsers only, so they are compiled again here.
 #[path = "../../web/src/protocol.rs"]
 #[allow(dead_code, reason = "only their shapes count here")]
 mod protocol;
@@ -23,7 +23,7 @@ const HEADER: &str = "\
 // anew: KILN_WRITE_TYPES=1 cargo test --package kiln-engine --features typescript typescript
 ";
 
-/// Declarations by name, each with the type that it is of.
+/// Declarations by name, each with the id of its type.
 struct Declarations {
     config: Config,
     found: BTreeMap<String, (TypeId, String)>,
@@ -47,7 +47,7 @@ impl TypeVisitor for Declarations {
     }
 }
 
-/// All types that cross, with those that they are made of.
+/// Declarations of all exchanged types, and of the types that they contain.
 fn declarations() -> String {
     // Numbers cross as JavaScript's own, which hold integers up to 2^53.
     let config = Config::new().with_large_int("number");
@@ -65,7 +65,7 @@ fn declarations() -> String {
     all.found.into_values().fold(HEADER.to_owned(), |text, (_, declaration)| text + &declaration)
 }
 
-/// One line for each field of a record and each variant of a union.
+/// Formats a declaration with one line for each field of a record and each variant of a union.
 fn laid_out(declaration: &str) -> String {
     let declaration = declaration.trim_end_matches(';');
     let Some((name, body)) = declaration.split_once(" = ") else { return format!("{declaration};\n") };
@@ -85,7 +85,7 @@ fn laid_out(declaration: &str) -> String {
     }
 }
 
-/// The parts of a type between separators that stand in no brackets and no comment.
+/// Splits a type at separators outside of brackets and comments.
 fn split(text: &str, separator: char) -> Vec<&str> {
     let (mut parts, mut start, mut at, mut depth) = (Vec::new(), 0, 0, 0);
     while let Some(c) = text[at..].chars().next() {
@@ -109,7 +109,7 @@ fn split(text: &str, separator: char) -> Vec<&str> {
     parts
 }
 
-/// A comment of one line in one line.
+/// Puts a comment of one line on a single line.
 fn short_docs(text: &str) -> String {
     match text.strip_prefix("/**\n * ").and_then(|rest| rest.split_once("\n */\n")) {
         Some((line, rest)) if !line.contains('\n') => format!("/** {line} */\n{rest}"),

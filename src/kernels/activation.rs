@@ -1,4 +1,4 @@
-//! The non-linearity of the MLP, plain (GELU: arXiv:1606.08415) or gated (arXiv:2002.05202).
+//! The MLP's non-linearity, plain (GELU: arXiv:1606.08415) or gated (arXiv:2002.05202).
 
 use super::{Mode, backend::Differentiable};
 use burn::{
@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 pub enum Activation {
     Relu,
-    /// Exact, with the error function.
+    /// The exact GELU, with the error function.
     Gelu,
-    /// The tanh approximation (GPT-2's `gelu_new`).
+    /// The tanh approximation of GELU (GPT-2's `gelu_new`).
     GeluTanh,
     /// `silu(gate(x)) * up(x)` (arXiv:2002.05202).
     Swiglu,
@@ -34,7 +34,8 @@ impl Activation {
     }
 }
 
-/// `[.., n_inner]` -> the same, or gated `[.., 2 * n_inner]`, gates first -> `[.., n_inner]`.
+/// Applies the non-linearity: `[.., n_inner]` -> `[.., n_inner]`, or, if gated, `[.., 2 * n_inner]` with the
+/// gates first -> `[.., n_inner]`.
 pub fn activate<const D: usize>(x: Tensor<D>, activation: Activation, mode: Mode) -> Tensor<D> {
     if !mode.fuses(&x) {
         return reference(x, activation);

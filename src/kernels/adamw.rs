@@ -3,7 +3,7 @@
 use super::{Mode, backend::Kernels};
 use burn::{backend::Dispatch, tensor::Tensor};
 
-/// One update.
+/// Settings of one update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWSpec {
     pub learning_rate: f32,
@@ -11,9 +11,9 @@ pub struct AdamWSpec {
     pub beta2: f32,
     pub epsilon: f32,
     pub weight_decay: f32,
-    /// Updates so far, this one included.
+    /// Number of updates so far, this one included.
     pub updates: usize,
-    /// Leave everything as it is where the scale is not finite.
+    /// Whether to change nothing if the scale is not finite.
     pub skip_non_finite: bool,
 }
 
@@ -27,7 +27,7 @@ impl AdamWSpec {
     }
 }
 
-/// Weights and moments of one parameter, flat.
+/// Weights and moments of one parameter, flattened.
 #[derive(Clone)]
 pub struct Updated {
     pub weights: Tensor<1>,
@@ -35,8 +35,8 @@ pub struct Updated {
     pub second: Tensor<1>,
 }
 
-/// Weights and moments after an update by `gradient * scale`, `scale` being `[1]`; updated in
-/// place where nothing else holds them.
+/// Updates weights and moments by `gradient * scale`, where `scale` is `[1]`. Happens in place if nothing
+/// else holds the tensors.
 pub fn adamw(old: Updated, gradient: Tensor<1>, scale: Tensor<1>, spec: AdamWSpec, mode: Mode) -> Updated {
     if !mode.fuses(&old.weights) {
         return reference(old, gradient, scale, spec);
@@ -77,7 +77,7 @@ pub fn reference(old: Updated, gradient: Tensor<1>, scale: Tensor<1>, spec: Adam
     }
 }
 
-/// Sum of the squares of all numbers, `[1]`.
+/// Sum of the squares of all elements, `[1]`.
 pub fn sum_of_squares(x: Tensor<1>, mode: Mode) -> Tensor<1> {
     match mode.fuses(&x) {
         true => Tensor::from_dispatch(Dispatch::sum_of_squares(x.into_dispatch())),

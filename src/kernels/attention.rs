@@ -1,5 +1,6 @@
-//! Attention that never stores the weights of all queries at once (FlashAttention, arXiv:2205.14135), of
-//! heads that lie side by side as a projection gives them, with grouped queries (arXiv:2305.13245).
+//! Attention that never stores the weights of all queries at once (FlashAttention, arXiv:2205.14135). The
+//! heads lie side by side, as a projection computes them, and queries may share keys and values (grouped
+//! queries, arXiv:2305.13245).
 
 use super::{
     Mode,
@@ -14,18 +15,19 @@ use burn::{
 };
 use std::ops::Range;
 
-/// Shape and settings of one attention. H: query heads, G: key and value heads, D: head width.
+/// Shape and settings of one attention. H is the number of query heads, G that of key and value heads, D the
+/// head size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionSpec {
-    /// H
+    /// Number of query heads, H.
     pub heads: usize,
-    /// G
+    /// Number of key and value heads, G.
     pub kv_heads: usize,
-    /// D
+    /// Size of a head, D.
     pub head_size: usize,
-    /// Multiplies the scores.
+    /// Factor that the scores are multiplied by.
     pub scale: f32,
-    /// Soft cap of the scores; 0 for none.
+    /// Soft cap of the scores; 0 disables it.
     pub softcap: f32,
     pub window: Window,
     pub dropout: Dropout,
@@ -48,7 +50,8 @@ impl Window {
 }
 
 impl AttentionSpec {
-    /// Range of the `seen` keys that lie within the window of query `query` of `time`.
+    /// Range of the keys in the window of query number `query`, where there are `time` queries and `seen`
+    /// keys.
     pub fn visible(&self, query: usize, time: usize, seen: usize) -> Range<usize> {
         let position = (query + seen).saturating_sub(time);
         let start = position.saturating_sub(self.window.left).min(seen);
@@ -56,8 +59,8 @@ impl AttentionSpec {
     }
 }
 
-/// Strides of a head within a tensor: the numbers of token `t` of head `h` of row `b` begin at
-/// `first + b * batch + h * head + t * token`.
+/// Strides of heads in a tensor: the elements of token `t` of head `h` of sample `b` begin at `first + b *
+/// batch + h * head + t * token`.
 #[derive(Debug, Clone, Copy)]
 pub struct Strides {
     pub first: usize,
@@ -67,7 +70,7 @@ pub struct Strides {
 }
 
 impl Strides {
-    /// Strides of heads within `[B, time, heads * size]`, from head `first` on.
+    /// Strides of heads in a tensor `[B, time, heads * size]`, starting at head `first`.
     pub fn packed(time: usize, heads: usize, size: usize, first: usize) -> Self {
         let token = heads * size;
         Self { first: first * size, batch: time * token, head: size, token }
@@ -82,14 +85,14 @@ impl Strides {
 #[derive(Clone)]
 #[allow(clippy::large_enum_variant, reason = "one a layer, and not kept")]
 pub enum Projected {
-    /// `[B, T, (H + 2G) * D]`: queries, keys and values of the same tokens.
+    /// Queries, keys and values of the same tokens, `[B, T, (H + 2G) * D]`.
     Together(Tensor<3>),
-    /// Queries `[B, T, H * D]`, and keys and values `[B, S, 2G * D]` of other tokens.
+    /// Queries `[B, T, H * D]`, and keys and values of other tokens, `[B, S, 2G * D]`.
     Apart(Tensor<3>, Tensor<3>),
 }
 
-/// Attention output `[B, T, H * D]`. `mask`, `[B or 1, 1, T or 1, S]`, is true where a query must not attend to
-/// a key of its window.
+/// Computes the attention output, `[B, T, H * D]`. `mask`, `[B or 1, 1, T or 1, S]`, is true where a query
+/// must not attend to a key in its window.
 pub fn attention(
     projected: Projected,
     mask: Option<Tensor<4, Bool>>,
@@ -119,8 +122,8 @@ pub fn attention(
     ))
 }
 
-/// Attention output `[B, T, H * D]` of queries `[B, H, T, D]` over cached keys and values `[B, G, S, D]`,
-/// without gradients.
+/// Computes the attention output, `[B, T, H * D]`, of queries `[B, H, T, D]` over cached keys and values `[B,
+/// G, S, D]`. The kernel has no gradients; if `query` is tracked, the reference is used.
 pub fn cached(
     query: Tensor<4>,
     key: Tensor<4>,
@@ -142,7 +145,7 @@ pub fn cached(
     ))
 }
 
-/// Heads `start..start + heads` of a projection: `[B, T, .. D]` -> `[B, heads, T, D]`
+/// Selects heads `start..start + heads` of a projection: `[B, T, .. D]` -> `[B, heads, T, D]`.
 pub fn part(projected: &Tensor<3>, start: usize, heads: usize, spec: AttentionSpec) -> Tensor<4> {
     let ([batch, time, _], size) = (projected.dims(), spec.head_size);
     let part: Tensor<4> =
@@ -168,16 +171,16 @@ pub fn window_mask<const D: usize>(
     mask.into_iter().chain(masks).reduce(union)
 }
 
-/// True where either is, both broadcast.
+/// Mask that is true where either mask is, with broadcasting.
 pub fn union(a: Tensor<4, Bool>, b: Tensor<4, Bool>) -> Tensor<4, Bool> {
     let (a_dims, b_dims) = (a.dims(), b.dims());
     let shape: [usize; 4] = std::array::from_fn(|i| a_dims[i].max(b_dims[i]));
     a.expand(shape).bool_or(b.expand(shape))
 }
 
-/// Unfused reference of attention, made of Burn's operations. It ignores `spec.window`, which the mask must
-/// include. Queries are `[B, H, T, D]`, keys and values `[B, G, S, D]`; `bias`, `[1, H, T, S]`, is added to the
-/// scores.
+/// Unfused reference of attention, made of Burn's operations, `[B, T, H * D]`. It ignores `spec.window`,
+/// which the mask must include. Queries are `[B, H, T, D]`, keys and values `[B, G, S, D]`; `bias`, `[1, H,
+/// T, S]`, is added to the scores.
 pub fn reference(
     query: Tensor<4>,
     key: Tensor<4>,
@@ -195,7 +198,8 @@ pub fn reference(
     mixed.reshape([batch, time, heads * size])
 }
 
-/// Dropout of weights `[B, H, T, S]`. A weight is named by its row, its head, its query and its key.
+/// Applies dropout to weights, `[B, H, T, S]`. The random number of a weight is determined by its sample,
+/// head, query and key.
 fn dropped(weights: Tensor<4>, dropout: Dropout) -> Tensor<4> {
     if !dropout.is_on() {
         return weights;
@@ -210,7 +214,7 @@ fn dropped(weights: Tensor<4>, dropout: Dropout) -> Tensor<4> {
     weights.clone() * Tensor::from_data(kept, &weights.device())
 }
 
-/// Attention weights of each query over the keys, `[B, H, T, S]`, with rows that add up to 1.
+/// Attention weights of each query over the keys, `[B, H, T, S]`; each row sums to 1.
 pub fn weights(
     query: Tensor<4>,
     key: Tensor<4>,

@@ -27,12 +27,12 @@ use operations::{
 };
 use std::{fmt::Debug, marker::PhantomData};
 
-/// An operation of `N` inputs, the first of which is always there.
+/// A differentiable operation with `N` inputs, of which only the first is always present.
 trait Operation<B: Kernels, const N: usize>: Send + Debug + 'static {
     /// Tensors and settings saved in the forward pass for the backward pass.
     type Saved: Clone + Send + Debug + 'static;
 
-    /// The gradients of the inputs that need one.
+    /// Computes the gradients of the inputs that need one.
     fn backward(saved: Self::Saved, dy: FloatTensor<B>, needed: [bool; N]) -> [Option<FloatTensor<B>>; N];
 }
 
@@ -55,7 +55,7 @@ impl<B: Kernels, O: Operation<B, N>, const N: usize> Backward<B, N> for Step<O> 
     }
 }
 
-/// Runs an operation; `forward` is told whether gradients may be asked for.
+/// Runs an operation and records it for the backward pass. `forward` is told whether gradients may be needed.
 fn record<B, C, O, const N: usize>(
     first: FloatTensor<Autodiff<B, C>>,
     others: impl FnOnce(FloatTensor<Autodiff<B, C>>) -> [Option<FloatTensor<Autodiff<B, C>>>; N],
@@ -82,7 +82,7 @@ where
     }
 }
 
-/// The input that is always there.
+/// Unwraps the first input, which is always present.
 fn given<T>(input: Option<T>) -> T {
     match input {
         Some(input) => input,

@@ -1,5 +1,5 @@
-//! The kernels that a backend brings, forward and backward, and how automatic differentiation puts them
-//! together.
+//! The kernels that a backend implements, forward and backward, and the differentiable operations that are
+//! built from them.
 
 #[cfg(feature = "cube")]
 use super::shapes;
@@ -20,7 +20,7 @@ use burn::backend::{
     tensor::{BoolTensor, FloatTensor, IntTensor},
 };
 
-/// A tensor that may not be there.
+/// A tensor that may be absent.
 #[derive(ExtensionType, Debug, Clone)]
 #[extension_type(fusion: cfg(feature = "cube"))]
 pub enum Optional<B: Backend> {
@@ -37,7 +37,7 @@ impl<B: Backend> Optional<B> {
     }
 }
 
-/// Flags that may not be there.
+/// A boolean mask that may be absent.
 #[derive(ExtensionType, Debug, Clone)]
 #[extension_type(fusion: cfg(feature = "cube"))]
 pub enum OptionalMask<B: Backend> {
@@ -54,14 +54,14 @@ impl<B: Backend> OptionalMask<B> {
     }
 }
 
-/// Kernels over plain tensors. N: rows of all batches, E: width.
+/// Kernels over tensors without gradients. N is the number of rows of all samples, E the width.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     Cube: cfg(feature = "cube"),
     Fusion: cfg(feature = "cube")
 )]
 pub trait Kernels: Backend {
-    /// `x W + bias + residual`; `weight` is `[I, O]`, or `[O, I]` where `transposed`.
+    /// Computes `x W + bias + residual`. `weight` is `[I, O]`, or `[O, I]` if `transposed`.
     #[fusion(default)]
     fn linear_forward(
         x: FloatTensor<Self>,
@@ -91,13 +91,13 @@ pub trait Kernels: Backend {
         composed::linear_weight_gradient::<Self>(x, dy, transposed)
     }
 
-    /// Sum of the rows.
+    /// Gradient of the bias: the sum of the rows of `dy`.
     #[fusion(default)]
     fn linear_bias_gradient(dy: FloatTensor<Self>) -> FloatTensor<Self> {
         composed::sum_of_rows::<Self>(dy)
     }
 
-    /// The normalized rows, and `[N, 2]`: mean and inverse deviation of each.
+    /// Normalizes rows. Also returns the mean and inverse standard deviation of each row, `[N, 2]`.
     #[fusion(meta = shapes::norm_forward)]
     fn norm_forward(
         x: FloatTensor<Self>,
@@ -106,7 +106,7 @@ pub trait Kernels: Backend {
         spec: NormSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Gradients of the rows, the weight and the bias, whether there is one or not.
+    /// Gradients of the rows, the weight and the bias. The last is computed even if there is no bias.
     #[fusion(meta = shapes::norm_backward)]
     fn norm_backward(
         x: FloatTensor<Self>,
@@ -126,7 +126,7 @@ pub trait Kernels: Backend {
         activation: Activation,
     ) -> FloatTensor<Self>;
 
-    /// The gradient of `x`, and the value once more.
+    /// Computes the gradient of `x`, and the value of the non-linearity again.
     #[fusion(default)]
     fn activation_backward_with_value(
         x: FloatTensor<Self>,
@@ -136,7 +136,7 @@ pub trait Kernels: Backend {
         (Self::activation_backward(x.clone(), dy, activation), Self::activation_forward(x, activation))
     }
 
-    /// `x`: `[B, T, width]`; `cos`, `sin`: `[1 or B, T, D / 2]`.
+    /// Rotates heads in `x`, `[B, T, width]`, by tables `cos` and `sin`, `[1 or B, T, D / 2]`.
     #[fusion(dtype = x, shape = x)]
     fn rope(
         x: FloatTensor<Self>,
@@ -145,7 +145,8 @@ pub trait Kernels: Backend {
         spec: RopeSpec,
     ) -> FloatTensor<Self>;
 
-    /// `[B, T, H * D]`, and the logarithm of what each query's weights add up to, `[B, H, T]`.
+    /// Computes the attention output, `[B, T, H * D]`, and the logarithm of the sum of each query's weights
+    /// before they are normalized, `[B, H, T]`.
     #[fusion(meta = shapes::attention_forward)]
     fn attention_forward(
         query: FloatTensor<Self>,
@@ -154,7 +155,7 @@ pub trait Kernels: Backend {
         spec: AttentionSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Gradients of `query` and of `key_value`; the second means nothing where there is none.
+    /// Gradients of `query` and of `key_value`; the second has no meaning if `key_value` is absent.
     #[fusion(meta = shapes::attention_backward)]
     fn attention_backward(
         query: FloatTensor<Self>,
@@ -166,7 +167,7 @@ pub trait Kernels: Backend {
         spec: AttentionSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Attention of queries `[B, H, T, D]` over keys and values `[B, G, S, D]`.
+    /// Computes the attention output of queries `[B, H, T, D]` over keys and values `[B, G, S, D]`.
     #[fusion(meta = shapes::attention_cached)]
     fn attention_cached(
         query: FloatTensor<Self>,
@@ -176,7 +177,7 @@ pub trait Kernels: Backend {
         spec: AttentionSpec,
     ) -> FloatTensor<Self>;
 
-    /// Sum of the losses of states `[N, E]`, `[1]`.
+    /// Computes the sum of the losses of states `[N, E]`, `[1]`.
     #[fusion(meta = shapes::cross_entropy)]
     fn cross_entropy(
         states: FloatTensor<Self>,
@@ -186,7 +187,7 @@ pub trait Kernels: Backend {
         spec: CrossEntropySpec,
     ) -> FloatTensor<Self>;
 
-    /// Sum of the losses with the gradients of states and weight.
+    /// Computes the sum of the losses, and the gradients of states and weight.
     #[fusion(meta = shapes::cross_entropy_with_gradients)]
     fn cross_entropy_with_gradients(
         states: FloatTensor<Self>,
@@ -196,7 +197,7 @@ pub trait Kernels: Backend {
         spec: CrossEntropySpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Logarithm of the probability of each target, `[N, 1]`.
+    /// Computes the logarithm of the probability of each target, `[N, 1]`.
     #[fusion(default)]
     fn log_probabilities(
         states: FloatTensor<Self>,
@@ -207,7 +208,7 @@ pub trait Kernels: Backend {
         log_probabilities::forward::<Self>(states, weight, targets, spec)
     }
 
-    /// Gradients of states and weight, given that of the log-probabilities, `[N, 1]`.
+    /// Gradients of states and weight, where `dy`, `[N, 1]`, is the gradient of the log-probabilities.
     #[fusion(default)]
     fn log_probabilities_backward(
         states: FloatTensor<Self>,
@@ -219,13 +220,14 @@ pub trait Kernels: Backend {
         log_probabilities::backward::<Self>(states, weight, targets, dy, spec)
     }
 
-    /// A gradient times that of the loss, `[1]`.
+    /// Multiplies a gradient by `upstream`, the gradient of the loss, `[1]`.
     #[fusion(default)]
     fn scaled_gradient(gradient: FloatTensor<Self>, upstream: FloatTensor<Self>) -> FloatTensor<Self> {
         composed::scaled::<Self>(gradient, upstream)
     }
 
-    /// `[vocabulary, E]`: the sum of the rows of `dy` at each token.
+    /// Gradient of the embedding table, `[vocabulary, E]`: for each token the sum of the rows of `dy` at its
+    /// positions.
     #[fusion(meta = shapes::embedding_gradient)]
     fn embedding_gradient(
         tokens: IntTensor<Self>,
@@ -233,7 +235,7 @@ pub trait Kernels: Backend {
         vocabulary: usize,
     ) -> FloatTensor<Self>;
 
-    /// Adds the gradient of the embedding to `total`.
+    /// Adds the gradient of the embedding table to `total`.
     #[fusion(default)]
     fn embedding_gradient_onto(
         total: FloatTensor<Self>,
@@ -244,7 +246,7 @@ pub trait Kernels: Backend {
         Self::float_add(total, Self::embedding_gradient(tokens, dy, vocabulary))
     }
 
-    /// `residual + dropout(x)`.
+    /// Computes `residual + dropout(x)`.
     #[fusion(dtype = x, shape = x)]
     fn dropout(
         x: FloatTensor<Self>,
@@ -252,7 +254,7 @@ pub trait Kernels: Backend {
         dropout: Dropout,
     ) -> FloatTensor<Self>;
 
-    /// New weights, first and second moments.
+    /// Computes the new weights, first moments and second moments.
     #[fusion(meta = shapes::adamw)]
     fn adamw(
         weights: FloatTensor<Self>,
@@ -263,12 +265,12 @@ pub trait Kernels: Backend {
         spec: AdamWSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// `[1]`
+    /// Sum of the squares of all elements, `[1]`.
     #[fusion(meta = shapes::sum_of_squares)]
     fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
-/// The kernels that gradients flow through.
+/// Operations that gradients flow through.
 #[backend_extension(Flex: cfg(feature = "flex"), Cube: cfg(feature = "cube"), Autodiff)]
 pub trait Differentiable: Backend {
     fn linear(
@@ -279,7 +281,7 @@ pub trait Differentiable: Backend {
         transposed: bool,
     ) -> FloatTensor<Self>;
 
-    /// `activation(x) W + bias + residual`.
+    /// Computes `activation(x) W + bias + residual`.
     fn activated_linear(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -289,7 +291,7 @@ pub trait Differentiable: Backend {
         activation: Activation,
     ) -> FloatTensor<Self>;
 
-    /// `norm(x) W + bias + residual`.
+    /// Computes `norm(x) W + bias + residual`.
     #[allow(clippy::too_many_arguments)]
     fn normalized_linear(
         x: FloatTensor<Self>,
@@ -350,7 +352,7 @@ pub trait Differentiable: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// Without gradients.
+/// Implements [`Differentiable`] for a backend without gradients.
 macro_rules! plain {
     ($backend:ty) => {
         impl Differentiable for $backend {

@@ -1,4 +1,4 @@
-//! Every operation on random inputs, for measuring it and comparing it with its reference on any device.
+//! Every operation on random inputs, to measure it and to compare it with its reference on any device.
 
 use super::{
     Mode,
@@ -16,10 +16,10 @@ use crate::{device::device_failed, error::Result};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use serde::Serialize;
 
-/// Computes an operation: what it gives, then the gradients of its inputs, all flat.
+/// Computes an operation. Returns its output, then the gradients of its inputs, all flattened.
 pub type Run = Box<dyn Fn(Mode) -> Vec<Tensor<1>>>;
 
-/// An operation and its inputs.
+/// An operation and a function that makes its inputs.
 pub struct Case {
     pub name: &'static str,
     shapes: fn(Sizes) -> String,
@@ -30,12 +30,12 @@ pub struct Case {
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
     pub rows: usize,
-    /// Tokens of a row.
+    /// Number of tokens in a row.
     pub time: usize,
     pub heads: usize,
     pub head_size: usize,
     pub vocabulary: usize,
-    /// Numbers that the optimizer updates.
+    /// Number of parameters that the optimizer updates.
     pub parameters: usize,
 }
 
@@ -43,7 +43,7 @@ impl Sizes {
     /// Sizes of a model of 10.7M parameters.
     pub const MODEL: Self =
         Self { rows: 8, time: 256, heads: 6, head_size: 64, vocabulary: 4096, parameters: 10_700_000 };
-    /// Odd ones, and as few as still are more than a workgroup.
+    /// Odd sizes that are as small as possible but still larger than a workgroup.
     pub const SMALL: Self =
         Self { rows: 2, time: 37, heads: 6, head_size: 16, vocabulary: 301, parameters: 70_001 };
 
@@ -71,21 +71,21 @@ impl Case {
         CASES.iter().find(|case| case.name == name)
     }
 
-    /// Its inputs, as a reader would say it.
+    /// Description of its inputs for a reader.
     pub fn shapes(&self, sizes: Sizes) -> String {
         (self.shapes)(sizes)
     }
 
-    /// The inputs on an autodiff device, the same every time.
+    /// Makes the inputs on an autodiff device, the same ones every time.
     pub fn prepare(&self, device: &Device, sizes: Sizes) -> Run {
         device.seed(1);
         (self.prepare)(device, sizes)
     }
 
-    /// Computes both ways and compares.
+    /// Runs the operation fused and as its reference, and compares the results.
     ///
     /// # Errors
-    /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
+    /// [`Error::DeviceFailed`](crate::error::Error::DeviceFailed).
     pub async fn compare(&self, device: &Device, sizes: Sizes) -> Result<Difference> {
         let run = self.prepare(&device.clone().autodiff(), sizes);
         let (fused, reference) = (read(run(Mode::Fused)).await?, read(run(Mode::Reference)).await?);
@@ -106,7 +106,7 @@ async fn read(tensors: Vec<Tensor<1>>) -> Result<Vec<Vec<f32>>> {
     Ok(all)
 }
 
-/// NaN where one of the numbers is.
+/// Largest difference of two lists, relative to the largest number in `b`; NaN if a difference is NaN.
 fn difference(a: &[f32], b: &[f32]) -> f64 {
     let largest = b.iter().map(|b| f64::from(b.abs())).fold(f64::MIN_POSITIVE, f64::max);
     let worse = |most: f64, apart: f64| if apart > most || apart.is_nan() { apart } else { most };
@@ -319,7 +319,7 @@ fn bend(device: &Device, s: Sizes, activation: Activation) -> Run {
     differentiated(x, move |x, mode| activate(x, activation, mode))
 }
 
-/// An operation of one input that matters, and the gradient of that.
+/// Case with one input `x`: its output and the gradient of `x`.
 fn differentiated(x: Tensor<3>, operation: impl Fn(Tensor<3>, Mode) -> Tensor<3> + 'static) -> Run {
     Box::new(move |mode| {
         let y = operation(x.clone(), mode);
@@ -333,7 +333,7 @@ fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::random(shape, Distribution::Normal(0.0, 1.0), device).require_grad()
 }
 
-/// Tokens all over the vocabulary.
+/// Tokens spread over the whole vocabulary.
 fn tokens([rows, time]: [usize; 2], vocabulary: usize) -> TensorData {
     let tokens = (0..rows * time).map(|i| (i * 7919 % vocabulary) as i32).collect::<Vec<_>>();
     TensorData::new(tokens, [rows, time])
@@ -343,7 +343,7 @@ fn flat<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     x.flatten(0, D - 1)
 }
 
-/// The gradient of an input.
+/// Gradient of an input, flattened; a single zero if it has none.
 fn of<const D: usize>(input: &Tensor<D>, gradients: &burn::tensor::Gradients) -> Tensor<1> {
     input.grad(gradients).map_or_else(|| Tensor::zeros([1], &input.device()), flat)
 }

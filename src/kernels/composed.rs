@@ -1,5 +1,5 @@
-//! Kernels made of Burn's operations on primitive tensors: where its tuned matrix products and its fusion
-//! are better than a kernel of our own would be.
+//! Kernels composed of Burn's operations on primitive tensors, for operations where Burn's tuned matrix
+//! products and its fusion are faster than a kernel of our own.
 
 use super::backend::Optional;
 use burn::{
@@ -7,7 +7,7 @@ use burn::{
     tensor::Shape,
 };
 
-/// `[.., E]` -> `[N, E]`
+/// Merges all dimensions but the last: `[.., E]` -> `[N, E]`.
 fn rows<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
     let shape = tensor.shape();
     let width = shape[shape.num_dims() - 1];
@@ -15,7 +15,7 @@ fn rows<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
     B::float_reshape(tensor, Shape::new([count, width]))
 }
 
-/// A shape with another last dimension.
+/// Replaces the last dimension of a shape.
 pub(super) fn with_width(mut shape: Shape, width: usize) -> Shape {
     let last = shape.num_dims() - 1;
     shape[last] = width;
@@ -65,14 +65,14 @@ pub(super) fn linear_weight_gradient<B: Backend>(
     }
 }
 
-/// `[.., E]` -> `[E]`
+/// Sums over all rows: `[.., E]` -> `[E]`.
 pub(super) fn sum_of_rows<B: Backend>(dy: FloatTensor<B>) -> FloatTensor<B> {
     let dy = rows::<B>(dy);
     let width = dy.shape()[1];
     B::float_reshape(B::float_sum_dim(dy, 0), Shape::new([width]))
 }
 
-/// A tensor times a number, `[1]`.
+/// Multiplies a tensor by a scalar, `[1]`.
 pub(super) fn scaled<B: Backend>(tensor: FloatTensor<B>, factor: FloatTensor<B>) -> FloatTensor<B> {
     let ones = vec![1; tensor.shape().num_dims()];
     B::float_mul(tensor, B::float_reshape(factor, Shape::from(ones)))

@@ -1,7 +1,7 @@
-//! Cross entropy of the output projection, without the logits of all tokens at once.
+//! Cross entropy of the output projection, without storing the logits of all tokens at once.
 //!
-//! The gradients are made together with the loss, while the logits of a chunk are there (Liger Kernel,
-//! arXiv:2410.10989).
+//! The gradients are computed together with the loss, while the logits of a chunk are in memory (Liger
+//! Kernel, arXiv:2410.10989).
 
 use super::{
     Mode,
@@ -17,28 +17,28 @@ use burn::{
 /// Settings of a cross entropy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CrossEntropySpec {
-    /// The weight is `[V, E]`.
+    /// Whether the weight is `[V, E]` instead of `[E, V]`.
     pub transposed: bool,
-    /// Multiplies the loss.
+    /// Factor that the loss is multiplied by.
     pub scale: f32,
-    /// Soft cap of the logits; 0 for none.
+    /// Soft cap of the logits; 0 disables it.
     pub softcap: f32,
     /// Share of the probability that is spread evenly over the vocabulary (arXiv:1512.00567).
     pub label_smoothing: f32,
-    /// Weight of the square of the logarithm of what probabilities are divided by (arXiv:2204.02311).
+    /// Weight of the squared log-partition function, `log(sum(exp(logits)))²` (arXiv:2204.02311).
     pub z_loss: f32,
 }
 
-/// Targets of the rows and their weights.
+/// Target of each row and its weight.
 #[derive(Clone)]
 pub struct Targets {
-    /// `[N, 1]`
+    /// Target tokens, `[N, 1]`.
     pub tokens: Tensor<2, Int>,
-    /// `[N, 1]`: 1, or 0 where there is no target.
+    /// Loss weights, `[N, 1]`: 1, or 0 for a row without a target.
     pub weights: Tensor<2>,
 }
 
-/// Weighted sum over the rows of states `[N, E]`, `[1]`; `weight`: `[E, V]`, or `[V, E]` where
+/// Weighted sum of the losses of states `[N, E]`, `[1]`. `weight` is `[E, V]`, or `[V, E]` if
 /// `spec.transposed`.
 pub fn cross_entropy(
     states: Tensor<2>,
@@ -76,7 +76,7 @@ pub fn reference(
     of_logits(logits, targets, spec)
 }
 
-/// Weighted cross entropy of logits `[N, V]`, `[1]`.
+/// Weighted cross entropy of given logits `[N, V]`, summed to `[1]`.
 pub fn of_logits(logits: Tensor<2>, targets: Targets, spec: CrossEntropySpec) -> Tensor<1> {
     let (smoothing, z_loss) = (spec.label_smoothing, spec.z_loss);
     let log_p = log_softmax(logits.clone(), 1);

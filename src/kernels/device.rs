@@ -1,5 +1,5 @@
-//! Devices by name: `cpu`, `cuda[:i]`, `wgpu[:i]`, `vulkan[:i]`, `metal[:i]`, `webgpu`, and `auto`
-//! for the best of them. Together with `platform.rs` the only place that knows which backend runs.
+//! Devices by name: `cpu`, `cuda[:i]`, `wgpu[:i]`, `vulkan[:i]`, `metal[:i]`, `webgpu`, and `auto` for the
+//! best of them. Together with `platform.rs` this is the only place that knows which backend runs.
 
 use crate::error::{Error, Hint, Place, Result, hint};
 use burn::tensor::{Device, Distribution, FloatDType, Tensor};
@@ -7,24 +7,24 @@ use burn_std::config::RuntimeConfig as _;
 use serde::Serialize;
 use std::{fmt, str::FromStr, sync::Mutex};
 
-/// A device by name, not yet opened.
+/// The name of a device, which need not exist or be open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     api: Api,
     index: usize,
 }
 
-/// The ways to reach a device.
+/// Interfaces through which a device is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Api {
     Cpu,
     Cuda,
-    /// The graphics API that wgpu settles on: Vulkan, Metal, DirectX 12 or OpenGL.
+    /// The graphics API that wgpu chooses: Vulkan, Metal, DirectX 12 or OpenGL.
     Wgpu,
     Vulkan,
     Metal,
-    /// The browser's own.
+    /// WebGPU of the browser.
     Webgpu,
 }
 
@@ -54,18 +54,18 @@ impl Api {
     }
 }
 
-/// What is known of a device without opening it.
+/// Description of a device, without opening it.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeviceInfo {
-    /// What `--device` takes.
+    /// Name that `--device` accepts.
     pub name: String,
-    /// As the device names itself; of a processor also its generation and threads.
+    /// Name that the device reports; for a processor also its generation and threads.
     pub description: String,
     /// Vector instructions that the CPU computes with, such as `AVX-512`.
     pub instruction_set: Option<&'static str>,
-    /// Emulated on the CPU; never chosen by `auto`.
+    /// Whether it is emulated on the CPU; `auto` never chooses such a device.
     pub software: bool,
-    /// Bytes of memory, where the platform tells.
+    /// Memory in bytes, if the platform reports it.
     pub memory_bytes: Option<u64>,
     #[serde(skip)]
     choice: Choice,
@@ -74,12 +74,12 @@ pub struct DeviceInfo {
 }
 
 impl DeviceInfo {
-    /// The device this describes.
+    /// Name of the device.
     pub fn choice(&self) -> &Choice {
         &self.choice
     }
 
-    /// The description with the instruction set, where there is one.
+    /// The description, with the instruction set if it is known.
     pub fn summary(&self) -> String {
         match self.instruction_set {
             Some(instructions) => format!("{}, {instructions}", self.description),
@@ -88,7 +88,7 @@ impl DeviceInfo {
     }
 }
 
-/// A device for models that are never run ([`Model::meta`](crate::model::Model::meta)): nothing is made on it.
+/// A device for models that are never run; no memory is allocated on it.
 pub fn placeholder() -> Device {
     #[cfg(feature = "flex")]
     return Device::flex();
@@ -98,7 +98,7 @@ pub fn placeholder() -> Device {
     Device::default()
 }
 
-/// In ascending order of how much one wants to train there.
+/// Kind of a device, in ascending order of preference for training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(dead_code))]
 enum Kind {
@@ -147,7 +147,7 @@ impl Choice {
         Self { api: Api::Cpu, index: 0 }
     }
 
-    /// The best hardware adapter, and the CPU where there is none. Never a software adapter.
+    /// The best hardware adapter, or the CPU if there is none. Never a software adapter.
     pub fn auto() -> Self {
         let found = list().into_iter().filter(|info| !info.software).max_by_key(|info| {
             // Of several ways to one card, CUDA is the fastest, then the pinned API.
@@ -162,13 +162,16 @@ impl Choice {
         found.map_or_else(Self::cpu, |info| info.choice)
     }
 
-    /// Whether this is the CPU backend.
+    /// Whether the CPU backend is meant.
     pub fn is_cpu(&self) -> bool {
         self.api == Api::Cpu
     }
 
-    /// Opens the device, without autodiff. In a browser, call [`configure_fusion`] and initialize it
-    /// first with `burn::tensor::Device::wgpu_options().init_async()`.
+    /// Opens the device, without autodiff. In a browser, first call [`configure_fusion`] and initialize the
+    /// device with `burn::tensor::Device::wgpu_options().init_async()`.
+    ///
+    /// # Errors
+    /// [`Error::DeviceUnavailable`] if this machine or this build does not have the device.
     pub fn open(&self) -> Result<Device> {
         configure_fusion();
         if !self.api.in_this_build() {
@@ -198,7 +201,7 @@ impl Choice {
         }
     }
 
-    /// What is known of the device; `None` if this machine does not have it.
+    /// Describes the device; `None` if this machine does not have it.
     pub fn info(&self) -> Option<DeviceInfo> {
         list_api(self.api).into_iter().find(|info| info.choice == *self)
     }
@@ -209,11 +212,11 @@ impl Choice {
     }
 }
 
-/// What was opened besides the CPU.
+/// Devices that have been opened, except the CPU.
 static OPENED: Mutex<Vec<Device>> = Mutex::new(Vec::new());
 
-/// Waits until the devices that were opened have nothing left to do, freed memory included. For the end of
-/// a process: a driver that is unloaded under a thread that still works crashes (SwiftShader does).
+/// Waits until all opened devices have finished their work, freed memory included. Call it at the end of a
+/// process: unloading a driver while one of its threads still works can crash (SwiftShader does).
 pub fn settle() {
     if let Ok(opened) = OPENED.lock() {
         // One that is lost has nothing left to do either.
@@ -221,11 +224,11 @@ pub fn settle() {
     }
 }
 
-/// How Burn fuses operations into kernels, on every device that is opened after the first call.
+/// Configures how Burn fuses operations into kernels on every device that is opened after the first call.
 ///
-/// Burn follows several groups of operations at once by default. Where their order then conflicts it
-/// runs all of them one by one, which happens in AdamW and in the backward pass of LayerNorm. One
-/// group at a time takes a third fewer kernels a step (BENCHMARKS.md).
+/// By default Burn follows several groups of operations at once. If their order then conflicts, it runs all
+/// of them one by one, which happens in AdamW and in the backward pass of LayerNorm. One group at a time
+/// takes a third fewer kernels per step (BENCHMARKS.md).
 pub fn configure_fusion() {
     let config = serde_json::json!({ "fusion": { "beam_search": { "max_blocks": 1 } } });
     if let Ok(config) = serde_json::from_value(config) {
@@ -233,7 +236,7 @@ pub fn configure_fusion() {
     }
 }
 
-/// Everything this build can reach on this machine.
+/// Lists the devices that this build can use on this machine.
 pub fn list() -> Vec<DeviceInfo> {
     Api::ALL.into_iter().flat_map(list_api).collect()
 }
@@ -294,8 +297,11 @@ pub fn dtypes(device: &Device) -> Vec<&'static str> {
     all.into_iter().filter(|(_, dtype)| device.supports_dtype(*dtype)).map(|(name, _)| name).collect()
 }
 
-/// Measures the peak of f32 matrix products in FLOP/s: the best of several square products, the
-/// size growing until one takes `seconds / 8`.
+/// Measures the peak of f32 matrix products in FLOP/s: the best of several square products, whose size grows
+/// until one takes `seconds / 8` or has 8192 rows.
+///
+/// # Errors
+/// [`Error::DeviceFailed`].
 pub async fn measure_peak(device: &Device, seconds: f64) -> Result<f64> {
     let device = device.clone().inner();
     let mut best = 0f64;
@@ -319,7 +325,7 @@ pub async fn measure_peak(device: &Device, seconds: f64) -> Result<f64> {
     }
 }
 
-/// Waits until a tensor is computed, by reading one element of it.
+/// Waits until a tensor is computed, by reading one element.
 async fn wait(tensor: Tensor<2>) -> Result<()> {
     let device = tensor.device();
     match tensor.slice([0..1, 0..1]).into_data_async().await {
@@ -328,7 +334,7 @@ async fn wait(tensor: Tensor<2>) -> Result<()> {
     }
 }
 
-/// What `--device` calls the kind of a device.
+/// Name of the kind of a device, as in `--device`: `cpu`, `cuda` or `wgpu`.
 pub fn short_name(device: &Device) -> &'static str {
     // Burn does not tell but in the debug text.
     let text = format!("{device:?}");
@@ -338,7 +344,7 @@ pub fn short_name(device: &Device) -> &'static str {
         .unwrap_or("cpu")
 }
 
-/// The error for a device that failed while working.
+/// Makes the error for a device that failed while working.
 pub fn device_failed(device: &Device, action: &str, message: String) -> Error {
     let lower = message.to_lowercase();
     let hint = if lower.contains("memory") || lower.contains("alloc") {
@@ -354,7 +360,7 @@ pub fn device_failed(device: &Device, action: &str, message: String) -> Error {
     }
 }
 
-/// The way out where memory does not suffice for the rows of a batch.
+/// Advice for a batch that does not fit into memory.
 pub fn smaller_batch_hint() -> Hint {
     hint![
         "lower ",

@@ -1,6 +1,6 @@
-//! Dropout (JMLR 15, 2014) whose choices are a function of a seed and of a number's position: its row of the
-//! step and its index within that row. They are the same on every device and however rows are grouped into
-//! micro-batches, and are drawn again instead of kept.
+//! Dropout (JMLR 15, 2014) whose random numbers are a function of a seed and an element's position: its row
+//! in the step and its index in that row. They are the same on every device and for every division of the
+//! rows into micro-batches, and are computed again in the backward pass instead of stored.
 
 use super::{Mode, backend::Differentiable, optional};
 use burn::{
@@ -8,13 +8,13 @@ use burn::{
     tensor::{Tensor, TensorData},
 };
 
-/// Probability and random numbers of one dropout.
+/// Probability and seed of one dropout.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
-    /// Share of the numbers that become 0; the others grow by 1 / (1 - share).
+    /// Probability that an element becomes 0; the others are multiplied by 1 / (1 - probability).
     pub probability: f32,
     pub seed: u32,
-    /// Row of the step that is the first of the batch.
+    /// Number of the batch's first row in the step.
     pub first_row: u32,
 }
 
@@ -25,43 +25,43 @@ impl Dropout {
         self.probability > 0.0
     }
 
-    /// Factor that kept numbers are multiplied by.
+    /// Factor that kept elements are multiplied by.
     pub fn scale(self) -> f32 {
         if self.probability < 1.0 { 1.0 / (1.0 - self.probability) } else { 0.0 }
     }
 
-    /// Draws below this are dropped.
+    /// Elements whose random number is below this are dropped.
     pub fn threshold(self) -> u32 {
         (f64::from(self.probability) * f64::from(u32::MAX)) as u32
     }
 
-    /// The draws of a row of the batch.
+    /// Random numbers of a row of the batch.
     #[inline(always)]
     pub fn row(self, row: usize) -> Draws {
         Draws(mix(self.seed ^ self.first_row.wrapping_add(row as u32)))
     }
 }
 
-/// The draws of all numbers of a row, or of a part of it. A part is named by one index after another, each
-/// counted for itself, so that no count exceeds 32 bits however many numbers there are.
+/// Random numbers of a row, or of a part of it. A part is named by a sequence of indices, each of which fits
+/// in 32 bits however many elements there are.
 #[derive(Debug, Clone, Copy)]
 pub struct Draws(u32);
 
 impl Draws {
-    /// Draws of a part of the row: a position, or a head and then a query.
+    /// Random numbers of a part: a position, or a head and then a query.
     #[inline(always)]
     pub fn part(self, index: usize) -> Self {
         Self(self.draw(index as u32))
     }
 
-    /// The draw of a single number.
+    /// Random number of a single element.
     #[inline(always)]
     pub fn draw(self, index: u32) -> u32 {
         mix(self.0.wrapping_add(index))
     }
 }
 
-/// Every bit of the result depends on every bit of `x` (Chris Wellons' lowbias32).
+/// Mixes bits, so that every bit of the result depends on every bit of `x` (Chris Wellons' lowbias32).
 #[inline(always)]
 fn mix(mut x: u32) -> u32 {
     x ^= x >> 16;
@@ -71,8 +71,8 @@ fn mix(mut x: u32) -> u32 {
     x ^ (x >> 16)
 }
 
-/// `residual + dropout(x)`, or `dropout(x)`; all of one shape, `[B, T, E]`. A number is named by its row, its
-/// position in that and its column.
+/// Computes `residual + dropout(x)`, or `dropout(x)` without a residual, of shape `[B, T, E]`. The random
+/// number of an element is determined by its row, position and column.
 pub fn dropout<const D: usize>(
     x: Tensor<D>,
     residual: Option<Tensor<D>>,
@@ -112,13 +112,13 @@ mod tests {
     use super::*;
     use crate::attention::{AttentionSpec, Projected, Window, attention};
 
-    /// Bits of the numbers.
+    /// Bit patterns of the elements.
     fn bits<const D: usize>(x: Tensor<D>) -> Vec<u32> {
         x.into_data().try_into_vec_as::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
     }
 
-    /// An operation on rows `[8, T, E]` is the same on all of them at once and on some after others, and
-    /// drops by both ways of computing the same.
+    /// Checks that an operation on rows `[8, T, E]` gives the same result for all rows at once as for groups
+    /// of rows one after another, and that both modes drop the same elements.
     fn check(width: usize, of: impl Fn(Tensor<3>, Dropout, Mode) -> Tensor<3>) {
         let device = crate::device::Choice::cpu().open().unwrap();
         let numbers: Vec<f32> = (0..8 * 5 * width).map(|i| 1.0 + (i * 37 % 101) as f32 / 100.0).collect();
@@ -156,7 +156,7 @@ mod tests {
         });
     }
 
-    /// Padding behind a row is longer in a micro-batch with a longer row.
+    /// Padding after a row is longer in a micro-batch with a longer row.
     #[test]
     fn what_is_dropped_does_not_depend_on_padding() {
         let device = crate::device::Choice::cpu().open().unwrap();

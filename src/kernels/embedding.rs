@@ -1,4 +1,4 @@
-//! Rows of a table.
+//! Lookup of rows in an embedding table.
 
 use super::{Mode, backend::Differentiable};
 use burn::{
@@ -6,7 +6,7 @@ use burn::{
     tensor::{Int, Tensor, module},
 };
 
-/// Rows of `[vocabulary, E]` at tokens `[B, T]` -> `[B, T, E]`.
+/// Looks up the rows of `table`, `[vocabulary, E]`, at tokens `[B, T]` -> `[B, T, E]`.
 pub fn embedding(table: Tensor<2>, tokens: Tensor<2, Int>, mode: Mode) -> Tensor<3> {
     if !mode.fuses(&table) {
         return module::embedding(table, tokens);

@@ -1,7 +1,7 @@
-//! Fused training operations: each does in one pass, forward and backward, what takes Burn's own operations
-//! several. Each is a function over tensors with a reference made of Burn's operations beside it, which
-//! computes where [`Mode::Reference`] asks for it (`--set kernels.fused=false`), where the device or the
-//! type of number is none that there are kernels for, and in tests.
+//! Fused training operations: each does in one pass, forward and backward, what several of Burn's own
+//! operations do. Each is a function over tensors with a reference beside it, which is made of Burn's
+//! operations. The reference is used if [`Mode::Reference`] is given (`--set kernels.fused=false`), if there
+//! are no kernels for the device or the element type, and in tests.
 
 pub mod activation;
 pub mod adamw;
@@ -39,15 +39,15 @@ use burn::{
 /// Whether operations are fused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Fused kernels, where there are some.
+    /// Fused kernels, where they exist.
     #[default]
     Fused,
-    /// Unfused, by Burn's own operations.
+    /// Unfused operations of Burn.
     Reference,
 }
 
 impl Mode {
-    /// Whether kernels compute with this tensor.
+    /// Whether a kernel computes an operation on this tensor. Counts the operation if so.
     pub fn fuses<const D: usize>(self, x: &Tensor<D>) -> bool {
         let fuses = self == Self::Fused && x.dtype() == DType::F32 && has_kernels(&x.device());
         counted::FUSED.with(|count| count.set(count.get() + usize::from(fuses)));
@@ -83,7 +83,7 @@ pub mod counted {
         pub(super) static FUSED: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// Operations that `work` left to kernels.
+    /// Number of operations in `work` that kernels computed.
     pub fn fused(work: impl FnOnce()) -> usize {
         let before = FUSED.get();
         work();

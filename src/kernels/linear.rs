@@ -1,5 +1,5 @@
-//! `x W + bias + residual` with a fused prologue and epilogue. Where `x` is the output of a norm or a
-//! non-linearity, it is computed again in the backward pass instead of saved.
+//! Linear layers, `x W + bias + residual`, with a fused prologue and epilogue. If `x` is the output of a norm
+//! or a non-linearity, the backward pass computes it again instead of saving it.
 
 use super::{
     Mode,
@@ -17,9 +17,9 @@ use burn::{
 #[derive(Clone)]
 #[allow(clippy::large_enum_variant, reason = "one a layer, and not kept")]
 pub enum Prologue<const D: usize> {
-    /// `[.., I]`
+    /// The input itself, `[.., I]`.
     Plain(Tensor<D>),
-    /// Non-linearity of `[.., I]`, or gated of `[.., 2 I]`.
+    /// Non-linearity of `[.., I]`, or, if gated, of `[.., 2 I]`.
     Activated(Tensor<D>, Activation),
     /// Norm of `[.., I]`.
     Normalized(Tensor<D>, Normalization),
@@ -28,9 +28,9 @@ pub enum Prologue<const D: usize> {
 /// A norm and its parameters.
 #[derive(Clone)]
 pub struct Normalization {
-    /// `[I]`
+    /// Weight, `[I]`.
     pub weight: Tensor<1>,
-    /// `[I]`
+    /// Bias, `[I]`.
     pub bias: Option<Tensor<1>>,
     pub spec: NormSpec,
 }
@@ -42,7 +42,7 @@ impl<const D: usize> From<Tensor<D>> for Prologue<D> {
 }
 
 impl<const D: usize> Prologue<D> {
-    /// `[.., I]`
+    /// Computes the input of the product, `[.., I]`.
     pub fn resolve(self, mode: Mode) -> Tensor<D> {
         match self {
             Self::Plain(x) => x,
@@ -60,13 +60,14 @@ impl<const D: usize> Prologue<D> {
 /// Bias and residual that are added to the product.
 #[derive(Default)]
 pub struct Epilogue<const D: usize> {
-    /// `[O]`
+    /// Bias, `[O]`.
     pub bias: Option<Tensor<1>>,
-    /// `[.., O]`
+    /// Residual, `[.., O]`.
     pub residual: Option<Tensor<D>>,
 }
 
-/// `[.., I]` times a weight `[I, O]`, or `[O, I]` where `transposed`, plus the epilogue -> `[.., O]`
+/// Multiplies `[.., I]` by a weight `[I, O]`, or `[O, I]` if `transposed`, and adds the epilogue -> `[..,
+/// O]`.
 pub fn linear<const D: usize>(
     prologue: impl Into<Prologue<D>>,
     weight: Tensor<2>,

@@ -1,4 +1,4 @@
-//! Logarithm of the probability of each target by an output projection, without the logits of all tokens at
+//! Log-probability of each target under an output projection, without storing the logits of all tokens at
 //! once: the backward pass computes the logits of each chunk again.
 
 use super::{
@@ -16,7 +16,8 @@ use burn::{
     tensor::{IndexingUpdateOp, Int, Slice, Tensor, activation::log_softmax},
 };
 
-/// Numbers of logits that are in memory at a time: 64 MiB. Few in tests, so that those have several chunks.
+/// Number of logits that are in memory at a time: 64 MiB. In tests it is small, so that there are several
+/// chunks.
 const CHUNK: usize = if cfg!(test) { 40 } else { 1 << 24 };
 
 /// Settings of the output projection.
@@ -24,12 +25,12 @@ const CHUNK: usize = if cfg!(test) { 40 } else { 1 << 24 };
 pub struct ProjectionSpec {
     /// Whether the weight is `[V, E]` instead of `[E, V]`.
     pub transposed: bool,
-    /// Soft cap of the logits; 0 for none.
+    /// Soft cap of the logits; 0 disables it.
     pub softcap: f32,
 }
 
-/// Logarithm of the probability of the target of each row, `[N, 1]`, of states `[N, E]`, a weight `[E, V]` (or
-/// `[V, E]` where `spec.transposed`) and targets `[N, 1]`.
+/// Logarithm of the probability of each row's target, `[N, 1]`. States are `[N, E]`, the weight is `[E, V]`
+/// (or `[V, E]` if `spec.transposed`), and targets are `[N, 1]`.
 pub fn log_probabilities(
     states: Tensor<2>,
     weight: Tensor<2>,
@@ -48,7 +49,7 @@ pub fn log_probabilities(
     ))
 }
 
-/// The unfused computation, which keeps all logits in memory.
+/// Unfused reference, which keeps all logits in memory.
 pub fn reference(
     states: Tensor<2>,
     weight: Tensor<2>,
@@ -62,16 +63,16 @@ pub fn reference(
     of_logits(logits, targets)
 }
 
-/// The log-probabilities `[N, 1]` of targets by logits `[N, V]` as they are.
+/// Log-probabilities, `[N, 1]`, of targets under given logits, `[N, V]`.
 pub fn of_logits(logits: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
     log_softmax(logits, 1).gather(1, targets)
 }
 
-/// Rows `first..end` and what is computed of them.
+/// Some consecutive rows and the values computed for them.
 struct Chunk<B: Backend> {
     states: FloatTensor<B>,
     targets: IntTensor<B>,
-    /// `[rows, V]`
+    /// Logits, `[rows, V]`.
     logits: FloatTensor<B>,
     /// Logarithm of the sum of exponentials of each row, `[rows, 1]`.
     log_sum: FloatTensor<B>,
@@ -101,12 +102,12 @@ fn chunks<B: Backend>(
     })
 }
 
-/// The matrix as `[E, V]`.
+/// The weight as `[E, V]`.
 fn upright<B: Backend>(weight: FloatTensor<B>, spec: ProjectionSpec) -> FloatTensor<B> {
     if spec.transposed { B::float_transpose(weight) } else { weight }
 }
 
-/// [`log_probabilities`] on primitive tensors.
+/// Computes [`log_probabilities`] on primitive tensors.
 pub(super) fn forward<B: Backend>(
     states: FloatTensor<B>,
     weight: FloatTensor<B>,
@@ -119,7 +120,7 @@ pub(super) fn forward<B: Backend>(
     B::float_cat(parts, 0)
 }
 
-/// Gradients of states and weight, given that of the output `[N, 1]`.
+/// Gradients of states and weight, where `dy`, `[N, 1]`, is the gradient of the output.
 pub(super) fn backward<B: Backend>(
     states: FloatTensor<B>,
     weight: FloatTensor<B>,

@@ -9,15 +9,15 @@ use burn::{
 /// Kind and settings of a normalization.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NormSpec {
-    /// Subtract the mean first: LayerNorm.
+    /// Whether to subtract the mean first: true for LayerNorm, false for RMSNorm.
     pub centered: bool,
-    /// Added to the variance, or the mean square, before its root.
+    /// Number added to the variance, or the mean square, before the square root.
     pub epsilon: f32,
-    /// Added to the weight.
+    /// Number added to the weight.
     pub offset: f32,
 }
 
-/// `[.., width]` -> the same; `weight`, `bias`: `[width]`.
+/// Normalizes `x`, `[.., width]`; `weight` and `bias` are `[width]`.
 pub fn norm<const D: usize>(
     x: Tensor<D>,
     weight: Tensor<1>,

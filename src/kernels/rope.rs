@@ -6,12 +6,12 @@ use burn::{backend::Dispatch, tensor::Tensor};
 /// Settings of a rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RopeSpec {
-    /// Number of heads to rotate, from the first on; what follows them is copied.
+    /// Number of heads to rotate, from the first on; the rest of each row is copied.
     pub heads: usize,
     pub head_size: usize,
-    /// Pairs are neighbours instead of being half a head apart.
+    /// Whether the elements of a pair are neighbours instead of half a head apart.
     pub interleaved: bool,
-    /// Rotates by the negative angle.
+    /// Whether to rotate by the negative angle.
     pub inverse: bool,
 }
 
@@ -37,7 +37,7 @@ pub fn reference(x: Tensor<3>, cos: Tensor<3>, sin: Tensor<3>, spec: RopeSpec) -
     Tensor::cat(vec![rotated, x.narrow(2, heads * size, width - heads * size)], 2)
 }
 
-/// Rotates `[.., head_size]`, four dimensions, by tables that fit `[.., head_size / 2]`.
+/// Rotates `[.., head_size]`, a four-dimensional tensor, by tables that broadcast to `[.., head_size / 2]`.
 pub fn rotate_heads(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>, spec: RopeSpec) -> Tensor<4> {
     let shape @ [a, b, c, size] = x.dims();
     let half = size / 2;

@@ -1,4 +1,4 @@
-//! Shapes and types of what kernels return, which fusion asks for before they run.
+//! Shapes and element types of the kernels' outputs, which Burn's fusion needs before they run.
 
 use super::{
     activation::Activation,
@@ -18,7 +18,7 @@ fn floats<const D: usize>(shape: [usize; D]) -> TensorSpec {
     TensorSpec::new(Shape::new(shape), DType::F32)
 }
 
-/// Rows of all batches.
+/// Number of rows of all samples.
 fn rows(x: &TensorSpec) -> usize {
     let width = x.shape[x.shape.num_dims() - 1];
     x.shape.num_elements() / width.max(1)

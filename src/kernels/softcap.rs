@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-/// `limit * tanh(x / limit)`: values within ± `limit`.
+/// Computes `limit * tanh(x / limit)`, whose values are within ±`limit`.
 pub fn softcap<const D: usize>(x: Tensor<D>, limit: f64) -> Tensor<D> {
     x.div_scalar(limit).tanh().mul_scalar(limit)
 }

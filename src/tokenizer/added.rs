@@ -1,5 +1,5 @@
-//! Added tokens of the fast codecs: texts that become one token wherever they stand, found before the
-//! rest of the text is encoded.
+//! Added tokens of the fast codecs: texts that always become one token. They are found before the rest of the
+//! text is encoded.
 
 use super::json;
 use serde_json::Value;
@@ -11,15 +11,16 @@ struct AddedText {
 }
 
 pub(super) struct AddedTexts {
-    /// Longest first.
+    /// Sorted by length, longest first.
     list: Vec<AddedText>,
-    /// The bytes that one of them begins with.
+    /// Whether an added token begins with this byte, by byte.
     first_bytes: Box<[bool; 256]>,
 }
 
 impl AddedTexts {
-    /// `None` if one of the document's tokens has a condition on its surroundings, or if they would be
-    /// looked for in two passes.
+    /// Reads the `added_tokens` of a `tokenizer.json`. Returns `None` if one of them depends on the
+    /// surrounding text (`single_word`, `lstrip`, `rstrip`), or if they differ in `normalized`, which would
+    /// need two passes.
     pub(super) fn read(document: &Value) -> Option<Self> {
         let list = document["added_tokens"].as_array()?;
         let is_plain = |token: &Value| {
@@ -41,18 +42,18 @@ impl AddedTexts {
         Some(Self { list: added, first_bytes })
     }
 
-    /// Whether `text` is one of them.
+    /// Whether `text` is an added token.
     pub(super) fn contains(&self, text: &str) -> bool {
         self.list.iter().any(|token| token.text == text)
     }
 
-    /// Whether one of them holds a line break.
+    /// Whether an added token contains a line break.
     pub(super) fn cross_lines(&self) -> bool {
         self.list.iter().any(|token| token.text.contains('\n'))
     }
 
-    /// Appends the tokens of `text`. `encode` appends those of what lies between two added ones, which
-    /// begins at the byte that it is given.
+    /// Appends the tokens of `text`. `encode` is called with each part between two added tokens and the byte
+    /// offset at which it begins, and appends its tokens.
     pub(super) fn encode<E>(
         &self,
         text: &str,
@@ -68,7 +69,7 @@ impl AddedTexts {
         encode(done, &text[done..], tokens)
     }
 
-    /// The first of them at or after `from` and where it stands; the longest where several begin.
+    /// The first added token at or after `from` and its byte offset; if several begin there, the longest.
     fn find(&self, text: &str, from: usize) -> Option<(usize, &AddedText)> {
         if self.list.is_empty() {
             return None;

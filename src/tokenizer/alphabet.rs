@@ -26,13 +26,13 @@ const fn characters() -> [char; 256] {
     table
 }
 
-/// Writes bytes in the alphabet.
+/// Spells bytes in the alphabet.
 pub(super) fn spell(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| CHARACTERS[usize::from(byte)]).collect()
 }
 
-/// The bytes that a token of the alphabet stands for; a token with any other character (an added
-/// token) stands for its own UTF-8 bytes, as Hugging Face's `ByteLevel` decoder has it.
+/// The bytes that a token of the alphabet stands for; a token with any other character (an added token)
+/// stands for its own UTF-8 bytes, as in Hugging Face's `ByteLevel` decoder.
 pub(super) fn read(token: &str) -> Box<[u8]> {
     let bytes: Option<Box<[u8]>> = token.chars().map(byte_of).collect();
     bytes.unwrap_or_else(|| token.as_bytes().into())

@@ -1,6 +1,6 @@
-//! A byte-level BPE encoder that gives the tokens of Hugging Face's for GPT-2's pre-tokenizer, several
-//! times faster: words are cut by hand-written code ([`Words`]) and their tokens remembered, so that
-//! the merges run once per distinct word (BENCHMARKS.md).
+//! A byte-level BPE encoder that gives the same tokens as Hugging Face's for GPT-2's pre-tokenizer, several
+//! times faster: hand-written code splits text into words ([`Words`]) and the tokens of each word are cached,
+//! so that the merges run once per distinct word (BENCHMARKS.md).
 
 use super::{alphabet, words::Words};
 use std::{
@@ -9,23 +9,25 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Longer words (in bytes) are handed back to Hugging Face's model, whose merges take n·log n time.
+/// Longest word in bytes that is merged here. Longer ones are left to Hugging Face's model, whose merges take
+/// n·log n time.
 const LONGEST_WORD: usize = 64;
 
-/// Words remembered before the memory starts anew; about 8 MB.
+/// Number of cached words at which the cache is cleared; about 8 MB.
 const MOST_WORDS: usize = 1 << 17;
 
 /// Encodes text without added tokens.
 pub(super) struct BpeEncoder {
     bytes: [u32; 256],
-    /// Rank and result of merging two tokens.
+    /// Rank and result of each merge, by the [`pair`] of tokens.
     merges: HashMap<u64, (u32, u32), BuildHasherDefault<MixHasher>>,
-    /// What earlier calls learned: as many caches as there once were calls at the same time, less those in use.
+    /// Caches of earlier calls that are not in use now. Calls that run at the same time have a cache each.
     caches: Mutex<Vec<WordCache>>,
 }
 
 impl BpeEncoder {
-    /// `merges` in order of rank. `None` if a byte or the result of a merge is not in the vocabulary.
+    /// Makes an encoder of `merges` in order of rank. Returns `None` if a byte, a part or the result of a
+    /// merge is not in the vocabulary.
     pub(super) fn new<'a>(
         vocabulary: &HashMap<&str, u32>,
         merges: impl Iterator<Item = (&'a str, &'a str)>,
@@ -44,7 +46,7 @@ impl BpeEncoder {
         Some(Self { bytes, merges, caches: Mutex::default() })
     }
 
-    /// Appends the tokens of `text`. `long_word` encodes a word that is too long for the merges here.
+    /// Appends the tokens of `text`. `long_word` encodes words that are longer than [`LONGEST_WORD`].
     pub(super) fn encode<E>(
         &self,
         text: &str,
@@ -84,7 +86,7 @@ impl BpeEncoder {
         Ok(())
     }
 
-    /// Merges the neighbours of lowest rank, leftmost first, until none can be merged.
+    /// Merges the pair of neighbours with the lowest rank, leftmost first, until no pair can be merged.
     fn merge(&self, word: &[u8], symbols: &mut Vec<Symbol>) {
         symbols.clear();
         symbols
@@ -104,37 +106,39 @@ impl BpeEncoder {
         }
     }
 
-    /// Looks up what the symbol at `at` and its right neighbour merge to.
+    /// Looks up the merge of the symbol at `at` with its right neighbour.
     fn rank(&self, symbols: &mut [Symbol], at: usize) {
         let pair = symbols.get(at + 1).map(|right| pair(symbols[at].id, right.id));
         symbols[at].merge = pair.and_then(|pair| self.merges.get(&pair)).copied().unwrap_or(NO_MERGE);
     }
 }
 
-/// Two tokens as one key.
+/// Packs two tokens into one key.
 fn pair(left: u32, right: u32) -> u64 {
     u64::from(left) << 32 | u64::from(right)
 }
 
-/// A token of a word that is being merged.
+/// Token of a word that is being merged.
 struct Symbol {
     id: u32,
-    /// Rank and result of merging it with its right neighbour.
+    /// Rank and result of the merge with its right neighbour.
     merge: (u32, u32),
 }
 
 const NO_MERGE: (u32, u32) = (u32::MAX, u32::MAX);
 
-/// The tokens of words met before.
+/// Cache of the tokens of words seen before.
 #[derive(Default)]
 struct WordCache {
-    /// Of words that are [`short`]: found without a look at the words themselves, which lie anywhere in memory.
+    /// Words of up to 15 bytes, by their [`short`] key. A lookup does not touch the words themselves, which
+    /// are scattered in memory.
     short: HashMap<(u64, u64), Place, BuildHasherDefault<MixHasher>>,
     long: HashMap<Box<str>, Place, BuildHasherDefault<MixHasher>>,
     tokens: Vec<u32>,
 }
 
-/// Where the tokens of a word are: here if there is but one, otherwise in `tokens`, from the first on.
+/// Tokens of a cached word. If there is only one, `first` is the token itself, otherwise its index in
+/// `tokens`.
 struct Place {
     first: u32,
     count: u32,
@@ -173,7 +177,7 @@ impl WordCache {
     }
 }
 
-/// Up to 15 bytes, padded with zeros, and their number: as one key.
+/// Key of a word of up to 15 bytes: the bytes padded with zeros, and their number. `None` for a longer word.
 fn short(word: &[u8]) -> Option<(u64, u64)> {
     let length = word.len();
     // What is read from the end of the word is shifted by what was read from its start.

@@ -1,6 +1,6 @@
 //! The encoder of character tokenizers: one array lookup per character.
 
-/// Tokens by code point.
+/// Token ids by code point.
 pub(super) struct CharTable {
     ids: Vec<u32>,
     unknown: u32,
@@ -10,7 +10,8 @@ pub(super) struct CharTable {
 const MISSING: u32 = u32::MAX;
 
 impl CharTable {
-    /// `unknown` is the token for characters that are not in the vocabulary, if it has one.
+    /// Makes the table of a vocabulary. `unknown` is the token for characters that are not in it, if there is
+    /// one.
     pub(super) fn new(vocabulary: impl Iterator<Item = (char, u32)>, unknown: Option<u32>) -> Self {
         let mut ids = Vec::new();
         for (character, id) in vocabulary {
@@ -23,7 +24,10 @@ impl CharTable {
         Self { ids, unknown: unknown.unwrap_or(MISSING) }
     }
 
-    /// Appends the tokens of `text`; the first character without a token and its byte offset otherwise.
+    /// Appends the tokens of `text`.
+    ///
+    /// # Errors
+    /// The first character without a token, and its byte offset.
     pub(super) fn encode(&self, text: &str, tokens: &mut Vec<u32>) -> Result<(), (char, usize)> {
         tokens.reserve(text.len());
         for (offset, character) in text.char_indices() {

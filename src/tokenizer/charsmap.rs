@@ -1,9 +1,10 @@
-//! The normalization table of SentencePiece, `precompiled_charsmap` of a `Precompiled` normalizer: the length of
-//! a double-array trie in bytes, the trie (<https://github.com/s-yata/darts-clone>), and the texts that its
-//! values point into, in base64. The `tokenizers` crate takes it unchecked and panics on a damaged one, when
-//! it is read or when a text is.
+//! Checks the normalization table of SentencePiece, `precompiled_charsmap` of a `Precompiled` normalizer. In
+//! base64, it holds the length of a double-array trie in bytes, the trie
+//! (<https://github.com/s-yata/darts-clone>), and the texts that the values of the trie point into. The
+//! `tokenizers` crate does not check it: a damaged table makes it panic when it reads the table or normalizes
+//! a text.
 
-/// Refuses a damaged table.
+/// Refuses a damaged table, given in base64.
 pub(super) fn check(base64: &str) -> Result<(), String> {
     let damaged = || "has a damaged `precompiled_charsmap`".to_owned();
     let bytes = decode(base64).ok_or_else(damaged)?;
@@ -35,7 +36,7 @@ pub(super) fn check(base64: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Where the children of a node are, relative to it.
+/// Offset of the children of a node, relative to the node.
 fn offset(unit: usize) -> usize {
     unit >> 10 << ((unit & 1 << 9) >> 6)
 }
@@ -70,8 +71,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// Made by sentencepiece 0.2.3: `SentencePieceTrainer.train(normalization_rule_tsv=FILE)` with nine rules such
-    /// as `2460\t31`; `normalizer_spec.precompiled_charsmap` of the model.
+    /// Table of a model that sentencepiece 0.2.3 made with
+    /// `SentencePieceTrainer.train(normalization_rule_tsv=FILE)` and nine rules such as `2460\t31`, read from
+    /// `normalizer_spec.precompiled_charsmap`.
     const WHOLE: &str = include_str!("../../tests/reports/tokenizers/charsmap.txt");
 
     #[test]
@@ -86,7 +88,7 @@ mod tests {
         }
     }
 
-    /// Neither reading nor normalizing panics with whatever is taken.
+    /// A table that passes the check does not panic when it is read or used.
     #[test]
     fn what_is_taken_can_be_used() {
         let whole = decode(WHOLE.trim()).unwrap();

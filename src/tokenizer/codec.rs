@@ -1,6 +1,6 @@
-//! Encoding of text into tokens and back: by tables where the `tokenizer.json` is one
-//! of the simple kinds, by the `tokenizers` crate otherwise. What a document is, is read off its
-//! parts, not remembered, so that a tokenizer from a checkpoint is as fast as a fresh one.
+//! Encodes text into tokens and decodes it: with tables if the `tokenizer.json` is of a simple kind,
+//! otherwise with the `tokenizers` crate. The kind is recognised from the parts of the document rather than
+//! stored, so that a tokenizer from a checkpoint is as fast as a new one.
 
 use super::{added::AddedTexts, alphabet, bpe::BpeEncoder, char_table::CharTable, general::General, json};
 use crate::config::TokenizerKind;
@@ -13,8 +13,8 @@ pub(super) enum Codec {
     General(General),
 }
 
-/// Added tokens, the encoder of what lies between them, and the bytes of every token: decoding is
-/// concatenation.
+/// A tokenizer that works with tables: the added tokens, the encoder of the text between them, and the bytes
+/// of every token, which decoding concatenates.
 pub(super) struct Fast {
     added: AddedTexts,
     encoder: Encoder,
@@ -27,14 +27,14 @@ enum Encoder {
     Bpe(Box<BpeEncoder>),
 }
 
-/// Why a text has no tokens.
+/// Reason why a text cannot be encoded.
 pub(super) enum Failure {
     Character { character: char, offset: usize },
     HuggingFace(tokenizers::Error),
 }
 
 impl Failure {
-    /// What to tell; `before`: bytes of text before the piece that failed.
+    /// The error message. `before` is the number of bytes of text before the piece that failed.
     pub(super) fn message(&self, before: usize) -> String {
         match self {
             Self::Character { character, offset } => format!(
@@ -47,8 +47,8 @@ impl Failure {
     }
 }
 
-/// Chooses by the canonical document (as `tokenizers` writes it) of a tokenizer.
-/// `vocabulary`: all tokens, added ones included, sorted by id.
+/// Chooses the codec of a tokenizer by its canonical document (as `tokenizers` writes it). `vocabulary` holds
+/// all tokens, added ones included, sorted by id.
 pub(super) fn choose(
     document: &Value,
     vocabulary: &[(u32, String)],
@@ -82,8 +82,8 @@ fn fast(document: &Value, vocabulary: &[(u32, String)]) -> Option<(TokenizerKind
     Some((TokenizerKind::Bpe, Fast { added, encoder, tokens }))
 }
 
-/// A word-level model over single characters, cut into characters and joined again. Its vocabulary may
-/// hold added tokens too.
+/// Recognises a character tokenizer: a word-level model over single characters, whose pre-tokenizer splits
+/// the text into characters and whose decoder joins them. Its vocabulary may contain added tokens too.
 fn character_table(document: &Value, added: &AddedTexts) -> Option<CharTable> {
     let model = &document["model"];
     let is_per_character = model["type"] == "WordLevel"
@@ -110,14 +110,14 @@ fn character_table(document: &Value, added: &AddedTexts) -> Option<CharTable> {
     Some(CharTable::new(characters.into_iter(), unknown))
 }
 
-/// 256 tokens without merges whose id is the byte they stand for.
+/// Whether the model has no merges and 256 tokens whose ids are the bytes that they stand for.
 fn is_bytes(document: &Value, tokens: &TokenBytes) -> bool {
     document["model"]["vocab"].as_object().is_some_and(|vocabulary| vocabulary.len() == 256)
         && document["model"]["merges"].as_array().is_some_and(Vec::is_empty)
         && (0..=255).all(|byte: u8| tokens.get(usize::from(byte)) == Some(&[byte]))
 }
 
-/// A BPE over GPT-2's words whose merges alone decide.
+/// Recognises a BPE over GPT-2's words whose tokens depend on nothing but the merges.
 fn bpe_encoder(document: &Value) -> Option<BpeEncoder> {
     let model = &document["model"];
     let is_plain = document["pre_tokenizer"]["use_regex"] == true
@@ -159,7 +159,7 @@ impl Codec {
         }
     }
 
-    /// Whether a text may be cut between lines without a change of its tokens.
+    /// Whether a text can be split between lines without changing its tokens.
     pub(super) fn cuts_at_lines(&self) -> bool {
         match self {
             Self::Fast(fast) => !fast.added.cross_lines(),
@@ -203,9 +203,9 @@ impl Encoder {
     }
 }
 
-/// Bytes of all tokens, by id.
+/// Bytes of every token, by id.
 pub(super) struct TokenBytes {
-    /// Where in `bytes` a token lies: start and end; `None` for an id without a token.
+    /// Start and end of each token in `bytes`; `None` for an id without a token.
     spans: Vec<Option<(u32, u32)>>,
     bytes: Vec<u8>,
 }

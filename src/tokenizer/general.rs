@@ -1,6 +1,6 @@
-//! Encoding through the `tokenizers` crate, for tokenizers that Kiln has no faster code for. Long
-//! texts are cut into pieces that are encoded in parallel, which bounds the memory that the crate's
-//! offset tables take, where the tokenizer gives the same tokens for the pieces.
+//! Encoding with the `tokenizers` crate, for tokenizers that Kiln has no faster code for. If the tokenizer
+//! gives the same tokens for the pieces, a long text is split into pieces that are encoded in parallel, which
+//! bounds the memory of the crate's offset tables.
 
 use serde_json::Value;
 use tokenizers::{
@@ -8,19 +8,19 @@ use tokenizers::{
     Tokenizer, parallelism,
 };
 
-/// Least length in bytes of a piece.
+/// Minimum length of a piece, in bytes.
 const PIECE: usize = 32 << 10;
 
-/// Pieces that are encoded at once, per thread.
+/// Number of pieces that are encoded at once, per thread.
 const PIECES_PER_THREAD: usize = 4;
 
 pub(super) struct General {
-    /// Whether text may be cut at [`line_cut`]s.
+    /// Whether a text may be split at [`line_cut`]s.
     cuts_at_lines: bool,
 }
 
 impl General {
-    /// `document`: the tokenizer as JSON.
+    /// Makes the codec of a tokenizer; `document` is the tokenizer as JSON.
     pub(super) fn new(document: &Value, tokenizer: &Tokenizer) -> Self {
         // An added token with a line break could be cut; one that takes the white space to its left
         // could lose it to the piece before.
@@ -33,7 +33,7 @@ impl General {
         Self { cuts_at_lines }
     }
 
-    /// Whether text may be cut at line breaks.
+    /// Whether a text may be split at line breaks.
     pub(super) fn cuts_at_lines(&self) -> bool {
         self.cuts_at_lines
     }
@@ -56,7 +56,8 @@ impl General {
     }
 }
 
-/// Cuts a text at [`line_cut`]s into pieces of at least `length` bytes; together they are the text.
+/// Splits a text at [`line_cut`]s into pieces of at least `length` bytes (the last may be shorter).
+/// Concatenated they are the text.
 pub(super) fn pieces(text: &str, length: usize) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -69,8 +70,8 @@ pub(super) fn pieces(text: &str, length: usize) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The first place at or after `from` that follows a line break between two characters that are not
-/// white space, or the end of the text. Pre-tokenizers that know line breaks end a word there.
+/// Position after the first line break at or after `from` that has no white space on either side, or the end
+/// of the text. Pre-tokenizers that know line breaks end a word there.
 fn line_cut(text: &str, from: usize) -> usize {
     let mut from = from;
     while let Some(at) = text.as_bytes().get(from..).and_then(|bytes| bytes.iter().position(|&b| b == b'\n'))
@@ -86,10 +87,10 @@ fn line_cut(text: &str, from: usize) -> usize {
     text.len()
 }
 
-/// Whether a tokenizer gives the same words for two lines together and one by one. Tried on
-/// combinations of what may stand at the end and at the beginning of a line; a tokenizer that does
-/// not cut words there (SentencePiece without a pre-tokenizer) or that puts something at the
-/// beginning of a text fails.
+/// Whether a tokenizer gives the same words for two lines together as for each line alone. Tested on
+/// combinations of what may stand at the end and at the beginning of a line. Tokenizers that do not end a
+/// word at a line break (SentencePiece without a pre-tokenizer) or that add something at the beginning of a
+/// text do not pass.
 fn words_end_at_lines(tokenizer: &Tokenizer) -> Result<bool> {
     if tokenizer.get_pre_tokenizer().is_none() {
         return Ok(false);

@@ -5,10 +5,10 @@ use super::{alphabet, charsmap};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
-/// Splits a text into its characters, line breaks included, in Rust's and in Python's engine.
+/// Pattern that splits a text into its characters, line breaks included, in Rust's and in Python's engine.
 pub(super) const ANY_CHARACTER: &str = r"[\s\S]";
 
-/// A token that stands for no text, with the text that is read as it.
+/// Entry of `added_tokens` for a special token, which is recognised in text as `text` and stands for no text.
 pub(super) fn special_token(text: &str, id: u32) -> Value {
     json!({
         "id": id,
@@ -21,12 +21,12 @@ pub(super) fn special_token(text: &str, id: u32) -> Value {
     })
 }
 
-/// Special tokens with the ids from `first` on.
+/// Special tokens with consecutive ids from `first` on.
 fn special_tokens(texts: &[String], first: u32) -> Value {
     texts.iter().zip(first..).map(|(text, id)| special_token(text, id)).collect()
 }
 
-/// Special tokens, then one token per character; both in order of id.
+/// Document of a character tokenizer: special tokens, then one token per character, in order of id.
 pub(super) fn characters(special: &[String], characters: &[char]) -> Value {
     let tokens = special.iter().cloned().chain(characters.iter().map(char::to_string));
     let vocabulary: Value = tokens.zip(0u32..).map(|(token, id)| (token, Value::from(id))).collect();
@@ -49,15 +49,15 @@ pub(super) fn characters(special: &[String], characters: &[char]) -> Value {
     })
 }
 
-/// 256 tokens whose id is the byte they stand for, then special tokens.
+/// Document of a byte tokenizer: 256 tokens whose ids are the bytes that they stand for, then special tokens.
 pub(super) fn bytes(special: &[String]) -> Value {
     let vocabulary: Value =
         alphabet::CHARACTERS.iter().zip(0u32..).map(|(c, id)| (c.to_string(), Value::from(id))).collect();
     byte_level(vocabulary, json!([]), special_tokens(special, 256), false)
 }
 
-/// A BPE with GPT-2's pre-tokenizer. The vocabulary holds the texts of the `special` tokens too, with
-/// ids from `first` on.
+/// Document of a BPE with GPT-2's pre-tokenizer. The vocabulary includes the texts of the `special` tokens,
+/// with ids from `first` on.
 pub(super) fn gpt2(vocabulary: Value, merges: Value, special: &[String], first: u32) -> Value {
     byte_level(vocabulary, merges, special_tokens(special, first), true)
 }
@@ -95,7 +95,7 @@ fn byte_level(vocabulary: Value, merges: Value, added_tokens: Value, cut_words: 
     })
 }
 
-/// A token id.
+/// Reads a token id; `None` if the value is not an unsigned 32-bit integer.
 pub(super) fn id(value: &Value) -> Option<u32> {
     value.as_u64().and_then(|id| u32::try_from(id).ok())
 }
@@ -109,8 +109,9 @@ pub(super) fn check_model(document: &Value) -> Result<(), String> {
     }
 }
 
-/// Refuses parts on which the `tokenizers` crate panics, here and in Python: a `Strip` that takes characters from
-/// the end of a token that is no longer than that, words of no length, and a damaged table of characters.
+/// Refuses parts on which the `tokenizers` crate panics, in Rust and in Python: a `Strip` that removes
+/// characters from the ends of tokens, which may be shorter, words of length zero, and a damaged
+/// `precompiled_charsmap`.
 pub(super) fn check_parts(document: &Value) -> Result<(), String> {
     let check = |part: &Value| {
         let count = |key: &str| part[key].as_u64();
@@ -145,7 +146,8 @@ pub(super) fn check_parts(document: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses what the `tokenizers` crate would panic on: a merge whose result is longer than any token.
+/// Refuses merges on which the `tokenizers` crate would panic, namely those whose result is longer than any
+/// token.
 pub(super) fn check_merges(document: &Value) -> Result<(), String> {
     let model = &document["model"];
     let (Some(vocabulary), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array()) else {

@@ -1,10 +1,10 @@
-//! Tokenizers: text to token ids and back. All are read from and written as Hugging Face's
-//! `tokenizer.json`, which Python's `tokenizers` and `transformers` load with the same result as
-//! `encode(text, add_special_tokens=False)` without truncation and padding. Encoding draws nothing: the
-//! `dropout` of a BPE is off ([`original`]).
+//! Tokenizers: text to token ids and back. All are read from and written as Hugging Face's `tokenizer.json`,
+//! which Python's `tokenizers` and `transformers` load with the same result as `encode(text,
+//! add_special_tokens=False)` without truncation and padding. Encoding is deterministic: the `dropout` of a
+//! BPE is off ([`original`]).
 //!
-//! The `tokenizers` crate reads, writes and trains; the kinds that Kiln itself makes, and GPT-2's,
-//! are encoded and decoded by faster code of our own ([`codec`]).
+//! The `tokenizers` crate reads, writes and trains them. The kinds that Kiln itself makes, and GPT-2's, are
+//! encoded and decoded by faster code of our own ([`codec`]).
 
 pub mod config;
 mod added;
@@ -46,22 +46,23 @@ use std::{
 };
 use word_starts::{Spelling, WordStarts};
 
-/// The text of the special token that GPT-2 puts between documents, and that Kiln gives its own BPE.
+/// Text of the special token that GPT-2 puts between documents, and that Kiln gives its own BPE.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// The text of BERT's mask token.
+/// Text of BERT's mask token.
 pub const MASK: &str = "[MASK]";
 
-/// Names under which tokenizers of other models have their end-of-text token.
+/// Texts of the end-of-text token in Kiln's and other models' tokenizers.
 const END_OF_TEXT_NAMES: [&str; 4] = [END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>"];
 
-/// Tables are as long as the largest id; an absurd one is refused rather than allocated.
+/// Largest token id that is accepted. Tables are as long as the largest id, so an absurd one is refused
+/// rather than allocated.
 const LARGEST_ID: u32 = (1 << 24) - 1;
 
-/// Bytes of text that are encoded at once.
+/// Number of bytes of text that are encoded at once.
 const PIECE: usize = 1 << 20;
 
-/// A tokenizer. Cloning shares it.
+/// Converts text to token ids and back. Clones share their tables.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
@@ -70,14 +71,14 @@ pub struct Tokenizer {
 }
 
 struct Inner {
-    /// Where it came from, for messages.
+    /// Origin of the tokenizer, for error messages.
     origin: String,
     hugging_face: tokenizers::Tokenizer,
     original: Original,
     codec: Codec,
     kind: TokenizerKind,
     vocab_size: usize,
-    /// By id; false beyond the end.
+    /// Whether a token is special, by id; false beyond the end.
     special: Vec<bool>,
     spelling: Spelling,
     word_starts: OnceLock<WordStarts>,
@@ -99,7 +100,7 @@ impl Tokenizer {
         Self::from_bytes(&bytes, &format!("`{}`", path.display()))
     }
 
-    /// Reads the bytes of a `tokenizer.json`. Messages name it `origin`.
+    /// Reads the bytes of a `tokenizer.json`. Error messages call it `origin`.
     pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self> {
         let refused = |message: String| Error::Tokenizer {
             origin: origin.into(),
@@ -155,21 +156,21 @@ impl Tokenizer {
         })
     }
 
-    /// The pretty-printed `tokenizer.json`, with the `truncation`, `padding`, `dropout` and patterns of the
-    /// file that was read, though they are not used as they stand there.
+    /// The pretty-printed `tokenizer.json`. Its `truncation`, `padding`, `dropout` and patterns are those of
+    /// the file that was read, although this library does not use them as they are.
     pub fn to_json(&self) -> Result<String> {
         let unwritable = |e: tokenizers::Error| self.error(format!("cannot be written: {e}"), None);
         let text = self.inner.hugging_face.to_string(true).map_err(unwritable)?;
         self.inner.original.restore(&text).map_err(|e| unwritable(e.into()))
     }
 
-    /// Kind of the tokenizer: a `tokenizer.json` that is a character, byte or GPT-2-like BPE tokenizer is of
+    /// Kind of the tokenizer. A `tokenizer.json` that is a character, byte or GPT-2-like BPE tokenizer has
     /// that kind wherever it came from; all others are `File`.
     pub fn kind(&self) -> TokenizerKind {
         self.inner.kind
     }
 
-    /// Largest token id + 1.
+    /// Largest token id plus 1.
     pub fn vocab_size(&self) -> usize {
         self.inner.vocab_size
     }
@@ -179,22 +180,23 @@ impl Tokenizer {
         self.end_of_text
     }
 
-    /// Tokens of which each ends a text that is generated.
+    /// Tokens that each end a generated text.
     pub fn end_tokens(&self) -> &[u32] {
         &self.end_tokens
     }
 
-    /// Sets the end tokens to those that a model's files name.
+    /// Replaces the end tokens by those that a model's files name.
     pub fn with_end_tokens(self, end_of_text: Option<u32>, end_tokens: &[u32]) -> Self {
         Self { end_of_text, end_tokens: end_tokens.into(), ..self }
     }
 
-    /// 16 hexadecimal digits that depend on all tokens and their ids and on nothing else.
+    /// Fingerprint of the vocabulary: 16 hexadecimal digits that depend on all tokens and their ids and on
+    /// nothing else.
     pub fn fingerprint(&self) -> &str {
         &self.inner.fingerprint
     }
 
-    /// Tokens of a text, without any that a template would add at its ends. Text that reads like an
+    /// Encodes a text, without the tokens that a template would add at its ends. Text that reads like an
     /// added token (`<|endoftext|>`) becomes that token.
     ///
     /// # Errors
@@ -205,8 +207,8 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// Tokens of a word of a text, which a space precedes unless it is the first, and which of them is the
-    /// first that is more than the space.
+    /// Encodes one word of a text, preceded by a space unless it is the first. Also returns the index of the
+    /// first token that is more than white space.
     ///
     /// # Errors
     /// Those of [`encode`](Self::encode).
@@ -217,11 +219,11 @@ impl Tokenizer {
         Ok((tokens, spaces))
     }
 
-    /// Hands the tokens of a text to `sink` in pieces, in order, so that those of a long text need not
-    /// lie in memory at once. The pieces together are what [`encode`](Self::encode) gives.
+    /// Encodes a text and passes its tokens to `sink` in pieces, in order, so that the tokens of a long text
+    /// need not be in memory at once. Concatenated they are the result of [`encode`](Self::encode).
     ///
     /// # Errors
-    /// Those of [`encode`](Self::encode); `sink` has then been given the tokens before the failure.
+    /// Those of [`encode`](Self::encode); `sink` has then received the tokens before the failure.
     pub fn encode_each(&self, text: &str, mut sink: impl FnMut(&[u32])) -> Result<()> {
         let piece_length = if self.inner.codec.cuts_at_lines() { PIECE } else { text.len() };
         let mut offset = 0;
@@ -242,7 +244,7 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Text of tokens, added tokens included. Bytes that are not UTF-8 become U+FFFD.
+    /// Decodes tokens to text, added tokens included. Bytes that are not UTF-8 become U+FFFD.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] for an id that is not in the vocabulary.
@@ -263,14 +265,14 @@ impl Tokenizer {
         self.inner.hugging_face.decode(tokens, false).map_err(|e| self.error(e.to_string(), None))
     }
 
-    /// Text of one token; part of a character becomes U+FFFD. `None` for an id that is not in the
+    /// Decodes one token; an incomplete character becomes U+FFFD. `None` for an id that is not in the
     /// vocabulary.
     pub fn token_text(&self, id: u32) -> Option<String> {
         self.decode(&[id]).ok()
     }
 
-    /// Number of bytes that a token adds to a text: 0 for a special token. `None` where that
-    /// depends on its neighbours (tokenizers that are not byte-level).
+    /// Number of bytes that a token adds to a text, 0 for a special token. `None` if it depends on the
+    /// neighbours of the token (tokenizers that are not byte-level).
     pub fn token_length(&self, id: u32) -> Option<usize> {
         if self.is_special(id) {
             return Some(0);
@@ -278,8 +280,8 @@ impl Tokenizer {
         Some(self.inner.codec.token_bytes()?.get(id as usize)?.len())
     }
 
-    /// Decodes tokens one at a time, as they are generated.
-    /// Text that depends on its neighbours, such as a first space, is as it is after the tokens `before`.
+    /// Starts decoding tokens one at a time, as they are generated. Text that depends on its neighbours, such
+    /// as a leading space, is decoded as it would be after the tokens `before`.
     ///
     /// # Errors
     /// Those of [`decode`](Self::decode).
@@ -307,7 +309,7 @@ impl fmt::Debug for Tokenizer {
     }
 }
 
-/// `vocabulary` is sorted by id.
+/// Computes [`Tokenizer::fingerprint`]; `vocabulary` is sorted by id.
 fn fingerprint(vocabulary: &[(u32, String)]) -> String {
     let mut hash = Sha256::new();
     for (id, token) in vocabulary {

@@ -1,22 +1,22 @@
-//! The parts of a `tokenizer.json` that the `tokenizers` crate is given otherwise than the file has them, and
-//! what the file had, for when it is saved again.
+//! The parts of a `tokenizer.json` that are changed before the `tokenizers` crate gets the document, with
+//! their original values, which are saved again.
 //!
-//! - Patterns are rewritten for the engine at hand ([`oniguruma`]).
+//! - Patterns are rewritten for the regular-expression engine used here ([`oniguruma`]).
 //! - Version lines among the merges, which `merges.txt` begins with, are left out.
-//! - `dropout` of a BPE is off: a text has the same tokens each time, so that a run can be resumed and its
-//!   data be compared. Python's `tokenizers` draws merges to leave out anew for each text.
-//! - `truncation` and `padding` are off: rows are cut and padded by the loader, and a tokenizer that did it
-//!   too would lose text.
+//! - `dropout` of a BPE is off: a text always has the same tokens, so that a run can be resumed and its data
+//!   compared. Python's `tokenizers` leaves out random merges, new ones for each text.
+//! - `truncation` and `padding` are off: the loader truncates and pads, and a tokenizer that did it too would
+//!   lose text.
 
 use super::oniguruma;
 use serde::Serialize;
 use serde_json::Value;
 use tokenizers::{PaddingParams, Tokenizer, TruncationParams, utils::SysRegex};
 
-/// What the file had.
+/// Original values of the changed parts.
 #[derive(Default)]
 pub(super) struct Original {
-    /// In the order of the saved file.
+    /// Patterns, in the order of the saved file.
     patterns: Vec<String>,
     dropout: Option<Value>,
     truncation: Option<TruncationParams>,
@@ -24,10 +24,10 @@ pub(super) struct Original {
 }
 
 impl Original {
-    /// Changes a document for the crate; whether anything did change comes with it.
+    /// Changes a document for the crate. Also returns whether anything did change.
     ///
     /// # Errors
-    /// The pattern that cannot be rewritten, where it stands, and why.
+    /// The pattern that cannot be rewritten, its place, and the reason.
     pub(super) fn take(document: &mut Value) -> Result<(Self, bool), String> {
         let mut original = Self::default();
         let mut has_changed = document.get_mut("model").is_some_and(skip_version_lines);
@@ -48,7 +48,7 @@ impl Original {
         Ok((original, has_changed))
     }
 
-    /// Turns off what the crate would do to the length of a text.
+    /// Turns off the truncation and padding of the crate.
     pub(super) fn take_lengths(&mut self, tokenizer: &mut Tokenizer) -> tokenizers::Result<()> {
         self.truncation = tokenizer.get_truncation().cloned();
         self.padding = tokenizer.get_padding().cloned();
@@ -57,7 +57,7 @@ impl Original {
         Ok(())
     }
 
-    /// Gives a document of the crate the patterns of the file.
+    /// Puts the original patterns into a document that the crate has made.
     pub(super) fn restore_patterns(&self, document: &mut Value) -> Result<(), String> {
         let mut patterns = self.patterns.iter();
         visit_patterns(document, &mut |_, pattern| {
@@ -68,7 +68,7 @@ impl Original {
         })
     }
 
-    /// Gives a document that the crate has written, one value a line, what the file had.
+    /// Puts the original values into a document that the crate has pretty-printed, one value a line.
     pub(super) fn restore(&self, text: &str) -> serde_json::Result<String> {
         let mut patterns = self.patterns.iter();
         let mut restored = String::with_capacity(text.len());
@@ -98,12 +98,12 @@ impl Original {
     }
 }
 
-/// A value as the crate writes it at a depth.
+/// Formats a value as the crate does at a nesting depth.
 fn json(value: &impl Serialize, depth: usize) -> serde_json::Result<String> {
     Ok(serde_json::to_string_pretty(value)?.replace('\n', &format!("\n{}", "  ".repeat(depth))))
 }
 
-/// Removes `#version: 0.2` from the merges; whether there was one.
+/// Removes lines such as `#version: 0.2` from the merges. Returns whether there was one.
 fn skip_version_lines(model: &mut Value) -> bool {
     let Some(merges) = model.get_mut("merges").and_then(Value::as_array_mut) else {
         return false;
@@ -117,7 +117,7 @@ fn skip_version_lines(model: &mut Value) -> bool {
     merges.len() < before
 }
 
-/// The pattern for the engine at hand.
+/// Rewrites a pattern for the regular-expression engine used here.
 fn translate(pattern: &str) -> Result<String, String> {
     let translated = oniguruma::translate(pattern)
         .map_err(|reason| format!("has the pattern `{pattern}`, which cannot be used: {reason}"))?;
@@ -130,10 +130,10 @@ fn translate(pattern: &str) -> Result<String, String> {
     }
 }
 
-/// Refuses a `Replace` that finds empty text and is not the last normalizer: the `tokenizers` crate then gives
-/// the next one wrong offsets, and panics, here and in Python.
+/// Refuses a `Replace` that matches empty text and is not the last normalizer. The `tokenizers` crate gives
+/// the next normalizer wrong offsets and panics, in Rust and in Python.
 fn check_empty_replacements(document: &Value) -> Result<(), String> {
-    /// Holds ends of lines, words and numbers.
+    /// Contains ends of lines, words and numbers.
     const SAMPLE: &str = "\na1 B.\n\n é東_";
     let mut normalizers = Vec::new();
     let mut pending = vec![&document["normalizer"]];
@@ -155,7 +155,8 @@ fn check_empty_replacements(document: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// Calls `visit` with each regular expression and its place, in the order in which they are saved.
+/// Calls `visit` with the place and the text of each regular expression, in the order in which they are
+/// saved.
 fn visit_patterns(
     document: &mut Value,
     visit: &mut impl FnMut(&str, &mut String) -> Result<(), String>,

@@ -1,21 +1,22 @@
-//! Tokens that stand for no text: masks, padding, the ends of documents, T5's sentinels. They are the
-//! `added_tokens` of a `tokenizer.json` that are marked as special.
+//! Special tokens, which stand for no text: masks, padding, the ends of documents, T5's sentinels. They are
+//! the `added_tokens` of a `tokenizer.json` that are marked as special.
 
 use super::{END_OF_TEXT, END_OF_TEXT_NAMES, MASK, Tokenizer, json};
 use crate::error::{Result, hint};
 use serde_json::{Value, json};
 
-/// Names of the tokens that other models' tokenizers have, the first of them preferred.
+/// Texts of the mask token in the tokenizers of other models, the preferred one first.
 const MASK_NAMES: [&str; 2] = [MASK, "<mask>"];
 const PADDING_NAMES: [&str; 2] = ["[PAD]", "<pad>"];
 
-/// The text of T5's sentinel `index`, which stands for a span that was taken out of a text (Raffel et
-/// al. 2020, <https://arxiv.org/abs/1910.10683>).
+/// Text of T5's sentinel `index`, which replaces a span that was removed from a text (Raffel et al. 2020,
+/// <https://arxiv.org/abs/1910.10683>).
 pub fn sentinel(index: usize) -> String {
     format!("<extra_id_{index}>")
 }
 
-/// Which ids are special tokens of a document; shorter than the vocabulary where the last ones are not.
+/// Whether a token of the document is special, by id. Shorter than the vocabulary if the last tokens are not
+/// special.
 pub(super) fn marks(document: &Value) -> Vec<bool> {
     let mut marks = Vec::new();
     for token in document["added_tokens"].as_array().into_iter().flatten() {
@@ -36,18 +37,18 @@ impl Tokenizer {
         self.find(&MASK_NAMES)
     }
 
-    /// The tokens [`sentinel`] 0, 1, …, as many as there are without a gap.
+    /// Ids of the tokens [`sentinel`] 0, 1, … up to the first that is missing.
     pub fn sentinels(&self) -> Vec<u32> {
         (0..).map_while(|index| self.find(&[&sentinel(index)])).collect()
     }
 
-    /// The token of exactly this text, added or not.
+    /// Id of the token with exactly this text, added or not.
     pub fn token_id(&self, text: &str) -> Option<u32> {
         self.inner.hugging_face.token_to_id(text)
     }
 
-    /// The `tokenizer_config.json` that makes `transformers.AutoTokenizer` load the `tokenizer.json`
-    /// beside it as it is. `block_size`: the longest context of the model in tokens.
+    /// The `tokenizer_config.json` with which `transformers.AutoTokenizer` loads the `tokenizer.json` beside
+    /// it unchanged. `block_size` is the longest context of the model in tokens.
     pub fn to_transformers_config(&self, block_size: usize) -> String {
         let text = |id: Option<u32>| id.and_then(|id| self.inner.hugging_face.id_to_token(id));
         let mut config = json!({
@@ -74,12 +75,12 @@ impl Tokenizer {
         Some(id) == self.end_of_text || self.inner.special.get(id as usize).copied().unwrap_or(false)
     }
 
-    /// The first of these texts that is a token.
+    /// Id of the first of these texts that is a token.
     fn find(&self, names: &[&str]) -> Option<u32> {
         names.iter().find_map(|name| self.inner.hugging_face.token_to_id(name))
     }
 
-    /// Refuses a tokenizer that lacks one of these tokens and has none that other models use for it.
+    /// Refuses a tokenizer that has neither one of these tokens nor another model's name for it.
     pub(super) fn require(&self, special: &[String]) -> Result<()> {
         for text in special {
             let text = text.as_str();
@@ -112,7 +113,8 @@ mod tests {
         platform::storage,
     };
 
-    /// Holds the texts of special tokens, beginnings of them, and what the alphabet spells otherwise.
+    /// Contains the texts of special tokens, prefixes of them, and characters that the byte-level alphabet
+    /// spells differently.
     const TEXT: &str = "A [MASK] b<extra_id_0>é\n[MASK<extra_id_1><|endoftext|> [MASK][MASK]\n\nend [MAS";
 
     fn texts() -> Vec<String> {
@@ -124,7 +126,8 @@ mod tests {
         Tokenizer::train(&config, special, ["A be éM\n[MASK]<extra_id_01>|dfot end endless ends"]).unwrap()
     }
 
-    /// Python's tokenizers 0.23.3 does too, on such tokenizers of tiny Shakespeare.
+    /// Special tokens of every kind agree with Python's tokenizers 0.23.3, tried on such tokenizers of tiny
+    /// Shakespeare.
     #[test]
     fn every_kind_gets_them_and_agrees_with_hugging_face() {
         for (kind, ids) in [

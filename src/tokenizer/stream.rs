@@ -3,30 +3,30 @@
 use super::Tokenizer;
 use crate::error::Result;
 
-/// Gives the text of tokens as they come, and never half of a character: its bytes are held back
-/// until the rest of it arrives.
+/// Decodes tokens as they come, and never gives half a character: its bytes are held back until the rest
+/// arrives.
 pub struct DecodeStream {
     tokenizer: Tokenizer,
     pending: Pending,
 }
 
-/// What has not been given out yet.
+/// Tokens or bytes whose text has not been given out yet.
 enum Pending {
-    /// Bytes at the end that may become a character.
+    /// Bytes at the end that are an incomplete character.
     Bytes(Vec<u8>),
-    /// For tokenizers whose text depends on neighbouring tokens: the latest tokens, how many of them
-    /// are given out and serve as context only, and the text of those.
+    /// For tokenizers whose text depends on neighbouring tokens: the latest tokens, the number of them that
+    /// have been given out and only serve as context, and the text of those.
     Tokens { tokens: Vec<u32>, given: usize, context: String },
 }
 
-/// Tokens of a text at least that are decoded with what follows it.
+/// Minimum number of earlier tokens with which the next ones are decoded.
 const CONTEXT: usize = 8;
 
-/// Tokens without complete text after which the text is given out as it is.
+/// Number of tokens without a complete character after which their text is given out as it is.
 const MOST_PENDING: usize = 16;
 
 impl DecodeStream {
-    /// Decodes what follows the tokens `before`, whose text is not given again.
+    /// Starts decoding after the tokens `before`, whose text is not given again.
     pub(super) fn new(tokenizer: Tokenizer, before: &[u32]) -> Result<Self> {
         let pending = match tokenizer.inner.codec.token_bytes() {
             Some(_) => Pending::Bytes(Vec::new()),
@@ -66,7 +66,7 @@ impl DecodeStream {
         }
     }
 
-    /// The text of what is still held back; part of a character becomes U+FFFD.
+    /// The text that is still held back; an incomplete character becomes U+FFFD.
     ///
     /// # Errors
     /// Those of [`push`](Self::push).
@@ -82,8 +82,9 @@ impl DecodeStream {
     }
 }
 
-/// What `text`, that of `tokens`, adds to `context`, that of the first `given` of them. Where bytes that
-/// follow have changed what is given out already, it is what the others are by themselves.
+/// The part of `text` that follows `context`, where `text` is that of `tokens` and `context` that of the
+/// first `given` tokens. If later bytes have changed the context, the remaining tokens are decoded on their
+/// own.
 fn continuation(
     tokenizer: &Tokenizer,
     tokens: &[u32],
@@ -97,7 +98,7 @@ fn continuation(
     }
 }
 
-/// The last of some tokens, as many as decide how others that follow are decoded, and their text.
+/// The last tokens, as many as affect how the next ones are decoded, and their text.
 fn end_of<'a>(tokenizer: &Tokenizer, tokens: &'a [u32]) -> Result<(&'a [u32], String)> {
     let mut count = CONTEXT;
     loop {
@@ -111,8 +112,8 @@ fn end_of<'a>(tokenizer: &Tokenizer, tokens: &'a [u32]) -> Result<(&'a [u32], St
     }
 }
 
-/// Takes from `bytes` all but an incomplete character at its end; what cannot become a character is
-/// U+FFFD.
+/// Removes from `bytes` all but an incomplete character at the end and returns it as text; invalid bytes
+/// become U+FFFD.
 fn complete_text(bytes: &mut Vec<u8>) -> String {
     let mut text = String::new();
     let mut done = 0;
@@ -157,7 +158,7 @@ mod tests {
 
     const LLAMA_2: &str = include_str!("../../tests/reports/first-space/llama2-like/tokenizer.json");
 
-    /// The same with another decoder, and words in the way of WordPiece.
+    /// A tokenizer with another decoder and with words spelled by `spell`.
     fn with_decoder(decoder: serde_json::Value, spell: impl Fn(&str) -> String) -> Tokenizer {
         let mut document: serde_json::Value = serde_json::from_str(LLAMA_2).unwrap();
         document["decoder"] = decoder;
@@ -169,7 +170,7 @@ mod tests {
         Tokenizer::from_bytes(document.to_string().as_bytes(), "test").unwrap()
     }
 
-    /// Each decoder takes the space from the beginning of a text, in its own way.
+    /// Tokenizers whose decoders each remove the space at the beginning of a text in their own way.
     fn tokenizers() -> Vec<Tokenizer> {
         let word_piece = |token: &str| match token.strip_prefix('▁') {
             Some(word) if !word.is_empty() => word.to_owned(),

@@ -1,4 +1,4 @@
-//! Tests of the whole tokenizer, against Hugging Face's own encoder.
+//! Tests of the whole tokenizer, compared with Hugging Face's own encoder.
 
 use super::*;
 use crate::config::TokenizerConfig;
@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 const SHAKESPEARE: &str = include_str!("../../tests/fixtures/tinyshakespeare.txt");
 
-/// Text that pre-tokenizers and byte alphabets get wrong first.
+/// Text that is hard for pre-tokenizers and byte alphabets.
 const DIFFICULT: &str =
     "Naïve café — 東京, 🙂🙂!  two\n\n\n  lines\r\n\tit's \u{a0}x e\u{301} \u{0}½ don''t\u{3000} end  ";
 
@@ -25,7 +25,8 @@ fn train(kind: TokenizerKind, vocab_size: usize, text: &str) -> Tokenizer {
     Tokenizer::train(&TokenizerConfig { kind, vocab_size, path: None }, &[], [text]).unwrap()
 }
 
-/// Tokens of the `tokenizers` crate itself, in pieces, since it is slow on one long text.
+/// Tokens that the `tokenizers` crate itself gives. The text is encoded in pieces, since the crate is slow on
+/// one long text.
 fn reference(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
     let encode = |piece| tokenizer.inner.hugging_face.encode(piece, false).unwrap().get_ids().to_vec();
     general::pieces(text, 8 << 10).flat_map(encode).collect()

@@ -1,4 +1,4 @@
-//! Making a tokenizer from text.
+//! Training of tokenizers on text.
 
 use super::{END_OF_TEXT, Tokenizer, alphabet, general::pieces, json, words::Words};
 use crate::{
@@ -10,25 +10,25 @@ use tokenizers::{
     models::bpe::{BPE, BpeTrainer},
 };
 
-/// Tokens of a BPE that are bytes.
+/// Number of tokens of a BPE that stand for single bytes.
 const BYTES: usize = 256;
 
-/// Bytes of text whose words are counted at once.
+/// Number of bytes of text whose words are counted at once.
 const PIECE: usize = 256 << 10;
 
 impl Tokenizer {
-    /// Makes the tokenizer that a configuration describes; `texts` is all of the text that it learns
-    /// from. A BPE whose text has too few distinct words ends with fewer tokens than asked for.
+    /// Makes the tokenizer that a configuration describes. `texts` is all of the text that it learns from. A
+    /// BPE whose text has too few distinct words ends with fewer tokens than requested.
     ///
-    /// `special`: the texts of special tokens that it has besides, in order of id. Those of a character
-    /// tokenizer or a BPE come first (after [`END_OF_TEXT`], which a BPE always has), those of a byte
-    /// tokenizer after the bytes. A file is taken as it is, and must have them.
+    /// `special` holds the texts of further special tokens, in order of id. In a character tokenizer or a BPE
+    /// they come first (after [`END_OF_TEXT`], which a BPE always has), in a byte tokenizer after the bytes.
+    /// A tokenizer from a file is used unchanged and must already have them.
     ///
     /// # Errors
-    /// [`Error::EmptyCorpus`] if a character tokenizer would have no tokens, [`Error::InvalidValue`]
-    /// for a `tokenizer.vocab_size` that bytes and special tokens alone exceed or a missing
-    /// `tokenizer.path`, [`Error::Tokenizer`] for a special token that the file lacks or that is a
-    /// single character, and those of [`Tokenizer::from_file`].
+    /// [`Error::EmptyCorpus`] if a character tokenizer would have no tokens, [`Error::InvalidValue`] for a
+    /// missing `tokenizer.path` or a `tokenizer.vocab_size` below the number of bytes and special tokens,
+    /// [`Error::Tokenizer`] for a special token that the file lacks or that is a single character, and those
+    /// of [`Tokenizer::from_file`].
     pub fn train<'a>(
         config: &TokenizerConfig,
         special: &[String],
@@ -64,7 +64,11 @@ impl Tokenizer {
     }
 }
 
-/// The texts without repetitions. One character would be a special token instead of itself.
+/// Removes repetitions from the texts of special tokens.
+///
+/// # Errors
+/// [`Error::Tokenizer`] for a text shorter than two characters: a single character of a text would become the
+/// special token.
 fn distinct(texts: impl Iterator<Item = String>) -> Result<Vec<String>> {
     let mut distinct: Vec<String> = Vec::new();
     for text in texts {
@@ -98,7 +102,7 @@ fn train_characters<'a>(special: &[String], texts: impl IntoIterator<Item = &'a 
     Tokenizer::from_bytes(json::characters(special, &characters).to_string().as_bytes(), "of characters")
 }
 
-/// `special`: `<|endoftext|>` and others.
+/// Trains a BPE. `special` contains `<|endoftext|>` and others.
 fn train_bpe<'a>(
     vocab_size: usize,
     special: &[String],

@@ -1,4 +1,4 @@
-//! Where words begin among tokens, so that a word can be masked as a whole (whole-word masking, as in
+//! Finds the tokens that begin a word, so that a word can be masked as a whole (whole-word masking, as in
 //! BERT's later models, <https://github.com/google-research/bert>).
 
 use super::{Tokenizer, alphabet};
@@ -7,11 +7,11 @@ use std::collections::HashMap;
 
 /// Spelling of text by the tokens of a vocabulary.
 pub(super) struct Spelling {
-    /// In GPT-2's alphabet.
+    /// Whether tokens are spelled in GPT-2's byte-level alphabet.
     is_byte_level: bool,
-    /// Prefix of tokens inside a word, if the vocabulary has one (`##`).
+    /// Prefix of tokens that continue a word, if the vocabulary has one (`##`).
     inside: Option<String>,
-    /// Whether all tokens that do not begin with it begin a word.
+    /// Whether every token without the prefix begins a word.
     only_inside: bool,
 }
 
@@ -29,7 +29,7 @@ impl Spelling {
         }
     }
 
-    /// The bytes of a token.
+    /// Bytes that a token stands for.
     fn bytes(&self, token: &str) -> Box<[u8]> {
         if self.is_byte_level {
             return alphabet::read(token);
@@ -47,19 +47,19 @@ impl Spelling {
 #[derive(Clone, Copy)]
 struct Token {
     start: Start,
-    /// Whether it ends in a letter or digit.
+    /// Whether the token ends inside a word: in a letter or digit.
     end: End,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Start {
-    /// With what is no part of a word, or with what always begins one.
+    /// The token begins with a character that is not part of a word, or always begins a word.
     Outside,
-    /// With a letter or digit.
+    /// The token begins with a letter or digit.
     Inside,
-    /// Inside a word by its mark, or inside a character.
+    /// The token continues a word by its prefix, or begins inside a character.
     Within,
-    /// With the first bytes of a character only.
+    /// The token is only the first bytes of a character.
     Cut,
 }
 
@@ -67,16 +67,16 @@ enum Start {
 enum End {
     Inside,
     Outside,
-    /// With the first bytes of a character, which are in [`WordStarts::cut`].
+    /// The token ends with the first bytes of a character, which are in [`WordStarts::cut`].
     Cut,
-    /// It is bytes from the middle or the end of a character.
+    /// The token is bytes from the middle or the end of a character.
     Unchanged,
 }
 
 /// Word boundaries of each token of a vocabulary.
 pub(super) struct WordStarts {
     tokens: Vec<Token>,
-    /// The bytes of tokens that are not whole characters.
+    /// Bytes of the tokens that are not whole characters.
     cut: HashMap<usize, Box<[u8]>>,
 }
 
@@ -134,7 +134,7 @@ impl WordStarts {
         starts
     }
 
-    /// The character that begins at the end of the first of these tokens and ends in another.
+    /// The character that begins at the end of the first of these tokens and ends in a later one.
     fn cut_character(&self, row: &[i32]) -> Option<char> {
         let bytes_of = |id: i32| self.cut.get(&usize::try_from(id).ok()?);
         let first = bytes_of(*row.first()?)?;
@@ -153,7 +153,7 @@ impl WordStarts {
     }
 }
 
-/// What the bytes of a token tell.
+/// Finds the word boundaries of a token from its bytes.
 fn describe(bytes: &[u8]) -> Token {
     let text = String::from_utf8_lossy(bytes);
     let is_inside = |character: Option<char>| character.is_some_and(char::is_alphanumeric);
@@ -173,12 +173,12 @@ fn describe(bytes: &[u8]) -> Token {
     Token { start, end }
 }
 
-/// Whether a byte is the second, third or fourth of a character.
+/// Whether a byte is the second, third or fourth byte of a UTF-8 character.
 fn is_continuation(byte: u8) -> bool {
     byte & 0xC0 == 0x80
 }
 
-/// Where the character begins of which the bytes at the end are only the first ones.
+/// Start of the incomplete character at the end of the bytes, if there is one.
 fn incomplete_character(bytes: &[u8]) -> Option<usize> {
     let start = bytes.iter().rposition(|&byte| !is_continuation(byte))?;
     let is_incomplete = std::str::from_utf8(&bytes[start..]).is_err_and(|error| error.error_len().is_none());
@@ -186,11 +186,11 @@ fn incomplete_character(bytes: &[u8]) -> Option<usize> {
 }
 
 impl Tokenizer {
-    /// For each token of a row, whether a word begins with it. Where the tokenizer marks the others
-    /// (WordPiece's `##`), all tokens without the mark do. Elsewhere a word is a run of letters and
-    /// digits, and a token begins one unless it goes on with it: it does if it begins with white space
-    /// (`▁`, `Ġ`) or another character that is neither, or follows one. The later bytes of a character
-    /// never do; special tokens always do.
+    /// Whether each token of a sequence begins a word. If the tokenizer marks the tokens that continue a word
+    /// (WordPiece's `##`), all others begin one. Otherwise a word is a run of letters and digits, and a token
+    /// begins one unless it continues the run: tokens that begin with white space (`▁`, `Ġ`) or punctuation,
+    /// or follow it, begin a word. The later bytes of a character never begin a word; special tokens always
+    /// do.
     pub fn word_starts(&self, tokens: &[i32]) -> Vec<bool> {
         self.inner.word_starts.get_or_init(|| WordStarts::new(self)).find(tokens)
     }

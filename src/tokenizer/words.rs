@@ -1,11 +1,11 @@
-//! GPT-2's pre-tokenizer: cuts text into words that byte-pair merges never cross. It yields what
-//! `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+` yields (openai/gpt-2,
+//! GPT-2's pre-tokenizer: splits text into words that byte-pair merges never cross. It gives the same words
+//! as the pattern `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+` (openai/gpt-2,
 //! `src/encoder.py`), without a regular-expression engine in the inner loop.
 
 use std::sync::{LazyLock, OnceLock};
 use tokenizers::utils::SysRegex;
 
-/// What the pattern tells apart.
+/// Classes of characters that the pattern distinguishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     Space,
@@ -14,7 +14,7 @@ enum Class {
     Other,
 }
 
-/// Words of a text, in order; together they are the text.
+/// Words of a text, in order. Concatenated they are the text.
 pub(super) struct Words<'a> {
     rest: &'a str,
 }
@@ -53,7 +53,7 @@ fn first_word(text: &str) -> usize {
     }
 }
 
-/// Length of what follows the apostrophe of an English contraction.
+/// Length in bytes of an English contraction (`'s`, `'ll`), without the apostrophe.
 fn contraction(bytes: &[u8]) -> Option<usize> {
     match bytes {
         [b's' | b't' | b'm' | b'd', ..] => Some(1),
@@ -62,7 +62,7 @@ fn contraction(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// End of the run of one class that goes on at `end`.
+/// End of the run of characters of one class that reaches `end`.
 fn run(text: &str, mut end: usize, class: Class) -> usize {
     while let Some((next, length)) = class_at(text, end)
         && next == class
@@ -72,7 +72,7 @@ fn run(text: &str, mut end: usize, class: Class) -> usize {
     end
 }
 
-/// End of a run of white space: all of it at the end of the text, otherwise all but its last
+/// End of a run of white space. At the end of the text it includes all of it, otherwise all but the last
 /// character, which belongs to the word that follows or stands alone.
 fn space(text: &str) -> usize {
     let mut last = 0;
@@ -109,13 +109,13 @@ const ASCII: [Class; 128] = {
     table
 };
 
-/// Characters share a page with those of the same `code >> PAGE_BITS`.
+/// Number of low bits of a code point that select a character within its page.
 const PAGE_BITS: u32 = 8;
 const PAGE: usize = 1 << PAGE_BITS;
 
-/// Classes by page. A page is asked of the regular-expression engine when its first character is
-/// met, so that the classes are those of the engine's Unicode version and nothing is computed for
-/// scripts that do not occur.
+/// Classes of characters by page. A page is filled by the regular-expression engine when its first character
+/// is met, so that the classes match the engine's Unicode version and nothing is computed for scripts that do
+/// not occur.
 static PAGES: LazyLock<Vec<OnceLock<[Class; PAGE]>>> =
     LazyLock::new(|| (0..0x110000 >> PAGE_BITS).map(|_| OnceLock::new()).collect());
 
@@ -145,7 +145,7 @@ fn classify(page: u32) -> [Class; PAGE] {
 mod tests {
     use super::*;
 
-    /// The pattern itself, through the engine that `tokenizers` uses.
+    /// The words that the pattern itself finds, with the engine that `tokenizers` uses.
     fn reference(text: &str) -> Vec<&str> {
         static PATTERN: LazyLock<SysRegex> = LazyLock::new(|| {
             SysRegex::new(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")

@@ -1,4 +1,4 @@
-//! Catalogue of presets, tasks, keys and devices to choose from.
+//! Catalogue of the presets, tasks, configuration keys and devices that the page offers.
 
 use crate::{
     problem::{Result, problem, to_js},
@@ -14,7 +14,7 @@ use kiln::{
 };
 use wasm_bindgen::prelude::*;
 
-/// Operations of a whole run that a tab gets through in minutes even without a GPU.
+/// Number of floating-point operations of a whole run that a tab completes in minutes even without a GPU.
 const BROWSER_FLOPS: f64 = 1.5e12;
 
 impl PresetInfo {
@@ -32,7 +32,7 @@ impl PresetInfo {
     }
 }
 
-/// Presets, tasks and the fields of a configuration: a [`Catalogue`].
+/// Lists presets, tasks and the fields of a configuration, as a [`Catalogue`].
 #[wasm_bindgen]
 pub fn catalogue() -> Result<JsValue> {
     let presets = presets().iter().map(PresetInfo::new).collect::<kiln::Result<_>>().map_err(problem)?;

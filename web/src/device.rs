@@ -1,4 +1,4 @@
-//! The two devices of a tab.
+//! The two devices of a browser tab: the CPU and WebGPU.
 
 use crate::problem::{Result, refusal};
 use burn::tensor::Device;
@@ -6,14 +6,15 @@ use kiln::device::Choice;
 use std::cell::RefCell;
 use wasm_bindgen::prelude::*;
 
-/// Handing work to the browser's GPU process costs more than on the desktop, where 32 are usual.
+/// Number of tasks per submission. Submitting to the browser's GPU process costs more than on the desktop,
+/// where 32 is usual.
 const TASKS_PER_SUBMIT: usize = 128;
 
 thread_local! {
     static WEBGPU: RefCell<Option<Device>> = const { RefCell::new(None) };
 }
 
-/// Opens WebGPU, once per worker and before [`device`] is asked for it.
+/// Opens WebGPU. Call it once per worker, before [`device`] is asked for it.
 #[wasm_bindgen]
 pub async fn open_webgpu() -> Result<()> {
     kiln::device::configure_fusion();
@@ -27,7 +28,7 @@ pub async fn open_webgpu() -> Result<()> {
     Ok(())
 }
 
-/// The device of a name, `webgpu` (once opened) or `cpu`.
+/// The device with a name: `webgpu` (once opened) or `cpu`.
 pub fn device(name: &str) -> kiln::Result<Device> {
     let choice: Choice = name.parse()?;
     if choice.is_cpu() {

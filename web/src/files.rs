@@ -1,4 +1,4 @@
-//! Checkpoints as JavaScript objects: file names to `Uint8Array`s.
+//! Converts checkpoints to and from JavaScript objects that map file names to `Uint8Array`s.
 
 use crate::problem::{Result, problem, refusal};
 use js_sys::{Object, Reflect, Uint8Array};
@@ -19,7 +19,7 @@ pub fn to_js(files: &Files) -> Object {
     object
 }
 
-/// Reads a checkpoint and holds it to its manifest.
+/// Reads a checkpoint and verifies it against its manifest.
 pub fn from_js(object: &Object, origin: &str) -> Result<Files> {
     let mut files = Files::new(origin);
     for entry in Object::entries(object).iter() {

@@ -1,4 +1,4 @@
-//! Whether the operations compute on this browser's device what they should.
+//! Checks that the kernels compute correctly on this browser's device.
 
 use crate::{
     device::device,
@@ -7,7 +7,7 @@ use crate::{
 use kiln::kernels::cases::{CASES, Sizes};
 use wasm_bindgen::prelude::*;
 
-/// Difference of every operation from its unfused reference: a `KernelDifference` each.
+/// Difference of every operation from its unfused reference, as a list of `KernelDifference`.
 #[wasm_bindgen]
 pub async fn kernel_differences(name: &str) -> Result<JsValue> {
     let device = device(name).map_err(problem)?;

@@ -1,6 +1,6 @@
-//! Kiln's engine in a browser tab: a thin layer over the `kiln` library that takes and gives what
-//! JavaScript can hold. It runs in a Web Worker (`page/worker/`), never on the page's own thread;
-//! `protocol.rs` has the shapes of everything that crosses.
+//! Kiln's engine in a browser tab: a thin layer over the `kiln` library whose arguments and results are
+//! JavaScript values. It runs in a Web Worker (`page/worker/`), never on the page's own thread; `protocol.rs`
+//! declares the types that are passed between the two.
 
 mod catalogue;
 mod device;
@@ -19,7 +19,7 @@ thread_local! {
     static PANIC_LISTENER: RefCell<Option<Function>> = const { RefCell::new(None) };
 }
 
-/// Has `listener` told the message of a panic, after which this module is of no use any more.
+/// Calls `listener` with the message of a panic, after which this module can no longer be used.
 #[wasm_bindgen]
 pub fn on_panic(listener: Function) {
     PANIC_LISTENER.with(|slot| *slot.borrow_mut() = Some(listener));

@@ -1,24 +1,25 @@
-//! Errors as the page shows them.
+//! Errors in the form that the page shows.
 
 use crate::protocol::Problem;
 use serde::Serialize;
 use wasm_bindgen::JsValue;
 
-/// JavaScript catches a [`Problem`].
+/// Result whose error JavaScript catches as a [`Problem`].
 pub type Result<T> = std::result::Result<T, JsValue>;
 
-/// An error of the engine. Those of the device end the worker: its state is not to be trusted.
+/// Converts an error of the engine. If the device failed, the problem ends the worker, whose state can no
+/// longer be trusted.
 pub fn problem(error: kiln::Error) -> JsValue {
     let fatal = matches!(error, kiln::Error::DeviceFailed { .. });
     to_js(&Problem { message: error.to_string(), hint: error.hint(), fatal })
 }
 
-/// A problem of this layer's own.
+/// Makes a problem that this layer itself reports.
 pub fn refusal(message: &str, hint: &str) -> JsValue {
     to_js(&Problem { message: message.into(), hint: (!hint.is_empty()).then(|| hint.into()), fatal: false })
 }
 
-/// A value as plain JavaScript objects, arrays, numbers and strings.
+/// Converts a value to plain JavaScript objects, arrays, numbers and strings.
 pub fn to_js<T: Serialize + ?Sized>(value: &T) -> JsValue {
     let serializer = serde_wasm_bindgen::Serializer::json_compatible();
     value.serialize(&serializer).unwrap_or_else(|error| JsValue::from_str(&error.to_string()))

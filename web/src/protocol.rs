@@ -1,6 +1,6 @@
-//! The types that cross between this crate and TypeScript. `page/generated.ts` is made from them and from the
-//! engine's own by a test of the engine (`src/engine/typescript.rs`), which compiles this file for itself, since
-//! this crate is built for browsers only. So nothing is named here but `kiln` and serde.
+//! The types that cross between this crate and TypeScript. A test of the engine (`src/engine/typescript.rs`)
+//! makes `page/generated.ts` from them and from the engine's own types. It compiles this file itself, since
+//! this crate is only built for browsers, so this file must not use anything but `kiln` and serde.
 
 use kiln::{
     config::{Config, Task, overrides::Field},

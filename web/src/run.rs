@@ -1,4 +1,4 @@
-//! One run, trained piece by piece so that the worker can listen in between.
+//! One run, trained in short stretches so that the worker can handle messages in between.
 
 use crate::{
     device::device,
@@ -21,7 +21,7 @@ use kiln::{
 use std::path::PathBuf;
 use wasm_bindgen::prelude::*;
 
-/// A model in training.
+/// A model in training, as JavaScript sees it.
 #[wasm_bindgen]
 pub struct Run {
     trainer: Trainer,
@@ -33,7 +33,7 @@ pub struct Run {
 /// State that the loop's hooks share.
 struct Outside {
     device_name: String,
-    /// Is given each event.
+    /// JavaScript function that is called with each event.
     observe: Function,
     /// Checkpoints that the worker has not fetched yet.
     saved: Vec<Saved>,
@@ -45,7 +45,7 @@ struct Saved {
 }
 
 impl Outside {
-    /// Calls `work` with hooks that lead here.
+    /// Calls `work` with hooks that report to JavaScript and collect checkpoints.
     async fn with_hooks<T>(
         &mut self,
         work: impl AsyncFnOnce(&mut Hooks<'_>) -> kiln::Result<T>,
@@ -72,7 +72,7 @@ impl Outside {
 
 #[wasm_bindgen]
 impl Run {
-    /// A new run of a `RunSpec` on a `Target`.
+    /// Starts a new run of a `RunSpec` on a `Target`.
     pub fn start(spec: JsValue, target: JsValue, observe: Function) -> Result<Run> {
         let (spec, target) = (RunSpec::from_js(spec)?, Target::from_js(target)?);
         let device = device(&target.name).map_err(problem)?;
@@ -82,8 +82,8 @@ impl Run {
         Ok(Self::new(trainer, device, target.description, observe))
     }
 
-    /// Goes on from a checkpoint's files, with changes `set`; `text` is the visitor's own text, if the
-    /// run had one, and `origin` a name of the checkpoint for messages.
+    /// Continues from a checkpoint's files with the changes in `set`. `text` is the visitor's own text, if
+    /// the run had one, and `origin` names the checkpoint in messages.
     pub fn resume(
         checkpoint: &Object,
         origin: &str,
@@ -121,7 +121,7 @@ impl Run {
         Self { trainer, progress: None, device, outside }
     }
 
-    /// Trains for about so long, at least one step. Gives the reason if the run has ended.
+    /// Trains for about this long, but at least one step. Returns the reason if the run has ended.
     pub async fn advance(&mut self, milliseconds: f64) -> Result<JsValue> {
         let Self { trainer, progress, outside, .. } = self;
         let started = Instant::now();
@@ -150,14 +150,14 @@ impl Run {
         outside.with_hooks(async |hooks| trainer.settle(progress, hooks).await).await
     }
 
-    /// Goes on after a pause.
+    /// Restarts the clock after a pause, so that the pause does not count as training time.
     pub fn restart_clock(&mut self) {
         if let Some(progress) = self.progress.as_mut() {
             self.trainer.restart_clock(progress);
         }
     }
 
-    /// Checkpoints that came due since the last call: a [`SavedCheckpoint`] each, with its `files`.
+    /// Checkpoints saved since the last call, as a list of [`SavedCheckpoint`], each with its `files`.
     pub fn take_saved(&mut self) -> Array {
         let saved = std::mem::take(&mut self.outside.saved);
         let entries = saved.into_iter().map(|saved| {
@@ -169,17 +169,18 @@ impl Run {
         entries.collect()
     }
 
-    /// The whole state now.
+    /// Makes a checkpoint of the current state.
     pub async fn checkpoint(&self) -> Result<Object> {
         self.trainer.checkpoint().await.map(|files| files::to_js(&files)).map_err(problem)
     }
 
-    /// Lets the device compile what steps need. Changes nothing of the run.
+    /// Lets the device compile the kernels that a step needs. Does not change the run.
     pub async fn warm_up(&mut self) -> Result<()> {
         self.trainer.warm_up().await.map_err(problem)
     }
 
-    /// Times one step that is not part of the run, in seconds.
+    /// Measures the time of one step, in seconds. The step changes the model, so use a run that is not
+    /// continued.
     pub async fn time_step(&mut self) -> Result<f64> {
         let started = Instant::now();
         self.trainer.step();
@@ -187,27 +188,27 @@ impl Run {
         Ok(started.elapsed().as_secs_f64())
     }
 
-    /// Finished steps.
+    /// Number of finished steps.
     pub fn step(&self) -> f64 {
         self.trainer.steps_done() as f64
     }
 
-    /// The step at which the run ends.
+    /// Number of the step after which the run ends.
     pub fn last_step(&self) -> f64 {
         self.trainer.config().train.last_step() as f64
     }
 
-    /// Description of the run that is about to start: a `RunInfo`.
+    /// Description of the run that is about to start, as a `RunInfo`.
     pub fn info(&self, device: &str) -> JsValue {
         to_js(&self.trainer.info(device, None))
     }
 
-    /// Bytes that the device's allocator holds; nothing on the CPU.
+    /// Memory that the device's allocator holds, in bytes; `None` on the CPU.
     pub fn gpu_bytes(&self) -> Option<f64> {
         self.device.memory_pool_usage().map(|usage| usage.bytes_reserved as f64)
     }
 
-    /// Continues a prompt.
+    /// Generates text after a prompt and returns it.
     pub async fn generate(
         &self,
         prompt: String,
@@ -233,7 +234,7 @@ impl Run {
         written.map(|written| written.text).map_err(problem)
     }
 
-    /// Attention weights of a layer within a text: [`AttentionMaps`].
+    /// Attention weights of a layer for a text, as [`AttentionMaps`].
     pub async fn attention(&self, text: &str, layer: usize) -> Result<JsValue> {
         let tokenizer = &self.trainer.dataset().tokenizer;
         let mut tokens = tokenizer.encode(text).map_err(problem)?;
@@ -243,7 +244,7 @@ impl Run {
         Ok(to_js(&AttentionMaps { tokens: tokens.iter().map(name).collect(), layer, weights }))
     }
 
-    /// Every parameter and its gradient: a list of `ParameterReport`.
+    /// Every parameter and its gradient, as a list of `ParameterReport`.
     pub async fn parameters(&self) -> Result<JsValue> {
         self.trainer.inspect().await.map(|reports| to_js(&reports)).map_err(problem)
     }

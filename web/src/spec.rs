@@ -1,4 +1,4 @@
-//! From what the visitor chose to a configuration and its data.
+//! Turns the visitor's choices into a configuration and its data.
 
 use crate::{
     problem::{Result, problem, refusal, to_js},
@@ -25,7 +25,7 @@ impl RunSpec {
             .map_err(|error| refusal(&format!("the run is not described completely: {error}"), ""))
     }
 
-    /// What the preset and the changes say, without the visitor's own text.
+    /// The configuration of the preset and the changes, without the visitor's own text.
     fn chosen(&self) -> kiln::Result<Config> {
         let mut config = Preset::find(&self.preset)?.config()?;
         config.apply(&self.set)?;
@@ -42,7 +42,7 @@ impl RunSpec {
         Ok(config)
     }
 
-    /// The configuration and the data, checked.
+    /// Checks the configuration, prepares the data and resolves the configuration with it.
     pub fn resolve(&self) -> kiln::Result<(Config, Dataset)> {
         let config = self.config()?;
         config.validate()?;
@@ -50,7 +50,7 @@ impl RunSpec {
         Ok((config.resolve(&dataset)?, dataset))
     }
 
-    /// The same run on the desktop.
+    /// Command that starts the same run on the desktop.
     fn command(&self) -> String {
         let mut command = format!("kiln train --preset {}", quoted(&self.preset));
         for entry in &self.set {
@@ -66,7 +66,7 @@ impl RunSpec {
     }
 }
 
-/// A page has no files: whatever names some is refused.
+/// Refuses a configuration that names files, since a page cannot open them.
 fn refuse_files(config: &Config) -> kiln::Result<()> {
     let hint = Some("choose text in the page instead".into());
     if let Some(path) = config.data.paths.first() {
@@ -86,8 +86,8 @@ fn refuse_files(config: &Config) -> kiln::Result<()> {
     Ok(())
 }
 
-/// Prepares data, of a text as the desktop would read a file of its name. The last tokenizer is kept, since a form asks
-/// for the same one again and again.
+/// Prepares data. A text is read like the desktop would read a file with its name. The last tokenizer is
+/// cached, since a form asks for the same one repeatedly.
 pub fn dataset(
     config: &Config,
     text: Option<&OwnText>,
@@ -114,7 +114,7 @@ pub fn dataset(
     Ok(dataset)
 }
 
-/// Checks a run and says what it will cost: a [`Plan`].
+/// Checks a run and says how much it will cost, as a [`Plan`].
 #[wasm_bindgen]
 pub fn plan(spec: JsValue) -> Result<JsValue> {
     let spec = RunSpec::from_js(spec)?;
@@ -150,7 +150,7 @@ fn changes(config: &Config, preset: &Config) -> Vec<Change> {
         .collect()
 }
 
-/// A word as a POSIX shell reads it.
+/// Quotes a word for a POSIX shell.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {

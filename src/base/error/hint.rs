@@ -1,4 +1,4 @@
-//! What to do about an error, as parts that each surface says in its own words: the command line names options
+//! Advice on errors, in parts that each surface words in its own way: the command line names options
 //! (`Display`), the page its controls (`web/page/hints.ts`).
 
 use serde::Serialize;
@@ -15,18 +15,18 @@ pub struct Hint(Vec<HintPart>);
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum HintPart {
-    /// Words for every surface; code stands between backticks.
+    /// Words for every surface, with code between backticks.
     Text { text: String },
     /// A key of the configuration.
     Key { key: String },
-    /// Keys and the values to give them.
+    /// Keys and the values that they should get.
     Settings(Settings),
-    /// Where something is chosen: on the command line an option, with its argument (`DIR`) and the word before it
-    /// ("with").
+    /// A place where the user chooses something. On the command line it is an option, shown with its argument
+    /// (`DIR`) and the word before it ("with").
     Place { place: Place, argument: Option<&'static str>, preposition: Option<&'static str> },
-    /// Typed in a shell: a command, or an option that stands for no [`Place`].
+    /// A command typed in a shell, or an option that stands for no [`Place`].
     Command { command: String },
-    /// A clause that other surfaces than the command line leave out.
+    /// A clause that only the command line shows.
     CommandLine { parts: Hint },
 }
 
@@ -54,17 +54,17 @@ pub struct Setting {
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum Place {
-    /// `--data`: the text.
+    /// `--data`: the text to train on.
     Data,
     /// `--device`: the device.
     Device,
-    /// `--out`: the folder that is written.
+    /// `--out`: the folder that results are written to.
     Out,
-    /// `--resume`: the run or checkpoint to go on from.
+    /// `--resume`: the run or checkpoint to continue.
     Resume,
 }
 
-/// A [`Hint`] of parts: texts, [`key`](crate::error::hint::key), [`set`](crate::error::hint::set),
+/// Makes a [`Hint`] of parts: texts, [`key`](crate::error::hint::key), [`set`](crate::error::hint::set),
 /// [`choose`](crate::error::hint::choose), [`command`](crate::error::hint::command),
 /// [`command_line`](crate::error::hint::command_line) and [`Place`](crate::error::hint::Place)s, for example
 /// `hint!["skip them with ", hint::set("train.on_nan", "skip")]`.
@@ -80,17 +80,17 @@ pub fn key(key: &str) -> HintPart {
     HintPart::Key { key: key.into() }
 }
 
-/// A key and the value to give it, `--set KEY=VALUE` on the command line.
+/// A key and the value that it should get, shown as `--set KEY=VALUE` on the command line.
 pub fn set(key: &str, value: impl Display) -> Settings {
     Settings { settings: Vec::new(), in_file: false }.and(key, value)
 }
 
-/// A key and a placeholder (N, FILE) for the value that the user chooses.
+/// A key and a placeholder (N, FILE) for a value that the user chooses.
 pub fn choose(key: &str, placeholder: &str) -> Settings {
     Settings { settings: Vec::new(), in_file: false }.and_choose(key, placeholder)
 }
 
-/// A key and its value as a file or `--set` takes them, where it is not known which of the two.
+/// A key and its value, shown without `--set` since the key may also stand in a configuration file.
 pub fn entry(key: &str, value: impl Display) -> Settings {
     Settings { in_file: true, ..set(key, value) }
 }
@@ -100,18 +100,18 @@ pub fn command(command: impl Into<String>) -> HintPart {
     HintPart::Command { command: command.into() }
 }
 
-/// A clause that other surfaces than the command line leave out.
+/// A clause that only the command line shows.
 pub fn command_line(clause: impl Into<Hint>) -> HintPart {
     HintPart::CommandLine { parts: clause.into() }
 }
 
 impl Settings {
-    /// Another key with its value.
+    /// Adds another key with its value.
     pub fn and(self, key: &str, value: impl Display) -> Self {
         self.with(Setting { key: key.into(), value: value.to_string(), is_placeholder: false })
     }
 
-    /// Another key with a placeholder for its value.
+    /// Adds another key with a placeholder for its value.
     pub fn and_choose(self, key: &str, placeholder: &str) -> Self {
         self.with(Setting { key: key.into(), value: placeholder.into(), is_placeholder: true })
     }
@@ -123,17 +123,17 @@ impl Settings {
 }
 
 impl Place {
-    /// The place behind a preposition, which a surface may have another one for.
+    /// This place after a preposition ("with"), for which each surface may use its own word.
     pub fn by(self, preposition: &'static str) -> HintPart {
         HintPart::Place { place: self, argument: None, preposition: Some(preposition) }
     }
 
-    /// As [`by`](Self::by), with the argument that the command line shows.
+    /// Like [`by`](Self::by), with the argument that the command line shows.
     pub fn by_argument(self, preposition: &'static str, argument: &'static str) -> HintPart {
         HintPart::Place { place: self, argument: Some(argument), preposition: Some(preposition) }
     }
 
-    /// The option of the command line.
+    /// Name of the option on the command line.
     fn option(self) -> &'static str {
         match self {
             Self::Data => "--data",
@@ -186,7 +186,7 @@ impl From<Place> for HintPart {
     }
 }
 
-/// The words of the command line.
+/// Formats the hint in the words of the command line.
 impl Display for Hint {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|part| part.fmt(f))

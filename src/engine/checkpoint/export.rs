@@ -1,4 +1,4 @@
-//! Writing a model as a folder of its own, in the layout and type that somebody else needs.
+//! Writes a model to a new folder, with the tensor names and the number type that another program needs.
 
 use super::{
     Checkpoint, Index, Manifest, Weights, files,
@@ -13,12 +13,12 @@ use crate::{
 use serde_json::Value;
 use std::path::Path;
 
-/// Names and shapes of tensors, and what `config.json` says of the model.
+/// Convention for the names and shapes of tensors and for `config.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
-    /// The family's, which transformers loads.
+    /// Names of the model's Hugging Face family, which transformers loads.
     HuggingFace,
-    /// Kiln's own, which express every configuration.
+    /// Kiln's own names, which can express every configuration.
     Kiln,
 }
 
@@ -26,9 +26,9 @@ pub enum Names {
 #[derive(Debug, Clone, Copy)]
 pub struct Export {
     pub names: Names,
-    /// `None`: the type that the weights are in, or f32 where there are several.
+    /// Number type of the weights. `None` keeps the type that the weights have, or f32 if they have several.
     pub float: Option<FloatType>,
-    /// Bytes of tensors in one file at most, unless a single tensor is larger.
+    /// Largest size of a file in bytes. A single tensor that is larger gets a file of its own.
     pub max_shard_size: u64,
 }
 
@@ -37,15 +37,15 @@ pub struct Export {
 pub struct Exported {
     pub family: Family,
     pub float: FloatType,
-    /// Files of weights.
+    /// Number of weight files.
     pub shards: usize,
     pub parameters: u64,
-    /// Size of the weights.
+    /// Size of the weights, in bytes.
     pub bytes: u64,
 }
 
-/// Everything besides weights and `config.json` that a model's folder may have and that holds for it in
-/// any type and layout.
+/// Files of a model's folder, besides weights and `config.json`, that are valid for the model in any type and
+/// layout.
 const COPIED: [&str; 11] = [
     TOKENIZER,
     TOKENIZER_CONFIG,
@@ -64,9 +64,9 @@ impl Export {
     /// Writes the latest weights of a checkpoint, its configuration and its tokenizer into a new folder.
     ///
     /// # Errors
-    /// [`Error::InvalidValue`] if something is at `destination` already, [`Error::Checkpoint`] for a
-    /// model that cannot be read, that no Hugging Face family expresses, or whose numbers the type cannot
-    /// hold, and [`Error::Io`]. Nothing is left at `destination` then.
+    /// [`Error::InvalidValue`] if something exists at `destination` already, [`Error::Checkpoint`] for a
+    /// model that cannot be read, that no Hugging Face family can express, or whose numbers are out of the
+    /// type's range, and [`Error::Io`]. On an error nothing is left at `destination`.
     pub fn write(&self, checkpoint: &Checkpoint, destination: &Path) -> Result<Exported> {
         check_free(destination)?;
         let family = self.family(checkpoint)?;
@@ -130,7 +130,7 @@ impl Export {
     }
 }
 
-/// Refuses to write over anything.
+/// Refuses a destination that exists, unless it is an empty folder.
 fn check_free(destination: &Path) -> Result<()> {
     let taken = storage::exists(destination)
         && !(storage::is_folder(destination) && storage::list(destination)?.is_empty());
@@ -145,7 +145,7 @@ fn check_free(destination: &Path) -> Result<()> {
     }
 }
 
-/// Refuses a type in which a finite number would become infinite.
+/// Refuses a number type in which a finite number would become infinite.
 fn check_range(checkpoint: &Checkpoint, tensors: &NamedData, float: FloatType) -> Result<()> {
     let largest = |values: &[f32]| values.iter().copied().find(|value| float.overflows(*value));
     let over = tensors.iter().find_map(|(name, tensor)| Some((name, largest(&tensor.values)?)));
@@ -159,8 +159,8 @@ fn check_range(checkpoint: &Checkpoint, tensors: &NamedData, float: FloatType) -
     }
 }
 
-/// `config.json`: the source's own where the family stays, so that nothing which Kiln does not know is
-/// lost.
+/// Makes `config.json`. If the family stays the same, it is based on the source's file, so that fields
+/// unknown to Kiln are kept.
 fn config_json(checkpoint: &Checkpoint, family: Family, float: FloatType) -> Result<Vec<u8>> {
     let failed = |e: serde_json::Error| Error::Checkpoint {
         path: checkpoint.path().join(names::CONFIG),
@@ -199,7 +199,8 @@ fn config_json(checkpoint: &Checkpoint, family: Family, float: FloatType) -> Res
     Ok(format!("{json:#}\n").into_bytes())
 }
 
-/// Names of tensors by file, none of which is over `most` bytes unless it is of one tensor.
+/// Distributes tensors over files and returns the names in each. No file exceeds `most` bytes, unless it
+/// holds a single tensor.
 fn split(tensors: &NamedData, float: FloatType, most: u64) -> Vec<Vec<&str>> {
     let mut shards: Vec<Vec<&str>> = Vec::new();
     let mut remaining = 0;

@@ -1,5 +1,5 @@
-//! A checkpoint as a set of named byte strings, so that it can come from and go to a folder, a
-//! download or a browser's storage.
+//! A checkpoint as a set of named byte strings, which can be read from and written to a folder, a download or
+//! a browser's storage.
 
 use super::{Manifest, names};
 use crate::{
@@ -14,14 +14,14 @@ use std::{
     sync::Arc,
 };
 
-/// Longest file that is read as text, in bytes. The largest vocabularies take half of it.
+/// Largest size of a text file that is read, in bytes. The largest vocabularies take half of it.
 const LONGEST_TEXT: u64 = 64 << 20;
 
-/// The bytes of a file. Cloning shares those that are mapped.
+/// Contents of a file. Clones share mapped files.
 #[derive(Clone)]
 pub enum Bytes {
     Owned(Vec<u8>),
-    /// Tensors, which are read where they lie.
+    /// A file of tensors, mapped into memory.
     Mapped(Arc<Mapped>),
 }
 
@@ -50,7 +50,7 @@ impl fmt::Debug for Bytes {
 /// The files of one checkpoint.
 #[derive(Debug, Clone)]
 pub struct Files {
-    /// Origin of the files, for messages.
+    /// Origin of the files, for error messages.
     pub origin: PathBuf,
     pub contents: BTreeMap<String, Bytes>,
 }
@@ -60,12 +60,12 @@ impl Files {
         Self { origin: origin.into(), contents: BTreeMap::new() }
     }
 
-    /// The files of a checkpoint folder that are `wanted` by name, so that a command that needs only the
-    /// model opens only that. Tensors are mapped, everything else is read. The manifest always comes along;
-    /// nothing is compared with it yet ([`check`](Self::check)).
+    /// Reads the files of a checkpoint folder whose names are `wanted`, so that a command that needs only the
+    /// model reads only that. Files of tensors are mapped, others are read. The manifest is always read, but
+    /// the files are not compared with it yet ([`check`](Self::check)).
     ///
     /// # Errors
-    /// [`Error::Io`], and [`Error::Checkpoint`] for a text over 64 MiB.
+    /// [`Error::Io`], and [`Error::Checkpoint`] for a text file over 64 MiB.
     pub fn read_folder(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Self> {
         let mut files = Self::new(folder);
         for path in storage::list(folder)? {
@@ -95,10 +95,10 @@ impl Files {
         storage::read(path)
     }
 
-    /// Holds those files that are `wanted` to the manifest, if there is one.
+    /// Compares the `wanted` files with the manifest, if there is one.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] for a file that is missing, cut off or changed.
+    /// [`Error::Checkpoint`] for a file that is missing, truncated or changed.
     pub fn check(&self, wanted: impl Fn(&str) -> bool) -> Result<()> {
         let Some(manifest) = self.contents.get(names::MANIFEST) else {
             return Ok(());
@@ -114,7 +114,7 @@ impl Files {
         })
     }
 
-    /// The manifest that goes with these files.
+    /// Makes the manifest of these files.
     pub fn manifest(&self) -> Vec<u8> {
         Manifest::of(&self.contents).to_json()
     }
@@ -125,11 +125,14 @@ impl Files {
     }
 
     /// A file that must be present.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if it is missing.
     pub fn require(&self, name: &str) -> Result<&[u8]> {
         self.get(name).ok_or_else(|| self.error(format!("`{name}` is missing")))
     }
 
-    /// Path of a file of this checkpoint, for messages.
+    /// Path of a file of this checkpoint, for error messages.
     pub fn path(&self, name: &str) -> PathBuf {
         self.origin.join(name)
     }
@@ -138,13 +141,13 @@ impl Files {
         Error::Checkpoint { path: self.origin.clone(), message, hint: None }
     }
 
-    /// As [`error`](Self::error), with what to do about it.
+    /// Like [`error`](Self::error), with a hint.
     pub fn refused(&self, message: String, hint: impl Into<Hint>) -> Error {
         Error::Checkpoint { path: self.origin.clone(), message, hint: Some(hint.into()) }
     }
 
-    /// Writes the files and their manifest into a new folder: complete under a temporary name,
-    /// then renamed. `folder` must not exist.
+    /// Writes the files and their manifest into a new folder. They are written under a temporary name, which
+    /// is changed when all are complete. `folder` must not exist.
     pub fn write_folder(&self, folder: &Path) -> Result<()> {
         write_whole(folder, |folder| {
             for (name, bytes) in &self.contents {
@@ -155,8 +158,8 @@ impl Files {
     }
 }
 
-/// Makes a folder that is there whole or not at all: `write` fills it under a temporary name. `folder` must
-/// not exist, or be empty.
+/// Makes a folder that either exists completely or not at all: `write` fills it under a temporary name.
+/// `folder` must not exist, or must be empty.
 pub(super) fn write_whole(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or("checkpoint");
     let temporary = folder.with_file_name(format!(".{name}.tmp"));

@@ -1,4 +1,4 @@
-//! Generation settings in the files of a model: the tokens that end a text.
+//! Reads generation settings from the files of a model: the tokens that end a text.
 
 use super::{Checkpoint, Files, names};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 use serde_json::Value;
 
-/// Keys of a `generation_config.json` by which transformers forces or forbids tokens, which Kiln does not.
+/// Keys of a `generation_config.json` by which transformers forces or forbids tokens, and which Kiln ignores.
 const TOKEN_RULES: [&str; 9] = [
     "forced_bos_token_id",
     "forced_eos_token_id",
@@ -21,23 +21,23 @@ const TOKEN_RULES: [&str; 9] = [
     "min_new_tokens",
 ];
 
-/// The tokens that end a text.
+/// Tokens that end a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EndTokens {
     /// End-of-text token of a document; `None` if the files name none.
     pub end_of_text: Option<u32>,
-    /// Tokens of which each ends generation.
+    /// Tokens that each end generation.
     pub tokens: Vec<u32>,
-    /// What the files say that is not done, a sentence each.
+    /// Settings in the files that Kiln ignores, one sentence each.
     pub notes: Vec<String>,
 }
 
 impl EndTokens {
-    /// From `generation_config.json`, or where that names none from `config.json`, as far as a tokenizer
-    /// has them.
+    /// Reads the end tokens from `generation_config.json` or, if that has none, from `config.json`. Leaves
+    /// out those that are not in the tokenizer's vocabulary.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] for a file that is not a JSON object, and for tokens that are no numbers.
+    /// [`Error::Checkpoint`] for a file that is not a JSON object, and for tokens that are not numbers.
     pub fn read(files: &Files, tokenizer: &Tokenizer, architecture: Architecture) -> Result<Self> {
         let mut found = Self::default();
         if architecture == Architecture::Encoder {
@@ -63,7 +63,8 @@ impl EndTokens {
         Ok(found)
     }
 
-    /// The tokens of a value that the vocabulary has, each once; of others there is a note.
+    /// Reads the distinct tokens of a value. Leaves out those that are not in the vocabulary and adds a note
+    /// for each.
     fn known(&mut self, files: &Files, name: &str, value: &Value, vocab_size: usize) -> Result<Vec<u32>> {
         let values: &[Value] = match value {
             Value::Null => &[],
@@ -109,7 +110,7 @@ impl EndTokens {
     }
 }
 
-/// The start token of an encoder-decoder's decoder, where `generation_config.json` has one.
+/// Reads the start token of an encoder-decoder's decoder, if `generation_config.json` has one.
 pub(super) fn decoder_start(files: &Files) -> Result<Option<usize>> {
     let value = &object(files, names::GENERATION)?["decoder_start_token_id"];
     match (value, value.as_u64()) {
@@ -125,7 +126,7 @@ pub(super) fn decoder_start(files: &Files) -> Result<Option<usize>> {
     }
 }
 
-/// A file's JSON object; null where there is no such file.
+/// Reads a file as a JSON object; null if the file does not exist.
 fn object(files: &Files, name: &str) -> Result<Value> {
     let Some(bytes) = files.get(name) else { return Ok(Value::Null) };
     let failed = |message: String| Error::Checkpoint { path: files.path(name), message, hint: None };
@@ -134,7 +135,7 @@ fn object(files: &Files, name: &str) -> Result<Value> {
 }
 
 impl Checkpoint {
-    /// The tokens that end a text, as the model's files name them.
+    /// Reads the tokens that end a text from the model's files.
     ///
     /// # Errors
     /// Those of [`EndTokens::read`].
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
     use crate::config::{TokenizerConfig, TokenizerKind};
 
-    /// 256 bytes, then `<|endoftext|>` (256) and `[SEP]` (257).
+    /// A tokenizer of 256 bytes, `<|endoftext|>` (256) and `[SEP]` (257).
     fn tokenizer() -> Tokenizer {
         let config = TokenizerConfig { kind: TokenizerKind::Byte, ..TokenizerConfig::default() };
         Tokenizer::train(&config, &["<|endoftext|>".into(), "[SEP]".into()], [""]).unwrap()

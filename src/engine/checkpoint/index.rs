@@ -1,5 +1,5 @@
-//! `model.safetensors.index.json`: which file holds which tensor of a model in several files, as
-//! Hugging Face lays it out:
+//! Reads and writes `model.safetensors.index.json`, which lists the file of each tensor of a model with
+//! several weight files, in Hugging Face's format:
 //!
 //! ```json
 //! { "metadata": { "total_size": 8 }, "weight_map": { "a": "model-00001-of-00002.safetensors", ... } }
@@ -16,10 +16,11 @@ use std::{
     path::{Component, Path},
 };
 
-/// More tensors than any model has; a file that lists more is refused rather than held in memory.
+/// Largest number of tensors in an index. It is more than any model has; a file that lists more is refused
+/// rather than held in memory.
 const MOST_TENSORS: usize = 1 << 20;
 
-/// File of each tensor of a model.
+/// File of each tensor of a model, by the tensor's name.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Index {
     #[serde(deserialize_with = "bounded_map")]
@@ -30,8 +31,8 @@ impl Index {
     /// Reads an index.
     ///
     /// # Errors
-    /// A sentence about JSON that is none, too many tensors, one that is listed twice, and a file that is
-    /// not one of tensors in the same folder.
+    /// A message if the file is not valid JSON, lists too many tensors or a tensor twice, or names a file
+    /// that is not a `.safetensors` file in the same folder.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
         let index: Self = serde_json::from_slice(json).map_err(|e| format!("`{}`: {e}", names::INDEX))?;
         for (tensor, file) in &index.weight_map {
@@ -53,13 +54,14 @@ impl Index {
         }
     }
 
-    /// The index of tensors by file.
+    /// Makes the index of pairs of a tensor and its file.
     pub fn of<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let entry = |(tensor, file): (&str, &str)| (tensor.to_owned(), file.to_owned());
         Self { weight_map: files.into_iter().map(entry).collect() }
     }
 
-    /// The JSON, with the total of bytes that transformers writes.
+    /// Formats the index as JSON, with the total size that transformers writes. `bytes` is the size of all
+    /// tensors.
     pub fn to_json(&self, parameters: u64, bytes: u64) -> Vec<u8> {
         let json = serde_json::json!({
             "metadata": { "total_parameters": parameters, "total_size": bytes },
@@ -68,18 +70,18 @@ impl Index {
         format!("{json:#}\n").into_bytes()
     }
 
-    /// The files, each once.
+    /// Names of all files, each once.
     pub fn files(&self) -> BTreeSet<&str> {
         self.weight_map.values().map(String::as_str).collect()
     }
 
-    /// Every tensor with the file that it is in.
+    /// Pairs of every tensor and its file.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &str)> {
         self.weight_map.iter().map(|(tensor, file)| (tensor.as_str(), file.as_str()))
     }
 }
 
-/// A map that ends at [`MOST_TENSORS`] and has no key twice.
+/// Reads a map of at most [`MOST_TENSORS`] entries without duplicate keys.
 fn bounded_map<'de, D: Deserializer<'de>>(json: D) -> Result<BTreeMap<String, String>, D::Error> {
     struct Bounded;
     impl<'de> Visitor<'de> for Bounded {

@@ -1,5 +1,5 @@
-//! Reading a checkpoint: a model of any family that Kiln knows, its tokenizer, and what training
-//! needs to go on.
+//! Reads a checkpoint: a model of any family that Kiln knows, its tokenizer, and the state that training
+//! continues from.
 
 use super::{Files, Location, TrainerState, WeightFiles, generation, names, projection, tensors};
 use crate::{
@@ -18,14 +18,14 @@ use crate::{
 use burn::tensor::Device;
 use std::path::Path;
 
-/// A checkpoint, its tensors mapped.
+/// An opened checkpoint. Its tensors are mapped and not read yet.
 pub struct Checkpoint {
     pub(super) files: Files,
-    /// The file of weights that the user named.
+    /// Name of the weight file, if the user chose one.
     named: Option<String>,
     pub family: Family,
     pub model: ModelConfig,
-    /// The configuration of the run that made it, if Kiln did.
+    /// Configuration of the run that made the checkpoint; `None` if it was not made by Kiln.
     pub config: Option<Config>,
     /// Note for the user on how the files were read.
     pub note: Option<String>,
@@ -41,8 +41,12 @@ pub enum Weights {
 }
 
 impl Checkpoint {
-    /// Opens what a model needs: weights, configuration, tokenizer. The path is that of a folder or of one
-    /// `.safetensors` file in it.
+    /// Opens the parts that a model needs: weights, configuration, tokenizer. `path` is a folder or a
+    /// `.safetensors` file in one.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Io`], and [`Error::Checkpoint`] for files that are missing, damaged or
+    /// of an unknown model.
     pub fn open_model(path: &Path) -> Result<Self> {
         let location = Location::find(path)?;
         let files = location.open()?;
@@ -50,7 +54,7 @@ impl Checkpoint {
         Self::from_named(files, location.named)
     }
 
-    /// Opens everything; a checkpoint without a manifest is not complete.
+    /// Opens all parts. A checkpoint without a manifest is incomplete and refused.
     pub fn open_training(folder: &Path) -> Result<Self> {
         let files = Files::read_folder(folder, |_| true)?;
         files.check(|_| true)?;
@@ -58,12 +62,12 @@ impl Checkpoint {
         Self::from_files(files)
     }
 
-    /// Opens everything from files that lie anywhere.
+    /// Opens all parts of a checkpoint that need not be in a folder.
     pub fn from_files(files: Files) -> Result<Self> {
         Self::from_named(files, None)
     }
 
-    /// Opens everything, with the file of weights that the user named.
+    /// Opens all parts, with the weight file that the user chose, if any.
     pub fn from_named(files: Files, named: Option<String>) -> Result<Self> {
         let path = files.path(names::CONFIG);
         let json = files.get(names::CONFIG).ok_or_else(|| {
@@ -104,12 +108,16 @@ impl Checkpoint {
         Ok(Self { files, named, family, model, config, note })
     }
 
-    /// The folder it was read from.
+    /// Folder that the checkpoint was read from.
     pub fn path(&self) -> &Path {
         &self.files.origin
     }
 
-    /// The tokenizer saved with the model, with the end tokens that the model's files name.
+    /// Tokenizer saved with the model, with the end tokens that the model's files name.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if there is none, [`Error::Tokenizer`] if it is broken or has more tokens than
+    /// the model.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let origin = self.files.path(names::TOKENIZER);
         let tokenizer =
@@ -132,7 +140,7 @@ impl Checkpoint {
         Ok(tokenizer.with_end_tokens(ends.end_of_text, &ends.tokens))
     }
 
-    /// The files of weights, of which only headers are read.
+    /// Opens the weight files and reads their headers.
     pub fn weight_files(&self, which: Weights) -> Result<WeightFiles<'_>> {
         let average = (which == Weights::Averaged).then_some(names::EMA);
         if average.is_some() && !self.has_average() {
@@ -144,7 +152,7 @@ impl Checkpoint {
         WeightFiles::open(&self.files, average.or(self.named.as_deref()))
     }
 
-    /// Weights under our names.
+    /// Reads the weights, under Kiln's parameter names.
     pub fn weights(&self, which: Weights) -> Result<NamedData> {
         self.read(&self.weight_files(which)?)
     }
@@ -154,18 +162,18 @@ impl Checkpoint {
         self.family.load(&self.model, theirs).map_err(|message| self.mismatch(files, &message))
     }
 
-    /// Mode of the run that made it; fused where Kiln did not make it.
+    /// Kernel mode of the run that made the checkpoint; fused if it was not made by Kiln.
     pub fn mode(&self) -> Mode {
         self.config.as_ref().map_or_else(Mode::default, |config| config.kernels.mode())
     }
 
-    /// The model with these weights on a device.
+    /// Builds the model with these weights on a device.
     pub fn build(&self, which: Weights, device: &Device) -> Result<Model> {
         self.build_in(&self.model, self.mode(), which, device)
     }
 
-    /// The model with these weights and a configuration that differs from its own in a shorter context
-    /// or another dropout.
+    /// Builds the model with these weights and another configuration, which may have a shorter context or
+    /// another dropout.
     pub fn build_with_config(&self, config: &Config, which: Weights, device: &Device) -> Result<Model> {
         self.build_in(&config.model, config.kernels.mode(), which, device)
     }
@@ -180,8 +188,9 @@ impl Checkpoint {
         parameters::load(uninitialized, weights).map_err(|message| self.mismatch(&files, &message))
     }
 
-    /// The model without weights, and the weights, whose shapes are the model's. The configuration comes
-    /// from a file: nothing is allocated by it before the weights, which are there in full, agree with it.
+    /// Reads the weights and makes a model without weights. Since the configuration comes from a file,
+    /// nothing is allocated for the model before the shapes of the weights, which are already in memory,
+    /// agree with it.
     fn agreeing(&self, files: &WeightFiles<'_>, mode: Mode, device: &Device) -> Result<(Model, NamedData)> {
         let weights = self.read(files)?;
         self.check_positions()?;
@@ -197,13 +206,13 @@ impl Checkpoint {
         Ok((uninitialized, weights))
     }
 
-    /// Whether a configuration has the same outputs as the model.
+    /// Whether a configuration has the same head and classes as the model.
     pub fn has_head_of(&self, model: &ModelConfig) -> bool {
         model.head == self.model.head && model.labels == self.model.labels
     }
 
-    /// The model with a configuration that has another head, with the latest weights of all but the head,
-    /// which is drawn from `seed`.
+    /// Builds the model with a configuration that has another head. The head is initialized from `seed`,
+    /// everything else has the latest weights.
     pub fn build_with_new_head(&self, config: &Config, seed: u64, device: &Device) -> Result<Model> {
         let (model, mode) = (&config.model, config.kernels.mode());
         let files = self.weight_files(Weights::Latest)?;
@@ -214,8 +223,8 @@ impl Checkpoint {
         parameters::load_all_but(fresh, weights, HEAD).map_err(|message| self.mismatch(&files, &message))
     }
 
-    /// Refuses tables of fixed positions beyond this machine's memory: unlike weights they are in no
-    /// file that would have to be as long.
+    /// Refuses tables of fixed positions that exceed this machine's memory. Unlike weights, their size is not
+    /// limited by that of a file.
     fn check_positions(&self) -> Result<()> {
         let needed = size::position_table_bytes(&self.model);
         match memory_bytes() {
@@ -235,7 +244,7 @@ impl Checkpoint {
         }
     }
 
-    /// State of the trainer, and the optimizer's tensors.
+    /// Reads the trainer's state and the optimizer's tensors.
     pub fn training(&self) -> Result<(TrainerState, NamedData)> {
         let trainer = self.files.require(names::TRAINER)?;
         let trainer = serde_json::from_slice(trainer)
@@ -250,12 +259,12 @@ impl Checkpoint {
         self.files.get(names::EMA).is_some()
     }
 
-    /// Whether a tokenizer lies beside the model.
+    /// Whether the checkpoint contains a tokenizer.
     pub fn has_tokenizer(&self) -> bool {
         self.files.get(names::TOKENIZER).is_some()
     }
 
-    /// The family's own `config.json`.
+    /// Contents of the `config.json`, in the format of the family.
     pub fn config_json(&self) -> Result<&[u8]> {
         self.files.require(names::CONFIG)
     }
@@ -270,10 +279,10 @@ impl Checkpoint {
     }
 }
 
-/// Prefix of the names of an encoder's head.
+/// Prefix of the parameter names of an encoder's head.
 const HEAD: &str = "head.";
 
-/// Drops trained positions beyond the context; all else is independent of it.
+/// Removes trained positions beyond the context; no other weight depends on it.
 fn shorten(weights: &mut NamedData, model: &ModelConfig) {
     if let Some(table) = weights.get_mut("position").filter(|table| table.shape.len() == 2) {
         table.values.truncate(model.block_size * table.shape[1]);

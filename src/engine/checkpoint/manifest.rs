@@ -1,4 +1,4 @@
-//! Sizes and checksums of a checkpoint's files.
+//! Records the sizes and checksums of a checkpoint's files.
 
 use super::{Bytes, names};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// Contents of `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Version of the checkpoint's layout.
+    /// Version of the checkpoint's format.
     format: u32,
     files: BTreeMap<String, FileRecord>,
 }
@@ -28,7 +28,7 @@ impl Default for Manifest {
 impl Manifest {
     const FORMAT: u32 = 1;
 
-    /// The manifest of a set of files.
+    /// Makes the manifest of a set of files.
     pub fn of(files: &BTreeMap<String, Bytes>) -> Self {
         let mut manifest = Self::default();
         for (name, bytes) in files.iter().filter(|(name, _)| *name != names::MANIFEST) {
@@ -60,7 +60,10 @@ impl Manifest {
         serde_json::to_vec_pretty(self).unwrap_or_default()
     }
 
-    /// Holds those files that are `wanted` to their sizes and checksums.
+    /// Compares the `wanted` files with their sizes and checksums.
+    ///
+    /// # Errors
+    /// A message for the first file that is missing, truncated or changed.
     pub fn check(
         &self,
         files: &BTreeMap<String, Bytes>,

@@ -1,4 +1,4 @@
-//! Checkpoints: directories that transformers loads and that training resumes from.
+//! Checkpoints: folders that transformers loads and that training resumes from.
 //!
 //! | file | for |
 //! | --- | --- |
@@ -43,13 +43,13 @@ pub mod names {
     pub const KILN: &str = "kiln.toml";
     pub const MANIFEST: &str = "manifest.json";
 
-    /// Whether a file is one that Kiln reads.
+    /// Whether Kiln reads a file with this name.
     pub(super) fn is_known(name: &str) -> bool {
         let texts = [CONFIG, TOKENIZER, TOKENIZER_CONFIG, GENERATION, INDEX, TRAINER, KILN, MANIFEST];
         holds_tensors(name) || texts.contains(&name)
     }
 
-    /// Whether a file is one of tensors.
+    /// Whether a file with this name contains tensors.
     pub fn holds_tensors(name: &str) -> bool {
         name.ends_with(".safetensors")
     }

@@ -1,4 +1,4 @@
-//! Whether a checkpoint's output projection is its token embedding: its tensors decide.
+//! Determines from a checkpoint's tensors whether the output projection is tied to the token embedding.
 
 use super::WeightFiles;
 use crate::{
@@ -6,9 +6,9 @@ use crate::{
     model::families::{Family, Projection},
 };
 
-/// Makes `model.tie_embeddings` what the tensors of the files say.
+/// Sets `model.tie_embeddings` according to the tensors in the files.
 ///
-/// Returns what is to be told where they and the configuration part.
+/// Returns a note for the user if they disagree with the configuration.
 pub(super) fn settle(family: Family, model: &mut ModelConfig, files: &WeightFiles<'_>) -> Option<String> {
     let names: Vec<&str> = files.tensor_names().collect();
     let Projection { embedding, output, output_name, embedding_name, is_alike } =

@@ -11,7 +11,7 @@ use std::{
     str::FromStr,
 };
 
-/// A run folder, locked by one process.
+/// A run folder, locked by this process.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -23,7 +23,7 @@ pub struct RunFolder {
 pub enum Resume {
     Latest,
     Best,
-    /// A checkpoint folder, of this run or another.
+    /// Path of a checkpoint or run folder, which may belong to another run.
     Folder(PathBuf),
 }
 
@@ -56,8 +56,11 @@ const LOCK: &str = ".lock";
 const LOG: &str = "log.jsonl";
 
 impl RunFolder {
-    /// Takes a folder for a new run. It must not hold a checkpoint already; the log of a run that ended
-    /// before its first one is set aside.
+    /// Takes a folder for a new run. It must not contain a checkpoint yet. If it contains the log of a run
+    /// that ended before its first checkpoint, the log is renamed.
+    ///
+    /// # Errors
+    /// [`Error::RunExists`], [`Error::RunLocked`] and [`Error::Io`].
     pub fn create(path: &Path) -> Result<Self> {
         let run = Self::lock(path)?;
         // Anything at all: a checkpoint that is damaged or was superseded is not ours to write over.
@@ -71,7 +74,7 @@ impl RunFolder {
         Ok(run)
     }
 
-    /// Takes `parent/name` for a new run, or `parent/name-2`, `-3`, … if that is taken.
+    /// Takes `parent/name` for a new run, or the first of `parent/name-2`, `-3`, … that is free.
     pub fn create_numbered(parent: &Path, name: &str) -> Result<Self> {
         let mut candidates =
             std::iter::once(name.to_owned()).chain((2..).map(|number| format!("{name}-{number}")));
@@ -84,7 +87,11 @@ impl RunFolder {
         }
     }
 
-    /// Takes a folder whose run is to be continued. Where there is none, nothing is left there.
+    /// Takes the folder of a run that is to be continued. If there is no run, nothing is created.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Checkpoint`] if there is no complete checkpoint, [`Error::RunLocked`]
+    /// and [`Error::Io`].
     pub fn reopen(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             return Err(Error::NotFound {
@@ -115,7 +122,7 @@ impl RunFolder {
         &self.path
     }
 
-    /// Removes what a killed process left half written.
+    /// Removes incomplete checkpoints that a killed process has left.
     fn sweep(&self) -> Result<()> {
         for path in storage::list(&self.path.join(CHECKPOINTS))? {
             let name = file_name(&path);
@@ -126,8 +133,8 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Writes a checkpoint and points `latest` (and `best`) to it, then removes the oldest ones
-    /// beyond `keep`; those that `best` or `latest` point to stay. Returns the folder.
+    /// Writes a checkpoint and points `latest` (and `best`) to it, then removes the oldest checkpoints beyond
+    /// `keep`, except those that `best` or `latest` point to. Returns the new folder.
     pub fn save(&self, step: u64, files: &Files, is_best: bool, keep: usize) -> Result<PathBuf> {
         let name = format!("step-{step:06}");
         let folder = self.path.join(CHECKPOINTS).join(&name);
@@ -166,13 +173,13 @@ impl RunFolder {
         storage::read_link(&self.path.join(CHECKPOINTS).join(pointer))
     }
 
-    /// Complete checkpoints by ascending step.
+    /// Complete checkpoints, sorted by step.
     fn steps(&self) -> Result<Vec<(u64, PathBuf)>> {
         complete_steps(&self.path)
     }
 
-    /// The checkpoint to continue from. `latest` is the newest complete one, whatever the pointer
-    /// says, since a process may be killed between the two.
+    /// Finds the checkpoint to continue from. `latest` means the newest complete checkpoint rather than the
+    /// target of the pointer, since a process may be killed after writing one and before updating the other.
     pub fn find(&self, resume: &Resume) -> Result<PathBuf> {
         match resume {
             Resume::Latest => resolve(&self.path),
@@ -181,8 +188,8 @@ impl RunFolder {
         }
     }
 
-    /// Renames checkpoints of later steps than `step`, the future of a run that is being resumed
-    /// from before it, so that they are no longer taken for its newest ones.
+    /// Renames the checkpoints after `step`, when a run resumes from an earlier one, so that they no longer
+    /// count as its newest.
     pub fn set_aside_after(&self, step: u64) -> Result<()> {
         let folder = self.path.join(CHECKPOINTS);
         for (_, path) in self.steps()?.into_iter().filter(|(saved, _)| *saved > step) {
@@ -200,7 +207,11 @@ impl RunFolder {
     }
 }
 
-/// The checkpoint that a path means: itself, a run's newest one, or where `best` or `latest` point.
+/// Finds the checkpoint that a path stands for: the checkpoint itself, a run's newest one, or the target of
+/// `best` or `latest`.
+///
+/// # Errors
+/// [`Error::NotFound`], and [`Error::Checkpoint`] if there is no complete checkpoint.
 pub fn resolve(path: &Path) -> Result<PathBuf> {
     let missing = |hint: &str| Error::NotFound { path: path.into(), hint: hint.into() };
     if let Some(name) = storage::read_link(path)
@@ -232,7 +243,7 @@ fn no_checkpoint(path: &Path) -> Error {
     }
 }
 
-/// A free path and name in `folder` for `name` to be set aside under.
+/// A free path and name in `folder`, to which `name` can be renamed.
 fn superseded(folder: &Path, name: &str) -> (PathBuf, String) {
     let mut number = 1;
     loop {

@@ -1,4 +1,4 @@
-//! A trainer's state as checkpoint files.
+//! Encodes a trainer's state as checkpoint files.
 
 use super::{
     Files, names,
@@ -15,27 +15,27 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// State for resuming besides tensors and configuration; `trainer.json`.
+/// The trainer's state except tensors and configuration, saved as `trainer.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainerState {
-    /// Finished optimizer steps.
+    /// Number of finished optimizer steps.
     pub step: u64,
-    /// Tokens read.
+    /// Number of tokens trained on so far.
     pub tokens: u64,
-    /// Steps without effect because their loss was not finite.
+    /// Number of steps skipped because their loss was not finite.
     pub skipped_steps: u64,
     pub best_val_loss: Option<f64>,
     pub best_step: Option<u64>,
-    /// Evaluations since the best one.
+    /// Number of evaluations since the best one.
     pub evaluations_without_improvement: u64,
     pub optimizer: OptimizerKind,
-    /// Updates of each parameter.
+    /// Number of updates of each parameter.
     pub updates: BTreeMap<String, usize>,
-    /// Position of the loader.
+    /// Position of the data loader.
     pub data: Cursor,
 }
 
-/// Lays out a checkpoint. Tensors come under our names.
+/// Encodes the files of a checkpoint. Tensors are given under Kiln's parameter names.
 pub fn encode(
     config: &Config,
     tokenizer: &Tokenizer,
@@ -69,7 +69,7 @@ pub fn encode(
     Ok(files)
 }
 
-/// `generation_config.json`: how transformers samples as Kiln does.
+/// Contents of `generation_config.json`, with which transformers samples like Kiln.
 fn generation(sample: &SampleConfig, end_of_text: Option<u32>, end_tokens: &[u32]) -> serde_json::Value {
     let samples = sample.temperature > 0.0;
     let ends = match end_tokens {

@@ -1,4 +1,4 @@
-//! safetensors files: bytes to tensors in host memory and back.
+//! Conversion of safetensors files to tensors in host memory and back.
 
 use crate::model::parameters::{HostTensor, NamedData};
 use half::{bf16, f16};
@@ -9,7 +9,7 @@ use safetensors::{
 use serde_json::{Map, Value};
 use std::{borrow::Cow, collections::HashMap};
 
-/// The types of floating-point numbers that Kiln writes.
+/// Types of floating-point numbers that Kiln writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FloatType {
     F32,
@@ -18,12 +18,12 @@ pub enum FloatType {
 }
 
 impl FloatType {
-    /// Bytes of one number.
+    /// Size of one number, in bytes.
     pub fn size(self) -> u64 {
         if self == Self::F32 { 4 } else { 2 }
     }
 
-    /// As Kiln's users write it.
+    /// Name of the type in Kiln's options.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -32,7 +32,7 @@ impl FloatType {
         }
     }
 
-    /// As PyTorch and `config.json` have it.
+    /// Name of the type in PyTorch and `config.json`.
     pub fn torch_name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
@@ -41,7 +41,7 @@ impl FloatType {
         }
     }
 
-    /// The one of a file's type, if it is one that Kiln writes.
+    /// The type that corresponds to a file's type, if Kiln writes it.
     pub fn of(dtype: Dtype) -> Option<Self> {
         [Self::F32, Self::F16, Self::Bf16].into_iter().find(|float| float.dtype() == dtype)
     }
@@ -62,7 +62,7 @@ impl FloatType {
         }
     }
 
-    /// Whether a finite number becomes infinite.
+    /// Whether a finite number becomes infinite in this type.
     pub fn overflows(self, value: f32) -> bool {
         value.is_finite()
             && match self {
@@ -73,7 +73,7 @@ impl FloatType {
     }
 }
 
-/// A tensor that is converted when its bytes are asked for, so that only one at a time is.
+/// A tensor that is converted when its bytes are requested, so that only one at a time is in memory twice.
 struct Encoded<'a>(&'a HostTensor, FloatType);
 
 impl View for Encoded<'_> {
@@ -91,7 +91,7 @@ impl View for Encoded<'_> {
     }
 }
 
-/// Writes tensors as `float`, in the order of their names.
+/// Encodes tensors in type `float`, in the order of their names.
 pub fn write<'a>(
     tensors: impl IntoIterator<Item = (&'a String, &'a HostTensor)>,
     float: FloatType,
@@ -102,15 +102,15 @@ pub fn write<'a>(
     safetensors::serialize(views, Some(metadata)).map_err(|e| e.to_string())
 }
 
-/// The tensors of a file. Only its header is read.
+/// Opens a file and reads its header.
 ///
 /// # Errors
-/// What is wrong with the length of the file, its header, or the place, type or shape of a tensor.
+/// A message about the length of the file, its header, or the offsets, type or shape of a tensor.
 pub fn open(bytes: &[u8]) -> Result<SafeTensors<'_>, String> {
     SafeTensors::deserialize(bytes).map_err(|error| explain(bytes, &error))
 }
 
-/// What the library's error means, with the tensor and the numbers that it leaves out.
+/// Explains the library's error, with the tensor and the numbers that it leaves out.
 fn explain(bytes: &[u8], error: &SafeTensorError) -> String {
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
         return format!("it has {} bytes, too few for a safetensors file: it is truncated", bytes.len());
@@ -174,8 +174,11 @@ fn is_readable(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
 }
 
-/// Reads floating-point tensors, converted to f32. Others are errors. Those that are `ignored` by name
-/// are left out, whatever they are.
+/// Reads floating-point tensors, converted to f32. Tensors whose names are `ignored` are left out, whatever
+/// their type.
+///
+/// # Errors
+/// A message for a tensor of another type.
 pub fn floats(tensors: &SafeTensors<'_>, ignored: impl Fn(&str) -> bool) -> Result<NamedData, String> {
     let wanted = || tensors.iter().filter(|(name, _)| !ignored(name));
     // All of them before any is converted.
@@ -185,10 +188,10 @@ pub fn floats(tensors: &SafeTensors<'_>, ignored: impl Fn(&str) -> bool) -> Resu
     Ok(wanted().map(|(name, view)| (name.to_owned(), to_host(&view))).collect())
 }
 
-/// One floating-point tensor, converted to f32.
+/// Reads one floating-point tensor, converted to f32.
 ///
 /// # Errors
-/// For one of another type.
+/// A message for a tensor of another type.
 pub fn to_floats(view: &TensorView<'_>) -> Result<HostTensor, String> {
     match is_readable(view.dtype()) {
         true => Ok(to_host(view)),
@@ -196,7 +199,7 @@ pub fn to_floats(view: &TensorView<'_>) -> Result<HostTensor, String> {
     }
 }
 
-/// A tensor of a readable type as f32.
+/// Converts a tensor of a readable type to f32.
 fn to_host(view: &TensorView<'_>) -> HostTensor {
     let data = view.data();
     let (twos, fours, eights) = (data.as_chunks::<2>().0, data.as_chunks::<4>().0, data.as_chunks::<8>().0);
@@ -209,12 +212,12 @@ fn to_host(view: &TensorView<'_>) -> HostTensor {
     HostTensor::new(view.shape(), values)
 }
 
-/// Opens a file and reads all of its tensors, which must be of floating point.
+/// Opens a file and reads all of its tensors, which must be floating-point.
 pub fn read(bytes: &[u8]) -> Result<NamedData, String> {
     floats(&open(bytes)?, |_| false)
 }
 
-/// One tensor of 64-bit integers.
+/// Reads one tensor of 64-bit integers: its shape and values.
 pub fn read_i64(bytes: &[u8], name: &str) -> Result<(Vec<usize>, Vec<i64>), String> {
     let tensors = open(bytes)?;
     let view = tensors.tensor(name).map_err(|_| format!("tensor `{name}` is missing"))?;
@@ -225,7 +228,7 @@ pub fn read_i64(bytes: &[u8], name: &str) -> Result<(Vec<usize>, Vec<i64>), Stri
     Ok((view.shape().to_vec(), values))
 }
 
-/// All floating-point tensors, others left out.
+/// Reads all floating-point tensors; others are left out.
 pub fn read_floats(bytes: &[u8]) -> Result<NamedData, String> {
     let tensors = open(bytes)?;
     let floats = tensors.iter().filter(|(_, view)| is_readable(view.dtype()));
@@ -275,7 +278,7 @@ mod tests {
         assert_eq!(read(&file).unwrap()["x"].values, [0.5, f32::INFINITY]);
     }
 
-    /// A file with this header and this many bytes of data.
+    /// A file with the given header and number of bytes of data.
     fn with_header(header: &str, data: usize) -> Vec<u8> {
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
         bytes.extend_from_slice(header.as_bytes());

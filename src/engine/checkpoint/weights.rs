@@ -1,5 +1,5 @@
-//! The files that hold a model's weights: one, or several with an index, or the one that the user
-//! named.
+//! The files that contain a model's weights: a single one, several with an index, or the one that the user
+//! chose.
 
 use super::{
     Files, Index, names, resolve,
@@ -12,16 +12,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Location of a model on a disk.
+/// Place of a model on a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
     pub folder: PathBuf,
-    /// The file of weights that the user named.
+    /// Name of the weight file, if the user chose one.
     pub named: Option<String>,
 }
 
 impl Location {
-    /// A folder of a model, a run (its newest checkpoint), or one `.safetensors` file.
+    /// Finds a model by path: a model's folder, a run (its newest checkpoint), or a `.safetensors` file.
     ///
     /// # Errors
     /// Those of [`resolve`].
@@ -32,7 +32,7 @@ impl Location {
         })
     }
 
-    /// A `.safetensors` file and the folder that it is in; `None` for everything else.
+    /// Place of a `.safetensors` file; `None` if the path is anything else.
     pub fn of_file(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str().filter(|name| names::holds_tensors(name))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -41,7 +41,7 @@ impl Location {
             .then(|| Self { folder, named: Some(name.into()) })
     }
 
-    /// Opens what a model needs. Tensors are mapped and not yet looked at.
+    /// Opens the files that a model needs. Tensors are mapped and not read yet.
     ///
     /// # Errors
     /// Those of [`Files::read_folder`].
@@ -58,20 +58,20 @@ impl Location {
     }
 }
 
-/// The opened files of a model's weights, of which only headers have been read.
+/// The opened weight files of a model, of which only headers have been read.
 pub struct WeightFiles<'a> {
     files: &'a Files,
     parts: Vec<(String, SafeTensors<'a>)>,
 }
 
-/// A tensor as it is stored.
+/// Description of a tensor in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredTensor {
     pub name: String,
     pub shape: Vec<usize>,
-    /// By its name in the format: `F32`, `BF16`, …
+    /// Name of its type in the format: `F32`, `BF16`, …
     pub dtype: String,
-    /// Length on the disk.
+    /// Size in the file, in bytes.
     pub bytes: u64,
 }
 
@@ -80,12 +80,12 @@ const INCOMPLETE: &str = "get all files of the model, those that its index lists
 const UNREADABLE: &str = "kiln reads F32, F16, BF16 and F64; take the weights in one of these types";
 
 impl<'a> WeightFiles<'a> {
-    /// The one file, or those that the index names. A whole `model.safetensors` goes before an index, as
-    /// it does with transformers.
+    /// Opens the single weight file, or those that the index names. Like in transformers, a single
+    /// `model.safetensors` takes precedence over an index.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`](crate::Error::Checkpoint) naming the file, and the tensor if there is one,
-    /// for a file that is missing, cut off or broken, and for an index that does not agree with its files.
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) naming the file, and the tensor if there is one, for a
+    /// file that is missing, truncated or broken, and for an index that does not agree with its files.
     pub fn open(files: &'a Files, named: Option<&str>) -> Result<Self> {
         let single = named.unwrap_or(names::MODEL);
         match files.get(names::INDEX) {
@@ -139,12 +139,12 @@ impl<'a> WeightFiles<'a> {
         self.parts.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Length of the files together.
+    /// Total size of the files, in bytes.
     pub fn bytes(&self) -> u64 {
         self.names().filter_map(|name| self.files.get(name)).map(|bytes| bytes.len() as u64).sum()
     }
 
-    /// The type of all tensors, if it is the same one and Kiln writes it.
+    /// Type of all tensors, if they have the same one and Kiln writes it.
     pub fn float_type(&self) -> Option<FloatType> {
         let mut types =
             self.parts.iter().flat_map(|(_, tensors)| tensors.iter()).map(|(_, view)| view.dtype());
@@ -152,7 +152,7 @@ impl<'a> WeightFiles<'a> {
         types.all(|other| other == first).then(|| FloatType::of(first))?
     }
 
-    /// Every tensor, in the order of the names with numbers in the order of their values.
+    /// Lists every tensor, sorted by name; numbers in names are compared by value.
     pub fn list(&self) -> Vec<StoredTensor> {
         let tensors = self.parts.iter().flat_map(|(_, tensors)| tensors.iter());
         let mut list: Vec<StoredTensor> = tensors
@@ -172,7 +172,7 @@ impl<'a> WeightFiles<'a> {
         self.parts.iter().flat_map(|(_, tensors)| tensors.names())
     }
 
-    /// Whether two tensors have the same numbers; the second the other way round unless they `are_alike`.
+    /// Whether two tensors have the same numbers. Unless `are_alike`, the second is transposed first.
     pub fn are_equal(&self, first: &str, second: &str, are_alike: bool) -> bool {
         let find = |name| self.parts.iter().find_map(|(_, tensors)| tensors.tensor(name).ok());
         let (Some(first), Some(second)) = (find(first), find(second)) else { return false };
@@ -195,10 +195,10 @@ impl<'a> WeightFiles<'a> {
         })
     }
 
-    /// All tensors as f32. Those that are `ignored` by name are left out, whatever they are.
+    /// Reads all tensors as f32. Tensors whose names are `ignored` are left out, whatever their type.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`](crate::Error::Checkpoint) for a tensor of a type that is not read.
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) for a tensor of a type that Kiln does not read.
     pub fn read(&self, ignored: impl Fn(&str) -> bool) -> Result<NamedData> {
         let mut all = NamedData::new();
         for (name, tensors) in &self.parts {
@@ -213,7 +213,7 @@ fn parse<'a>(files: &Files, name: &str, bytes: &'a [u8]) -> Result<SafeTensors<'
     tensors::open(bytes).map_err(|message| files.refused(format!("`{name}`: {message}"), DAMAGED))
 }
 
-/// A key under which `layers.2` comes before `layers.10`.
+/// Sort key by which `layers.2` comes before `layers.10`.
 fn natural(name: &str) -> Vec<(u64, String)> {
     let parts = name.split('.').map(|part| (part.parse().unwrap_or(u64::MAX), part.to_owned()));
     parts.collect()

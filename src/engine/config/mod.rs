@@ -78,7 +78,7 @@ impl KernelConfig {
 }
 
 impl Config {
-    /// Layout of the rows, resolved: a labelled text is a row.
+    /// Layout of the rows. With labels or targets it is always one document per row.
     pub fn layout(&self) -> Layout {
         let has_labels = self.data.label_field.is_some() || self.data.target_field.is_some();
         if has_labels { Layout::Documents } else { self.data.layout }
@@ -133,23 +133,23 @@ pub enum Task {
     TwoSum,
 }
 
-/// How rows of `block_size` tokens are cut from the tokens.
+/// Ways to take rows of `block_size` tokens from the tokenized text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
-    /// All documents end to end; a row may begin and end anywhere (nanoGPT).
+    /// All documents are concatenated; a row may begin and end anywhere (nanoGPT).
     Stream,
-    /// One document a row, cut or padded to the block; padding has no loss.
+    /// Each row is one document, truncated or padded to the block size; padding does not count in the loss.
     Documents,
 }
 
-/// In which order rows are read.
+/// Order in which rows are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// Rows drawn independently, with replacement (nanoGPT).
+    /// Rows are drawn independently, with replacement (nanoGPT).
     Random,
-    /// Every row once per epoch, shuffled anew each epoch.
+    /// Every row is read once per epoch, shuffled anew in each epoch.
     Shuffled,
 }
 
@@ -182,5 +182,5 @@ section! {
     }
 }
 
-/// Each beam has a cache of its own.
+/// Largest number of beams, each of which has a cache of its own.
 const MOST_BEAMS: u64 = 256;

@@ -95,7 +95,7 @@ section! {
 }
 
 impl ModelConfig {
-    /// Blocks of the decoder beside an encoder, resolved.
+    /// Number of decoder blocks beside an encoder; defaults to `n_layer`.
     pub fn decoder_layers(&self) -> usize {
         self.n_decoder_layer.unwrap_or(self.n_layer)
     }
@@ -109,39 +109,40 @@ impl ModelConfig {
         }
     }
 
-    /// Number of outputs at each position: tokens of the vocabulary or classes.
+    /// Number of outputs at each position: the vocabulary size or the number of classes.
     pub fn outputs(&self) -> usize {
         if self.head == Head::LanguageModel { self.vocab_size } else { self.classes() }
     }
 
-    /// Whether `exp` of a loss is a perplexity: of a language model, whose loss is over its vocabulary.
+    /// Whether the exponential of the loss is a perplexity, as for a language model, whose loss is over its
+    /// vocabulary.
     pub fn has_perplexity(&self) -> bool {
         self.head == Head::LanguageModel
     }
 
-    /// Loss of giving every token or class the same probability, in nats; a regression has none.
+    /// Loss in nats if every token or class is given the same probability; `None` for a regression.
     pub fn uniform_loss(&self) -> Option<f64> {
         (self.head != Head::Regression).then(|| (self.outputs() as f64).ln())
     }
 
-    /// Key and value heads, resolved.
+    /// Number of key and value heads; defaults to `n_head`.
     pub fn kv_heads(&self) -> usize {
         self.n_kv_head.unwrap_or(self.n_head)
     }
 
-    /// Width of one head, resolved.
+    /// Width of one head; defaults to `n_embd` / `n_head`.
     pub fn head_size(&self) -> usize {
         self.head_dim.unwrap_or(self.n_embd / self.n_head.max(1))
     }
 
-    /// Scale of the attention scores, resolved.
+    /// Factor of the attention scores; defaults to 1 / √(head width).
     pub fn score_scale(&self) -> f64 {
         self.attention.scale.unwrap_or_else(|| 1.0 / (self.head_size() as f64).sqrt())
     }
 
-    /// Longest text in tokens that the model reads or generates without forgetting any of it; `None`: any
-    /// length, because positions enter only as distances. A decoder without an encoder never reads more
-    /// than the block that it was trained on.
+    /// Length in tokens of the longest text that the model reads or generates as a whole. `None` means any
+    /// length, because positions only enter as distances. A decoder without an encoder never reads more than
+    /// the block size that it was trained with.
     pub fn context_limit(&self) -> Option<usize> {
         let is_by_distance = matches!(self.position, Position::Relative | Position::Alibi);
         (!is_by_distance || self.architecture == Architecture::Decoder).then_some(self.block_size)
@@ -163,7 +164,7 @@ impl ModelConfig {
         self.moe.n_experts > 0
     }
 
-    /// Width inside the MLP, resolved.
+    /// Width inside the MLP, derived from `n_embd` unless `n_inner` is set.
     pub fn inner_size(&self) -> usize {
         match (self.n_inner, self.activation.is_gated()) {
             (Some(inner), _) => inner,
@@ -174,23 +175,23 @@ impl ModelConfig {
     }
 }
 
-/// Which stacks of blocks there are, and what sees what.
+/// Stacks of blocks that the model consists of, and the tokens that each attends to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Architecture {
-    /// Each token sees those before it (GPT, Llama).
+    /// Each token attends to itself and those before it (GPT, Llama).
     Decoder,
-    /// Each token sees all (BERT).
+    /// Each token attends to all tokens (BERT).
     Encoder,
-    /// A decoder that also sees what an encoder made of another text (T5).
+    /// A decoder that also attends to an encoder's output for another text (T5).
     EncoderDecoder,
 }
 
-/// What an encoder's last layer gives.
+/// Output of an encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Head {
-    /// The probability of each token of the vocabulary at each position.
+    /// A probability for each token of the vocabulary, at each position.
     LanguageModel,
     /// One class for the whole text.
     SequenceClassification,
@@ -200,17 +201,17 @@ pub enum Head {
     Regression,
 }
 
-/// How a classifier of sequences makes one vector of many.
+/// Ways in which a sequence classifier reduces the vectors of all tokens to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
-    /// That of the first token (BERT's `[CLS]`).
+    /// The vector of the first token (BERT's `[CLS]`).
     First,
-    /// The mean over all tokens.
+    /// The mean of all tokens' vectors.
     Mean,
 }
 
-/// How the model knows where a token stands.
+/// Ways to encode the positions of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Position {
@@ -226,17 +227,17 @@ pub enum Position {
     Alibi,
 }
 
-/// The normalization layer.
+/// Type of the normalization layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Norm {
-    /// arXiv:1607.06450
+    /// LayerNorm (arXiv:1607.06450).
     Layernorm,
-    /// arXiv:1910.07467
+    /// RMSNorm (arXiv:1910.07467).
     Rmsnorm,
 }
 
-/// Where a block normalizes.
+/// Place of the norms in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NormPosition {
@@ -248,12 +249,13 @@ pub enum NormPosition {
     Both,
 }
 
-/// How weights start.
+/// Distribution of the initial weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Init {
-    /// Normal with `init_std`; projections back into the residual stream divided by √(2·n_layer).
+    /// Normal with standard deviation `init_std`; divided by √(2·n_layer) for projections back into the
+    /// residual stream.
     Gpt2,
-    /// Normal with `init_std` everywhere (Hugging Face's Llama).
+    /// Normal with standard deviation `init_std` for all weights (Hugging Face's Llama).
     Llama,
 }

@@ -1,4 +1,4 @@
-//! The objective: what a model is trained to do, and the settings of its loss.
+//! Configuration of the objective: what a model is trained to do, and the settings of its loss.
 
 use super::{Architecture, Config, Head, Range};
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ section! {
     }
 }
 
-/// Kind of objective.
+/// Kinds of objectives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectiveKind {
@@ -35,7 +35,7 @@ pub enum ObjectiveKind {
     MaskedLm,
     /// An encoder-decoder predicts spans that are cut out (T5, arXiv:1910.10683).
     SpanCorruption,
-    /// An encoder-decoder predicts the text that belongs to another text.
+    /// An encoder-decoder predicts a target text from an input text.
     Seq2seq,
     /// An encoder predicts the class of a text.
     SequenceClassification,
@@ -46,7 +46,7 @@ pub enum ObjectiveKind {
 }
 
 impl ObjectiveKind {
-    /// The name of the kind in a configuration.
+    /// Name of the kind in a configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::CausalLm => "causal-lm",
@@ -61,12 +61,12 @@ impl ObjectiveKind {
 }
 
 impl Config {
-    /// The kind of objective, resolved.
+    /// Kind of objective; by default the one for the architecture, the head and the data.
     pub fn objective_kind(&self) -> ObjectiveKind {
         self.objective.kind.unwrap_or_else(|| self.usual_objective())
     }
 
-    /// The kind that goes with the architecture, the head and the data.
+    /// Kind of objective for the architecture, the head and the data.
     fn usual_objective(&self) -> ObjectiveKind {
         match (self.model.architecture, self.model.head) {
             (Architecture::Decoder, _) => ObjectiveKind::CausalLm,
@@ -81,7 +81,7 @@ impl Config {
         }
     }
 
-    /// Refuses a kind that does not go with the model and the data.
+    /// Refuses a kind that does not suit the model and the data.
     pub(super) fn check_objective_kind(&self) -> Result<()> {
         let (kind, usual) = (self.objective_kind(), self.usual_objective());
         if kind == usual {

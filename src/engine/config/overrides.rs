@@ -1,5 +1,5 @@
-//! Text to configuration and back: TOML files ([`Config::from_toml`], [`Config::to_toml`]) and
-//! `key=value` overrides ([`Config::apply`]). A key is looked up before its value is read and each
+//! Conversion of text to a configuration and back: TOML files ([`Config::from_toml`], [`Config::to_toml`])
+//! and `key=value` overrides ([`Config::apply`]). Each key is looked up before its value is read, and each
 //! value is checked on its own, so that an error names the one entry that is wrong.
 
 mod help;
@@ -14,8 +14,8 @@ use toml::{Table, Value, de::DeTable};
 pub use help::{Field, FieldKind};
 pub use renamed::RENAMED;
 
-/// Names that other projects use, with the last part of ours. Their spelling is too far from ours to
-/// be found by edit distance.
+/// Key names of other projects, with the last part of Kiln's name. They are spelled too differently to be
+/// found by edit distance.
 const FOREIGN_NAMES: [(&str, &str); 5] = [
     ("eval_iters", "eval_batches"),
     ("lr", "learning_rate"),
@@ -24,24 +24,24 @@ const FOREIGN_NAMES: [(&str, &str); 5] = [
     ("warmup_iters", "warmup_steps"),
 ];
 
-/// Keys less alike than this (1: equal) are no suggestion.
+/// Minimum similarity of a key that is suggested (1 means equal).
 const LEAST_SIMILARITY: f64 = 0.6;
 
 impl Config {
-    /// Reads a configuration; keys that `text` leaves out keep their defaults. `origin` says where the
-    /// text is from, for messages, with its own backticks (`` `run.toml` ``, `` preset `debug` ``).
+    /// Reads a configuration; keys that `text` leaves out keep their defaults. `origin` names the source of
+    /// the text in messages and includes backticks (`` `run.toml` ``, `` preset `debug` ``).
     ///
     /// # Errors
-    /// [`Error::ConfigSyntax`] for text that is not TOML; [`Error::ConfigEntry`] with the line for an
-    /// unknown key or a value of the wrong type. Ranges are checked by [`Config::validate`].
+    /// [`Error::ConfigSyntax`] for text that is not TOML; [`Error::ConfigEntry`] with the line for an unknown
+    /// key or a value of the wrong type. Ranges are checked by [`Config::validate`].
     pub fn from_toml(text: &str, origin: &str) -> Result<Self> {
         Ok(Reading::of(text, origin)?.config)
     }
 
-    /// Reads the `[model]` section alone from JSON.
+    /// Reads only the `[model]` section, from JSON.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// [`Error::UnknownKey`] or [`Error::InvalidValue`] for the first entry that is wrong.
     pub(crate) fn model_from_json(model: serde_json::Value) -> Result<ModelConfig> {
         let refused = || Error::invalid_value("model", "null", "expected the keys of a model");
         let mut table = Table::from_iter([("model".to_owned(), to_toml_value(model).ok_or_else(refused)?)]);
@@ -50,12 +50,13 @@ impl Config {
     }
 
     /// Applies `key=value` overrides in order; a later one wins. A value is read as TOML (`0.5`, `true`,
-    /// `["a", "b"]`, `"quoted"`) where that fits the key, otherwise as plain text (`cosine`, `a file.txt`).
-    /// An optional key loses its value by an empty text or `none`. When one is refused, none is applied.
-    /// Gives a note for each earlier name of a key.
+    /// `["a", "b"]`, `"quoted"`) if that fits the key, otherwise as plain text (`cosine`, `a file.txt`). An
+    /// empty text or `none` removes the value of an optional key. If one override is refused, none is
+    /// applied. Returns a note for each earlier name of a key.
     ///
     /// # Errors
-    /// [`Error::UnknownKey`] with the nearest key; [`Error::InvalidValue`] with what the key takes.
+    /// [`Error::UnknownKey`] with the nearest key; [`Error::InvalidValue`] with the values that the key
+    /// accepts.
     pub fn apply(&mut self, overrides: &[String]) -> Result<Vec<String>> {
         let mut table = self.to_table()?;
         let mut notes = Vec::new();
@@ -83,16 +84,16 @@ impl Config {
         Ok(notes)
     }
 
-    /// The name of a key now, if `key` is an earlier one; otherwise `key`.
+    /// The present name of a key if `key` is an earlier one; otherwise `key`.
     pub fn current_name(key: &str) -> &str {
         renamed::current(key).unwrap_or(key)
     }
 
-    /// The whole tree as TOML; [`Config::from_toml`] reads it back unchanged. Optional keys without a
+    /// Formats the whole tree as TOML; [`Config::from_toml`] reads it back unchanged. Optional keys without a
     /// value are left out.
     ///
     /// # Errors
-    /// [`Error::InvalidValue`] for a number over 2⁶³ − 1, which TOML does not have.
+    /// [`Error::InvalidValue`] for a number over 2⁶³ − 1, which TOML cannot represent.
     pub fn to_toml(&self) -> Result<String> {
         Ok(self.to_table()?.to_string())
     }
@@ -111,7 +112,7 @@ impl Config {
         })
     }
 
-    /// The first whole number that TOML cannot hold.
+    /// The first key whose number is too large for TOML, and that number.
     pub(super) fn over_toml_range(&self) -> Option<(&'static str, u64)> {
         let tree = serde_json::to_value(self).ok()?;
         KEYS.iter().find_map(|entry| {
@@ -125,17 +126,17 @@ impl Config {
 #[derive(Debug)]
 pub struct Reading {
     pub config: Config,
-    /// The keys that the file sets.
+    /// Keys that the file sets.
     pub keys: Vec<&'static str>,
-    /// A note for each earlier name of a key.
+    /// A note for each earlier name of a key that the file uses.
     pub notes: Vec<String>,
 }
 
 impl Reading {
-    /// Reads a file as [`Config::from_toml`] does.
+    /// Reads a file like [`Config::from_toml`].
     ///
     /// # Errors
-    /// As [`Config::from_toml`].
+    /// Those of [`Config::from_toml`].
     pub fn of(text: &str, origin: &str) -> Result<Self> {
         let mut table: Table = toml::from_str(text).map_err(|error| {
             let message = error.message().replace('\n', ", ");
@@ -162,7 +163,7 @@ impl Reading {
     }
 }
 
-/// The candidate nearest to `name` by edit distance, if any is near enough to be worth a suggestion.
+/// The candidate nearest to `name` by edit distance, if any is similar enough to be suggested.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
@@ -172,7 +173,7 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// Optional keys have no value by default.
+/// Whether a key may have no value.
 fn is_optional(key: &str) -> bool {
     static OPTIONAL: LazyLock<Vec<&str>> = LazyLock::new(|| {
         let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
@@ -186,7 +187,7 @@ fn is_key(key: &str) -> bool {
     KEYS.iter().any(|entry| entry.name == key)
 }
 
-/// Every section, those inside others too.
+/// Names of all sections, nested ones included.
 fn sections() -> impl Iterator<Item = &'static str> {
     let of = |name: &'static str| name.match_indices('.').map(|(end, _)| &name[..end]);
     KEYS.iter().flat_map(move |entry| of(entry.name))
@@ -196,8 +197,9 @@ fn unknown_key(key: &str) -> Error {
     Error::UnknownKey { key: key.into(), nearest: nearest_key(key).map(str::to_owned) }
 }
 
-/// The key that the writer of `key` most likely meant: an earlier or a foreign name in whatever section (or
-/// without one), the same name in another section, a slip in the whole key, or one in its last part.
+/// The key that the user most likely meant by `key`: one with this earlier or foreign name in any section (or
+/// without one), the same name in another section, or one that differs by a typing error in the whole key or
+/// in its last part.
 fn nearest_key(key: &str) -> Option<&'static str> {
     if sections().any(|section| section == key) {
         return None;
@@ -221,7 +223,7 @@ fn last_part(key: &str) -> &str {
     key.rsplit_once('.').map_or(key, |(_, last)| last)
 }
 
-/// Checks every entry under `prefix`; an error comes with the key it belongs to.
+/// Checks every entry under `prefix`. An error is returned with the key that it belongs to.
 fn check_entries(table: &Table, prefix: &str) -> Result<(), Box<(String, Error)>> {
     for (name, value) in table {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
@@ -243,7 +245,7 @@ fn check_entries(table: &Table, prefix: &str) -> Result<(), Box<(String, Error)>
     Ok(())
 }
 
-/// The value that the text of an override stands for: the first reading that fits the key.
+/// Reads the text of an override as a value, in the first way that fits the key.
 fn read_value(key: &str, text: &str) -> Result<Value> {
     let plain = Value::String(text.into());
     let parsed = text.trim().parse::<Value>().ok().unwrap_or_else(|| plain.clone());
@@ -260,7 +262,10 @@ fn read_value(key: &str, text: &str) -> Result<Value> {
     Err(wrong_type(key, &parsed, text.trim(), &message))
 }
 
-/// Whether `value` has the type of `key`; otherwise what serde says about it.
+/// Checks that `value` has the type of `key`.
+///
+/// # Errors
+/// The message of serde.
 fn check_value(key: &str, value: &Value) -> Result<(), String> {
     let mut table = Table::new();
     insert(&mut table, key, value.clone());
@@ -279,7 +284,7 @@ fn wrong_type(key: &str, value: &Value, text: &str, message: &str) -> Error {
     Error::InvalidValue { key: key.into(), value: text.into(), message, hint }
 }
 
-/// The names that an enum key takes, from serde's complaint about one that no enum has.
+/// Names that an enum key accepts, taken from serde's error message for a name that no enum has.
 fn variants(key: &str) -> Option<Vec<String>> {
     let message = check_value(key, &Value::String("?".into())).err()?;
     let (_, list) = message.strip_prefix("unknown variant")?.split_once("expected ")?;
@@ -290,7 +295,7 @@ fn quoted(names: &[String]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// What serde expected, in the words of the file rather than of the program.
+/// The type that serde expected, in the terms of the file rather than of the program.
 fn expected_type(message: &str) -> &str {
     let expected = message.split("expected ").nth(1).unwrap_or("another type").trim();
     match expected {
@@ -320,7 +325,7 @@ fn type_hint(key: &str, value: &Value, message: &str) -> Option<Hint> {
     }
 }
 
-/// A value as a message shows it: text without its quotes.
+/// A value as messages show it: text without its quotes.
 fn shown(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
@@ -346,7 +351,7 @@ fn insert(table: &mut Table, key: &str, value: Value) {
     }
 }
 
-/// Takes the value at the dotted `key` out.
+/// Removes and returns the value at the dotted `key`.
 fn remove(table: &mut Table, key: &str) -> Option<Value> {
     match key.split_once('.') {
         Some((section, rest)) => remove(table.get_mut(section)?.as_table_mut()?, rest),
@@ -354,7 +359,7 @@ fn remove(table: &mut Table, key: &str) -> Option<Value> {
     }
 }
 
-/// JSON as TOML, which has no null: what is null is left out.
+/// Converts JSON to TOML. Nulls, which TOML does not have, are left out.
 fn to_toml_value(value: serde_json::Value) -> Option<Value> {
     match value {
         serde_json::Value::Object(entries) => {
@@ -369,8 +374,8 @@ fn read<T: DeserializeOwned>(table: Table) -> Result<T, String> {
     table.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
 }
 
-/// A tree whose entries have been checked one by one. What earlier versions wrote for an optional key
-/// without a value, 0 or an empty text, is no value.
+/// Makes a configuration of a tree whose entries have been checked one by one. For an optional key, 0 and an
+/// empty text mean no value, since earlier versions wrote them.
 fn from_table(mut table: Table) -> Result<Config> {
     for key in KEYS.iter().map(|key| key.name).filter(|key| is_optional(key)) {
         let is_absent = get(&table, key).is_some_and(|value| match value {
@@ -386,7 +391,7 @@ fn from_table(mut table: Table) -> Result<Config> {
     read(table).map_err(|message| Error::ConfigSyntax { origin: "the configuration".into(), message })
 }
 
-/// The line on which `key` stands, counted from 1.
+/// Number of the line that contains `key`, counted from 1.
 fn line_of(text: &str, key: &str) -> Option<usize> {
     let document = DeTable::parse(text).ok()?;
     let mut table = document.get_ref();

@@ -1,14 +1,14 @@
-//! Named configurations to start from (`--preset NAME`). Each is a TOML file in `assets/presets/`
-//! that holds what differs from the defaults.
+//! Named configurations to start from (`--preset NAME`). Each is a TOML file in `assets/presets/` with the
+//! keys that differ from the defaults.
 
 use super::{Config, overrides::nearest};
 use crate::error::{Error, Result};
 
-/// A configuration with a name.
+/// A named configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preset {
     pub name: &'static str,
-    /// What it trains, in one line.
+    /// Description of what it trains, in one line.
     pub description: &'static str,
     toml: &'static str,
 }
@@ -101,13 +101,13 @@ const PRESETS: [Preset; 17] = [
     },
 ];
 
-/// Every preset, the one to try first at the front.
+/// All presets. The first is the one to try first.
 pub fn presets() -> &'static [Preset] {
     &PRESETS
 }
 
 impl Preset {
-    /// Looks a preset up.
+    /// Finds a preset by name.
     ///
     /// # Errors
     /// [`Error::UnknownName`] with the nearest name and the list of all.
@@ -122,10 +122,10 @@ impl Preset {
         })
     }
 
-    /// The configuration, with defaults for what the preset leaves open.
+    /// Reads the configuration, with defaults for keys that the preset leaves out.
     ///
     /// # Errors
-    /// As [`Config::from_toml`]; the tests read every preset, so that none reaches a user.
+    /// Those of [`Config::from_toml`]. The tests read every preset, so that users never see them.
     pub fn config(&self) -> Result<Config> {
         Config::from_toml(self.toml, &format!("preset `{}`", self.name))
     }
@@ -160,7 +160,7 @@ mod tests {
         assert!(Preset::find("qq").unwrap_err().hint().unwrap().to_string().starts_with("presets: "));
     }
 
-    /// config/train_shakespeare_char.py of nanoGPT.
+    /// Compares the preset with nanoGPT's `config/train_shakespeare_char.py`.
     #[test]
     fn shakespeare_char_has_the_settings_of_nanogpt() {
         let Config { model, train, tokenizer, .. } = config("shakespeare-char");
@@ -173,9 +173,9 @@ mod tests {
         assert_eq!((train.eval_interval, train.eval_batches), (250, 200));
     }
 
-    /// The readme of nanoGPT, "I only have a macbook", in all but the learning rate: there it is 1e-3,
-    /// with which the loss of the whole validation split ends at 1.91 instead of 1.77. The preset's file
-    /// has the measurements.
+    /// Compares the preset with nanoGPT's readme, "I only have a macbook", in all but the learning rate.
+    /// There it is 1e-3, with which the loss of the whole validation split ends at 1.91 instead of 1.77; the
+    /// preset's file has the measurements.
     #[test]
     fn shakespeare_char_cpu_has_the_settings_of_nanogpt_but_the_learning_rate() {
         let Config { model, train, .. } = config("shakespeare-char-cpu");

@@ -1,28 +1,30 @@
-//! What only the data decides of a configuration: the vocabulary and the classes.
+//! Completes a configuration with what depends on the data: the vocabulary and the classes.
 
 use super::{Architecture, Config, Head};
 use crate::error::{Error, Result};
 
-/// The data of a run, as far as a configuration depends on it.
+/// Properties of a run's data that a configuration depends on.
 pub trait RunData {
-    /// Tokens of the tokenizer.
+    /// Number of tokens of the tokenizer.
     fn vocab_size(&self) -> usize;
-    /// Names of the classes that the data has.
+    /// Names of the classes in the data.
     fn labels(&self) -> &[String];
-    /// Whether some of the data is held out.
+    /// Whether there is a validation split.
     fn has_validation(&self) -> bool;
-    /// Checks that the tokenizer has tokens for a text.
+    /// Checks that the tokenizer can encode a text.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] with the first character that it has none for.
+    /// [`Error::Tokenizer`] with the first character that it has no token for.
     fn check_text(&self, text: &str) -> Result<()>;
 }
 
 impl Config {
-    /// The configuration with all that its data decides, checked as a whole. A trainer takes it as it is.
+    /// Completes the configuration with what depends on the data, and validates it as a whole. A trainer
+    /// takes the result unchanged.
     ///
     /// # Errors
-    /// Those of [`Config::validate`], and [`Error::InvalidValue`] for what does not go with the data.
+    /// Those of [`Config::validate`], those of [`RunData::check_text`], and [`Error::InvalidValue`] for a key
+    /// that does not suit the data.
     pub fn resolve(mut self, data: &impl RunData) -> Result<Self> {
         let vocab = data.vocab_size();
         if self.model.vocab_size == 0 {

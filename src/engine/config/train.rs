@@ -1,4 +1,4 @@
-//! The training loop's settings.
+//! Configuration of the training loop.
 
 use crate::section::Range;
 use kiln_base::section;
@@ -71,50 +71,50 @@ section! {
 }
 
 impl TrainConfig {
-    /// The step at which the run ends.
+    /// Number of the step after which the run ends.
     pub fn last_step(&self) -> u64 {
         self.stop_after.map_or(self.max_steps, |step| step.min(self.max_steps))
     }
 }
 
-/// The optimizers.
+/// Optimization algorithms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OptimizerKind {
-    /// arXiv:1711.05101
+    /// AdamW (arXiv:1711.05101).
     Adamw,
-    /// arXiv:1412.6980, weight decay added to the gradient
+    /// Adam (arXiv:1412.6980), with weight decay added to the gradient.
     Adam,
-    /// With momentum, weight decay added to the gradient
+    /// SGD with momentum, with weight decay added to the gradient.
     Sgd,
-    /// arXiv:2302.06675
+    /// Lion (arXiv:2302.06675).
     Lion,
-    /// Muon for the matrices inside blocks, AdamW for the rest (kellerjordan.github.io/posts/muon)
+    /// Muon for the matrices inside blocks, AdamW for the rest (kellerjordan.github.io/posts/muon).
     Muon,
 }
 
-/// The learning-rate schedules. All warm up first; none rises again after its end.
+/// Learning-rate schedules. All begin with a warmup; none rises again after its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScheduleKind {
     Constant,
-    /// A straight line down to `min_lr`
+    /// A straight line down to `min_lr`.
     Linear,
-    /// Half a cosine down to `min_lr`
+    /// Half a cosine down to `min_lr`.
     Cosine,
-    /// Constant, then a straight line to `min_lr` over the last `decay_steps` (arXiv:2404.06395)
+    /// Constant, then a straight line to `min_lr` over the last `decay_steps` (arXiv:2404.06395).
     Wsd,
-    /// `√(warmup / step)` (arXiv:1706.03762), not below `min_lr`
+    /// Proportional to `√(warmup / step)` (arXiv:1706.03762), but not below `min_lr`.
     InverseSqrt,
 }
 
-/// What to do when the loss is NaN or infinite.
+/// Action when the loss is NaN or infinite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnNonFinite {
-    /// End the run with an error; the last checkpoint stays.
+    /// End the run with an error; the last checkpoint is kept.
     Stop,
-    /// Leave weights, moments and average untouched by that step and go on. It still counts as a
-    /// step of the schedule and of Adam's bias correction.
+    /// Skip the step, without changing weights, moments and average. It still counts as a step of the
+    /// schedule and of Adam's bias correction.
     Skip,
 }

@@ -1,5 +1,5 @@
-//! Everything that can be refused before data is read: first the range of each key, which the key's own
-//! entry gives, then keys that do not go together. Nothing downstream checks these again.
+//! Refuses everything that can be refused before data is read: first values outside the range of their key,
+//! then combinations of keys that are not possible. Nothing downstream checks these again.
 
 mod data;
 mod model;
@@ -13,7 +13,7 @@ impl Config {
     /// Checks the whole tree.
     ///
     /// # Errors
-    /// [`Error::InvalidValue`] for the first key that is refused, with what would be accepted.
+    /// [`Error::InvalidValue`] for the first key that is refused, with the values that it accepts.
     pub fn validate(&self) -> Result<()> {
         if let Some((key, value)) = self.over_toml_range() {
             return Err(Error::invalid_value(
@@ -35,7 +35,7 @@ impl Config {
 }
 
 impl SampleConfig {
-    /// Checks the sampling settings alone, for commands that have no other part of the tree.
+    /// Checks only the sampling settings, for commands that have no other part of the tree.
     ///
     /// # Errors
     /// [`Error::InvalidValue`] for the first key that is refused.
@@ -120,7 +120,8 @@ fn check_intervals(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Checks a width, length or count: what a key stands for, or one that is only used with another key.
+/// Checks a width, length or count that the range of the key alone does not restrict: a resolved value, or
+/// one that is only used with another key.
 fn size(key: &str, value: usize) -> Result<()> {
     Range::SIZE.check(key, &value)
 }
@@ -227,7 +228,7 @@ mod tests {
         assert!(ranges > 15, "{ranges}");
     }
 
-    /// Every key that takes a fraction refuses NaN, also one that is added later.
+    /// Every key that takes a real number refuses NaN. This also tests keys that are added later.
     #[test]
     fn nan_is_refused_everywhere() {
         let mut floats = 0;

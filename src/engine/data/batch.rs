@@ -1,65 +1,66 @@
-//! Rows of token ids in main memory, ready to be sent to a device.
+//! Batches of token ids in main memory, ready to be copied to a device.
 
-/// The target of a position that has no loss.
+/// Target of a position that does not count in the loss.
 pub const IGNORE_INDEX: i32 = -100;
 
-/// Padded lengths are multiples of this, so that a device compiles kernels for few shapes.
+/// Padded lengths are rounded up to a multiple of this, so that a device compiles kernels for few shapes.
 const WIDTH_STEP: usize = 8;
 
-/// A micro-batch: `rows` rows of `time` tokens.
+/// A micro-batch of `rows` rows with `time` tokens each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostBatch {
-    /// `[rows * time]`, row by row. Padding is token 0.
+    /// Input tokens, `[rows * time]`, row by row. Padding is token 0.
     pub inputs: Vec<i32>,
-    /// Targets row by row, as many in each: a token or class for each input or for each decoder input, or a
-    /// class of the row; [`IGNORE_INDEX`] where there is none.
+    /// Targets, row by row, the same number in each: a token or class for each input or for each decoder
+    /// input, or one class per row; [`IGNORE_INDEX`] where there is none.
     pub targets: Vec<i32>,
-    /// Weight of each target in losses and metrics, as many as targets; 0 where there is none.
+    /// Weight of each target in losses and metrics; 0 where there is no target.
     pub weights: Vec<f32>,
     pub rows: usize,
     pub time: usize,
     /// Number of targets that are not [`IGNORE_INDEX`].
     pub target_tokens: usize,
-    /// Number of tokens that are read, without padding.
+    /// Number of input tokens, without padding.
     pub tokens: usize,
-    /// Tokens of each row that are no padding; empty where padding needs no mask, because it follows the tokens
-    /// of a causal model.
+    /// Number of tokens in each row, without padding. Empty if padding needs no mask, because it follows the
+    /// tokens of a causal model.
     pub lengths: Vec<usize>,
-    /// Length of each row's prefix, whose tokens attend to all of it; empty without prefix attention.
+    /// Length of each row's prefix, whose tokens attend to each other in both directions; empty without
+    /// prefix attention.
     pub prefixes: Vec<usize>,
     /// Input tokens of the decoder in an encoder-decoder model, row by row; empty for other models.
     pub decoder_inputs: Vec<i32>,
-    /// The number that belongs to each row, for regression.
+    /// Target number of each row, for regression.
     pub values: Vec<f32>,
 }
 
-/// Example: inputs of a model and its targets.
+/// One training example: inputs of a model and its targets.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Example {
     pub inputs: Vec<i32>,
-    /// Targets: as many as inputs, or as decoder inputs, or one.
+    /// Targets: one for each input, one for each decoder input, or a single one.
     pub targets: Vec<i32>,
-    /// Weight of each target, as many as targets; empty where all count alike.
+    /// Weight of each target; empty if all have weight 1.
     pub weights: Vec<f32>,
     pub decoder_inputs: Vec<i32>,
     pub value: Option<f32>,
-    /// Length of the prefix, whose tokens attend to all of it.
+    /// Length of the prefix, whose tokens attend to each other in both directions.
     pub prefix: usize,
 }
 
 /// Padded length of the rows of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Width {
-    /// Whole blocks, for causal models, whose tokens never attend to the padding behind them.
+    /// The block size, for causal models, whose tokens never attend to the padding after them.
     Fixed,
     /// Length of the longest row, rounded up, for bidirectional models.
     Longest,
-    /// Length of the longest row, rounded up, with one target a row.
+    /// Length of the longest row, rounded up, with one target per row.
     LongestWithOneTarget,
 }
 
 impl HostBatch {
-    /// A batch of given `inputs` and `targets`, each `[rows * time]`.
+    /// Makes a batch of `inputs` and `targets`, each `[rows * time]`.
     pub fn new(inputs: Vec<i32>, targets: Vec<i32>, rows: usize, time: usize) -> Self {
         let target_tokens = targets.iter().filter(|&&target| target != IGNORE_INDEX).count();
         Self {
@@ -77,7 +78,7 @@ impl HostBatch {
         }
     }
 
-    /// A batch of `count` rows of up to `block_size` tokens, of which those beyond the given ones have no
+    /// Makes a batch of `count` rows of up to `block_size` tokens. Rows beyond the given examples have no
     /// targets.
     pub fn of(mut rows: Vec<Example>, count: usize, width: Width, block_size: usize) -> Self {
         let longest = |length: fn(&Example) -> usize| rows.iter().map(length).max().unwrap_or(0);
@@ -121,13 +122,14 @@ impl HostBatch {
         batch
     }
 
-    /// Padding mask of the inputs, true for padding; `None` where there is none.
+    /// Padding mask of the inputs, `[rows * time]`, true for padding; `None` if there is no padding.
     pub fn padding(&self) -> Option<Vec<bool>> {
         let mask = self.flags(&self.lengths, |position, length| position >= length)?;
         mask.contains(&true).then_some(mask)
     }
 
-    /// Prefix mask of the inputs, true within a row's prefix; `None` without prefix attention.
+    /// Prefix mask of the inputs, `[rows * time]`, true inside a row's prefix; `None` without prefix
+    /// attention.
     pub fn prefix(&self) -> Option<Vec<bool>> {
         self.flags(&self.prefixes, |position, length| position < length)
     }
@@ -139,12 +141,12 @@ impl HostBatch {
         (!lengths.is_empty()).then(flags)
     }
 
-    /// Sum of the weights of all targets: their number where none is weighted.
+    /// Sum of the weights of all targets: the number of targets if none is weighted.
     pub fn target_weight(&self) -> f64 {
         self.weights.iter().map(|&weight| f64::from(weight)).sum()
     }
 
-    /// Number of rows with a target.
+    /// Number of rows that have a target.
     pub fn rows_with_targets(&self) -> usize {
         let rows = self.targets.chunks_exact((self.targets.len() / self.rows.max(1)).max(1));
         rows.filter(|row| row.iter().any(|&target| target != IGNORE_INDEX)).count()

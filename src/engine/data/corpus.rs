@@ -1,14 +1,14 @@
-//! Text in memory, as documents end to end.
+//! Text in memory, consisting of concatenated documents.
 
 use super::records::{self, Fields, Shape, with_unix_line_breaks};
 use crate::{error::Result, tokenizer::END_OF_TEXT};
 use std::path::Path;
 
-/// Documents, none of them empty, in the order of their sources.
+/// Non-empty documents, in the order of their sources.
 #[derive(Debug, Default)]
 pub(super) struct Corpus {
     text: String,
-    /// Where in `text` each document ends.
+    /// End of each document in `text`, in bytes.
     ends: Vec<usize>,
     /// Label of each document; empty without labels.
     labels: Vec<Label>,
@@ -18,7 +18,7 @@ pub(super) struct Corpus {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Label {
     Class(String),
-    /// Words, which together are the document, and the class of each.
+    /// Words that together are the document, and the class of each.
     Words(Vec<(String, String)>),
     Value(f32),
     Text(String),
@@ -33,8 +33,8 @@ pub(super) enum LabelKind {
 }
 
 impl Corpus {
-    /// Adds the text of a file: one document, or several with `<|endoftext|>` between them. Line
-    /// breaks beside that separator belong to it.
+    /// Adds the text of a file: one document, or several separated by `<|endoftext|>`. Line breaks next to
+    /// the separator belong to it.
     pub(super) fn push_text(&mut self, text: &str) {
         let text = with_unix_line_breaks(text);
         if !text.contains(END_OF_TEXT) {
@@ -48,7 +48,8 @@ impl Corpus {
         }
     }
 
-    /// Adds the text of a file: its records, or as [`push_text`](Self::push_text) where it has none and none is needed.
+    /// Adds the text of a file: its records, or, if it is plain text and no labels are needed, its documents,
+    /// like [`push_text`](Self::push_text).
     pub(super) fn push_file(&mut self, path: &Path, text: &str, shape: Shape, fields: &Fields) -> Result<()> {
         if shape == Shape::Text && fields.label.is_none() {
             self.push_text(text);
@@ -60,7 +61,7 @@ impl Corpus {
         })
     }
 
-    /// Adds one document; nothing if it is empty.
+    /// Adds one document, unless it is empty.
     pub(super) fn push_document(&mut self, text: &str) {
         if !text.is_empty() {
             self.text.push_str(text);
@@ -76,9 +77,9 @@ impl Corpus {
         self.ends.len() == 1
     }
 
-    /// The documents, in two parts of which the second has about `val_fraction` of the characters.
-    /// One document is cut at a character, exactly as nanoGPT does; several are never cut, and each
-    /// part has at least one.
+    /// Splits the documents into two parts, the second with about `val_fraction` of the characters. A single
+    /// document is cut at a character, exactly like in nanoGPT. Several documents are never cut, and each
+    /// part gets at least one.
     pub(super) fn split(&self, val_fraction: f64) -> (Vec<&str>, Vec<&str>) {
         let mut documents = self.documents();
         if val_fraction <= 0.0 {
@@ -110,13 +111,13 @@ impl Corpus {
     }
 }
 
-/// Number of `length` characters or tokens that are trained on (nanoGPT's `int(n * 0.9)`).
+/// Number of `length` characters or tokens that belong to the training part (nanoGPT's `int(n * 0.9)`).
 pub(super) fn train_share(length: usize, val_fraction: f64) -> usize {
     (length as f64 * (1.0 - val_fraction)) as usize
 }
 
-/// Number of at least two documents that are trained on: those up to the boundary nearest to the share,
-/// but at least one, and not all. `ends`: where each document ends.
+/// Number of documents that belong to the training part, given the end of each of at least two. It is the
+/// boundary nearest to the share, but leaves at least one document in each part.
 pub(super) fn documents_in_train(ends: &[usize], val_fraction: f64) -> usize {
     let target = train_share(ends.last().copied().unwrap_or(0), val_fraction);
     let below = ends.partition_point(|&end| end <= target);

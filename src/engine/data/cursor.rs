@@ -1,5 +1,4 @@
-//! Data position in a checkpoint: enough to verify whether a resumed run would read on where
-//! the interrupted one stopped.
+//! Data position in a checkpoint, to verify that a resumed run continues where the interrupted one stopped.
 
 use crate::{
     config::{Layout, Order},
@@ -11,21 +10,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cursor {
     pub seed: u64,
-    /// The next step to read.
+    /// Number of the next step.
     pub step: u64,
-    /// Passes over the split before that step.
+    /// Passes over the split before that step, including fractions.
     pub epoch: f64,
     pub order: Order,
     pub layout: Layout,
     pub block_size: usize,
     pub rows_per_step: usize,
-    /// Fingerprint of the tokens that are trained on.
+    /// Fingerprint of the training tokens.
     pub fingerprint: String,
 }
 
 impl Cursor {
-    /// Refuses to go on from `stored` if this run's data or the order of its rows is another.
-    /// `self` is a cursor of the present loader, at any step.
+    /// Compares this run's data and row order with those of a stored cursor. `self` is a cursor of the
+    /// present loader, at any step.
     ///
     /// # Errors
     /// [`Error::InvalidValue`] that names the configuration key that differs.

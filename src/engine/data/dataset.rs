@@ -1,4 +1,4 @@
-//! Everything a run reads: the tokens of both splits and the tokenizer they are of.
+//! All data that a run reads: the tokens of both splits and their tokenizer.
 
 use super::{
     RowLayout, TokenSplit,
@@ -24,22 +24,22 @@ use std::{
     sync::Arc,
 };
 
-/// Tokens to train on, tokens to validate on, and their tokenizer.
+/// Training tokens, validation tokens, and their tokenizer.
 #[derive(Debug, Clone)]
 pub struct Dataset {
     pub tokenizer: Tokenizer,
     pub train: Arc<TokenSplit>,
     /// Empty if `data.val_fraction` is 0.
     pub val: Arc<TokenSplit>,
-    /// UTF-8 bytes of the text of each split, for bits per byte; `None` for shards of a tokenizer
+    /// Size of the text of each split in UTF-8 bytes, for bits per byte. `None` for shards of a tokenizer
     /// whose tokens have no fixed length in bytes.
     pub train_bytes: Option<u64>,
     pub val_bytes: Option<u64>,
-    /// 16 hexadecimal digits of the tokens and of the tokenizer.
+    /// Fingerprint of the tokens and the tokenizer: 16 hexadecimal digits.
     pub fingerprint: String,
-    /// Names of the classes of a classifier's data, in order of their numbers.
+    /// Names of the classes of a classifier's data, in the order of their ids.
     pub labels: Vec<String>,
-    /// Notes for the user on the data: files that were passed over, documents that have no target.
+    /// Notes for the user on the data: files that were skipped, documents without a target.
     pub notes: Vec<String>,
 }
 
@@ -62,18 +62,18 @@ impl RunData for Dataset {
 }
 
 impl Dataset {
-    /// Reads, splits and encodes what `config.data` names. The tokenizer is `tokenizer` (that of a
-    /// checkpoint) if given, otherwise the one that `config.tokenizer` describes; a character
-    /// tokenizer learns from all of the text, a BPE from the part that is trained on.
+    /// Reads, splits and tokenizes the data that `config.data` names. Uses `tokenizer` (that of a checkpoint)
+    /// if given, otherwise the one that `config.tokenizer` describes; a character tokenizer is trained on all
+    /// of the text, a BPE on the training part.
     ///
-    /// One text is cut into its first and last characters as nanoGPT does; several documents are kept
-    /// whole, and each then ends with the end-of-text token if the tokenizer has one.
+    /// A single text is divided into its first and last characters like in nanoGPT. Several documents are
+    /// kept whole, and each ends with the end-of-text token if the tokenizer has one.
     ///
     /// # Errors
-    /// Those of reading ([`Error::NotFound`], [`Error::NotText`], [`Error::InvalidUtf8`], [`Error::InvalidRecord`],
-    /// [`Error::EmptyCorpus`], [`Error::InvalidShard`], [`Error::Io`]), [`Error::Tokenizer`] if the
-    /// tokenizer does not fit the text, [`Error::CorpusTooShort`], and [`Error::InvalidValue`] if no document has a
-    /// target.
+    /// Those of reading ([`Error::NotFound`], [`Error::NotText`], [`Error::InvalidUtf8`],
+    /// [`Error::InvalidRecord`], [`Error::EmptyCorpus`], [`Error::InvalidShard`], [`Error::Io`]),
+    /// [`Error::Tokenizer`] if the tokenizer does not fit the text, [`Error::CorpusTooShort`], and
+    /// [`Error::InvalidValue`] if no document has a target.
     pub fn prepare(config: &Config, tokenizer: Option<Tokenizer>) -> Result<Self> {
         let mut notes = Vec::new();
         let source = sources::read(&config.data, labels::wanted(config)?, &mut notes)?;
@@ -102,13 +102,14 @@ impl Dataset {
         }
     }
 
-    /// As [`prepare`](Self::prepare), of a text in memory instead of `config.data.paths`, which may be
-    /// records.
+    /// Like [`prepare`](Self::prepare), with a text in memory instead of `config.data.paths`. The text may
+    /// consist of records.
     pub fn from_text(config: &Config, text: &str, tokenizer: Option<Tokenizer>) -> Result<Self> {
         Self::from_file_text(config, Path::new("the given text"), text, tokenizer)
     }
 
-    /// As [`from_text`](Self::from_text), of the text of a file, whose name may say that it is a table or JSON.
+    /// Like [`from_text`](Self::from_text), with the text of a file, whose name may indicate that it is a
+    /// table or JSON.
     pub fn from_file_text(
         config: &Config,
         name: &Path,
@@ -207,7 +208,10 @@ impl Dataset {
     }
 }
 
-/// The token of the delimiter that completions follow; `None` without a delimiter.
+/// Finds the token of the delimiter that precedes completions; `None` without a delimiter.
+///
+/// # Errors
+/// [`Error::InvalidValue`] if the tokenizer has no single token for the delimiter.
 fn delimiter_token(text: Option<&str>, tokenizer: &Tokenizer) -> Result<Option<u32>> {
     let Some(text) = text else { return Ok(None) };
     match tokenizer.encode(text).as_deref() {
@@ -221,11 +225,11 @@ fn delimiter_token(text: Option<&str>, tokenizer: &Tokenizer) -> Result<Option<u
     }
 }
 
-/// Training and validation split. Labelled documents are put into a random order first:
-/// labelled data often comes class by class.
+/// Divides a corpus into a training and a validation part. Labelled documents are shuffled first, since
+/// labelled data is often sorted by class.
 ///
 /// # Errors
-/// [`Error::InvalidValue`] if there is only one of them, and some are for validation.
+/// [`Error::InvalidValue`] if no labelled document would be left to train on.
 fn parts(corpus: &Corpus, val_fraction: f64) -> Result<(Part<'_>, Part<'_>)> {
     if corpus.labels().is_empty() {
         let part = |documents| Part { documents, labels: Vec::new() };
@@ -255,7 +259,7 @@ fn parts(corpus: &Corpus, val_fraction: f64) -> Result<(Part<'_>, Part<'_>)> {
     Ok((part(order), part(val)))
 }
 
-/// The tokenizer of shards: the given one, the configured file, or the `tokenizer.json` beside them.
+/// Finds the tokenizer of shards: the given one, the configured file, or the `tokenizer.json` beside them.
 fn shard_tokenizer(config: &Config, folder: &Path, given: Option<Tokenizer>) -> Result<Tokenizer> {
     if let Some(tokenizer) = given {
         return Ok(tokenizer);
@@ -277,7 +281,8 @@ fn shard_tokenizer(config: &Config, folder: &Path, given: Option<Tokenizer>) -> 
     })
 }
 
-/// Number of tokens of shards that are trained on: whole documents where they are known.
+/// Number of tokens of shards in the training part, which ends at the end of a document if documents are
+/// known.
 fn cut_of_tokens(split: &TokenSplit, val_fraction: f64) -> usize {
     if val_fraction <= 0.0 {
         return split.len();
@@ -291,7 +296,7 @@ fn cut_of_tokens(split: &TokenSplit, val_fraction: f64) -> usize {
     }
 }
 
-/// Bytes of text that tokens stand for, if each token has a length of its own.
+/// Number of bytes of text that the tokens stand for; `None` if a token has no fixed length.
 fn bytes_of(split: &TokenSplit, tokenizer: &Tokenizer) -> Option<u64> {
     let lengths: Vec<Option<usize>> =
         (0..tokenizer.vocab_size()).map(|id| tokenizer.token_length(id as u32)).collect();

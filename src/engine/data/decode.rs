@@ -1,27 +1,29 @@
-//! Text of a file's bytes. What is no UTF-8 is refused with what helps, or named where it is only damaged.
+//! Decodes the bytes of a file to text. Bytes that are not UTF-8 are refused with advice for their format; if
+//! a text is only damaged, the damage is reported.
 
 use super::signature::{Signature, Way};
 use crate::error::{Error, Hint, HintPart, Result, hint};
 use std::{borrow::Cow, path::Path};
 
-/// Bytes of the beginning by which a file is told to be none of text.
+/// Number of bytes at the beginning of a file by which it is recognised as text or not.
 pub(super) const START: u64 = 8192;
 
-/// Places that are not UTF-8 in so many bytes, from which on a text is of another encoding rather than damaged.
+/// A text is regarded as damaged if at most one place in this many bytes is not UTF-8, otherwise as one in
+/// another encoding.
 const DAMAGE: usize = 1000;
 
-/// Why a file is not read as text, and what to do about it.
+/// Reason why a file is not read as text, and advice for it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotText {
-    /// Goes on after the file's name, as in "is a PDF".
+    /// Continuation of a message after the file's name, such as "is a PDF".
     pub message: String,
     pub hint: Hint,
-    /// Whether there is text in it, by all that is known.
+    /// Whether the file is likely to contain text.
     pub has_text: bool,
 }
 
 impl NotText {
-    /// Judges the beginning of a file, or all of it.
+    /// Inspects a whole file or its beginning; `None` if it may be text.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let text = |message: &str, hint: Hint| Some(Self { message: message.into(), hint, has_text: true });
         let convert = |from: &str| {
@@ -78,16 +80,16 @@ impl NotText {
     }
 }
 
-/// The other way out, which only the command line has.
+/// Advice to make token shards instead, which only the command line can do.
 fn or_make_shards() -> HintPart {
     hint::command_line(hint![", or make token shards of it with ", hint::command("kiln data run")])
 }
 
-/// Text of a file's bytes, without a byte order mark, and how many places were replaced because they are not UTF-8,
-/// which only `lossy` allows.
+/// Decodes the bytes of a file, without a byte order mark. Also returns the number of places that were
+/// replaced because they are not UTF-8, which is always 0 unless `lossy`.
 ///
 /// # Errors
-/// [`Error::NotText`] for what is none, [`Error::InvalidUtf8`] for one that is damaged.
+/// [`Error::NotText`] for a file that is not UTF-8 text, [`Error::InvalidUtf8`] for one that is damaged.
 pub(super) fn decode<'a>(path: &Path, bytes: &'a [u8], lossy: bool) -> Result<(Cow<'a, str>, usize)> {
     if let Some(refused) = NotText::of(bytes) {
         return Err(refused.into_error(path));
@@ -119,8 +121,8 @@ pub(super) fn decode<'a>(path: &Path, bytes: &'a [u8], lossy: bool) -> Result<(C
     })
 }
 
-/// UTF-16: every other byte of Latin text is zero, and of other texts those of spaces and line breaks, all at even or
-/// all at odd places.
+/// Recognises UTF-16 without a byte order mark. In Latin text every other byte is zero, in other texts those
+/// of spaces and line breaks, either all at even or all at odd positions.
 fn utf_16_without_mark(bytes: &[u8]) -> Option<&'static str> {
     let start = &bytes[..bytes.len().min(1024)];
     let zeros = |first: usize| start.iter().skip(first).step_by(2).filter(|&&byte| byte == 0).count();

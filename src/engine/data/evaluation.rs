@@ -1,18 +1,19 @@
-//! Fixed windows over a split, for losses that can be compared between steps and between runs.
+//! Fixed windows over a split, for losses that are comparable between steps and between runs.
 
 use super::{HostBatch, Labels, RowLayout, TokenSplit, random};
 use crate::config::Layout;
 use std::{ops::Range, sync::Arc};
 
-/// Batches of non-overlapping windows of `block_size` tokens that have every target of the split
-/// exactly once: with [`Layout::Stream`] all tokens but the first, with [`Layout::Documents`] all but
-/// the first of each document; where only completions count, those of the completions that begin within a block of
-/// their document. A window at the end is padded. Where a row is a document however long it is, each that has a
-/// target has one window. The masked tokens of a window are always the same.
+/// Makes batches of non-overlapping windows of `block_size` tokens that contain every target of the split
+/// exactly once. With [`Layout::Stream`] the targets are all tokens but the first, with [`Layout::Documents`]
+/// all but the first of each document; if only completions count, they are those of the completions that
+/// begin within the first block of their document. If rows are documents, whatever their length, each
+/// document with a target has one window. A window at the end is padded. The masked tokens of a window are
+/// always the same.
 ///
-/// `limit`: number of batches, of windows spaced evenly over the split; 0 or more than there are: all.
-/// All batches have the same number of rows, since a device compiles its kernels per shape; rows that
-/// are left over in the last one have no targets.
+/// `limit` is the maximum number of batches, whose windows are spaced evenly over the split; 0 means all. All
+/// batches have the same number of rows, since a device compiles its kernels for each shape; unused rows in
+/// the last one have no targets.
 pub fn evaluation_batches(
     split: Arc<TokenSplit>,
     layout: RowLayout,
@@ -52,22 +53,23 @@ pub fn evaluation_batches(
     EvaluationBatches { split, layout, rows: rows_per_batch.min(chosen), starts, windows, chosen, done: 0 }
 }
 
-/// The iterator that [`evaluation_batches`] gives.
+/// Iterator that [`evaluation_batches`] returns.
 pub struct EvaluationBatches {
     split: Arc<TokenSplit>,
     layout: RowLayout,
-    /// Rows of a batch.
+    /// Number of rows in a batch.
     rows: usize,
-    /// Number of windows before each document, and its tokens; none of one that is left out.
+    /// For each document, the number of windows before it and its token range, which is empty if the document
+    /// is left out.
     starts: Vec<(usize, Range<usize>)>,
     windows: usize,
-    /// Number of windows that are read.
+    /// Number of windows that are used.
     chosen: usize,
     done: usize,
 }
 
 impl EvaluationBatches {
-    /// Positions of a window's inputs and of its last target.
+    /// Range of a window's inputs and its last target.
     fn tokens_of(&self, window: usize) -> Range<usize> {
         // A document without a window has the same number before it as the next; the last one counts.
         let index = self.starts.partition_point(|(first, _)| *first <= window) - 1;

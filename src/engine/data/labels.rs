@@ -1,4 +1,4 @@
-//! Labelled documents as tokens: classes, numbers, target texts.
+//! Tokenizes documents and their labels: classes, numbers, target texts.
 
 use super::{
     IGNORE_INDEX, Labels, TokenSplit, Tokens,
@@ -12,7 +12,7 @@ use crate::{
 };
 use std::collections::BTreeSet;
 
-/// The field of a document's label, and the kind of label, if the objective needs one.
+/// Field that contains the label, and the kind of label; `None` if the objective needs no labels.
 ///
 /// # Errors
 /// [`Error::InvalidValue`] if the configuration does not name the field.
@@ -39,14 +39,14 @@ pub(super) fn wanted(config: &Config) -> Result<Option<(&str, LabelKind)>> {
     }
 }
 
-/// Some documents and their labels; no labels where only the documents count.
+/// Documents and their labels; `labels` is empty if the data has none.
 pub(super) struct Part<'a> {
     pub documents: Vec<&'a str>,
     pub labels: Vec<&'a Label>,
 }
 
 impl<'a> Part<'a> {
-    /// Every text in it.
+    /// All texts: the documents and the target texts.
     pub fn texts(&self) -> impl Iterator<Item = &'a str> {
         let other = self.labels.iter().filter_map(|label| match label {
             Label::Text(text) => Some(text.as_str()),
@@ -60,7 +60,7 @@ impl<'a> Part<'a> {
     }
 }
 
-/// The classes that occur, in order of their names.
+/// Classes that occur, sorted by name.
 pub(super) fn classes(parts: [&Part; 2]) -> Vec<String> {
     let mut found = BTreeSet::new();
     for label in parts.iter().flat_map(|part| &part.labels) {
@@ -73,18 +73,18 @@ pub(super) fn classes(parts: [&Part; 2]) -> Vec<String> {
     found.into_iter().collect()
 }
 
-/// Turns documents into tokens.
+/// Tokenizes documents.
 pub(super) struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
-    /// Tokens before and behind each document.
+    /// Tokens before and after each document.
     first: Option<u32>,
     last: Option<u32>,
     labels: &'a [String],
 }
 
 impl<'a> Encoder<'a> {
-    /// Documents of an encoder are put between `[CLS]` and `[SEP]`, if the tokenizer has both; those of others end
-    /// with the end-of-text token where `separates`.
+    /// Makes an encoder. Documents of an encoder model are put between `[CLS]` and `[SEP]`, if the tokenizer
+    /// has both; others end with the end-of-text token if `separates`.
     pub fn new(config: &Config, tokenizer: &'a Tokenizer, separates: bool, labels: &'a [String]) -> Self {
         let ends = tokenizer.token_id(CLS_TOKEN).zip(tokenizer.token_id(SEP_TOKEN));
         let (first, last) = match config.model.architecture {
@@ -96,7 +96,7 @@ impl<'a> Encoder<'a> {
         Self { tokenizer, first, last, labels }
     }
 
-    /// A split of documents with their labels. `name` is for messages.
+    /// Tokenizes documents with their labels into a split. `name` is used in messages.
     pub fn encode(&self, name: &'static str, part: &Part) -> Result<TokenSplit> {
         let mut tokens = Tokens::for_vocabulary(self.tokenizer.vocab_size());
         let mut starts = Vec::with_capacity(part.documents.len());

@@ -1,4 +1,4 @@
-//! Cuts the rows of every training step out of a split.
+//! Selects and collates the rows of every training step from a split.
 
 use super::{Collator, Cursor, HostBatch, TokenSplit, permutation::Permutation, random};
 use crate::{
@@ -8,17 +8,17 @@ use crate::{
 };
 use std::{ops::Range, sync::Arc};
 
-/// Rule by which rows are cut out of a split and collated.
+/// Rule by which rows are taken from a split and collated.
 #[derive(Debug, Clone)]
 pub struct RowLayout {
     pub kind: Layout,
-    /// Tokens of a row at most.
+    /// Maximum number of tokens in a row.
     pub block_size: usize,
     pub collator: Collator,
 }
 
 impl RowLayout {
-    /// The layout that a validated configuration asks for.
+    /// Makes the layout of a validated configuration.
     ///
     /// # Errors
     /// Those of [`Collator::of`].
@@ -27,13 +27,13 @@ impl RowLayout {
         Ok(Self { kind: config.layout(), block_size, collator: Collator::of(config, tokenizer)? })
     }
 
-    /// Rows in which each token is predicted from those before it.
+    /// Layout of rows in which each token is predicted from those before it.
     pub fn causal(kind: Layout, block_size: usize) -> Self {
         Self { kind, block_size, collator: Collator::Causal { prefix: false } }
     }
 }
 
-/// Reads rows of a split. Stateless: any row of any step can be read at any time.
+/// Reads rows of a split. It has no state: any row of any step can be read at any time.
 pub struct Loader {
     split: Arc<TokenSplit>,
     layout: RowLayout,
@@ -41,18 +41,19 @@ pub struct Loader {
     rows_per_step: usize,
     seed: u64,
     fingerprint: String,
-    /// Number of different samples: positions to begin at, blocks, or documents.
+    /// Number of different samples: start positions, blocks, or documents.
     samples: u64,
-    /// The documents that have a target, if some have none.
+    /// Indices of the documents that have a target; `None` if all have one.
     documents: Option<Vec<usize>>,
 }
 
 impl Loader {
-    /// `rows_per_step`: rows of one optimizer step, over all micro-batches and devices.
+    /// Makes a loader. `rows_per_step` is the number of rows in an optimizer step, over all micro-batches and
+    /// devices.
     ///
     /// # Errors
     /// [`Error::CorpusTooShort`] if the split has no full block; [`Error::InvalidValue`] if rows are
-    /// documents and none of them has a target, or only one that a row cannot hold has.
+    /// documents and none of them has a target, or if all rows would be the beginning of one long document.
     pub fn new(
         split: Arc<TokenSplit>,
         layout: RowLayout,
@@ -92,8 +93,8 @@ impl Loader {
         Ok(Self { split, layout, order, rows_per_step, seed, fingerprint, samples, documents })
     }
 
-    /// Some of the rows of a step, counted from 0. The rows of step `step` are the same however they
-    /// are grouped: `rows(s, 0..4)` is `rows(s, 0..2)` followed by `rows(s, 2..4)`.
+    /// Reads some rows of a step, counted from 0. The rows of a step do not depend on how they are grouped:
+    /// `rows(s, 0..4)` is `rows(s, 0..2)` followed by `rows(s, 2..4)`.
     pub fn rows(&self, step: u64, rows: Range<usize>) -> HostBatch {
         let first = rows.start;
         let ranges = self.ranges(step, rows);
@@ -105,7 +106,7 @@ impl Loader {
         self.layout.collator.batch(&self.split, &ranges, ranges.len(), self.layout.block_size, random)
     }
 
-    /// Positions in the split at which the rows of a step begin, for messages.
+    /// Lists the positions in the split at which the rows of a step begin, for messages.
     pub fn describe(&self, step: u64) -> String {
         const SHOWN: usize = 8;
         let ranges = self.ranges(step, 0..self.rows_per_step.min(SHOWN));
@@ -114,7 +115,7 @@ impl Loader {
         format!("rows at tokens {}{more} of the {} split", starts.join(", "), self.split.name())
     }
 
-    /// Positions of the tokens of some rows of a step.
+    /// Token ranges of some rows of a step.
     fn ranges(&self, step: u64, rows: Range<usize>) -> Vec<Range<usize>> {
         let mut epoch: Option<Epoch> = None;
         let mut random = random::rng(self.seed, step, "rows");
@@ -141,7 +142,7 @@ impl Loader {
         rows.map(range).collect()
     }
 
-    /// Passes over the split before `step`.
+    /// Number of passes over the split before `step`, including fractions.
     pub fn epoch(&self, step: u64) -> f64 {
         let rows = step as f64 * self.rows_per_step as f64;
         match (self.layout.kind, self.order) {
@@ -153,7 +154,7 @@ impl Loader {
         }
     }
 
-    /// Data position of a checkpoint before `step`.
+    /// Data position for a checkpoint before `step`.
     pub fn cursor(&self, step: u64) -> Cursor {
         Cursor {
             seed: self.seed,
@@ -167,7 +168,7 @@ impl Loader {
         }
     }
 
-    /// Positions of the tokens of a row: its inputs and the target of the last one.
+    /// Token range of a row: its inputs and its last target.
     fn tokens_of(&self, sample: usize, offset: usize) -> Range<usize> {
         let (start, end) = match (self.layout.kind, self.order) {
             (Layout::Stream, Order::Random) => (sample, self.split.len()),
@@ -181,7 +182,8 @@ impl Loader {
         start..end.min(start + self.layout.block_size + 1)
     }
 
-    /// Blocks begin anew somewhere in what is left over beside whole blocks.
+    /// Starts an epoch. If the split is not a whole number of blocks, the first block begins at a random
+    /// offset.
     fn begin_epoch(&self, number: u64) -> Epoch {
         let offset = match self.layout.kind {
             Layout::Stream => {
@@ -203,7 +205,10 @@ struct Epoch {
     offset: usize,
 }
 
-/// Refuses a split that not a single row can be cut from.
+/// Refuses a split that has no row.
+///
+/// # Errors
+/// [`Error::CorpusTooShort`] and [`Error::InvalidValue`].
 pub(super) fn check_split(split: &TokenSplit, layout: &RowLayout) -> Result<()> {
     let RowLayout { kind, block_size, ref collator } = *layout;
     let any = |is: &dyn Fn(usize) -> bool| (0..split.document_count()).any(is);

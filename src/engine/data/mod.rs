@@ -1,9 +1,8 @@
-//! From files to batches: [`Dataset::prepare`] reads text or token shards, splits them and encodes
-//! them; a [`Loader`] cuts the rows of every training step; [`evaluation_batches`] goes over a split
-//! in fixed windows.
+//! Reads files into batches: [`Dataset::prepare`] reads text or token shards, splits and tokenizes them; a
+//! [`Loader`] selects the rows of every training step; [`evaluation_batches`] reads a split in fixed windows.
 //!
-//! Which rows a step reads is a function of (seed, step, row) and of nothing else, so that a resumed
-//! run reads what the uninterrupted one would have read, however steps are cut into micro-batches.
+//! The rows that a step reads depend on (seed, step, row) and on nothing else, so that a resumed run reads
+//! what the uninterrupted one would have read, however steps are divided into micro-batches.
 
 mod labels;
 mod batch;

@@ -15,14 +15,14 @@ pub(super) struct Permutation {
 }
 
 impl Permutation {
-    /// The permutation of 0..`n` for this seed and epoch.
+    /// Makes the permutation of 0..`n` for a seed and an epoch.
     pub(super) fn new(seed: u64, epoch: u64, n: u64) -> Self {
         let mut rng = random::rng(seed, epoch, "permutation");
         let bits = u64::BITS - n.saturating_sub(1).leading_zeros();
         Self { keys: std::array::from_fn(|_| rng.next_u64()), half_bits: bits.div_ceil(2).max(1), n }
     }
 
-    /// Where the permutation takes `position`, which is below n.
+    /// The number that the permutation maps `position` to; `position` must be below n.
     pub(super) fn at(&self, position: u64) -> u64 {
         debug_assert!(position < self.n);
         let mut value = position;
@@ -46,7 +46,7 @@ impl Permutation {
     }
 }
 
-/// The finalizer of SplitMix64.
+/// Finalizer of SplitMix64.
 fn mix(value: u64) -> u64 {
     let value = (value ^ value >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let value = (value ^ value >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);

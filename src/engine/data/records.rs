@@ -1,24 +1,24 @@
-//! Records of JSON lines, of JSON and of tables, each with a text and perhaps a label or a target.
+//! Reads records of JSON lines, JSON and tables. Each has a text and optionally a label or a target text.
 
 use super::corpus::{Label, LabelKind};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::{borrow::Cow, path::Path};
 
-/// Format of the text of a file.
+/// Format of a text file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     /// Plain text.
     Text,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Lines,
-    /// An array of JSON objects, or objects of any number of lines.
+    /// An array of JSON objects, or several objects, which may extend over lines.
     Json,
-    /// A first line of column names, and rows, with this byte between columns.
+    /// A table with this byte between columns, whose first line contains the column names.
     Table(u8),
 }
 
-/// Fields of a record that are read, with the kind of its label.
+/// Names of the fields that are read from a record, and the kind of its label.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields<'a> {
     pub text: &'a str,
@@ -26,9 +26,9 @@ pub(super) struct Fields<'a> {
 }
 
 impl Shape {
-    /// Tells the shape by the name, and where that says nothing by the text. `is_named`: whether the file was named
-    /// itself, by which a `.json` is meant as data; among others in a folder it may be a setting of some program, which
-    /// is text.
+    /// Finds the format by the file's name or, if that is not conclusive, by its text. `is_named` says
+    /// whether the user named the file itself: then a `.json` file is data. If it was found in a folder, it
+    /// may be a program's settings, which are read as text.
     pub fn of(path: &Path, text: &str, fields: &Fields, is_named: bool) -> Self {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         let has_text =
@@ -47,7 +47,7 @@ impl Shape {
     }
 }
 
-/// The first object of JSON text, which may be within an array.
+/// Parses the first object of a JSON text, which may be inside an array.
 fn first_record(text: &str) -> Option<Map<String, Value>> {
     let start = text.trim_start();
     let start = start.strip_prefix('[').unwrap_or(start).trim_start();
@@ -57,8 +57,7 @@ fn first_record(text: &str) -> Option<Map<String, Value>> {
     serde_json::Deserializer::from_str(start).into_iter().next()?.ok()
 }
 
-/// Gives the text and what belongs to it of each record of a file to `each`. Blank lines and empty texts are passed
-/// over.
+/// Calls `each` with the text and the label of each record of a file. Skips blank lines and empty texts.
 ///
 /// # Errors
 /// [`Error::InvalidRecord`].
@@ -133,7 +132,8 @@ pub(super) fn read(
     }
 }
 
-/// Gives each value of an array, or of several values one after the other, to `take`, with the line where it begins.
+/// Calls `take` with each value of an array, or of several values one after the other, and the line where it
+/// begins.
 fn each_value(
     text: &str,
     refused: &impl Fn(usize, String) -> Error,
@@ -182,7 +182,10 @@ fn each_value(
 }
 
 impl Fields<'_> {
-    /// The text of a record and what belongs to it.
+    /// Reads the text and the label of a record.
+    ///
+    /// # Errors
+    /// A message about a field that is missing or has the wrong type.
     fn read(&self, record: &Map<String, Value>) -> Result<(String, Option<Label>), String> {
         let value = |field: &str| record.get(field).ok_or_else(|| format!("has no field `{field}`"));
         let text_of = |field: &str| match value(field)? {

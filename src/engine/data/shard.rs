@@ -1,9 +1,9 @@
 //! Token shards: files that are mapped into memory rather than read.
 //!
-//! `NAME.bin` holds tokens as little-endian integers of two bytes, or of four where the vocabulary
-//! has more than 65,536 tokens, and nothing else: two-byte shards are nanoGPT's. Beside it, if Kiln
-//! wrote it, lie `NAME.json` with the width, the number of tokens and the tokenizer, and `NAME.idx`
-//! with the positions at which documents begin, as little-endian integers of eight bytes.
+//! `NAME.bin` contains only tokens, as little-endian integers of two bytes, or of four if the vocabulary has
+//! more than 65,536 tokens. Two-byte shards are the same as nanoGPT's. If Kiln wrote it, there are two more
+//! files: `NAME.json` with the width, the number of tokens and the tokenizer, and `NAME.idx` with the
+//! positions at which documents begin, as little-endian integers of eight bytes.
 //!
 //! Shards of llm.c, with a header of 256 integers before the tokens, are read too.
 
@@ -16,20 +16,20 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// `NAME.json`.
+/// Contents of `NAME.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Sidecar {
     dtype: Dtype,
     /// Number of tokens.
     tokens: usize,
     vocab_size: usize,
-    /// [`Tokenizer::fingerprint`] of the tokenizer that the tokens are of.
+    /// [`Tokenizer::fingerprint`] of the tokenizer that made the tokens.
     tokenizer: String,
-    /// Number of documents. More than one: `NAME.idx` says where they begin.
+    /// Number of documents. If there is more than one, `NAME.idx` contains their positions.
     documents: usize,
 }
 
-/// Width of a token, by NumPy's name for it.
+/// Integer type of a token, with NumPy's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
@@ -38,7 +38,7 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// The narrower one that has room for all tokens.
+    /// The narrowest type that fits all tokens.
     pub fn of(tokenizer: &Tokenizer) -> Self {
         if tokenizer.vocab_size() <= 1 << 16 { Self::Uint16 } else { Self::Uint32 }
     }
@@ -58,8 +58,8 @@ impl Dtype {
     }
 }
 
-/// Refuses a path for a shard (`NAME.bin`) whose sidecar (`NAME.json`) would be taken for a tokenizer or
-/// overwrite a file that is no sidecar: very likely the tokenizer.
+/// Refuses a path for a shard (`NAME.bin`) whose sidecar (`NAME.json`) would be mistaken for a tokenizer or
+/// would overwrite a file that is not a sidecar, probably the tokenizer.
 ///
 /// # Errors
 /// [`Error::InvalidValue`].
@@ -99,8 +99,8 @@ pub fn write_shard(path: &Path, split: &TokenSplit, tokenizer: &Tokenizer) -> Re
     describe(path, split.len(), &starts, tokenizer)
 }
 
-/// Writes the index and, last, the sidecar of a shard at `path` that is written; `starts` is where its documents
-/// begin.
+/// Writes the index and, last, the sidecar of a shard that has been written at `path`. `starts` contains the
+/// positions at which its documents begin.
 pub fn describe(path: &Path, tokens: usize, starts: &[u64], tokenizer: &Tokenizer) -> Result<()> {
     if starts.len() > 1 {
         let bytes: Vec<u8> = starts.iter().flat_map(|start| start.to_le_bytes()).collect();
@@ -119,10 +119,10 @@ pub fn describe(path: &Path, tokens: usize, starts: &[u64], tokenizer: &Tokenize
     storage::write_atomic(&sidecar_path, &json)
 }
 
-/// Maps shards as one split, and checks that every token is one of `tokenizer`.
+/// Maps shards as one split, and checks that every token is in the tokenizer's vocabulary.
 ///
 /// # Errors
-/// [`Error::InvalidShard`] if a file is no shard, is not whole, or is not of this tokenizer.
+/// [`Error::InvalidShard`] if a file is not a shard, is incomplete, or was made with another tokenizer.
 pub fn open(name: &'static str, paths: &[PathBuf], tokenizer: &Tokenizer) -> Result<TokenSplit> {
     let mut split = TokenSplit::empty(name);
     for path in paths {
@@ -175,19 +175,19 @@ pub fn open(name: &'static str, paths: &[PathBuf], tokenizer: &Tokenizer) -> Res
     Ok(split)
 }
 
-/// Bytes of the header of llm.c's shards: 256 integers, of which three are used.
+/// Size of the header of llm.c's shards in bytes: 256 integers, of which three are used.
 const HEADER_BYTES: usize = 1024;
 
-/// What stands before the tokens of a shard of llm.c (`dev/data/data_common.py` there).
+/// Header of a shard of llm.c (`dev/data/data_common.py` there).
 struct Header {
     dtype: Dtype,
 }
 
 impl Header {
-    /// The header, if the file is of llm.c.
+    /// Reads the header; `None` if the file is not from llm.c.
     ///
     /// # Errors
-    /// [`Error::InvalidShard`] for a file of llm.c that is not whole, and for one of Megatron.
+    /// [`Error::InvalidShard`] for an incomplete file of llm.c, and for one of Megatron.
     fn read(path: &Path, bytes: &[u8]) -> Result<Option<Self>> {
         let refused = |message: String| Err(Error::InvalidShard { path: path.into(), message });
         let index = path.with_extension("idx");
@@ -211,7 +211,7 @@ impl Header {
     }
 }
 
-/// Whether the tokens are of more bytes than they were read as: then the upper halves, every other one, are all zero.
+/// Whether the tokens seem to be wider than they were read: then every other one, the upper half, is zero.
 fn is_wider(split: &TokenSplit) -> bool {
     // Fewer may be so by accident.
     const LEAST: usize = 16;
@@ -263,7 +263,7 @@ fn read_documents(path: &Path, sidecar: &Sidecar) -> Result<Vec<usize>> {
     }
 }
 
-/// A token that is not below `vocab_size`.
+/// Finds a token that is outside the vocabulary.
 fn first_outside(split: &TokenSplit, vocab_size: usize) -> Option<u32> {
     let mut found = None;
     split.for_each(|tokens| {
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!((tokens(&split), split.document_count()), (vec![1, 255], 1));
     }
 
-    /// A tokenizer of this many tokens.
+    /// A tokenizer with this number of tokens.
     fn of_characters(count: u32) -> Tokenizer {
         let characters: String = (0x20..).filter_map(char::from_u32).take(count as usize).collect();
         let tokenizer = Tokenizer::train(&TokenizerConfig::default(), &[], [characters.as_str()]).unwrap();

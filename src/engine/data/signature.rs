@@ -1,29 +1,30 @@
-//! Kinds of files that are no text, told by their first bytes.
+//! Recognises files that are not text by their first bytes.
 
-/// What a file is, and how its text is got at.
+/// Format of a file, and a way to extract its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signature {
-    /// With its article, as in "it is a PDF".
+    /// Name of the format as it continues "it is", such as "a PDF" or "compressed by gzip".
     pub name: &'static str,
     pub way: Way,
 }
 
-/// How the text of a file is got at.
+/// A way to extract the text of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// With this command, and `kiln data run` reads it as it is.
+    /// Unpack it with this command; `kiln data run` also reads it directly.
     Unpack(&'static str),
-    /// With this command; `kiln data run` does not read it either.
+    /// Unpack it with this command; `kiln data run` does not read it.
     UnpackOnly(&'static str),
-    /// `kiln data run` reads its columns or its text.
+    /// Use `kiln data run`, which reads its columns or its text.
     Prepare,
-    /// With another program.
+    /// Export the text with another program.
     Export,
-    /// There is none in it.
+    /// There is no text in it.
     None,
 }
 
-/// First bytes of files that hold text, compressed or in columns, and of the most usual ones that hold none.
+/// First bytes of formats that contain text, compressed or in columns, and of the most common ones that
+/// contain none.
 const SIGNATURES: [(&[u8], Signature); 24] = {
     const fn is(name: &'static str, way: Way) -> Signature {
         Signature { name, way }
@@ -57,7 +58,7 @@ const SIGNATURES: [(&[u8], Signature); 24] = {
 };
 
 impl Signature {
-    /// The kind that the first bytes of a file belong to, if it is none of text.
+    /// Finds the format that the first bytes of a file belong to; `None` if it may be text.
     pub fn of(start: &[u8]) -> Option<Self> {
         let tar = start.get(257..262).is_some_and(|magic| magic == b"ustar");
         let tar = tar.then_some(Self { name: "a tar archive", way: Way::Unpack("tar -xf") });

@@ -12,15 +12,15 @@ use crate::{
 };
 use std::path::{Path, PathBuf};
 
-/// The text that is trained on when no path is given.
+/// Text that is used for training if no path is given.
 pub const EMBEDDED: &str = include_str!("../../../assets/corpus.txt");
 
-/// Data that `data.paths` names.
+/// Data that was found under `data.paths`.
 pub(super) enum Source {
     Text(Corpus),
-    /// Token shards, to be split.
+    /// Token shards that are not divided into splits yet.
     Shards(Vec<PathBuf>),
-    /// Shards of a folder with `train.bin` or `train-*.bin` and `val.bin` or `val-*.bin`: those of each split.
+    /// Shards of a folder with `train.bin` or `train-*.bin`, and `val.bin` or `val-*.bin`, for each split.
     Splits {
         folder: PathBuf,
         train: Vec<PathBuf>,
@@ -31,17 +31,17 @@ pub(super) enum Source {
 /// A file that may hold text.
 struct File {
     path: PathBuf,
-    /// Whether it was named itself, not found in a folder.
+    /// Whether the user named the file itself rather than its folder.
     is_named: bool,
 }
 
-/// Reads all text, with the label of each record if one is asked for, or finds all shards. Folders are read
-/// recursively, sorted by name, without hidden files; in a folder with shards everything else is passed over. What the
-/// user should know of it goes to `notes`.
+/// Reads all text, with the label of each record if requested, or finds all shards. Folders are read
+/// recursively, sorted by name, without hidden files; in a folder with shards all other files are skipped.
+/// Adds notes for the user to `notes`.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::NotText`], [`Error::InvalidUtf8`], [`Error::InvalidRecord`], [`Error::EmptyCorpus`],
-/// [`Error::Io`], and [`Error::InvalidValue`] for text and shards together.
+/// [`Error::NotFound`], [`Error::NotText`], [`Error::InvalidUtf8`], [`Error::InvalidRecord`],
+/// [`Error::EmptyCorpus`], [`Error::Io`], and [`Error::InvalidValue`] if text and shards are mixed.
 pub(super) fn read(
     data: &DataConfig,
     label: Option<(&str, LabelKind)>,
@@ -131,7 +131,7 @@ pub(super) fn read(
     Ok(Source::Text(corpus))
 }
 
-/// `SPLIT.bin` or `SPLIT-….bin` in a folder, sorted.
+/// Lists the files `SPLIT.bin` and `SPLIT-….bin` of a folder, sorted.
 fn shards_of(folder: &Path, split: &str) -> Result<Vec<PathBuf>> {
     let is_of = |path: &PathBuf| {
         let rest = path.file_stem().and_then(|name| name.to_str()?.strip_prefix(split));
@@ -142,7 +142,8 @@ fn shards_of(folder: &Path, split: &str) -> Result<Vec<PathBuf>> {
     Ok(shards)
 }
 
-/// Adds the data files of a folder and of the folders in it, and those that are no text, with what they are.
+/// Collects the data files of a folder and its subfolders in `files`, and files that are not text, with the
+/// reason, in `passed_over`.
 fn find(folder: &Path, files: &mut Vec<File>, passed_over: &mut Vec<(PathBuf, NotText)>) -> Result<()> {
     let is_hidden =
         |path: &Path| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));

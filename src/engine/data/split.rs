@@ -1,10 +1,10 @@
-//! The tokens of a split, in memory or mapped from shards, and where its documents begin.
+//! The tokens of a split, in memory or mapped from shards, and the positions at which its documents begin.
 
 use crate::platform::storage::Mapped;
 use sha2::{Digest, Sha256};
 use std::{fmt, ops::Range, sync::Arc};
 
-/// Tokens in memory, two bytes each where the vocabulary allows.
+/// Tokens in memory, with two bytes each if the vocabulary allows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tokens {
     U16(Vec<u16>),
@@ -12,12 +12,12 @@ pub enum Tokens {
 }
 
 impl Tokens {
-    /// No tokens yet, of a vocabulary of this size.
+    /// An empty list for tokens of a vocabulary of this size.
     pub fn for_vocabulary(vocab_size: usize) -> Self {
         if vocab_size <= 1 << 16 { Self::U16(Vec::new()) } else { Self::U32(Vec::new()) }
     }
 
-    /// Appends tokens, which must be below the size of the vocabulary.
+    /// Appends tokens, which must be below the vocabulary size.
     pub fn extend(&mut self, tokens: &[u32]) {
         match self {
             Self::U16(own) => own.extend(tokens.iter().map(|&token| token as u16)),
@@ -37,10 +37,10 @@ impl Tokens {
     }
 }
 
-/// Storage of the tokens of a part.
+/// Storage of tokens.
 pub(super) enum Store {
     Memory(Tokens),
-    /// Little-endian; a whole number of tokens.
+    /// Mapped little-endian integers; the file contains a whole number of tokens.
     MappedU16(Mapped),
     MappedU32(Mapped),
 }
@@ -80,20 +80,20 @@ fn fill(into: &mut [i32], tokens: impl Iterator<Item = i32>) {
 #[derive(Clone)]
 struct Part {
     store: Arc<Store>,
-    /// Which tokens of the store.
+    /// Range of tokens in the store.
     range: Range<usize>,
-    /// Position of the first of them in the split.
+    /// Position of the first of these tokens in the split.
     start: usize,
 }
 
 impl Labels {
-    /// Whether the labels are texts, which have an exact match.
+    /// Whether the labels are texts, for which an exact match is computed.
     pub fn are_texts(&self) -> bool {
         matches!(self, Self::Completions(_) | Self::TargetTexts(_))
     }
 }
 
-/// Tokens of one split, end to end. Cloning shares them.
+/// Concatenated tokens of one split. Clones share them.
 #[derive(Clone)]
 pub struct TokenSplit {
     name: &'static str,
@@ -103,38 +103,41 @@ pub struct TokenSplit {
     labels: Labels,
 }
 
-/// Labels of the documents of a split.
+/// Labels of the documents in a split.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Labels {
     /// No labels: the targets are the documents' own tokens.
     None,
-    /// Completions after a delimiter: the position of its first occurrence in each document, if it has one.
+    /// Completions after a delimiter. For each document, the position of the first delimiter in it, if there
+    /// is one.
     Completions(Arc<[Option<usize>]>),
-    /// Target texts, each behind its source in the document: the position at which it begins.
+    /// Target texts, which follow their source in the document. For each document, the position at which the
+    /// target begins.
     TargetTexts(Arc<[usize]>),
-    /// The class of each document.
+    /// Class of each document.
     Classes(Arc<[i32]>),
-    /// The class of each token, or [`IGNORE_INDEX`](super::IGNORE_INDEX).
+    /// Class of each token, or [`IGNORE_INDEX`](super::IGNORE_INDEX).
     TokenClasses(Arc<[i32]>),
-    /// A number for each document.
+    /// Target number of each document.
     Values(Arc<[f32]>),
 }
 
 impl TokenSplit {
-    /// A split of tokens in memory. `documents`: where each document begins, ascending from 0; empty
-    /// for one document. `name` is for messages: `train` or `validation`.
+    /// Makes a split of tokens in memory. `documents` contains the positions at which documents begin,
+    /// ascending from 0; if it is empty, there is one document. `name` is used in messages: `train` or
+    /// `validation`.
     pub fn from_tokens(name: &'static str, tokens: Tokens, documents: Vec<usize>) -> Self {
         let mut split = Self::empty(name);
         split.push(Store::Memory(tokens), documents);
         split
     }
 
-    /// A split without tokens.
+    /// Makes a split without tokens.
     pub fn empty(name: &'static str) -> Self {
         Self { name, parts: Vec::new(), len: 0, documents: Arc::new([]), labels: Labels::None }
     }
 
-    /// Sets the labels of the documents.
+    /// Sets the documents' labels.
     pub fn with_labels(mut self, labels: Labels) -> Self {
         self.labels = labels;
         self
@@ -144,14 +147,15 @@ impl TokenSplit {
         &self.labels
     }
 
-    /// Sets the labels to the completions after the first `token` of each document.
+    /// Sets the labels to the completions after the first `token` in each document.
     pub fn with_completions_after(self, token: u32) -> Self {
         let delimiter = |index| self.read(self.document(index)).iter().position(|&own| own as u32 == token);
         let delimiters = (0..self.document_count()).map(delimiter).collect();
         self.with_labels(Labels::Completions(delimiters))
     }
 
-    /// Appends a store. `documents`: where its documents begin, in its own positions; empty for one.
+    /// Appends a store. `documents` contains the positions in it at which documents begin; if it is empty,
+    /// there is one document.
     pub(super) fn push(&mut self, store: Store, documents: Vec<usize>) {
         let len = store.len();
         if len > 0 {
@@ -166,7 +170,7 @@ impl TokenSplit {
         }
     }
 
-    /// Appends another split, of the same memory.
+    /// Appends another split, which shares its memory.
     pub(super) fn append(&mut self, other: &Self) {
         let added = other.documents.iter().map(|start| start + self.len);
         self.documents = self.documents.iter().copied().chain(added).collect();
@@ -175,7 +179,7 @@ impl TokenSplit {
         self.len += other.len;
     }
 
-    /// A stretch of this split as a split of its own, of the same memory.
+    /// Makes a split of a range of this one, which shares its memory.
     pub(super) fn slice(&self, name: &'static str, range: Range<usize>) -> Self {
         let mut slice = Self::empty(name);
         for part in &self.parts {
@@ -199,7 +203,7 @@ impl TokenSplit {
         slice
     }
 
-    /// `train` or `validation`.
+    /// Name of the split: `train` or `validation`.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -217,7 +221,7 @@ impl TokenSplit {
         self.documents.len()
     }
 
-    /// Positions of a document's tokens.
+    /// Token range of a document.
     ///
     /// # Panics
     /// If `index` is not below [`document_count`](Self::document_count).
@@ -225,7 +229,7 @@ impl TokenSplit {
         self.documents[index]..self.documents.get(index + 1).copied().unwrap_or(self.len)
     }
 
-    /// The document that a position lies in.
+    /// Index of the document that contains a position.
     ///
     /// # Panics
     /// If there are no documents.
@@ -233,20 +237,20 @@ impl TokenSplit {
         self.documents.partition_point(|&start| start <= position) - 1
     }
 
-    /// The tokens at the positions `range`.
+    /// Reads the tokens in `range`.
     ///
     /// # Panics
-    /// If `range` goes beyond the split.
+    /// If `range` extends beyond the split.
     pub fn read(&self, range: Range<usize>) -> Vec<i32> {
         let mut tokens = vec![0; range.len()];
         self.copy(range, &mut tokens);
         tokens
     }
 
-    /// Copies the tokens at the positions `range` into `into`, which has the length of `range`.
+    /// Copies the tokens in `range` to `into`, which must have the same length.
     ///
     /// # Panics
-    /// If `range` goes beyond the split.
+    /// If `range` extends beyond the split.
     pub fn copy(&self, range: Range<usize>, into: &mut [i32]) {
         assert!(range.end <= self.len, "tokens {range:?} of {}", self.len);
         let mut index = self.parts.partition_point(|part| part.start + part.range.len() <= range.start);
@@ -261,7 +265,7 @@ impl TokenSplit {
         }
     }
 
-    /// Calls `visit` with all tokens, some at a time, in order.
+    /// Calls `visit` with all tokens in order, some at a time.
     pub(super) fn for_each(&self, mut visit: impl FnMut(&[i32])) {
         const AT_ONCE: usize = 1 << 16;
         let mut buffer = vec![0; AT_ONCE.min(self.len)];
@@ -272,9 +276,9 @@ impl TokenSplit {
         }
     }
 
-    /// 16 hexadecimal digits of the number of tokens and documents, of labels, and of the tokens: all of them up
-    /// to 4 million, otherwise 1024 evenly spaced windows of 4096, so that opening hundreds of
-    /// gigabytes takes no longer.
+    /// Fingerprint of the split: 16 hexadecimal digits that depend on the number of tokens and documents, on
+    /// labels, and on the tokens. Uses all tokens up to 4 million, otherwise 1024 evenly spaced windows of
+    /// 4096, so that hundreds of gigabytes are opened in the same time.
     pub fn fingerprint(&self) -> String {
         const WINDOW: usize = 4096;
         const WINDOWS: usize = 1024;

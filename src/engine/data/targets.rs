@@ -1,4 +1,4 @@
-//! Which documents have a target within a row, and what the user is told of those that have none.
+//! Checks which documents have a target within a row, and reports those that do not.
 
 use super::{Collator, Labels, TokenSplit};
 use crate::{
@@ -6,8 +6,8 @@ use crate::{
     error::{Error, Result, hint},
 };
 
-/// Counts the documents of a split that have no target, which no row is made of, and those whose end a row cannot hold.
-/// Gives what the user should know of them.
+/// Checks a split whose rows are documents. Returns notes for the user on the number of documents that are
+/// left out because they have no target, and of those that are truncated.
 ///
 /// # Errors
 /// [`Error::InvalidValue`] if no document has a target.

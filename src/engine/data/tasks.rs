@@ -1,19 +1,19 @@
-//! Procedural tasks: small problems with one right answer each, written as lines of text
-//! (`question=answer`), so that a model's progress can be scored exactly. `data.task` picks one;
-//! with `data.answer_after` set to `=` only the answer counts as target.
+//! Procedural tasks: small problems with exactly one correct answer, in lines of text (`question=answer`), so
+//! that a model's progress can be scored exactly. `data.task` selects one; if `data.answer_after` is `=`,
+//! only the answers count as targets.
 
 use super::random::{below, rng};
 use crate::config::Task;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeSet;
 
-/// Examples of a task. Tasks with fewer different ones give them all.
+/// Number of examples of a task. A task with fewer different ones gives all of them.
 const EXAMPLES: usize = 20_000;
-/// Draws in a row that bring nothing new after which a task counts as exhausted.
+/// Number of consecutive draws without a new example after which a task counts as exhausted.
 const FRUITLESS_DRAWS: usize = 2_000;
 
 impl Task {
-    /// Every task.
+    /// All tasks.
     pub const ALL: [Self; 8] = [
         Self::Copy,
         Self::Reverse,
@@ -25,7 +25,7 @@ impl Task {
         Self::TwoSum,
     ];
 
-    /// What is to be learned, in one line; `None` for no task.
+    /// Description of the task in one line; `None` if there is no task.
     pub fn description(self) -> Option<&'static str> {
         Some(match self {
             Self::None => return None,
@@ -40,7 +40,7 @@ impl Task {
         })
     }
 
-    /// The question and its answer, as one line without its line break.
+    /// Draws a question with its answer, as one line without a line break.
     fn draw(self, random: &mut ChaCha8Rng) -> String {
         let mut number = |bound: u64| below(random, bound);
         match self {
@@ -113,7 +113,7 @@ impl Task {
         }
     }
 
-    /// Different examples, each a document that ends with a line break. Always the same ones, so
+    /// Makes different examples, each a document that ends with a line break. They are always the same, so
     /// that every run and machine trains and validates on the same data.
     pub(super) fn documents(self) -> Vec<String> {
         let mut random = rng(0, 0, "task");
@@ -131,7 +131,7 @@ impl Task {
         documents
     }
 
-    /// One line as the model sees it; empty for no task.
+    /// One example as the model sees it; empty if there is no task.
     pub fn example(self) -> String {
         self.draw(&mut rng(0, 0, "example"))
     }
@@ -149,7 +149,7 @@ fn join(digits: &[u64]) -> String {
 mod tests {
     use super::*;
 
-    /// Solves a question without the generator's help.
+    /// Solves a question independently of the generator.
     fn solve(task: Task, question: &str) -> String {
         let characters: Vec<char> = question.chars().collect();
         let digits = || characters.iter().filter_map(|c| c.to_digit(10)).collect::<Vec<_>>();

@@ -4,22 +4,22 @@ use crate::objective::Batch;
 use burn::tensor::{Int, Tensor};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-/// Counts of (class, what it was taken for).
+/// Number of targets of each class that were predicted as each class.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Confusion {
     classes: usize,
-    /// `[classes * classes]`, the true class's row.
+    /// Counts, `[classes * classes]`, with one row for each true class.
     counts: Vec<f64>,
 }
 
 /// Precision, recall and F1 of one class.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ClassFigures {
-    /// Share of the predictions of the class that are right; 0 if there are none.
+    /// Share of the predictions of this class that are correct; 0 if there are none.
     pub precision: f64,
-    /// Share of the targets of the class that are predicted; 0 if there are none.
+    /// Share of the targets of this class that are predicted correctly; 0 if there are none.
     pub recall: f64,
-    /// Harmonic mean of the two.
+    /// Harmonic mean of precision and recall.
     pub f1: f64,
     /// Number of targets of the class.
     pub support: u64,
@@ -30,12 +30,12 @@ impl Confusion {
         Self { classes, counts: vec![0.0; classes * classes] }
     }
 
-    /// Adds what [`counts`] gives.
+    /// Adds the result of [`counts`].
     pub(super) fn add(&mut self, counts: &[f32]) {
         self.counts.iter_mut().zip(counts).for_each(|(sum, count)| *sum += f64::from(*count));
     }
 
-    /// The figures of a class.
+    /// Precision, recall and F1 of a class.
     ///
     /// # Panics
     /// If there is no such class.
@@ -57,7 +57,7 @@ impl Confusion {
         (0..self.classes).map(|class| self.of_class(class)).collect()
     }
 
-    /// The mean of all classes' F1, each counted alike.
+    /// Unweighted mean of all classes' F1.
     pub fn macro_f1(&self) -> f64 {
         self.all().iter().map(|class| class.f1).sum::<f64>() / self.classes.max(1) as f64
     }
@@ -72,7 +72,7 @@ impl Serialize for Confusion {
     }
 }
 
-/// Confusion matrix of a batch with predictions `[N, 1]`, `[classes * classes]`.
+/// Confusion matrix of a batch, `[classes * classes]`, given predictions `[N, 1]`.
 pub(super) fn counts(predicted: Tensor<2, Int>, batch: &Batch, classes: usize) -> Tensor<1> {
     let all: Tensor<2, Int> =
         Tensor::<1, Int>::arange(0..classes as i64, &batch.targets.weights.device()).unsqueeze();
@@ -86,7 +86,8 @@ mod tests {
     use super::*;
     use crate::data::{HostBatch, IGNORE_INDEX};
 
-    /// `sklearn.metrics.precision_recall_fscore_support([0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 0, 0])`
+    /// The expected numbers are `sklearn.metrics.precision_recall_fscore_support([0, 0, 0, 1, 1, 2], [0, 0,
+    /// 1, 1, 0, 0])`.
     #[test]
     fn figures_are_those_of_scikit_learn() {
         let device = crate::device::Choice::cpu().open().unwrap();

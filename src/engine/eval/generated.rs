@@ -1,4 +1,4 @@
-//! Scores of the texts that an encoder-decoder generates, against their targets.
+//! Compares the texts that an encoder-decoder generates with their targets.
 
 use crate::{
     config::SampleConfig,
@@ -11,9 +11,10 @@ use serde::Serialize;
 /// Scores of greedily generated texts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GeneratedScores {
-    /// Share of the texts that equal their targets.
+    /// Share of the texts that are equal to their targets.
     pub exact_match: f64,
-    /// Words to be replaced, put in or left out, over words of the targets (of phonemes: the phoneme error rate).
+    /// Number of words to replace, insert or delete, divided by the number of words in the targets. If words
+    /// are phonemes, this is the phoneme error rate.
     pub word_error_rate: f64,
     pub texts: usize,
 }
@@ -21,8 +22,11 @@ pub struct GeneratedScores {
 /// Number of texts that are generated together.
 const AT_ONCE: usize = 64;
 
-/// Generates the target of each document of a split that has [`Labels::TargetTexts`] and compares it. `None`
-/// for any other split.
+/// Generates a text for each document of a split with [`Labels::TargetTexts`] and compares it with the
+/// target. Returns `None` for any other split.
+///
+/// # Errors
+/// Those of [`Generator::generate_each`].
 pub async fn evaluate_generated(
     generator: &Generator<'_>,
     split: &TokenSplit,
@@ -72,7 +76,7 @@ pub async fn evaluate_generated(
     }))
 }
 
-/// The least number of items to be replaced, put in or left out (Levenshtein, 1966).
+/// Minimum number of items to replace, insert or delete (Levenshtein, 1966).
 fn edit_distance<T: PartialEq>(a: &[T], b: &[T]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, item) in a.iter().enumerate() {

@@ -16,40 +16,43 @@ use burn::tensor::{Device, Tensor};
 use confusion::Confusion;
 use serde::Serialize;
 
-/// Figures of one pass over a split.
+/// Results of one pass over a split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// Mean negative log-likelihood per target, in nats; of a regression the mean squared error.
+    /// Mean negative log-likelihood per target, in nats; for a regression, the mean squared error.
     pub loss: f64,
-    /// `exp(loss)`, of a language model only.
+    /// The perplexity, `exp(loss)`; only for a language model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<f64>,
-    /// Share of targets that were the most likely prediction. A regression has none.
+    /// Share of targets that were the most likely prediction; `None` for a regression.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
-    /// Share of rows with targets whose every target was the most likely prediction: what greedy
-    /// decoding gets wholly right. A regression has none.
+    /// Share of rows with targets in which every target was the most likely prediction, so that greedy
+    /// decoding is completely correct; `None` for a regression.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exact_match: Option<f64>,
-    /// Targets.
+    /// Number of targets.
     pub tokens: u64,
-    /// Confusion matrix of a classifier.
+    /// Confusion matrix; only for a classifier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<Confusion>,
 }
 
 impl Evaluation {
-    /// Loss in bits per byte of text, for a split of `bytes` bytes of UTF-8 read whole. Unlike
-    /// perplexity it can be compared across tokenizers.
+    /// Loss in bits per byte of text, where `bytes` is the size of the whole split's text in UTF-8. Unlike
+    /// perplexity it is comparable between tokenizers.
     pub fn bits_per_byte(&self, bytes: u64) -> f64 {
         self.loss * self.tokens as f64 / std::f64::consts::LN_2 / bytes as f64
     }
 }
 
-/// Batches whose results are read from the device together.
+/// Number of batches whose results are read from the device together.
 const BATCHES_PER_READ: usize = 16;
 
 /// Evaluates a model without autodiff (`Module::valid`) on batches.
+///
+/// # Errors
+/// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
 pub async fn evaluate(
     model: &Model,
     config: &ModelConfig,
@@ -113,8 +116,12 @@ pub async fn evaluate(
     })
 }
 
-/// Mean loss and metrics of an objective over batches, each batch counting by the weight of its targets, for
-/// objectives whose loss is not that of predicting targets. `model` is without autodiff (`Module::valid`).
+/// Mean loss and metrics of an objective over batches, for objectives whose loss is not that of predicting
+/// targets. Each batch is weighted by its targets' weight. `model` must be without autodiff
+/// (`Module::valid`).
+///
+/// # Errors
+/// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
 pub async fn evaluate_objective(
     objective: &dyn Objective,
     model: &Model,

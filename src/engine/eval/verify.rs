@@ -1,13 +1,18 @@
-//! Verifies a model against reference numbers made with PyTorch: logits, loss, the gradient of every
-//! parameter, and the losses of a few AdamW steps.
+//! Compares a model with reference numbers made with PyTorch: logits, loss, the gradient of every parameter,
+//! and the losses of a few AdamW steps.
 //!
-//! The reference is a `fixture.safetensors` beside the model: `input_ids` and `attention_mask` (`[B, T]`,
-//! i64), `labels` (i64, -100 is ignored: `[B, T]`, of an encoder-decoder `[B, T']`, of a
-//! classifier of sequences `[B]`; of a regression f32 `[B]`), and f32 `logits` (`[B, T, V]` or as the
-//! labels are), `loss` (`[1]`), `grad.NAME` for parameters by their names in `model.safetensors` (experts
-//! also in one tensor, as transformers keeps them in memory), optionally `position_ids` and
-//! `token_type_ids` (`[B, T]`, i64), and `adamw_losses` (one before each step of AdamW with learning rate
-//! 1e-2, betas 0.9 and 0.95, epsilon 1e-8 and weight decay 0.1 on every parameter).
+//! The reference is the file `fixture.safetensors` beside the model, with the following tensors:
+//!
+//! - `input_ids` and `attention_mask`, i64 `[B, T]`.
+//! - `labels`: i64 `[B, T]`, where -100 is ignored. It is `[B, T']` for an encoder-decoder and `[B]` for a
+//!   classifier of sequences; for a regression it is f32 `[B]`.
+//! - `logits`: f32 `[B, T, V]`, or in the shape of the labels.
+//! - `loss`: f32 `[1]`.
+//! - `grad.NAME`: f32, for each parameter by its name in `model.safetensors`. Experts may also be in one
+//!   tensor, as transformers keeps them in memory.
+//! - `position_ids` and `token_type_ids`: i64 `[B, T]`, optional.
+//! - `adamw_losses`: f32, one before each step of AdamW with learning rate 1e-2, betas 0.9 and 0.95, epsilon
+//!   1e-8 and weight decay 0.1 on every parameter.
 
 use crate::{
     checkpoint::{Checkpoint, Weights, tensors},
@@ -34,7 +39,7 @@ use std::path::Path;
 /// Name of the reference file.
 pub const FIXTURE: &str = "fixture.safetensors";
 
-/// Largest errors that pass.
+/// Largest errors that are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Tolerances {
     pub logits: f64,
@@ -44,37 +49,37 @@ pub struct Tolerances {
 }
 
 impl Tolerances {
-    /// Tolerances for devices that compute in f32 as PyTorch does on a CPU.
+    /// Tolerances for devices that compute in f32, like PyTorch on a CPU.
     pub fn strict() -> Self {
         Self { logits: 1e-4, loss: 1e-5, gradient: 1e-3, adamw: 1e-3 }
     }
 
-    /// One tolerance for everything.
+    /// The same tolerance for all numbers.
     pub fn uniform(bound: f64) -> Self {
         Self { logits: bound, loss: bound, gradient: bound, adamw: bound }
     }
 }
 
-/// Errors that were found.
+/// Errors of a model, compared with the reference.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verification {
-    /// Largest absolute error.
+    /// Largest absolute error of the logits.
     pub logits: f64,
-    /// Absolute error.
+    /// Absolute error of the loss.
     pub loss: f64,
-    /// Relative error of each gradient by parameter: norm of the error over norm of the reference.
+    /// Relative error of each parameter's gradient: norm of the error divided by norm of the reference.
     pub gradients: Vec<(String, f64)>,
-    /// Relative error of each loss.
+    /// Relative error of the loss before each AdamW step.
     pub adamw: Vec<f64>,
 }
 
 impl Verification {
-    /// The parameter whose gradient is worst, and its relative error.
+    /// Parameter with the largest error of its gradient, and that error.
     pub fn worst_gradient(&self) -> Option<&(String, f64)> {
         self.gradients.iter().max_by(|a, b| a.1.total_cmp(&b.1))
     }
 
-    /// Errors over their tolerance, one sentence each.
+    /// Describes each error that exceeds its tolerance, in one sentence each.
     pub fn failures(&self, tolerances: &Tolerances) -> Vec<String> {
         let mut failures = Vec::new();
         let mut check = |what: String, error: f64, bound: f64| {
@@ -97,13 +102,17 @@ impl Verification {
 struct Reference {
     objective: Prediction,
     batch: Batch,
-    /// 1 for tokens, 0 for padding, of which logits mean nothing.
+    /// 1 for tokens, 0 for padding, whose logits have no meaning.
     real: Vec<i64>,
     totals: StepTotals,
     floats: NamedData,
 }
 
 /// Compares the checkpoint in `folder` with the reference beside it, on `device`.
+///
+/// # Errors
+/// [`Error::Checkpoint`] if the model or the reference is missing, broken or does not fit, and
+/// [`Error::DeviceFailed`].
 pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
     let path = folder.join(FIXTURE);
     let failed = |message: String| Error::Checkpoint {
@@ -172,8 +181,8 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
     })
 }
 
-/// The batch of a fixture, as transformers makes it of labels: causal models shift them by one, and the
-/// decoder inputs of an encoder-decoder are its labels shifted by one.
+/// Makes the batch of a fixture from its labels like transformers: causal models shift labels by one, and the
+/// decoder inputs of an encoder-decoder are its labels shifted right by one.
 fn reference(
     bytes: &[u8],
     family: Family,
@@ -238,7 +247,7 @@ fn reference(
     Ok(Reference { objective, totals: StepTotals::of([&host]), batch, real, floats })
 }
 
-/// Labels, as many in each row: of tokens, of the generated text, or of rows.
+/// Reads labels, the same number for each row: of tokens, of the generated text, or of rows.
 fn labels(bytes: &[u8], model: &ModelConfig, rows: usize, time: usize) -> Result<Vec<i32>, String> {
     let (shape, labels) = tensors::read_i64(bytes, "labels")?;
     let fits = match (model.architecture, model.head) {
@@ -262,7 +271,7 @@ fn labels(bytes: &[u8], model: &ModelConfig, rows: usize, time: usize) -> Result
     Ok(labels.into_iter().map(|label| label as i32).collect())
 }
 
-/// An optional tensor of numbers below a bound, one for each token.
+/// Reads an optional tensor with a number below `bound` for each token.
 fn small_numbers(
     bytes: &[u8],
     name: &str,
@@ -287,7 +296,7 @@ async fn loss_and_gradients(model: &Model, reference: &Reference) -> Result<(f32
     Ok((loss, gradients))
 }
 
-/// Over the positions that are no padding.
+/// Largest absolute difference over positions that are not padding.
 fn largest_difference(ours: &HostTensor, reference: &HostTensor, real: &[i64]) -> f64 {
     let width = ours.values.len() / real.len().max(1);
     let rows = ours.values.chunks(width).zip(reference.values.chunks(width)).zip(real);
@@ -298,9 +307,10 @@ fn largest_difference(ours: &HostTensor, reference: &HostTensor, real: &[i64]) -
     differences.fold(0.0, |worst, d| if d.is_nan() || d > worst { d } else { worst })
 }
 
-/// Norm of the difference over norm of the reference; NaN if the shapes differ. `largest`: norm of the
-/// largest gradient. A reference below its rounding is that of a zero (the bias of keys moves all scores
-/// of a query alike, so it has no gradient): there the difference counts over the largest.
+/// Norm of the difference divided by the norm of the reference; NaN if the shapes differ. `largest` is the
+/// norm of the largest gradient. If the reference is below its rounding error, the true gradient is zero (the
+/// bias of keys changes all scores of a query alike, so it has no gradient), and the difference is divided by
+/// `largest` instead.
 fn relative_error(ours: &HostTensor, reference: &HostTensor, largest: f64) -> f64 {
     if ours.shape != reference.shape {
         return f64::NAN;

@@ -1,5 +1,6 @@
-//! Generating the texts of many prompts at once: the rows of one batch, padded at the left so that all end
-//! together. Each is as it is alone, also where the older half of its full context is dropped.
+//! Generates the texts of many prompts together, as rows of one batch that are padded on the left so that all
+//! end at the same position. Each text is the same as if it were generated alone, also when the older half of
+//! a full context is dropped.
 
 use super::{decoder::TextDecoder, kept_of, sampling::Sampler};
 use crate::{
@@ -9,16 +10,16 @@ use crate::{
 };
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// A row of the batch.
+/// One row of the batch.
 struct Row<'a> {
-    /// Prompt and what is generated after it.
+    /// Tokens of the prompt and those generated after it.
     tokens: Vec<u32>,
     sampler: Sampler<'a>,
-    /// The newest tokens, which are in the context.
+    /// Number of newest tokens that are in the context.
     context: usize,
-    /// Capacity of the context.
+    /// Maximum number of tokens in the context.
     capacity: usize,
-    /// Nothing more is generated.
+    /// Whether generation has ended for this row.
     has_ended: bool,
 }
 
@@ -28,8 +29,9 @@ impl Row<'_> {
     }
 }
 
-/// Whether rows of a batch are as they are alone. Not where experts have a capacity, which rows then share,
-/// nor where a decoder attends to blocks that are counted from the first token, padding included.
+/// Whether a batch generates the same texts as single prompts. This is not so if experts have a capacity,
+/// which rows then share, nor if a decoder attends to blocks, which are counted from the first token, padding
+/// included.
 pub(super) fn is_exact(config: &ModelConfig) -> bool {
     let shares_experts = config.has_experts() && config.moe.capacity.is_some();
     let counts_blocks =
@@ -37,9 +39,9 @@ pub(super) fn is_exact(config: &ModelConfig) -> bool {
     !shares_experts && !counts_blocks
 }
 
-/// Generates after each of some prompts, of at least one token each. `ends` is given each new token with the
-/// number of its row, and tells whether the row ends with it. `known`: tokens that may be drawn; `first`: the
-/// number of the first prompt, by which random numbers are drawn.
+/// Generates tokens after several prompts of at least one token each. `ends` is called with a row's number
+/// and each new token, and returns whether the row ends. Only the first `known` tokens of the vocabulary may
+/// be drawn. `first` is the number of the first prompt, which determines random numbers.
 ///
 /// # Errors
 /// Those of `ends`, [`Error::NonFiniteOutput`](crate::Error::NonFiniteOutput) and
@@ -96,9 +98,9 @@ pub async fn generate(
     Ok(())
 }
 
-/// Logits of what follows the newest token of each row, `[B * vocab_size]`. Rows whose context is full drop
-/// the older half of it and read the rest anew, by themselves. Rows that have ended go on with anything, since
-/// nobody reads what follows.
+/// Reads the newest token of each row and returns the next token's logits, `[B * vocab_size]`. Rows whose
+/// context is full drop its older half and read the rest again, separately. Rows that have ended continue
+/// with arbitrary logits, which nobody reads.
 async fn read_newest(
     decoder: &TextDecoder<'_>,
     config: &ModelConfig,
@@ -145,8 +147,8 @@ async fn read_newest(
     Ok(logits)
 }
 
-/// The newest token of each row, its position, and the mask of the `seen` tokens in the cache that are not in the
-/// row's context.
+/// Input of one token per row: the newest token, its position, and a mask of those of the `seen` tokens in
+/// the cache that are not in the row's context.
 fn next_input(rows: &[Row], seen: usize, device: &Device) -> Input {
     let newest = rows.iter().map(|row| row.tokens.last().map_or(0, |&token| token as i32));
     let column = |values: Vec<i32>| -> Tensor<2, Int> {
@@ -177,7 +179,7 @@ mod tests {
 
     const KNOWN: usize = 13;
 
-    /// A row's tokens, up to one that ends it.
+    /// Tokens generated for a single prompt, up to one that ends the text.
     fn alone(model: &Decoder, config: &ModelConfig, prompt: &[u32], sample: &SampleConfig) -> Vec<u32> {
         let device = crate::device::Choice::cpu().open().unwrap();
         let capacity = prompt.len() + sample.max_new_tokens;
@@ -226,7 +228,8 @@ mod tests {
         positions.into_iter().chain([window, prefix, grouped, learned]).collect()
     }
 
-    /// Up to the context and far beyond it, where each row drops tokens at another time than the others.
+    /// Texts are as long as the context or far longer, so that each row drops tokens at another time than the
+    /// others.
     #[test]
     fn rows_of_a_batch_are_generated_as_they_are_alone() {
         let device = crate::device::Choice::cpu().open().unwrap();

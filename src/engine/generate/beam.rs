@@ -1,5 +1,6 @@
-//! Beam search: the most likely text, as far as keeping a few candidates finds it. Scores and the end
-//! are those of transformers with `early_stopping=False` (lengths are of what is generated).
+//! Beam search: an approximate search for the most likely text, which keeps several candidates at each step.
+//! Scores and termination are like in transformers with `early_stopping=False` (lengths are those of the
+//! generated text).
 
 use super::{StopReason, Vocabulary, decoder::TextDecoder, sampling::check};
 use crate::{
@@ -11,27 +12,26 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// Settings of a beam search.
 pub struct BeamSearch {
-    /// Candidates kept at each token.
+    /// Number of candidates that are kept at each step.
     pub beams: usize,
-    /// Candidates are compared by log-probability over length to this power.
+    /// Exponent of the length by which log-probabilities are divided before they are compared.
     pub length_penalty: f64,
-    /// Tokens to add at most.
+    /// Maximum number of tokens to generate.
     pub max_new_tokens: usize,
 }
 
-/// A candidate.
+/// One candidate.
 #[derive(Clone)]
 struct Beam {
-    /// Generated so far.
+    /// Tokens generated so far.
     tokens: Vec<u32>,
     /// Sum of log-probabilities, in nats.
     log_probability: f64,
 }
 
 impl BeamSearch {
-    /// The best continuation of `prompt` (at least one token), without the token that ends documents, and
-    /// why it ends. A full context is the end too; `interrupted` is asked
-    /// after each token.
+    /// Finds the best continuation of `prompt` (at least one token), without the token that ends the text,
+    /// and the reason why it ends. A full context ends it, too; `interrupted` is called after each token.
     ///
     /// # Errors
     /// [`Error::NonFiniteOutput`](crate::Error::NonFiniteOutput) and
@@ -130,7 +130,7 @@ impl BeamSearch {
     }
 }
 
-/// Logarithms of probabilities.
+/// Logarithms of the softmax of logits.
 fn log_softmax(logits: &[f32]) -> impl Iterator<Item = f64> {
     let value = |logit: &f32| f64::from(*logit);
     let largest = logits.iter().map(value).fold(f64::NEG_INFINITY, f64::max);

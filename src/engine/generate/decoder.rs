@@ -1,4 +1,4 @@
-//! The decoder that generates text: a decoder-only model, or that of an encoder-decoder model.
+//! The decoder that generates text: a decoder-only model, or the decoder of an encoder-decoder model.
 
 use crate::{
     config::ModelConfig,
@@ -9,28 +9,29 @@ use crate::{
 };
 use burn::tensor::{Device, Tensor};
 
-/// Tokens that a decoder continues.
+/// Tokens after which a decoder generates.
 #[derive(Debug, Clone)]
 pub struct Prompt {
-    /// Tokens, at least one.
+    /// Token ids, at least one.
     pub tokens: Vec<u32>,
-    /// Whether the text that is generated continues that of the tokens; otherwise it is a text of its own.
+    /// Whether the generated text continues that of the tokens; otherwise it is a separate text.
     pub is_continued: bool,
-    /// Tokens of the text that are not read, since the context is full.
+    /// Number of the text's tokens that are not read, because the context is full.
     pub tokens_cut: usize,
 }
 
-/// Decoder of a model, with the output of its encoder if it has one.
+/// Decoder of a model, with the output of the encoder if there is one.
 pub enum TextDecoder<'a> {
     DecoderOnly(&'a Decoder),
     EncoderDecoder { model: &'a EncoderDecoder, memory: Box<Memory> },
 }
 
 impl<'a> TextDecoder<'a> {
-    /// The decoder for `prompts`, which it reads up to the context, and the tokens that it continues.
+    /// Makes the decoder for `prompts`, which an encoder reads as far as they fit, and the tokens after which
+    /// it generates.
     ///
     /// # Errors
-    /// [`Error::InvalidValue`] for an encoder, and [`Error::Tokenizer`] for a prompt without tokens of its own.
+    /// [`Error::InvalidValue`] for an encoder, and [`Error::Tokenizer`] for a prompt that cannot be encoded.
     pub fn open(
         model: &'a Model,
         config: &ModelConfig,
@@ -78,7 +79,8 @@ impl<'a> TextDecoder<'a> {
         }
     }
 
-    /// Logits `[B, T, vocab_size]` of what follows each of the tokens, which continue those in the cache.
+    /// Logits of the token after each input token, `[B, T, vocab_size]`. The input continues the tokens in
+    /// the cache.
     pub fn forward(&self, input: Input, cache: &mut KvCache) -> Tensor<3> {
         match self {
             Self::DecoderOnly(decoder) => decoder.forward(decoder.prompt(input, cache), Some(cache)),
@@ -86,7 +88,10 @@ impl<'a> TextDecoder<'a> {
         }
     }
 
-    /// Logits of what follows the last token, read off the device, `[B * vocab_size]`.
+    /// Logits of the token after the last input token, `[B * vocab_size]`, read from the device.
+    ///
+    /// # Errors
+    /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
     pub async fn next(&self, input: Input, cache: &mut KvCache) -> Result<Vec<f32>> {
         let [_, time] = input.tokens.dims();
         let device = input.tokens.device();
@@ -98,8 +103,8 @@ impl<'a> TextDecoder<'a> {
 }
 
 impl Prompt {
-    /// The tokens of a text; of a text without any the token that ends documents, a line break, or whatever
-    /// the tokenizer's first token is. `limit`: length of the context.
+    /// Encodes a prompt. A text without tokens becomes the end-of-text token, a line break, or the
+    /// tokenizer's first token. `limit` is the length of the context.
     fn of_decoder(tokenizer: &Tokenizer, text: &str, limit: usize) -> Result<Self> {
         let tokens = tokenizer.encode(text)?;
         if !tokens.is_empty() {

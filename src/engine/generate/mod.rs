@@ -1,4 +1,4 @@
-//! Text generation: one token at a time through a KV cache, sampled on the host, or by beam search.
+//! Text generation with a KV cache: one token at a time, sampled on the host, or by beam search.
 
 pub mod batch;
 pub mod beam;
@@ -20,23 +20,24 @@ use output::Output;
 use sampling::Sampler;
 use serde::Serialize;
 
-/// Text that was generated and why it ended.
+/// Generated text, and the reason why it ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Generated {
-    /// Generated text without the prompt, which it continues to the letter: with a first space, if there is one.
+    /// Generated text without the prompt. The prompt is continued exactly, so that the text may begin with a
+    /// space.
     pub text: String,
-    /// Tokens that were generated, with one that ended the text.
+    /// Number of generated tokens, including one that ended the text.
     pub tokens: usize,
     pub reason: StopReason,
-    /// Tokens of the prompt that were not read, since the context is full.
+    /// Number of the prompt's tokens that were not read, because the context is full.
     pub prompt_tokens_cut: usize,
 }
 
-/// Why generation ended.
+/// Reason why generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
-    /// `max_new_tokens` reached.
+    /// `max_new_tokens` was reached.
     Length,
     /// One of the stop strings appeared.
     StopText,
@@ -46,12 +47,12 @@ pub enum StopReason {
     Interrupted,
 }
 
-/// Tokens that may be generated.
+/// Tokens that can be generated.
 pub struct Vocabulary<'a> {
-    /// Tokens from this on are not the tokenizer's: a model may have more outputs (padding to a round
-    /// size).
+    /// Number of tokens of the tokenizer. A model may have more outputs, because its vocabulary is padded to
+    /// a round size; they are never generated.
     pub known: usize,
-    /// Tokens of which each ends a text.
+    /// Tokens that each end a text.
     pub end_tokens: &'a [u32],
 }
 
@@ -66,12 +67,12 @@ pub struct Generator<'a> {
 }
 
 impl Generator<'_> {
-    /// Continues `sample.prompt`, or with an encoder generates a text for it. `on_text` is given
-    /// each new piece of text as soon as it is certain; `interrupted` is asked after each token.
+    /// Continues `sample.prompt`, or, if the model has an encoder, generates a text for it. `on_text` is
+    /// called with each new piece of text as soon as it is certain; `interrupted` is called after each token.
     ///
     /// # Errors
     /// [`Error::InvalidValue`](crate::Error::InvalidValue) for an encoder without a decoder,
-    /// [`Error::Tokenizer`](crate::Error::Tokenizer) for a prompt that has no tokens,
+    /// [`Error::Tokenizer`](crate::Error::Tokenizer) for a prompt that cannot be encoded,
     /// [`Error::NonFiniteOutput`](crate::Error::NonFiniteOutput) and
     /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
     pub async fn generate(
@@ -83,9 +84,9 @@ impl Generator<'_> {
         self.generate_row(&sample.prompt, 0, sample, on_text, interrupted).await
     }
 
-    /// The text of each of many prompts as [`generate`](Self::generate) gives it: those that can be are read
-    /// together, shorter ones padded at the left. `first` is the number of the first of them, since each
-    /// draws random numbers of its own. `sample.prompt` does not count.
+    /// Generates the same texts for many prompts as [`generate`](Self::generate) for each. If the model
+    /// allows it, they are one batch, in which shorter prompts are padded on the left. `first` is the number
+    /// of the first prompt, since each draws its own random numbers. `sample.prompt` is ignored.
     ///
     /// # Errors
     /// Those of [`generate`](Self::generate).
@@ -122,7 +123,8 @@ impl Generator<'_> {
         outputs.into_iter().zip(reasons).map(|(output, reason)| output.finish(reason, &mut |_| {})).collect()
     }
 
-    /// The text of one prompt of some, which has this number.
+    /// Generates the text of one prompt. `row` is its number among several, which determines its random
+    /// numbers.
     async fn generate_row(
         &self,
         prompt: &str,
@@ -165,7 +167,7 @@ impl Generator<'_> {
         output.finish(reason, on_text)
     }
 
-    /// The most likely text, which is known only as a whole.
+    /// Generates a text by beam search, which is known only when it is complete.
     async fn search(
         &self,
         decoder: &TextDecoder<'_>,
@@ -196,7 +198,7 @@ impl Generator<'_> {
     }
 }
 
-/// Logits of the next token, with a KV cache of the earlier ones.
+/// Computes the logits of the next token, with a KV cache of the earlier ones.
 pub struct NextToken<'a> {
     decoder: TextDecoder<'a>,
     cache: KvCache,
@@ -206,15 +208,18 @@ pub struct NextToken<'a> {
 }
 
 impl<'a> NextToken<'a> {
-    /// `device` is that of the model. `capacity` is the number of tokens that it is going to read; with more than
-    /// that, or than the model's context, the oldest are dropped.
+    /// Makes an empty cache. `device` is that of the model. `capacity` is the number of tokens that will be
+    /// read; beyond it, or beyond the model's context, the oldest tokens are dropped.
     pub fn new(decoder: TextDecoder<'a>, config: &ModelConfig, capacity: usize, device: &Device) -> Self {
         let device = device.clone().inner();
         Self { decoder, cache: KvCache::new(config, 1, capacity, &device), context: Vec::new(), device }
     }
 
-    /// Reads `tokens` (at least one) after the cached ones and returns the logits
-    /// `[vocab_size]` of the one to follow. Once the context is full its older half is dropped.
+    /// Reads `tokens` (at least one) after the cached ones and returns the logits of the next token,
+    /// `[vocab_size]`. When the context is full, its older half is dropped.
+    ///
+    /// # Errors
+    /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
     pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         let capacity = self.cache.remaining() + self.cache.len();
         let fits = tokens.len() <= self.cache.remaining();
@@ -233,7 +238,7 @@ impl<'a> NextToken<'a> {
     }
 }
 
-/// Number of tokens that a full context of `capacity` tokens keeps, the newest included.
+/// Number of tokens, the newest included, that remain when a full context of `capacity` tokens is shortened.
 fn kept_of(capacity: usize) -> usize {
     (capacity / 2).max(1)
 }

@@ -1,4 +1,4 @@
-//! The text of one prompt as its tokens come, and whether it has ended.
+//! Assembles the generated text of one prompt and detects its end.
 
 use super::{Generated, StopReason, decoder::Prompt, stop::StopText};
 use crate::{
@@ -12,12 +12,14 @@ pub(super) struct Output<'a> {
     decoder: DecodeStream,
     end_tokens: &'a [u32],
     text: StopText<'a>,
-    /// Tokens so far, with one that ends the text.
+    /// Number of tokens so far, including one that ends the text.
     tokens: usize,
     prompt_tokens_cut: usize,
 }
 
 impl<'a> Output<'a> {
+    /// Starts the text that is generated after a prompt.
+    ///
     /// # Errors
     /// Those of [`Tokenizer::decode`].
     pub fn new(tokenizer: &'a Tokenizer, prompt: &Prompt, sample: &'a SampleConfig) -> Result<Self> {
@@ -31,12 +33,12 @@ impl<'a> Output<'a> {
         })
     }
 
-    /// Tokens so far, with one that ends the text.
+    /// Number of tokens so far, including one that ends the text.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// Takes the next token. Gives the reason if the text ends with it.
+    /// Adds the next token. Returns the reason if it ends the text.
     ///
     /// # Errors
     /// Those of [`DecodeStream::push`].
@@ -49,7 +51,7 @@ impl<'a> Output<'a> {
         Ok(self.text.push(&piece, on_text).then_some(StopReason::StopText))
     }
 
-    /// The whole text, which has ended for this reason.
+    /// Returns the whole text, which has ended for the given reason.
     ///
     /// # Errors
     /// Those of [`DecodeStream::finish`].

@@ -1,5 +1,5 @@
-//! Choosing a token from logits: temperature, top-k, top-p (arXiv:1904.09751), min-p
-//! (arXiv:2407.01082), repetition penalty (arXiv:1909.05858).
+//! Chooses a token from logits: temperature, top-k, top-p (arXiv:1904.09751), min-p (arXiv:2407.01082),
+//! repetition penalty (arXiv:1909.05858).
 
 use crate::{
     config::SampleConfig,
@@ -8,7 +8,7 @@ use crate::{
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Draws tokens; the same seed draws the same ones.
+/// Draws tokens at random; the same seed draws the same tokens.
 pub struct Sampler<'a> {
     config: &'a SampleConfig,
     rng: ChaCha8Rng,
@@ -19,18 +19,19 @@ impl<'a> Sampler<'a> {
         Self { config, rng: ChaCha8Rng::seed_from_u64(config.seed) }
     }
 
-    /// For a row of a batch; each draws numbers of its own, the first those of [`new`](Self::new).
+    /// Sampler of one row of a batch. Each row has its own random numbers; row 0 has those of
+    /// [`new`](Self::new).
     pub fn of_row(config: &'a SampleConfig, row: u64) -> Self {
         let mut sampler = Self::new(config);
         sampler.rng.set_stream(row);
         sampler
     }
 
-    /// A token drawn from `logits`, which are changed. `seen` are the tokens so far, for the
-    /// repetition penalty.
+    /// Draws a token from `logits`, which are modified. `seen` contains all tokens so far, for the repetition
+    /// penalty.
     ///
     /// # Errors
-    /// [`Error::NonFiniteOutput`], as [`check`] gives it.
+    /// [`Error::NonFiniteOutput`] if the logits contain NaN or +∞, or are all −∞.
     pub fn sample(&mut self, logits: &mut [f32], seen: &[u32]) -> Result<u32> {
         check(logits)?;
         penalize(logits, seen, self.config.repetition_penalty as f32);
@@ -50,8 +51,7 @@ impl<'a> Sampler<'a> {
     }
 }
 
-/// Refuses logits that no token can be chosen by: NaN, an infinity above 0, or all minus infinity, which
-/// alone means that a token is out of the question.
+/// Refuses logits from which no token can be chosen: NaN, +∞, or all −∞. A single −∞ only excludes its token.
 ///
 /// # Errors
 /// [`Error::NonFiniteOutput`].
@@ -64,7 +64,7 @@ pub(super) fn check(logits: &[f32]) -> Result<()> {
     }
 }
 
-/// Uniform in [0, 1).
+/// Uniform random number in [0, 1).
 fn uniform(rng: &mut impl Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
@@ -88,7 +88,7 @@ fn penalize(logits: &mut [f32], seen: &[u32], penalty: f32) {
     }
 }
 
-/// The tokens that may be drawn with their relative probabilities, most likely first.
+/// Tokens that may be drawn, with their relative probabilities, most likely first.
 fn candidates(logits: &[f32], config: &SampleConfig) -> Vec<(u32, f64)> {
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
     order.sort_unstable_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));

@@ -1,10 +1,10 @@
-//! Ending at a stop string without ever showing a part of it.
+//! Ends a text at a stop string without ever showing a part of that string.
 
-/// Generated text, withheld as long as it could be the beginning of a stop string.
+/// Generated text. Its end is withheld as long as it may be the beginning of a stop string.
 pub(super) struct StopText<'a> {
     stops: &'a [String],
     text: String,
-    /// Bytes of `text` already given out.
+    /// Number of bytes of `text` that have been shown.
     shown: usize,
 }
 
@@ -13,7 +13,7 @@ impl<'a> StopText<'a> {
         Self { stops, text: String::new(), shown: 0 }
     }
 
-    /// Adds a piece; true once a stop string is complete, with everything from it on cut off.
+    /// Appends a piece of text. Returns true when a stop string is complete; the text then ends before it.
     pub fn push(&mut self, piece: &str, on_text: &mut dyn FnMut(&str)) -> bool {
         self.text.push_str(piece);
         let stops = self.stops.iter().filter(|stop| !stop.is_empty());
@@ -29,7 +29,7 @@ impl<'a> StopText<'a> {
         found.is_some()
     }
 
-    /// Gives out all that is left, with a last piece.
+    /// Appends the last piece and shows everything that is left.
     pub fn finish(&mut self, piece: &str, on_text: &mut dyn FnMut(&str)) {
         self.text.push_str(piece);
         self.show(self.text.len(), on_text);
@@ -46,7 +46,7 @@ impl<'a> StopText<'a> {
         }
     }
 
-    /// Length of the longest end of the text that begins a stop string.
+    /// Length in bytes of the longest end of the text that is the beginning of a stop string.
     fn held_back(&self) -> usize {
         let pending = &self.text[self.shown..];
         let starts = pending.char_indices().map(|(at, _)| &pending[at..]);

@@ -11,19 +11,19 @@ use burn::{
     tensor::{Device, Int, Tensor},
 };
 
-/// A decoder-only transformer (GPT, Llama and what lies between them).
+/// A decoder-only transformer, such as GPT and Llama.
 #[derive(Module, Debug)]
 pub struct Decoder {
     pub embeddings: Embeddings,
     pub stack: Stack,
     pub projection: Output,
-    /// Whether the tokens of a prompt attend to all of it (prefix attention).
+    /// Whether the tokens of a prompt attend to each other in both directions (prefix attention).
     #[module(skip)]
     prefix_attention: bool,
 }
 
 impl Decoder {
-    /// A new model with weights drawn from `seed`. Training needs an autodiff device.
+    /// Makes a model with weights drawn from `seed`. Training needs an autodiff device.
     pub fn init(config: &ModelConfig, mode: Mode, seed: u64, device: &Device) -> Self {
         Self::build(config, &mut Initializer::new(config, mode, seed, device))
     }
@@ -37,22 +37,24 @@ impl Decoder {
         }
     }
 
-    /// Input for generation: with prefix attention the first tokens in the cache are marked as a prefix.
+    /// Prepares an input for generation: with prefix attention, the first input is marked as a prefix.
     pub fn prompt(&self, input: Input, cache: &KvCache) -> Input {
         let is_prefix = self.prefix_attention && cache.is_empty();
         let whole = || Tensor::<2, Int>::ones(input.tokens.dims(), &input.tokens.device()).equal_elem(1);
         Input { prefix: is_prefix.then(whole), ..input }
     }
 
-    /// Tokens `[B, T]` -> logits `[B, T, vocab_size]`. With a cache, `tokens` continue those in it.
+    /// Computes logits `[B, T, vocab_size]` of tokens `[B, T]`. With a cache, the tokens continue those in
+    /// it.
     ///
-    /// Positions beyond `block_size` do not exist: the caller keeps `T` plus the cached tokens
-    /// within it.
+    /// `T` plus the number of cached tokens must not exceed `block_size`, since there are no positions beyond
+    /// it.
     pub fn forward(&self, input: impl Into<Input>, cache: Option<&mut KvCache>) -> Tensor<3> {
         self.forward_routed(input, cache).0
     }
 
-    /// Logits as in [`forward`](Self::forward), with the routing of each layer; empty without experts.
+    /// Like [`forward`](Self::forward), and also returns the routing of each layer, which is empty without
+    /// experts.
     pub fn forward_routed(
         &self,
         input: impl Into<Input>,
@@ -64,7 +66,7 @@ impl Decoder {
         (self.projection.forward(x, &self.embeddings), routings)
     }
 
-    /// Hidden states before the output projection, `[B, T, n_embd]`, with the routing of each layer.
+    /// Hidden states before the output projection, `[B, T, n_embd]`, and the routing of each layer.
     pub(super) fn states(
         &self,
         input: Input,

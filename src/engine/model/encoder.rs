@@ -1,5 +1,5 @@
-//! The encoder: bidirectional blocks and a head over their hidden states that predicts masked tokens, a class
-//! of the text or of each token, or a number.
+//! The encoder: bidirectional blocks and a head over their hidden states, which predicts masked tokens, a
+//! class of the text or of each token, or a number.
 
 use super::{
     Input, Pass,
@@ -23,7 +23,7 @@ pub struct Encoder {
     pub head: Head,
 }
 
-/// Head over an encoder's hidden states.
+/// Head over the encoder's hidden states.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant, reason = "one a model, and Burn has no modules in boxes")]
 pub enum Head {
@@ -31,38 +31,38 @@ pub enum Head {
     Classifier(Classifier),
 }
 
-/// Logits of the whole vocabulary at each position.
+/// Head that computes logits of the whole vocabulary at each position.
 #[derive(Module, Debug)]
 pub struct LanguageHead {
     pub transform: Transform,
-    /// `[n_embd, vocab_size]`; absent where the embedding serves as output projection.
+    /// Output projection, `[n_embd, vocab_size]`; `None` if it is tied to the embedding.
     pub output: Option<Linear>,
-    /// `[vocab_size]`
+    /// Bias of the output projection, `[vocab_size]`.
     pub bias: Param<Tensor<1>>,
 }
 
-/// Logits of classes, or a number, of the text or of each token.
+/// Head that computes logits of classes, or a number, for the text or for each token.
 #[derive(Module, Debug)]
 pub struct Classifier {
-    /// Before the projection.
+    /// Layer before the output projection.
     pub transform: Option<Transform>,
     #[module(skip)]
     dropout: f64,
-    /// `[n_embd, classes]`
+    /// Output projection, `[n_embd, classes]`.
     pub output: Linear,
-    /// Pooling for a class of the text as a whole; `None` for a class of each token.
+    /// Pooling, for one output for the whole text; `None` for one output per token.
     #[module(skip)]
     pooling: Option<Pooling>,
     #[module(skip)]
     mode: Mode,
 }
 
-/// A layer between the last block and a projection.
+/// A layer between the last block and the output projection.
 #[derive(Module, Debug)]
 pub struct Transform {
     /// `[n_embd, n_embd]`
     pub dense: Linear,
-    /// Absent in BERT's pooler, which ends with a hyperbolic tangent.
+    /// Norm after the activation; `None` in BERT's pooler, which ends with a hyperbolic tangent.
     pub norm: Option<Norm>,
     #[module(skip)]
     activation: Activation,
@@ -77,8 +77,8 @@ impl Encoder {
         }
     }
 
-    /// Tokens `[B, T]` -> logits `[B, T, vocab_size]`, `[B, T, classes]` or, of the text as a whole,
-    /// `[B, 1, classes]`, with the routing of each layer.
+    /// Computes logits of tokens `[B, T]`: `[B, T, vocab_size]`, `[B, T, classes]` or, for the text as a
+    /// whole, `[B, 1, classes]`. Also returns the routing of each layer.
     pub fn forward(&self, input: Input) -> (Tensor<3>, Vec<Routing>) {
         let (pass, padding) = (&input.pass(), input.padding.clone());
         let (x, routings) = self.states(input, pass);
@@ -96,7 +96,7 @@ impl Encoder {
         (logits, routings)
     }
 
-    /// Tokens `[B, T]` -> hidden states of the last block `[B, T, n_embd]`, for embeddings of texts.
+    /// Hidden states of the last block for tokens `[B, T]`, `[B, T, n_embd]`, for use as text embeddings.
     pub fn hidden_states(&self, input: Input) -> Tensor<3> {
         let pass = input.pass();
         self.states(input, &pass).0
@@ -136,14 +136,14 @@ impl Head {
     }
 }
 
-/// Whether there is a layer between the last block and a classifier's projection: BERT's classifier of
-/// tokens has none.
+/// Whether there is a layer between the last block and a classifier's output projection. BERT's token
+/// classifier has none.
 pub(super) fn has_transform(config: &ModelConfig) -> bool {
     config.norm_position != NormPosition::Post || config.head != HeadKind::TokenClassification
 }
 
 impl Classifier {
-    /// `[B, T, n_embd]` -> `[B, T or 1, classes]`. `padding`, `[B, T]`, is true for padding.
+    /// Computes `[B, T, n_embd]` -> `[B, T or 1, classes]`. `padding`, `[B, T]`, is true for padding.
     fn forward(&self, mut x: Tensor<3>, padding: Option<Tensor<2, Bool>>, pass: &Pass) -> Tensor<3> {
         match self.pooling {
             None => {}

@@ -1,4 +1,4 @@
-//! An encoder of one text and a decoder that generates another.
+//! The encoder-decoder: an encoder reads one text, and a decoder generates another.
 
 use super::{
     Input, Pass,
@@ -40,7 +40,8 @@ impl EncoderDecoder {
         }
     }
 
-    /// Hidden states that the decoder attends to, with the routing of each layer of the encoder.
+    /// Encodes tokens to the hidden states that the decoder attends to. Also returns the routing of each
+    /// layer of the encoder.
     pub fn encode(&self, input: Input) -> (Memory, Vec<Routing>) {
         let pass = input.pass();
         self.encode_in(input, &pass)
@@ -53,9 +54,9 @@ impl EncoderDecoder {
         (Memory { states, padding: mask_inputs.padding.as_ref().map(of_keys) }, routings)
     }
 
-    /// Generated tokens `[B, T]`, the first of them `decoder_start_token` -> logits of the next ones,
-    /// `[B, T, vocab_size]`, with the routing of each layer of the decoder. With a cache, `tokens`
-    /// continue those in it.
+    /// Computes logits `[B, T, vocab_size]` of the next tokens after the generated tokens `[B, T]`, the first
+    /// of which is `decoder_start_token`. Also returns the routing of each layer of the decoder. With a
+    /// cache, `tokens` continue those in it.
     pub fn decode(
         &self,
         tokens: Tensor<2, Int>,

@@ -1,4 +1,4 @@
-//! Initial weights, drawn on the host so that every device starts from the same numbers.
+//! Initial weights. They are drawn on the host, so that every device starts from the same numbers.
 
 use super::parameters::ParameterRole;
 use crate::{
@@ -15,10 +15,10 @@ use std::collections::BTreeMap;
 
 /// Makes parameters in the order in which the model asks for them.
 pub(crate) struct Initializer<'a> {
-    /// Random numbers of the weights; with `None` nothing is drawn, and parameters are not allocated before they
-    /// are used.
+    /// Generator of the initial weights. With `None`, nothing is drawn, and parameters are not allocated
+    /// before they are used.
     rng: Option<ChaCha8Rng>,
-    /// Whether tables that are not trained are made.
+    /// Whether tables that are not trained are allocated.
     has_tables: bool,
     device: &'a Device,
     /// Whether layers use fused kernels.
@@ -27,7 +27,7 @@ pub(crate) struct Initializer<'a> {
     pub std: f64,
     /// Standard deviation of projections back into the residual stream.
     pub residual_std: f64,
-    /// Whether parameters that are made now belong to a block.
+    /// Whether the parameters made now belong to a block.
     is_in_block: bool,
     roles: BTreeMap<ParamId, ParameterRole>,
 }
@@ -43,7 +43,7 @@ impl<'a> Initializer<'a> {
         Self { rng, std, residual_std, ..Self::deferred(mode, device) }
     }
 
-    /// Initializer of a model whose parameters are about to be loaded: all of them are zeros that take no memory
+    /// Initializer of a model whose parameters will be loaded. All of them are zeros, which take no memory
     /// until they are used.
     pub fn deferred(mode: Mode, device: &'a Device) -> Self {
         let (std, residual_std) = (0.0, 0.0);
@@ -51,12 +51,12 @@ impl<'a> Initializer<'a> {
         Self { rng: None, has_tables: true, device, mode, std, residual_std, is_in_block, roles }
     }
 
-    /// Initializer of a model on the meta device, which has the shapes of its parameters only.
+    /// Initializer of a model on the meta device, whose parameters only have shapes.
     pub fn meta(device: &'a Device) -> Self {
         Self { has_tables: false, ..Self::deferred(Mode::default(), device) }
     }
 
-    /// Makes a block, whose matrices have the role of matrices.
+    /// Makes the parameters of a block, whose matrices get the role [`ParameterRole::Matrix`].
     pub fn in_block<T>(&mut self, make: impl FnOnce(&mut Self) -> T) -> T {
         self.is_in_block = true;
         let made = make(self);
@@ -64,7 +64,7 @@ impl<'a> Initializer<'a> {
         made
     }
 
-    /// The roles of the parameters that were made.
+    /// Roles of the parameters that were made.
     pub fn into_roles(self) -> BTreeMap<ParamId, ParameterRole> {
         self.roles
     }
@@ -80,7 +80,7 @@ impl<'a> Initializer<'a> {
         parameter
     }
 
-    /// Normal with mean 0 and standard deviation `std`.
+    /// Parameter drawn from a normal distribution with mean 0 and standard deviation `std`.
     pub fn normal<const D: usize>(&mut self, shape: [usize; D], std: f64) -> Param<Tensor<D>> {
         let Some(rng) = &mut self.rng else {
             return self.zeros(shape);
@@ -103,7 +103,7 @@ impl<'a> Initializer<'a> {
         self.declared(Param::from_data(data, self.device))
     }
 
-    /// A table that is not trained; none for a model that is never run.
+    /// Table that is not trained; `None` for a model that is never run.
     pub fn table(&self, shape: [usize; 2], values: impl FnOnce() -> Vec<f32>) -> Option<Tensor<2>> {
         self.has_tables.then(|| Tensor::from_data(TensorData::new(values(), shape), self.device))
     }

@@ -1,4 +1,4 @@
-//! Inputs of a forward pass.
+//! Inputs of a model's forward pass.
 
 use super::layers::{mask::MaskInputs, position::Positions};
 use crate::kernels::dropout::Dropout;
@@ -8,17 +8,18 @@ use std::cell::Cell;
 /// Tokens of a batch with their positions, segments and masks.
 #[derive(Clone)]
 pub struct Input {
-    /// `[B, T]`
+    /// Token ids, `[B, T]`.
     pub tokens: Tensor<2, Int>,
-    /// `[B, S]`, true for padding that no token may attend to; S counts cached tokens too.
+    /// Padding mask, `[B, S]`, true for tokens that no token may attend to. S includes cached tokens.
     pub padding: Option<Tensor<2, Bool>>,
-    /// `[B, T]`: position of each token; `None` for consecutive ones, after those in the cache.
+    /// Position of each token, `[B, T]`; `None` if positions are consecutive, after those in the cache.
     pub positions: Option<Tensor<2, Int>>,
-    /// `[B, T]`: the segment of each token; `None`: all are of the first.
+    /// Segment of each token, `[B, T]`; `None` if all belong to the first.
     pub token_types: Option<Tensor<2, Int>>,
-    /// `[B, S]`, true for tokens that earlier ones attend to as well (prefix attention of a decoder).
+    /// Prefix mask, `[B, S]`, true for tokens that earlier ones attend to as well (prefix attention of a
+    /// decoder).
     pub prefix: Option<Tensor<2, Bool>>,
-    /// `[B, T']`: input tokens of the decoder in an encoder-decoder model.
+    /// Input tokens of the decoder in an encoder-decoder model, `[B, T']`.
     pub decoder_tokens: Option<Tensor<2, Int>>,
     /// Source of dropout's random numbers; `None` turns dropout off.
     pub dropout: Option<DropoutSource>,
@@ -27,10 +28,10 @@ pub struct Input {
 /// Source of dropout's random numbers in one forward pass of a training step.
 #[derive(Debug, Clone, Copy)]
 pub struct DropoutSource {
-    /// Seed of the step.
+    /// Seed of the training step.
     pub seed: u32,
-    /// Row of the step that is the first of the batch. A row is drawn for by its number in the step, so that
-    /// neither its micro-batch nor its process matters.
+    /// Number of the batch's first row in the step. Random numbers depend on a row's number in the step, so
+    /// that neither its micro-batch nor its process matters.
     pub first_row: usize,
 }
 
@@ -49,8 +50,8 @@ impl From<Tensor<2, Int>> for Input {
 }
 
 impl Input {
-    /// Rows of different lengths as a batch; where they differ, padding is marked, and positions count from
-    /// each row's first token.
+    /// Makes a batch of rows of different lengths. If lengths differ, it has a padding mask, and positions
+    /// count from each row's first token.
     pub fn padded(rows: &[Vec<u32>], side: Side, device: &Device) -> Self {
         let time = rows.iter().map(Vec::len).max().unwrap_or(0);
         let shape = [rows.len(), time];
@@ -91,7 +92,7 @@ impl Input {
         }
     }
 
-    /// Positions of the tokens: those given, or else consecutive ones after `offset` cached tokens.
+    /// Positions of the tokens: the given ones, or consecutive ones after `offset` cached tokens.
     pub(super) fn positions(&self, offset: usize) -> Positions {
         let [_, time] = self.tokens.dims();
         self.positions.clone().map_or(Positions::Range { offset, time }, Positions::Each)
@@ -106,16 +107,16 @@ impl Input {
     }
 }
 
-/// One forward pass through a model.
+/// State of one forward pass through a model.
 #[derive(Default)]
 pub struct Pass {
     dropout: Option<DropoutSource>,
-    /// Number of dropout layers that have drawn so far.
+    /// Number of dropout layers that have drawn random numbers so far.
     draws: Cell<u32>,
 }
 
 impl Pass {
-    /// Dropout of the next layer that applies it.
+    /// Settings for the next dropout layer.
     pub(crate) fn dropout(&self, probability: f64) -> Dropout {
         match self.dropout {
             Some(DropoutSource { seed, first_row }) if probability > 0.0 => {
@@ -131,7 +132,7 @@ impl Pass {
     }
 }
 
-/// 2^32 over the golden ratio: seeds of neighbouring layers are far from one another.
+/// 2^32 divided by the golden ratio, which spreads the seeds of consecutive layers.
 const GOLDEN: u32 = 0x9e37_79b9;
 
 /// Side on which shorter rows are padded.
@@ -142,7 +143,7 @@ pub enum Side {
     Right,
 }
 
-/// Flags of `rows` rows as a mask.
+/// Makes a mask of flags, row by row, `[rows, flags / rows]`.
 pub(crate) fn mask(flags: Vec<bool>, rows: usize, device: &Device) -> Tensor<2, Bool> {
     let width = flags.len() / rows.max(1);
     Tensor::from_data(TensorData::new::<bool, _>(flags, [rows, width]), device)

@@ -1,12 +1,11 @@
-//! The name and shape of every parameter, from the configuration alone: for counting them, for the files
-//! of Kiln's own layout, and for comparing files with them before anything is built. They are those of a
-//! model without data ([`Model::meta`]); layers but the first are alike, so that two of them stand for any
-//! number.
+//! Names and shapes of all parameters, derived from the configuration alone. They serve to count parameters,
+//! to write Kiln's own format, and to check files before a model is built. They are taken from a model
+//! without data ([`Model::meta`]); since all layers but the first are alike, a model of two layers is enough.
 
 use super::{Model, parameters};
 use crate::config::{Architecture, ModelConfig};
 
-/// A parameter of a model.
+/// Name and shape of a parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
     /// Path of fields, for example `blocks.0.attention.qkv.weight`.
@@ -14,7 +13,7 @@ pub struct Shape {
     pub dims: Vec<usize>,
 }
 
-/// Every parameter of a model.
+/// Lists every parameter of a model.
 pub fn parameters(config: &ModelConfig) -> Vec<Shape> {
     let Layout { mut beside_blocks, stacks } = Layout::of(config);
     beside_blocks
@@ -22,19 +21,20 @@ pub fn parameters(config: &ModelConfig) -> Vec<Shape> {
     beside_blocks
 }
 
-/// The parameters of a model, layers that are alike once.
+/// Parameters of a model, in which equal layers are listed once.
 pub(super) struct Layout {
-    /// Embeddings, last norms, heads.
+    /// Parameters outside of blocks: embeddings, final norms, heads.
     pub beside_blocks: Vec<Shape>,
     pub stacks: Vec<StackLayout>,
 }
 
-/// Blocks of an encoder or a decoder.
+/// Parameters in the blocks of an encoder or a decoder.
 pub(super) struct StackLayout {
-    /// Beginning of names: `blocks.`, or `encoder.blocks.`.
+    /// Prefix of names: `blocks.`, `encoder.blocks.` or `decoder.blocks.`.
     prefix: &'static str,
     pub layers: usize,
-    /// Parameters of the first block and of any other, by their names within the block.
+    /// Parameters of the first block, by their names within the block; `other` contains those of any other
+    /// block.
     first: Vec<Shape>,
     other: Vec<Shape>,
 }
@@ -59,7 +59,7 @@ impl Layout {
     }
 }
 
-/// The beginning of the names of each stack, and its layers.
+/// Prefix of names and number of layers of each stack.
 fn stacks(config: &ModelConfig) -> Vec<(&'static str, usize)> {
     match config.architecture {
         Architecture::Decoder | Architecture::Encoder => vec![("blocks.", config.n_layer)],
@@ -69,7 +69,7 @@ fn stacks(config: &ModelConfig) -> Vec<(&'static str, usize)> {
     }
 }
 
-/// Layers of all stacks together.
+/// Number of layers of all stacks together.
 pub(super) fn layers(config: &ModelConfig) -> u128 {
     stacks(config).iter().map(|(_, layers)| *layers as u128).sum()
 }
@@ -79,13 +79,14 @@ impl StackLayout {
         Self { prefix, layers, first: Vec::new(), other: Vec::new() }
     }
 
-    /// Finds the list that a parameter of one of the blocks belongs to, and its name within the block.
+    /// Finds the list that a block's parameter belongs to, and its name within the block; `None` if it is not
+    /// in this stack.
     fn find<'a>(&mut self, name: &'a str) -> Option<(&mut Vec<Shape>, &'a str)> {
         let (layer, within) = name.strip_prefix(self.prefix)?.split_once('.')?;
         Some((if layer == "0" { &mut self.first } else { &mut self.other }, within))
     }
 
-    /// The parameters of one layer, by their names within it.
+    /// Parameters of one layer, by their names within it.
     pub fn shapes(&self, layer: usize) -> &[Shape] {
         if layer == 0 { &self.first } else { &self.other }
     }
@@ -100,12 +101,12 @@ impl StackLayout {
 }
 
 impl Shape {
-    /// Numbers in it; saturating.
+    /// Number of elements, saturating.
     pub(super) fn count(&self) -> u128 {
         self.dims.iter().fold(1, |product: u128, &size| product.saturating_mul(size as u128))
     }
 
-    /// The experts of a layer, one behind the other, of which a token passes only some.
+    /// Whether it contains the stacked experts of a layer, of which a token uses only some.
     pub(super) fn is_of_experts(&self) -> bool {
         self.dims.len() == 3
     }

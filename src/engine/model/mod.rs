@@ -1,5 +1,5 @@
-//! The transformer: layers, the three architectures made of them, and the mapping of their parameters to
-//! the file formats of Hugging Face families.
+//! The transformer: layers, the three architectures built from them, and the conversion of their parameters
+//! to the file formats of Hugging Face families.
 
 pub mod decoder;
 pub mod encoder;
@@ -44,41 +44,41 @@ pub enum Model {
     EncoderDecoder(EncoderDecoder),
 }
 
-/// Output of a model: logits, or hidden states with the output projection still to apply.
+/// Output of a model: logits, or hidden states with the output projection that has not been applied yet.
 #[allow(clippy::large_enum_variant, reason = "one a pass, and not kept")]
 pub enum Output {
-    /// `[N, vocab_size or classes]`
+    /// Logits, `[N, vocab_size or classes]`.
     Logits(Tensor<2>),
     Projection(Projection),
 }
 
-/// Routing of all layers; empty without experts.
+/// Routings of all layers; empty without experts.
 pub struct Routings {
-    /// Routing of the input tokens.
+    /// Routing of the input tokens, by layer.
     pub of_input: Vec<Routing>,
-    /// Routing of the decoder's tokens in an encoder-decoder model.
+    /// Routing of the decoder's tokens in an encoder-decoder model, by layer.
     pub of_decoder: Vec<Routing>,
 }
 
 impl Model {
-    /// A new model with weights drawn from `seed`, with fused kernels or without, as `mode` says.
+    /// Makes a model with weights drawn from `seed`. `mode` selects fused kernels or their reference.
     /// Training needs an autodiff device.
     pub fn init(config: &ModelConfig, mode: Mode, seed: u64, device: &Device) -> Self {
         Self::build(config, &mut Initializer::new(config, mode, seed, device))
     }
 
-    /// A model to load weights into: parameters have their shapes, and take no memory before they are
-    /// replaced or used.
+    /// Makes a model to load weights into. Its parameters have their shapes, but take no memory before they
+    /// are replaced or used.
     pub fn uninitialized(config: &ModelConfig, mode: Mode, device: &Device) -> Self {
         Self::build(config, &mut Initializer::deferred(mode, device))
     }
 
-    /// A model on the meta device: its parameters have names and shapes, but no data. It cannot be run.
+    /// Makes a model on the meta device: its parameters have names and shapes, but no data. It cannot be run.
     pub fn meta(config: &ModelConfig) -> Self {
         Self::build(config, &mut Initializer::meta(&device::placeholder()))
     }
 
-    /// The role of each parameter of such a model, as declared where it is made. Allocates none of them.
+    /// Roles of a model's parameters, by name. Does not allocate parameters.
     pub fn roles(config: &ModelConfig) -> ParameterRoles {
         let device = device::placeholder();
         let mut initializer = Initializer::meta(&device);
@@ -94,8 +94,8 @@ impl Model {
         }
     }
 
-    /// Logits of everything that has a target, `[N, vocab_size or classes]`, with the routing of each
-    /// layer. N is B · T, with an encoder and a decoder B · T', of whole texts B.
+    /// Computes the logits, `[N, vocab_size or classes]`, and the routing of each layer. N is B · T, B · T'
+    /// for an encoder-decoder, or B if there is one output for the whole text.
     pub fn forward(&self, input: Input) -> (Tensor<2>, Routings) {
         let (output, routings) = self.forward_unprojected(input);
         let logits = match output {
@@ -105,7 +105,7 @@ impl Model {
         (logits, routings)
     }
 
-    /// Output of the model before the output projection, where there is one, with the routing of all layers.
+    /// Computes the output before the output projection, if there is one, and the routing of all layers.
     pub fn forward_unprojected(&self, mut input: Input) -> (Output, Routings) {
         let pass = &input.pass();
         let none = Vec::new();
@@ -129,8 +129,8 @@ impl Model {
         }
     }
 
-    /// Attention weights of block `layer`, of the encoder in an encoder-decoder model, over tokens `[1, T]`:
-    /// `[H, T, T]`. For inspection, on a model without autodiff (`Module::valid`).
+    /// Attention weights of block `layer` for tokens `[1, T]`, `[H, T, T]`; in an encoder-decoder model,
+    /// those of the encoder. For inspection, on a model without autodiff (`Module::valid`).
     pub fn attention_weights(&self, tokens: Tensor<2, Int>, layer: usize) -> Tensor<3> {
         let input = Input::from(tokens);
         let (positions, mask_inputs, pass) = (input.positions(0), input.mask_inputs(), &input.pass());

@@ -1,6 +1,5 @@
-//! A model's parameters by name: reading them (and gradients, and averages) off a device in one
-//! go, and writing them back. A name is the path of fields, for example
-//! `blocks.0.attention.qkv.weight`.
+//! A model's parameters by name. Reads them (and gradients, and averages) from a device in one go, and writes
+//! them back. A name is a path of fields, for example `blocks.0.attention.qkv.weight`.
 
 use crate::{device::device_failed, error::Result};
 use burn::{
@@ -10,14 +9,14 @@ use burn::{
 };
 use std::collections::BTreeMap;
 
-/// Tensors in host memory by name, f32.
+/// Tensors in host memory, by name.
 pub type NamedData = BTreeMap<String, HostTensor>;
 
 /// A tensor in host memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostTensor {
     pub shape: Vec<usize>,
-    /// Row-major.
+    /// Elements in row-major order.
     pub values: Vec<f32>,
 }
 
@@ -31,7 +30,7 @@ impl HostTensor {
 #[derive(Debug, Clone)]
 pub struct FlatTensor {
     pub shape: Vec<usize>,
-    /// `[product of shape]`
+    /// Elements, `[product of shape]`.
     pub values: Tensor<1>,
 }
 
@@ -42,7 +41,7 @@ impl FlatTensor {
         Self { shape: shape.to_vec(), values: tensor.reshape([count]) }
     }
 
-    /// The tensor in its own shape; `D` must be its rank.
+    /// Restores the shape of the tensor; `D` must be its rank.
     pub fn into_tensor<const D: usize>(self) -> Tensor<D> {
         let mut shape = [1; D];
         shape.copy_from_slice(&self.shape);
@@ -55,7 +54,7 @@ impl FlatTensor {
     }
 }
 
-/// Every parameter of a model, without autodiff.
+/// All parameters of a model, without autodiff.
 pub fn parameters<M: Module>(model: &M) -> BTreeMap<String, FlatTensor> {
     struct Collect(Path, BTreeMap<String, FlatTensor>);
     impl ModuleVisitor for Collect {
@@ -74,12 +73,13 @@ pub fn parameters<M: Module>(model: &M) -> BTreeMap<String, FlatTensor> {
     collect.1
 }
 
-/// The shape of every parameter of a model. Allocates none of them.
+/// Shapes of all parameters. Does not allocate parameters.
 pub fn shapes<M: Module>(model: &M) -> BTreeMap<String, Vec<usize>> {
     list(model).map(|parameter| (parameter.name, parameter.shape)).collect()
 }
 
-/// The shapes of the parameters that are trained, which are not frozen. Parameters without a value get one.
+/// Shapes of the trained parameters, that is, those that are not frozen. Allocates parameters that have no
+/// value yet.
 pub fn trainable_shapes<M: Module>(model: &M) -> BTreeMap<String, Vec<usize>> {
     let mut list = List { tells_trained: true, ..List::default() };
     model.visit(&mut list);
@@ -87,7 +87,7 @@ pub fn trainable_shapes<M: Module>(model: &M) -> BTreeMap<String, Vec<usize>> {
     trained.map(|parameter| (parameter.name, parameter.shape)).collect()
 }
 
-/// The values of `by_id` by the names of the parameters.
+/// Converts values by parameter id to values by parameter name.
 pub(crate) fn by_name<M: Module, T: Copy>(model: &M, by_id: &BTreeMap<ParamId, T>) -> BTreeMap<String, T> {
     let named = |parameter: Listed| Some((parameter.name, *by_id.get(&parameter.id)?));
     list(model).filter_map(named).collect()
@@ -98,11 +98,11 @@ struct Listed {
     name: String,
     id: ParamId,
     shape: Vec<usize>,
-    /// Whether gradients are asked for.
+    /// Whether the parameter is trained.
     is_trained: bool,
 }
 
-/// Every parameter of a model. Allocates none of them.
+/// Lists every parameter of a model. Does not allocate parameters.
 fn list<M: Module>(model: &M) -> impl Iterator<Item = Listed> {
     let mut list = List::default();
     model.visit(&mut list);
@@ -113,7 +113,7 @@ fn list<M: Module>(model: &M) -> impl Iterator<Item = Listed> {
 struct List {
     path: Path,
     parameters: Vec<Listed>,
-    /// Whether to ask which are trained: Burn allocates a parameter to tell.
+    /// Whether to find out which parameters are trained, for which Burn allocates them.
     tells_trained: bool,
 }
 
@@ -136,7 +136,7 @@ impl ModuleVisitor for List {
 /// Compares tensors with the names and shapes of a model's parameters.
 ///
 /// # Errors
-/// What is wrong with the first tensor that is missing, misshapen, or not a parameter.
+/// A message about the first tensor that is missing, has the wrong shape, or is not a parameter.
 pub fn check(data: &NamedData, shapes: &BTreeMap<String, Vec<usize>>) -> Result<(), String> {
     for (name, expected) in shapes {
         match data.get(name) {
@@ -150,7 +150,10 @@ pub fn check(data: &NamedData, shapes: &BTreeMap<String, Vec<usize>>) -> Result<
     }
 }
 
-/// Refuses a tensor of another shape than the model's parameter has.
+/// Compares the shape of a tensor with that of the model's parameter.
+///
+/// # Errors
+/// A message with both shapes if they differ.
 pub fn check_shape(name: &str, host: &HostTensor, expected: &[usize]) -> Result<(), String> {
     if host.shape == expected {
         return Ok(());
@@ -158,7 +161,7 @@ pub fn check_shape(name: &str, host: &HostTensor, expected: &[usize]) -> Result<
     Err(format!("tensor `{name}` has shape {:?}, but the configuration asks for {expected:?}", host.shape))
 }
 
-/// Every gradient of a model.
+/// All gradients of a model, by parameter name.
 pub fn gradients<M: Module>(model: &M, gradients: &GradientsParams) -> BTreeMap<String, FlatTensor> {
     struct Collect<'a>(Path, &'a GradientsParams, BTreeMap<String, FlatTensor>);
     impl ModuleVisitor for Collect<'_> {
@@ -179,7 +182,10 @@ pub fn gradients<M: Module>(model: &M, gradients: &GradientsParams) -> BTreeMap<
     collect.2
 }
 
-/// Reads tensors into host memory with one wait for the device.
+/// Reads tensors into host memory, waiting for the device once.
+///
+/// # Errors
+/// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
 pub async fn read(tensors: BTreeMap<String, FlatTensor>) -> Result<NamedData> {
     let Some(device) = tensors.values().next().map(|t| t.values.device()) else {
         return Ok(NamedData::new());
@@ -202,20 +208,20 @@ pub async fn read(tensors: BTreeMap<String, FlatTensor>) -> Result<NamedData> {
         .collect()
 }
 
-/// Replaces every parameter of a model by the tensor of its name. The old values are not read, so
-/// that those of [`Model::uninitialized`](super::Model::uninitialized) are never allocated.
+/// Replaces every parameter of a model by the tensor with its name. The old values are not read, so that
+/// those of [`Model::uninitialized`](super::Model::uninitialized) are never allocated.
 ///
 /// # Errors
-/// Those of [`check`], before anything is put on the device.
+/// Those of [`check`], before anything is copied to the device.
 pub fn load<M: Module>(model: M, data: NamedData) -> Result<M, String> {
     check(&data, &shapes(&model))?;
     Ok(put(model, data))
 }
 
-/// Replaces every parameter but those whose names begin with `kept`, which stay as they are.
+/// Replaces every parameter except those whose names begin with `kept`.
 ///
 /// # Errors
-/// Those of [`check`], of the others.
+/// Those of [`check`], for the parameters that are replaced.
 pub fn load_all_but<M: Module>(model: M, data: NamedData, kept: &str) -> Result<M, String> {
     let mut shapes = shapes(&model);
     shapes.retain(|name, _| !name.starts_with(kept));
@@ -223,7 +229,7 @@ pub fn load_all_but<M: Module>(model: M, data: NamedData, kept: &str) -> Result<
     Ok(put(model, data))
 }
 
-/// Replaces the parameters that there are tensors for.
+/// Replaces the parameters for which `data` has a tensor.
 fn put<M: Module>(model: M, data: NamedData) -> M {
     struct Load(Path, NamedData);
     impl ModuleMapper for Load {
@@ -246,7 +252,7 @@ fn put<M: Module>(model: M, data: NamedData) -> M {
     model.map(&mut Load(Path::default(), data))
 }
 
-/// Copy of a model with other weights; `weights` has a tensor for every parameter.
+/// Replaces the weights of a model by those in `weights`; parameters that it does not contain are kept.
 pub fn with_weights<M: Module>(model: M, weights: &BTreeMap<String, FlatTensor>) -> M {
     struct Swap<'a>(Path, &'a BTreeMap<String, FlatTensor>);
     impl ModuleMapper for Swap<'_> {
@@ -268,7 +274,7 @@ pub fn with_weights<M: Module>(model: M, weights: &BTreeMap<String, FlatTensor>)
     model.map(&mut Swap(Path::default(), weights))
 }
 
-/// Gradient state of a parameter's tensor: whether it is with autodiff and tracked.
+/// Gradient state of a parameter's tensor: whether it is on an autodiff device, and whether it is tracked.
 #[derive(Clone, Copy)]
 pub struct GradientState {
     is_autodiff: bool,
@@ -280,19 +286,19 @@ impl GradientState {
         Self { is_autodiff: tensor.is_autodiff(), is_tracked: tensor.is_require_grad() }
     }
 
-    /// A tensor without autodiff in this role.
+    /// Gives a tensor without autodiff this gradient state.
     pub fn of_new<const D: usize>(self, new: Tensor<D>) -> Tensor<D> {
         let new = if self.is_autodiff { Tensor::from_inner(new) } else { new };
         if self.is_tracked { new.require_grad() } else { new }
     }
 }
 
-/// Role of a parameter, by which optimizers group parameters. Declared where the parameter is made.
+/// Role of a parameter, by which optimizers group parameters. It is declared where the parameter is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParameterRole {
     /// A matrix inside a block.
     Matrix,
-    /// The weights of all experts of a layer, `[X, ...]`.
+    /// The stacked weights of all experts of a layer, `[X, ...]`.
     Experts,
     /// Embeddings, output projections and heads.
     Embedding,
@@ -300,10 +306,10 @@ pub enum ParameterRole {
     Vector,
 }
 
-/// Roles by parameter name.
+/// Roles of parameters by name.
 pub type ParameterRoles = BTreeMap<String, ParameterRole>;
 
-/// The names of parameters that match a pattern, in which `*` stands for any characters.
+/// Parameter names that match a pattern, in which `*` stands for any characters.
 pub fn matching<'a>(
     names: impl IntoIterator<Item = &'a String>,
     pattern: &str,
@@ -322,13 +328,13 @@ pub(super) fn matches(name: &str, pattern: &str) -> bool {
     }
 }
 
-/// Path of a visitor in the module tree.
+/// Path of a visitor in the tree of modules.
 #[derive(Default)]
 pub struct Path(Vec<String>);
 
 impl Path {
-    /// Goes into a field. The variant of an enum is not part of the path, and neither are the fields that
-    /// only group parts.
+    /// Enters a field. The variant of an enum is not part of the path, and neither are fields that only group
+    /// others.
     pub fn enter(&mut self, name: &str, container: &str) {
         let is_part = container.starts_with("Enum:")
             || ["embeddings", "stack", "distance_bias", "projection"].contains(&name);

@@ -1,5 +1,5 @@
-//! Cost of a model: parameters, floating-point operations, memory. All of it follows from the configuration,
-//! before anything is built.
+//! Cost of a model: parameters, floating-point operations, memory. Everything is derived from the
+//! configuration, before anything is built.
 
 use super::{
     layout::{self, Layout, Shape, StackLayout},
@@ -7,25 +7,26 @@ use super::{
 };
 use crate::config::{Architecture, Config, Head, ModelConfig, OptimizerKind, Position};
 
-/// Trainable parameters.
+/// Number of parameters; tables of fixed positions are not included.
 pub fn parameter_count(model: &ModelConfig) -> usize {
     count_parameters(model, model.moe.n_experts).try_into().unwrap_or(usize::MAX)
 }
 
-/// Active parameters of one token: with experts, only those of the experts it is routed to.
+/// Number of active parameters per token: of the experts, only those that the token is routed to.
 pub fn active_parameter_count(model: &ModelConfig) -> usize {
     let active = model.moe.n_experts.min(model.moe.experts_per_token);
     count_parameters(model, active).try_into().unwrap_or(usize::MAX)
 }
 
-/// Positions of one optimizer step, padding included.
+/// Number of positions in one optimizer step, padding included.
 pub fn tokens_per_step(config: &Config) -> usize {
     let train = &config.train;
     train.batch_size * train.gradient_accumulation_steps * config.model.block_size
 }
 
-/// Floating-point operations per token, forward and backward: 6 per parameter that takes part in a
-/// matrix product (of the experts that a token is sent to) plus 12 · layers · width · context for attention (PaLM, arXiv:2204.02311, appendix B).
+/// Floating-point operations per token, forward and backward: 6 per parameter that takes part in a matrix
+/// product (of the experts, only those that a token is routed to), plus 12 · layers · width · context for
+/// attention (PaLM, arXiv:2204.02311, appendix B).
 pub fn flops_per_token(model: &ModelConfig) -> f64 {
     let sizes = Sizes::of(model);
     let table = sizes.vocab * sizes.width;
@@ -38,8 +39,8 @@ pub fn flops_per_token(model: &ModelConfig) -> f64 {
         + 12.0 * attention as f64
 }
 
-/// Bytes that training needs at least: weights, gradients, optimizer state, and the activations
-/// kept for the backward pass of one micro-batch, all f32. A floor, not a promise.
+/// Lower bound of the memory for training, in bytes: weights, gradients, optimizer state, and the activations
+/// of one micro-batch that are saved for the backward pass, all in f32.
 pub fn training_bytes(config: &Config) -> u64 {
     let model = &config.model;
     let sizes = Sizes::of(model);
@@ -62,7 +63,7 @@ pub fn training_bytes(config: &Config) -> u64 {
     clamp(4 * (weights + activations))
 }
 
-/// Parameters that `train.freeze` names, which have no gradient, moments or average.
+/// Number of parameters that `train.freeze` names, which have no gradient, moments or average.
 fn frozen_parameters(config: &Config) -> u128 {
     let patterns = &config.train.freeze;
     if patterns.is_empty() {
@@ -73,13 +74,13 @@ fn frozen_parameters(config: &Config) -> u128 {
     all.iter().filter(|shape| is_frozen(shape)).map(Shape::count).sum()
 }
 
-/// Bytes of the weights, f32.
+/// Size of the weights in f32, in bytes.
 pub fn weight_bytes(model: &ModelConfig) -> u64 {
     clamp(4 * count_parameters(model, model.moe.n_experts))
 }
 
-/// Bytes of the KV cache for generating one sequence of the longest context, f32; with an encoder, the keys
-/// and values of as long an input are included.
+/// Size of the KV cache for generating one sequence of the longest context in f32, in bytes. With an encoder,
+/// this includes the keys and values of an input of the same length.
 pub fn kv_cache_bytes(model: &ModelConfig) -> u64 {
     let sizes = Sizes::of(model);
     let kept = match model.architecture {
@@ -90,7 +91,7 @@ pub fn kv_cache_bytes(model: &ModelConfig) -> u64 {
     clamp(4 * 2 * kept * sizes.context * sizes.kv_heads * sizes.head_size)
 }
 
-/// Bytes of the tables of fixed positions, f32. Trained positions are parameters.
+/// Size of the tables of fixed positions in f32, in bytes. Learned positions are parameters.
 pub fn position_table_bytes(model: &ModelConfig) -> u64 {
     let sizes = Sizes::of(model);
     clamp(match model.position {
@@ -101,7 +102,7 @@ pub fn position_table_bytes(model: &ModelConfig) -> u64 {
     })
 }
 
-/// A validated model's sizes, each at most 2²⁴, in a type in which no product below can overflow.
+/// Sizes of a validated model, each at most 2²⁴, in a type in which none of the products below overflows.
 struct Sizes {
     vocab: u128,
     context: u128,
@@ -128,7 +129,7 @@ impl Sizes {
     }
 }
 
-/// Parameters; of the experts of a layer only so many.
+/// Number of parameters if each layer had only `experts` experts.
 fn count_parameters(model: &ModelConfig, experts: usize) -> u128 {
     let of_block = |shape: &Shape| match shape.is_of_experts() {
         true => shape.count() / model.moe.n_experts.max(1) as u128 * experts as u128,
@@ -147,8 +148,8 @@ fn clamp(size: u128) -> u64 {
     size.try_into().unwrap_or(u64::MAX)
 }
 
-/// Bytes of the largest single tensor of training, f32: the logits of a micro-batch, the attention
-/// weights of a layer, what is inside the MLP, or the embedding. A device has a limit on it.
+/// Size in bytes of the largest single tensor in training, in f32: the logits of a micro-batch, the attention
+/// weights of a layer, the activations inside the MLP, or the embedding. Devices limit it.
 pub fn largest_tensor_bytes(config: &Config) -> u64 {
     let model = &config.model;
     let tokens = config.train.batch_size as u64 * model.block_size as u64;

@@ -1,4 +1,4 @@
-//! A batch on a device: inputs of the model and its targets.
+//! A batch on a device: the model's inputs and targets.
 
 use crate::{
     data::HostBatch,
@@ -10,30 +10,30 @@ use crate::{
 };
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// A batch on a device. N: everything that may have a target, B · T tokens or B texts.
+/// A batch on a device. N is the number of targets, present or absent: B · T tokens or B texts.
 #[derive(Clone)]
 pub struct Batch {
     pub input: Input,
-    /// `[N, 1]`: 0, with the weight 0, where there is no target.
+    /// Targets, `[N, 1]`; an absent one is 0 and has weight 0.
     pub targets: Targets,
-    /// `[N, 1]`: the numbers that a regression is to give.
+    /// Target numbers of a regression, `[N, 1]`.
     pub values: Option<Tensor<2>>,
     /// Number of targets.
     pub target_tokens: usize,
     /// Sum of the weights of the targets.
     pub target_weight: f64,
-    /// Padding, which is not marked, only follows the tokens.
+    /// Whether padding has no mask, because it only follows the tokens.
     pads_unmarked: bool,
 }
 
 /// Factor and regularizing terms of a cross entropy.
 #[derive(Debug, Clone, Copy)]
 pub struct LossWeights {
-    /// Factor of the whole sum.
+    /// Factor that the sum is multiplied by.
     pub scale: f32,
     /// Share of the probability that is spread evenly over the vocabulary.
     pub label_smoothing: f32,
-    /// Weight of the square of the logarithm of what probabilities are divided by.
+    /// Weight of the squared log-partition function, `log(sum(exp(logits)))²`.
     pub z_loss: f32,
 }
 
@@ -72,13 +72,13 @@ impl Batch {
         }
     }
 
-    /// Logits `[N, vocab_size or classes]` of this batch, or `[N, 1]` numbers.
+    /// Computes the logits of this batch, `[N, vocab_size or classes]`, or the predicted numbers, `[N, 1]`.
     pub fn logits(&self, model: &Model) -> Tensor<2> {
         model.forward(self.input.clone()).0
     }
 
-    /// Sum over the targets times `weights.scale`, `[1]`: negative log-probabilities in nats, or squared
-    /// errors.
+    /// Sum of the losses of the targets times `weights.scale`, `[1]`. Losses are negative log-probabilities
+    /// in nats, or squared errors.
     pub fn loss(&self, output: Output, weights: LossWeights) -> Tensor<1> {
         let LossWeights { scale, label_smoothing, z_loss } = weights;
         let spec =
@@ -96,8 +96,8 @@ impl Batch {
         }
     }
 
-    /// Logarithm of the probability of each target, in nats, `[N, 1]`; 0 where there is none. Never stores the
-    /// logits of all tokens where the model has an output projection and its kernels are fused.
+    /// Log-probability of each target in nats, `[N, 1]`; 0 where there is no target. If the model has an
+    /// output projection and fused kernels, the logits of all tokens are never stored at once.
     pub fn log_probabilities(&self, model: &Model) -> Tensor<2> {
         let targets = self.targets.tokens.clone();
         let log_p = match model.forward_unprojected(self.input.clone()).0 {
@@ -110,7 +110,8 @@ impl Batch {
         log_p.mask_fill(self.targets.weights.clone().equal_elem(0.0), 0.0)
     }
 
-    /// Sum of the log-probabilities of each row's targets, `[B, 1]`: that of a whole text or completion.
+    /// Sum of the log-probabilities of each row's targets, `[B, 1]`: the log-probability of a whole text or
+    /// completion.
     pub fn row_log_probabilities(&self, model: &Model) -> Tensor<2> {
         let log_p = self.log_probabilities(model);
         let (rows, count) = (self.rows(), log_p.dims()[0]);
@@ -135,7 +136,7 @@ impl Batch {
         }
     }
 
-    /// 1 where there is a target, however it is weighted, and 0 elsewhere, `[N, 1]`.
+    /// 1 where there is a target, whatever its weight, and 0 elsewhere, `[N, 1]`.
     pub(super) fn has_target(&self) -> Tensor<2> {
         self.targets.weights.clone().not_equal_elem(0.0).float()
     }

@@ -1,4 +1,4 @@
-//! A second model that an objective asks but does not train: a teacher, a reference policy.
+//! A second model that an objective evaluates but does not train: a teacher, or a reference policy.
 
 use super::Batch;
 use crate::model::Model;
@@ -11,17 +11,17 @@ pub struct Frozen {
 }
 
 impl Frozen {
-    /// Takes the weights of `model` as they are now. They share memory with it until one of the two changes.
+    /// Copies the present weights of `model`. They share memory with it until one of the two changes.
     pub fn new(model: &Model) -> Self {
         Self { model: model.valid() }
     }
 
-    /// Logits `[N, vocab_size or classes]` of a batch, which gradients take for constants.
+    /// Logits of a batch, `[N, vocab_size or classes]`, through which no gradients flow.
     pub fn logits(&self, batch: &Batch) -> Tensor<2> {
         Tensor::from_inner(batch.without_autodiff().logits(&self.model))
     }
 
-    /// Logarithm of the probability of each target, `[N, 1]`, 0 where there is none.
+    /// Log-probability of each target, `[N, 1]`; 0 where there is no target.
     pub fn log_probabilities(&self, batch: &Batch) -> Tensor<2> {
         Tensor::from_inner(batch.without_autodiff().log_probabilities(&self.model))
     }

@@ -1,11 +1,11 @@
-//! Named figures that an objective reports beside its loss.
+//! Named metrics that an objective reports beside its loss.
 
 use super::{Batch, StepTotals};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
-/// Figures of a step or an evaluation by name.
+/// Metrics of a step or an evaluation, by name.
 pub type Metrics = BTreeMap<String, MetricValue>;
 
 /// A figure, or several of a kind, such as one for each expert. NaN where the log has no number.
@@ -18,7 +18,7 @@ pub enum MetricValue {
 }
 
 impl MetricValue {
-    /// The numbers, of which there is one or more.
+    /// The numbers, of which there is at least one.
     pub fn values(&self) -> &[f32] {
         match self {
             Self::One(value) => std::slice::from_ref(value),
@@ -36,7 +36,7 @@ impl MetricValue {
 
 impl<'de> Deserialize<'de> for MetricValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// JSON has `null` for a number that is not finite.
+        /// Values in JSON, where `null` stands for a number that is not finite.
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Nullable {
@@ -51,22 +51,22 @@ impl<'de> Deserialize<'de> for MetricValue {
     }
 }
 
-/// Rule by which the values of several micro-batches become the value of their step.
+/// Rule by which the values of several micro-batches become the value of the step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Average {
-    /// They are added up: each is a share already.
+    /// The values are added, since each is already a share.
     Sum,
-    /// Mean, each counting by the weight of its micro-batch's targets.
+    /// The values are averaged, weighted by the micro-batch's targets.
     OverTargets,
-    /// Mean, each counting by the rows of its micro-batch.
+    /// The values are averaged, weighted by the number of rows.
     OverRows,
 }
 
-/// A named figure of one micro-batch.
+/// A named metric of one micro-batch.
 #[derive(Debug, Clone)]
 pub struct Metric {
     pub name: &'static str,
-    /// `[K]`, without autodiff.
+    /// Values, `[K]`, without autodiff.
     pub value: Tensor<1>,
     pub average: Average,
 }
@@ -79,12 +79,12 @@ impl Metric {
     }
 }
 
-/// Metrics of a step, added up over its micro-batches on the device.
+/// Metrics of a step, accumulated over its micro-batches on the device.
 #[derive(Default)]
 pub(crate) struct MetricSums(Vec<(&'static str, Tensor<1>)>);
 
 impl MetricSums {
-    /// Takes in the metrics of one micro-batch.
+    /// Adds the metrics of one micro-batch.
     pub fn add(&mut self, metrics: Vec<Metric>, batch: &Batch, step: StepTotals) {
         for Metric { name, value, average } in metrics {
             let share = match average {
@@ -99,13 +99,13 @@ impl MetricSums {
         }
     }
 
-    /// Names with how many numbers each has, and the sums.
+    /// Name and number of values of each metric, and the accumulated values.
     pub fn into_parts(self) -> (Vec<(&'static str, usize)>, Vec<Tensor<1>>) {
         self.0.into_iter().map(|(name, sum)| ((name, sum.dims()[0]), sum)).unzip()
     }
 }
 
-/// Numbers by the names and counts that [`MetricSums::into_parts`] gives.
+/// Names values, given the names and counts that [`MetricSums::into_parts`] returns.
 pub(crate) fn named(layout: &[(&'static str, usize)], mut numbers: &[f32]) -> Metrics {
     let mut metrics = Metrics::new();
     for &(name, count) in layout {

@@ -1,11 +1,11 @@
 //! Prediction of targets: cross entropy over tokens or classes (language models of all architectures,
-//! classifiers), squared error (regression), each as a mean over targets, with the auxiliary losses of a
+//! classifiers) or squared error (regression), each averaged over targets, plus the auxiliary losses of a
 //! mixture of experts.
 
 use super::{Average, Batch, Loss, LossWeights, Objective, StepTotals, router};
 use crate::{config::Config, model::Model};
 
-/// The mean over targets, with what a mixture of experts adds to it.
+/// The mean loss over targets, plus the auxiliary losses of a mixture of experts.
 #[derive(Debug, Clone, Copy)]
 pub struct Prediction {
     router_aux_loss: f64,
@@ -14,7 +14,7 @@ pub struct Prediction {
 }
 
 impl Prediction {
-    /// Objective with the smoothing and the auxiliary losses of a configuration.
+    /// Makes the objective with the label smoothing and the auxiliary losses of a configuration.
     pub fn new(config: &Config) -> Self {
         let Config { model, objective, .. } = config;
         Self {

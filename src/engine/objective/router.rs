@@ -1,22 +1,23 @@
-//! Auxiliary losses that balance a mixture of experts: the load-balancing loss (arXiv:2101.03961), as
-//! transformers computes it, and the router-z loss (arXiv:2202.08906).
+//! Auxiliary losses that balance a mixture of experts: the load-balancing loss (arXiv:2101.03961), computed
+//! like in transformers, and the router-z loss (arXiv:2202.08906).
 
 use crate::model::layers::moe::Routing;
 use burn::tensor::{Int, Tensor, activation::softmax};
 
-/// Figures about the routers of all layers, on the device.
+/// Losses and statistics of the routers of all layers, on the device.
 pub struct RouterLosses {
-    /// Experts times the sum over experts of (share of the tokens) · (mean probability), `[1]`: the
-    /// experts per token if all get equal shares, more otherwise.
+    /// Load-balancing loss, `[1]`: number of experts times the sum over experts of (share of the tokens) ·
+    /// (mean probability). It is the number of experts per token if all experts have equal shares, otherwise
+    /// more.
     pub load_balancing: Tensor<1>,
-    /// Mean square of the logarithm of the sum of exponentials of the logits, `[1]`.
+    /// Router-z loss, `[1]`: mean of the squared log-partition function of the logits.
     pub z: Tensor<1>,
-    /// Share of all assignments that each expert gets, `[X]`.
+    /// Share of all assignments that each expert has, `[X]`.
     pub utilization: Tensor<1>,
 }
 
-/// Router losses over the routings of all layers, each with the weights of its tokens: `[N, 1]`, 1 for tokens
-/// and 0 for padding. `None` without experts.
+/// Computes the losses over the routings of all layers. Each routing comes with its tokens' weights, `[N,
+/// 1]`: 1 for tokens and 0 for padding. `None` without experts.
 pub fn losses(routings: &[(&Routing, &Tensor<2>)]) -> Option<RouterLosses> {
     let [_, experts] = routings.first()?.0.logits.dims();
     let logits = Tensor::cat(routings.iter().map(|(routing, _)| routing.logits.clone()).collect(), 0); // [L N, X]

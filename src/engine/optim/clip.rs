@@ -1,5 +1,5 @@
-//! Adding up gradients of micro-batches and clipping them by their global norm
-//! (arXiv:1211.5063), without reading anything back from the device.
+//! Accumulates the gradients of micro-batches and clips them by their global norm (arXiv:1211.5063), without
+//! reading anything from the device.
 
 use crate::{
     kernels::{Mode, adamw::sum_of_squares},
@@ -11,7 +11,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-/// `total += new`, parameter by parameter.
+/// Adds `new` to `total`, parameter by parameter.
 pub fn accumulate<M: Module>(
     model: &M,
     total: Option<GradientsParams>,
@@ -38,7 +38,7 @@ pub fn accumulate<M: Module>(
     }
 }
 
-/// The norm of all gradients taken as one vector, `[1]`.
+/// Euclidean norm of all gradients together, `[1]`.
 pub fn global_norm<M: Module>(
     model: &M,
     gradients: &GradientsParams,
@@ -61,7 +61,7 @@ pub fn global_norm<M: Module>(
     }
 }
 
-/// The factor, at most 1, that brings `norm` down to `limit`, `[1]`.
+/// Factor, at most 1, that reduces `norm` to `limit`, `[1]`.
 pub fn clip_factor(norm: Tensor<1>, limit: f64) -> Tensor<1> {
     // The epsilon of torch.nn.utils.clip_grad_norm_.
     norm.add_scalar(1e-6).recip().mul_scalar(limit).clamp_max(1.0)

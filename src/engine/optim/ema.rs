@@ -15,7 +15,7 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// Starts from the weights of `model` that are trained; those that are frozen need no average.
+    /// Starts with the weights of `model` that are trained; frozen weights need no average.
     pub fn new<M: Module>(decay: f64, model: &M) -> Self {
         let trainable = trainable_shapes(model);
         let mut weights = parameters(model);
@@ -23,9 +23,9 @@ impl Ema {
         Self { decay, weights }
     }
 
-    /// `average = decay * average + (1 - decay) * weights`
+    /// Updates the average: `average = decay * average + (1 - decay) * weights`.
     ///
-    /// `keep_if`, a `[1]` tensor, skips the update where it is false.
+    /// `keep_if`, a `[1]` tensor, skips the update if it is false.
     pub fn update<M: Module>(&mut self, model: &M, keep_if: Option<&Tensor<1, Bool>>) {
         for (name, new) in parameters(model) {
             if let Some(average) = self.weights.get_mut(&name) {

@@ -1,4 +1,4 @@
-//! From gradients to new weights: schedules, clipping, optimizers, averaging.
+//! Updates of the weights from gradients: schedules, clipping, optimizers, averaging.
 
 pub mod clip;
 pub mod ema;

@@ -1,8 +1,7 @@
-//! Burn's optimizers with a state that can be read, saved by parameter name and put back on a
-//! chosen device.
+//! Burn's optimizers, with a state that can be read, saved by parameter name and restored on a chosen device.
 //!
 //! Parameters are grouped by their declared role, as usual for transformers: matrices and embeddings decay,
-//! vectors (biases and norms) do not. Muon takes the matrices inside blocks and leaves the rest to AdamW.
+//! vectors (biases and norms) do not. Muon updates the matrices inside blocks and leaves the rest to AdamW.
 
 use crate::{
     config::{OptimizerKind, TrainConfig},
@@ -29,7 +28,7 @@ use std::collections::BTreeMap;
 /// Optimizer state of one parameter.
 #[derive(Debug, Clone)]
 pub struct ParameterState {
-    /// Updates so far.
+    /// Number of updates so far.
     pub updates: usize,
     /// First moment (Adam, AdamW), momentum (SGD, Lion, Muon).
     pub first: FlatTensor,
@@ -37,26 +36,26 @@ pub struct ParameterState {
     pub second: Option<FlatTensor>,
 }
 
-/// States by parameter name.
+/// Optimizer states by parameter name.
 pub type OptimizerState = BTreeMap<String, ParameterState>;
 
-/// An optimizer over a whole model.
+/// An optimizer of a whole model.
 pub struct Optimizer {
     rules: Rules,
     pub state: OptimizerState,
 }
 
-/// Which parameter is updated how.
+/// Update rules of the parameters.
 struct Rules {
     decayed: Rule,
     undecayed: Rule,
-    /// Rule of matrices inside blocks, where it differs from `decayed`.
+    /// Rule of matrices inside blocks, if it differs from `decayed`.
     matrices: Option<Rule>,
     roles: ParameterRoles,
 }
 
 impl Rules {
-    /// The rule of a parameter by its declared role, or else by its rank.
+    /// The rule of a parameter, by its declared role, or by its rank if it has none.
     fn of(&self, name: &str, rank: usize) -> &Rule {
         let role = self.roles.get(name).copied().unwrap_or(match rank {
             0 | 1 => ParameterRole::Vector,
@@ -81,7 +80,8 @@ enum Rule {
 }
 
 impl Optimizer {
-    /// The optimizer that `config` describes, without any state yet. `mode`: how AdamW is computed.
+    /// Makes the optimizer that `config` describes, without any state. `mode` selects the fused AdamW kernel
+    /// or its reference.
     pub fn new(config: &TrainConfig, mode: Mode) -> Self {
         let rule = |weight_decay: f64| match config.optimizer {
             OptimizerKind::Adamw | OptimizerKind::Muon => Rule::adamw(config, weight_decay, mode),
@@ -120,24 +120,24 @@ impl Optimizer {
         Self { rules, state: BTreeMap::new() }
     }
 
-    /// Sets the declared roles of the parameters. One without a role goes by its rank.
+    /// Sets the declared roles of the parameters. A parameter without a role is grouped by its rank.
     pub fn with_roles(mut self, roles: ParameterRoles) -> Self {
         self.rules.roles = roles;
         self
     }
 
-    /// AdamW that decays every parameter alike, as `torch.optim.AdamW` does by default.
+    /// Makes an AdamW that decays every parameter alike, as `torch.optim.AdamW` does by default.
     pub fn uniform_adamw(config: &TrainConfig, mode: Mode) -> Self {
         let rule = || Rule::adamw(config, config.weight_decay, mode);
         let rules = Rules { decayed: rule(), undecayed: rule(), matrices: None, roles: BTreeMap::new() };
         Self { rules, state: BTreeMap::new() }
     }
 
-    /// Takes over a saved state: `tensors` as [`state_tensors`] names them, and the number of updates
-    /// of each parameter. Both must be of exactly the parameters in `shapes`.
+    /// Restores a saved state: tensors with the names of [`state_tensors`], and the number of updates of each
+    /// parameter. Both must have exactly the parameters in `shapes`.
     ///
     /// # Errors
-    /// What is wrong with the first tensor that is missing, misshapen or of no parameter.
+    /// A message about the first tensor that is missing, has the wrong shape or belongs to no parameter.
     pub fn load_state(
         &mut self,
         mut tensors: NamedData,
@@ -169,19 +169,19 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Updates every parameter that has a gradient, in place where nothing else shares its buffer.
+    /// Updates every parameter that has a gradient, in place if nothing else shares its buffer.
     pub fn step<M: Module>(&mut self, model: M, gradients: GradientsParams, update: Update) -> M {
         model.map(&mut Updater { optimizer: self, gradients, update, path: Path::default() })
     }
 }
 
-/// One update of all parameters.
+/// Settings of one update of all parameters.
 #[derive(Debug, Clone)]
 pub struct Update {
     pub learning_rate: f64,
-    /// Multiplies the gradients first, `[1]`.
+    /// Factor that the gradients are multiplied by first, `[1]`.
     pub scale: Tensor<1>,
-    /// Whether the whole update is skipped where `scale` is not finite: weights and moments stay as they were.
+    /// Whether to skip the whole update if `scale` is not finite: weights and moments then stay unchanged.
     pub skip_non_finite: bool,
 }
 
@@ -221,7 +221,7 @@ impl ModuleMapper for Updater<'_> {
     }
 }
 
-/// `new` where `keep_if` is true, else `old`.
+/// Returns `new` if `keep_if` is true, otherwise `old`.
 fn keep(keep_if: &Tensor<1, Bool>, new: Tensor<1>, old: Tensor<1>) -> Tensor<1> {
     let mask = keep_if.clone().expand(new.dims());
     old.mask_where(mask, new)
@@ -245,7 +245,7 @@ impl Rule {
         matches!(self, Self::AdamW(..) | Self::Adam(_))
     }
 
-    /// New weights and state of a parameter of rank `D`.
+    /// Computes the new weights and state of a parameter of rank `D`.
     fn update<const D: usize>(
         &self,
         update: &Update,
@@ -267,7 +267,7 @@ impl Rule {
         (new, state.map(|state| state.keep_moments(keep_if, kept)))
     }
 
-    /// Step of a gradient that is scaled already, by a rule other than AdamW.
+    /// Takes a step with a gradient that is already scaled, by a rule other than AdamW.
     fn step<const D: usize>(
         &self,
         learning_rate: f64,
@@ -378,7 +378,7 @@ impl ParameterState {
 const FIRST: &str = ".moment_1";
 const SECOND: &str = ".moment_2";
 
-/// The tensors of a state by `PARAMETER.moment_1` and `PARAMETER.moment_2`.
+/// Tensors of an optimizer state, with the names `PARAMETER.moment_1` and `PARAMETER.moment_2`.
 pub fn state_tensors(state: &OptimizerState) -> BTreeMap<String, FlatTensor> {
     let mut tensors = BTreeMap::new();
     for (name, state) in state {

@@ -1,9 +1,9 @@
-//! The learning rate as a function of the step. Every schedule starts with a linear warmup and
-//! none rises again after its end.
+//! The learning rate as a function of the step. Every schedule starts with a linear warmup, and none rises
+//! again after its end.
 
 use crate::config::{ScheduleKind, TrainConfig};
 
-/// The learning rate of optimizer step `step`, the first being 0.
+/// Learning rate of optimizer step `step`, counted from 0.
 pub fn learning_rate(config: &TrainConfig, step: u64) -> f64 {
     let (peak, floor, warmup) = (config.learning_rate, config.min_lr, config.warmup_steps);
     if step < warmup {
@@ -27,8 +27,8 @@ pub fn learning_rate(config: &TrainConfig, step: u64) -> f64 {
     }
 }
 
-/// Note on a run that continues after `step` steps with other settings by which its learning rate jumps; nothing
-/// where it goes on as before, within one per cent.
+/// Note for the user if a run continues after `step` steps with other settings, and its learning rate jumps
+/// by more than one per cent; otherwise `None`.
 pub fn jump(before: &TrainConfig, now: &TrainConfig, step: u64) -> Option<String> {
     let (expected, next) = (learning_rate(before, step), learning_rate(now, step));
     if (next - expected).abs() <= 0.01 * expected.abs() {
@@ -60,7 +60,7 @@ fn end(config: &TrainConfig) -> u64 {
     config.decay_steps.unwrap_or(config.max_steps)
 }
 
-/// Share of the way from `start` to `end`, from 0 to 1.
+/// Fraction of the way from `start` to `end`, from 0 to 1.
 fn progress(step: u64, start: u64, end: u64) -> f64 {
     if end <= start {
         return 1.0;

@@ -1,4 +1,5 @@
-//! Optimizers, clipping and averaging against numbers that PyTorch made (`tests/fixtures/optim/make_optim.py`).
+//! Compares optimizers, clipping and averaging with numbers made with PyTorch
+//! (`tests/fixtures/optim/make_optim.py`).
 
 use super::{Optimizer, Update, clip, ema::Ema, state_tensors};
 use crate::{
@@ -17,17 +18,17 @@ use std::collections::BTreeMap;
 
 const STEPS: usize = 10;
 
-/// Factors of the learning rate, as in the script.
+/// Factors of the learning rate, the same as in the script.
 const SCHEDULE: [f64; STEPS] = [1.0, 1.0, 0.5, 0.5, 2.0, 1.0, 0.1, 1.0, 1.0, 1.0];
 
-/// Global gradient norm that the script clips to.
+/// Global gradient norm to which the script clips.
 const LIMIT: f64 = 60.0;
 
 const KINDS: [OptimizerKind; 5] =
     [OptimizerKind::Adamw, OptimizerKind::Adam, OptimizerKind::Sgd, OptimizerKind::Lion, OptimizerKind::Muon];
 
-/// A parameter of each kind that optimizers tell apart: matrices inside blocks, and outside of them a matrix, a tensor
-/// of three axes and a vector, which is not decayed.
+/// A parameter of each kind that optimizers distinguish: matrices inside blocks, and outside of them a
+/// matrix, a tensor with three axes and a vector, which is not decayed.
 #[derive(Module, Debug)]
 struct Small {
     blocks: Vec<Block>,
@@ -42,8 +43,8 @@ struct Block {
     tall: Param<Tensor<2>>,
 }
 
-/// Parameters by name, with what the script calls their start and gradients, and their results. The matrix outside of
-/// blocks is the script's vector in another shape, so that it decays.
+/// Names of the parameters, each with the script's names of its start and gradients, and of its results. The
+/// matrix outside of blocks is the script's vector in another shape, so that it decays.
 const NAMES: [(&str, &str, &str); 5] = [
     ("blocks.0.wide", "w", "w"),
     ("blocks.0.tall", "u", "u"),
@@ -57,7 +58,7 @@ fn optimizer(config: &TrainConfig, mode: Mode) -> Optimizer {
     Optimizer::new(config, mode).with_roles([("matrix".to_owned(), ParameterRole::Embedding)].into())
 }
 
-/// The tensors that the script wrote.
+/// Tensors that the script wrote.
 struct Numbers(SafeTensors<'static>);
 
 impl Numbers {
@@ -71,7 +72,7 @@ impl Numbers {
         bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect()
     }
 
-    /// One of ten equal parts.
+    /// Part `step` of a tensor that consists of ten equal parts.
     fn at(&self, name: &str, step: usize) -> Vec<f32> {
         let all = self.all(name);
         let count = all.len() / STEPS;
@@ -93,7 +94,7 @@ impl Numbers {
         }
     }
 
-    /// Gradients of a step, times `factor`, without the matrix if it is left out.
+    /// Gradients of a step, times `factor`; without that of the matrix unless `has_matrix`.
     fn gradients(&self, model: &Small, step: usize, factor: f32, has_matrix: bool) -> GradientsParams {
         let device = &cpu();
         let of = |name: &str| -> Vec<f32> {
@@ -123,7 +124,7 @@ fn values(tensor: &FlatTensor) -> Vec<f32> {
     tensor.values.clone().into_data().try_to_vec().unwrap()
 }
 
-/// The bits of every number, by name.
+/// Bit patterns of all elements, by name.
 fn bits(tensors: &BTreeMap<String, FlatTensor>) -> BTreeMap<String, Vec<u32>> {
     let bits = |tensor: &FlatTensor| values(tensor).into_iter().map(f32::to_bits).collect();
     tensors.iter().map(|(name, tensor)| (name.clone(), bits(tensor))).collect()
@@ -133,7 +134,7 @@ fn update(learning_rate: f64, scale: f32, skip_non_finite: bool) -> Update {
     Update { learning_rate, scale: Tensor::from_floats([scale], &cpu()), skip_non_finite }
 }
 
-/// The largest difference from what the script has under `case` after `step`, of numbers over 1 as a share of them.
+/// Largest difference from the script's numbers for `case` after `step`. For numbers over 1 it is relative.
 fn difference(
     model: &Small,
     numbers: &Numbers,
@@ -152,7 +153,7 @@ fn difference(
     names.iter().map(of_name).fold(0.0, f32::max)
 }
 
-/// Settings of each case of the script.
+/// Settings of each case in the script.
 fn cases() -> Vec<(&'static str, TrainConfig)> {
     let adam = |optimizer, beta1, beta2, epsilon, weight_decay| TrainConfig {
         optimizer,
@@ -201,11 +202,12 @@ fn cases() -> Vec<(&'static str, TrainConfig)> {
     ]
 }
 
-/// Kiln follows PyTorch's formulas: Adam and SGD add the decay to the gradient, AdamW, Lion and Muon take it off the
-/// weights first; SGD's momentum is neither dampened nor Nesterov's. Muon is `torch.optim.Muon` with Nesterov's
-/// momentum and `adjust_lr_fn="match_rms_adamw"`, with two differences: momentum is `m = b m + g` instead of
-/// `b m + (1 - b) g`, which only scales what is then made orthogonal, and that is done in float32 instead of bfloat16.
-/// Unlike the fixtures' `muon-rms-f32` it has Nesterov's momentum, so the script makes that variant.
+/// Verifies that the optimizers follow PyTorch's formulas: Adam and SGD add the decay to the gradient, AdamW,
+/// Lion and Muon take it off the weights first; SGD's momentum is neither dampened nor Nesterov's. Muon is
+/// `torch.optim.Muon` with Nesterov's momentum and `adjust_lr_fn="match_rms_adamw"`, with two differences:
+/// momentum is `m = b m + g` instead of `b m + (1 - b) g`, which only scales what is then made orthogonal,
+/// and that is done in float32 instead of bfloat16. Unlike the fixtures' `muon-rms-f32` it has Nesterov's
+/// momentum, so the script makes that variant.
 #[test]
 fn ten_steps_of_every_optimizer_equal_pytorchs() {
     let numbers = Numbers::load();

@@ -1,11 +1,11 @@
-//! The best evaluation so far, and when to give up hoping for a better one.
+//! Early stopping: keeps track of the best evaluation, and of the number of evaluations without improvement.
 
 use crate::checkpoint::TrainerState;
 
-/// Watches the validation loss.
+/// State of early stopping on the validation loss.
 #[derive(Debug, Clone)]
 pub(super) struct EarlyStop {
-    /// Evaluations without improvement that end the run.
+    /// Number of evaluations without improvement after which the run ends.
     patience: Option<u64>,
     min_delta: f64,
     best: Option<(f64, u64)>,
@@ -22,7 +22,7 @@ impl EarlyStop {
         self.without_improvement = state.evaluations_without_improvement;
     }
 
-    /// Takes in an evaluation; true if it is the best one so far.
+    /// Records an evaluation. Returns true if it is the best one so far.
     pub fn observe(&mut self, loss: f64, step: u64) -> bool {
         let improved = self.best.is_none_or(|(best, _)| loss < best - self.min_delta);
         let is_best = loss.is_finite() && self.best.is_none_or(|(best, _)| loss < best);

@@ -1,4 +1,4 @@
-//! What the loop tells whoever watches it: a terminal, a log, a page.
+//! Events that the training loop reports to a terminal, a log or a page.
 
 use crate::objective::Metrics;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ pub enum Event {
     Evaluation(EvaluationReport),
     Sample(SampleReport),
     Checkpoint(CheckpointReport),
-    /// A step whose loss or gradient was not finite and that therefore changed nothing.
+    /// A step that was skipped because its loss or gradient norm was not finite.
     Skipped {
         step: u64,
         loss: f32,

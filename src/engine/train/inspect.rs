@@ -1,4 +1,4 @@
-//! Looking into a model while it trains: the distribution of every parameter and of its gradient.
+//! Inspection of a model while it trains: the distribution of every parameter and of its gradient.
 
 use super::Trainer;
 use crate::{
@@ -14,7 +14,7 @@ use burn::{
 };
 use serde::Serialize;
 
-/// Bins of a [`Distribution`]'s histogram.
+/// Number of bins in a [`Distribution`]'s histogram.
 const BINS: usize = 32;
 
 /// One parameter tensor.
@@ -44,7 +44,7 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// Of some values; all zeros where there are none.
+    /// Computes the distribution of values; everything is zero if there are none.
     pub fn of(values: &[f32]) -> Self {
         let finite = || values.iter().copied().map(f64::from).filter(|value| value.is_finite());
         let count = finite().count().max(1) as f64;
@@ -64,8 +64,11 @@ impl Distribution {
 }
 
 impl Trainer {
-    /// Reads every parameter, and its gradient on the rows that the next step begins with. Changes
-    /// nothing.
+    /// Reads every parameter, and its gradient for the first micro-batch of the next step. Does not change
+    /// the run.
+    ///
+    /// # Errors
+    /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
     pub async fn inspect(&self) -> Result<Vec<ParameterReport>> {
         let batch = self.loader.rows(self.step, 0..self.config.train.batch_size);
         let totals = StepTotals::of([&batch]);
@@ -83,8 +86,11 @@ impl Trainer {
         Ok(reports.collect())
     }
 
-    /// How block `layer` of the model in training attends within `tokens`, at most a block of them:
-    /// `[head][query][key]`.
+    /// Attention weights of block `layer` of the model in training for `tokens`, of which at most
+    /// `block_size` are used: `[head][query][key]`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`] if there is no such layer or no token, and [`Error::DeviceFailed`].
     pub async fn attention(&self, tokens: &[u32], layer: usize) -> Result<Vec<Vec<Vec<f32>>>> {
         let layers = self.config.model.n_layer;
         if layer >= layers {

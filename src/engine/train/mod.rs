@@ -1,5 +1,5 @@
-//! Training: one loop for every objective, device and platform. [`Trainer::step`] is the whole of
-//! it; `run.rs` says what happens between steps, `event.rs` what it tells those who watch.
+//! Training: one loop for every objective, device and platform. [`Trainer::step`] is a whole step; `run.rs`
+//! contains what happens between steps, `event.rs` what is reported.
 
 mod early_stop;
 pub mod event;
@@ -27,22 +27,22 @@ use burn::{
 };
 use early_stop::EarlyStop;
 
-/// A model being trained.
+/// A model in training, with all state of the run.
 pub struct Trainer {
     config: Config,
     dataset: Dataset,
     loader: Loader,
-    /// Layout of the rows that are cut from both splits.
+    /// Layout of the rows that are taken from both splits.
     layout: RowLayout,
-    /// Device, with autodiff.
+    /// Training device, with autodiff.
     device: Device,
     model: Model,
     objective: Box<dyn Objective>,
     optimizer: Optimizer,
     ema: Option<Ema>,
-    /// Finished optimizer steps.
+    /// Number of finished optimizer steps.
     step: u64,
-    /// Tokens read.
+    /// Number of tokens trained on so far.
     tokens: u64,
     skipped_steps: u64,
     early_stop: EarlyStop,
@@ -58,14 +58,15 @@ struct PendingStep {
     step: u64,
     tokens: u64,
     learning_rate: f64,
-    /// Name of each metric, and how many numbers it has.
+    /// Name and number of values of each metric.
     metrics: Vec<(&'static str, usize)>,
-    /// Loss, gradient norm, and the metrics one after another.
+    /// Loss, gradient norm, and the values of all metrics, concatenated.
     numbers: Tensor<1>,
 }
 
 impl Trainer {
-    /// A new run on `device` (with or without autodiff). `config` is resolved ([`Config::resolve`]).
+    /// Starts a new run on `device` (with or without autodiff). `config` must be resolved
+    /// ([`Config::resolve`]).
     pub fn new(config: Config, dataset: Dataset, device: &Device) -> Result<Self> {
         let device = device.clone().autodiff();
         let seed = seed_for(config.train.seed, 0, "init");
@@ -73,9 +74,9 @@ impl Trainer {
         Self::assemble(config, dataset, device, model)
     }
 
-    /// A new run that starts from the weights of `checkpoint` instead of random ones. `config` is resolved
-    /// and has the checkpoint's model, in which the context may be shorter, and what has no weights may
-    /// differ. An encoder may have another head, which is then a new one.
+    /// Starts a new run from the weights of `checkpoint` instead of random ones. `config` must be resolved
+    /// and describe the checkpoint's model, except that the context may be shorter and settings without
+    /// weights may differ. An encoder may have another head, which is then initialized.
     pub fn start_from(
         config: Config,
         dataset: Dataset,
@@ -92,8 +93,12 @@ impl Trainer {
         Self::assemble(config, dataset, device, model)
     }
 
-    /// A run that goes on where `checkpoint` stopped. `config` may differ from the checkpoint's in
-    /// everything but the model, the optimizer and what is frozen.
+    /// Continues a run from `checkpoint`. `config` may differ from the checkpoint's in everything but the
+    /// model, the optimizer and the frozen parameters.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if these differ or the checkpoint is broken, and [`Error::InvalidValue`] if the
+    /// data or its order differs.
     pub fn resume(
         config: Config,
         dataset: Dataset,
@@ -176,7 +181,7 @@ impl Trainer {
         })
     }
 
-    /// Replaces the configuration's objective by another one.
+    /// Replaces the objective of the configuration by another one.
     pub fn with_objective(self, objective: impl Objective + 'static) -> Self {
         Self { objective: Box::new(objective), ..self }
     }
@@ -199,12 +204,12 @@ impl Trainer {
         &self.dataset
     }
 
-    /// Finished optimizer steps.
+    /// Number of finished optimizer steps.
     pub fn steps_done(&self) -> u64 {
         self.step
     }
 
-    /// The model as it is used: without autodiff, averaged if the run averages.
+    /// The model for use: without autodiff, and with averaged weights if the run averages.
     pub fn trained_model(&self) -> Model {
         match &self.ema {
             Some(ema) => parameters::with_weights(self.model.valid(), &ema.weights),
@@ -212,7 +217,7 @@ impl Trainer {
         }
     }
 
-    /// Number of parameters, those that are frozen included.
+    /// Number of parameters, including frozen ones.
     pub fn parameters(&self) -> usize {
         self.model.num_params()
     }
@@ -222,12 +227,12 @@ impl Trainer {
         self.tokens_per_step() as f64 * size::flops_per_token(&self.config.model)
     }
 
-    /// Positions of one optimizer step, padding included.
+    /// Number of positions in one optimizer step, padding included.
     pub fn tokens_per_step(&self) -> usize {
         size::tokens_per_step(&self.config)
     }
 
-    /// The whole state as checkpoint files.
+    /// Encodes the whole state as checkpoint files.
     pub async fn checkpoint(&self) -> Result<Files> {
         let weights = parameters::read(parameters::parameters(&self.model)).await?;
         let averaged = match &self.ema {

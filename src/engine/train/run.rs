@@ -1,4 +1,4 @@
-//! The run: what happens between steps.
+//! The run: everything that happens between steps.
 
 use super::{
     PendingStep, Trainer,
@@ -23,21 +23,21 @@ use std::path::PathBuf;
 
 /// Callbacks of a run.
 pub struct Hooks<'a> {
-    /// Is told everything worth showing. An error ends the run.
+    /// Called with each event. An error ends the run.
     pub observe: &'a mut dyn FnMut(&Event) -> Result<()>,
-    /// Stores the checkpoint of a step, marks it as best if it is, and says where it lies.
+    /// Stores the checkpoint of a step, marks it if it is the best, and returns its path.
     pub save: &'a mut dyn FnMut(u64, &Files, bool) -> Result<PathBuf>,
-    /// Asked after each step whether to end.
+    /// Called after each step; true ends the run.
     pub interrupted: &'a dyn Fn() -> bool,
-    /// Name of the device, for the report.
+    /// Name of the device, for reports.
     pub device: String,
     /// Measured peak of the device in FLOP/s.
     pub peak_flops: Option<f64>,
 }
 
-/// Actions that are due after a step, in their order.
+/// Actions that are due after a step, in the order in which they happen.
 struct Due {
-    /// Reading the losses that are still on the device.
+    /// Whether to read the losses that are still on the device.
     losses: bool,
     evaluation: bool,
     checkpoint: bool,
@@ -45,22 +45,22 @@ struct Due {
 }
 
 impl Due {
-    /// Whether training pauses for something.
+    /// Whether an action interrupts training.
     fn pauses(&self) -> bool {
         self.evaluation || self.checkpoint || self.sample
     }
 }
 
-/// Number of skipped steps in a row after which the run fails.
+/// Number of consecutive skipped steps after which the run fails.
 const MAX_SKIPPED_IN_A_ROW: u64 = 100;
 
-/// State of a run in progress that is not part of its checkpoints.
+/// State of a run in progress that is not part of checkpoints.
 pub struct Progress {
     first_step: u64,
     meter: Meter,
 }
 
-/// Figures between two readings of the losses.
+/// Measurements since the losses were last read.
 struct Meter {
     start: Instant,
     last_read: Instant,
@@ -72,8 +72,8 @@ struct Meter {
 }
 
 impl Trainer {
-    /// Trains up to the configured step, or until interrupted or out of patience. Ends with a
-    /// checkpoint of the last step.
+    /// Trains up to the configured step, unless it is interrupted or stopped early. Ends with a checkpoint of
+    /// the last step.
     pub async fn run(&mut self, hooks: &mut Hooks<'_>) -> Result<FinishReport> {
         let mut progress = self.begin(hooks)?;
         let reason = loop {
@@ -84,8 +84,8 @@ impl Trainer {
         self.finish(&progress, reason, hooks)
     }
 
-    /// The beginning of [`run`](Self::run), for callers that do something of their own between
-    /// steps: then [`advance`](Self::advance) until it gives a reason, then [`finish`](Self::finish).
+    /// Begins a run, for callers that do something of their own between steps. They then call
+    /// [`advance`](Self::advance) until it returns a reason, and [`finish`](Self::finish).
     pub fn begin(&self, hooks: &mut Hooks<'_>) -> Result<Progress> {
         let info = self.info(&hooks.device, hooks.peak_flops);
         (hooks.observe)(&Event::Started(info))?;
@@ -101,7 +101,7 @@ impl Trainer {
         Ok(Progress { first_step: self.step, meter })
     }
 
-    /// One step and what is due after it. Gives a reason if the run is to end.
+    /// Takes one step and the actions that are due after it. Returns a reason if the run ends.
     pub async fn advance(
         &mut self,
         progress: &mut Progress,
@@ -155,12 +155,12 @@ impl Trainer {
         self.read_losses(&mut progress.meter, hooks).await
     }
 
-    /// Goes on after a pause, which was not training time.
+    /// Restarts the clock after a pause, so that the pause does not count as training time.
     pub fn restart_clock(&self, progress: &mut Progress) {
         progress.meter.restart(self);
     }
 
-    /// The end of a run.
+    /// Ends a run and reports its result.
     pub fn finish(
         &self,
         progress: &Progress,
@@ -181,7 +181,7 @@ impl Trainer {
         Ok(report)
     }
 
-    /// Description of the run, on a device of this name and measured peak (FLOP/s).
+    /// Describes the run. `device` is the name of the device, `peak_flops` its measured peak in FLOP/s.
     pub fn info(&self, device: &str, peak_flops: Option<f64>) -> RunInfo {
         let vocab_size = self.config.model.vocab_size;
         RunInfo {
@@ -202,7 +202,7 @@ impl Trainer {
         }
     }
 
-    /// Actions that are due after the step that was just taken. `end`: why the run is to end with it, if it is.
+    /// Actions that are due after the present step. `end` is the reason if the run ends with it.
     fn due(&self, end: Option<FinishReason>, is_first: bool) -> Due {
         let train = &self.config.train;
         let every = |interval: u64| interval > 0 && self.step.is_multiple_of(interval);
@@ -229,7 +229,7 @@ impl Trainer {
         self.config.train.eval_interval > 0 && !self.dataset.val.is_empty()
     }
 
-    /// Reads what the steps since the last reading left on the device, and reports it.
+    /// Reads and reports the losses and metrics of all steps since the last reading.
     async fn read_losses(&mut self, meter: &mut Meter, hooks: &mut Hooks<'_>) -> Result<()> {
         let pending = std::mem::take(&mut self.pending);
         if pending.is_empty() {
@@ -276,7 +276,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// Ends the run, or counts a skipped step.
+    /// Counts a skipped step, or fails if steps with non-finite numbers are not skipped, or too many were in
+    /// a row.
     fn not_finite(
         &mut self,
         step: u64,
@@ -295,12 +296,12 @@ impl Trainer {
         (hooks.observe)(&Event::Skipped { step, loss, grad_norm, batch })
     }
 
-    /// Number of steps that were skipped just before; `None` where steps are not skipped.
+    /// Number of steps skipped in a row before the present one; `None` if such steps are not skipped.
     fn skipped_in_a_row(&self, meter: &Meter) -> Option<u64> {
         (self.config.train.on_nan == OnNonFinite::Skip).then_some(meter.skipped_in_a_row)
     }
 
-    /// Evaluates on the validation split; true if it is the best result so far.
+    /// Evaluates the model on the validation split. Returns true if it is the best result so far.
     async fn evaluate(&mut self, meter: &mut Meter, hooks: &mut Hooks<'_>) -> Result<bool> {
         let start = Instant::now();
         let train = &self.config.train;
@@ -343,7 +344,7 @@ impl Trainer {
         Ok(is_best)
     }
 
-    /// Generates a sample.
+    /// Generates and reports a sample.
     async fn sample(&self, hooks: &mut Hooks<'_>) -> Result<()> {
         let sample = &self.config.sample;
         let model = self.trained_model();

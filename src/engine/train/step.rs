@@ -25,8 +25,8 @@ impl Trainer {
         self.step_on(&batches);
     }
 
-    /// Trains one step on these micro-batches, which together are the step's rows in order. Nothing in here
-    /// waits for the device: losses and norms are left there and read every `train.log_interval` steps.
+    /// Trains one step on the given micro-batches, which together are the step's rows in order. Does not wait
+    /// for the device: losses and norms stay there and are read every `train.log_interval` steps.
     pub fn step_on(&mut self, batches: &[HostBatch]) {
         let train = &self.config.train;
         let totals = StepTotals::of(batches);
@@ -85,8 +85,11 @@ impl Trainer {
         });
     }
 
-    /// Takes two steps and undoes them, so that the device has compiled what steps need before the
-    /// first one counts. Two, because the second finds moments where the first found none.
+    /// Takes two steps and undoes them, so that the device compiles the kernels of a step before the first
+    /// one counts. The second step is needed because it finds moments, which the first does not.
+    ///
+    /// # Errors
+    /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
     pub async fn warm_up(&mut self) -> Result<()> {
         let model = self.model.clone();
         let state = self.optimizer.state.clone();
@@ -100,8 +103,11 @@ impl Trainer {
         read.map(drop)
     }
 
-    /// Waits for the last step and gives its loss, in nats, and gradient norm; NaN before the first
-    /// step. Drops what was pending: for measuring, not within a run.
+    /// Waits for the last step and returns its loss in nats and its gradient norm; NaN before the first step.
+    /// Discards the results of earlier steps, so use it for measurements, not within a run.
+    ///
+    /// # Errors
+    /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
     pub async fn last_numbers(&mut self) -> Result<(f32, f32)> {
         let Some(last) = std::mem::take(&mut self.pending).pop() else {
             return Ok((f32::NAN, f32::NAN));

@@ -1,5 +1,4 @@
-//! Trainers as a whole: the way of computing, steps on given batches, objectives from outside, frozen
-//! parameters.
+//! Tests of whole trainers: kernel modes, steps on given batches, objectives from outside, frozen parameters.
 
 use super::*;
 use crate::config::Architecture;
@@ -15,7 +14,7 @@ use crate::{
     predict::Predictor,
 };
 
-/// A small run with some settings.
+/// A small trainer with changed settings.
 fn trainer(fused: bool, change: impl FnOnce(&mut Config)) -> Trainer {
     let mut config = Preset::find("debug").unwrap().config().unwrap();
     config.kernels.fused = fused;
@@ -26,7 +25,7 @@ fn trainer(fused: bool, change: impl FnOnce(&mut Config)) -> Trainer {
     Trainer::new(config, dataset, &Choice::cpu().open().unwrap()).unwrap()
 }
 
-/// Trains a whole run and saves nothing.
+/// Trains a whole run without saving checkpoints.
 fn run(trainer: &mut Trainer, mut observe: impl FnMut(&event::Event)) {
     let mut hooks = Hooks {
         observe: &mut |event| {
@@ -45,7 +44,7 @@ fn opened(trainer: &Trainer) -> Checkpoint {
     Checkpoint::from_files(pollster::block_on(trainer.checkpoint()).unwrap()).unwrap()
 }
 
-/// Everything that is done with a model, by kernels or without any.
+/// Calls `check` with every use of a model, so that it can verify whether kernels are used.
 fn uses(model: &Model, trainer: &Trainer, check: &impl Fn(&str, &dyn Fn())) {
     let device = Choice::cpu().open().unwrap();
     let (config, dataset) = (&trainer.config.model, &trainer.dataset);
@@ -198,7 +197,7 @@ fn targets_count_by_their_weights() {
     assert!((loss(&batch) - expected).abs() < 1e-5);
 }
 
-/// Names a metric of each kind, and asks a frozen copy of the model.
+/// An objective with a metric of each kind, which evaluates a frozen copy of the model.
 struct Asking(crate::objective::Frozen);
 
 impl Objective for Asking {

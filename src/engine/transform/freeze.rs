@@ -16,6 +16,9 @@ use std::collections::BTreeSet;
 const KEY: &str = "train.freeze";
 
 /// Freezes the parameters whose names match one of the patterns, in which `*` stands for any characters.
+///
+/// # Errors
+/// [`Error::InvalidValue`] for a pattern that no parameter matches, or if nothing is left to train.
 pub(super) fn freeze(model: Model, patterns: &[String]) -> Result<Model> {
     if patterns.is_empty() {
         return Ok(model);

@@ -1,4 +1,4 @@
-//! Saved tensors and backward pass of each kernel.
+//! Saved tensors and the backward pass of each kernel.
 
 use super::Operation;
 use crate::{
@@ -24,7 +24,7 @@ use burn::backend::{
 pub(super) struct Linear;
 
 impl<B: Kernels> Operation<B, 4> for Linear {
-    /// Input, weight, and whether that is transposed.
+    /// Input, weight, and whether the weight is transposed.
     type Saved = (FloatTensor<B>, FloatTensor<B>, bool);
 
     fn backward(
@@ -45,7 +45,7 @@ impl<B: Kernels> Operation<B, 4> for Linear {
 pub(super) struct ActivatedLinear;
 
 impl<B: Kernels> Operation<B, 4> for ActivatedLinear {
-    /// Input of the non-linearity, weight, and whether the weight is transposed.
+    /// Input of the non-linearity, weight, whether the weight is transposed, and the non-linearity.
     type Saved = (FloatTensor<B>, FloatTensor<B>, bool, Activation);
 
     fn backward(
@@ -98,7 +98,7 @@ impl<B: Kernels> Operation<B, 6> for NormalizedLinear {
 pub(super) struct Norm;
 
 impl<B: Kernels> Operation<B, 3> for Norm {
-    /// Input, weight, statistics.
+    /// Input, weight, statistics and settings.
     type Saved = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, NormSpec);
 
     fn backward(
@@ -130,7 +130,7 @@ impl<B: Kernels> Operation<B, 1> for Activate {
 pub(super) struct Rotate;
 
 impl<B: Kernels> Operation<B, 1> for Rotate {
-    /// Cosines, sines, and the inverse rotation.
+    /// Cosines, sines, and the settings of the inverse rotation.
     type Saved = (FloatTensor<B>, FloatTensor<B>, RopeSpec);
 
     fn backward(
@@ -169,7 +169,8 @@ impl<B: Kernels> Operation<B, 2> for Attend {
 pub(super) struct CrossEntropy;
 
 impl<B: Kernels> Operation<B, 2> for CrossEntropy {
-    /// The gradients of the loss itself: of the states, and of the weight where it is asked for.
+    /// Gradients of the loss with respect to the states and, if needed, the weight, both computed in the
+    /// forward pass.
     type Saved = Option<(FloatTensor<B>, Option<FloatTensor<B>>)>;
 
     fn backward(saved: Self::Saved, dy: FloatTensor<B>, needed: [bool; 2]) -> [Option<FloatTensor<B>>; 2] {
@@ -185,7 +186,7 @@ impl<B: Kernels> Operation<B, 2> for CrossEntropy {
 pub(super) struct LogProbabilities;
 
 impl<B: Kernels> Operation<B, 2> for LogProbabilities {
-    /// States, weight and targets.
+    /// States, weight, targets and settings.
     type Saved = (FloatTensor<B>, FloatTensor<B>, IntTensor<B>, ProjectionSpec);
 
     fn backward(
@@ -201,10 +202,10 @@ impl<B: Kernels> Operation<B, 2> for LogProbabilities {
 #[derive(Debug)]
 pub(super) struct Embed;
 
-/// Not an [`Operation`], since it adds to the gradient that a tied output projection left, which is as large
-/// as the table, instead of making another one.
+/// This is not an [`Operation`]: instead of allocating another gradient, it adds to the one from a tied
+/// output projection, which is as large as the table.
 impl<B: Kernels> Backward<B, 1> for Embed {
-    /// The table, and the tokens.
+    /// Embedding table and tokens.
     type State = (FloatTensor<Autodiff<B>>, IntTensor<B>);
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {

@@ -9,7 +9,7 @@ use crate::activation::Activation;
 
 const GRAIN: usize = 1 << 13;
 
-/// Value and slope at `x`, without the gate.
+/// Value and derivative at `x`, without the gate.
 #[inline(always)]
 fn relu(x: f32) -> (f32, f32) {
     if x > 0.0 || x.is_nan() { (x, 1.0) } else { (0.0, 0.0) }
@@ -36,7 +36,7 @@ fn silu(x: f32) -> (f32, f32) {
     (x * s, s * (1.0 + x * (1.0 - s)))
 }
 
-/// Calls a function with the non-linearity as a function that is inlined into it.
+/// Calls a function with the non-linearity as its last argument, so that it is inlined.
 macro_rules! with_curve {
     ($activation:expr, $function:ident ( $($argument:expr),* )) => {
         match $activation {
@@ -48,7 +48,8 @@ macro_rules! with_curve {
     };
 }
 
-/// `[N, width]` -> the same; gated: `[N, 2 * inner]`, gates first -> `[N, inner]`.
+/// Applies the non-linearity: `[N, width]` -> `[N, width]`, or, if gated, `[N, 2 * inner]` with the gates
+/// first -> `[N, inner]`.
 pub(super) fn forward(x: &[f32], width: usize, activation: Activation) -> Vec<f32> {
     if activation.is_gated() {
         with_curve!(activation, gated_forward(x, width / 2))

@@ -1,8 +1,8 @@
-//! Attention that keeps only the scores of a few queries at a time: memory grows with the length of the
-//! text, not with its square.
+//! Attention that keeps only the scores of a few queries at a time, so that memory grows with the length of
+//! the text rather than its square.
 //!
-//! Scores are computed again in the backward pass from the sum of each query's weights (FlashAttention,
-//! arXiv:2205.14135).
+//! The backward pass computes the scores again, with the sum of each query's weights from the forward pass
+//! (FlashAttention, arXiv:2205.14135).
 
 use super::{
     gemm::{Into, Matrix, product, product_of},
@@ -13,11 +13,11 @@ use super::{
 use crate::attention::{AttentionSpec, Strides};
 use std::{mem::MaybeUninit, ops::Range};
 
-/// Number of queries whose scores are in memory at a time.
+/// Number of queries whose scores are in memory at a time, per thread.
 const BLOCK: usize = 64;
 
-/// Heads of queries, keys or values: element `d` of token `t` of head `h` of row `b` is at
-/// `strides.first + b * strides.batch + h * strides.head + t * strides.token + d`.
+/// Heads of queries, keys or values. Element `d` of token `t` in head `h` of sample `b` is at index
+/// `strides.offset(b, h, t) + d`.
 #[derive(Clone, Copy)]
 pub(super) struct Heads<'a> {
     pub values: &'a [f32],
@@ -35,7 +35,7 @@ impl<'a> Heads<'a> {
     }
 }
 
-/// Heads of an output tensor, each of which one thread fills at a time.
+/// Heads of an output tensor. Each head is written by one thread at a time.
 #[derive(Clone, Copy)]
 struct OutputHeads<'a> {
     shared: Shared<'a, MaybeUninit<f32>>,
@@ -43,8 +43,10 @@ struct OutputHeads<'a> {
 }
 
 impl OutputHeads<'_> {
+    /// The row of a token in a head, to be written.
+    ///
     /// # Safety
-    /// Nobody else uses this token of this head meanwhile.
+    /// Nothing else may use this row at the same time.
     #[allow(clippy::mut_from_ref, reason = "heads are disjoint")]
     unsafe fn row(&self, batch: usize, head: usize, token: usize, size: usize) -> &mut [MaybeUninit<f32>] {
         let start = self.strides.offset(batch, head, token);
@@ -52,7 +54,7 @@ impl OutputHeads<'_> {
         unsafe { self.shared.part(start..start + size) }
     }
 
-    /// Address of the rows of some tokens, which must lie within the slice.
+    /// Address of the rows of a range of tokens, which must lie inside the slice.
     fn rows(&self, batch: usize, head: usize, tokens: &Range<usize>, size: usize) -> *mut f32 {
         if !tokens.is_empty() {
             assert!(self.strides.offset(batch, head, tokens.end - 1) + size <= self.shared.len());
@@ -61,10 +63,10 @@ impl OutputHeads<'_> {
     }
 }
 
-/// Mask of keys within the window, `[B or 1, T or 1, S]`.
+/// Mask of keys inside the window, `[B or 1, T or 1, S]`.
 #[derive(Clone, Copy)]
 pub(super) struct Mask<'a> {
-    /// 0 where a query attends to a key.
+    /// Flags that are 0 where a query attends to a key.
     pub flags: &'a [u8],
     pub batches: usize,
     pub queries: usize,
@@ -87,18 +89,18 @@ pub(super) struct Inputs<'a> {
     pub value: Heads<'a>,
     pub mask: Option<Mask<'a>>,
     pub spec: AttentionSpec,
-    /// B, T, S
+    /// The sizes B, T and S.
     pub sizes: [usize; 3],
-    /// Queries, keys and values are of the same tensor.
+    /// Whether queries, keys and values are parts of the same tensor.
     pub is_one_tensor: bool,
 }
 
-/// Some queries of one head.
+/// Consecutive queries of one head.
 struct Block {
     batch: usize,
     head: usize,
     queries: Range<usize>,
-    /// Keys within the window of any of them.
+    /// Keys that are in the window of at least one of the queries.
     keys: Range<usize>,
 }
 
@@ -111,7 +113,8 @@ impl Inputs<'_> {
         Block { batch, head, queries, keys: start.min(end)..end }
     }
 
-    /// Scores of a block, `[queries, keys]`, soft-capped but not yet masked, in `scores`.
+    /// Computes the scores of a block, `[queries, keys]`, into the buffer `scores`. They are soft-capped but
+    /// not yet masked.
     fn scores<'s>(&self, block: &Block, scores: &'s mut [MaybeUninit<f32>]) -> &'s mut [f32] {
         let spec = self.spec;
         let group = block.head / (spec.heads / spec.kv_heads);
@@ -132,7 +135,7 @@ impl Inputs<'_> {
         scores
     }
 
-    /// The keys within a query's window, counted from the block's first one, and their mask.
+    /// Keys in a query's window, counted from the first key of the block, and their mask.
     fn seen(&self, block: &Block, query: usize) -> (Range<usize>, Option<&[u8]>) {
         let [_, time, seen] = self.sizes;
         let visible = self.spec.visible(query, time, seen);
@@ -143,11 +146,11 @@ impl Inputs<'_> {
     }
 }
 
-/// Value of a masked score: finite, so that a query without keys has a finite output.
+/// Value of a masked score. It is finite, so that a query without keys has a finite output.
 const MASKED_SCORE: f32 = -1e30;
 
-/// Attention output `[B, T, H * D]`, and the logarithm of the sum of each query's weights before they are
-/// normalized, `[B, H, T]`.
+/// Computes the attention output, `[B, T, H * D]`, and the logarithm of the sum of each query's weights
+/// before they are normalized, `[B, H, T]`.
 pub(super) fn forward(inputs: Inputs) -> (Vec<f32>, Vec<f32>) {
     let (spec, [batches, time, _]) = (inputs.spec, inputs.sizes);
     let (heads, size) = (spec.heads, spec.head_size);
@@ -228,7 +231,8 @@ pub(super) fn forward(inputs: Inputs) -> (Vec<f32>, Vec<f32>) {
     unsafe { (output.assume_init().into_vec(), sums.assume_init().into_vec()) }
 }
 
-/// Gradients of the tensors that queries, and keys and values are of, the latter where it is another one.
+/// Gradients of the tensor that contains the queries, and of the one that contains keys and values if that is
+/// another tensor.
 pub(super) fn backward(
     inputs: Inputs,
     output: &[f32],

@@ -1,4 +1,4 @@
-//! The output projection and the cross entropy of its logits, some rows at a time.
+//! The output projection and the cross entropy of its logits, computed for some rows at a time.
 
 use super::{
     gemm::{Epilogue, Matrix, parallel_product, parallel_product_in, parallel_product_onto},
@@ -8,19 +8,19 @@ use super::{
 };
 use crate::cross_entropy::CrossEntropySpec;
 
-/// Numbers of logits that are in memory at a time.
+/// Number of logits that are in memory at a time.
 const CHUNK: usize = 3 << 20;
 
-/// The gradients of [`loss`].
+/// Gradients that [`loss`] returns.
 pub(super) struct Gradients {
-    /// `[N, E]`
+    /// Gradient of the states, `[N, E]`.
     pub states: Vec<f32>,
-    /// In the weight's layout.
+    /// Gradient of the weight, in its layout.
     pub weight: Vec<f32>,
 }
 
-/// Sum of the losses of rows `states`, `[N, E]`, times `spec.scale`; with it the gradients, if asked for.
-/// `weight`: `[E, V]`, or `[V, E]` where `spec.transposed`. `weights`: `[N]`, 0 where there is no target.
+/// Sum of the losses of the rows of `states`, `[N, E]`, times `spec.scale`, and the gradients if requested.
+/// `weight` is `[E, V]`, or `[V, E]` if `spec.transposed`. `weights`, `[N]`, is 0 for rows without a target.
 pub(super) fn loss(
     states: &[f32],
     weight: &[f32],
@@ -87,7 +87,7 @@ pub(super) fn loss(
     ((total * f64::from(spec.scale)) as f32, gradients)
 }
 
-/// The loss of one row times its weight. Overwrites its logits with their gradient.
+/// Loss of one row times its weight. Overwrites the logits with their gradient.
 fn row_loss(
     logits: &mut [f32],
     target: i32,

@@ -1,5 +1,5 @@
-//! Dropout that is a function of a seed and of a number's position, so that the backward pass draws it
-//! again instead of keeping it.
+//! Dropout whose random numbers are a function of a seed and an element's position, so that the backward pass
+//! computes them again instead of storing them.
 
 use super::{
     math::vectorized,
@@ -8,8 +8,8 @@ use super::{
 };
 use crate::dropout::Dropout;
 
-/// `residual + dropout(x)`, or without a residual `dropout(x)`, which is its own gradient. `x`: rows of `time`
-/// positions of `width` numbers.
+/// Computes `residual + dropout(x)`, or `dropout(x)` without a residual, which is also the backward pass of
+/// dropout. `x` consists of samples of `time` positions of `width` elements.
 pub(super) fn apply(
     x: &[f32],
     residual: Option<&[f32]>,

@@ -2,8 +2,8 @@
 
 use super::parallel::{Shared, split};
 
-/// Adds the rows of `dy`, `[N, width]`, to those rows of `table`, `[vocabulary, width]`, that `tokens` name.
-/// Threads take columns, so that no two write the same number and the order of adding is that of the tokens.
+/// Adds each row of `dy`, `[N, width]`, to the row of `table`, `[vocabulary, width]`, of its token. Threads
+/// take columns, so that no two write the same element and rows are added in the order of the tokens.
 pub(super) fn add_rows(tokens: &[i32], dy: &[f32], table: &mut [f32], width: usize) {
     let vocabulary = table.len() / width.max(1);
     let shared = Shared::new(table);

@@ -1,18 +1,19 @@
-//! The product of a few rows, as in generation token by token: the time is that of reading the other matrix once.
+//! Matrix products with few rows, as in generation token by token. They take as long as reading the other
+//! matrix once.
 
 use super::gemm::{Into, Matrix};
 use pulp::{Simd, WithSimd};
 use std::mem::MaybeUninit;
 
-/// Up to so many rows are multiplied without packing the other matrix.
+/// Largest number of rows that is multiplied without packing the other matrix.
 const FEW: usize = 4;
 
-/// Rows of the other matrix that are read side by side: streams that a processor fetches ahead.
+/// Number of rows of the other matrix that are read side by side, as streams that the processor prefetches.
 const STREAMS: usize = 8;
 
-/// `c = factor * a b` or `c += factor * a b`.
+/// A product of few rows: `c = factor * a b` or `c += factor * a b`.
 pub(super) struct FewRows<'a> {
-    /// Rows, depth and columns: `[m, k] [k, n] -> [m, n]`.
+    /// Rows, depth and columns, `m`, `k` and `n`: `[m, k] [k, n] -> [m, n]`.
     pub sizes: [usize; 3],
     pub a: Matrix<'a>,
     pub b: Matrix<'a>,
@@ -24,15 +25,18 @@ pub(super) struct FewRows<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Target(pub *mut f32, pub usize);
 
-/// Whether a product is one of a few rows.
+/// Whether [`FewRows`] can compute a product: it has few rows, the rows of `a` are contiguous, and so are the
+/// rows or the columns of `b`.
 pub(super) fn are_few(rows: usize, a: Matrix, b: Matrix) -> bool {
     rows <= FEW && a.rows_are_dense() && (b.rows_are_dense() || b.transposed().rows_are_dense())
 }
 
 impl FewRows<'_> {
+    /// Computes the product.
+    ///
     /// # Safety
-    /// `target` is such a matrix, or an uninitialized buffer for one that is replaced, which nobody else uses
-    /// meanwhile.
+    /// `target` must be a matrix of the output's size that nothing else uses at the same time. It may be
+    /// uninitialized if it is replaced.
     pub unsafe fn write(self, target: Target) {
         pulp::Arch::new().dispatch(Write { product: self, target });
     }
@@ -51,8 +55,10 @@ impl Write<'_> {
         unsafe { std::slice::from_raw_parts_mut(start.add(row * width).cast(), columns) }
     }
 
+    /// A row of the output.
+    ///
     /// # Safety
-    /// The row has been written.
+    /// The row must have been written.
     #[inline(always)]
     unsafe fn row(&mut self, row: usize) -> &mut [f32] {
         // SAFETY: the caller's promise.
@@ -96,7 +102,8 @@ impl WithSimd for Write<'_> {
 }
 
 impl Write<'_> {
-    /// Adds rows `first..first + N` of `b`, each times its number of `a`, to rows that have been written.
+    /// Adds rows `first..first + N` of `b`, each multiplied by its element of `a`, to output rows that have
+    /// been written.
     // Loops rather than closures: what is not inlined would not be compiled for the wide instructions.
     #[inline(always)]
     fn add_rows<S: Simd, const N: usize>(&mut self, simd: S, first: usize) {

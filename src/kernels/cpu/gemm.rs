@@ -8,7 +8,7 @@ use super::{
 };
 use std::{mem::MaybeUninit, ops::Range};
 
-/// A matrix within a slice: element `(i, j)` is at `start + i * rows + j * columns`.
+/// A matrix in a slice: element `(i, j)` is at index `i * rows + j * columns`.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
     values: &'a [f32],
@@ -17,7 +17,7 @@ pub(super) struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// `width` numbers between the starts of two rows.
+    /// A matrix whose rows begin `width` elements apart.
     pub fn of_rows(values: &'a [f32], width: usize) -> Self {
         Self { values, rows: width, columns: 1 }
     }
@@ -26,23 +26,23 @@ impl<'a> Matrix<'a> {
         Self { rows: self.columns, columns: self.rows, ..self }
     }
 
-    /// From row `row` on.
+    /// The matrix from row `row` on.
     fn below(self, row: usize) -> Self {
         Self { values: &self.values[row * self.rows..], ..self }
     }
 
-    /// From column `column` on.
+    /// The matrix from column `column` on.
     fn right_of(self, column: usize) -> Self {
         Self { values: &self.values[column * self.columns..], ..self }
     }
 
-    /// Whether the numbers of a row lie side by side.
+    /// Whether the elements of a row are contiguous.
     #[inline(always)]
     pub fn rows_are_dense(&self) -> bool {
         self.columns == 1
     }
 
-    /// Some columns of a row of such a matrix.
+    /// Some columns of a row. The rows must be contiguous.
     #[inline(always)]
     pub fn part(&self, row: usize, columns: &Range<usize>) -> &[f32] {
         &self.values[row * self.rows + columns.start..row * self.rows + columns.end]
@@ -53,7 +53,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Whether a product replaces or adds to its output.
+/// Whether a product replaces its output or is added to it.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Into {
     /// Replaces the output, which may be uninitialized.
@@ -61,12 +61,12 @@ pub(super) enum Into {
     Add,
 }
 
-/// Bias and residual that are added to a product `[m, n]`.
+/// Bias and residual that are added to a product, `[m, n]`.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Epilogue<'a> {
-    /// `[n]`
+    /// Bias, `[n]`.
     pub bias: Option<&'a [f32]>,
-    /// `[m, n]`
+    /// Residual, `[m, n]`.
     pub residual: Option<&'a [f32]>,
 }
 
@@ -75,7 +75,8 @@ impl Epilogue<'_> {
         self.bias.is_none() && self.residual.is_none()
     }
 
-    /// Writes the sum for some columns of a row of `n`; nothing where there is neither.
+    /// Writes the sum of bias and residual for some columns of a row of `n` elements; writes nothing if there
+    /// are neither.
     fn write(&self, row: usize, columns: Range<usize>, n: usize, c: &mut [MaybeUninit<f32>]) {
         let residual = self.residual.map(|residual| &residual[row * n..][columns.clone()]);
         let bias = self.bias.map(|bias| &bias[columns]);
@@ -96,12 +97,12 @@ impl Epilogue<'_> {
     }
 }
 
-/// `c = factor * a b` or `c += factor * a b` on this thread: `[m, k] [k, n] -> [m, n]`, with `width` numbers
-/// between the starts of two rows of `c`. All of it is written.
+/// Computes `c = factor * a b` or `c += factor * a b` on this thread: `[m, k] [k, n] -> [m, n]`. The rows of
+/// `c` begin `width` elements apart. Every element of `c` is written.
 ///
 /// # Safety
-/// `c` is the start of such a matrix, or of an uninitialized buffer for one that is replaced, which nobody else
-/// uses meanwhile.
+/// `c` must point to a matrix of this size that nothing else uses at the same time. It may be uninitialized
+/// if it is replaced.
 pub(super) unsafe fn product(
     [m, k, n]: [usize; 3],
     a: Matrix,
@@ -143,7 +144,7 @@ pub(super) unsafe fn product(
     }
 }
 
-/// `factor * a b`, a matrix without gaps, in `c`, which it fills.
+/// Computes `factor * a b` into the contiguous matrix `c`, which it fills.
 pub(super) fn product_of<'c>(
     [m, k, n]: [usize; 3],
     a: Matrix,
@@ -159,8 +160,8 @@ pub(super) fn product_of<'c>(
     }
 }
 
-/// `a b` plus the epilogue, shared out among threads by rows or by columns, whichever there are more of: every
-/// thread packs all of the other matrix.
+/// Computes `a b` plus the epilogue. The work is divided among threads by rows or by columns, whichever are
+/// more numerous, since every thread packs all of the other matrix.
 pub(super) fn parallel_product(sizes: [usize; 3], a: Matrix, b: Matrix, epilogue: Epilogue) -> Vec<f32> {
     let [m, _, n] = sizes;
     let mut c = alloc(m * n);
@@ -169,7 +170,7 @@ pub(super) fn parallel_product(sizes: [usize; 3], a: Matrix, b: Matrix, epilogue
     unsafe { c.assume_init() }.into_vec()
 }
 
-/// `a b` plus the epilogue in `c`, which it fills.
+/// Computes `a b` plus the epilogue into `c`, which it fills.
 pub(super) fn parallel_product_in<'c>(
     [m, k, n]: [usize; 3],
     a: Matrix,
@@ -196,7 +197,7 @@ pub(super) fn parallel_product_in<'c>(
     unsafe { c.assume_init_mut() }
 }
 
-/// `c += a b`, shared out likewise.
+/// Computes `c += a b`, with the work divided among threads like in [`parallel_product`].
 pub(super) fn parallel_product_onto(sizes: [usize; 3], a: Matrix, b: Matrix, c: &mut [f32]) {
     let [m, k, n] = sizes;
     assert_eq!(m * n, c.len());
@@ -209,7 +210,7 @@ pub(super) fn parallel_product_onto(sizes: [usize; 3], a: Matrix, b: Matrix, c: 
     });
 }
 
-/// Calls `part` for the rows and columns of each part of a product.
+/// Calls `part` in parallel with the rows and columns of each part of a product.
 fn in_parts([m, k, n]: [usize; 3], a: Matrix, b: Matrix, part: impl Fn(Range<usize>, Range<usize>) + Sync) {
     assert!(a.holds(m, k) && b.holds(k, n));
     let few = are_few(m, a, b);
@@ -224,7 +225,7 @@ fn in_parts([m, k, n]: [usize; 3], a: Matrix, b: Matrix, part: impl Fn(Range<usi
     }
 }
 
-/// A long range, such as a vocabulary, in parts: what a product packs of it takes memory.
+/// Splits a long range, such as a vocabulary, to bound the memory in which a product packs it.
 fn blocks(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     const LONGEST: usize = 4096;
     let end = range.end;

@@ -1,4 +1,4 @@
-//! Linear layers with what stands around them: bias and residual.
+//! Linear layers with bias and residual.
 
 use super::{
     gemm::{Epilogue, Matrix, parallel_product},
@@ -6,7 +6,7 @@ use super::{
     parallel::{Shared, split},
 };
 
-/// `x W + bias + residual`: `x` is `[N, I]`, `weight` `[I, O]`, or `[O, I]` where `transposed`.
+/// Computes `x W + bias + residual`. `x` is `[N, I]`, `weight` is `[I, O]`, or `[O, I]` if `transposed`.
 pub(super) fn forward(
     x: &[f32],
     weight: &[f32],
@@ -26,7 +26,7 @@ fn matrix(weight: &[f32], [inputs, outputs]: [usize; 2], transposed: bool) -> Ma
     }
 }
 
-/// The gradient of `x`.
+/// Gradient of `x`.
 pub(super) fn backward_input(dy: &[f32], weight: &[f32], sizes: [usize; 2], transposed: bool) -> Vec<f32> {
     let [inputs, outputs] = sizes;
     let count = dy.len() / outputs.max(1);
@@ -35,7 +35,7 @@ pub(super) fn backward_input(dy: &[f32], weight: &[f32], sizes: [usize; 2], tran
     parallel_product([count, outputs, inputs], dy, weight, Epilogue::default())
 }
 
-/// The gradient of the weight, in its layout.
+/// Gradient of the weight, in its layout.
 pub(super) fn backward_weight(
     x: &[f32],
     dy: &[f32],
@@ -50,7 +50,7 @@ pub(super) fn backward_weight(
     }
 }
 
-/// The gradient of the bias: the sum of the rows.
+/// Gradient of the bias: the sum of the rows of `dy`.
 pub(super) fn backward_bias(dy: &[f32], outputs: usize) -> Vec<f32> {
     let mut db = vec![0f32; outputs];
     let shared = Shared::new(&mut db);

@@ -2,7 +2,7 @@
 #![allow(clippy::excessive_precision, reason = "coefficients as they are published")]
 
 /// Runs `work` compiled for the widest vector instructions of this processor (AVX-512, AVX2, NEON, WASM
-/// SIMD). What it calls must be `#[inline(always)]` to be compiled for them too.
+/// SIMD). Functions that it calls must be `#[inline(always)]` to be compiled for them too.
 pub(super) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     struct Work<F>(F);
     impl<R, F: FnOnce() -> R> pulp::NullaryFnOnce for Work<F> {
@@ -15,7 +15,8 @@ pub(super) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(Work(work))
 }
 
-/// Accumulators of a sum: enough for the widest registers, and the order of adding is the same on all.
+/// Number of accumulators of a sum: enough for the widest registers. The order of additions is the same on
+/// all processors.
 const LANES: usize = 16;
 
 /// Sum of `value(i)` for `i` in `0..count`.
@@ -43,7 +44,7 @@ pub(super) fn sum(count: usize, value: impl Fn(usize) -> f32) -> f32 {
     lanes[0]
 }
 
-/// Largest of some numbers, from `-inf` on; NaN where one of them is.
+/// Largest element, `-inf` if there is none; NaN if an element is NaN.
 #[inline(always)]
 pub(super) fn max(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
@@ -58,8 +59,8 @@ pub(super) fn max(values: &[f32]) -> f32 {
     rest.iter().fold(all, |most, value| larger(most, *value))
 }
 
-/// e^x within 2 units in the last place (Cephes' polynomial); below -87 the smallest normal number, above
-/// 88 the largest power that f32 holds.
+/// e^x, accurate to 2 units in the last place (Cephes' polynomial). Below -87 it is the smallest normal
+/// number, above 88 the largest power that f32 represents.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer in the low bits
@@ -79,7 +80,7 @@ pub(super) fn exp(x: f32) -> f32 {
     e * power
 }
 
-/// 1 / (1 + e^-x)
+/// The logistic function, 1 / (1 + e^-x).
 #[inline(always)]
 pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
@@ -91,8 +92,8 @@ pub(super) fn tanh(x: f32) -> f32 {
     1.0 - 2.0 / (exp(2.0 * x) + 1.0)
 }
 
-/// Share of a standard normal distribution below `x`, within 1e-7 (Abramowitz and Stegun, 7.1.26), and its
-/// density at `x`.
+/// The cumulative distribution function of the standard normal distribution at `x`, within 1e-7 (Abramowitz
+/// and Stegun, 7.1.26), and its density at `x`.
 #[inline(always)]
 pub(super) fn normal(x: f32) -> (f32, f32) {
     const INVERSE_SQRT_TAU: f32 = 0.398_942_3;

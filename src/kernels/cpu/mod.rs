@@ -1,5 +1,5 @@
-//! Kernels for the CPU: over slices, in vector instructions chosen at run time, in parallel over rows and
-//! heads. In a browser the same code runs on one thread with WASM's vector instructions.
+//! Kernels for the CPU. They work on slices with vector instructions chosen at run time, in parallel over
+//! rows and heads. In a browser the same code runs on one thread with WASM's vector instructions.
 
 mod activation;
 mod attention;
@@ -48,14 +48,14 @@ fn time(dims: &[usize]) -> usize {
     dims.len().checked_sub(2).map_or(1, |dim| dims[dim])
 }
 
-/// These dimensions with another last one.
+/// Replaces the last dimension.
 fn with_width(mut dims: Vec<usize>, width: usize) -> Vec<usize> {
     dims.pop();
     dims.push(width);
     dims
 }
 
-/// `[inputs, outputs]` of a weight.
+/// Sizes of a weight, `[inputs, outputs]`.
 fn linear_sizes(weight: &Floats, transposed: bool) -> [usize; 2] {
     match (&weight.dims()[..], transposed) {
         (&[inputs, outputs], false) | (&[outputs, inputs], true) => [inputs, outputs],
@@ -63,7 +63,8 @@ fn linear_sizes(weight: &Floats, transposed: bool) -> [usize; 2] {
     }
 }
 
-/// A tensor with a buffer of its own to write to: itself where nothing else shares its buffer, else a copy.
+/// A tensor whose buffer may be written to: the tensor itself if nothing else shares its buffer, otherwise a
+/// copy.
 fn make_unique(tensor: FlexTensor) -> FlexTensor {
     check_kind(&tensor, DType::F32);
     let whole = tensor.is_contiguous()
@@ -316,7 +317,7 @@ impl Kernels for Flex {
     }
 }
 
-/// A tensor whose last dimension has no gaps, and whose others lie one after another.
+/// A tensor whose rows along the last dimension are contiguous; copies it only if needed.
 fn with_whole_rows(tensor: FlexTensor) -> FlexTensor {
     check_kind(&tensor, DType::F32);
     let strides = tensor.layout().strides();
@@ -324,7 +325,7 @@ fn with_whole_rows(tensor: FlexTensor) -> FlexTensor {
     if whole { tensor } else { tensor.to_contiguous() }
 }
 
-/// Mask over the flags of a tensor without gaps.
+/// Mask over the flags of a contiguous tensor.
 fn flags(mask: &FlexTensor) -> Mask<'_> {
     let dims = mask.layout().shape().to_vec();
     Mask { flags: mask.storage(), batches: dims[0], queries: dims[2] }

@@ -7,12 +7,13 @@ use super::{
 };
 use crate::norm::NormSpec;
 
-/// Rows that are worth a thread.
+/// Minimum number of rows that are worth a thread.
 fn grain(width: usize) -> usize {
     (1usize << 14).div_ceil(width)
 }
 
-/// `x`: `[N, width]` -> the same, normalized, and `[N, 2]`: mean and inverse deviation of each row.
+/// Normalizes the rows of `x`, `[N, width]`. Also returns the mean and inverse standard deviation of each
+/// row, `[N, 2]`.
 pub(super) fn forward(
     x: &[f32],
     weight: &[f32],
@@ -75,7 +76,7 @@ pub(super) fn forward(
     unsafe { (y.assume_init().into_vec(), statistics.assume_init().into_vec()) }
 }
 
-/// Gradients of `x`, of the weight and of the bias, whether there is one or not.
+/// Gradients of `x`, the weight and the bias. The last is computed even if there is no bias.
 pub(super) fn backward(
     x: &[f32],
     weight: &[f32],

@@ -8,7 +8,7 @@ use crate::adamw::AdamWSpec;
 
 const GRAIN: usize = 1 << 13;
 
-/// Updates weights and moments where they lie.
+/// Updates weights and moments in place.
 pub(super) fn adamw(
     weights: &mut [f32],
     first: &mut [f32],
@@ -42,7 +42,7 @@ pub(super) fn adamw(
     });
 }
 
-/// Sum of the squares, added up in blocks whose number does not depend on the threads.
+/// Sum of the squares, added in blocks whose number does not depend on the number of threads.
 pub(super) fn sum_of_squares(values: &[f32]) -> f32 {
     const BLOCK: usize = 1 << 12;
     let blocks = values.len().div_ceil(BLOCK);

@@ -1,9 +1,9 @@
-//! Work in parts that run side by side: rows of a matrix, heads of a batch. In a browser there is one part.
+//! Parallel work on the rows of a matrix or the heads of a batch. In a browser there is one part.
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 use std::{marker::PhantomData, ops::Range};
 
-/// Splits `0..count` into a part for each thread, none smaller than `grain`, and calls `work` for each.
+/// Splits `0..count` into one part per thread, none smaller than `grain`, and calls `work` with each.
 pub(super) fn split(count: usize, grain: usize, work: impl Fn(Range<usize>) + Sync) {
     let parts = rayon::current_num_threads().min(count / grain.max(1)).max(1);
     if parts == 1 {
@@ -13,7 +13,7 @@ pub(super) fn split(count: usize, grain: usize, work: impl Fn(Range<usize>) + Sy
     (0..parts).into_par_iter().for_each(|part| work(bound(part)..bound(part + 1)));
 }
 
-/// Calls `work` for every number below `count`; threads take the next one as they finish.
+/// Calls `work` with every number below `count`; each thread takes the next one when it finishes.
 pub(super) fn each(count: usize, work: impl Fn(usize) + Sync) {
     if count <= 1 || rayon::current_num_threads() == 1 {
         return (0..count).for_each(work);
@@ -21,7 +21,7 @@ pub(super) fn each(count: usize, work: impl Fn(usize) + Sync) {
     (0..count).into_par_iter().with_max_len(1).for_each(&work);
 }
 
-/// Buffer of numbers that several threads write, each its own part.
+/// A buffer that several threads write, each its own part.
 pub(super) struct Shared<'a, T> {
     start: *mut T,
     length: usize,
@@ -50,8 +50,10 @@ impl<'a, T> Shared<'a, T> {
         self.length
     }
 
+    /// A part of the buffer, to be written.
+    ///
     /// # Safety
-    /// Nobody else uses these numbers meanwhile.
+    /// Nothing else may use this part at the same time.
     #[allow(clippy::mut_from_ref, reason = "parts are disjoint")]
     pub unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
         assert!(range.start <= range.end && range.end <= self.length);
@@ -59,7 +61,7 @@ impl<'a, T> Shared<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.end - range.start) }
     }
 
-    /// The address of number `index`, for products that write a matrix with gaps between its rows.
+    /// Address of element `index`, for products that write a matrix whose rows are not contiguous.
     pub fn at(&self, index: usize) -> *mut T {
         assert!(index <= self.length);
         // SAFETY: within the slice or just behind it.

@@ -1,4 +1,4 @@
-//! Rotation of queries and keys within rows that hold all heads side by side.
+//! Rotation of queries and keys in rows that contain all heads side by side.
 
 use super::{
     math::vectorized,
@@ -7,8 +7,8 @@ use super::{
 };
 use crate::rope::RopeSpec;
 
-/// `x`: `[B, T, width]`; `cos`, `sin`: `[1 or B, T, D / 2]`. Rotates the first `spec.heads` heads of each
-/// row by its angle, or its inverse, and copies what follows them.
+/// Rotates the first `spec.heads` heads of each row of `x`, `[B, T, width]`, by the angles of the tables
+/// `cos` and `sin`, `[1 or B, T, D / 2]`, or by their inverse. Copies the rest of each row.
 pub(super) fn rotate(
     x: &[f32],
     cos: &[f32],

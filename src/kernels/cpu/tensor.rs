@@ -1,4 +1,4 @@
-//! Burn's CPU tensors as slices, and back.
+//! Conversion of Burn's CPU tensors to slices and back.
 
 use burn::{
     backend::flex::{FlexTensor, Layout},
@@ -6,11 +6,11 @@ use burn::{
 };
 use std::{marker::PhantomData, mem::MaybeUninit, ops::Deref};
 
-/// A type of number that kernels compute with.
+/// An element type that kernels compute with.
 pub(super) trait Number: Sized + 'static {
     const KIND: DType;
 
-    /// All numbers of a tensor of this type that has no gaps.
+    /// All elements of a contiguous tensor; `None` if it has another element type or is not contiguous.
     fn slice(tensor: &FlexTensor) -> Option<&[Self]>;
 }
 
@@ -30,7 +30,7 @@ impl Number for i32 {
     }
 }
 
-/// A tensor whose numbers lie side by side.
+/// A tensor whose elements are contiguous.
 pub(super) struct Numbers<N> {
     tensor: FlexTensor,
     kind: PhantomData<N>,
@@ -40,10 +40,10 @@ pub(super) type Floats = Numbers<f32>;
 pub(super) type Tokens = Numbers<i32>;
 
 impl<N: Number> Numbers<N> {
-    /// Copies only where the tensor is a view with gaps.
+    /// Borrows the elements of a tensor, or copies them if it is a view that is not contiguous.
     ///
     /// # Panics
-    /// If the tensor holds numbers of another type, which the operations that call kernels rule out.
+    /// If the tensor has another element type, which the operations that call kernels rule out.
     pub fn of(tensor: &FlexTensor) -> Self {
         check_kind(tensor, N::KIND);
         let tensor = if tensor.is_contiguous() { tensor.clone() } else { tensor.to_contiguous() };
@@ -66,7 +66,7 @@ impl<N: Number> Deref for Numbers<N> {
     }
 }
 
-/// Refuses numbers that a kernel would read as others than they are.
+/// Refuses element types that a kernel would misinterpret.
 pub(super) fn check_kind(tensor: &FlexTensor, kind: DType) {
     assert!(
         tensor.dtype() == kind,
@@ -76,12 +76,12 @@ pub(super) fn check_kind(tensor: &FlexTensor, kind: DType) {
     );
 }
 
-/// Allocates an uninitialized buffer of `count` numbers.
+/// Allocates an uninitialized buffer of `count` elements.
 pub(super) fn alloc(count: usize) -> Box<[MaybeUninit<f32>]> {
     Box::new_uninit_slice(count)
 }
 
-/// Numbers as a tensor.
+/// Makes a tensor of elements.
 pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape.into()), DType::F32)
 }

@@ -10,7 +10,7 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-/// Non-linearity without its gate.
+/// Non-linearity, without its gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum ActivationKind {
     Relu,
@@ -30,13 +30,14 @@ impl ActivationKind {
     }
 }
 
-/// e^(-x^2 / 2)
+/// The bell curve e^(-x^2 / 2).
 #[cube]
 fn bell(x: f32) -> f32 {
     (x * x * f32::new(-0.5)).exp()
 }
 
-/// Share of a standard normal distribution below `x` (Abramowitz and Stegun, 7.1.26).
+/// The cumulative distribution function of the standard normal distribution at `x` (Abramowitz and Stegun,
+/// 7.1.26).
 #[cube]
 fn normal(x: f32) -> f32 {
     let t = 1.0 / (1.0 + 0.231_641_89 * x.abs());
@@ -128,7 +129,8 @@ fn backward_kernel(
     }
 }
 
-/// `[.., inner]` -> the same; gated: `[.., 2 * inner]`, gates first -> `[.., inner]`.
+/// Applies the non-linearity: `[.., inner]` -> `[.., inner]`, or, if gated, `[.., 2 * inner]` with the gates
+/// first -> `[.., inner]`.
 pub(super) fn forward(x: CubeTensor, activation: Activation) -> CubeTensor {
     let (x, gated) = (floats(x), activation.is_gated());
     let inner = if gated { width(&x) / 2 } else { width(&x) };
@@ -152,7 +154,7 @@ pub(super) fn forward(x: CubeTensor, activation: Activation) -> CubeTensor {
     y
 }
 
-/// The gradient of `x`.
+/// Gradient of `x`.
 pub(super) fn backward(x: CubeTensor, dy: CubeTensor, activation: Activation) -> CubeTensor {
     let (x, dy) = (floats(x), floats(dy));
     let dx = alloc(&x, x.meta.shape().clone());

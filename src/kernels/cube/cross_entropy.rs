@@ -1,4 +1,4 @@
-//! The output projection and the cross entropy of its logits, some rows at a time.
+//! The output projection and the cross entropy of its logits, computed for some rows at a time.
 
 use super::{
     launch::{Grid, UNITS, alloc, contiguous, floats},
@@ -16,7 +16,7 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-/// Numbers of logits that are in memory at a time: 64 MiB.
+/// Number of logits that are in memory at a time: 64 MiB.
 const CHUNK: usize = 1 << 24;
 
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
@@ -32,7 +32,8 @@ fn bend(logit: f32, terms: &Terms, #[comptime] bends: bool) -> f32 {
     if bends { terms.softcap * tanh(logit / terms.softcap) } else { logit }
 }
 
-/// The loss of each row times its weight, a cube a row; overwrites the logits with their gradient.
+/// Computes the loss of each row times its weight, with one cube per row; overwrites the logits with their
+/// gradient.
 #[cube(launch_unchecked)]
 fn kernel<I: Int>(
     logits: &mut [f32],
@@ -110,8 +111,8 @@ struct Gradients {
     weight: Option<CubeTensor>,
 }
 
-/// Sum of the losses of rows `states`, `[N, E]`, times `spec.scale`, `[1]`; `weight`: `[E, V]`, or `[V, E]`
-/// where `spec.transposed`; `weights`: `[N]`.
+/// Sum of the losses of the rows of `states`, `[N, E]`, times `spec.scale`, `[1]`. `weight` is `[E, V]`, or
+/// `[V, E]` if `spec.transposed`; `weights` is `[N]`.
 pub(super) fn loss(
     states: CubeTensor,
     weight: CubeTensor,
@@ -122,7 +123,7 @@ pub(super) fn loss(
     by_chunks(states, weight, targets, weights, spec, None)
 }
 
-/// Sum of the losses with the gradients of states and weight.
+/// Sum of the losses, and the gradients of states and weight.
 pub(super) fn loss_with_gradients(
     states: CubeTensor,
     weight: CubeTensor,
@@ -197,7 +198,7 @@ fn by_chunks(
     if spec.scale == 1.0 { total } else { CubeBackend::float_mul_scalar(total, spec.scale.into()) }
 }
 
-/// A matrix with rows as columns.
+/// The transpose of a matrix.
 fn turned(matrix: CubeTensor) -> CubeTensor {
     CubeBackend::float_swap_dims(matrix, 0, 1)
 }

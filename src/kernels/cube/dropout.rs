@@ -34,7 +34,8 @@ fn kernel(
     }
 }
 
-/// `residual + dropout(x)`, or without a residual `dropout(x)`, which is its own gradient.
+/// Computes `residual + dropout(x)`, or `dropout(x)` without a residual, which is also the backward pass of
+/// dropout.
 pub(super) fn apply(x: CubeTensor, residual: Option<CubeTensor>, dropout: Dropout) -> CubeTensor {
     let x = floats(x);
     let y = alloc(&x, x.meta.shape().clone());

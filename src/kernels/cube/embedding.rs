@@ -1,8 +1,9 @@
-//! The gradient of an embedding table, in an order that does not depend on the device: no atomics.
+//! The gradient of an embedding table, added in an order that does not depend on the device, without atomics.
 //!
-//! Every position of the text learns how often its token came before it and where it comes next. Then the rows
-//! of up to [`RUN`] positions of one token are added up for each run of them, and last the sums of the runs.
-//! So nothing waits for more than some dozens of additions, be there few tokens in all or one very frequent.
+//! A first kernel finds for every position how often its token occurs before it and where it occurs next. A
+//! second one adds the rows of each run of up to [`RUN`] positions of the same token, and a third one adds
+//! the runs. So nothing waits for more than some dozens of additions, whether there are few tokens in all or
+//! one very frequent one.
 
 use super::launch::{Grid, alloc, alloc_dtype, contiguous, floats, length, width};
 use burn::{backend::cubecl::dtype_to_storage_type, tensor::DType};
@@ -11,13 +12,14 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-/// Number of positions of a token whose rows one unit adds up.
+/// Number of positions of a token whose rows one unit adds.
 const RUN: u32 = 32;
-/// Numbers that are kept of each position.
+/// Number of values that are stored for each position.
 const LINKS: usize = 3;
 
-/// For each position: how many positions of its token are before it, the next one after it and the one [`RUN`]
-/// later, or the number of positions where there is none.
+/// Finds for each position: how many positions before it have its token, the next position with its token,
+/// and the one [`RUN`] occurrences later. A position that does not exist is stored as the number of
+/// positions.
 #[cube(launch_unchecked)]
 fn link_kernel<I: Int>(tokens: &[I], links: &mut [u32], positions: usize, #[define(I)] _type: ElemType) {
     let position = ABSOLUTE_POS;
@@ -55,7 +57,7 @@ fn link_kernel<I: Int>(tokens: &[I], links: &mut [u32], positions: usize, #[defi
     links[LINKS * position + 2] = skip as u32;
 }
 
-/// The sum of the rows of each run, at the row of its first position.
+/// Adds the rows of each run and stores the sum at the first position of the run.
 #[cube(launch_unchecked)]
 fn run_kernel(links: &[u32], dy: &[f32], sums: &mut [f32], positions: usize, width: usize) {
     let position = ABSOLUTE_POS / width;
@@ -76,7 +78,7 @@ fn run_kernel(links: &[u32], dy: &[f32], sums: &mut [f32], positions: usize, wid
     }
 }
 
-/// The sum of the runs of each token.
+/// Adds the runs of each token.
 #[cube(launch_unchecked)]
 fn token_kernel<I: Int>(
     tokens: &[I],
@@ -113,7 +115,7 @@ fn zero_kernel(table: &mut [f32], count: usize) {
     }
 }
 
-/// Sums of the rows of `dy`, `[.., width]`, at each token: `[vocabulary, width]`.
+/// Gradient of the table, `[vocabulary, width]`: the sum of the rows of `dy`, `[.., width]`, for each token.
 pub(super) fn backward(tokens: CubeTensor, dy: CubeTensor, vocabulary: usize) -> CubeTensor {
     let (tokens, dy) = (contiguous(tokens), floats(dy));
     let (positions, width) = (length(&tokens), width(&dy));

@@ -1,4 +1,4 @@
-//! Tensors of GPUs as buffers, and how many units a kernel runs in.
+//! Conversion of GPU tensors to buffers, and launch grids of kernels.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::{
@@ -8,25 +8,25 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-/// Units of a cube that work on something together.
+/// Number of units of a cube that work together.
 pub(super) const UNITS: usize = 64;
 
-/// Makes a tensor contiguous; copies only where it is a view with gaps.
+/// Makes a tensor contiguous; copies only if it is a view that is not contiguous.
 pub(super) fn contiguous(tensor: CubeTensor) -> CubeTensor {
     into_contiguous(tensor)
 }
 
-/// Makes a tensor of f32 contiguous.
+/// Makes an f32 tensor contiguous.
 ///
 /// # Panics
-/// If its numbers are of another type, which the operations that call kernels rule out.
+/// If the tensor has another element type, which the operations that call kernels rule out.
 pub(super) fn floats(tensor: CubeTensor) -> CubeTensor {
     let (kind, shape) = (tensor.dtype, tensor.meta.shape());
     assert!(kind == DType::F32, "a kernel for {:?} got a tensor of {kind:?}, shape {shape:?}", DType::F32);
     contiguous(tensor)
 }
 
-/// Allocates an uninitialized f32 tensor on the device of `like`, which a kernel fills.
+/// Allocates an uninitialized f32 tensor on the device of `like`, for a kernel to fill.
 pub(super) fn alloc(like: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
     alloc_dtype(like, shape, DType::F32)
 }
@@ -35,7 +35,8 @@ pub(super) fn alloc_dtype(like: &CubeTensor, shape: impl Into<Shape>, kind: DTyp
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.into(), kind)
 }
 
-/// A tensor with a buffer of its own to write to: itself where nothing else shares its buffer, else a copy.
+/// A tensor whose buffer may be written to: the tensor itself if nothing else shares its buffer, otherwise a
+/// copy.
 pub(super) fn make_unique(tensor: CubeTensor) -> CubeTensor {
     if tensor.dtype == DType::F32
         && tensor.can_mut()
@@ -56,14 +57,14 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// So many units or a few more that have nothing to do with each other.
+    /// Grid of at least `count` independent units.
     pub fn units(like: &CubeTensor, count: usize) -> Self {
         let dim = CubeDim::new(&like.client, count);
         let count = calculate_cube_count_elemwise(&like.client, count, dim);
         Self { client: like.client.clone(), count, dim }
     }
 
-    /// So many cubes or a few more, of [`UNITS`] units each.
+    /// Grid of at least `count` cubes of [`UNITS`] units each.
     pub fn cubes(like: &CubeTensor, count: usize) -> Self {
         let dim = CubeDim::new_1d(UNITS as u32);
         let count = calculate_cube_count_elemwise(&like.client, count * UNITS, dim);
@@ -76,7 +77,7 @@ pub(super) fn width(tensor: &CubeTensor) -> usize {
     tensor.meta.shape().last().copied().unwrap_or(1)
 }
 
-/// Numbers in all.
+/// Number of elements.
 pub(super) fn length(tensor: &CubeTensor) -> usize {
     tensor.meta.shape().num_elements()
 }

@@ -1,10 +1,10 @@
-//! Functions that kernels share.
+//! Functions that several kernels use.
 
 use super::launch::UNITS;
 use crate::dropout::Dropout;
 use burn_cubecl::cubecl::{self, prelude::*};
 
-/// Hyperbolic tangent that neither overflows nor hides what is not a number, as those of some drivers do.
+/// Hyperbolic tangent that does not overflow and keeps NaN, unlike those of some drivers.
 #[cube]
 pub(super) fn tanh(x: f32) -> f32 {
     if x > 15.0 {
@@ -16,13 +16,13 @@ pub(super) fn tanh(x: f32) -> f32 {
     }
 }
 
-/// 1 / (1 + e^-x)
+/// The logistic function, 1 / (1 + e^-x).
 #[cube]
 pub(super) fn sigmoid(x: f32) -> f32 {
     0.5 + 0.5 * tanh(0.5 * x)
 }
 
-/// [`crate::dropout::Dropout`], for kernels.
+/// Settings of [`crate::dropout::Dropout`] in the form that kernels use.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub(super) struct Draws {
     seed: u32,
@@ -37,19 +37,19 @@ impl Draws {
     }
 }
 
-/// State of the draws of a row of the batch.
+/// State of the dropout generator for a row of the batch.
 #[cube]
 pub(super) fn of_row(draws: &Draws, row: usize) -> u32 {
     mix(draws.seed ^ (draws.first_row + row as u32))
 }
 
-/// State of the draws of a part of what `drawn` stands for.
+/// State of the dropout generator for part `index` of the part with state `drawn`.
 #[cube]
 pub(super) fn of_part(drawn: u32, index: usize) -> u32 {
     mix(drawn + index as u32)
 }
 
-/// Dropout factor of a number of the part that `drawn` stands for.
+/// Dropout factor of element `index` of the part with state `drawn`.
 #[cube]
 pub(super) fn draw(draws: &Draws, drawn: u32, index: usize) -> f32 {
     if of_part(drawn, index) >= draws.threshold { draws.scale } else { 0.0f32.runtime() }
@@ -62,8 +62,8 @@ fn mix(x: u32) -> u32 {
     b ^ (b >> 16u32)
 }
 
-/// Sum of a number over the units of a cube, which all get it. All of them wait here for each other, and
-/// what `shared` held before is gone.
+/// Sum of a value over the units of a cube, returned to all of them. Synchronizes the cube and overwrites
+/// `shared`.
 #[cube]
 pub(super) fn sum_of_cube(value: f32, shared: &mut Shared<[f32]>) -> f32 {
     sync_cube();
@@ -76,7 +76,8 @@ pub(super) fn sum_of_cube(value: f32, shared: &mut Shared<[f32]>) -> f32 {
     total
 }
 
-/// Largest of a number over the units of a cube.
+/// Maximum of a value over the units of a cube, returned to all of them. Synchronizes the cube and overwrites
+/// `shared`.
 #[cube]
 pub(super) fn most_of_cube(value: f32, shared: &mut Shared<[f32]>) -> f32 {
     sync_cube();

@@ -1,6 +1,7 @@
-//! Kernels for GPUs, written once for CUDA, Vulkan, Metal, WebGPU and the browser: within what WebGPU grants
-//! everywhere (8 storage buffers a kernel, 16 KiB shared by the units of a cube, no float atomics), and
-//! without lockstep of units, which not every browser has.
+//! Kernels for GPUs, written once for CUDA, Vulkan, Metal, WebGPU and the browser. They stay within the
+//! limits that WebGPU guarantees everywhere (8 storage buffers per kernel, 16 KiB of memory shared by the
+//! units of a cube, no float atomics), and do not rely on units running in lockstep, which not every browser
+//! provides.
 #![allow(clippy::needless_range_loop, clippy::manual_is_multiple_of, reason = "kernels know neither")]
 
 mod activation;

@@ -1,5 +1,5 @@
-//! LayerNorm and RMSNorm of rows: a cube a row, and in the backward pass a cube some rows, whose sums for
-//! the weight and the bias it keeps at hand, so that neither a row nor those sums are read twice from afar.
+//! LayerNorm and RMSNorm with one cube per row. In the backward pass a cube takes several rows and keeps
+//! their sums for the weight and the bias in registers, so that neither is fetched twice from global memory.
 
 use super::{
     launch::{Grid, UNITS, alloc, floats, length, width},
@@ -11,7 +11,7 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-/// Blocks of rows whose sums are added up at the end.
+/// Largest number of blocks of rows, whose sums are added at the end.
 const BLOCKS: usize = 256;
 
 #[cube(launch_unchecked)]
@@ -69,7 +69,8 @@ fn forward_kernel(
     }
 }
 
-/// Gradients of the rows of a block, and their parts of those of weight and bias, `[block, 2, width]`.
+/// Computes the gradients of the rows of a block, and the block's part of the gradients of weight and bias,
+/// `[block, 2, width]`.
 #[cube(launch_unchecked)]
 fn backward_kernel(
     x: &[f32],
@@ -142,7 +143,7 @@ fn backward_kernel(
     }
 }
 
-/// Sums of the parts of all blocks.
+/// Adds the parts of all blocks.
 #[cube(launch_unchecked)]
 fn reduce_kernel(parts: &[f32], d_weight: &mut [f32], d_bias: &mut [f32], blocks: usize, width: usize) {
     let column = ABSOLUTE_POS;
@@ -159,7 +160,8 @@ fn reduce_kernel(parts: &[f32], d_weight: &mut [f32], d_bias: &mut [f32], blocks
     d_bias[column] = bias;
 }
 
-/// `x`: `[.., width]` -> the same, normalized, and `[N, 2]`: mean and inverse deviation of each row.
+/// Normalizes the rows of `x`, `[.., width]`. Also returns the mean and inverse standard deviation of each
+/// row, `[N, 2]`.
 pub(super) fn forward(
     x: CubeTensor,
     weight: CubeTensor,
@@ -192,7 +194,7 @@ pub(super) fn forward(
     (y, statistics)
 }
 
-/// Gradients of `x`, of the weight and of the bias, whether there is one or not.
+/// Gradients of `x`, the weight and the bias. The last is computed even if there is no bias.
 pub(super) fn backward(
     x: CubeTensor,
     weight: CubeTensor,

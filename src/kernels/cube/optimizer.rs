@@ -79,7 +79,7 @@ pub(super) fn adamw(
     [weights, first, second]
 }
 
-/// One sum for each cube, of the numbers that are its units' in turn.
+/// Computes one sum per cube; neighbouring units take neighbouring elements.
 #[cube(launch_unchecked)]
 fn sum_kernel(x: &[f32], sums: &mut [f32], count: usize, cubes: usize, #[comptime] squares: bool) {
     let mut shared = Shared::<[f32]>::new_slice(UNITS);
@@ -119,7 +119,8 @@ fn sums(x: CubeTensor, cubes: usize, squares: bool) -> CubeTensor {
     y
 }
 
-/// `[1]`: by as many cubes as fill a device, then one for their sums.
+/// Sum of all elements or their squares, `[1]`. Enough cubes to fill a device compute partial sums, which one
+/// cube then adds.
 fn sum_in_two(x: CubeTensor, squares: bool) -> CubeTensor {
     let x = floats(x);
     match length(&x).div_ceil(16 * UNITS).clamp(1, 1024) {
@@ -128,12 +129,12 @@ fn sum_in_two(x: CubeTensor, squares: bool) -> CubeTensor {
     }
 }
 
-/// Sum of all numbers, `[1]`.
+/// Sum of all elements, `[1]`.
 pub(super) fn sum(x: CubeTensor) -> CubeTensor {
     sum_in_two(x, false)
 }
 
-/// Sum of the squares of all numbers, `[1]`.
+/// Sum of the squares of all elements, `[1]`.
 pub(super) fn sum_of_squares(x: CubeTensor) -> CubeTensor {
     sum_in_two(x, true)
 }

@@ -1,4 +1,4 @@
-//! Rotation of queries and keys within rows that hold all heads side by side.
+//! Rotation of queries and keys in rows that contain all heads side by side.
 
 use super::launch::{Grid, alloc, floats, length, width};
 use crate::rope::RopeSpec;
@@ -7,8 +7,8 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-/// One unit a number: what it is rotated with lies near and is read twice, which costs less than units that
-/// have nothing to copy behind the last head.
+/// Rotates with one unit per element. The other element of its pair is near and read twice, which costs less
+/// than units that have nothing to copy after the last head.
 #[cube(launch_unchecked)]
 fn kernel(
     x: &[f32],
@@ -43,7 +43,7 @@ fn kernel(
     }
 }
 
-/// `x`: `[B, T, width]`; `cos`, `sin`: `[1 or B, T, D / 2]`.
+/// Rotates `x`, `[B, T, width]`, by tables `cos` and `sin`, `[1 or B, T, D / 2]`.
 pub(super) fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, spec: RopeSpec) -> CubeTensor {
     let (x, cos, sin) = (floats(x), floats(cos), floats(sin));
     let y = alloc(&x, x.meta.shape().clone());

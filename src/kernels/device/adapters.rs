@@ -1,5 +1,5 @@
-//! Adapters as Burn's wgpu runtime numbers them: it settles on the first graphics API that has
-//! hardware, and counts each type of adapter from zero.
+//! Adapters as Burn's wgpu runtime numbers them: it chooses the first graphics API that has hardware, and
+//! counts each type of adapter from zero.
 
 use super::{Api, Choice, DeviceInfo, Kind};
 use burn::tensor::{Device, DeviceKind};
@@ -28,7 +28,7 @@ pub(super) fn open(choice: &Choice) -> Device {
     }
 }
 
-/// Adapters of one API, the best first, with the name by which Burn selects each.
+/// Adapters of one API, best first, each with the selector that Burn uses for it.
 fn ranked(api: Api) -> Vec<(Adapter, Kind, DeviceKind)> {
     let mut counts = [0usize; 3];
     let mut next = |i: usize| {
@@ -78,7 +78,7 @@ fn settled(api: Api) -> Vec<Adapter> {
     software_only
 }
 
-/// Size of the largest device-local heap under Vulkan; `None` where the API does not tell.
+/// Size of the largest device-local heap under Vulkan; `None` if the API does not report it.
 fn memory_bytes(adapter: &Adapter) -> Option<u64> {
     #[cfg(any(target_os = "linux", target_os = "windows"))]
     {

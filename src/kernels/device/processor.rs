@@ -1,8 +1,8 @@
-//! The processor: its generation, which its name may leave out (virtual machines say no more than "AMD EPYC"),
-//! and the instruction set that the kernels compute with. Both decide how fast it can be.
+//! Finds the generation of the processor, which its name may not include (virtual machines only report "AMD
+//! EPYC"), and the instruction set that the kernels use. Both determine how fast it can be.
 
-/// The widest vector instructions that this processor has and that matrix products of f32 use; `None` where
-/// they are not known.
+/// The widest vector instructions of this processor that matrix products of f32 use; `None` if they are
+/// unknown.
 pub(super) fn instruction_set() -> Option<&'static str> {
     // As the `gemm` crate chooses.
     #[cfg(target_arch = "x86_64")]
@@ -24,7 +24,7 @@ pub(super) fn instruction_set() -> Option<&'static str> {
     None
 }
 
-/// The generation of this processor, such as `Zen 4`; `None` where it is not known.
+/// Generation of this processor, such as `Zen 4`; `None` if it is unknown.
 pub(super) fn generation() -> Option<&'static str> {
     #[cfg(all(feature = "flex", target_arch = "x86_64"))]
     {
@@ -41,7 +41,7 @@ pub(super) fn generation() -> Option<&'static str> {
     None
 }
 
-/// By family and model, as `arch/x86/kernel/cpu/amd.c` of Linux tells them apart.
+/// Generation of an AMD processor by family and model, as in Linux's `arch/x86/kernel/cpu/amd.c`.
 #[cfg_attr(not(all(feature = "flex", target_arch = "x86_64")), allow(dead_code))]
 fn amd(family: u8, model: u8) -> Option<&'static str> {
     Some(match (family, model) {
@@ -54,7 +54,8 @@ fn amd(family: u8, model: u8) -> Option<&'static str> {
     })
 }
 
-/// By model, as `arch/x86/include/asm/intel-family.h` of Linux names them, from Haswell on, which has AVX2.
+/// Generation of an Intel processor by model, as in Linux's `arch/x86/include/asm/intel-family.h`. Begins
+/// with Haswell, the first with AVX2.
 #[cfg_attr(not(all(feature = "flex", target_arch = "x86_64")), allow(dead_code))]
 fn intel(model: u8, stepping: u8) -> Option<&'static str> {
     Some(match model {
@@ -87,7 +88,7 @@ fn intel(model: u8, stepping: u8) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    /// Family and model of EPYC 7001, 7002, 7003, 9004 (Genoa and Bergamo) and 9005, and of Xeons.
+    /// Uses family and model of EPYC 7001, 7002, 7003, 9004 (Genoa and Bergamo) and 9005, and of Xeons.
     #[test]
     fn generations_are_told_by_family_and_model() {
         let amd: Vec<_> = [

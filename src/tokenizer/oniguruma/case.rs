@@ -1,9 +1,10 @@
-//! Letters that are several in another case, such as `ß` and `SS`: Oniguruma lets `(?i)` match them, the engine
-//! here only one letter for one.
+//! Letters that become several letters in another case, such as `ß` and `SS`. Oniguruma's `(?i)` matches
+//! them; the engine used here matches only one letter with one letter.
 
 use super::escape;
 
-/// Writes characters so that they match in either case.
+/// Appends a pattern that matches the characters in either case. With `one_for_one` a letter only matches a
+/// single letter.
 pub(super) fn write(characters: &[char], one_for_one: bool, out: &mut String) {
     if characters.is_empty() {
         return;
@@ -41,7 +42,7 @@ pub(super) fn write(characters: &[char], one_for_one: bool, out: &mut String) {
     out.push(')');
 }
 
-/// The letters that a character is in another case, if they are several.
+/// The letters that a character becomes in another case, if they are several.
 pub(super) fn several(character: char) -> Option<&'static str> {
     SEVERAL.iter().find(|(single, _)| *single == character).map(|(_, letters)| *letters)
 }
@@ -51,7 +52,7 @@ fn is_several(letters: &[char]) -> bool {
     SEVERAL.iter().any(|(_, letters)| *letters == text)
 }
 
-/// Letters in the case of the table.
+/// Folds the case of letters, as in the table [`SEVERAL`].
 fn fold(letters: &[char]) -> String {
     let fold = |letter: &char| match letter {
         'ſ' => 's',
@@ -62,7 +63,7 @@ fn fold(letters: &[char]) -> String {
     letters.iter().map(fold).collect()
 }
 
-/// The full case foldings of Unicode that are more than one letter
+/// Full case foldings of Unicode that have more than one letter
 /// (<https://www.unicode.org/Public/16.0.0/ucd/CaseFolding.txt>, status F).
 #[rustfmt::skip]
 const SEVERAL: [(char, &str); 104] = [

@@ -1,4 +1,4 @@
-//! Classes of characters: `[a-z&&[^aeiou]]`.
+//! Translation of character classes such as `[a-z&&[^aeiou]]`.
 
 use super::{
     Options, Translator, case,
@@ -7,16 +7,16 @@ use super::{
 };
 use tokenizers::utils::SysRegex;
 
-/// One set within a class.
+/// A set of characters that has a notation of its own, such as `\w` or `[:alpha:]`.
 pub(super) struct Item {
-    /// Stands within a class and without.
+    /// Its pattern, which is valid inside and outside a class.
     pub(super) text: String,
-    /// Whether the letters of either case in it need not be those of the other.
+    /// Whether it is negated and may contain a letter in one case only.
     is_bound_to_case: bool,
 }
 
 impl Item {
-    /// `has_case`: whether it may hold a letter without that of the other case.
+    /// Makes an item of a pattern. `has_case` says whether the set may contain a letter in one case only.
     pub(super) fn new(text: &str, is_negated: bool, has_case: bool) -> Self {
         let text = match (is_negated, text.strip_prefix('\\')) {
             (false, _) => text.to_owned(),
@@ -30,18 +30,18 @@ impl Item {
     }
 }
 
-/// What the last thing in a class was.
+/// Kind of the latest element of a class.
 enum State {
     Start,
-    /// A character, which may begin a range.
+    /// A character that may begin a range.
     Character(char),
     Set,
-    /// A range or a class.
+    /// A range or a nested class.
     Complete,
 }
 
 impl Translator {
-    /// A class; its bracket has been read.
+    /// Translates a class, after its opening bracket has been read.
     pub(super) fn class(&mut self, options: Options) -> Result<String, String> {
         let mut class = Class::default();
         let text = self.class_text(options, &mut class)?;
@@ -139,7 +139,8 @@ impl Translator {
         Ok(format!("[{not}{}]", parts.collect::<Vec<_>>().join("&&")))
     }
 
-    /// The name in `[:name:]` and whether it is negated, if that stands here; its bracket has been read.
+    /// Reads `[:name:]`, after its opening bracket: the name and whether it is negated. `None` if something
+    /// else stands here.
     fn bracket_kind(&mut self) -> Result<Option<(String, bool)>, String> {
         let [':', rest @ ..] = self.rest() else {
             return Ok(None);
@@ -159,8 +160,8 @@ impl Translator {
     }
 }
 
-/// A class as ranges of characters, so that cases are not told apart of the whole and not of its parts, which
-/// is another set where a part is negated.
+/// Writes a class as ranges of characters. Ignoring case in the whole class then gives the same set as
+/// ignoring it in its parts, which otherwise differs where a part is negated.
 fn spelled_out(class: &str, is_negated: bool) -> Result<String, String> {
     let compiled = SysRegex::new(&format!("{class}+")).map_err(|error| error.to_string())?;
     let all: String = ('\0'..=char::MAX).collect();
@@ -192,23 +193,23 @@ fn spelled_out(class: &str, is_negated: bool) -> Result<String, String> {
     })
 }
 
-/// What is known of a class.
+/// Information collected about a class while it is read.
 #[derive(Default)]
 struct Class {
     is_negated: bool,
-    /// What stands before the last `&&`.
+    /// Operands before the last `&&`.
     parts: Vec<String>,
-    /// Whether folding its parts is not folding the whole.
+    /// Whether ignoring case in the whole class gives another set than ignoring it in its parts.
     is_bound_to_case: bool,
-    /// Characters that are named one by one.
+    /// Characters that are listed one by one.
     singles: Vec<char>,
 }
 
-/// What stands between two `&&`.
+/// Operand of `&&`.
 struct Part {
     text: String,
     state: State,
-    /// Whether a range has begun.
+    /// Whether a `-` has begun a range.
     is_range: bool,
 }
 
@@ -247,7 +248,7 @@ impl Part {
         Ok(())
     }
 
-    /// Writes the character that might have begun a range.
+    /// Appends a pending character, which has turned out not to begin a range.
     fn flush(&mut self, class: &mut Class) {
         if let State::Character(character) = self.state {
             escape::write(character, &mut self.text);

@@ -1,9 +1,9 @@
-//! Escapes of Oniguruma, and the escaping of characters for `fancy-regex`.
+//! Translation of Oniguruma's escapes, and escaping of characters for `fancy-regex`.
 
 use super::{ANY, Atom, GRAPHEME, LINE_BREAK, Options, Translator, class::Item, name_until, property};
 use std::fmt::Write;
 
-/// Writes a character so that it stands for itself, within a class and without.
+/// Appends a character so that it stands for itself, inside and outside a class.
 pub(super) fn write(character: char, out: &mut String) {
     let is_plain = match character {
         '0'..='9' | 'A'..='Z' | 'a'..='z' => true,
@@ -18,16 +18,16 @@ pub(super) fn write(character: char, out: &mut String) {
     }
 }
 
-/// What an escape within a class is, or one outside that is no more than a character or a class.
+/// Meaning of an escape inside a class, or of one outside that is only a character or a set.
 pub(super) enum Escape {
     Character(char),
-    /// `\x{41 42}`, with at least two.
+    /// Two or more characters, `\x{41 42}`.
     Characters(Vec<char>),
     Item(Item),
 }
 
 impl Translator {
-    /// An escape outside a class; its backslash has been read.
+    /// Translates an escape outside a class, after its backslash has been read.
     pub(super) fn escape(&mut self, options: Options) -> Result<Atom, String> {
         let Some(character) = self.peek() else {
             return Err("it ends with a backslash".into());
@@ -80,7 +80,7 @@ impl Translator {
         }
     }
 
-    /// `\k<name>`, `\k<1>`, `\k<-1>`.
+    /// Translates a reference to a group: `\k<name>`, `\k<1>` or `\k<-1>`.
     fn named_reference(&mut self, options: Options) -> Result<Atom, String> {
         let end = if self.next() == Some('<') { '>' } else { '\'' };
         let name = name_until(self.rest(), end);
@@ -102,7 +102,8 @@ impl Translator {
         }
     }
 
-    /// An escape that stands for a character or for one of a set of them; its backslash has been read.
+    /// Reads an escape that stands for a character or for a set of characters, after its backslash has been
+    /// read.
     pub(super) fn simple_escape(&mut self, options: Options, in_class: bool) -> Result<Escape, String> {
         let Some(character) = self.next() else {
             return Err("it ends with a backslash".into());
@@ -142,7 +143,7 @@ impl Translator {
         }
     }
 
-    /// `\n`, `\cx`, `\C-x`, `\M-x`, or a character that stands for itself.
+    /// Reads `\n`, `\cx`, `\C-x`, `\M-x`, or a character that stands for itself.
     fn control(&mut self, depth: usize) -> Result<u32, String> {
         let failed = || Err(r"`\c`, `\C-` or `\M-` is not followed by a character".to_owned());
         let Some(character) = self.next() else {
@@ -177,7 +178,7 @@ impl Translator {
         Ok(if is_meta { code & 0xFF | 0x80 } else { code & 0x9F })
     }
 
-    /// `\x{41}` or `\o{101}`, also with several numbers; the brace is next.
+    /// Reads `\x{41}` or `\o{101}`, also with several numbers, from the brace on.
     fn code_points(&mut self, radix: u32) -> Result<Escape, String> {
         let name = name_until(self.rest(), '}');
         self.at += name.chars().count();
@@ -200,7 +201,7 @@ impl Translator {
         }
     }
 
-    /// `\xE3\x81\x82`: the UTF-8 bytes of one character.
+    /// Reads `\xE3\x81\x82`, the UTF-8 bytes of one character.
     fn crude_bytes(&mut self, radix: u32, most: usize) -> Result<Escape, String> {
         let mut bytes = Vec::new();
         loop {
@@ -224,7 +225,7 @@ impl Translator {
         }
     }
 
-    /// At most so many digits: how many there are, and the number that they are.
+    /// Reads at most `most` digits. Returns how many there are and their value.
     fn digits(&mut self, radix: u32, most: usize) -> (usize, u32) {
         let (mut count, mut number) = (0, 0);
         while count < most

@@ -1,11 +1,11 @@
-//! Regular expressions of a `tokenizer.json`. Python's `tokenizers` reads them with Oniguruma in its own
-//! syntax (<https://github.com/kkos/oniguruma/blob/master/doc/RE>); here they are read by `fancy-regex`,
-//! which compiles without C, for the browser too. The two agree on most of what such files hold, but not on
-//! `\w`, classes such as `[[:punct:]]`, `{n,m}+`, `^`, `$`, `(?m)`, `\X`, `\R`, `\Z`, isolated options and
-//! cases of more than one letter. [`translate`] rewrites a pattern so that `fancy-regex` finds what Oniguruma
-//! finds, and refuses what it cannot rewrite.
+//! Translation of the regular expressions of a `tokenizer.json`. Python's `tokenizers` uses Oniguruma, with
+//! its own syntax (<https://github.com/kkos/oniguruma/blob/master/doc/RE>); Kiln uses `fancy-regex`, which
+//! compiles without C and therefore also for the browser. The two agree on most patterns in such files, but
+//! not on `\w`, classes such as `[[:punct:]]`, `{n,m}+`, `^`, `$`, `(?m)`, `\X`, `\R`, `\Z`, isolated options
+//! and case variants of more than one letter. [`translate`] rewrites a pattern so that `fancy-regex` finds
+//! the same matches as Oniguruma, and refuses a pattern that it cannot rewrite.
 //!
-//! Both engines are of Unicode 16, so that properties have the same characters.
+//! Both engines use Unicode 16, so that properties have the same characters.
 
 mod case;
 mod class;
@@ -14,20 +14,21 @@ mod property;
 
 use std::fmt::Write;
 
-/// Nesting of groups and classes beyond which `fancy-regex` gives up.
+/// Nesting depth of groups and classes beyond which `fancy-regex` gives up.
 const DEEPEST: usize = 60;
 
-/// Largest number of a repetition in Oniguruma.
+/// Largest repetition count in Oniguruma.
 const MOST_REPEATS: u32 = 100_000;
 
-/// `(?m:.)` of Oniguruma: any character.
+/// Any character: `(?m:.)` in Oniguruma.
 const ANY: &str = "(?s:.)";
 
-/// One line break of any kind, as `\R` has it; `\r\n` is one and is not taken apart.
+/// One line break of any kind, like `\R`; `\r\n` is one and is not split.
 const LINE_BREAK: &str = r"(?>\r\n|[\n-\r\x{85}\x{2028}\x{2029}])";
 
-/// An extended grapheme cluster, as `\X` has it: <https://unicode.org/reports/tr29/> without rule GB9c, which
-/// Oniguruma does not know. What lies before it is not looked at, as Oniguruma does within flags and emoji.
+/// An extended grapheme cluster, like `\X`: see <https://unicode.org/reports/tr29/> without rule GB9c, which
+/// Oniguruma does not know. Unlike Oniguruma it does not look at the text before it, which matters in flags
+/// and emoji.
 const GRAPHEME: &str = concat!(
     r"(?>\r\n|[\p{gcb=CN}\r\n]|\p{gcb=PP}*(?:",
     r"\p{gcb=L}*(?:\p{gcb=V}+|\p{gcb=LV}\p{gcb=V}*|\p{gcb=LVT})\p{gcb=T}*|\p{gcb=L}+|\p{gcb=T}+",
@@ -38,7 +39,7 @@ const GRAPHEME: &str = concat!(
 /// Rewrites a pattern in Oniguruma's syntax as one in that of `fancy-regex`.
 ///
 /// # Errors
-/// Why it cannot be: it is no pattern for Oniguruma either, or it has a construct that `fancy-regex` lacks.
+/// The reason, if the pattern is invalid in Oniguruma too, or has a construct that `fancy-regex` lacks.
 pub(super) fn translate(pattern: &str) -> Result<String, String> {
     let pattern: Vec<char> = pattern.chars().collect();
     let mut translator = Translator { groups: Groups::count(&pattern), pattern, at: 0, met: 0, depth: 0 };
@@ -49,28 +50,28 @@ pub(super) fn translate(pattern: &str) -> Result<String, String> {
     }
 }
 
-/// Options that hold for a part of a pattern.
+/// Options in effect for a part of a pattern.
 #[derive(Clone, Copy, Default)]
 struct Options {
     ignore_case: bool,
     dot_is_any: bool,
-    /// White space and comments are skipped.
+    /// Whether white space and comments are skipped.
     extended: bool,
     ascii_word: bool,
     ascii_digit: bool,
     ascii_space: bool,
     ascii_posix: bool,
-    /// The part is within a look-behind.
+    /// Whether the part is inside a look-behind.
     look_behind: bool,
 }
 
-/// The groups of a pattern that can be referred to.
+/// Groups of a pattern that can be referred to.
 #[derive(Default)]
 struct Groups {
-    /// Where any group has a name, those without one cannot be referred to.
+    /// Names of the groups. If any group has a name, unnamed groups cannot be referred to.
     names: Vec<String>,
     unnamed: usize,
-    /// Whether anything is referred to.
+    /// Whether the pattern refers to a group.
     has_references: bool,
 }
 
@@ -103,7 +104,7 @@ impl Groups {
         groups
     }
 
-    /// How many have a number.
+    /// Number of groups that can be referred to by number.
     fn numbered(&self) -> usize {
         if self.names.is_empty() { self.unnamed } else { self.names.len() }
     }
@@ -117,18 +118,18 @@ struct Translator {
     pattern: Vec<char>,
     at: usize,
     groups: Groups,
-    /// Groups with a number that have begun so far.
+    /// Number of numbered groups that have begun so far.
     met: usize,
     depth: usize,
 }
 
-/// What a quantifier applies to.
+/// Piece of a pattern that a quantifier may follow.
 enum Atom {
-    /// Literal characters, of which it applies to the last.
+    /// Literal characters; a quantifier applies to the last one.
     Characters(Vec<char>),
-    /// What is one unit already: a class, an escape, a group.
+    /// A single unit: a class, an escape or a group.
     Unit(String),
-    /// What matches no text: a quantifier cannot follow.
+    /// A pattern that matches no text; no quantifier may follow.
     Anchor(String),
 }
 
@@ -162,13 +163,16 @@ impl Translator {
         is_next
     }
 
-    /// Goes one level deeper.
+    /// Enters a nested group or class.
+    ///
+    /// # Errors
+    /// The nesting is too deep.
     fn enter(&mut self) -> Result<(), String> {
         self.depth += 1;
         if self.depth > DEEPEST { Err("groups or classes are nested too deeply".into()) } else { Ok(()) }
     }
 
-    /// All until a `)` or the end.
+    /// Translates alternatives up to a `)` or the end.
     fn alternatives(&mut self, options: Options) -> Result<String, String> {
         self.enter()?;
         let mut out = String::new();
@@ -183,7 +187,7 @@ impl Translator {
         Ok(out)
     }
 
-    /// All until a `|`, a `)` or the end.
+    /// Translates one alternative, up to a `|`, a `)` or the end.
     fn branch(&mut self, options: Options, out: &mut String) -> Result<(), String> {
         // Literal characters that no quantifier follows.
         let mut run = Vec::new();
@@ -236,7 +240,7 @@ impl Translator {
         Ok(())
     }
 
-    /// Writes literal characters.
+    /// Appends the pending literal characters.
     fn flush(&self, run: &mut Vec<char>, options: Options, out: &mut String) {
         if options.ignore_case {
             case::write(run, options.look_behind, out);
@@ -246,7 +250,7 @@ impl Translator {
         run.clear();
     }
 
-    /// Skips comments, and white space where the options say so.
+    /// Skips comments, and white space if the options say so.
     fn skip_ignored(&mut self, options: Options) -> Result<(), String> {
         loop {
             match self.rest() {
@@ -292,7 +296,7 @@ impl Translator {
         }
     }
 
-    /// The quantifier that stands here, if one does.
+    /// Reads the quantifier at this position, if there is one.
     fn quantifier(&mut self) -> Result<Option<Quantifier>, String> {
         let (least, most) = match self.peek() {
             Some('*') => (0, None),
@@ -306,8 +310,8 @@ impl Translator {
         Ok(Some(Quantifier { least, most, is_lazy, is_possessive: !is_lazy && self.eat("+") }))
     }
 
-    /// `{n,m}`, which a `+` does not make possessive, and `{n}`, which a `?` does not make lazy. Anything
-    /// else after the brace is literal.
+    /// Reads `{n,m}` or `{n}`. A `+` does not make the former possessive, and a `?` does not make the latter
+    /// lazy. If the text after the brace is something else, it is literal: returns `None`.
     fn interval(&mut self) -> Result<Option<Quantifier>, String> {
         let start = self.at;
         self.at += 1;
@@ -343,7 +347,7 @@ impl Translator {
         Ok(number)
     }
 
-    /// The options of `(?imx)`, if that stands here; it is then skipped.
+    /// Reads isolated options such as `(?imx)`; `None` if something else stands here.
     fn isolated_options(&mut self, options: Options) -> Result<Option<Options>, String> {
         let start = self.at;
         if self.eat("(?")
@@ -356,7 +360,7 @@ impl Translator {
         Ok(None)
     }
 
-    /// Options, until the character that ends them; `None` if there are none here.
+    /// Reads options up to the character that ends them; `None` if there are none here.
     fn options(&mut self, options: Options) -> Result<Option<Options>, String> {
         let mut options = options;
         let mut value = true;
@@ -383,7 +387,7 @@ impl Translator {
         Ok(None)
     }
 
-    /// A group; its parenthesis has been read.
+    /// Translates a group, after its parenthesis has been read.
     fn group(&mut self, options: Options) -> Result<Atom, String> {
         let mut inner = options;
         let mut is_anchor = false;
@@ -438,7 +442,7 @@ impl Translator {
         if self.groups.has_references { "(".into() } else { "(?:".into() }
     }
 
-    /// A reference to what a group has matched.
+    /// Translates a reference to the text that a group has matched.
     fn reference(&self, number: usize, options: Options) -> Result<Atom, String> {
         if number == 0 || number > self.groups.numbered() {
             return Err(format!("there is no group {number} to refer to"));
@@ -449,7 +453,7 @@ impl Translator {
 }
 
 impl Quantifier {
-    /// Applies it to one unit.
+    /// Applies the quantifier to a unit.
     fn apply(&self, unit: &str) -> String {
         let mut text = unit.to_owned();
         match (self.least, self.most) {

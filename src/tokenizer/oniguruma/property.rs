@@ -1,16 +1,15 @@
-//! Sets of characters by name: `\w`, `[[:alpha:]]`, `\p{Greek}`.
+//! Sets of characters that have a name: `\w`, `[[:alpha:]]`, `\p{Greek}`.
 
 use super::{Options, class::Item};
 use tokenizers::utils::SysRegex;
 
-/// Characters that continue a word for the engine here but not for Oniguruma.
+/// Characters that are part of a word in `fancy-regex` but not in Oniguruma.
 const JOINERS: &str = r"\x{200C}\x{200D}";
 
-/// Characters below U+0100 that Oniguruma takes for parts of a word outside of classes, though not within:
-/// `²³¹¼½¾`.
+/// Characters below U+0100, `²³¹¼½¾`, that Oniguruma's `\w` matches outside of classes but not inside.
 const LATIN_NUMBERS: &str = r"\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE}";
 
-/// The class of characters of words, as a unit.
+/// Set of word characters, as one unit.
 pub(super) fn word(options: Options, in_class: bool) -> String {
     if options.ascii_word || options.ascii_posix {
         "[0-9A-Za-z_]".into()
@@ -21,7 +20,7 @@ pub(super) fn word(options: Options, in_class: bool) -> String {
     }
 }
 
-/// A set that has a name in brackets (`[[:alpha:]]`), by which some escapes go too.
+/// Set with a POSIX name (`[[:alpha:]]`), which some escapes such as `\d` stand for too.
 pub(super) fn kind(kind: &str, is_negated: bool, options: Options, in_class: bool) -> Item {
     let is_ascii = options.ascii_posix
         || match kind {
@@ -51,7 +50,7 @@ pub(super) fn kind(kind: &str, is_negated: bool, options: Options, in_class: boo
     Item::new(if is_ascii { ascii } else { unicode }, is_negated, has_case || is_ascii)
 }
 
-/// Whether `name` is one of a set in brackets.
+/// Whether `name` is the POSIX name of a set.
 pub(super) fn is_kind(name: &str) -> bool {
     const KINDS: [&str; 14] = [
         "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space",
@@ -60,7 +59,7 @@ pub(super) fn is_kind(name: &str) -> bool {
     KINDS.contains(&name)
 }
 
-/// `\p{name}`.
+/// Set of characters with a Unicode property, `\p{name}`.
 pub(super) fn named(name: &str, is_negated: bool, options: Options, in_class: bool) -> Result<Item, String> {
     let plain: String = name.chars().filter(|c| !matches!(c, ' ' | '-' | '_')).collect();
     let plain = plain.to_ascii_lowercase();

@@ -1,4 +1,5 @@
-//! Tests against what Oniguruma finds, which `tests/reports/tokenizers/patterns.py` records.
+//! Compares translated patterns with the matches of Oniguruma, which `tests/reports/tokenizers/patterns.py`
+//! records.
 
 use super::translate;
 use serde_json::Value;
@@ -12,7 +13,7 @@ fn compile(pattern: &str) -> Result<SysRegex, String> {
     SysRegex::new(&translate(pattern)?).map_err(|error| error.to_string())
 }
 
-/// Characters of each piece that matches or lies between two matches, below zero for the latter.
+/// Lengths in characters of all matches and of the pieces between them; the latter are negative.
 fn pieces(pattern: &SysRegex, text: &str) -> Vec<i64> {
     let mut pieces = Vec::new();
     let mut done = 0;
@@ -26,7 +27,7 @@ fn pieces(pattern: &SysRegex, text: &str) -> Vec<i64> {
     pieces
 }
 
-/// Patterns that are refused here though Oniguruma has them.
+/// Patterns that Oniguruma accepts but the translation refuses.
 const REFUSED: [&str; 22] = [
     r#"\g<1>(a)"#,
     r#"(?<n>a|b\g<n>c)"#,
@@ -52,7 +53,7 @@ const REFUSED: [&str; 22] = [
     r#"b+[^\w\s]{3,1}|ab{1,3}+\N{1,2}?(?i:(\z)+\A\S+?|(?i:(?<!a))*+[[:punct:]]{2,})|[\w']{,2}(\R{3,1}\z|[[:punct:]]{,2}x++|\R??\h{1,2}?\.++)"#,
 ];
 
-/// Patterns that Oniguruma refuses, for a quantifier after what is but an anchor.
+/// Patterns that Oniguruma refuses, because a quantifier follows an anchor, but the translation accepts.
 const ACCEPTED: [&str; 4] = [
     r#"\X{1,2}?(?:東+|[[:punct:]]?+(?:\W+ab)*+|$)*"#,
     r#"\p{M}{1,2}?(?m:[\r\n]{2}|\s{2,}\w)+?(?:\A)?+|^s"#,
@@ -60,8 +61,8 @@ const ACCEPTED: [&str; 4] = [
     r#"(?i:(?:^|\P{L}{1,2}[^a-c])??[\r\n]?\d*+|((?<=[ab])b[^a-c]?|\p{Lu}é{1,2}?\R|s{2}?)?+)?+(?<!a)"#,
 ];
 
-/// Patterns of which other matches are found: `\X` from the middle of an emoji, and a repetition of what may be
-/// empty.
+/// Patterns with other matches than in Oniguruma, because of `\X` from the middle of an emoji or of a
+/// repetition that may match empty text.
 const DIFFERING: [&str; 2] =
     [r#"[a-z&&[^b]]{3,1}\R??\S{1,3}+|\p{M}{1,2}?\X{1,2}"#, r#"(?i:(?<=[ab])[[:punct:]]{,2}|\b){2}"#];
 

@@ -1,4 +1,4 @@
-//! The keys of attention.
+//! Configuration of attention.
 
 use crate::section::Range;
 use kiln_base::section;

@@ -1,4 +1,4 @@
-//! The keys of mixtures of experts.
+//! Configuration of mixtures of experts.
 
 use crate::section::Range;
 use kiln_base::section;

@@ -1,4 +1,4 @@
-//! The keys of rotary positions.
+//! Configuration of rotary positions.
 
 use crate::section::Range;
 use kiln_base::section;
@@ -28,23 +28,24 @@ section! {
     }
 }
 
-/// Which components of a head rotate together.
+/// Pairs of a head's components that rotate together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RopeLayout {
-    /// `i` and `i + d/2` (Hugging Face, GPT-NeoX).
+    /// Components `i` and `i + d/2` (Hugging Face, GPT-NeoX).
     Half,
-    /// `2i` and `2i + 1` (the paper, Meta's Llama).
+    /// Components `2i` and `2i + 1` (the paper, Meta's Llama).
     Interleaved,
 }
 
-/// How rotary wavelengths are stretched.
+/// Ways to stretch rotary wavelengths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RopeScaling {
     None,
-    /// All of them alike (arXiv:2306.15595).
+    /// All wavelengths are stretched alike (arXiv:2306.15595).
     Linear,
-    /// Long ones whole, short ones not at all, those between in part (Llama 3.1).
+    /// Long wavelengths are stretched by the whole factor, short ones not at all, those between partly (Llama
+    /// 3.1).
     Llama3,
 }

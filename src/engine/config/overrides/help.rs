@@ -1,4 +1,4 @@
-//! Every key as a form shows it, and the tree written out with the help of each (`kiln config show`).
+//! Describes every key for a form, and formats the tree with the help of each key (`kiln config show`).
 
 use super::{check_value, get, is_optional, last_part, variants};
 use crate::{
@@ -59,16 +59,16 @@ impl Field {
 }
 
 impl Config {
-    /// Every key with its kind, for forms.
+    /// Lists every key with its kind, for forms.
     pub fn fields() -> Vec<Field> {
         KEYS.iter().map(Field::of).collect()
     }
 
-    /// [`Config::to_toml`] with the help of each key behind it as a comment. Optional keys without a
-    /// value are comments as a whole.
+    /// Formats the tree like [`Config::to_toml`], with the help of each key after it as a comment. Optional
+    /// keys without a value are commented out.
     ///
     /// # Errors
-    /// As [`Config::to_toml`].
+    /// Those of [`Config::to_toml`].
     pub fn to_annotated_toml(&self) -> Result<String> {
         let table = self.to_table()?;
         let mut text = String::new();

@@ -1,5 +1,5 @@
-//! Keys that had another name in earlier versions. Files, checkpoints, `--set` and shared addresses of the
-//! page that use it are read with it, and who wrote it is told the new one.
+//! Keys that had another name in earlier versions. The earlier names still work in files, checkpoints,
+//! `--set` and shared addresses of the page, and the user is told the new one.
 
 use super::{get, insert, remove, shown};
 use crate::error::{Error, Result};
@@ -35,12 +35,12 @@ pub const RENAMED: [(&str, &str); 26] = [
     ("model.router_z_loss", "model.moe.z_loss"),
 ];
 
-/// The name that a key has now.
+/// The present name of a key with this earlier name.
 pub(super) fn current(key: &str) -> Option<&'static str> {
     RENAMED.iter().find(|(earlier, _)| *earlier == key).map(|(_, now)| *now)
 }
 
-/// The name that a key had earlier.
+/// The earlier name of a key.
 pub(super) fn earlier(key: &str) -> Option<&'static str> {
     RENAMED.iter().find(|(_, now)| *now == key).map(|(earlier, _)| *earlier)
 }
@@ -49,10 +49,10 @@ pub(super) fn note(earlier: &str, now: &str) -> String {
     format!("`{earlier}` is called `{now}` now")
 }
 
-/// Moves entries to the names that their keys have now; gives a note for each.
+/// Moves entries from earlier names to the present names of their keys; returns a note for each.
 ///
 /// # Errors
-/// The earlier name, with [`Error::InvalidValue`], where both names are set.
+/// The earlier name, with [`Error::InvalidValue`], if both names are set.
 pub(super) fn rename(table: &mut Table) -> Result<Vec<String>, Box<(String, Error)>> {
     let mut notes = Vec::new();
     for (earlier, now) in RENAMED {

@@ -1,4 +1,4 @@
-//! Overrides, files, and what is said of their mistakes.
+//! Tests of overrides, files, and the error messages for their mistakes.
 
 use super::*;
 use crate::config::{Order, ScheduleKind, TokenizerKind};
@@ -217,7 +217,7 @@ fn keys_of_nested_sections_are_found_and_named() {
 
 const COMPLETE: &str = include_str!("../../../../tests/fixtures/old/complete.toml");
 
-/// Each new name and the value that the file of earlier names has for it.
+/// Each new name, and its value in a file that uses the earlier names.
 const RENAMED_VALUES: [(&str, &str); RENAMED.len()] = [
     ("model.rope.layout", "interleaved"),
     ("model.rope.theta", "500"),

@@ -1,4 +1,4 @@
-//! The checks of the `data`, `tokenizer` and `objective` sections, and of what goes with which model.
+//! Validation of the `data`, `tokenizer` and `objective` sections, and of their combination with the model.
 
 use super::{refused, size};
 use crate::{
@@ -51,7 +51,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// What of the data goes with which model.
+/// Checks that the data suits the model.
 pub(super) fn check_objective(config: &Config) -> Result<()> {
     let Config { data, model, .. } = config;
     let classifies = model.head != Head::LanguageModel;

@@ -1,4 +1,4 @@
-//! The checks of the `model` section.
+//! Validation of the `model` section.
 
 use super::{refused, size};
 use crate::{
@@ -46,7 +46,7 @@ pub(super) fn check(model: &ModelConfig) -> Result<()> {
     check_experts(model)
 }
 
-/// What goes with an architecture.
+/// Checks that the other keys suit the architecture.
 fn check_architecture(model: &ModelConfig) -> Result<()> {
     if model.architecture != Architecture::Encoder && model.head != Head::LanguageModel {
         let message = "decoders generate text: only encoders classify";
@@ -195,7 +195,7 @@ fn check_experts(model: &ModelConfig) -> Result<()> {
     Ok(())
 }
 
-/// Refuses `model.n_embd`, with the nearest multiple of `unit` as the way out.
+/// Refuses `model.n_embd` and suggests the nearest multiple of `unit`.
 fn nearest_width(width: usize, unit: usize, message: String) -> Error {
     let below = width / unit * unit;
     let nearest = if below > 0 && width - below <= unit / 2 { below } else { below + unit };

@@ -8,33 +8,33 @@ use crate::data::{
 use crate::tokenizer::Tokenizer;
 use rand_chacha::ChaCha8Rng;
 
-/// Percentages of the chosen tokens that are replaced by the mask token, and by a random token. The rest stay
-/// as they are.
+/// Percentage of the chosen tokens that are replaced by the mask token; `REPLACED` is that of those replaced
+/// by a random token. The rest stay unchanged.
 const MASKED: u64 = 80;
 const REPLACED: u64 = 10;
 
-/// Masking of tokens.
+/// Settings of masking.
 #[derive(Debug, Clone)]
 pub struct Masking {
     /// Share of the tokens of a row that are chosen.
     pub fraction: f64,
-    /// Choose words, as this tokenizer begins them, with all their tokens.
+    /// Tokenizer that finds the beginnings of words, if whole words are masked.
     pub whole_words: Option<Tokenizer>,
-    /// Mask token.
+    /// Id of the mask token.
     pub mask_token: i32,
-    /// Tokens that one may be replaced by are those below.
+    /// Size of the vocabulary that random replacements are drawn from.
     pub vocab_size: usize,
     /// Special tokens, which are never masked.
     pub special: Vec<i32>,
 }
 
 impl Masking {
-    /// Whether any of these tokens may be masked.
+    /// Whether any of these tokens can be masked.
     pub(super) fn has_target(&self, tokens: &[i32]) -> bool {
         tokens.iter().any(|token| !self.special.contains(token))
     }
 
-    /// Masks tokens of a row; at least one, if any may be masked.
+    /// Masks tokens of a row; at least one, if any can be masked.
     pub(super) fn row(&self, tokens: Vec<i32>, random: &mut ChaCha8Rng) -> Example {
         let mut targets = vec![IGNORE_INDEX; tokens.len()];
         let mut inputs = tokens.clone();
@@ -51,7 +51,7 @@ impl Masking {
         Example { inputs, targets, ..Example::default() }
     }
 
-    /// Positions of the chosen tokens.
+    /// Chooses the positions to mask.
     fn choose(&self, tokens: &[i32], random: &mut ChaCha8Rng) -> Vec<usize> {
         let allowed: Vec<usize> =
             (0..tokens.len()).filter(|&position| !self.special.contains(&tokens[position])).collect();

@@ -1,4 +1,4 @@
-//! Collation: rows of tokens become inputs and targets, by the rule of each objective.
+//! Collation: each objective has a rule by which rows of tokens become inputs and targets.
 
 mod masked;
 mod spans;
@@ -14,27 +14,28 @@ use rand_chacha::ChaCha8Rng;
 use spans::SpanCorruption;
 use std::ops::Range;
 
-/// Rule that turns rows of a split into examples: inputs and targets.
+/// Rule by which rows of a split become examples with inputs and targets.
 #[derive(Debug, Clone)]
 pub enum Collator {
-    /// The next token, given those before it.
+    /// Predict the next token from those before it.
     Causal {
-        /// Whether tokens up to the delimiter before a completion attend to each other (prefix attention).
+        /// Whether the tokens up to the delimiter before a completion attend to each other (prefix
+        /// attention).
         prefix: bool,
     },
-    /// Masked tokens.
+    /// Predict masked tokens.
     Masked(Masking),
-    /// Spans that are cut out.
+    /// Predict spans that are cut out of the row.
     Spans(SpanCorruption),
-    /// Target text, given a source text.
+    /// Predict a target text from a source text.
     Pairs { start: i32, end: Option<i32> },
-    /// The class of a text, or a number.
+    /// Predict the class of a text, or a number.
     Texts,
-    /// The class of each token.
+    /// Predict the class of each token.
     Tokens,
 }
 
-/// Texts of the tokens that a tokenizer needs beside its own for what a configuration trains.
+/// Texts of the special tokens that the objective of a configuration needs.
 pub fn special_tokens(config: &Config) -> Vec<String> {
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     match config.objective_kind() {
@@ -54,15 +55,15 @@ pub fn special_tokens(config: &Config) -> Vec<String> {
     }
 }
 
-/// BERT's names of the tokens at the ends of texts.
+/// Texts of BERT's tokens at the beginning and the end of a text.
 pub const CLS_TOKEN: &str = "[CLS]";
 pub const SEP_TOKEN: &str = "[SEP]";
 
 impl Collator {
-    /// Collator of a validated configuration.
+    /// Makes the collator of a validated configuration.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if it lacks a token that the objective needs.
+    /// [`Error::Tokenizer`] if the tokenizer lacks a token that the objective needs.
     pub fn of(config: &Config, tokenizer: &Tokenizer) -> Result<Self> {
         let (model, objective) = (&config.model, &config.objective);
         let lacks = |what: &str| Error::Tokenizer {
@@ -112,7 +113,7 @@ impl Collator {
         })
     }
 
-    /// Whether a row is a document from its beginning, however long it is.
+    /// Whether each row is one document from its beginning, even if it is longer than a block.
     pub fn takes_documents(&self) -> bool {
         matches!(self, Self::Pairs { .. } | Self::Texts | Self::Tokens)
     }
@@ -126,13 +127,13 @@ impl Collator {
         }
     }
 
-    /// Length of the longest row, at least `block_size`, where a row is a document.
+    /// Length of the longest row, at least `block_size`, if rows are documents; otherwise `block_size`.
     pub fn longest_row(&self, split: &TokenSplit, block_size: usize) -> usize {
         let documents = 0..if self.takes_documents() { split.document_count() } else { 0 };
         documents.map(|document| self.block_for(split, document)).fold(block_size, usize::max)
     }
 
-    /// Length of a document's row, where a row is a document.
+    /// Length of the row that a document needs.
     fn block_for(&self, split: &TokenSplit, document: usize) -> usize {
         let length = split.document(document).len();
         match (self, split.labels()) {
@@ -146,12 +147,12 @@ impl Collator {
         }
     }
 
-    /// Tokens that a document needs to be of use.
+    /// Minimum number of tokens in a usable document.
     pub fn least_tokens(&self) -> usize {
         if self.takes_documents() || matches!(self, Self::Masked(_)) { 1 } else { 2 }
     }
 
-    /// Whether a row that begins with a document has a target.
+    /// Whether the row at the beginning of a document has a target.
     pub fn has_target(&self, split: &TokenSplit, document: usize, block_size: usize) -> bool {
         let range = split.document(document);
         let (length, first) = (range.len(), range.start..range.start + range.len().min(block_size));
@@ -171,7 +172,7 @@ impl Collator {
         length >= self.least_tokens() && has_one()
     }
 
-    /// Whether a labelled document is longer than a row.
+    /// Whether a labelled document is longer than a row, so that it is truncated.
     pub fn is_cut(&self, split: &TokenSplit, document: usize, block_size: usize) -> bool {
         let length = split.document(document).len();
         match (self, split.labels()) {
@@ -186,8 +187,9 @@ impl Collator {
         }
     }
 
-    /// A batch of `count` rows of some stretches of a split, of at most a block and one token; the rows
-    /// that are left over have no targets. `random`: of the row of a number.
+    /// Collates the token ranges of a split into a batch of `count` rows. Each range has at most one block
+    /// and one token; further rows have no targets. `random` makes the random generator of a row by its index
+    /// in the batch.
     pub fn batch(
         &self,
         split: &TokenSplit,
@@ -274,8 +276,9 @@ impl Collator {
     }
 }
 
-/// All but the last token are inputs, all but the first are targets, of which the first `without_loss` have no loss: up
-/// to the delimiter before a completion.
+/// Makes an example of next-token prediction: all tokens but the last are inputs, all but the first are
+/// targets. The first `without_loss` targets, up to the delimiter before a completion, do not count in the
+/// loss.
 fn causal(without_loss: usize, prefix: bool, tokens: Vec<i32>) -> Example {
     let mut targets = tokens.get(1..).unwrap_or_default().to_vec();
     let mut inputs = tokens;

@@ -4,7 +4,7 @@
 use crate::data::{Example, random::below};
 use rand_chacha::ChaCha8Rng;
 
-/// Span corruption.
+/// Settings of span corruption.
 #[derive(Debug, Clone)]
 pub struct SpanCorruption {
     /// Share of the tokens of a row that are cut out.
@@ -26,8 +26,8 @@ impl SpanCorruption {
         ((cut_out / mean_length).round() as usize).max(1)
     }
 
-    /// Cuts spans out of a row, as T5's `random_spans_noise_mask` does: it begins with kept tokens, and
-    /// spans and the tokens between them are of random lengths.
+    /// Cuts spans out of a row like T5's `random_spans_noise_mask`: the row begins with kept tokens, and the
+    /// spans and the tokens between them have random lengths.
     pub(super) fn row(&self, tokens: &[i32], random: &mut ChaCha8Rng) -> Example {
         let cut_out =
             ((tokens.len() as f64 * self.fraction).round() as usize).clamp(1, tokens.len().max(2) - 1);
@@ -50,7 +50,7 @@ impl SpanCorruption {
     }
 }
 
-/// Ends both texts, and lets the decoder read its targets one later.
+/// Adds the end tokens and derives the decoder inputs, which are the targets shifted right.
 pub(super) fn finish(row: &mut Example, start: i32, end: Option<i32>) {
     row.inputs.extend(end);
     row.targets.extend(end);
@@ -59,7 +59,7 @@ pub(super) fn finish(row: &mut Example, start: i32, end: Option<i32>) {
         std::iter::once(start).chain(row.targets[..decoder_length].iter().copied()).collect();
 }
 
-/// `count` numbers of at least 1 that add up to `total`, all such as likely as any other.
+/// Draws `count` numbers of at least 1 that add up to `total`, uniformly from all such lists.
 fn lengths(total: usize, count: usize, random: &mut ChaCha8Rng) -> Vec<usize> {
     // Where each but the first begins: different positions from 1 to total - 1, in order.
     let mut begins: Vec<usize> = Vec::with_capacity(count + 1);

@@ -1,10 +1,10 @@
-//! Non-linearities by the names that transformers has for them. It has several for some, which differ in
-//! how they are computed and not in what.
+//! Activations by the names that transformers has for them. Some have several names, which differ in the
+//! implementation but not in the function.
 
 use super::Fields;
 use crate::{config::Activation, error::Result};
 
-/// Names of activations without a gate; the first name of an activation is the one that is stored.
+/// Names of activations without a gate. The first name of an activation is the one that is written.
 const PLAIN: [(&str, Activation); 8] = [
     ("gelu_new", Activation::GeluTanh),
     ("gelu_pytorch_tanh", Activation::GeluTanh),
@@ -16,7 +16,7 @@ const PLAIN: [(&str, Activation); 8] = [
     ("relu", Activation::Relu),
 ];
 
-/// Names of activations of a gate, likewise.
+/// Names of activations with a gate. The first name of an activation is the one that is written.
 const GATED: [(&str, Activation); 9] = [
     ("silu", Activation::Swiglu),
     ("swish", Activation::Swiglu),
@@ -29,23 +29,24 @@ const GATED: [(&str, Activation); 9] = [
     ("gelu_python", Activation::GegluExact),
 ];
 
-/// transformers' name of a plain activation; `None` for a gate.
+/// Name in transformers of an activation without a gate; `None` for one with a gate.
 pub(super) fn plain_name(activation: Activation) -> Option<&'static str> {
     PLAIN.iter().find(|(_, ours)| *ours == activation).map(|(name, _)| *name)
 }
 
-/// transformers' name of a gate's non-linearity; `None` for an activation without a gate.
+/// Name in transformers of a gate's non-linearity; `None` for an activation without a gate.
 pub(super) fn gate_name(activation: Activation) -> Option<&'static str> {
     GATED.iter().find(|(_, ours)| *ours == activation).map(|(name, _)| *name)
 }
 
-/// The activation of an MLP, with a gate or without, by transformers' name; `None` where Kiln has none.
+/// Activation of an MLP, with a gate or without, by its name in transformers; `None` if Kiln does not have
+/// it.
 pub(super) fn by_name(name: &str, is_gated: bool) -> Option<Activation> {
     let known = if is_gated { &GATED[..] } else { &PLAIN[..] };
     known.iter().find(|(known, _)| *known == name).map(|(_, ours)| *ours)
 }
 
-/// The activation that a field names.
+/// Reads the activation that a field names.
 pub(super) fn read(fields: &Fields, key: &str, default: &str, is_gated: bool) -> Result<Activation> {
     let name = fields.text_or(key, default)?;
     by_name(name, is_gated)

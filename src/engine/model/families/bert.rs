@@ -1,4 +1,4 @@
-//! `BertForMaskedLM` and the classifiers beside it of transformers (arXiv:1810.04805).
+//! `BertForMaskedLM` of transformers (arXiv:1810.04805), and the classifiers of the same family.
 
 use super::{
     Entry, Fields, Spec, activation, heads,
@@ -74,7 +74,7 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
     })
 }
 
-/// Position numbers, and heads that pretraining had beside the one in use.
+/// Whether a tensor is a constant (position ids) or a pretraining head that is not in use.
 fn is_ignored(config: &ModelConfig, name: &str) -> bool {
     let has_pooler = matches!(config.head, Head::SequenceClassification | Head::Regression);
     name.ends_with("embeddings.position_ids")
@@ -86,13 +86,13 @@ fn is_ignored(config: &ModelConfig, name: &str) -> bool {
 const BIAS: &str = "cls.predictions.bias";
 const PROJECTION_BIAS: &str = "cls.predictions.decoder.bias";
 
-/// The name under which the bias of the output is stored: that of the projection, unless the projection is
-/// the embedding, which has none.
+/// Name under which the bias of the output projection is stored. If the projection is tied to the embedding,
+/// which has no bias, it has a name of its own.
 fn bias_name(config: &ModelConfig) -> &'static str {
     if config.tie_embeddings { BIAS } else { PROJECTION_BIAS }
 }
 
-/// Of the two names of the bias, transformers computes with that of the projection where both are there.
+/// Keeps one of the two names of the output bias. If both exist, transformers uses that of the projection.
 fn keep_one_bias(config: &ModelConfig, tensors: &mut NamedData) {
     let second = tensors.remove(BIAS);
     if let Some(bias) = tensors.remove(PROJECTION_BIAS).or(second) {

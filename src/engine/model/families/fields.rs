@@ -1,7 +1,7 @@
-//! Typed access to the fields of a `config.json`, with errors that name file and key.
+//! Typed access to the fields of a `config.json`, with errors that name the file and the key.
 //!
-//! A field that is absent has the default of transformers' class. One that is null is not absent: null is a
-//! value, which some fields may have and others may not.
+//! A field that is absent has the default of transformers' class. A field that is null is not absent: null is
+//! a value, which only some fields may have.
 
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
@@ -18,7 +18,7 @@ impl<'a> Fields<'a> {
         Error::Checkpoint { path: self.path.into(), message, hint: None }
     }
 
-    /// Refuses a setting under which the model computes something that Kiln does not.
+    /// Makes the error for a setting with which the model computes something that Kiln does not.
     pub fn unsupported(&self, key: &str, value: &Value, needed: &str) -> Error {
         Error::Checkpoint {
             path: self.path.into(),
@@ -27,7 +27,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Refuses a field that is present with another value than the one that Kiln computes with.
+    /// Refuses a field that has another value than the one that Kiln computes with.
     pub fn only(&self, key: &str, known: impl Into<Value>) -> Result<()> {
         let known = known.into();
         match self.get(key) {
@@ -43,12 +43,13 @@ impl<'a> Fields<'a> {
         self.json.get(key).filter(|value| !value.is_null())
     }
 
-    /// A field under a second name, which goes before the first as in transformers' `attribute_map`.
+    /// The key to read a field under that has two names. The second takes precedence if it is present, like
+    /// in transformers' `attribute_map`.
     pub fn spelled(&self, name: &'static str, second: &'static str) -> &'static str {
         if self.json.contains_key(second) { second } else { name }
     }
 
-    /// A field by its type; `None` where it is absent.
+    /// Reads a field of a type; `None` if it is absent.
     fn convert<T>(
         &self,
         key: &str,
@@ -68,7 +69,7 @@ impl<'a> Fields<'a> {
         Ok(self.convert(key, WHOLE, whole)?.unwrap_or(default))
     }
 
-    /// A field that may be null, which is `None`.
+    /// Reads a field that may be null, which becomes `None`.
     pub fn optional_integer(&self, key: &str, default: Option<usize>) -> Result<Option<usize>> {
         match self.json.get(key) {
             Some(Value::Null) => Ok(None),
@@ -80,7 +81,7 @@ impl<'a> Fields<'a> {
         Ok(self.convert(key, "a number", Value::as_f64)?.unwrap_or(default))
     }
 
-    /// A field that may be null, which is `None`.
+    /// Reads a field that may be null, which becomes `None`.
     pub fn optional_number(&self, key: &str, default: Option<f64>) -> Result<Option<f64>> {
         match self.json.get(key) {
             Some(Value::Null) => Ok(None),
@@ -92,7 +93,8 @@ impl<'a> Fields<'a> {
         Ok(self.convert(key, "true or false", Value::as_bool)?.unwrap_or(default))
     }
 
-    /// A number of an object within; `default` where it is absent, if it may be.
+    /// Reads a number from a nested object. If it is absent, the result is `default`, or an error if that is
+    /// `None`.
     pub fn number_in(&self, group: &str, key: &str, default: Option<f64>) -> Result<f64> {
         let value = self.get(group).and_then(|group| group.get(key));
         value
@@ -100,7 +102,7 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| self.failed(format!("`{key}` in `{group}` is missing or not a number")))
     }
 
-    /// A whole number of an object within, or `default` where it is absent.
+    /// Reads a whole number from a nested object, or `default` if it is absent.
     pub fn integer_in(&self, group: &str, key: &str, default: usize) -> Result<usize> {
         let value = self.get(group).and_then(|group| group.get(key));
         value

@@ -42,7 +42,7 @@ fn to_json(config: &ModelConfig) -> Value {
     json
 }
 
-/// Tokens of the window that is not given.
+/// Default length of the sliding window, in tokens.
 const WINDOW: usize = 4096;
 
 const DEFAULTS: Defaults = Defaults {

@@ -70,7 +70,7 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
     })
 }
 
-/// Attention masks that checkpoints of the Hub carry along.
+/// Whether a tensor is an attention mask, which checkpoints on the Hub contain.
 fn is_ignored(_: &ModelConfig, name: &str) -> bool {
     name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
 }

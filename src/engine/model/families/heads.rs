@@ -1,4 +1,4 @@
-//! Class names of transformers' encoders by their heads, and the names of their labels.
+//! Class names of transformers' encoders for each head, and the names of their labels.
 
 use super::Fields;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 use serde_json::{Map, Value};
 
-/// Suffixes of the family's name in `architectures`.
+/// Suffixes of the family's name in `architectures`, by head.
 const ARCHITECTURES: [(Head, &str); 4] = [
     (Head::LanguageModel, "ForMaskedLM"),
     (Head::TokenClassification, "ForTokenClassification"),
@@ -15,7 +15,7 @@ const ARCHITECTURES: [(Head, &str); 4] = [
     (Head::Regression, "ForSequenceClassification"),
 ];
 
-/// Adds the architecture and the classes to a `config.json`.
+/// Adds the architecture and the class names to a `config.json`.
 pub(super) fn write(json: &mut Value, config: &ModelConfig, family: &str) {
     let suffix = ARCHITECTURES.iter().find(|(head, _)| *head == config.head).map_or("", |(_, name)| name);
     json["architectures"] = vec![format!("{family}{suffix}")].into();
@@ -39,8 +39,8 @@ pub(super) fn write(json: &mut Value, config: &ModelConfig, family: &str) {
     }
 }
 
-/// The head, the classes and nothing else of a `config.json`. A model without a head counts as one that
-/// fills masks: the weights tell whether it can.
+/// Reads only the head and the class names from a `config.json`. A model without a head is treated as one
+/// that fills masks; its weights determine whether it can.
 pub(super) fn read(fields: &Fields, family: &str) -> Result<ModelConfig> {
     let listed = fields.get("architectures").and_then(Value::as_array);
     let name = listed.and_then(|names| names.first()).and_then(Value::as_str).unwrap_or(family);
@@ -75,7 +75,7 @@ pub(super) fn read(fields: &Fields, family: &str) -> Result<ModelConfig> {
     }
 }
 
-/// Names of classes by id; two where nothing is said, as in transformers.
+/// Reads the names of classes by id; two default names if there are none, like in transformers.
 fn labels(fields: &Fields) -> Result<Vec<String>> {
     let Some(named) = fields.get("id2label") else {
         let count = fields.integer_or("num_labels", 2)?;
@@ -95,5 +95,6 @@ fn labels(fields: &Fields) -> Result<Vec<String>> {
         .collect()
 }
 
-/// More than any classifier has; names would be made for as many as a file says.
+/// Largest number of classes. It is more than any classifier has, and limits the default names that are made
+/// for a file.
 const MOST_LABELS: usize = 1 << 16;

@@ -1,4 +1,4 @@
-//! Our own layout, for configurations that no Hugging Face family can express.
+//! Kiln's own format, for configurations that no Hugging Face family can express.
 
 use super::{Entry, Fields, Spec, transform::Transform::AsIs};
 use crate::{

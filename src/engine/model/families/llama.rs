@@ -1,4 +1,4 @@
-//! `LlamaForCausalLM` of transformers, and what the families that descend from it share.
+//! `LlamaForCausalLM` of transformers, and the parts that its descendants share.
 
 use super::{
     Entry, Fields, Spec, activation,
@@ -10,7 +10,7 @@ use crate::{
 };
 use serde_json::{Map, Value, json};
 
-/// The base of the others, which say where they differ.
+/// Definition of Llama, on which the descendants' definitions are based.
 pub(super) const SPEC: Spec = Spec {
     name: "llama",
     prefix: "model.",
@@ -31,15 +31,15 @@ pub(super) struct Defaults {
     pub intermediate_size: usize,
     pub num_hidden_layers: usize,
     pub num_attention_heads: usize,
-    /// `None`: as many as query heads.
+    /// Default number of key and value heads; `None` means as many as query heads.
     pub num_key_value_heads: Option<usize>,
-    /// `None`: the width over the heads.
+    /// Default width of a head; `None` means the model's width divided by the number of heads.
     pub head_dim: Option<usize>,
     pub max_position_embeddings: usize,
     pub rms_norm_eps: f64,
     pub rope_theta: f64,
     pub tie_word_embeddings: bool,
-    /// The key of the activation, and its name.
+    /// Key of the activation and its default value.
     pub activation: (&'static str, &'static str),
 }
 
@@ -74,7 +74,7 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
     Ok(ModelConfig { bias, ..base_config(fields, &DEFAULTS)? })
 }
 
-/// The part of `config.json` that all descendants share.
+/// Makes the part of `config.json` that all descendants share.
 pub(super) fn base_json(config: &ModelConfig, architecture: &str) -> Value {
     let mut rope = json!({ "rope_theta": config.rope.theta, "rope_type": "default" });
     match config.rope.scaling {
@@ -110,7 +110,7 @@ pub(super) fn base_json(config: &ModelConfig, architecture: &str) -> Value {
     })
 }
 
-/// Reads what [`base_json`] writes.
+/// Reads the fields that [`base_json`] writes.
 pub(super) fn base_config(fields: &Fields, defaults: &Defaults) -> Result<ModelConfig> {
     let n_embd = fields.integer_or("hidden_size", defaults.hidden_size)?;
     let n_head = fields.integer_or("num_attention_heads", defaults.num_attention_heads)?;
@@ -145,7 +145,8 @@ pub(super) fn base_config(fields: &Fields, defaults: &Defaults) -> Result<ModelC
     })
 }
 
-/// Wavelengths; refuses those that are not computed, and heads that rotate in part.
+/// Reads the wavelengths of rotary positions. Refuses scalings that Kiln does not compute, and heads of which
+/// only a part rotates.
 fn rotary(fields: &Fields, default_theta: f64, context: usize) -> Result<RopeConfig> {
     let plain = RopeConfig { layout: RopeLayout::Half, ..Default::default() };
     // The first is the older name. Unless it is empty, transformers reads nothing under the newer one.
@@ -190,19 +191,19 @@ fn rotary(fields: &Fields, default_theta: f64, context: usize) -> Result<RopeCon
     })
 }
 
-/// Wavelengths that old checkpoints carry along.
+/// Whether a tensor contains the wavelengths of rotary positions, which old checkpoints store.
 fn is_ignored(_: &ModelConfig, name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq")
 }
 
-/// Names that descendants give the parts of a layer.
+/// Names of the parts of a layer, which differ between descendants.
 pub(super) struct Names {
     pub mlp_norm: &'static str,
-    /// Norms of what attention and MLP give.
+    /// Names of the norms of the attention's and the MLP's outputs.
     pub output_norms: [&'static str; 2],
     pub router: &'static str,
     pub experts: &'static str,
-    /// Gate, up and down projection of an expert.
+    /// Names of the gate, up and down projections of an expert.
     pub expert_parts: [&'static str; 3],
 }
 

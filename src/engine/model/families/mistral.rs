@@ -38,13 +38,13 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
     }
 }
 
-/// A configuration with the window in all layers, if there is one.
+/// Sets the sliding window in all layers, if there is one.
 pub(super) fn everywhere(fields: &Fields, base: ModelConfig, window: Option<usize>) -> Result<ModelConfig> {
     let value = Value::from(window);
     with_windows(fields, base, window, &Origin { key: "sliding_window", value: &value }, |_| window.is_some())
 }
 
-/// `sliding_window`, null where there is none.
+/// Value of `sliding_window`, null without a window.
 pub(super) fn window_json(config: &ModelConfig) -> Value {
     config.attention.sliding_window.into()
 }

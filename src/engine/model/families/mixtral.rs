@@ -61,14 +61,16 @@ const DEFAULTS: Defaults = Defaults {
     ..llama::DEFAULTS
 };
 
-/// transformers 5 calls the parts of a mixture alike in all families, and files keep their old names.
+/// Converts the names that transformers 5 uses in memory for the parts of a mixture, in all families, to
+/// those that files use.
 fn as_loaded(name: String) -> String {
     let Some((layer, part)) = name.split_once(".mlp.") else { return name };
     let part = part.replace("gate_proj", "w1").replace("up_proj", "w3").replace("down_proj", "w2");
     format!("{layer}.block_sparse_moe.{part}")
 }
 
-/// The weight of the load-balancing loss; transformers adds it only where router logits are asked for.
+/// Reads the weight of the load-balancing loss. transformers adds this loss only if router logits are
+/// requested.
 pub(super) fn aux_loss(fields: &Fields) -> Result<f64> {
     let added = fields.flag_or("output_router_logits", false)?;
     if added { fields.number_or("router_aux_loss_coef", 0.001) } else { Ok(0.0) }

@@ -1,8 +1,9 @@
-//! Hugging Face model families: `config.json` and tensor names to ours and back. One file a family.
+//! Hugging Face model families: conversion of `config.json` and tensor names to Kiln's and back. Each family
+//! has one file.
 //!
-//! A family is described by a list of [`Entry`]s, each of which says under which names one of our
-//! tensors is stored and how. Storing only slices and transposes, so gradients and moments map the
-//! same way as weights.
+//! A family is described by a list of [`Entry`]s, each of which says under which names and in which form one
+//! of Kiln's tensors is stored. Conversion only slices and transposes, so gradients and moments are converted
+//! in the same way as weights.
 
 mod activation;
 mod bert;
@@ -33,7 +34,7 @@ use serde_json::{Value, json};
 use std::{borrow::Cow, fmt, path::Path};
 use transform::Transform;
 
-/// A family that Kiln reads and writes.
+/// A model family that Kiln reads and writes.
 #[derive(Clone, Copy)]
 pub struct Family(&'static Spec);
 
@@ -41,35 +42,37 @@ pub struct Family(&'static Spec);
 struct Spec {
     /// `model_type` in `config.json`.
     name: &'static str,
-    /// Prefix of tensor names, except in checkpoints saved from the model without its output
-    /// projection, as GPT-2's own on the Hub are.
+    /// Prefix of tensor names. Checkpoints that were saved from the model without its output projection, such
+    /// as GPT-2 on the Hub, do not have it.
     prefix: &'static str,
-    /// Whether models of this family have biases where ours may not: ours are stored as zeros.
+    /// Whether models of this family have biases even if Kiln's configuration has none, which are then stored
+    /// as zeros.
     always_biased: bool,
     to_json: fn(&ModelConfig) -> Value,
     from_json: fn(&Fields) -> Result<ModelConfig>,
-    /// Whether a tensor, of whatever type, is none of the model's: a constant that transformers used to
-    /// save along and of which Kiln makes its own, a head that the configuration does not ask for.
+    /// Whether a tensor, of whatever type, is not part of the model: a constant that transformers used to
+    /// save and Kiln computes itself, or a head that the configuration does not have.
     is_ignored: fn(&ModelConfig, &str) -> bool,
     entries: fn(&ModelConfig) -> Vec<Entry>,
-    /// Second names of the token embedding.
+    /// Further names of the token embedding.
     embedding_copies: &'static [&'static str],
-    /// Leaves one name of tensors that may have two.
+    /// Keeps one name of tensors that may have two.
     settle: fn(&ModelConfig, &mut NamedData),
-    /// A tensor's name in files by its name in transformers' memory.
+    /// Converts a tensor's name in transformers' memory to its name in files.
     name_in_files: fn(String) -> String,
 }
 
-/// Stored form of one tensor of ours.
+/// Stored form of one of Kiln's tensors.
 pub struct Entry {
-    /// Our name.
+    /// Name in Kiln.
     name: String,
-    /// In one group, columns side by side; in several, those of each matrix of a stack.
+    /// Parts that the tensor consists of. A single group contains columns side by side; several groups
+    /// contain the columns of each matrix in a stack.
     groups: Vec<Vec<Part>>,
     stacked: bool,
 }
 
-/// A range of columns of our tensor (its last dimension) under a name of the family's.
+/// A range of columns (last dimension) of Kiln's tensor, stored under a name of the family's.
 struct Part {
     name: String,
     columns: std::ops::Range<usize>,
@@ -106,7 +109,7 @@ impl Family {
     /// Kiln's own family, for models that no other family can express.
     pub const KILN: Self = Self(&kiln::SPEC);
 
-    /// All of them; a configuration belongs to the first that can express it.
+    /// All families. A configuration belongs to the first that can express it.
     const ALL: [Self; 13] = [
         Self::GPT2,
         Self::LLAMA,
@@ -123,13 +126,13 @@ impl Family {
         Self::KILN,
     ];
 
-    /// The family that can express a configuration.
+    /// The first family that can express a configuration.
     pub fn of(config: &ModelConfig) -> Self {
         Self::ALL.into_iter().find(|family| family.expresses(config)).unwrap_or(Self::KILN)
     }
 
-    /// Whether a model of this family computes what a configuration says: whether it would be read
-    /// back from `config.json`.
+    /// Whether a model of this family computes the same as the configuration's, that is, whether the
+    /// configuration would be read back from `config.json`.
     fn expresses(self, config: &ModelConfig) -> bool {
         let config = ModelConfig { bias: config.bias || self.0.always_biased, ..config.clone() };
         let json = self.to_json(&config, None);
@@ -138,12 +141,12 @@ impl Family {
         read.is_ok_and(|read| canonical(&read) == canonical(&config))
     }
 
-    /// `model_type` in `config.json`.
+    /// Value of `model_type` in `config.json`.
     pub fn name(self) -> &'static str {
         self.0.name
     }
 
-    /// `config.json`. `end_of_text` is the token that ends a document, if the tokenizer has one.
+    /// Makes the `config.json`. `end_of_text` is the token that ends a document, if the tokenizer has one.
     pub fn to_json(self, config: &ModelConfig, end_of_text: Option<u32>) -> Value {
         let mut json = (self.0.to_json)(config);
         json["model_type"] = self.name().into();
@@ -164,7 +167,11 @@ impl Family {
         json
     }
 
-    /// The family and configuration that a `config.json` describes.
+    /// Reads the family and the configuration from a `config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if it is not a JSON object, or has a family or a setting that Kiln does not
+    /// support.
     pub fn from_json(text: &[u8], path: &Path) -> Result<(Self, ModelConfig)> {
         let failed = |message: String| Error::Checkpoint { path: path.into(), message, hint: None };
         let json: Value = serde_json::from_slice(text).map_err(|e| failed(e.to_string()))?;
@@ -194,7 +201,7 @@ impl Family {
         Ok((family, (family.0.from_json)(&fields)?))
     }
 
-    /// The family that a class of transformers is of, `Qwen2MoeForCausalLM` say.
+    /// Finds the family by the name of transformers' class, for example `Qwen2MoeForCausalLM`.
     fn by_class(fields: &Fields) -> Option<Self> {
         let class = fields.get("architectures")?.as_array()?.first()?.as_str()?.to_lowercase();
         Self::ALL.into_iter().find(|family| {
@@ -203,18 +210,20 @@ impl Family {
         })
     }
 
-    /// Whether a tensor of a checkpoint is none that the model needs.
+    /// Whether a tensor of a checkpoint is one that the model does not need.
     pub fn is_ignored(self, config: &ModelConfig, name: &str) -> bool {
         (self.0.is_ignored)(config, name)
     }
 
-    /// Tensors as transformers keeps them in memory, and names gradients, as they are in files.
+    /// Converts tensors from the form that transformers has in memory, which names gradients, to the form in
+    /// files.
     pub fn as_in_files(self, tensors: NamedData) -> NamedData {
         let apart = transform::experts_apart(tensors).into_iter();
         apart.map(|(name, tensor)| ((self.0.name_in_files)(name), tensor)).collect()
     }
 
-    /// The names under which a tensor of ours is stored, for messages; our own if it is not.
+    /// Names under which one of Kiln's tensors is stored, for messages; Kiln's own name if the family does
+    /// not have it.
     pub fn stored_as(self, config: &ModelConfig, ours: &str) -> String {
         let entry = (self.0.entries)(config).into_iter().find(|entry| entry.name == ours);
         let parts = entry.into_iter().flat_map(|entry| entry.groups.into_iter().flatten());
@@ -222,7 +231,10 @@ impl Family {
         if names.is_empty() { ours.into() } else { names.join("`, `") }
     }
 
-    /// Our tensors (weights or gradients) under the family's names.
+    /// Converts Kiln's tensors (weights or gradients) to the family's names and forms.
+    ///
+    /// # Errors
+    /// A message about a tensor that is missing or that the family cannot store.
     pub fn store(self, config: &ModelConfig, mut ours: NamedData) -> Result<NamedData, String> {
         let mut theirs = NamedData::new();
         for Entry { name, groups, stacked } in (self.0.entries)(config) {
@@ -250,7 +262,10 @@ impl Family {
         }
     }
 
-    /// The family's tensors under our names; all of them must be used.
+    /// Converts the family's tensors to Kiln's names and forms.
+    ///
+    /// # Errors
+    /// A message about a tensor that is missing, has the wrong shape or is not part of the model.
     pub fn load(self, config: &ModelConfig, mut theirs: NamedData) -> Result<NamedData, String> {
         theirs.retain(|name, _| !self.is_ignored(config, name));
         theirs = self.as_in_files(theirs);
@@ -311,8 +326,8 @@ impl Family {
     }
 }
 
-/// Canonical form of a configuration: equal for two configurations whose models compute the same. Settings
-/// that do not matter have their defaults.
+/// Canonical form of a configuration, which is equal for two configurations whose models compute the same.
+/// Settings that have no effect are set to their defaults.
 fn canonical(config: &ModelConfig) -> ModelConfig {
     let default = ModelConfig::default();
     let config = &windows::canonical(config.clone());
@@ -382,11 +397,11 @@ fn canonical(config: &ModelConfig) -> ModelConfig {
     canonical
 }
 
-/// The output projection by the families' name.
+/// Name of the output projection in the families' files.
 const HEAD: &str = "lm_head.weight";
 
 impl Entry {
-    /// A tensor stored whole.
+    /// A tensor that is stored as a whole.
     fn whole(
         name: impl Into<String>,
         stored_as: impl Into<String>,
@@ -396,17 +411,17 @@ impl Entry {
         Self::split(name, vec![(stored_as.into(), width, transform)])
     }
 
-    /// A tensor stored as several, side by side in our columns.
+    /// A tensor whose columns are stored as several tensors, which are side by side in Kiln's.
     fn split(name: impl Into<String>, parts: Vec<(String, usize, Transform)>) -> Self {
         Self { name: name.into(), groups: vec![side_by_side(parts)], stacked: false }
     }
 
-    /// A stack of matrices, each stored as several.
+    /// A stack of matrices, each of which is stored as several tensors.
     fn stack(name: impl Into<String>, matrices: Vec<Vec<(String, usize, Transform)>>) -> Self {
         Self { name: name.into(), groups: matrices.into_iter().map(side_by_side).collect(), stacked: true }
     }
 
-    /// A bias of zeros that only the family has.
+    /// A bias that only the family has, stored as zeros.
     fn zeros(stored_as: impl Into<String>, count: usize) -> Self {
         Self::whole("", stored_as, count, Transform::Zeros(count))
     }

@@ -1,4 +1,4 @@
-//! `ModernBertForMaskedLM` and the classifiers beside it of transformers (arXiv:2412.13663): rotary
+//! `ModernBertForMaskedLM` of transformers (arXiv:2412.13663), and the classifiers of the same family: rotary
 //! positions, windows in two of three layers, no biases.
 
 use super::{
@@ -29,7 +29,7 @@ pub(super) const SPEC: Spec = Spec {
 
 const POOLING: [(Pooling, &str); 2] = [(Pooling::First, "cls"), (Pooling::Mean, "mean")];
 
-/// Whether linear layers and norms have biases; all of these must be so.
+/// Fields for the biases of linear layers and norms, with the only values that Kiln supports.
 const BIASES: [(&str, bool); 5] = [
     ("attention_bias", false),
     ("mlp_bias", false),
@@ -134,10 +134,10 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
     with_windows(fields, config, window, &origin, |layer| !layer.is_multiple_of(every))
 }
 
-/// Tokens of the window that is not given.
+/// Default length of the sliding window, in tokens.
 const WINDOW: usize = 128;
 
-/// Base of the wavelengths of one kind of layers.
+/// Reads the base of the wavelengths for one type of layers. `older` is the key that earlier versions used.
 fn theta(fields: &Fields, kind: &str, older: &str, default: f64) -> Result<f64> {
     let plain = "wavelengths as they are, by the type of a layer";
     if let Some(scaling) = fields.get("rope_scaling") {
@@ -164,7 +164,7 @@ fn local_theta(config: &ModelConfig) -> f64 {
     config.rope.local_theta.unwrap_or(config.rope.theta)
 }
 
-/// A head that is not in use.
+/// Whether a tensor belongs to a head that is not in use.
 fn is_ignored(config: &ModelConfig, name: &str) -> bool {
     config.head != Head::LanguageModel && ["decoder.weight", "decoder.bias"].contains(&name)
 }

@@ -1,8 +1,8 @@
-//! Names of the token embedding and of the output projection of a language model in a file; they may be tied.
+//! Finds the token embedding and the output projection of a language model in a file. They may be tied.
 //!
-//! As transformers does, the tensors decide and not `tie_word_embeddings` alone: a projection that is missing
-//! is the embedding, an embedding that is missing is the projection that it is tied to, and of two that differ
-//! both are kept.
+//! Like in transformers, the tensors decide, not `tie_word_embeddings` alone: if the projection is missing,
+//! it is tied to the embedding; if the embedding is missing, it is the projection that it is tied to; if the
+//! two differ, both are kept.
 
 use super::{Family, HEAD, transform::Transform};
 use crate::{
@@ -10,21 +10,21 @@ use crate::{
     model::parameters::NamedData,
 };
 
-/// The tensors of a file that are token embedding and output projection, by their names in it.
+/// Token embedding and output projection of a file, by their names in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Projection<'a> {
     pub embedding: Option<&'a str>,
     pub output: Option<&'a str>,
-    /// Name of the output projection, if the file has one.
+    /// Name that the output projection has in files of this family.
     pub output_name: String,
     pub embedding_name: String,
-    /// Whether the projection is stored as the embedding is, `[vocab_size, n_embd]`, and not the other way
-    /// round.
+    /// Whether the projection is stored like the embedding, `[vocab_size, n_embd]`, rather than transposed.
     pub is_alike: bool,
 }
 
 impl Family {
-    /// Finds embedding and projection among the names of a file; `None` for a model that does not give tokens.
+    /// Finds embedding and projection among the names in a file; `None` if the model has no language-model
+    /// head.
     pub fn projection<'a>(self, config: &ModelConfig, names: &[&'a str]) -> Option<Projection<'a>> {
         let (embedding_name, output_name, is_alike) = self.projection_names(config)?;
         let in_files = |name: &str| (self.0.name_in_files)(name.to_owned());
@@ -45,7 +45,7 @@ impl Family {
         })
     }
 
-    /// The names of embedding and projection, and whether they are stored alike.
+    /// Names of embedding and projection, and whether they are stored in the same orientation.
     fn projection_names(self, config: &ModelConfig) -> Option<(String, String, bool)> {
         if config.head != Head::LanguageModel {
             return None;
@@ -69,7 +69,11 @@ impl Family {
         Some((embedding, output, transform == Transform::Transpose))
     }
 
-    /// Leaves the embedding under its first name alone, and of a projection that is tied nothing.
+    /// Keeps only the first name of the embedding, and removes a tied projection. If the embedding is
+    /// missing, the tied projection takes its place.
+    ///
+    /// # Errors
+    /// A message if copies of the embedding differ.
     pub(super) fn keep_one_embedding(
         self,
         config: &ModelConfig,
@@ -98,12 +102,12 @@ impl Family {
         Ok(())
     }
 
-    /// Whether a file was saved from the model without its output projection.
+    /// Whether a file lacks the prefix, because it was saved from the model without its output projection.
     pub(super) fn lacks_prefix<'a>(self, mut names: impl Iterator<Item = &'a str>) -> bool {
         !names.any(|name| name.starts_with(self.0.prefix))
     }
 
-    /// The name that a tensor of such a file has in others.
+    /// Adds the prefix to the name of a tensor, which it has in other files.
     pub(super) fn with_prefix(self, name: &str) -> String {
         if name == HEAD { name.into() } else { format!("{}{name}", self.0.prefix) }
     }

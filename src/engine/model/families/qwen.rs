@@ -1,6 +1,6 @@
-//! `Qwen2ForCausalLM`, `Qwen3ForCausalLM` and their mixtures of experts of transformers: Llama with
-//! biases of queries, keys and values (Qwen2, arXiv:2407.10671) or with norms of queries and keys
-//! (Qwen3, arXiv:2505.09388).
+//! `Qwen2ForCausalLM`, `Qwen3ForCausalLM` of transformers, and their mixtures of experts: Llama with biases
+//! of queries, keys and values (Qwen2, arXiv:2407.10671) or with norms of queries and keys (Qwen3,
+//! arXiv:2505.09388).
 
 use super::{
     Fields, Spec,
@@ -108,14 +108,14 @@ const DEFAULTS: Defaults = Defaults {
     ..llama::DEFAULTS
 };
 
-/// The window that is in use.
+/// Reads the length of the sliding window; `None` if it is not in use.
 fn window(fields: &Fields) -> Result<Option<usize>> {
     let window = fields.optional_integer("sliding_window", Some(4096))?;
     Ok(if fields.flag_or("use_sliding_window", false)? { window } else { None })
 }
 
-/// A configuration with the window in those layers that are listed, or else by their number and that of
-/// `max_window_layers`.
+/// Sets the sliding window in those layers that `layer_types` lists, or else in those that `by_number`
+/// selects by their number and `max_window_layers`.
 fn some_windows(
     fields: &Fields,
     base: ModelConfig,
@@ -137,7 +137,7 @@ fn some_windows(
     }
 }
 
-/// Adds the windows, if there are any.
+/// Adds the fields of the sliding window, if there is one.
 fn windows_json(mut json: Value, config: &ModelConfig) -> Value {
     if let Some(window) = config.attention.sliding_window {
         json["use_sliding_window"] = true.into();
@@ -164,14 +164,14 @@ fn experts_json(config: &ModelConfig, architecture: &str) -> Value {
     json
 }
 
-/// Defaults of a class for keys of its experts that a `config.json` lacks.
+/// Defaults of a class in transformers for the keys of experts that a `config.json` lacks.
 struct MoeDefaults {
     intermediate_size: usize,
     experts: usize,
     experts_per_token: usize,
 }
 
-/// A configuration with its experts, whose number is under `counted`, in all layers or in none.
+/// Sets the experts, whose number has the key `counted`. Either all layers have experts or none.
 fn experts(fields: &Fields, counted: &str, defaults: &MoeDefaults, base: ModelConfig) -> Result<ModelConfig> {
     let n_experts = fields.integer_or(counted, defaults.experts)?;
     let step = fields.integer_or("decoder_sparse_step", 1)?;
@@ -200,7 +200,7 @@ fn experts(fields: &Fields, counted: &str, defaults: &MoeDefaults, base: ModelCo
     })
 }
 
-/// Number of layers that are listed to have a plain MLP.
+/// Number of layers that `mlp_only_layers` lists, which have a plain MLP.
 fn plain_layers(fields: &Fields, layers: usize) -> Result<usize> {
     let Some(value) = fields.get("mlp_only_layers") else { return Ok(0) };
     let wrong = || fields.failed(format!("`mlp_only_layers` is `{value}`, which is not a list of layers"));

@@ -1,5 +1,5 @@
 //! `T5ForConditionalGeneration` of transformers, version 1.0 (arXiv:1910.10683) and 1.1 (gated, with an
-//! output projection of its own).
+//! untied output projection).
 
 use super::{
     Entry, Fields, HEAD, Spec, activation,
@@ -24,7 +24,7 @@ pub(super) const SPEC: Spec = Spec {
     name_in_files: |name| name,
 };
 
-/// T5 has no longest context of its own; the tables of its tokenizers end here.
+/// Context length in tokens. T5 itself has no limit; this is the limit of its tokenizers.
 const BLOCK_SIZE: usize = 512;
 
 fn to_json(config: &ModelConfig) -> Value {
@@ -98,7 +98,8 @@ fn from_json(fields: &Fields) -> Result<ModelConfig> {
     })
 }
 
-/// The activation: the name of a non-linearity, behind `gated-` or not, unless it is said beside.
+/// Reads the activation from `feed_forward_proj`: a name, after `gated-` if there is a gate. `is_gated_act`
+/// and `dense_act_fn` take precedence.
 fn feed_forward(fields: &Fields) -> Result<Activation> {
     let name = fields.text_or("feed_forward_proj", "relu")?;
     let gate = name.strip_prefix("gated-");
@@ -113,7 +114,7 @@ fn feed_forward(fields: &Fields) -> Result<Activation> {
     })
 }
 
-/// The name of a feed-forward layer.
+/// Value of `feed_forward_proj` for an activation; `None` if T5 does not have it.
 fn feed_forward_name(activation: Activation) -> Option<String> {
     match activation {
         Activation::Geglu => Some("gated-gelu".into()),
@@ -124,7 +125,7 @@ fn feed_forward_name(activation: Activation) -> Option<String> {
     }
 }
 
-/// A bias that old checkpoints carry along without using it.
+/// Whether a tensor is a bias that old checkpoints contain but do not use.
 fn is_ignored(_: &ModelConfig, name: &str) -> bool {
     name.ends_with("EncDecAttention.relative_attention_bias.weight")
 }

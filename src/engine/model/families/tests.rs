@@ -1,4 +1,4 @@
-//! Families: every mapping both ways, and what is refused.
+//! Tests of families: every mapping in both directions, and configurations that are refused.
 
 use super::*;
 use crate::{
@@ -24,7 +24,7 @@ fn llama(layout: RopeLayout, bias: bool) -> ModelConfig {
     }
 }
 
-/// A Llama with something changed.
+/// A Llama configuration with a change.
 fn with(change: impl FnOnce(&mut ModelConfig)) -> ModelConfig {
     let mut config = llama(RopeLayout::Half, false);
     change(&mut config);
@@ -145,7 +145,7 @@ fn every_family_round_trips_bit_for_bit() {
     }
 }
 
-/// A `config.json` of a family with some fields changed.
+/// Reads a `config.json` of the family that a configuration belongs to, with some fields changed.
 fn changed(config: &ModelConfig, changes: Value) -> Result<(Family, ModelConfig)> {
     let mut json = Family::of(config).to_json(config, None);
     for (key, value) in changes.as_object().unwrap() {
@@ -266,8 +266,8 @@ fn a_missing_an_extra_and_an_unknown_model_type_are_named() {
     assert!(error.to_string().contains("`model_type` is missing") && error.hint().is_some(), "{error}");
 }
 
-/// `sum(p.numel() for p in AutoModel…from_config(CONFIG_MAPPING[name]()).parameters())`, on the device `meta`,
-/// of transformers 5.23.
+/// The expected counts are `sum(p.numel() for p in
+/// AutoModel…from_config(CONFIG_MAPPING[name]()).parameters())` on the device `meta`, with transformers 5.23.
 #[test]
 fn a_configuration_without_keys_is_that_of_its_class() {
     for (name, parameters) in PARAMETERS_BY_DEFAULT {

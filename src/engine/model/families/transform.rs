@@ -1,20 +1,20 @@
-//! Conversion between a tensor of ours and a tensor of a family's: slices, transposes and orders
-//! of columns, never arithmetic.
+//! Conversions between Kiln's and a family's form of a tensor: slices, transposes and permutations of
+//! columns, never arithmetic.
 
 use crate::model::parameters::{HostTensor, NamedData};
 
-/// Stored form of a part of a tensor.
+/// Conversion of a part of a tensor to its stored form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Transform {
     AsIs,
-    /// Ours `[in, out]`, theirs `[out, in]`.
+    /// Kiln's tensor is `[in, out]`, the family's is `[out, in]`.
     Transpose,
-    /// Transposed, and in each head of this width the columns that rotate together, adjacent with
-    /// us, are half a head apart with them.
+    /// The tensor is transposed, and the columns of each head with this width are permuted: those that rotate
+    /// together are adjacent in Kiln's tensor, and half a head apart in the family's.
     TransposeRotary {
         head_size: usize,
     },
-    /// Theirs has a bias that ours does not: zeros of this length.
+    /// The family has a bias that Kiln's model does not: zeros of this length.
     Zeros(usize),
 }
 
@@ -27,7 +27,8 @@ impl Transform {
         }
     }
 
-    /// `None` where a tensor does not have the rank that the transform needs.
+    /// Converts a stored tensor to Kiln's form; `None` if it does not have the rank or size that the
+    /// conversion needs.
     pub(super) fn load(self, tensor: HostTensor) -> Option<HostTensor> {
         match self {
             Self::AsIs | Self::Zeros(_) => Some(tensor),
@@ -41,7 +42,7 @@ impl Transform {
     }
 }
 
-/// `[rows, columns]` -> `[columns, rows]`; a vector stays as it is.
+/// Transposes a matrix, `[rows, columns]` -> `[columns, rows]`; leaves a vector unchanged.
 fn transpose(tensor: &HostTensor) -> HostTensor {
     let &[rows, columns] = &tensor.shape[..] else {
         return tensor.clone();
@@ -50,7 +51,7 @@ fn transpose(tensor: &HostTensor) -> HostTensor {
     HostTensor::new([columns, rows], values)
 }
 
-/// A range of columns of a matrix, or of elements of a vector.
+/// Selects a range of columns of a matrix, or of elements of a vector.
 pub(super) fn columns(tensor: &HostTensor, range: &std::ops::Range<usize>) -> HostTensor {
     let width = tensor.shape.last().copied().unwrap_or(1);
     if range.len() == width {
@@ -64,7 +65,7 @@ pub(super) fn columns(tensor: &HostTensor, range: &std::ops::Range<usize>) -> Ho
     HostTensor::new(shape, values)
 }
 
-/// Matrices side by side, or vectors end to end; `None` for none at all or different heights.
+/// Joins matrices side by side, or vectors end to end; `None` if there are none or their heights differ.
 pub(super) fn join(mut parts: Vec<HostTensor>) -> Option<HostTensor> {
     if parts.len() < 2 {
         return parts.pop();
@@ -87,7 +88,7 @@ pub(super) fn join(mut parts: Vec<HostTensor>) -> Option<HostTensor> {
     Some(HostTensor::new(shape, values))
 }
 
-/// Column `source(i)` of each head becomes its column `i`.
+/// Permutes the columns in each head: column `i` of the result is column `source(i)` of the input.
 fn permute_columns(tensor: &HostTensor, head_size: usize, source: fn(usize, usize) -> usize) -> HostTensor {
     let width = tensor.shape.last().copied().unwrap_or(1);
     let values = (0..tensor.values.len())
@@ -100,7 +101,8 @@ fn permute_columns(tensor: &HostTensor, head_size: usize, source: fn(usize, usiz
     HostTensor::new(tensor.shape.clone(), values)
 }
 
-/// From pairs `(2i, 2i + 1)` to halves `(i, i + d/2)`.
+/// Index in the interleaved layout, with pairs `(2i, 2i + 1)`, of column `i` in the half layout, with pairs
+/// `(i, i + d/2)`.
 fn to_halves(i: usize, size: usize) -> usize {
     if i < size / 2 { 2 * i } else { 2 * (i - size / 2) + 1 }
 }
@@ -110,14 +112,14 @@ fn to_pairs(i: usize, size: usize) -> usize {
     if i.is_multiple_of(2) { i / 2 } else { i / 2 + size / 2 }
 }
 
-/// One matrix of a stack `[n, rows, columns]`.
+/// Selects one matrix of a stack `[n, rows, columns]`.
 pub(super) fn matrix(tensor: &HostTensor, index: usize) -> HostTensor {
     let shape = tensor.shape.get(1..).unwrap_or_default().to_vec();
     let size = shape.iter().product::<usize>();
     HostTensor::new(shape, tensor.values[index * size..(index + 1) * size].to_vec())
 }
 
-/// Matrices of equal shape, one behind the other; `None` for none at all or different shapes.
+/// Stacks matrices of equal shape; `None` if there are none or their shapes differ.
 pub(super) fn stack(matrices: Vec<HostTensor>) -> Option<HostTensor> {
     let mut shape = matrices.first()?.shape.clone();
     if matrices.iter().any(|matrix| matrix.shape != shape) {
@@ -127,9 +129,9 @@ pub(super) fn stack(matrices: Vec<HostTensor>) -> Option<HostTensor> {
     Some(HostTensor::new(shape, matrices.into_iter().flat_map(|matrix| matrix.values).collect()))
 }
 
-/// Experts by their names in files. In memory, and so in the names of gradients, transformers 5 keeps
-/// those of a layer in one tensor, `experts.gate_up_proj` `[X, 2 F, E]` and `experts.down_proj`
-/// `[X, E, F]`.
+/// Separates the experts of a layer into tensors with their names in files. In memory, and therefore in the
+/// names of gradients, transformers 5 has them in one tensor: `experts.gate_up_proj`, `[X, 2 F, E]`, and
+/// `experts.down_proj`, `[X, E, F]`.
 pub(super) fn experts_apart(tensors: NamedData) -> NamedData {
     let mut apart = NamedData::new();
     for (name, tensor) in tensors {

@@ -1,5 +1,6 @@
-//! Which layers have a sliding window. transformers lists the type of each layer; Kiln has a rule: one in
-//! `full_attention_every` layers attends to everything, and the others have the window.
+//! Converts between the two ways to say which layers have a sliding window. transformers lists the type of
+//! each layer; Kiln has a rule: one in `full_attention_every` layers attends to everything, and the others
+//! have the window.
 
 use super::Fields;
 use crate::{
@@ -11,7 +12,8 @@ use serde_json::Value;
 pub(super) const FULL: &str = "full_attention";
 pub(super) const SLIDING: &str = "sliding_attention";
 
-/// A configuration with more layers is refused later, before anything is made for each of them.
+/// Largest number of layers that is examined. A configuration with more is refused later, before anything is
+/// made for each of them.
 const MOST_LAYERS: usize = 1 << 24;
 
 /// Key and value that decide which layers have a sliding window, for messages.
@@ -20,10 +22,11 @@ pub(super) struct Origin<'a> {
     pub value: &'a Value,
 }
 
-/// A configuration in which the layers that `is_sliding` names have a window of `window` tokens.
+/// Makes a configuration in which the layers selected by `is_sliding` have a window of `window` tokens.
 ///
 /// # Errors
-/// For sliding layers without the length of a window, and for layers that no rule of Kiln's gives.
+/// [`Error::Checkpoint`](crate::Error::Checkpoint) if there are sliding layers but no length of the window,
+/// or if no rule of Kiln's selects these layers.
 pub(super) fn with_windows(
     fields: &Fields,
     config: ModelConfig,
@@ -52,8 +55,8 @@ pub(super) fn with_windows(
     Ok(ModelConfig { attention, ..config })
 }
 
-/// `model.attention.full_attention_every` and `model.attention.full_attention_offset` that make exactly the
-/// layers attend to everything that should; `None` if there are none.
+/// Finds `model.attention.full_attention_every` and `model.attention.full_attention_offset` that select
+/// exactly the layers with full attention; `None` if that is impossible.
 fn rule(layers: usize, is_full: impl Fn(usize) -> bool) -> Option<(Option<usize>, usize)> {
     let mut full = (0..layers).filter(|layer| is_full(*layer));
     let Some(first) = full.next() else { return Some((None, 0)) };
@@ -62,7 +65,8 @@ fn rule(layers: usize, is_full: impl Fn(usize) -> bool) -> Option<(Option<usize>
     (first < every && (0..layers).all(agrees)).then_some((Some(every), first))
 }
 
-/// Canonical form of the rule: equal for equal layers, and without a window where no layer has one.
+/// Canonical form of the rule, which is equal if the same layers have a window. There is no window if no
+/// layer has one.
 pub(super) fn canonical(config: ModelConfig) -> ModelConfig {
     let (layers, attention) = (config.n_layer, config.attention);
     if attention.sliding_window.is_none() || layers > MOST_LAYERS {
@@ -81,7 +85,7 @@ pub(super) fn canonical(config: ModelConfig) -> ModelConfig {
     ModelConfig { attention, ..config }
 }
 
-/// Whether each layer has a sliding window, by the list in `config.json`; `None` where there is no list.
+/// Whether each layer has a sliding window, read from the list in `config.json`; `None` if there is no list.
 pub(super) fn listed(fields: &Fields, layers: usize) -> Result<Option<Vec<bool>>> {
     let Some(types) = fields.get("layer_types") else { return Ok(None) };
     let listed = types.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -99,7 +103,7 @@ pub(super) fn listed(fields: &Fields, layers: usize) -> Result<Option<Vec<bool>>
     }
 }
 
-/// The list for `config.json`.
+/// Makes the list of layer types for `config.json`.
 pub(super) fn layer_types(config: &ModelConfig) -> Value {
     (0..config.n_layer).map(|layer| if config.is_sliding(layer) { SLIDING } else { FULL }).collect()
 }
@@ -108,7 +112,7 @@ pub(super) fn layer_types(config: &ModelConfig) -> Value {
 mod tests {
     use super::*;
 
-    /// The rule for layers that are drawn: `#` has a window.
+    /// The rule for a drawing of layers, in which `#` has a window and `.` has none.
     fn found(drawn: &str) -> Option<(Option<usize>, usize)> {
         let layers = drawn.as_bytes();
         rule(layers.len(), |layer| layers[layer] == b'.')

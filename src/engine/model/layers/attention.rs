@@ -22,11 +22,12 @@ use burn::{
 /// Self-attention of one block.
 #[derive(Module, Debug)]
 pub struct Attention {
-    /// `[E, (H + 2G) * D]`: the columns of all queries, then keys, then values.
+    /// Projection to queries, keys and values, `[E, (H + 2G) * D]`: the columns of all queries, then keys,
+    /// then values.
     pub qkv: Linear,
-    /// `[H * D, E]`
+    /// Projection of the attention output, `[H * D, E]`.
     pub output: Linear,
-    /// `[D]`, where queries and keys are normalized.
+    /// Norm of each query head, `[D]`; `None` if queries and keys are not normalized.
     pub query_norm: Option<Norm>,
     pub key_norm: Option<Norm>,
     layout: HeadLayout,
@@ -37,16 +38,16 @@ pub struct StackContext {
     pub(crate) global: AttentionContext,
     /// Context of layers with a sliding window.
     pub(crate) local: Option<AttentionContext>,
-    /// Added to scores, `[1, H, T, S]`.
+    /// Bias that is added to the scores, `[1, H, T, S]`.
     pub(crate) bias: Option<Tensor<4>>,
 }
 
-/// Positions and mask of the tokens of a layer.
+/// Positions, window and mask of a layer's tokens.
 #[derive(Clone)]
 pub(crate) struct AttentionContext {
     pub rotation: Option<Rotation>,
     pub window: Window,
-    /// True where a query must not attend to a key of its window, `[1 or B, 1, T or 1, S]`.
+    /// Mask, `[1 or B, 1, T or 1, S]`, true where a query must not attend to a key in its window.
     pub mask: Option<Tensor<4, Bool>>,
 }
 
@@ -71,8 +72,8 @@ impl Attention {
         }
     }
 
-    /// `[B, T, E]` -> `[B, T, E]`, plus `residual`, if there is one. With a cache (and this layer's index in
-    /// it), S counts the cached tokens too.
+    /// Computes attention of `x`, `[B, T, E]` -> `[B, T, E]`, and adds `residual` if given. With a cache,
+    /// given with this layer's index in it, keys include the cached tokens.
     pub(crate) fn forward(
         &self,
         x_BTE: impl Into<Prologue<3>>,
@@ -101,7 +102,7 @@ impl Attention {
         self.output.forward_onto(values_BTE, residual)
     }
 
-    /// Attention weights of each query over the keys, `[B, H, T, S]` with rows that add up to 1; S = T.
+    /// Attention weights of each query over the keys, `[B, H, T, S]`, where S = T; each row sums to 1.
     pub(crate) fn weights(
         &self,
         x_BTE: Tensor<3>,
@@ -121,7 +122,8 @@ impl Attention {
         attention::weights(q_BHTD, k_BGSD, bias, mask, spec)
     }
 
-    /// `[B, T, (H + 2G) * D]`: queries, keys and values, the first two normalized and rotated.
+    /// Projects to queries, keys and values, `[B, T, (H + 2G) * D]`, then normalizes and rotates queries and
+    /// keys.
     fn project(&self, x_BTE: impl Into<Prologue<3>>, attention_context: &AttentionContext) -> Tensor<3> {
         let mut qkv = self.qkv.forward_onto(x_BTE, None);
         let (heads, groups) = (self.layout.heads, self.layout.kv_heads);
@@ -142,7 +144,7 @@ impl Attention {
         }
     }
 
-    /// `[B, H, T, D]`, `[B, G, T, D]`, `[B, G, T, D]`
+    /// Splits a projection into queries `[B, H, T, D]`, keys `[B, G, T, D]` and values `[B, G, T, D]`.
     fn heads(&self, qkv: &Tensor<3>, spec: AttentionSpec) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
         let (heads, groups) = (self.layout.heads, self.layout.kv_heads);
         let part = |start, heads| attention::part(qkv, start, heads, spec);
@@ -150,14 +152,14 @@ impl Attention {
     }
 }
 
-/// Attention of a decoder's block over the hidden states of an encoder.
+/// Attention of a decoder block over the hidden states of an encoder.
 #[derive(Module, Debug)]
 pub struct CrossAttention {
-    /// `[E, H * D]`
+    /// Projection to queries, `[E, H * D]`.
     pub query: Linear,
-    /// `[E, 2G * D]`: the columns of all keys, then values.
+    /// Projection to keys and values, `[E, 2G * D]`: the columns of all keys, then values.
     pub key_value: Linear,
-    /// `[H * D, E]`
+    /// Projection of the attention output, `[H * D, E]`.
     pub output: Linear,
     layout: HeadLayout,
 }
@@ -178,8 +180,9 @@ impl CrossAttention {
         }
     }
 
-    /// Queries of `[B, T, E]` over `memory`, `[B, S, E]`, of which `padding`, `[B, 1, 1, S]`, is masked,
-    /// plus `residual`, if there is one. A cache keeps the keys and values.
+    /// Computes attention of `x`, `[B, T, E]`, over `memory`, `[B, S, E]`, and adds `residual` if given.
+    /// `padding`, `[B, 1, 1, S]`, is true for masked positions of the memory. A cache stores the keys and
+    /// values.
     pub(crate) fn forward(
         &self,
         x_BTE: impl Into<Prologue<3>>,
@@ -224,7 +227,7 @@ struct HeadLayout {
     head_size: usize,
     #[module(skip)]
     scale: f64,
-    /// 0: none.
+    /// Soft cap of the scores; 0 disables it.
     #[module(skip)]
     softcap: f64,
     #[module(skip)]

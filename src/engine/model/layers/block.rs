@@ -1,4 +1,4 @@
-//! One layer of a transformer: attention, then attention over an encoder's output if there is one, then
+//! One layer of a transformer: attention, then cross-attention over an encoder's output if there is one, then
 //! an MLP or a mixture of experts.
 
 use super::{
@@ -21,17 +21,17 @@ use burn::{
 /// Attention and MLP, each with a norm and a residual connection.
 #[derive(Module, Debug)]
 pub struct Block {
-    /// Absent where the first block reads embeddings that are normalized already.
+    /// Norm of the attention; `None` in a first block that reads embeddings which are already normalized.
     pub attention_norm: Option<Norm>,
     pub attention: Attention,
-    /// Norm of attention's output, where blocks normalize on both sides.
+    /// Norm of the attention's output, if blocks normalize both input and output.
     pub attention_output_norm: Option<Norm>,
-    /// Norm before cross-attention, in a decoder beside an encoder.
+    /// Norm of the cross-attention, in a decoder beside an encoder.
     pub cross_norm: Option<Norm>,
     pub cross: Option<CrossAttention>,
     pub mlp_norm: Option<Norm>,
     pub mlp: FeedForward,
-    /// Norm of the MLP's output, where blocks normalize on both sides.
+    /// Norm of the MLP's output, if blocks normalize both input and output.
     pub mlp_output_norm: Option<Norm>,
     #[module(skip)]
     dropout: f64,
@@ -54,14 +54,14 @@ pub enum FeedForward {
 /// Hidden states of an encoder, which a decoder attends to.
 #[derive(Clone)]
 pub struct Memory {
-    /// `[B, S, E]`
+    /// Hidden states, `[B, S, E]`.
     pub states: Tensor<3>,
-    /// `[B, 1, 1, S]`, true for padding.
+    /// Padding mask, `[B, 1, 1, S]`, true for padding.
     pub padding: Option<Tensor<4, Bool>>,
 }
 
 impl Block {
-    /// Block of layer `layer`; with `has_cross_attention` it also attends to an encoder's output.
+    /// Makes the block of layer `layer`. With `has_cross_attention` it also attends to an encoder's output.
     pub(crate) fn init(
         config: &ModelConfig,
         layer: usize,
@@ -97,7 +97,7 @@ impl Block {
         }
     }
 
-    /// `[B, T, E]` -> `[B, T, E]`, with the routing, if there are experts.
+    /// Computes `[B, T, E]` -> `[B, T, E]`. Also returns the routing, if there are experts.
     pub fn forward(
         &self,
         x: Tensor<3>,
@@ -138,7 +138,8 @@ impl Block {
         (self.residual(x, &self.mlp_norm, mlp, &self.mlp_output_norm, pass), routing)
     }
 
-    /// `x` and what `layer` makes of it. `layer` adds its second argument to its result.
+    /// Applies `layer` with its norms, dropout and residual connection. `layer` must add its second argument
+    /// to its result.
     fn residual(
         &self,
         x: Tensor<3>,

@@ -22,17 +22,17 @@ use burn::{
 /// Token, position and segment embeddings.
 #[derive(Module, Debug)]
 pub struct Embeddings {
-    /// `[vocab_size, n_embd]`
+    /// Token embeddings, `[vocab_size, n_embd]`.
     pub embedding: Param<Tensor<2>>,
-    /// `[block_size, n_embd]`, trained positions only.
+    /// Position embeddings, `[block_size, n_embd]`; only if positions are learned.
     pub position: Option<Param<Tensor<2>>>,
-    /// `[token_types, n_embd]`
+    /// Segment embeddings, `[token_types, n_embd]`.
     pub token_type: Option<Param<Tensor<2>>>,
     pub embedding_norm: Option<Norm>,
     sinusoidal: Option<Tensor<2>>,
     #[module(skip)]
     dropout: f64,
-    /// Factor of the token embeddings.
+    /// Factor that the token embeddings are multiplied by.
     #[module(skip)]
     scale: f64,
     #[module(skip)]
@@ -58,8 +58,8 @@ impl Embeddings {
         }
     }
 
-    /// Tokens `[B, T]` at `positions` -> `[B, T, n_embd]`. `token_types`, `[B, T]`: the segment of each
-    /// token; `None`: all are of the first.
+    /// Embeds tokens `[B, T]` at `positions` -> `[B, T, n_embd]`. `token_types`, `[B, T]`, contains the
+    /// segment of each token; with `None` all belong to the first.
     pub(crate) fn forward(
         &self,
         tokens: Tensor<2, Int>,
@@ -88,7 +88,7 @@ impl Embeddings {
         dropout(x, None, pass.dropout(self.dropout), self.mode)
     }
 
-    /// Logits of hidden states `[B, T, n_embd]` by the tied embedding, `[B, T, vocab_size]`.
+    /// Computes logits of hidden states with the tied embedding, `[B, T, n_embd]` -> `[B, T, vocab_size]`.
     pub(crate) fn tied_logits(&self, x: Tensor<3>) -> Tensor<3> {
         linear(x, self.embedding.val(), true, Epilogue::default(), self.mode)
     }

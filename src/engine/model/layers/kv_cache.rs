@@ -1,34 +1,35 @@
-//! Keys and values of earlier tokens, preallocated for a whole context, so that generating one more
-//! token costs one token's work.
+//! Keys and values of earlier tokens, so that generating one more token only takes the work of one token.
+//! Memory for a whole context is allocated in advance.
 
 use crate::config::{Architecture, ModelConfig};
 use burn::tensor::{Device, Int, Tensor};
 
-/// One cache per layer.
+/// Keys and values of all layers.
 pub struct KvCache {
     layers: Vec<LayerCache>,
     length: usize,
     capacity: usize,
 }
 
-/// Keys and values of one layer, each `[B, G, allocated, D]`. Between calls both are present; while
-/// being updated they are taken out, so that the buffer has one owner and is updated in place.
+/// Keys and values of one layer, each `[B, G, allocated, D]`. Between calls both are present. During an
+/// update they are taken out, so that the buffer has one owner and is updated in place.
 struct LayerCache {
     keys: Option<Tensor<4>>,
     values: Option<Tensor<4>>,
-    /// Keys and values of an encoder's output, `[B, G, S, D]`, once they are computed.
+    /// Keys and values of an encoder's output, `[B, G, S, D]`, once they have been computed.
     memory: Option<(Tensor<4>, Tensor<4>)>,
 }
 
 impl KvCache {
-    /// An empty cache for `batch` sequences of up to `capacity` tokens, at most as many as the context holds.
+    /// Makes an empty cache for `batch` sequences of up to `capacity` tokens, but no more than the context
+    /// allows.
     pub fn new(config: &ModelConfig, batch: usize, capacity: usize, device: &Device) -> Self {
         let capacity = config.context_limit().map_or(capacity, |limit| capacity.min(limit));
         Self::with_capacity(config, batch, capacity, device)
     }
 
-    /// An empty cache of up to `capacity` tokens, which may be more than the context holds where sequences
-    /// that are padded share it.
+    /// Makes an empty cache of up to `capacity` tokens. This may be more than the context allows, if padded
+    /// sequences share the cache.
     pub(crate) fn with_capacity(
         config: &ModelConfig,
         batch: usize,
@@ -49,7 +50,7 @@ impl KvCache {
         Self { layers: (0..layers).map(|_| layer()).collect(), length: 0, capacity }
     }
 
-    /// Tokens in the cache.
+    /// Number of tokens in the cache.
     pub fn len(&self) -> usize {
         self.length
     }
@@ -58,17 +59,18 @@ impl KvCache {
         self.length == 0
     }
 
-    /// Tokens that still fit.
+    /// Number of tokens that still fit.
     pub fn remaining(&self) -> usize {
         self.capacity - self.length
     }
 
-    /// Clears all tokens, but not the keys and values of an encoder's output.
+    /// Clears all tokens, but keeps the keys and values of an encoder's output.
     pub fn clear(&mut self) {
         self.length = 0;
     }
 
-    /// Row `i` becomes what row `rows[i]` was; there are as many rows then as `rows`, `[N]`, has.
+    /// Selects rows: row `i` becomes the former row `rows[i]`. `rows` is `[N]`; afterwards the cache has N
+    /// rows.
     pub fn select(&mut self, rows: Tensor<1, Int>) {
         for layer in &mut self.layers {
             for buffer in [&mut layer.keys, &mut layer.values] {
@@ -79,7 +81,7 @@ impl KvCache {
         }
     }
 
-    /// Row `rows[i]` ends with the tokens of row `i` of another cache instead of its own.
+    /// Replaces the newest tokens in row `rows[i]` by those in row `i` of another cache.
     pub(crate) fn replace(&mut self, rows: &[usize], other: &Self) {
         let columns = self.length - other.length..self.length;
         for (layer, from) in self.layers.iter_mut().zip(&other.layers) {
@@ -110,12 +112,12 @@ impl KvCache {
         self.length = count;
     }
 
-    /// Counts `time` more tokens, once every layer has stored them.
+    /// Advances the length by `time` tokens, after every layer has stored them.
     pub(crate) fn advance(&mut self, time: usize) {
         self.length += time;
     }
 
-    /// Keys and values of an encoder's output in one layer, made the first time.
+    /// Keys and values of an encoder's output in one layer, computed by `make` on the first call.
     pub(crate) fn of_memory(
         &mut self,
         layer: usize,
@@ -124,8 +126,8 @@ impl KvCache {
         self.layers[layer].memory.get_or_insert_with(make).clone()
     }
 
-    /// Stores keys and values `[B, G, T, D]` of one layer behind those already there and returns
-    /// all of them, each `[B, G, len + T, D]`.
+    /// Stores keys and values `[B, G, T, D]` of one layer after those in the cache and returns all of them,
+    /// each `[B, G, len + T, D]`.
     pub(crate) fn append(
         &mut self,
         layer: usize,
@@ -150,7 +152,7 @@ fn store(buffer: &mut Option<Tensor<4>>, new: Tensor<4>, start: usize, capacity:
     seen
 }
 
-/// A buffer that holds `needed` tokens, of which there are never more than `capacity`.
+/// Enlarges a buffer if needed, so that `needed` tokens fit; it is never enlarged beyond `capacity`.
 fn grown(buffer: Tensor<4>, needed: usize, capacity: usize) -> Tensor<4> {
     let [batch, heads, allocated, size] = buffer.dims();
     if needed <= allocated {

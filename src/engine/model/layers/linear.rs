@@ -1,4 +1,4 @@
-//! `y = x W + b` with `W` stored as `[d_input, d_output]`, GPT-2's layout.
+//! Linear layers, `y = x W + b`, with `W` stored as `[d_input, d_output]` like in GPT-2.
 
 use crate::{
     kernels::{
@@ -37,12 +37,12 @@ impl Linear {
         }
     }
 
-    /// `[..., d_input]` -> `[..., d_output]`
+    /// Computes `[..., d_input]` -> `[..., d_output]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.forward_onto(x, None)
     }
 
-    /// `[..., d_input]` -> `[..., d_output]`, plus `residual`, if there is one.
+    /// Computes `[..., d_input]` -> `[..., d_output]` and adds `residual` if given.
     pub(crate) fn forward_onto<const D: usize>(
         &self,
         x: impl Into<Prologue<D>>,

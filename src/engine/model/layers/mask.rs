@@ -1,4 +1,5 @@
-//! Attention masks: later tokens, tokens outside a sliding window or sparse blocks, padding.
+//! Attention masks, which exclude later tokens, tokens outside a sliding window or sparse blocks, and
+//! padding.
 
 use crate::{
     config::{Architecture, ModelConfig},
@@ -6,7 +7,7 @@ use crate::{
 };
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
-/// Mask of a stack of blocks that does not depend on the tokens.
+/// The parts of a stack's mask that do not depend on the tokens.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mask {
     /// Whether later keys are masked.
@@ -16,7 +17,8 @@ pub(crate) struct Mask {
     sparse: Option<Sparse>,
 }
 
-/// Blocks of tokens that attend to their neighbours, and some tokens that attend to all (arXiv:2007.14062).
+/// Block-sparse attention: blocks of tokens attend to neighbouring blocks, and some tokens attend to all and
+/// are attended to by all (arXiv:2007.14062).
 #[derive(Debug, Clone, Copy)]
 struct Sparse {
     block: usize,
@@ -31,17 +33,17 @@ impl Sparse {
     }
 }
 
-/// Mask inputs of a batch: its padding and its prefix.
+/// The parts of the mask that depend on the batch: its padding and its prefix.
 #[derive(Clone, Default)]
 pub(crate) struct MaskInputs {
-    /// `[B, S]`, true for padding.
+    /// Padding mask, `[B, S]`, true for padding.
     pub padding: Option<Tensor<2, Bool>>,
-    /// `[B, S]`, true for tokens that earlier ones attend to as well.
+    /// Prefix mask, `[B, S]`, true for tokens that earlier ones attend to as well.
     pub prefix: Option<Tensor<2, Bool>>,
 }
 
 impl Mask {
-    /// Mask of an encoder's stack, or of a decoder's.
+    /// Makes the mask of a decoder's stack (`causal`) or an encoder's.
     pub fn init(config: &ModelConfig, causal: bool) -> Self {
         // The encoder's text is long; the text that a decoder generates beside it has no window.
         let applies = causal == (config.architecture == Architecture::Decoder);
@@ -54,13 +56,14 @@ impl Mask {
         Self { causal, window: attention.sliding_window.filter(|_| applies).unwrap_or(0), sparse }
     }
 
-    /// Whether some layers have a window.
+    /// Whether some layers have a sliding window.
     pub fn has_window(&self) -> bool {
         self.window > 0
     }
 
-    /// Window of queries `offset..offset + time` over as many keys, and the mask of keys within it,
-    /// `[1 or B, 1, T or 1, S]`. `in_window`: for layers with a sliding window.
+    /// Builds the window of queries `offset..offset + time`, over keys `0..offset + time`, and the mask of
+    /// keys inside it, `[1 or B, 1, T or 1, S]`. `in_window` selects the window of layers with a sliding
+    /// window.
     pub fn build_mask(
         &self,
         time: usize,
@@ -99,7 +102,7 @@ impl Mask {
     }
 }
 
-/// A mask of keys `[B, S]` as one that is the same for all queries, `[B, 1, 1, S]`.
+/// Converts a mask of keys, `[B, S]`, to one that is the same for all queries, `[B, 1, 1, S]`.
 pub(crate) fn of_keys(padding: &Tensor<2, Bool>) -> Tensor<4, Bool> {
     let [batch, keys] = padding.dims();
     padding.clone().reshape([batch, 1, 1, keys])
@@ -124,7 +127,7 @@ mod tests {
         window_mask(mask, [time, time + offset], window, &like)
     }
 
-    /// `.` where a query (row) attends to a key (column).
+    /// Drawing of a mask, with `.` where a query (row) attends to a key (column).
     fn drawn(config: &ModelConfig, causal: bool, [time, offset]: [usize; 2], in_window: bool) -> Vec<String> {
         let device = crate::device::Choice::cpu().open().unwrap();
         let seen = time + offset;

@@ -8,12 +8,13 @@ use crate::{
 };
 use burn::{module::Module, tensor::Tensor};
 
-/// Up projection, non-linearity, down projection.
+/// An MLP: up projection, non-linearity, down projection.
 #[derive(Module, Debug)]
 pub struct Mlp {
-    /// `[n_embd, n_inner]`; gated: `[n_embd, 2 * n_inner]`, the gate's columns first.
+    /// Up projection, `[n_embd, n_inner]`, or, if gated, `[n_embd, 2 * n_inner]` with the gate's columns
+    /// first.
     pub up: Linear,
-    /// `[n_inner, n_embd]`
+    /// Down projection, `[n_inner, n_embd]`.
     pub down: Linear,
     #[module(skip)]
     activation: Activation,
@@ -34,7 +35,7 @@ impl Mlp {
         }
     }
 
-    /// `[B, T, n_embd]` -> `[B, T, n_embd]`, plus `residual`, if there is one.
+    /// Computes `[B, T, n_embd]` -> `[B, T, n_embd]` and adds `residual` if given.
     pub(crate) fn forward(&self, x: impl Into<Prologue<3>>, residual: Option<Tensor<3>>) -> Tensor<3> {
         let inner = Prologue::Activated(self.up.forward_onto(x, None), self.activation);
         self.down.forward_onto(inner, residual)

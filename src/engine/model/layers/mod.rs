@@ -1,4 +1,4 @@
-//! The parts a transformer is made of.
+//! The layers that a transformer consists of.
 
 pub mod attention;
 pub mod block;

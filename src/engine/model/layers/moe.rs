@@ -1,12 +1,12 @@
 //! A mixture of experts in place of the MLP (arXiv:1701.06538, arXiv:2101.03961).
 //!
-//! Only the chosen experts' work is done, with shapes that do not depend on the choice, so that
-//! nothing is read from the device. Assignments of tokens to experts are laid out expert by expert in
-//! blocks of equal height; every block belongs to one expert (the idea of MegaBlocks,
-//! arXiv:2211.15841). With a capacity each expert has one block, and what does not fit is dropped.
+//! Only the chosen experts are computed, with shapes that do not depend on the choice, so that nothing is
+//! read from the device. Assignments of tokens to experts are sorted by expert into blocks of equal height,
+//! each of which belongs to one expert (the idea of MegaBlocks, arXiv:2211.15841). With a capacity, each
+//! expert has one block, and assignments that do not fit are dropped.
 //!
-//! Shape suffixes: N tokens, K experts per token, X experts, A = N K assignments, J blocks, R rows of
-//! a block, E width of the residual stream, F width inside an expert.
+//! Shape suffixes: N tokens, K experts per token, X experts, A = N K assignments, J blocks, R rows of a
+//! block, E width of the residual stream, F width inside an expert.
 #![allow(non_snake_case)]
 
 use super::{linear::Linear, mlp::Mlp};
@@ -20,21 +20,21 @@ use burn::{
     tensor::{IndexingUpdateOp, Int, Tensor, activation::sigmoid, activation::softmax},
 };
 
-/// Rows of a block at most; fewer where there are few tokens.
+/// Maximum number of rows in a block; blocks are smaller if there are few tokens.
 const LARGEST_BLOCK: usize = 64;
 
 /// Experts and the router that chooses among them.
 #[derive(Module, Debug)]
 pub struct Moe {
-    /// `[E, X]`
+    /// Projection to the experts' logits, `[E, X]`.
     pub router: Linear,
-    /// `[X, E, 2 F]`, the gate's columns first.
+    /// Up projections of the experts, `[X, E, 2 F]`, the gate's columns first.
     pub up: Param<Tensor<3>>,
-    /// `[X, F, E]`
+    /// Down projections of the experts, `[X, F, E]`.
     pub down: Param<Tensor<3>>,
-    /// The expert that every token passes.
+    /// Expert that every token passes through.
     pub shared: Option<Mlp>,
-    /// `[E, 1]`: gate of the shared expert.
+    /// Gate of the shared expert, `[E, 1]`.
     pub shared_gate: Option<Linear>,
     #[module(skip)]
     activation: Activation,
@@ -42,7 +42,7 @@ pub struct Moe {
     per_token: usize,
     #[module(skip)]
     normalize: bool,
-    /// 0: none.
+    /// Maximum number of tokens per expert, as a multiple of an equal share; `None` for no limit.
     #[module(skip)]
     capacity: Option<f64>,
     #[module(skip)]
@@ -51,19 +51,20 @@ pub struct Moe {
 
 /// Decision of a router.
 pub struct Routing {
-    /// `[N, X]`
+    /// Logits of all experts, `[N, X]`.
     pub logits: Tensor<2>,
-    /// `[N, K]`: the chosen experts, the most likely first.
+    /// Chosen experts, `[N, K]`, the most likely first.
     pub chosen: Tensor<2, Int>,
 }
 
-/// Layout of the assignments among the blocks.
+/// Assignment of the tokens' choices to rows of blocks.
 struct Plan {
-    /// `[A]`: row among all blocks; the row after the last one for what is dropped.
+    /// Row of each assignment in the concatenated blocks, `[A]`; dropped assignments have the row after the
+    /// last one.
     slots_A: Tensor<1, Int>,
-    /// `[A]`: 0 for what is dropped, else 1.
+    /// 1 for each assignment that is kept, 0 for one that is dropped, `[A]`.
     kept_A: Option<Tensor<1>>,
-    /// `[J]`: the expert of each block; `None`: block j is expert j's.
+    /// Expert of each block, `[J]`; `None` if block j belongs to expert j.
     experts_J: Option<Tensor<1, Int>>,
     blocks: usize,
     rows: usize,
@@ -88,7 +89,7 @@ impl Moe {
         }
     }
 
-    /// `[B, T, E]` -> `[B, T, E]`, with the routing.
+    /// Computes `[B, T, E]` -> `[B, T, E]`. Also returns the routing.
     pub(crate) fn forward(&self, x: impl Into<Prologue<3>>) -> (Tensor<3>, Routing) {
         let x = x.into().resolve(self.mode);
         let [batch, time, width] = x.dims();
@@ -102,7 +103,7 @@ impl Moe {
         (y_NE.reshape([batch, time, width]), routing)
     }
 
-    /// The weight of each chosen expert `[N, K]`, and the choice.
+    /// Chooses experts. Returns the weight of each chosen expert, `[N, K]`, and the choice.
     fn route(&self, x_NE: Tensor<2>) -> (Tensor<2>, Routing) {
         let logits = self.router.forward(x_NE);
         let probabilities_NX = softmax(logits.clone(), 1);
@@ -154,7 +155,7 @@ impl Moe {
         y_AE.reshape([tokens, per_token, width]).sum_dim(1).squeeze_dim(1)
     }
 
-    /// Lays assignments, given by their experts `[A]`, out in blocks.
+    /// Assigns rows of blocks to assignments, which are given by their experts, `[A]`.
     fn plan(&self, experts_A: Tensor<1, Int>) -> Plan {
         let device = experts_A.device();
         let [assignments] = experts_A.dims();
@@ -217,7 +218,7 @@ mod tests {
         }
     }
 
-    /// Every expert on every token.
+    /// Reference that computes every expert for every token.
     fn dense_reference(moe: &Moe, x_NE: Tensor<2>) -> Tensor<2> {
         let (weights_NK, routing) = moe.route(x_NE.clone());
         let [tokens, _] = x_NE.dims();

@@ -17,9 +17,9 @@ use burn::{
 /// A normalization layer.
 #[derive(Module, Debug)]
 pub struct Norm {
-    /// `[width]`
+    /// Factors, `[width]`.
     pub weight: Param<Tensor<1>>,
-    /// `[width]`, LayerNorm only.
+    /// Bias, `[width]`; only in LayerNorm.
     pub bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
     kind: NormKind,
@@ -33,7 +33,7 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// Norm of the residual stream.
+    /// Makes a norm of the residual stream's width.
     pub(crate) fn init(config: &ModelConfig, initializer: &mut Initializer) -> Self {
         Self::of_width(config.n_embd, config, initializer)
     }
@@ -51,12 +51,12 @@ impl Norm {
         }
     }
 
-    /// `[..., width]` -> `[..., width]`
+    /// Normalizes the last dimension, `[..., width]` -> `[..., width]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.prologue(x).resolve(self.mode)
     }
 
-    /// Norm of `x` as the prologue of the linear layer that reads it.
+    /// Makes the norm of `x` the prologue of the linear layer that reads it.
     pub(crate) fn prologue<const D: usize>(&self, x: Tensor<D>) -> Prologue<D> {
         let spec = NormSpec {
             centered: self.kind == NormKind::Layernorm,

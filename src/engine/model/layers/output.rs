@@ -1,4 +1,4 @@
-//! Output projection: hidden states of a decoder -> logits of the vocabulary.
+//! Output projection: hidden states of a decoder to logits of the vocabulary.
 
 use super::{embeddings::Embeddings, linear::Linear};
 use crate::{
@@ -15,12 +15,12 @@ use burn::{module::Module, tensor::Tensor};
 /// The output projection of a decoder.
 #[derive(Module, Debug)]
 pub struct Output {
-    /// `[n_embd, vocab_size]`; absent where the embedding serves as output projection.
+    /// Output projection, `[n_embd, vocab_size]`; `None` if it is tied to the embedding.
     pub head: Option<Linear>,
-    /// Factor of the hidden states.
+    /// Factor that the hidden states are multiplied by.
     #[module(skip)]
     scale: f64,
-    /// 0: none.
+    /// Soft cap of the logits; 0 disables it.
     #[module(skip)]
     softcap: f64,
     #[module(skip)]
@@ -38,7 +38,7 @@ impl Output {
         }
     }
 
-    /// States `[B, T, n_embd]` -> logits `[B, T, vocab_size]`.
+    /// Computes logits of hidden states, `[B, T, n_embd]` -> `[B, T, vocab_size]`.
     pub(crate) fn forward(&self, x: Tensor<3>, embeddings: &Embeddings) -> Tensor<3> {
         let x = self.scaled(x);
         let logits = match &self.head {
@@ -48,7 +48,7 @@ impl Output {
         if self.softcap > 0.0 { softcap(logits, self.softcap) } else { logits }
     }
 
-    /// Output projection of hidden states `[B, T, n_embd]`, before the product.
+    /// Prepares the output projection of hidden states `[B, T, n_embd]`, without computing the product.
     pub(crate) fn project(&self, x: Tensor<3>, embeddings: &Embeddings) -> Projection {
         let (weight, transposed) = match &self.head {
             Some(head) => (head.weight.val(), false),
@@ -63,26 +63,26 @@ impl Output {
     }
 }
 
-/// `[B, T, width]` -> `[B T, width]`
+/// Merges batch and time, `[B, T, width]` -> `[B T, width]`.
 pub(crate) fn flat(x: Tensor<3>) -> Tensor<2> {
     let [batch, time, width] = x.dims();
     x.reshape([batch * time, width])
 }
 
-/// Logits of the vocabulary before the product that makes them.
+/// An output projection before its product is computed.
 pub struct Projection {
-    /// `[N, n_embd]`
+    /// Hidden states, `[N, n_embd]`.
     pub states: Tensor<2>,
-    /// `[n_embd, vocab_size]`, or the other way round where `transposed`.
+    /// Weight of the projection, `[n_embd, vocab_size]`, or `[vocab_size, n_embd]` if `transposed`.
     pub weight: Tensor<2>,
     pub transposed: bool,
-    /// 0: none.
+    /// Soft cap of the logits; 0 disables it.
     pub softcap: f64,
     pub mode: Mode,
 }
 
 impl Projection {
-    /// Logits `[N, vocab_size]`.
+    /// Computes the logits, `[N, vocab_size]`.
     pub fn logits(self) -> Tensor<2> {
         let Self { states, weight, transposed, softcap: limit, mode } = self;
         let logits = linear(states, weight, transposed, Epilogue::default(), mode);

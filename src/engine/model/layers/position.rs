@@ -1,7 +1,6 @@
-//! Position encodings: fixed sines (arXiv:1706.03762) added to the embedding,
-//! rotation of queries and keys (arXiv:2104.09864), or a bias of attention scores by distance, trained
-//! (arXiv:1910.10683) or fixed (arXiv:2108.12409). Trained positions are a plain table beside the
-//! embedding.
+//! Position encodings: fixed sines (arXiv:1706.03762) that are added to the embedding, rotation of queries
+//! and keys (arXiv:2104.09864), or a bias of attention scores by distance, trained (arXiv:1910.10683) or
+//! fixed (arXiv:2108.12409). Learned position embeddings are a plain table beside the token embedding.
 
 use crate::{
     config::{ModelConfig, Position, RopeLayout, RopeScaling},
@@ -16,7 +15,7 @@ use burn::{
     tensor::{Device, Int, Tensor, TensorData, module::embedding},
 };
 
-/// The sinusoidal table `[block_size, n_embd]`, sines in even and cosines in odd columns.
+/// Makes the sinusoidal table, `[block_size, n_embd]`, with sines in even and cosines in odd columns.
 pub(crate) fn sinusoidal_table(config: &ModelConfig, initializer: &Initializer) -> Option<Tensor<2>> {
     let width = config.n_embd;
     let values = || {
@@ -34,9 +33,9 @@ pub(crate) fn sinusoidal_table(config: &ModelConfig, initializer: &Initializer) 
 /// Rotary position embedding for one head width.
 #[derive(Module, Debug)]
 pub struct Rope {
-    /// `[block_size, head_size / 2]`
+    /// Cosines of the angles, `[block_size, head_size / 2]`.
     cos: Tensor<2>,
-    /// `[block_size, head_size / 2]`
+    /// Sines of the angles, `[block_size, head_size / 2]`.
     sin: Tensor<2>,
     #[module(skip)]
     layout: RopeLayout,
@@ -44,19 +43,19 @@ pub struct Rope {
     mode: Mode,
 }
 
-/// The rotation of each position of a batch.
+/// Rotation of queries and keys at the positions of a batch.
 #[derive(Clone)]
 pub struct Rotation {
-    /// `[1 or B, T, D/2]`
+    /// Cosines of the angles, `[1 or B, T, D/2]`.
     cos: Tensor<3>,
-    /// `[1 or B, T, D/2]`
+    /// Sines of the angles, `[1 or B, T, D/2]`.
     sin: Tensor<3>,
     layout: RopeLayout,
     mode: Mode,
 }
 
 impl Rope {
-    /// `None` in a model that is never run, since there is nothing in it but tables.
+    /// Makes the tables; `None` in a model that is never run, for which tables are not allocated.
     pub(crate) fn init(config: &ModelConfig, theta: f64, initializer: &Initializer) -> Option<Self> {
         let half = config.head_size() / 2;
         let table = |part: fn(f64) -> f64| {
@@ -75,14 +74,14 @@ impl Rope {
         })
     }
 
-    /// Rotations at the given positions.
+    /// Rotation at the given positions.
     pub fn at(&self, positions: &Positions) -> Rotation {
         let [cos, sin] = [&self.cos, &self.sin].map(|table| positions.rows_of(table.clone()));
         Rotation { cos, sin, layout: self.layout, mode: self.mode }
     }
 }
 
-/// Angle by which pair `i` of a head turns per position.
+/// Angle in radians by which pair `i` of a head rotates per position.
 fn frequency(config: &ModelConfig, theta: f64, i: usize) -> f64 {
     let plain = 1.0 / theta.powf((2 * i) as f64 / config.head_size() as f64);
     match config.rope.scaling {
@@ -98,18 +97,18 @@ fn frequency(config: &ModelConfig, theta: f64, i: usize) -> f64 {
     }
 }
 
-/// Bias that is added to attention scores by distance, in all layers.
+/// Bias by distance that is added to attention scores, the same in all layers.
 #[derive(Module, Debug)]
 pub enum Bias {
     Relative(RelativeBias),
     Alibi(Alibi),
 }
 
-/// A trained number for each head and each of some buckets of distances: short ones apart, long ones
-/// together.
+/// A trained bias for each head and each bucket of distances. Short distances have buckets of their own, long
+/// ones share buckets.
 #[derive(Module, Debug)]
 pub struct RelativeBias {
-    /// `[relative_buckets, H]`
+    /// Bias of each bucket and head, `[relative_buckets, H]`.
     pub relative_bias: Param<Tensor<2>>,
     #[module(skip)]
     max_distance: usize,
@@ -117,10 +116,10 @@ pub struct RelativeBias {
     causal: bool,
 }
 
-/// Minus the distance times a slope of each head.
+/// A fixed bias: minus the distance, multiplied by a slope for each head.
 #[derive(Module, Debug)]
 pub struct Alibi {
-    /// `[1, H]`
+    /// Slope of each head, `[1, H]`.
     slopes: Tensor<2>,
 }
 
@@ -141,7 +140,7 @@ impl Bias {
         }
     }
 
-    /// Bias of `time` queries after `offset` tokens and all keys up to the last of them, `[1, H, T, S]`.
+    /// Bias for `time` queries after `offset` tokens, over all keys up to the last query, `[1, H, T, S]`.
     pub(crate) fn at(&self, time: usize, offset: usize, device: &Device) -> Tensor<4> {
         let seen = offset + time;
         let pairs = (offset..seen).flat_map(|query| (0..seen).map(move |key| (query, key)));
@@ -167,8 +166,9 @@ impl Bias {
     }
 }
 
-/// The bucket of a key so far after its query: half of the buckets are for one distance each, the others
-/// grow with it. Without `causal`, half of all are for keys that come later.
+/// Bucket of a key that is `distance` positions after its query. Half of the buckets contain one distance
+/// each; the others contain ranges that grow with the distance. If not `causal`, half of all buckets are for
+/// later keys.
 fn relative_bucket(distance: i64, buckets: usize, max_distance: usize, causal: bool) -> usize {
     let (buckets, first) = match causal {
         true => (buckets, 0),
@@ -186,7 +186,8 @@ fn relative_bucket(distance: i64, buckets: usize, max_distance: usize, causal: b
     first + (exact + growth as usize).min(buckets.saturating_sub(1))
 }
 
-/// Powers of two from 2^(-8/H) down, as the paper's code has them where H is no power of two.
+/// Slopes of the heads: powers of two from 2^(-8/H) down. If H is not a power of two, they are interpolated
+/// like in the paper's code.
 fn slopes(heads: usize) -> Vec<f64> {
     let of_power = |heads: usize, step: usize| {
         (1..=heads).step_by(step).map(move |head| 2f64.powf(-8.0 * head as f64 / heads as f64))
@@ -198,14 +199,14 @@ fn slopes(heads: usize) -> Vec<f64> {
 /// Positions of the tokens of a batch.
 #[allow(clippy::large_enum_variant, reason = "one a forward pass")]
 pub enum Positions {
-    /// At `offset..offset + time`, in every row.
+    /// Positions `offset..offset + time`, in every row.
     Range { offset: usize, time: usize },
-    /// `[B, T]`
+    /// Position of each token, `[B, T]`.
     Each(Tensor<2, Int>),
 }
 
 impl Positions {
-    /// The rows of a table `[block_size, W]` that belong to each token, `[1 or B, T, W]`.
+    /// Looks up the rows of a table `[block_size, W]` for each token, `[1 or B, T, W]`.
     pub(crate) fn rows_of(&self, table: Tensor<2>) -> Tensor<3> {
         match self {
             Self::Range { offset, time } => table.narrow(0, *offset, *time).unsqueeze(),
@@ -229,8 +230,8 @@ mod tests {
     use super::*;
     use std::f64::consts::FRAC_1_SQRT_2;
 
-    /// `T5Attention._relative_position_bucket` of transformers 5.23, 8 buckets up to distance 10:
-    /// `f(torch.arange(-12, 13), bidirectional, 8, 10)`
+    /// The expected numbers are `f(torch.arange(-12, 13), bidirectional, 8, 10)`, where `f` is
+    /// `T5Attention._relative_position_bucket` of transformers 5.23, with 8 buckets up to distance 10.
     #[test]
     fn buckets_are_those_of_t5() {
         let both_ways: Vec<usize> = (-12..=12).map(|d| relative_bucket(d, 8, 10, false)).collect();
@@ -239,7 +240,7 @@ mod tests {
         assert_eq!(back, [7, 7, 7, 7, 7, 6, 5, 4, 4, 3, 2, 1, 0, 0]);
     }
 
-    /// `get_slopes` of ofirpress/attention_with_linear_biases.
+    /// The expected numbers are those of `get_slopes` in ofirpress/attention_with_linear_biases.
     #[test]
     fn slopes_are_those_of_the_paper() {
         assert_eq!(slopes(8), (1..=8).map(|i| 0.5f64.powi(i)).collect::<Vec<_>>());

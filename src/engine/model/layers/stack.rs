@@ -1,4 +1,4 @@
-//! The blocks of an encoder or a decoder with their positions, masks and last norm.
+//! The blocks of an encoder or a decoder, with their positions, masks and final norm.
 
 use super::{
     attention::{AttentionContext, StackContext},
@@ -19,16 +19,16 @@ use crate::{
 };
 use burn::{module::Module, tensor::Tensor};
 
-/// Blocks, one after another.
+/// A sequence of blocks.
 #[derive(Module, Debug)]
 pub struct Stack {
     rope: Option<Rope>,
-    /// Rotary embedding of layers with a sliding window, where it differs.
+    /// Rotary embedding of layers with a sliding window, if it differs.
     local_rope: Option<Rope>,
     /// Bias of attention scores by distance.
     pub distance_bias: Option<Bias>,
     pub blocks: Vec<Block>,
-    /// Absent where blocks normalize last.
+    /// Final norm; `None` if blocks end with a norm.
     pub norm: Option<Norm>,
     #[module(skip)]
     mask: Mask,
@@ -37,17 +37,17 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Stack of an encoder.
+    /// Makes the stack of an encoder.
     pub(crate) fn encoder(config: &ModelConfig, initializer: &mut Initializer) -> Self {
         Self::init(config, config.n_layer, false, false, initializer)
     }
 
-    /// Stack of a decoder-only model.
+    /// Makes the stack of a decoder-only model.
     pub(crate) fn decoder(config: &ModelConfig, initializer: &mut Initializer) -> Self {
         Self::init(config, config.n_layer, true, false, initializer)
     }
 
-    /// Stack of a decoder beside an encoder, with cross-attention.
+    /// Makes the stack of a decoder beside an encoder, with cross-attention.
     pub(crate) fn decoder_beside_encoder(config: &ModelConfig, initializer: &mut Initializer) -> Self {
         Self::init(config, config.decoder_layers(), true, true, initializer)
     }
@@ -75,8 +75,8 @@ impl Stack {
         }
     }
 
-    /// Embeddings `[B, T, E]` -> hidden states `[B, T, E]`, with the routing of each layer; empty without
-    /// experts. With a cache, tokens continue those in it.
+    /// Computes hidden states of embeddings, `[B, T, E]` -> `[B, T, E]`. Also returns the routing of each
+    /// layer, which is empty without experts. With a cache, the tokens continue those in it.
     pub(crate) fn forward(
         &self,
         mut x: Tensor<3>,
@@ -102,7 +102,7 @@ impl Stack {
         (normalized(&self.norm, x), routings)
     }
 
-    /// Attention weights of block `layer` over embeddings `[1, T, E]`, `[H, T, T]`.
+    /// Attention weights of block `layer` for embeddings `[1, T, E]`, `[H, T, T]`.
     pub(crate) fn attention_weights(
         &self,
         mut x: Tensor<3>,
@@ -118,7 +118,7 @@ impl Stack {
         self.blocks[layer].attention_weights(x, &context).squeeze_dim(0)
     }
 
-    /// Attention context of all blocks; `offset` tokens are in the cache.
+    /// Makes the attention context of all blocks, where `offset` tokens are in the cache.
     fn context(
         &self,
         x: &Tensor<3>,

@@ -11,7 +11,8 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-/// Computes for each query the logarithm of the sum of its weights, and the sum of its output times its gradient.
+/// Stores for each query the logarithm of the sum of its weights, and the dot product of its output and the
+/// gradient of its output.
 #[cube(launch_unchecked)]
 fn row_kernel<N: Size>(
     output: &[Vector<f32, N>],
@@ -35,8 +36,8 @@ fn row_kernel<N: Size>(
     rows[2 * row + 1] = dot(&own, d_output, start, vectors);
 }
 
-/// The slope of a score, and the weight of its value, given the score, soft-capped but not masked, and the
-/// product of the value and the gradient of the output.
+/// Computes the gradient of a score and the attention weight after dropout. `score` is soft-capped but not
+/// masked, `d_weight` is the dot product of the value and the gradient of the output.
 #[cube]
 fn slopes(
     score: f32,
@@ -155,7 +156,8 @@ fn key_kernel<N: Size, B: Int>(
     store(&d_value, d_key_value, value, 1.0f32.runtime(), vectors);
 }
 
-/// Gradients of `query` and of `key_value`, in their layouts; the first one twice where there is none.
+/// Gradients of `query` and of `key_value`, in their layouts; returns the first one twice if `key_value` is
+/// absent.
 pub fn backward(
     query: CubeTensor,
     key_value: Option<CubeTensor>,

@@ -1,4 +1,4 @@
-//! Attention output, and the logarithm of the sum of each query's weights.
+//! Computes the attention output and the logarithm of the sum of each query's weights.
 
 use super::{
     super::launch::{Grid, alloc},
@@ -74,7 +74,7 @@ fn kernel<N: Size, B: Int>(
     sums[row] = most + total.ln();
 }
 
-/// `[B, T, H * D]`, and `[B, H, T]`.
+/// Attention output, `[B, T, H * D]`, and the logarithm of the sum of each query's weights, `[B, H, T]`.
 pub fn forward(
     query: CubeTensor,
     key_value: Option<CubeTensor>,
@@ -98,7 +98,8 @@ pub fn forward(
     )
 }
 
-/// `[B, T, H * D]` of queries `[B, H, T, D]`, keys and values `[B, G, S, D]`, in whatever order they lie.
+/// Attention output, `[B, T, H * D]`, of queries `[B, H, T, D]` over keys and values `[B, G, S, D]`, with any
+/// strides.
 pub fn cached(
     query: CubeTensor,
     key: CubeTensor,
@@ -118,7 +119,7 @@ pub fn cached(
     launch(buffers, &query, mask, strides, sizes, spec, vector).0
 }
 
-/// A tensor whose last dimension has no gaps.
+/// A tensor whose rows along the last dimension are contiguous; copies it only if needed.
 fn with_whole_rows(tensor: CubeTensor) -> CubeTensor {
     let whole = tensor.dtype == DType::F32 && !tensor.meta.is_tiled() && tensor.meta.strides()[3] == 1;
     if whole { tensor } else { super::floats(tensor) }

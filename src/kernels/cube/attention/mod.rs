@@ -1,7 +1,7 @@
-//! Attention a unit a query, and in the backward pass a unit a key: each keeps its row in registers and reads
-//! those of the other side in turn, which units side by side read at the same time, so that one fetch serves
-//! all of them. Scores are never stored (FlashAttention, arXiv:2205.14135; the online softmax:
-//! arXiv:1805.02867), nothing is shared between units, and no unit waits for another.
+//! Attention with one unit per query and, in the backward pass, one unit per key. Each unit keeps its row in
+//! registers and reads the rows of the other side in turn. Neighbouring units read the same row at the same
+//! time, so that one fetch serves all of them. Scores are never stored (FlashAttention, arXiv:2205.14135;
+//! online softmax: arXiv:1805.02867), units share no data, and no unit waits for another.
 
 mod backward;
 mod forward;
@@ -23,16 +23,16 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-/// Further than any key is away.
+/// A distance that is larger than that of any key.
 const FAR: usize = 1 << 30;
-/// Queries whose units begin with the same key, so that they read the same ones.
+/// Number of queries whose units begin with the same key, so that they read the same keys.
 const BLOCK: usize = 32;
-/// Value of a masked score: finite, so that a query without keys has a finite output.
+/// Value of a masked score. It is finite, so that a query without keys has a finite output.
 const MASKED_SCORE: f32 = -1e30;
-/// Less than any score: WGSL has no literal of infinity.
+/// A number below every score, since WGSL has no literal for infinity.
 const LEAST: f32 = -3e38;
 
-/// [`Strides`], in vectors.
+/// [`Strides`] in units of vectors.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 struct HeadOffsets {
     first: usize,
@@ -58,7 +58,7 @@ struct Problem {
     right: usize,
     scale: f32,
     softcap: f32,
-    /// Between the batches of the mask, and between its queries.
+    /// Stride between the samples of the mask; `mask_query` is the stride between its queries.
     mask_batch: usize,
     mask_query: usize,
     draws: Draws,
@@ -67,20 +67,20 @@ struct Problem {
 /// Compile-time settings of the kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Kind {
-    /// Vectors in a row.
+    /// Number of vectors in a row.
     vectors: usize,
     has_softcap: bool,
     drops: bool,
 }
 
-/// The first key within the window of a query.
+/// First key in the window of a query.
 #[cube]
 fn first_key(problem: &Problem, query: usize) -> usize {
     let position = max(query + problem.seen, problem.time) - problem.time;
     min(position - min(position, problem.left), problem.seen)
 }
 
-/// The key behind the last one within the window of a query.
+/// End of the window of a query: one past its last key.
 #[cube]
 fn end_key(problem: &Problem, query: usize) -> usize {
     let position = max(query + problem.seen, problem.time) - problem.time;
@@ -129,7 +129,7 @@ fn store<N: Size>(
     }
 }
 
-/// Dot product of a row in registers and one in memory.
+/// Dot product of a row in registers and a row in memory.
 #[cube]
 fn dot<N: Size>(
     row: &Array<Vector<f32, N>>,
@@ -150,7 +150,7 @@ fn dot<N: Size>(
     total
 }
 
-/// Adds a row times a number to one in registers.
+/// Adds a row, multiplied by a factor, to a row in registers.
 #[cube]
 fn add<N: Size>(
     sums: &mut Array<Vector<f32, N>>,
@@ -166,25 +166,25 @@ fn add<N: Size>(
     }
 }
 
-/// A score within the soft cap.
+/// Applies the soft cap to a score.
 #[cube]
 fn soft_cap(score: f32, problem: &Problem, #[comptime] kind: Kind) -> f32 {
     if kind.has_softcap { problem.softcap * tanh(score / problem.softcap) } else { score }
 }
 
-/// State of the dropout draws of a query.
+/// State of the dropout generator for a query.
 #[cube]
 fn drawn(batch: usize, head: usize, query: usize, problem: &Problem, #[comptime] kind: Kind) -> u32 {
     if kind.drops { of_part(of_part(of_row(&problem.draws, batch), head), query) } else { 0u32.runtime() }
 }
 
-/// Dropout factor of the weight of a key, for the query that `drawn` stands for.
+/// Dropout factor of the weight of a key; `drawn` is the state of its query.
 #[cube]
 fn kept(drawn: u32, key: usize, problem: &Problem, #[comptime] kind: Kind) -> f32 {
     if kind.drops { draw(&problem.draws, drawn, key) } else { 1.0f32.runtime() }
 }
 
-/// Whether a key within the window is masked.
+/// Whether a key in the window is masked.
 #[cube]
 fn is_masked<B: Int>(
     mask: &ComptimeOption<&[B]>,
@@ -202,7 +202,7 @@ fn is_masked<B: Int>(
     }
 }
 
-/// Mask of keys within the window, `[B or 1, 1, T or 1, S]`.
+/// Mask of keys inside the window, `[B or 1, 1, T or 1, S]`, and its strides.
 struct Mask {
     flags: Option<CubeTensor>,
     batch: usize,
@@ -222,7 +222,7 @@ impl Mask {
         Self { flags, batch, query }
     }
 
-    /// The type of the flags.
+    /// Element type of the flags.
     fn kind(&self) -> ElemType {
         dtype_to_storage_type(self.flags.as_ref().map_or(burn::tensor::DType::U32, |flags| flags.dtype))
     }
@@ -232,7 +232,7 @@ impl Mask {
     }
 }
 
-/// Sizes of one attention: B, T, S.
+/// Sizes of one attention: B, T and S.
 #[derive(Clone, Copy)]
 struct Sizes {
     batches: usize,
@@ -266,7 +266,7 @@ fn offsets(strides: Strides, vector: usize) -> HeadOffsetsLaunch {
     )
 }
 
-/// The widest vectors that rows and all strides divide into.
+/// Largest vector length that divides the head size and all strides.
 fn vector(spec: AttentionSpec, strides: &[Strides]) -> usize {
     let fits = |vector: &usize| {
         let whole = |length: usize| length.is_multiple_of(*vector);
@@ -283,7 +283,8 @@ impl Kind {
     }
 }
 
-/// Queries, keys and values, each with where its heads are; the latter two may be of the same tensor.
+/// Queries, keys and values, with the strides of their heads. Keys and values are in the same tensor, which
+/// may also be that of the queries.
 struct Inputs {
     query: CubeTensor,
     key_value: Option<CubeTensor>,
@@ -293,7 +294,7 @@ struct Inputs {
 }
 
 impl Inputs {
-    /// Inputs from `[B, T, (H + 2G) * D]`, or `[B, T, H * D]` and `[B, S, 2G * D]`.
+    /// Inputs in the layout of a projection: `[B, T, (H + 2G) * D]`, or `[B, T, H * D]` and `[B, S, 2G * D]`.
     fn packed(query: CubeTensor, key_value: Option<CubeTensor>, spec: AttentionSpec) -> Self {
         let (query, key_value) = (floats(query), key_value.map(floats));
         let AttentionSpec { heads, kv_heads, head_size, .. } = spec;
@@ -315,8 +316,8 @@ impl Inputs {
         vector(self.spec, &self.strides)
     }
 
-    /// Keys and values as the second argument of a kernel whose first one is `first`: that again where
-    /// they are of the same tensor, since a buffer must not be bound twice.
+    /// Argument of a kernel for the keys and values, where `first` is the argument before. If both are the
+    /// same tensor, this is an alias of `first`, since a buffer must not be bound twice.
     fn key_value(&self, first: &CubeTensor, key_value: &Option<CubeTensor>) -> BufferArg {
         match key_value {
             Some(key_value) => key_value.clone().into_buffer_arg(),
