@@ -151,7 +151,7 @@ if ! $quick; then
 fi
 
 if ! $quick; then
-    step "binary" cargo build --release "${features[@]}"
+    step "binary" cargo build --release "${packages[@]}" "${features[@]}"
     step "pip" install_pip
     step "corpora" corpora
     step "page" page_build

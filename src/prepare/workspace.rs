@@ -47,9 +47,9 @@ impl Workspace {
     /// [`Error::InvalidValue`] for an address of no object store, and for a `cache` beside a local folder.
     pub fn open(out: &str, cache: Option<&Path>, rank: usize) -> Result<Self> {
         if !out.contains("://") {
-            if cache.is_some() {
+            if let Some(cache) = cache {
                 let message = "a folder on this machine needs none";
-                return Err(Error::invalid_value("--cache", out, message));
+                return Err(Error::invalid_value("--cache", cache.display(), message));
             }
             let folder = std::path::absolute(out).map_err(|error| Error::io("find", out, error))?;
             return Ok(Self { folder, bucket: None });

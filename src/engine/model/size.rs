@@ -149,18 +149,25 @@ fn clamp(size: u128) -> u64 {
 }
 
 /// Size in bytes of the largest single tensor in training, in f32: the logits of a micro-batch, the attention
-/// weights of a layer, the activations inside the MLP, or the embedding. Devices limit it.
+/// weights of a layer, the activations inside the MLP or of the experts, or a parameter. Devices limit it.
 pub fn largest_tensor_bytes(config: &Config) -> u64 {
     let model = &config.model;
     let tokens = config.train.batch_size as u64 * model.block_size as u64;
+    let experts_per_token = if model.moe.n_experts > 0 { model.moe.experts_per_token as u64 } else { 1 };
     let widths = [
         model.vocab_size as u64,
         (model.n_head as u64).saturating_mul(model.block_size as u64),
-        2 * model.inner_size() as u64,
+        (2 * model.inner_size() as u64).saturating_mul(experts_per_token),
     ];
     let activations = widths.into_iter().map(|width| tokens.saturating_mul(width));
-    let table = model.vocab_size as u64 * model.n_embd as u64;
-    activations.fold(table, u64::max).saturating_mul(4)
+    activations.fold(largest_parameter(model), u64::max).saturating_mul(4)
+}
+
+/// Number of elements of the largest parameter.
+fn largest_parameter(model: &ModelConfig) -> u64 {
+    let Layout { beside_blocks, stacks } = Layout::of(model);
+    let in_blocks = stacks.iter().flat_map(|stack| stack.shapes(0).iter().chain(stack.shapes(1)));
+    clamp(beside_blocks.iter().chain(in_blocks).map(Shape::count).max().unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -255,5 +262,21 @@ mod tests {
         assert_eq!(training_bytes(&config), u64::MAX);
         config.model.position = Position::Sinusoidal;
         assert_eq!(position_table_bytes(&config.model), 1 << 50);
+    }
+
+    #[test]
+    fn the_largest_tensor_may_be_of_experts() {
+        let mut config = Config::default();
+        config.model.vocab_size = 65;
+        config.model.activation = Activation::Swiglu;
+        config.model.moe = MoeConfig { n_experts: 64, experts_per_token: 8, ..Default::default() };
+        config.train.batch_size = 1;
+        config.model.block_size = 8;
+        let experts = 64 * config.model.n_embd * 2 * config.model.inner_size();
+        assert_eq!(largest_tensor_bytes(&config), 4 * experts as u64);
+        config.model.block_size = 64 * config.model.n_embd;
+        let inner = 8 * 2 * config.model.inner_size();
+        let heads = config.model.n_head * config.model.block_size;
+        assert_eq!(largest_tensor_bytes(&config), 4 * (config.model.block_size * inner.max(heads)) as u64);
     }
 }
