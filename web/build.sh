@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Compiles the engine to WebAssembly, ready for the page: page/worker/wasm/.
 #
-#     bash web/build.sh
+#     bash web/build.sh                    small and fast, as the page is published: 20 minutes
+#     KILN_WEB_FAST=1 bash web/build.sh    without LTO and wasm-opt, for work on the page: a minute after an edit
 #
 # Installs what is missing: the wasm32 target, the wasm-bindgen of the version that the engine was locked
 # to, and the page's npm packages (wasm-opt among them).
@@ -9,7 +10,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$HOME/kiln-target}"
 tools="$CARGO_TARGET_DIR/tools"
-wasm="$CARGO_TARGET_DIR/wasm32-unknown-unknown/web/kiln_web.wasm"
+profile="web${KILN_WEB_FAST:+-fast}"
+wasm="$CARGO_TARGET_DIR/wasm32-unknown-unknown/$profile/kiln_web.wasm"
 out=page/worker/wasm
 
 if [ ! -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown" ]; then
@@ -26,18 +28,19 @@ if ! "$tools/bin/wasm-bindgen" --version 2>/dev/null | grep -qF "$version"; then
     (cd / && cargo install wasm-bindgen-cli --version "$version" --root "$tools")
 fi
 
-cargo build --profile web --target wasm32-unknown-unknown --package kiln-web
+cargo build --profile "$profile" --target wasm32-unknown-unknown --package kiln-web
 # wasm-opt takes minutes: only when the engine changed.
-if [ ! "$out/kiln_web_bg.wasm" -nt "$wasm" ]; then
+if [ ! "$out/kiln_web_bg.wasm" -nt "$wasm" ] || [ "$(cat "$out/profile" 2>/dev/null)" != "$profile" ]; then
     "$tools/bin/wasm-bindgen" "$wasm" --target web --out-dir "$out"
     before=$(stat -c %s "$out/kiln_web_bg.wasm")
-    if [ -z "${KILN_WEB_FAST:-}" ]; then
+    if [ "$profile" = web ]; then
         npx wasm-opt -O2 --strip-debug --strip-producers --enable-simd --enable-bulk-memory \
             --enable-nontrapping-float-to-int --enable-sign-ext --enable-mutable-globals \
             --enable-reference-types --enable-multivalue \
             "$out/kiln_web_bg.wasm" -o "$out/kiln_web_bg.wasm.opt"
         mv "$out/kiln_web_bg.wasm.opt" "$out/kiln_web_bg.wasm"
     fi
+    echo "$profile" >"$out/profile"
     after=$(stat -c %s "$out/kiln_web_bg.wasm")
-    echo "engine: $before bytes, $after after wasm-opt, $(gzip -9 -c "$out/kiln_web_bg.wasm" | wc -c) gzipped"
+    echo "engine ($profile): $before bytes, $after for the page, $(gzip -9 -c "$out/kiln_web_bg.wasm" | wc -c) gzipped"
 fi
