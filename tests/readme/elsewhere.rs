@@ -29,13 +29,13 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         class: "build",
         command: "cargo install --path . --features data",
         file: "tests/check.sh",
-        runs: "cargo build --release \"${features[@]}\"",
+        runs: "cargo build --release \"${packages[@]}\" \"${features[@]}\"",
     },
     Elsewhere {
         class: "build",
         command: "cargo install --path . --features cluster",
         file: "tests/check.sh",
-        runs: "cargo build --release \"${features[@]}\"",
+        runs: "cargo build --release \"${packages[@]}\" \"${features[@]}\"",
     },
     Elsewhere {
         class: "build",
