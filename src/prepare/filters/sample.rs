@@ -10,8 +10,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 pub enum Selection {
     /// Keeps documents with at least this score.
     Threshold(f64),
-    /// Keeps documents for which a draw from the Pareto distribution (numpy's, which begins at 0) is above 1
-    /// - score: all good ones and some bad ones (GPT-3, arXiv:2005.14165, appendix A, where alpha is 9; a
+    /// Keeps documents for which a draw from the Pareto distribution (numpy's, which begins at 0) is above
+    /// `1 - score`: all good ones and some bad ones (GPT-3, arXiv:2005.14165, appendix A, where alpha is 9; a
     /// smaller alpha keeps more). The draw depends on the document's id and the seed alone.
     Pareto { alpha: f64, seed: u64 },
 }
