@@ -75,11 +75,11 @@ install_swiftshader() {
     fi
 }
 
-# Of the library and of the page's crate, in the profile of the page's build below.
+# Of the library and of the page's crate, in the profile of the page's build.
 wasm_lints() (
     export CLIPPY_CONF_DIR="$PWD/tests/wasm-lints"
     cd web
-    cargo clippy --profile web-fast --target wasm32-unknown-unknown --package kiln-base --package kiln-tokenizer \
+    cargo clippy --profile web --target wasm32-unknown-unknown --package kiln-base --package kiln-tokenizer \
         --package kiln-kernels --package kiln-engine --package kiln --lib --no-default-features \
         --features flex,webgpu --package kiln-web -- -D warnings
 )
@@ -108,9 +108,8 @@ install_pip() {
     fi
 }
 
-# Without LTO and wasm-opt, which change the page's size and cost half an hour.
 page_build() {
-    KILN_WEB_FAST=1 bash web/build.sh
+    bash web/build.sh
     npm --prefix web run --silent page
 }
 

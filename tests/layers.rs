@@ -13,25 +13,25 @@ const WITHOUT_ROW: [&str; 5] = ["lib", "main", "build", "memory", "typescript"];
 #[test]
 fn imports_run_downwards() {
     let rows = rows();
-    let mut faults = BTreeSet::new();
+    let mut errors = BTreeSet::new();
     for (name, text) in sources() {
         let module = module(&name);
         if WITHOUT_ROW.contains(&module) || name.ends_with("tests.rs") {
             continue;
         }
         let Some(row) = rows.get(module) else {
-            faults.insert(format!("`{module}` is in no row of the picture in src/README.md"));
+            errors.insert(format!("`{module}` is in no row of the picture in src/README.md"));
             continue;
         };
         for import in imports(&text).into_iter().filter(|import| import != module && !is_own(&name, import)) {
             let is_lower = rows.get(&import).is_none_or(|other| other > row);
             if !is_lower {
-                faults
+                errors
                     .insert(format!("src/{name} imports `{import}`, which is not in a row below `{module}`"));
             }
         }
     }
-    assert!(faults.is_empty(), "{}", faults.into_iter().collect::<Vec<_>>().join("\n"));
+    assert!(errors.is_empty(), "{}", errors.into_iter().collect::<Vec<_>>().join("\n"));
 }
 
 /// Module of a file: the folder or file within a crate of several modules, otherwise the crate.

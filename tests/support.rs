@@ -1,6 +1,5 @@
 //! Helpers that run the binary, and small models to run it with.
 
-use burn::tensor::Device;
 use kiln::{
     config::{Config, presets::Preset},
     data::Dataset,
@@ -88,14 +87,10 @@ pub fn debug_config(overrides: &[&str]) -> Config {
 
 /// Makes a trainer for a configuration, on a device given by name.
 pub fn trainer(config: Config, device: &str) -> Trainer {
-    trainer_on(config, &device.parse::<Choice>().unwrap().open().unwrap())
-}
-
-/// Makes a trainer for a configuration.
-pub fn trainer_on(config: Config, device: &Device) -> Trainer {
     let dataset = Dataset::prepare(&config, None).unwrap();
     let config = config.resolve(&dataset).unwrap();
-    Trainer::new(config, dataset, device).unwrap()
+    let device = device.parse::<Choice>().unwrap().open().unwrap();
+    Trainer::new(config, dataset, &device).unwrap()
 }
 
 /// Largest difference between two lists; infinite if their lengths differ or a value is not a number.

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Compiles the engine to WebAssembly, ready for the page: page/worker/wasm/.
 #
-#     bash web/build.sh                    small and fast, as the page is published: 20 minutes
-#     KILN_WEB_FAST=1 bash web/build.sh    without LTO and wasm-opt, for work on the page: a minute after an edit
+#     bash web/build.sh                    small and fast, as the page is published
+#     KILN_WEB_FAST=1 bash web/build.sh    without LTO and wasm-opt, which take most of the time, for work on the page
 #
 # Installs what is missing: the wasm32 target, the wasm-bindgen of the version that the engine was locked
 # to, and the page's npm packages (wasm-opt among them).

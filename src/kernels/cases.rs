@@ -56,13 +56,13 @@ impl Sizes {
     }
 }
 
-/// How far an operation is from its reference, relative to the largest number of that.
+/// Largest differences between an operation and its reference, relative to the largest value of the reference.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename = "KernelDifference"))]
 pub struct Difference {
     pub operation: &'static str,
     pub forward: f64,
-    /// Of the worst gradient.
+    /// Difference of the worst gradient.
     pub gradient: f64,
 }
 

@@ -35,7 +35,7 @@ export type CheckpointReport = {
 /** Everything that decides what a run computes. */
 export type Config = Record<string, Record<string, unknown>>;
 
-/** How the elements of a tensor are spread. Elements that are not finite are left out. */
+/** Distribution of the elements of a tensor. Elements that are not finite are left out. */
 export type Distribution = {
   mean: number;
   std: number;
@@ -74,7 +74,7 @@ export type EvaluationReport = {
    * (`data.answer_after`).
    */
   exact_match?: number | null;
-  /** Of a classifier: the mean of its classes' F1. */
+  /** Mean F1 over the classes, for a classifier. */
   macro_f1?: number | null;
   /** Further figures of an objective that does not predict targets. */
   metrics?: { [key in string]: MetricValue };
@@ -87,13 +87,13 @@ export type Field = {
   key: string;
   help: string;
   kind: FieldKind;
-  /** What a [`FieldKind::Choice`] takes. */
+  /** Values that a [`FieldKind::Choice`] accepts. */
   choices: Array<string>;
   /** Whether the key may have no value. */
   optional: boolean;
 };
 
-/** What kind of value a key takes. */
+/** Kind of value that a key accepts. */
 export type FieldKind =
   | "integer"
   | "number"
@@ -109,7 +109,7 @@ export type FinishReason =
   | "early_stopped"
   | "interrupted";
 
-/** How the run ended. */
+/** Outcome of a run. */
 export type FinishReport = {
   step: number;
   reason: FinishReason;
@@ -136,11 +136,11 @@ export type HintPart =
   | { "kind": "command", command: string, }
   | { "kind": "command-line", parts: Hint, };
 
-/** How far an operation is from its reference, relative to the largest number of that. */
+/** Largest differences between an operation and its reference, relative to the largest value of the reference. */
 export type KernelDifference = {
   operation: string;
   forward: number;
-  /** Of the worst gradient. */
+  /** Difference of the worst gradient. */
   gradient: number;
 };
 
@@ -155,7 +155,7 @@ export type ParameterReport = {
   name: string;
   shape: Array<number>;
   weights: Distribution;
-  /** Of the loss of the first micro-batch of the next step, before clipping. */
+  /** Gradients of the loss of the first micro-batch of the next step, before clipping. */
   gradients: Distribution;
 };
 
@@ -180,7 +180,7 @@ export type Plan = {
   train_tokens: number;
   val_tokens: number;
   vocab_size: number;
-  /** The same run on the desktop. */
+  /** Command that starts the same run on the desktop. */
   command: string;
 };
 
@@ -203,7 +203,7 @@ export type Problem = {
   fatal: boolean;
 };
 
-/** What is about to run. */
+/** Description of a run, before its first step. */
 export type RunInfo = {
   /** For example `cpu` or `wgpu:0 (NVIDIA H100)`. */
   device: string;
@@ -229,7 +229,7 @@ export type RunInfo = {
    * a classifier is over a few classes. Logs that do not say so are taken for those of language models.
    */
   has_perplexity: boolean;
-  /** What the user should know before it runs, a sentence each: data that is left out, a learning rate that jumps. */
+  /** Notes for the user before the run starts, a sentence each: data that is left out, a learning rate that jumps. */
   notes?: Array<string>;
 };
 

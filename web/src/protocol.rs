@@ -93,7 +93,7 @@ pub struct Plan {
     pub train_tokens: usize,
     pub val_tokens: usize,
     pub vocab_size: usize,
-    /// The same run on the desktop.
+    /// Command that starts the same run on the desktop.
     pub command: String,
 }
 

@@ -63,7 +63,7 @@ pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
 });
 
 section! {
-    /// How operations are computed.
+    /// Kernels that compute the operations.
     #["kernels"]
     pub struct KernelConfig {
         /// Compute by Kiln's own fused kernels, where there are some, instead of the unfused reference.
@@ -154,7 +154,7 @@ pub enum Order {
 }
 
 section! {
-    /// How text is continued; also the arguments of `kiln generate`.
+    /// Settings of text generation; also the arguments of `kiln generate`.
     #["sample"]
     pub struct SampleConfig {
         /// Text to continue; empty: a line break, or the tokenizer's first token.

@@ -85,7 +85,7 @@ section! {
         init_std: f64 = 0.02, Range::Positive;
     }
     sections {
-        /// What a position attends to, and how scores are made.
+        /// Positions that a token attends to, and computation of the scores.
         attention: AttentionConfig,
         /// Rotary positions.
         rope: RopeConfig,

@@ -6,7 +6,7 @@ use kiln_base::section;
 use serde::{Deserialize, Serialize};
 
 section! {
-    /// What a model is trained to do, and the settings of its loss.
+    /// Task that a model is trained for, and the settings of its loss.
     #["objective"]
     pub struct ObjectiveConfig {
         /// `causal-lm`, `masked-lm`, `span-corruption`, `seq2seq`, `sequence-classification`, `token-classification` or

@@ -54,7 +54,7 @@ impl Tolerances {
         Self { logits: 1e-4, loss: 1e-5, gradient: 1e-3, adamw: 1e-3 }
     }
 
-    /// The same tolerance for all numbers.
+    /// Uses one tolerance for all numbers.
     pub fn uniform(bound: f64) -> Self {
         Self { logits: bound, loss: bound, gradient: bound, adamw: bound }
     }

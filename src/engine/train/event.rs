@@ -24,7 +24,7 @@ pub enum Event {
     Finished(FinishReport),
 }
 
-/// What is about to run.
+/// Description of a run, before its first step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct RunInfo {
@@ -52,7 +52,7 @@ pub struct RunInfo {
     /// a classifier is over a few classes. Logs that do not say so are taken for those of language models.
     #[serde(default = "yes")]
     pub has_perplexity: bool,
-    /// What the user should know before it runs, a sentence each: data that is left out, a learning rate that jumps.
+    /// Notes for the user before the run starts, a sentence each: data that is left out, a learning rate that jumps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
@@ -101,7 +101,7 @@ pub struct EvaluationReport {
     /// (`data.answer_after`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact_match: Option<f64>,
-    /// Of a classifier: the mean of its classes' F1.
+    /// Mean F1 over the classes, for a classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub macro_f1: Option<f64>,
     /// Further figures of an objective that does not predict targets.
@@ -128,7 +128,7 @@ pub struct CheckpointReport {
     pub is_best: bool,
 }
 
-/// How the run ended.
+/// Outcome of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct FinishReport {

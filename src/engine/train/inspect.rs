@@ -25,11 +25,11 @@ pub struct ParameterReport {
     pub name: String,
     pub shape: Vec<usize>,
     pub weights: Distribution,
-    /// Of the loss of the first micro-batch of the next step, before clipping.
+    /// Gradients of the loss of the first micro-batch of the next step, before clipping.
     pub gradients: Distribution,
 }
 
-/// How the elements of a tensor are spread. Elements that are not finite are left out.
+/// Distribution of the elements of a tensor. Elements that are not finite are left out.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Distribution {

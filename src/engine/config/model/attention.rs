@@ -4,7 +4,7 @@ use crate::section::Range;
 use kiln_base::section;
 
 section! {
-    /// What a position attends to, and how scores are made.
+    /// Positions that a token attends to, and computation of the scores.
     #["model.attention"]
     #[derive(Copy)]
     pub struct AttentionConfig {

@@ -16,13 +16,13 @@ pub struct Field {
     pub key: &'static str,
     pub help: &'static str,
     pub kind: FieldKind,
-    /// What a [`FieldKind::Choice`] takes.
+    /// Values that a [`FieldKind::Choice`] accepts.
     pub choices: Vec<String>,
     /// Whether the key may have no value.
     pub optional: bool,
 }
 
-/// What kind of value a key takes.
+/// Kind of value that a key accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
@@ -33,7 +33,7 @@ pub enum FieldKind {
     Boolean,
     Choice,
     Text,
-    /// Of texts.
+    /// List of texts.
     List,
 }
 
