@@ -10,10 +10,12 @@ compared. Writing is greedy, one token at a time with a cache of keys and values
 A ratio holds for one kind of processor only: the output names it, the instructions that Kiln uses, and for each
 side the share of its own peak of matrix products that training reaches (`kiln devices --measure` has Kiln's).
 
-    --sizes 0.8M 10.7M 124M      which ones
+    --sizes 0.8M 10.7M 124M      which ones; 350M as well
+    --rows N                     of a batch, in place of each size's own
     --modes eager compile        of PyTorch
     --dtypes f32 bf16            of PyTorch; Kiln computes in f32
     --rounds 5   --threads 2     how often, and on how many threads
+    --no-writing                 leave out the comparison of writing
     --device cpu                 of Kiln and, if it begins with cuda, of PyTorch
     --json FILE                  all figures
 """
@@ -34,6 +36,7 @@ SIZES = {
     "0.8M": (4, 4, 128, 64, 65, 12, False, 60),
     "10.7M": (6, 6, 384, 256, 65, 8, False, 8),
     "124M": (12, 12, 768, 1024, 50257, 1, True, 3),
+    "350M": (24, 16, 1024, 1024, 50257, 1, True, 3),
 }
 WARMUP = 3
 
@@ -123,11 +126,12 @@ def peak_in_torch(dtype, device, seconds=1.0):
         size *= 2
 
 
-def train_in_torch(size, mode, dtype, device, started):
+def train_in_torch(size, mode, dtype, device, rows, started):
     import torch
 
     torch.manual_seed(0)
-    *_, context, vocabulary, rows, _, steps = SIZES[size]
+    *_, context, vocabulary, _, _, steps = SIZES[size]
+    rows = int(rows)
     model = build(size).to(device)
     loss_of = torch.compile(model) if mode == "compile" else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1)
@@ -208,11 +212,13 @@ def compare(arguments):
           f"{'memory: Kiln':>15}{'PyTorch':>10}{'ratio':>8}{'first step: Kiln':>19}{'PyTorch':>10}{'ratio':>8}")
     for size in arguments.sizes:
         ours, theirs = [], {side: [] for side in sides}
-        steps = str(SIZES[size][-1])
+        *_, own_rows, _, steps = SIZES[size]
+        rows = str(arguments.rows or own_rows)
         for _ in range(arguments.rounds):
-            ours.append(run_kiln(arguments, "train", "--size", size, "--steps", steps, "--warmup", str(WARMUP)))
+            ours.append(run_kiln(arguments, "train", "--size", size, "--steps", str(steps), "--warmup", str(WARMUP),
+                                 "--set", f"train.batch_size={rows}"))
             for mode, dtype in sides:
-                theirs[mode, dtype].append(run_torch(arguments, size, mode, dtype, torch_device))
+                theirs[mode, dtype].append(run_torch(arguments, size, mode, dtype, torch_device, rows))
         result["training"][size] = {"kiln": ours}
         for (mode, dtype), runs in theirs.items():
             result["training"][size][f"{mode} {dtype}"] = runs
@@ -226,6 +232,9 @@ def compare(arguments):
                   f"{100 * share[0]:17.0f} %{100 * share[1]:7.0f} %"
                   f"{memory[0]:11,.0f} MiB{memory[1]:6,.0f} MiB{memory[0] / memory[1]:7.2f}x"
                   f"{first[0]:17.2f} s{first[1]:8.2f} s{first[0] / first[1]:7.3f}x", flush=True)
+    if arguments.no_writing:
+        save(arguments, result)
+        return
     ours, theirs = [], []
     for _ in range(arguments.rounds):
         ours.append(run_kiln(arguments, "generate", "--preset", "shakespeare-char"))
@@ -241,6 +250,10 @@ def compare(arguments):
     versions = {run["torch"] for run in theirs}
     print(f"PyTorch {', '.join(versions)}, {arguments.threads} threads, "
           f"medians of {arguments.rounds} rounds by turns")
+    save(arguments, result)
+
+
+def save(arguments, result):
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(result, file, indent=1)
@@ -249,7 +262,9 @@ def compare(arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kiln", default="target/release/kiln")
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["0.8M", "10.7M", "124M"])
+    parser.add_argument("--rows", type=int)
+    parser.add_argument("--no-writing", action="store_true")
     parser.add_argument("--modes", nargs="+", choices=["eager", "compile"], default=["eager", "compile"])
     parser.add_argument("--dtypes", nargs="+", choices=["f32", "bf16"], default=["f32"])
     parser.add_argument("--rounds", type=int, default=5)

@@ -12,6 +12,11 @@ use std::process::ExitCode;
 static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
+    // SAFETY: no thread has been started.
+    #[cfg(feature = "cuda")]
+    unsafe {
+        kiln::device::find_libdevice();
+    }
     kiln::platform::compute_on_this_thread();
     cli::run(Arguments::parse())
 }

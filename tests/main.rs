@@ -6,8 +6,13 @@ mod support;
 mod architectures;
 mod bad_input;
 mod commands;
+mod compare;
+#[cfg(all(any(feature = "cuda", feature = "vulkan"), target_os = "linux"))]
+mod compiled;
 mod convert;
 mod cross_entropy;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+mod cuda;
 #[cfg(feature = "data")]
 mod data;
 #[cfg(all(feature = "cluster", unix))]
@@ -26,4 +31,8 @@ mod readme;
 mod reports;
 mod resume;
 mod safetensors_files;
+mod scale;
+mod score;
 mod train;
+#[cfg(all(feature = "vulkan", target_os = "linux"))]
+mod vulkan;

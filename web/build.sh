@@ -25,7 +25,9 @@ fi
 version=$(sed -n '/^name = "wasm-bindgen"$/{n;s/version = "\(.*\)"/\1/p}' ../Cargo.lock)
 if ! "$tools/bin/wasm-bindgen" --version 2>/dev/null | grep -qF "$version"; then
     # Not --locked: its lock file names versions that some mirrors of crates.io lack.
-    (cd / && cargo install wasm-bindgen-cli --version "$version" --root "$tools")
+    # In a folder of its own, so that it does not wait for another build.
+    (cd / && CARGO_TARGET_DIR="$tools/build" cargo install wasm-bindgen-cli --version "$version" --root "$tools")
+    rm -rf "$tools/build"
 fi
 
 cargo build --profile "$profile" --target wasm32-unknown-unknown --package kiln-web

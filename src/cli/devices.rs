@@ -1,7 +1,10 @@
 //! `kiln devices`: lists the devices of this machine.
 
 use super::table::{Align, Table};
-use crate::device::{self, DeviceInfo};
+use crate::{
+    device::{self, DeviceInfo},
+    error::Error,
+};
 use serde::Serialize;
 
 #[derive(Debug, clap::Args)]
@@ -28,11 +31,21 @@ pub(super) fn run(arguments: DevicesArguments) -> anyhow::Result<()> {
     let auto = device::Choice::auto();
     let mut rows = Vec::new();
     for info in device::list() {
-        let opened = info.choice().open()?;
-        let measure = arguments.measure && !info.software;
-        let peak_flops =
-            if measure { Some(pollster::block_on(device::measure_peak(&opened, 1.0))?) } else { None };
-        rows.push(Row { dtypes: device::dtypes(&opened), auto: *info.choice() == auto, peak_flops, info });
+        let mut row = Row { auto: *info.choice() == auto, dtypes: Vec::new(), peak_flops: None, info };
+        match row.info.choice().open() {
+            Ok(opened) => {
+                row.dtypes = device::dtypes(&opened);
+                if arguments.measure && !row.info.software {
+                    match pollster::block_on(device::measure_peak(&opened, 1.0)) {
+                        Ok(peak) => row.peak_flops = Some(peak),
+                        Err(error) => row.info.problem = Some(error.to_string()),
+                    }
+                }
+            }
+            Err(Error::DeviceUnavailable { reason, .. }) => row.info.problem = Some(reason),
+            Err(error) => return Err(error.into()),
+        }
+        rows.push(row);
     }
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
@@ -47,6 +60,8 @@ pub(super) fn run(arguments: DevicesArguments) -> anyhow::Result<()> {
         ("f32 peak", Align::Right),
         ("", Align::Left),
     ]);
+    let problems: Vec<_> =
+        rows.iter().filter_map(|row| Some((row.info.name.clone(), row.info.problem.clone()?))).collect();
     for row in rows {
         let memory =
             row.info.memory_bytes.map(|bytes| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64));
@@ -66,5 +81,8 @@ pub(super) fn run(arguments: DevicesArguments) -> anyhow::Result<()> {
         ]);
     }
     print!("{table}");
+    for (name, problem) in problems {
+        println!("\n{name} cannot be used: {problem}");
+    }
     Ok(())
 }

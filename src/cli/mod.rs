@@ -3,6 +3,7 @@
 
 mod bench;
 mod classify;
+mod compare;
 mod config;
 mod convert;
 #[cfg(feature = "data")]
@@ -22,6 +23,8 @@ mod model;
 mod plot;
 mod progress;
 mod report;
+mod scale;
+mod score;
 mod table;
 mod tensorboard;
 mod texts;
@@ -80,6 +83,12 @@ enum Command {
     Inspect(inspect::InspectArguments),
     /// Convert a model to another type, layout or number of files
     Convert(convert::ConvertArguments),
+    /// Train the same configuration on several devices, with several seeds and values, and compare
+    Compare(compare::CompareArguments),
+    /// Score texts against references: BLEU, chrF, ROUGE, answers, classes, error rates
+    Score(score::ScoreArguments),
+    /// Fit scaling laws, predict larger runs, plan sizes
+    Scale(scale::ScaleArguments),
     /// Measure training speed
     Bench(bench::BenchArguments),
     /// Print a completion script for a shell
@@ -131,6 +140,9 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Verify(arguments) => verify::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
+        Command::Compare(arguments) => compare::run(arguments),
+        Command::Score(arguments) => score::run(arguments),
+        Command::Scale(arguments) => scale::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "kiln", &mut std::io::stdout());

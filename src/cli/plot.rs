@@ -4,8 +4,10 @@
 //! guessing, as in the first steps after a bad initialization, leave the picture at the top.
 
 mod curves;
+mod overlay;
 
 pub use curves::{Curves, Point};
+pub use overlay::{Series, series_svg};
 
 use super::table::grouped;
 use crate::platform::storage;
@@ -28,6 +30,18 @@ pub mod palette {
     pub const TRAIN: RGBColor = RGBColor(0x2f, 0x6f, 0xde);
     pub const VALIDATION: RGBColor = RGBColor(0xe0, 0x5a, 0x1f);
     pub const UNIFORM: RGBColor = RGBColor(0x7d, 0x83, 0x8c);
+
+    /// Lines of several runs, which differ in lightness as well.
+    pub const SERIES: [RGBColor; 8] = [
+        RGBColor(0x2f, 0x6f, 0xdd),
+        RGBColor(0xe0, 0x5a, 0x1e),
+        RGBColor(0x1d, 0x8a, 0x5b),
+        RGBColor(0xa1, 0x4c, 0xc0),
+        RGBColor(0xb8, 0x86, 0x0b),
+        RGBColor(0x0f, 0x8f, 0xa8),
+        RGBColor(0xc9, 0x2a, 0x5e),
+        RGBColor(0x5c, 0x63, 0x70),
+    ];
 }
 use palette::{GRID, INK, PAPER, TRAIN, UNIFORM, VALIDATION};
 

@@ -206,7 +206,7 @@ fn page(run: &Path, events: &[LoggedEvent], curves: &Curves, config: &Config) ->
 }
 
 /// Adds a picture whose colours follow the page's.
-fn push_plot(html: &mut String, class: &str, label: &str, svg: &str) {
+pub(super) fn push_plot(html: &mut String, class: &str, label: &str, svg: &str) {
     let colors = [
         (palette::INK, "var(--ink)"),
         (palette::GRID, "var(--grid)"),
@@ -216,7 +216,10 @@ fn push_plot(html: &mut String, class: &str, label: &str, svg: &str) {
         (palette::UNIFORM, "var(--muted)"),
     ];
     let mut svg = svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{}\" ", escape(label)), 1);
-    for (color, variable) in colors {
+    let series = (1..).map(|number| format!("var(--series-{number})"));
+    let series = palette::SERIES.into_iter().zip(series);
+    let colors = colors.map(|(color, variable)| (color, variable.to_owned()));
+    for (color, variable) in colors.into_iter().chain(series) {
         svg = svg.replace(
             &format!("\"#{:02X}{:02X}{:02X}\"", color.0, color.1, color.2),
             &format!("\"{variable}\""),

@@ -65,8 +65,9 @@ pub(super) fn run(arguments: TrainArguments) -> anyhow::Result<()> {
     };
     interrupt::listen()?;
     let hardware = info.as_ref().is_none_or(|info| !info.software);
+    // A device with too little memory for that may still train.
     let peak_flops =
-        if hardware { Some(pollster::block_on(device::measure_peak(&device, 0.2))?) } else { None };
+        if hardware { pollster::block_on(device::measure_peak(&device, 0.2)).ok() } else { None };
     let name =
         info.map_or_else(|| choice.to_string(), |info| format!("{} ({})", info.name, info.description));
     watched(plan, arguments.quiet, name, peak_flops)

@@ -1,4 +1,5 @@
-//! `kiln verify DIR`: compares a model's outputs with numbers that PyTorch computed.
+//! `kiln verify DIR`: compares a model's outputs with numbers that PyTorch computed, or the metrics of `kiln score` with
+//! those of sacrebleu, rouge-score, SQuAD's scripts, scikit-learn and lm-evaluation-harness.
 
 use super::DeviceOption;
 use crate::{
@@ -6,11 +7,14 @@ use crate::{
     eval::verify::{Tolerances, verify},
 };
 use serde_json::json;
-use std::path::PathBuf;
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 #[derive(Debug, clap::Args)]
 pub struct VerifyArguments {
-    /// A model folder with a `fixture.safetensors`
+    /// A model folder with a `fixture.safetensors`, or a folder of metrics with a `texts.json`
     #[arg(value_name = "DIR")]
     path: PathBuf,
     /// One bound for all errors; default: 1e-4 logits, 1e-5 loss, 1e-3 gradients and AdamW losses
@@ -25,6 +29,9 @@ pub struct VerifyArguments {
 }
 
 pub(super) fn run(arguments: VerifyArguments) -> anyhow::Result<()> {
+    if arguments.path.join("texts.json").exists() {
+        return verify_metrics(&arguments.path);
+    }
     let choice = arguments.device.choice()?;
     let device = choice.open()?;
     let tolerances = match arguments.tolerance {
@@ -59,5 +66,30 @@ pub(super) fn run(arguments: VerifyArguments) -> anyhow::Result<()> {
             let message = if others == 0 { first.clone() } else { format!("{first} (and {others} more)") };
             Err(Error::OverTolerance { message }.into())
         }
+    }
+}
+
+/// Prints each number of the folder's files beside the one that Kiln computes.
+fn verify_metrics(folder: &Path) -> anyhow::Result<()> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let outcomes = kiln_score::fixture::evaluate(folder, &mut out).map_err(|error| Error::InvalidValue {
+        key: "kiln verify".into(),
+        value: folder.display().to_string(),
+        message: error.to_string(),
+        hint: None,
+    })?;
+    let mut failures = Vec::new();
+    for outcome in outcomes {
+        let (file, cases, equal) = (outcome.file, outcome.cases, outcome.equal);
+        writeln!(out, "{file}: {equal} of {cases} cases are equal")?;
+        if cases == 0 || equal < cases {
+            failures.push(format!("{file}: {} of {cases} cases differ", cases - equal));
+        }
+    }
+    out.flush()?;
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::OverTolerance { message: failures.join(", ") }.into())
     }
 }

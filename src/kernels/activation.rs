@@ -1,6 +1,6 @@
 //! The MLP's non-linearity, plain (GELU: arXiv:1606.08415) or gated (arXiv:2002.05202).
 
-use super::{Mode, backend::Differentiable};
+use super::{Mode, backend::Differentiable, trace};
 use burn::{
     backend::Dispatch,
     tensor::{
@@ -38,9 +38,10 @@ impl Activation {
 /// gates first -> `[.., n_inner]`.
 pub fn activate<const D: usize>(x: Tensor<D>, activation: Activation, mode: Mode) -> Tensor<D> {
     if !mode.fuses(&x) {
-        return reference(x, activation);
+        return trace::output("activation", reference(x, activation));
     }
-    Tensor::from_dispatch(Dispatch::activation(x.into_dispatch(), activation))
+    let y = Tensor::from_dispatch(Dispatch::activation(x.into_dispatch(), activation));
+    trace::output("activation", y)
 }
 
 /// Unfused reference of the MLP's non-linearity, made of Burn's operations.

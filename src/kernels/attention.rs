@@ -8,6 +8,7 @@ use super::{
     dropout::Dropout,
     optional, optional_mask,
     softcap::softcap,
+    trace,
 };
 use burn::{
     backend::Dispatch,
@@ -112,14 +113,11 @@ pub fn attention(
         let key = part(source, first, groups, spec);
         let value = part(source, first + groups, groups, spec);
         let mask = window_mask(mask, [query.dims()[1], source.dims()[1]], spec.window, &query);
-        return reference(part(&query, 0, heads, spec), key, value, None, mask, spec);
+        let y = reference(part(&query, 0, heads, spec), key, value, None, mask, spec);
+        return trace::output("attention", y);
     }
-    Tensor::from_dispatch(Dispatch::attend(
-        query.into_dispatch(),
-        optional(key_value),
-        optional_mask(mask),
-        spec,
-    ))
+    let y = Dispatch::attend(query.into_dispatch(), optional(key_value), optional_mask(mask), spec);
+    trace::output("attention", Tensor::from_dispatch(y))
 }
 
 /// Computes the attention output, `[B, T, H * D]`, of queries `[B, H, T, D]` over cached keys and values `[B,

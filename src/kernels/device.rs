@@ -67,6 +67,8 @@ pub struct DeviceInfo {
     pub software: bool,
     /// Memory in bytes, if the platform reports it.
     pub memory_bytes: Option<u64>,
+    /// Reason why it cannot compute; `auto` never chooses it then.
+    pub problem: Option<String>,
     #[serde(skip)]
     choice: Choice,
     #[serde(skip)]
@@ -147,9 +149,10 @@ impl Choice {
         Self { api: Api::Cpu, index: 0 }
     }
 
-    /// The best hardware adapter, or the CPU if there is none. Never a software adapter.
+    /// The best hardware adapter, or the CPU if there is none. Never a software adapter, or one with a problem.
     pub fn auto() -> Self {
-        let found = list().into_iter().filter(|info| !info.software).max_by_key(|info| {
+        let usable = list().into_iter().filter(|info| !info.software && info.problem.is_none());
+        let found = usable.max_by_key(|info| {
             // Of several ways to one card, CUDA is the fastest, then the pinned API.
             let api = match info.choice.api {
                 Api::Cuda => 3,
@@ -185,7 +188,12 @@ impl Choice {
             return Ok(Device::webgpu(burn::tensor::DeviceKind::DefaultDevice));
         }
         match self.info() {
+            Some(DeviceInfo { problem: Some(problem), .. }) => Err(self.unavailable(problem)),
             Some(info) => {
+                #[cfg(feature = "cuda")]
+                if self.api == Api::Cuda {
+                    cuda::check(self.index).map_err(|problem| self.unavailable(problem))?;
+                }
                 let device = info.open();
                 if !self.is_cpu()
                     && let Ok(mut opened) = OPENED.lock()
@@ -197,6 +205,8 @@ impl Choice {
             None if self.api == Api::Cpu => {
                 Err(self.unavailable("there is one CPU device, `cpu`, with all processors in it".into()))
             }
+            #[cfg(feature = "cuda")]
+            None if self.api == Api::Cuda => Err(self.unavailable(cuda::absence())),
             None => Err(self.unavailable("no such adapter on this machine".into())),
         }
     }
@@ -207,7 +217,8 @@ impl Choice {
     }
 
     fn unavailable(&self, reason: String) -> Error {
-        let present = list().into_iter().map(|info| info.name).collect();
+        let usable = list().into_iter().filter(|info| info.problem.is_none() && info.choice != *self);
+        let present = usable.map(|info| info.name).collect();
         Error::DeviceUnavailable { name: self.to_string(), reason, present }
     }
 }
@@ -260,7 +271,7 @@ impl DeviceInfo {
         let name = choice.to_string();
         let instruction_set = if api == Api::Cpu { processor::instruction_set() } else { None };
         let software = kind == Kind::Software;
-        Self { name, description, instruction_set, software, memory_bytes, choice, kind }
+        Self { name, description, instruction_set, software, memory_bytes, problem: None, choice, kind }
     }
 
     fn open(&self) -> Device {
@@ -346,18 +357,38 @@ pub fn short_name(device: &Device) -> &'static str {
 
 /// Makes the error for a device that failed while working.
 pub fn device_failed(device: &Device, action: &str, message: String) -> Error {
+    let message = cause(&message);
     let lower = message.to_lowercase();
     let hint = if lower.contains("memory") || lower.contains("alloc") {
         smaller_batch_hint()
+    } else if action == "training" {
+        hint![
+            "try again, or another device ",
+            Place::Device.by("with"),
+            "; a run goes on from its last checkpoint ",
+            Place::Resume.by("with")
+        ]
     } else {
         hint!["try again, or another device ", Place::Device.by("with")]
     };
     Error::DeviceFailed {
         device: short_name(device).into(),
         action: action.into(),
-        message: message.lines().next().unwrap_or_default().into(),
+        message: message.into(),
         hint: Some(hint),
     }
+}
+
+/// The line of a runtime's message that says what happened: the innermost cause, or the first line.
+fn cause(message: &str) -> &str {
+    const AFTER_IT: [&str; 4] = ["Backtrace", "No backtrace available", "Asked at:", "0: "];
+    let is_told = |line: &&str| !AFTER_IT.iter().any(|start| line.starts_with(start));
+    let told = || message.lines().map(str::trim).take_while(is_told);
+    let line = match told().any(|line| line == "Caused by:") {
+        true => told().filter(|line| !line.is_empty()).last(),
+        false => told().next(),
+    };
+    line.unwrap_or_default()
 }
 
 /// Advice for a batch that does not fit into memory.
@@ -371,32 +402,12 @@ pub fn smaller_batch_hint() -> Hint {
     ]
 }
 
-#[cfg(feature = "cuda")]
-mod cuda {
-    use super::{Api, DeviceInfo, Kind};
-    use burn::tensor::{Device, DeviceType};
-
-    pub(super) fn list() -> Vec<DeviceInfo> {
-        let count = Device::enumerate(DeviceType::Cuda).into_vec().len();
-        if count == 0 {
-            return Vec::new();
-        }
-        let nvml = nvml_wrapper::Nvml::init().ok();
-        (0..count)
-            .map(|index| {
-                let card = nvml.as_ref().and_then(|nvml| nvml.device_by_index(index as u32).ok());
-                let name = card.as_ref().and_then(|card| card.name().ok());
-                let memory =
-                    card.as_ref().and_then(|card| card.memory_info().ok()).map(|memory| memory.total);
-                let name = name.unwrap_or_else(|| "NVIDIA GPU".into());
-                DeviceInfo::new(Api::Cuda, index, Kind::DiscreteGpu, name, memory)
-            })
-            .collect()
-    }
-}
-
 #[cfg(feature = "wgpu")]
 mod adapters;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "cuda")]
+pub use cuda::find_libdevice;
 mod processor;
 
 #[cfg(test)]
@@ -411,6 +422,15 @@ mod tests {
         for name in ["gpu", "cuda:x", "cuda:-1", ""] {
             assert!(name.parse::<Choice>().is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn the_innermost_cause_of_a_failure_is_told() {
+        let nested = "An error happened\nCaused by:\n  While reading\nCaused by:\n  out of memory\n\n  Backtrace:\n 0: x\nBacktrace:\n0: y";
+        assert_eq!(cause(nested), "out of memory");
+        assert_eq!(cause("An error\nCaused by:\n  no room\nNo backtrace available\nBacktrace\n"), "no room");
+        assert_eq!(cause("lost\nmore"), "lost");
+        assert_eq!(cause(""), "");
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod rope;
 #[cfg(feature = "cube")]
 mod shapes;
 pub mod softcap;
+pub mod trace;
 
 // Names of lower crates that this one is written with.
 use kiln_base::{error, platform};

@@ -6,7 +6,7 @@ use super::{
     activation::{self, Activation, activate},
     backend::Differentiable,
     norm::{self, NormSpec, norm},
-    optional,
+    optional, trace,
 };
 use burn::{
     backend::Dispatch,
@@ -77,11 +77,11 @@ pub fn linear<const D: usize>(
 ) -> Tensor<D> {
     let prologue = prologue.into();
     if !prologue.fuses(mode) {
-        return reference(prologue, weight, transposed, epilogue);
+        return trace::output("linear", reference(prologue, weight, transposed, epilogue));
     }
     let (bias, residual) = (optional(epilogue.bias), optional(epilogue.residual));
     let weight = weight.into_dispatch();
-    Tensor::from_dispatch(match prologue {
+    let y = Tensor::from_dispatch(match prologue {
         Prologue::Plain(x) => Dispatch::linear(x.into_dispatch(), weight, bias, residual, transposed),
         Prologue::Activated(x, activation) => {
             Dispatch::activated_linear(x.into_dispatch(), weight, bias, residual, transposed, activation)
@@ -96,7 +96,8 @@ pub fn linear<const D: usize>(
             transposed,
             norm.spec,
         ),
-    })
+    });
+    trace::output("linear", y)
 }
 
 /// Unfused reference of a linear layer, made of Burn's operations.

@@ -1,6 +1,6 @@
 //! LayerNorm (arXiv:1607.06450) and RMSNorm (arXiv:1910.07467) over the last dimension.
 
-use super::{Mode, backend::Differentiable, optional};
+use super::{Mode, backend::Differentiable, optional, trace};
 use burn::{
     backend::Dispatch,
     tensor::{Tensor, module::layer_norm},
@@ -26,9 +26,10 @@ pub fn norm<const D: usize>(
     mode: Mode,
 ) -> Tensor<D> {
     if !mode.fuses(&x) {
-        return reference(x, weight, bias, spec);
+        return trace::output("norm", reference(x, weight, bias, spec));
     }
-    Tensor::from_dispatch(Dispatch::norm(x.into_dispatch(), weight.into_dispatch(), optional(bias), spec))
+    let y = Dispatch::norm(x.into_dispatch(), weight.into_dispatch(), optional(bias), spec);
+    trace::output("norm", Tensor::from_dispatch(y))
 }
 
 /// Unfused reference of the norm, made of Burn's operations.

@@ -1,6 +1,6 @@
 //! Rotary position embedding (arXiv:2104.09864) of queries and keys that lie side by side.
 
-use super::{Mode, backend::Differentiable};
+use super::{Mode, backend::Differentiable, trace};
 use burn::{backend::Dispatch, tensor::Tensor};
 
 /// Settings of a rotation.
@@ -18,10 +18,10 @@ pub struct RopeSpec {
 /// Rotates `[B, T, width]` by tables `[1 or B, T, head_size / 2]`.
 pub fn rotate(x: Tensor<3>, cos: Tensor<3>, sin: Tensor<3>, spec: RopeSpec, mode: Mode) -> Tensor<3> {
     if !mode.fuses(&x) {
-        return reference(x, cos, sin, spec);
+        return trace::output("rope", reference(x, cos, sin, spec));
     }
     let (cos, sin) = (cos.into_dispatch(), sin.into_dispatch());
-    Tensor::from_dispatch(Dispatch::rotate(x.into_dispatch(), cos, sin, spec))
+    trace::output("rope", Tensor::from_dispatch(Dispatch::rotate(x.into_dispatch(), cos, sin, spec)))
 }
 
 /// Unfused reference of the rotation, made of Burn's operations.

@@ -41,7 +41,13 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         class: "build",
         command: "cargo build --release --features cuda",
         file: "tests/check.sh",
-        runs: "cargo check --release --features cuda",
+        runs: "cargo build --release \"${packages[@]}\" \"${features[@]}\"",
+    },
+    Elsewhere {
+        class: "build",
+        command: "bash examples/cuda.sh",
+        file: "tests/check.sh",
+        runs: "bash examples/cuda.sh",
     },
     Elsewhere {
         class: "network",

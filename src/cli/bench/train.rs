@@ -51,6 +51,9 @@ enum Size {
     /// GPT-2: 12 layers, 12 heads, width 768, 1 row of 1,024 tokens
     #[value(name = "124M")]
     Gpt2,
+    /// GPT-2 medium: 24 layers, 16 heads, width 1,024, 1 row of 1,024 tokens
+    #[value(name = "350M")]
+    Gpt2Medium,
 }
 
 impl Size {
@@ -59,6 +62,7 @@ impl Size {
             Self::Tiny => "0.8M",
             Self::Small => "10.7M",
             Self::Gpt2 => "124M",
+            Self::Gpt2Medium => "350M",
         }
     }
 
@@ -67,10 +71,10 @@ impl Size {
         let (preset, keys): (_, &[&str]) = match self {
             Self::Tiny => ("shakespeare-char-cpu", &[]),
             Self::Small => ("shakespeare-char", &["train.batch_size=8", "model.dropout=0"]),
-            Self::Gpt2 => (
+            // The embedded text, whose characters are some of the vocabulary.
+            Self::Gpt2 | Self::Gpt2Medium => (
                 "gpt2-124m",
                 &[
-                    // The embedded text, whose characters are some of the vocabulary.
                     "tokenizer.kind=char",
                     "data.val_fraction=0.1",
                     "model.activation=gelu",
@@ -79,7 +83,12 @@ impl Size {
                 ],
             ),
         };
-        let set = keys.iter().map(|key| String::from(*key)).chain(set.iter().cloned()).collect();
+        let wider: &[&str] = match self {
+            Self::Gpt2Medium => &["model.n_layer=24", "model.n_head=16", "model.n_embd=1024"],
+            _ => &[],
+        };
+        let keys = keys.iter().chain(wider).map(|key| String::from(*key));
+        let set = keys.chain(set.iter().cloned()).collect();
         ConfigSource { preset: Some(preset.into()), config: None, set }
     }
 }

@@ -1,8 +1,9 @@
 //! Evaluation of a model on a split.
 
 pub mod confusion;
-pub mod verify;
 pub mod generated;
+pub mod locate;
+pub mod verify;
 
 use crate::{
     config::{Head, ModelConfig},

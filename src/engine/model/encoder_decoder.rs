@@ -14,7 +14,7 @@ use super::{
         stack::Stack,
     },
 };
-use crate::config::ModelConfig;
+use crate::{config::ModelConfig, kernels::trace::layer};
 use burn::{
     module::Module,
     tensor::{Int, Tensor},
@@ -50,7 +50,8 @@ impl EncoderDecoder {
     pub(super) fn encode_in(&self, input: Input, pass: &Pass) -> (Memory, Vec<Routing>) {
         let (positions, mask_inputs) = (input.positions(0), input.mask_inputs());
         let x = self.embeddings.forward(input.tokens, input.token_types, &positions, pass);
-        let (states, routings) = self.encoder.forward(x, &positions, &mask_inputs, None, None, pass);
+        let (states, routings) =
+            layer("encoder", None, || self.encoder.forward(x, &positions, &mask_inputs, None, None, pass));
         (Memory { states, padding: mask_inputs.padding.as_ref().map(of_keys) }, routings)
     }
 
@@ -79,6 +80,9 @@ impl EncoderDecoder {
         let [_, time] = tokens.dims();
         let positions = Positions::Range { offset: cache.as_ref().map_or(0, |cache| cache.len()), time };
         let x = self.embeddings.forward(tokens, None, &positions, pass);
-        self.decoder.forward(x, &positions, &MaskInputs::default(), Some(memory), cache, pass)
+        let mask_inputs = MaskInputs::default();
+        layer("decoder", None, || {
+            self.decoder.forward(x, &positions, &mask_inputs, Some(memory), cache, pass)
+        })
     }
 }

@@ -11,7 +11,8 @@ pub(super) fn list(api: Api) -> Vec<DeviceInfo> {
         .map(|(index, (adapter, kind, _))| {
             let info = adapter.get_info();
             let description = format!("{} ({:?})", info.name, info.backend);
-            DeviceInfo::new(api, index, kind, description, memory_bytes(&adapter))
+            let problem = spirv_problem(&adapter);
+            DeviceInfo { problem, ..DeviceInfo::new(api, index, kind, description, memory_bytes(&adapter)) }
         })
         .collect()
 }
@@ -76,6 +77,43 @@ fn settled(api: Api) -> Vec<Adapter> {
         }
     }
     software_only
+}
+
+/// Says why SPIR-V kernels would compute wrong results on an adapter. Without an explicit layout of workgroup
+/// memory, CubeCL 0.11 exchanges the types of a variable and of its pointer (`tests/README.md`).
+fn spirv_problem(adapter: &Adapter) -> Option<String> {
+    #[cfg(all(feature = "vulkan", any(target_os = "linux", target_os = "windows")))]
+    {
+        use ash::{khr::workgroup_memory_explicit_layout as explicit_layout, vk};
+        // SAFETY: the handles are read while `adapter` keeps the instance alive, and only queried.
+        let vulkan = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>()? };
+        if vulkan.shared_instance().instance_api_version() < vk::API_VERSION_1_1 {
+            return None;
+        }
+        let mut model = vk::PhysicalDeviceVulkanMemoryModelFeatures::default();
+        let mut address = vk::PhysicalDeviceBufferDeviceAddressFeatures::default();
+        let mut layout = vk::PhysicalDeviceWorkgroupMemoryExplicitLayoutFeaturesKHR::default();
+        let mut features =
+            vk::PhysicalDeviceFeatures2::default().push_next(&mut model).push_next(&mut address);
+        if vulkan.physical_device_capabilities().supports_extension(explicit_layout::NAME) {
+            features = features.push_next(&mut layout);
+        }
+        // SAFETY: as above.
+        unsafe {
+            let instance = vulkan.shared_instance().raw_instance();
+            instance.get_physical_device_features2(vulkan.raw_physical_device(), &mut features);
+        }
+        let makes_spirv = model.vulkan_memory_model & model.vulkan_memory_model_device_scope;
+        if makes_spirv & address.buffer_device_address & !layout.workgroup_memory_explicit_layout & 1 != 0 {
+            return Some(format!(
+                "its driver lacks {}, without which CubeCL's SPIR-V computes wrong results; a build without the \
+                 feature `vulkan` computes on it by WGSL",
+                explicit_layout::NAME.to_string_lossy()
+            ));
+        }
+    }
+    let _ = adapter;
+    None
 }
 
 /// Size of the largest device-local heap under Vulkan; `None` if the API does not report it.

@@ -11,6 +11,7 @@ use crate::{
         Mode,
         attention::{self, AttentionSpec, Projected, Window},
         linear::Prologue,
+        trace::layer,
     },
     model::{Pass, init::Initializer},
 };
@@ -99,7 +100,7 @@ impl Attention {
                 }
             }
         };
-        self.output.forward_onto(values_BTE, residual)
+        layer("output", None, || self.output.forward_onto(values_BTE, residual))
     }
 
     /// Attention weights of each query over the keys, `[B, H, T, S]`, where S = T; each row sums to 1.
@@ -125,7 +126,7 @@ impl Attention {
     /// Projects to queries, keys and values, `[B, T, (H + 2G) * D]`, then normalizes and rotates queries and
     /// keys.
     fn project(&self, x_BTE: impl Into<Prologue<3>>, attention_context: &AttentionContext) -> Tensor<3> {
-        let mut qkv = self.qkv.forward_onto(x_BTE, None);
+        let mut qkv = layer("qkv", None, || self.qkv.forward_onto(x_BTE, None));
         let (heads, groups) = (self.layout.heads, self.layout.kv_heads);
         if let (Some(query_norm), Some(key_norm)) = (&self.query_norm, &self.key_norm) {
             let ([batch, time, width], size) = (qkv.dims(), self.layout.head_size);
@@ -193,8 +194,8 @@ impl CrossAttention {
         pass: &Pass,
     ) -> Tensor<3> {
         let spec = self.layout.spec(Window::FULL, pass);
-        let query = self.query.forward_onto(x_BTE, None);
-        let key_value = || self.key_value.forward(memory_BSE.clone());
+        let query = layer("query", None, || self.query.forward_onto(x_BTE, None));
+        let key_value = || layer("key_value", None, || self.key_value.forward(memory_BSE.clone()));
         let values_BTE = match cache {
             None => {
                 let projected = Projected::Apart(query, key_value());
@@ -210,7 +211,7 @@ impl CrossAttention {
                 attention::cached(q_BHTD, k_BGSD, v_BGSD, padding, spec, self.layout.mode)
             }
         };
-        self.output.forward_onto(values_BTE, residual)
+        layer("output", None, || self.output.forward_onto(values_BTE, residual))
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{ModelConfig, NormPosition},
-    kernels::{Mode, dropout::dropout, linear::Prologue},
+    kernels::{Mode, dropout::dropout, linear::Prologue, trace::layer},
     model::{Pass, init::Initializer},
 };
 use burn::{
@@ -108,26 +108,24 @@ impl Block {
     ) -> (Tensor<3>, Option<Routing>) {
         let attention = |x: Prologue<3>, residual| {
             let cache = cache.as_mut().map(|(cache, layer)| (&mut **cache, *layer));
-            self.attention.forward(
-                x,
-                self.attention_context(context),
-                context.bias.clone(),
-                cache,
-                residual,
-                pass,
-            )
+            let (bias, attention_context) = (context.bias.clone(), self.attention_context(context));
+            layer("attention", None, || {
+                self.attention.forward(x, attention_context, bias, cache, residual, pass)
+            })
         };
         let mut x = self.residual(x, &self.attention_norm, attention, &self.attention_output_norm, pass);
         if let (Some(cross), Some(memory)) = (&self.cross, memory) {
-            let cross =
-                |x, residual| cross.forward(x, &memory.states, memory.padding.clone(), cache, residual, pass);
+            let cross = |x, residual| {
+                let padding = memory.padding.clone();
+                layer("cross", None, || cross.forward(x, &memory.states, padding, cache, residual, pass))
+            };
             x = self.residual(x, &self.cross_norm, cross, &None, pass);
         }
         let mut routing = None;
         let mlp = |x: Prologue<3>, residual: Option<Tensor<3>>| match &self.mlp {
-            FeedForward::Dense(mlp) => mlp.forward(x, residual),
+            FeedForward::Dense(mlp) => layer("mlp", None, || mlp.forward(x, residual)),
             FeedForward::Experts(moe) => {
-                let (y, decided) = moe.forward(x);
+                let (y, decided) = layer("mlp", None, || moe.forward(x));
                 routing = Some(decided);
                 match residual {
                     Some(residual) => residual + y,

@@ -3,7 +3,7 @@
 use super::linear::Linear;
 use crate::{
     config::{Activation, ModelConfig},
-    kernels::linear::Prologue,
+    kernels::{linear::Prologue, trace::layer},
     model::init::Initializer,
 };
 use burn::{module::Module, tensor::Tensor};
@@ -37,7 +37,7 @@ impl Mlp {
 
     /// Computes `[B, T, n_embd]` -> `[B, T, n_embd]` and adds `residual` if given.
     pub(crate) fn forward(&self, x: impl Into<Prologue<3>>, residual: Option<Tensor<3>>) -> Tensor<3> {
-        let inner = Prologue::Activated(self.up.forward_onto(x, None), self.activation);
-        self.down.forward_onto(inner, residual)
+        let inner = Prologue::Activated(layer("up", None, || self.up.forward_onto(x, None)), self.activation);
+        layer("down", None, || self.down.forward_onto(inner, residual))
     }
 }

@@ -12,7 +12,7 @@
 use super::{linear::Linear, mlp::Mlp};
 use crate::{
     config::{Activation, ModelConfig},
-    kernels::{Mode, activation::activate, linear::Prologue},
+    kernels::{Mode, activation::activate, linear::Prologue, trace::layer},
     model::init::Initializer,
 };
 use burn::{
@@ -105,7 +105,7 @@ impl Moe {
 
     /// Chooses experts. Returns the weight of each chosen expert, `[N, K]`, and the choice.
     fn route(&self, x_NE: Tensor<2>) -> (Tensor<2>, Routing) {
-        let logits = self.router.forward(x_NE);
+        let logits = layer("router", None, || self.router.forward(x_NE));
         let probabilities_NX = softmax(logits.clone(), 1);
         // One after another: a sort would leave the device.
         let mut left = probabilities_NX.clone().detach();

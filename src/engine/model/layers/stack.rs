@@ -14,6 +14,7 @@ use crate::{
     kernels::{
         Mode,
         attention::{Window, window_mask},
+        trace::layer,
     },
     model::{Pass, init::Initializer},
 };
@@ -90,10 +91,10 @@ impl Stack {
         let offset = cache.as_ref().map_or(0, |cache| cache.len());
         let context = self.context(&x, offset, positions, mask_inputs);
         let mut routings = Vec::new();
-        for (layer, block) in self.blocks.iter().enumerate() {
-            let cache = cache.as_deref_mut().map(|cache| (cache, layer));
+        for (number, block) in self.blocks.iter().enumerate() {
+            let cache = cache.as_deref_mut().map(|cache| (cache, number));
             let routing;
-            (x, routing) = block.forward(x, &context, memory, cache, pass);
+            (x, routing) = layer("blocks", Some(number), || block.forward(x, &context, memory, cache, pass));
             routings.extend(routing);
         }
         if let Some(cache) = cache {

@@ -1,0 +1,207 @@
+//! The cells of an experiment: every combination of its axes, each with a configuration of its own.
+
+use crate::{
+    cli::config::ConfigSource,
+    config::Config,
+    device::Choice,
+    error::{Error, Result, hint},
+    platform::storage,
+};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// The axes of an experiment and what its cells share.
+pub struct Axes {
+    pub source: ConfigSource,
+    pub data: Vec<PathBuf>,
+    pub devices: Vec<Choice>,
+    /// Seeds; without one, that of the configuration.
+    pub seeds: Vec<u64>,
+    /// Keys and the values that they have in turn.
+    pub varied: Vec<(String, Vec<String>)>,
+}
+
+/// One run of an experiment.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    /// Name of its run folder.
+    pub name: String,
+    /// What tells its curve from others: device and varied keys, without the seed.
+    pub label: String,
+    pub device: Choice,
+    pub seed: u64,
+    pub config: Config,
+}
+
+/// Lists all cells: those of the first device and the first values come first.
+///
+/// # Errors
+/// Errors of the configurations: an unknown preset, key or value, or values that do not go together.
+pub fn cells(axes: &Axes) -> Result<Vec<Cell>> {
+    let mut combinations: Vec<Vec<(&str, &str)>> = vec![Vec::new()];
+    for (key, values) in &axes.varied {
+        let longer = combinations.iter().flat_map(|combination| {
+            values.iter().map(|value| [&combination[..], &[(key.as_str(), value.as_str())]].concat())
+        });
+        combinations = longer.collect();
+    }
+    let mut cells = Vec::new();
+    for device in &axes.devices {
+        for combination in &combinations {
+            let mut set: Vec<String> = axes
+                .source
+                .set
+                .iter()
+                .cloned()
+                .chain(combination.iter().map(|(k, v)| format!("{k}={v}")))
+                .collect();
+            // Every step is compared, unless the user says otherwise.
+            if !set.iter().any(|text| text.trim_start().starts_with("train.log_interval")) {
+                set.push("train.log_interval=1".into());
+            }
+            let source = ConfigSource { set, ..axes.source.clone() };
+            let mut config = source.read(DEFAULT_PRESET)?;
+            use_absolute_paths(&mut config, &axes.data)?;
+            let seeds = if axes.seeds.is_empty() { vec![config.train.seed] } else { axes.seeds.clone() };
+            for seed in seeds {
+                let mut config = config.clone();
+                config.train.seed = seed;
+                config.validate()?;
+                cells.push(cell(axes, device, combination, seed, config));
+            }
+        }
+    }
+    tell_apart(&mut cells);
+    Ok(cells)
+}
+
+/// Preset of an experiment that names none.
+const DEFAULT_PRESET: &str = "debug";
+
+fn cell(axes: &Axes, device: &Choice, varied: &[(&str, &str)], seed: u64, config: Config) -> Cell {
+    // Axes of one value tell nothing apart.
+    let telling = varied.iter().zip(&axes.varied).filter(|(_, (_, values))| values.len() > 1);
+    let varied: Vec<String> = telling.map(|((key, value), _)| format!("{key}={value}")).collect();
+    let label: Vec<String> = std::iter::once(device.to_string()).chain(varied).collect();
+    let name = label.iter().cloned().chain((axes.seeds.len() > 1).then(|| format!("seed={seed}")));
+    let name: String = name.collect::<Vec<_>>().join("-").chars().map(in_file_name).collect();
+    Cell { name, label: label.join(", "), device: device.clone(), seed, config }
+}
+
+fn in_file_name(c: char) -> char {
+    if c.is_alphanumeric() || "._=-".contains(c) { c } else { '_' }
+}
+
+/// Makes the names of run folders different where only what a file name cannot hold differs.
+fn tell_apart(cells: &mut [Cell]) {
+    let mut counts = BTreeMap::<String, usize>::new();
+    for cell in cells {
+        let count = counts.entry(cell.name.clone()).or_default();
+        *count += 1;
+        if *count > 1 {
+            cell.name = format!("{}-{count}", cell.name);
+        }
+    }
+}
+
+/// Makes the paths of a configuration valid in every folder.
+fn use_absolute_paths(config: &mut Config, data: &[PathBuf]) -> Result<()> {
+    if !data.is_empty() {
+        config.data.paths = data.to_vec();
+    }
+    for path in config.data.paths.iter_mut().chain(config.tokenizer.path.as_mut()) {
+        *path = std::path::absolute(&*path).map_err(|e| Error::io("find", &*path, e))?;
+    }
+    Ok(())
+}
+
+/// Writes the configuration of each cell into the folder of the experiment, where its process reads it.
+///
+/// # Errors
+/// An error if the folder holds an experiment whose cell of the same name is another, or cannot be written.
+pub fn write_configurations(cells: &[Cell], folder: &Path) -> Result<()> {
+    storage::create_folder(&folder.join("configurations"))?;
+    for cell in cells {
+        let (path, text) = (configuration_of(cell, folder), cell.config.to_toml()?);
+        if path.exists() && storage::read_to_string(&path)? != text {
+            return Err(Error::InvalidValue {
+                key: "--out".into(),
+                value: folder.display().to_string(),
+                message: format!(
+                    "it holds another experiment: `{}` differs from its configuration",
+                    path.display()
+                ),
+                hint: Some(hint!["choose another folder, or delete this one"]),
+            });
+        }
+        storage::write_atomic(&path, text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// File with the configuration of a cell.
+pub fn configuration_of(cell: &Cell, folder: &Path) -> PathBuf {
+    folder.join("configurations").join(format!("{}.toml", cell.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn axes() -> Axes {
+        Axes {
+            source: ConfigSource { preset: Some("debug".into()), ..ConfigSource::default() },
+            data: Vec::new(),
+            devices: ["cpu", "cuda"].map(|name| name.parse().unwrap()).into(),
+            seeds: vec![1, 2],
+            varied: vec![
+                ("kernels.fused".into(), vec!["true".into(), "false".into()]),
+                ("model.n_layer".into(), vec!["2".into()]),
+            ],
+        }
+    }
+
+    #[test]
+    fn cells_are_all_combinations_in_order() {
+        let cells = cells(&axes()).unwrap();
+        let names: Vec<&str> = cells.iter().map(|cell| cell.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "cpu-kernels.fused=true-seed=1",
+                "cpu-kernels.fused=true-seed=2",
+                "cpu-kernels.fused=false-seed=1",
+                "cpu-kernels.fused=false-seed=2",
+                "cuda-kernels.fused=true-seed=1",
+                "cuda-kernels.fused=true-seed=2",
+                "cuda-kernels.fused=false-seed=1",
+                "cuda-kernels.fused=false-seed=2",
+            ]
+        );
+        assert_eq!(cells[2].label, "cpu, kernels.fused=false");
+        assert!(
+            cells.iter().all(|cell| cell.config.model.n_layer == 2 && cell.config.train.log_interval == 1)
+        );
+        assert!(!cells[3].config.kernels.fused && cells[3].config.train.seed == 2);
+    }
+
+    #[test]
+    fn a_wrong_value_is_found_before_anything_runs() {
+        let mut axes = axes();
+        axes.varied.push(("model.n_haed".into(), vec!["2".into()]));
+        assert!(cells(&axes).unwrap_err().is_user_error());
+    }
+
+    #[test]
+    fn an_experiment_is_not_mixed_with_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut axes = axes();
+        write_configurations(&cells(&axes).unwrap(), folder.path()).unwrap();
+        write_configurations(&cells(&axes).unwrap(), folder.path()).unwrap();
+        axes.source.set.push("train.max_steps=7".into());
+        let error = write_configurations(&cells(&axes).unwrap(), folder.path()).unwrap_err();
+        assert!(error.to_string().contains("it holds another experiment"), "{error}");
+    }
+}
