@@ -236,7 +236,7 @@ fn run_of(folder: &Path) -> Result<PathBuf> {
 }
 
 /// Puts `--data` into the configuration, as absolute paths that are valid wherever the run is resumed.
-fn use_data(config: &mut Config, data: &[PathBuf]) -> Result<()> {
+pub(super) fn use_data(config: &mut Config, data: &[PathBuf]) -> Result<()> {
     if !data.is_empty() {
         config.data.paths = data.to_vec();
     }

@@ -24,7 +24,7 @@ impl Recorded {
     }
 }
 
-/// What is recorded while [`record`] runs.
+/// State of a recording while [`record`] runs.
 #[derive(Default)]
 struct Trace {
     layers: Vec<String>,

@@ -22,7 +22,7 @@ pub struct LbfgsConfig {
     pub max_steps: usize,
 }
 
-/// Where the search has stopped.
+/// Point at which the search has stopped.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Minimum<const P: usize> {
     pub point: [f64; P],

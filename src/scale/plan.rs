@@ -22,7 +22,7 @@ const MAX_WIDTH: u64 = 1 << 19;
 /// Width for each layer, and size of a head.
 const WIDTH_PER_LAYER: u64 = 64;
 
-/// What to plan for.
+/// Budget and shape of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PlanConfig {

@@ -16,7 +16,7 @@ pub fn compute(parameters: f64, tokens: f64) -> f64 {
     FLOPS_PER_PARAMETER_AND_TOKEN * parameters * tokens
 }
 
-/// Where a run comes from, for messages: a file and a line of it, or a name.
+/// Origin of a run, for messages: a file and a line of it, or a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Place {
     pub path: String,

@@ -26,7 +26,7 @@ pub fn run_of(cell: &Cell, folder: &Path) -> PathBuf {
     folder.join("runs").join(&cell.name)
 }
 
-/// What a cell's process shows, kept for who looks into a failure.
+/// File that keeps what a cell's process shows, for who looks into a failure.
 fn output_of(cell: &Cell, folder: &Path) -> PathBuf {
     folder.join("output").join(format!("{}.txt", cell.name))
 }
@@ -53,7 +53,7 @@ struct Running<'a> {
 /// How the cells of an experiment ended.
 #[derive(Default)]
 pub struct Ended {
-    /// Why cells failed, by name.
+    /// Cells that failed, each with the reason.
     pub failures: Vec<(String, String)>,
     pub interrupted: bool,
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 use std::path::{Path, PathBuf};
 
-/// What is compared.
+/// Checkpoint, and the ways in which it is computed and compared.
 pub struct Ways<'a> {
     pub checkpoint: &'a Path,
     pub devices: &'a [Choice],

@@ -1,7 +1,7 @@
 //! The cells of an experiment: every combination of its axes, each with a configuration of its own.
 
 use crate::{
-    cli::config::ConfigSource,
+    cli::{config::ConfigSource, train::use_data},
     config::Config,
     device::Choice,
     error::{Error, Result, hint},
@@ -28,7 +28,7 @@ pub struct Axes {
 pub struct Cell {
     /// Name of its run folder.
     pub name: String,
-    /// What tells its curve from others: device and varied keys, without the seed.
+    /// Device and varied keys, which tell its curve from others; the seed is left out.
     pub label: String,
     pub device: Choice,
     pub seed: u64,
@@ -63,7 +63,7 @@ pub fn cells(axes: &Axes) -> Result<Vec<Cell>> {
             }
             let source = ConfigSource { set, ..axes.source.clone() };
             let mut config = source.read(DEFAULT_PRESET)?;
-            use_absolute_paths(&mut config, &axes.data)?;
+            use_data(&mut config, &axes.data)?;
             let seeds = if axes.seeds.is_empty() { vec![config.train.seed] } else { axes.seeds.clone() };
             for seed in seeds {
                 let mut config = config.clone();
@@ -104,17 +104,6 @@ fn tell_apart(cells: &mut [Cell]) {
             cell.name = format!("{}-{count}", cell.name);
         }
     }
-}
-
-/// Makes the paths of a configuration valid in every folder.
-fn use_absolute_paths(config: &mut Config, data: &[PathBuf]) -> Result<()> {
-    if !data.is_empty() {
-        config.data.paths = data.to_vec();
-    }
-    for path in config.data.paths.iter_mut().chain(config.tokenizer.path.as_mut()) {
-        *path = std::path::absolute(&*path).map_err(|e| Error::io("find", &*path, e))?;
-    }
-    Ok(())
 }
 
 /// Writes the configuration of each cell into the folder of the experiment, where its process reads it.

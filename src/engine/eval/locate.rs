@@ -42,7 +42,7 @@ pub struct Differing {
     pub values: [f32; 2],
 }
 
-/// Where two passes begin to differ.
+/// Places where two passes begin to differ.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Located {
     /// First operation, forward, whose output differs by more than the bound.

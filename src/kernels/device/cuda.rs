@@ -20,10 +20,10 @@ const OLDEST_DRIVER: i32 = 12080;
 /// Less free memory than this does not hold a context and CubeCL's first page.
 const LEAST_FREE_BYTES: usize = 256 << 20;
 
-/// Where CubeCL looks for a CUDA toolkit if `CUDA_PATH` is not set.
+/// Folders in which CubeCL looks for a CUDA toolkit if `CUDA_PATH` is not set.
 const TOOLKITS: [&str; 4] = ["/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda", "/usr"];
 
-/// Where the mathematical functions lie in a CUDA toolkit.
+/// Path of the mathematical functions within a CUDA toolkit.
 const LIBDEVICE: &str = "nvvm/libdevice/libdevice.10.bc";
 
 /// Lists the cards in the order of CUDA's own numbers, which `CUDA_VISIBLE_DEVICES` changes.
