@@ -180,16 +180,7 @@ if ! $quick; then
     fi
 fi
 
-if ! $quick; then
-    begin_page
-    step "binary" cargo build --release "${packages[@]}" "${features[@]}"
-    step "corpora" corpora
-    step "page" page_build
-    step "page as npm start serves it" page_served
-    step "page in a browser" npm --prefix web test --silent
-fi
-
-# What `cargo test` leaves out unless it is asked: tests that need an adapter, and one that takes long.
+# What `cargo test` leaves out unless it is asked: tests that need an adapter, and those that take long.
 ignored_tests() {
     local filter=$1 listed
     listed="$(cargo test --release "${packages[@]}" "${features[@]}" --test integration -- --ignored --list "$filter" | grep -c ': test$' || true)"
@@ -202,11 +193,20 @@ ignored_tests() {
 }
 
 if ! $quick; then
+    begin_page
+    step "binary" cargo build --release "${packages[@]}" "${features[@]}"
+    step "corpora" corpora
     step "tests on other devices" ignored_tests on_other_devices
+    step "fifty kills" ignored_tests fifty_kills
     if [ "$(uname)" = Linux ]; then
         step "kernels for Vulkan" ignored_tests for_vulkan
+        step "ptxas" bash examples/cuda.sh ptxas "$CARGO_TARGET_DIR/ptxas"
+        export KILN_TEST_PTXAS="$CARGO_TARGET_DIR/ptxas/ptxas"
+        step "kernels for CUDA" ignored_tests for_cuda
     fi
-    step "fifty kills" ignored_tests fifty_kills
+    step "page" page_build
+    step "page as npm start serves it" page_served
+    step "page in a browser" npm --prefix web test --silent
 fi
 
 # Not timed here: cargo's own summary stays the last line.

@@ -117,6 +117,29 @@ fn what_a_card_lacks_is_told_before_the_run() {
 }
 
 #[test]
+fn memory_that_runs_out_loses_nothing() {
+    let [folder, toolkit] = [folder(), toolkit(FUNCTIONS)];
+    let run = folder.path().join("run");
+    ok(kiln(words("train --preset debug --device cpu --set train.max_steps=3 --out")).arg(&run));
+    let checkpoint = || ok(kiln(words("eval --device cpu --json")).arg(&run));
+    let before = checkpoint();
+    let settings = [
+        ("CUDA_PATH", toolkit.path().to_str().unwrap()),
+        ("STAND_IN_FULL", toolkit.path().to_str().unwrap()),
+    ];
+    let mut resumed = kiln(words("train --device cuda --set train.max_steps=6 --resume"));
+    resumed.arg(&run);
+    fails(
+        &mut on_stand_in(resumed, &settings),
+        1,
+        &["device `cuda` failed while training: out of device memory", "lower `train.batch_size`"],
+    );
+    let loss = |json: &str| serde_json::from_str::<Value>(json).unwrap()["loss"].clone();
+    assert_eq!(loss(&checkpoint()), loss(&before));
+    ok(kiln(words("train --device cpu --set train.max_steps=6 --resume")).arg(&run));
+}
+
+#[test]
 fn the_mathematical_functions_may_lie_beside_the_binary() {
     let toolkit = toolkit(FUNCTIONS);
     let binary = toolkit.path().join("kiln");

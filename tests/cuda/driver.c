@@ -8,6 +8,7 @@
 //     STAND_IN_DRIVER   CUDA version of the driver, 12090 if it is not set: what ptxas 12.9 knows
 //     STAND_IN_FAULT    no-card, exclusive, or full: no context can be made
 //     STAND_IN_LOST     file; the card is lost as soon as it exists
+//     STAND_IN_FULL     file; another process has taken the memory that is left as soon as it exists
 //
 //     cc -O1 -shared -fPIC -o libcuda.so driver.c
 //
@@ -48,11 +49,13 @@ static int fault(const char *name) {
 
 static long capacity(void) { return (long)setting("STAND_IN_MEMORY", 144384) << 20; }
 
-// What every call returns on a card that is lost.
-static Result lost(void) {
-    const char *file = getenv("STAND_IN_LOST");
-    return file && access(file, F_OK) == 0 ? LAUNCH_FAILED : SUCCESS;
+static int happened(const char *name) {
+    const char *file = getenv(name);
+    return file && access(file, F_OK) == 0;
 }
+
+// What every call returns on a card that is lost.
+static Result lost(void) { return happened("STAND_IN_LOST") ? LAUNCH_FAILED : SUCCESS; }
 
 Result cuInit(unsigned flags) { return fault("no-card") ? NO_DEVICE : SUCCESS; }
 Result cuDriverGetVersion(int *version) { return *version = setting("STAND_IN_DRIVER", 12090), SUCCESS; }
@@ -120,7 +123,7 @@ Result cuEventElapsedTime_v2(float *milliseconds, struct timespec *start, struct
 
 static Result allocate(void **memory, size_t bytes) {
     if (lost()) return lost();
-    if (allocated + (long)bytes > capacity()) return OUT_OF_MEMORY;
+    if (allocated + (long)bytes > capacity() || happened("STAND_IN_FULL")) return OUT_OF_MEMORY;
     // Pages that nobody touches cost nothing. The first holds the size.
     size_t *pages = mmap(NULL, bytes + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pages == MAP_FAILED) return OUT_OF_MEMORY;
