@@ -1,8 +1,10 @@
 //! `kiln compare`: all cells are trained and compared; what is finished is kept, what is broken costs one cell.
 
-use crate::support::{fails, folder, kiln, ok, words};
+use crate::support::{fails, file, folder, kiln, ok, words};
 use serde_json::Value;
 use std::{
+    collections::BTreeMap,
+    fs::DirEntry,
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -49,6 +51,63 @@ fn cells_are_trained_and_compared() {
     let said = String::from_utf8_lossy(&again.stderr).into_owned();
     assert_eq!(said.matches("finished before").count(), 4, "{said}");
     fails(&mut compare(&out, &format!("{axes} --set model.n_layer=3")), 2, &[]);
+}
+
+/// Names and texts of the configurations of an experiment.
+fn configurations(out: &Path) -> BTreeMap<String, String> {
+    let entries = std::fs::read_dir(out.join("configurations")).unwrap().map(Result::unwrap);
+    let read = |entry: DirEntry| {
+        (entry.file_name().into_string().unwrap(), std::fs::read_to_string(entry.path()).unwrap())
+    };
+    entries.map(read).collect()
+}
+
+#[test]
+fn an_experiment_file_makes_the_cells_that_flags_make() {
+    let folder = folder();
+    let [flags, by_file, other] = ["flags", "file", "other"].map(|name| folder.path().join(name));
+    ok(&mut compare(
+        &flags,
+        "--device cpu --seed 1,2 --vary train.learning_rate=1e-3,3e-3 --vary train.schedule=cosine",
+    ));
+    let text = "preset = \"debug\"\ndevice = [\"cpu\"]\nseed = [1, 2]\njobs = 1\n\n[set.train]\nmax_steps = 12\neval_interval = 6\n\n\
+                [vary]\ntrain.learning_rate = [1e-3, 3e-3]\ntrain.schedule = [\"cosine\"]\n";
+    let experiment = file(&folder, "experiment.toml", format!("out = {by_file:?}\n{text}"));
+    ok(kiln(["compare"]).arg(&experiment));
+    let found = configurations(&by_file);
+    assert_eq!(found.len(), 4);
+    assert_eq!(found, configurations(&flags));
+
+    // Flags override the file.
+    let more = "--seed 3 --vary train.schedule=linear,wsd --set train.max_steps=4 --set train.learning_rate=2e-3 --out";
+    ok(kiln(["compare"]).arg(&experiment).args(words(more)).arg(&other));
+    let found = configurations(&other);
+    let names: Vec<&String> = found.keys().collect();
+    assert_eq!(names, ["cpu-train.schedule=linear.toml", "cpu-train.schedule=wsd.toml"]);
+    for (name, text) in &found {
+        for line in ["seed = 3", "max_steps = 4", "learning_rate = 0.002", "eval_interval = 6"] {
+            assert!(text.contains(line), "{name} has no `{line}`:\n{text}");
+        }
+    }
+
+    for (text, parts) in [
+        (
+            "devices = [\"cpu\"]",
+            &["experiment.toml` line 1: unknown experiment key `devices`", "did you mean `device`?"][..],
+        ),
+        ("jobs = 1\nseed = 3", &["line 2: invalid value `3` for `seed`: expected a list", "`seed=[3]`"]),
+        (
+            "[set]\nmodel.n_haed = 2",
+            &["line 2: unknown configuration key `model.n_haed`", "did you mean `model.n_head`?"],
+        ),
+        ("preset = \"debgu\"", &["line 1: unknown preset `debgu`", "did you mean `debug`?"]),
+        ("preset = [", &["cannot parse", "line 1"]),
+        ("preset = \"debug\"", &["the folder of the experiment is not named", "--out DIR"]),
+    ] {
+        let experiment = file(&folder, "experiment.toml", text);
+        fails(kiln(["compare"]).arg(experiment), 2, parts);
+    }
+    fails(&mut kiln(words("compare /nonexistent/experiment.toml")), 2, &["/nonexistent/experiment.toml"]);
 }
 
 #[test]
@@ -168,4 +227,23 @@ fn a_planted_fault_is_located() {
     let both = ok(&mut locate(&good, "--vary kernels.fused=true,false"));
     assert!(both.contains("operations compared") && !both.contains("first output"), "{both}");
     fails(&mut locate(&good, ""), 2, &["there is one way to compute it", "--against FILE"]);
+}
+
+#[test]
+fn what_a_browser_lacks_is_told_before_anything_is_trained() {
+    let folder = folder();
+    let out = folder.path().join("experiment");
+    let text = crate::support::file(&folder, "text.txt", "the heron stood in the reeds. ".repeat(100));
+    let mut nowhere = compare(&out, "--device cpu,browser");
+    fails(
+        nowhere.current_dir(folder.path()),
+        2,
+        &["no folder `web` here or above holds the built page", "npm --prefix web run build"],
+    );
+    let mut named = compare(&out, "--device browser-cpu --page");
+    fails(named.arg(folder.path()), 2, &["it holds no built page"]);
+    let mut with_files = compare(&out, "--device browser --data");
+    fails(with_files.arg(&text), 2, &["`data.paths`", "a page has no files"]);
+    fails(&mut compare(&out, "--device browser,browser"), 2, &["it is there twice"]);
+    assert!(!out.exists());
 }

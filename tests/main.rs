@@ -26,6 +26,7 @@ mod init_from;
 mod inspect;
 mod kernels;
 mod layers;
+mod memorization;
 mod parity;
 mod readme;
 mod reports;
@@ -33,6 +34,7 @@ mod resume;
 mod safetensors_files;
 mod scale;
 mod score;
+mod suite;
 mod train;
 #[cfg(all(feature = "vulkan", target_os = "linux"))]
 mod vulkan;

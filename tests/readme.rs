@@ -7,7 +7,7 @@
 //! | `sh` | A shell runs it in a folder that is laid out like a clone, with `kiln` made small ([`clone`]). |
 //! | `console` | The same for the lines after `$ `; what the README shows as their output is compared in shape. |
 //! | `sh CLASS` | It needs a network, a browser or the like: [`elsewhere`] names the check that runs each command. |
-//! | `toml NAME` | The file is saved under that name, for the commands below it. |
+//! | `toml NAME`, `yaml NAME` | The file is saved under that name, for the commands below it. |
 //! | `text`, `python` | Nothing: it holds no commands. |
 //!
 //! A block of any other kind fails, so that no command hides in one.
@@ -75,7 +75,7 @@ fn run(block: &Block, clone: &Clone) -> Result<(), String> {
             }
             Ok(())
         }
-        ("toml", name) if !name.is_empty() => {
+        ("toml" | "yaml", name) if !name.is_empty() => {
             clone.file(name, &block.text());
             Ok(())
         }

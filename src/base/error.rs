@@ -133,9 +133,26 @@ pub enum Error {
     #[error("data preparation failed while {action}: {message}")]
     Preparation { action: String, message: String, hint: Option<Hint> },
 
+    /// A task of an evaluation, or a row that it is applied to, is invalid. The message names file and line.
+    #[error("{message}")]
+    InvalidTask { message: String, hint: Option<Hint> },
+
     /// A result differs from its reference by more than the tolerance (`kiln verify`).
     #[error("{message}")]
     OverTolerance { message: String },
+}
+
+/// Minimum similarity of a name that is suggested (1 means equal).
+const LEAST_SIMILARITY: f64 = 0.6;
+
+/// The candidate nearest to `name` by edit distance, if any is similar enough to be suggested.
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(name, candidate), candidate))
+        .filter(|(similarity, _)| *similarity >= LEAST_SIMILARITY)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
 }
 
 /// Says which value is not finite: the loss, or only the gradient norm.
@@ -251,6 +268,7 @@ impl Error {
             }
             Self::DeviceUnavailable { present, .. } => format!("present here: {}", present.join(", ")).into(),
             Self::InvalidValue { hint, .. }
+            | Self::InvalidTask { hint, .. }
             | Self::Preparation { hint, .. }
             | Self::Tokenizer { hint, .. }
             | Self::Checkpoint { hint, .. }

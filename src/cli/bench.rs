@@ -3,7 +3,7 @@
 
 mod generate;
 mod kernels;
-mod train;
+pub(super) mod train;
 
 use serde::de::DeserializeOwned;
 use std::process::{Command, Stdio};

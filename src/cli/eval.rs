@@ -1,8 +1,11 @@
-//! `kiln eval RUN`: measures loss, perplexity, accuracy and more over a whole split.
+//! `kiln eval RUN`: measures loss, perplexity, accuracy and more over a whole split, or evaluates suites of
+//! tasks.
 
 use super::{
-    DeviceOption, interrupt,
+    DeviceOption, interrupt, memorization,
     model::{of_model, open_checkpoint},
+    suite::SuiteOptions,
+    train::run_of,
 };
 use crate::{
     checkpoint::Weights,
@@ -12,6 +15,7 @@ use crate::{
     eval::{
         Evaluation, evaluate,
         generated::{GeneratedScores, evaluate_generated},
+        scorer::Scorer,
     },
     generate::Generator,
     platform::Instant,
@@ -39,11 +43,16 @@ pub struct EvalArguments {
     /// Generate the target text of each example with an encoder-decoder, and compare
     #[arg(long)]
     generate: bool,
+    /// Measure what a decoder has learned by heart of its training text: extractable continuations, overlaps, canaries
+    #[arg(long, conflicts_with = "data")]
+    memorization: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     device: DeviceOption,
+    #[command(flatten)]
+    suite: SuiteOptions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -53,21 +62,28 @@ enum Split {
 }
 
 pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
+    if arguments.batch_size == 0 {
+        return Err(Error::invalid_value("--batch-size", 0, "must be at least 1").into());
+    }
+    if arguments.suite.is_given() {
+        return run_suite(&arguments);
+    }
     let checkpoint = open_checkpoint(&arguments.path)?;
     let mut config = checkpoint.config.clone().unwrap_or_default();
     config.model.clone_from(&checkpoint.model);
+    if arguments.memorization {
+        memorization::check(&checkpoint)?;
+    }
     let own_data = arguments.data.is_empty();
     if !own_data {
         config.data.paths.clone_from(&arguments.data);
+        config.data.canaries.clear();
         // Other data has no part of it that was held out.
         if arguments.split.is_none() {
             config.data.val_fraction = 0.0;
         }
     }
     let split = arguments.split.unwrap_or(if own_data { Split::Val } else { Split::Train });
-    if arguments.batch_size == 0 {
-        return Err(Error::invalid_value("--batch-size", 0, "must be at least 1").into());
-    }
     // Unlike training, measuring needs no full block of a stream.
     if config.layout() == Layout::Stream {
         config.model.block_size = 1;
@@ -117,11 +133,24 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
         true => Some(compare(&generator, tokens, &of_model)?),
         false => None,
     };
+    let memorization = match &checkpoint.config {
+        Some(config) if arguments.memorization => {
+            interrupt::listen()?;
+            let samples =
+                run_of(&arguments.path).map_or_else(|_| Vec::new(), |run| memorization::samples_of(&run));
+            let rows = arguments.batch_size;
+            memorization::measure(&generator, config, &dataset, &samples, rows, &interrupt::asked)?
+        }
+        _ => None,
+    };
     if arguments.json {
         let mut json = serde_json::to_value(&result)?;
         json["written"] = json!(written);
         json["bits_per_byte"] = json!(bits_per_byte);
         json["checkpoint"] = json!(checkpoint.path());
+        if memorization.is_some() {
+            json["memorization"] = json!(memorization);
+        }
         if cut_documents > 0 {
             json["cut_documents"] = cut_documents.into();
         }
@@ -138,6 +167,9 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
             println!("exact match    {:.2} %", 100.0 * written.exact_match);
             println!("word errors    {:.2} %", 100.0 * written.word_error_rate);
         }
+        if let Some(found) = &memorization {
+            println!("{}", memorization::text(found));
+        }
     }
     if cut_documents > 0 {
         let all = tokens.document_count();
@@ -147,6 +179,25 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Evaluates suites of tasks.
+fn run_suite(arguments: &EvalArguments) -> anyhow::Result<()> {
+    let checkpoint = open_checkpoint(&arguments.path)?;
+    let tokenizer = checkpoint.tokenizer()?;
+    let suite = arguments.suite.prepare(&checkpoint.model)?;
+    let device = arguments.device.choice()?.open()?;
+    let weights = if arguments.ema { Weights::Averaged } else { Weights::Latest };
+    let model = checkpoint.build(weights, &device)?;
+    let generator =
+        Generator { model: &model, config: &checkpoint.model, tokenizer: &tokenizer, device: &device };
+    let scorer = Scorer::new(generator, arguments.batch_size)?;
+    arguments.suite.run(&suite, scorer, checkpoint.path(), arguments.json).map_err(|error| {
+        match error.downcast::<Error>() {
+            Ok(error) => of_model(&checkpoint)(error).into(),
+            Err(error) => error,
+        }
+    })
 }
 
 /// Compares the texts that the model generates with the targets.

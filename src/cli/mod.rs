@@ -19,12 +19,14 @@ mod init_from;
 mod inspect;
 mod interrupt;
 mod logfile;
+mod memorization;
 mod model;
 mod plot;
 mod progress;
 mod report;
 mod scale;
 mod score;
+mod suite;
 mod table;
 mod tensorboard;
 mod texts;
@@ -67,7 +69,7 @@ enum Command {
     Classify(classify::ClassifyArguments),
     /// Fill the masks of a text
     Fill(fill::FillArguments),
-    /// Measure loss, perplexity, bits per byte and accuracy on a split
+    /// Measure loss, perplexity, bits per byte and accuracy on a split, or evaluate suites of tasks
     Eval(eval::EvalArguments),
     /// Train a tokenizer, encode, decode, describe
     Tokenizer(tokenizer::TokenizerArguments),

@@ -5,9 +5,11 @@
 
 mod curves;
 mod overlay;
+mod scatter;
 
 pub use curves::{Curves, Point};
 pub use overlay::{Series, series_svg};
+pub use scatter::{Marks, scatter_svg};
 
 use super::table::grouped;
 use crate::platform::storage;

@@ -2,6 +2,7 @@
 //! elsewhere as one line per report. Evaluations, samples and checkpoints stay visible above the bar.
 
 use super::{
+    memorization,
     report::next_commands,
     table::{duration, grouped, parameters, short},
 };
@@ -10,7 +11,7 @@ use crate::{
     objective::{MetricValue, Metrics},
     train::event::{
         CheckpointReport, EvaluationReport, Event, FinishReason, FinishReport, RunInfo, SampleReport,
-        StepReport,
+        StepReport, TaskReport,
     },
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
@@ -71,7 +72,12 @@ impl Progress {
                 self.update_bar();
             }
             Event::Finished(report) => self.finished = Some(report.reason),
-            Event::Sample(_) | Event::Checkpoint(_) | Event::Skipped { .. } => {}
+            Event::Overfitting(_)
+            | Event::Tasks(_)
+            | Event::Sample(_)
+            | Event::Checkpoint(_)
+            | Event::Skipped { .. }
+            | Event::Memorization(_) => {}
         }
     }
 
@@ -119,6 +125,12 @@ impl Progress {
     fn text(&self, event: &Event) -> Option<String> {
         match event {
             Event::Evaluation(report) => Some(self.evaluation(report)),
+            Event::Overfitting(report) => {
+                let warning = memorization::overfitting(report);
+                Some(format!("{} | warning: {warning}", self.position(report.step)))
+            }
+            Event::Memorization(report) => Some(memorization::text(&report.memorization)),
+            Event::Tasks(report) => Some(self.tasks(report)),
             Event::Skipped { step, loss, grad_norm, batch } => {
                 let what = match loss.is_finite() {
                     true => format!("the gradient norm is {grad_norm}, with a loss of {loss}"),
@@ -187,6 +199,16 @@ impl Progress {
         columns.extend(metrics(&report.metrics));
         if report.is_best {
             columns.push("best so far".into());
+        }
+        columns.join(" | ")
+    }
+
+    /// Formats the metrics of tasks, with the names of the tasks.
+    fn tasks(&self, report: &TaskReport) -> String {
+        let mut columns = vec![self.position(report.step)];
+        for (name, value) in &report.metrics {
+            let numbers: Vec<String> = value.values().iter().map(|number| format!("{number:.4}")).collect();
+            columns.push(format!("{name} {}", numbers.join(", ")));
         }
         columns.join(" | ")
     }
@@ -333,6 +355,7 @@ mod tests {
             train_loss: Some(2.4),
             val_loss: 2.5,
             perplexity: Some(12.182_49),
+            gap: Some(0.1),
             exact_match: None,
             macro_f1: None,
             metrics: Metrics::new(),
@@ -367,6 +390,15 @@ mod tests {
         ];
         let values = values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         assert_eq!(metrics(&values).collect::<Vec<_>>(), ["accuracy 0.512", "expert 0.100-0.500"]);
+    }
+
+    #[test]
+    fn metrics_of_tasks_are_one_line_with_the_names_of_the_tasks() {
+        let metrics = [("arc/acc", 0.25), ("gsm/exact_match,strict", 0.5)];
+        let metrics = metrics.map(|(name, value)| (name.to_owned(), MetricValue::One(value)));
+        let report = TaskReport { step: 120, metrics: metrics.into(), seconds: 1.0 };
+        let lines = lines(true, &[started(0), Event::Tasks(report)]);
+        assert_eq!(lines, ["step 00120/02000 | arc/acc 0.2500 | gsm/exact_match,strict 0.5000"]);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! phones; and the plots `RUN/loss.svg` and `RUN/loss.png`. Everything comes from `RUN/log.jsonl`, so that it
 //! covers all resumes.
 
+mod memorization;
+
 use super::{
     logfile::{self, LoggedEvent, read_events},
     plot::{self, Curves, palette},
@@ -64,7 +66,8 @@ fn shell_word(word: &str) -> String {
     }
 }
 
-fn run_name(run: &Path) -> String {
+/// Name of a folder, as the heading of its report.
+pub(super) fn run_name(run: &Path) -> String {
     run.file_name().unwrap_or(run.as_os_str()).to_string_lossy().into_owned()
 }
 
@@ -168,22 +171,28 @@ impl Figures {
     }
 }
 
-/// Builds the whole page.
-fn page(run: &Path, events: &[LoggedEvent], curves: &Curves, config: &Config) -> Result<String> {
-    let name = escape(&run_name(run));
-    let figures = Figures::from_events(events, curves);
-    let mut html = format!(
+/// Begins a page, up to its first heading, which is `name`. `program` ends the title.
+pub(super) fn page_head(name: &str, program: &str) -> String {
+    let name = escape(name);
+    format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{name} - kiln</title>\n\
-         <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{name}</h1>\n<p>{}</p>\n\
-         <dl class=\"figures\">\n",
-        figures.ending()
-    );
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{name} - {program}</title>\n\
+         <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{name}</h1>\n"
+    )
+}
+
+/// Builds the whole page.
+fn page(run: &Path, events: &[LoggedEvent], curves: &Curves, config: &Config) -> Result<String> {
+    let figures = Figures::from_events(events, curves);
+    let mut html = page_head(&run_name(run), "kiln");
+    let _ = write!(html, "<p>{}</p>\n<dl class=\"figures\">\n", figures.ending());
     for (label, value) in figures.shown() {
         let _ = writeln!(html, "<div><dt>{label}</dt><dd>{}</dd></div>", escape(&value));
     }
-    html.push_str("</dl>\n<h2>Loss</h2>\n");
+    html.push_str("</dl>\n");
+    memorization::push_overfitting(&mut html, events);
+    html.push_str("<h2>Loss</h2>\n");
     push_plot(&mut html, "plot wide", "Loss over steps", &plot::loss_svg(curves, "", (1100, 560))?);
     push_plot(&mut html, "plot narrow", "Loss over steps", &plot::loss_svg(curves, "", (560, 480))?);
     html.push_str("<div class=\"pair\">\n");
@@ -192,7 +201,9 @@ fn page(run: &Path, events: &[LoggedEvent], curves: &Curves, config: &Config) ->
     }
     html.push_str("</div>\n");
     push_evaluations(&mut html, events);
+    push_tasks(&mut html, events);
     push_samples(&mut html, events);
+    memorization::push_memorization(&mut html, events);
     html.push_str("<h2>Next</h2>\n<pre>");
     for (command, purpose) in next_commands(run, &config.model, figures.reason) {
         let _ = writeln!(html, "{}  <span class=\"note\"># {purpose}</span>", escape(&command));
@@ -239,9 +250,11 @@ fn push_evaluations(html: &mut String, events: &[LoggedEvent]) {
         return;
     }
     // Those that no evaluation of this run has are left out.
-    let columns: [(&str, Column); 5] = [
+    let columns: [(&str, Column); 7] = [
         ("step", |report| Some(grouped(report.step))),
         ("validation loss", |report| Some(format!("{:.4}", report.val_loss))),
+        ("training loss", |report| report.train_loss.map(|loss| format!("{loss:.4}"))),
+        ("gap", |report| report.gap.map(|gap| format!("{gap:.4}"))),
         ("perplexity", |report| report.perplexity.map(|number| format!("{number:.2}"))),
         ("macro F1", |report| report.macro_f1.map(|f1| format!("{f1:.4}"))),
         ("exact match", |report| report.exact_match.map(|share| format!("{:.1} %", 100.0 * share))),
@@ -266,6 +279,34 @@ fn push_evaluations(html: &mut String, events: &[LoggedEvent]) {
         html.push_str("</tr>\n");
     }
     html.push_str("</table>\n</details>\n");
+}
+
+/// Adds a table of the tasks' metrics, a row for each metric and a column for each evaluation.
+fn push_tasks(html: &mut String, events: &[LoggedEvent]) {
+    let reports: Vec<_> = events
+        .iter()
+        .filter_map(|logged| match &logged.event {
+            Event::Tasks(report) => Some(report),
+            _ => None,
+        })
+        .collect();
+    if reports.is_empty() {
+        return;
+    }
+    html.push_str("<details open>\n<summary>Tasks</summary>\n<table>\n<tr><th>step</th>");
+    for report in &reports {
+        let _ = write!(html, "<th>{}</th>", grouped(report.step));
+    }
+    let names: BTreeSet<&String> = reports.iter().flat_map(|report| report.metrics.keys()).collect();
+    for name in names {
+        let _ = write!(html, "</tr>\n<tr><td>{}</td>", escape(name));
+        for report in &reports {
+            let numbers = report.metrics.get(name).map_or(&[][..], |value| value.values());
+            let numbers: Vec<String> = numbers.iter().map(|number| format!("{number:.4}")).collect();
+            let _ = write!(html, "<td>{}</td>", numbers.join(", "));
+        }
+    }
+    html.push_str("</tr>\n</table>\n</details>\n");
 }
 
 /// Function that formats a column of the table of evaluations; `None` if an evaluation lacks it.
@@ -341,6 +382,7 @@ mod tests {
                 step,
                 train_loss: None,
                 val_loss,
+                gap: None,
                 perplexity: Some(val_loss.exp()),
                 exact_match: None,
                 macro_f1: None,

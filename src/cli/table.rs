@@ -1,6 +1,7 @@
 //! Plain-text tables with aligned columns, and the number formats shared by tables, the progress
 //! display, plots and reports.
 
+use super::report::escape;
 use std::fmt;
 
 /// Alignment of a column's text.
@@ -35,6 +36,31 @@ impl Table {
         row.resize(self.columns.len(), String::new());
         self.rows.push(row);
         self
+    }
+
+    /// Formats the table in Markdown.
+    pub fn markdown(&self) -> String {
+        let cell = |text: &String| text.replace('|', "\\|").replace('\n', " ");
+        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        let rule = |align: Align| if align == Align::Left { "---" } else { "---:" };
+        let mut text = line(self.columns.iter().map(|(name, _)| cell(name)).collect());
+        text += &line(self.columns.iter().map(|(_, align)| rule(*align).to_owned()).collect());
+        self.rows.iter().for_each(|row| text += &line(row.iter().map(cell).collect()));
+        text
+    }
+
+    /// Formats the table in HTML. Cells are escaped.
+    pub fn html(&self) -> String {
+        let class = |align: Align| if align == Align::Left { " class=\"left\"" } else { "" };
+        let line = |tag: &str, cells: Vec<&String>| {
+            let cells = cells.into_iter().zip(&self.columns);
+            let cells =
+                cells.map(|(text, (_, align))| format!("<{tag}{}>{}</{tag}>", class(*align), escape(text)));
+            format!("<tr>{}</tr>\n", cells.collect::<String>())
+        };
+        let header = line("th", self.columns.iter().map(|(name, _)| name).collect());
+        let rows: String = self.rows.iter().map(|row| line("td", row.iter().collect())).collect();
+        format!("<div class=\"scroll\">\n<table>\n{header}{rows}</table>\n</div>\n")
     }
 }
 
@@ -141,6 +167,15 @@ mod tests {
         let mut table = Table::new([("name", Align::Left), ("size", Align::Right), ("note", Align::Left)]);
         table.row(["größe", "1", "a"]).row(["x", "12345"]).row(["y", "2", "b", "dropped"]);
         assert_eq!(table.to_string(), "name    size  note\ngröße      1  a\nx      12345\ny          2  b\n");
+    }
+
+    #[test]
+    fn reports_have_the_same_table() {
+        let mut table = Table::new([("name", Align::Left), ("size", Align::Right)]);
+        table.row(["a|<b>", "1"]);
+        assert_eq!(table.markdown(), "| name | size |\n| --- | ---: |\n| a\\|<b> | 1 |\n");
+        let html = table.html();
+        assert!(html.contains("<td class=\"left\">a|&lt;b&gt;</td><td>1</td>"), "{html}");
     }
 
     #[test]

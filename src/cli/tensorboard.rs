@@ -8,6 +8,7 @@
 use super::logfile::RecordFile;
 use crate::{
     error::Result,
+    eval::exposure::Exposure,
     objective::{MetricValue, Metrics},
     platform::{storage, unix_seconds},
     train::event::Event,
@@ -51,16 +52,31 @@ impl TensorBoard {
             }
             Event::Evaluation(report) => {
                 let mut scalars = vec![scalar("val/loss", report.val_loss as f32)];
+                scalars.extend(report.gap.map(|gap| scalar("val/gap", gap as f32)));
                 scalars.extend(report.perplexity.map(|number| scalar("val/perplexity", number as f32)));
                 scalars.extend(report.macro_f1.map(|f1| scalar("val/macro_f1", f1 as f32)));
                 scalars.extend(report.exact_match.map(|share| scalar("val/exact_match", share as f32)));
                 scalars.extend(metrics("val", &report.metrics));
                 (report.step, scalars)
             }
+            Event::Tasks(report) => (report.step, metrics("tasks", &report.metrics).collect()),
             Event::Sample(report) => (report.step, vec![text("samples", &report.text)]),
-            Event::Started(_) | Event::Checkpoint(_) | Event::Skipped { .. } | Event::Finished(_) => {
-                return Ok(());
+            Event::Memorization(report) => {
+                let memorization = &report.memorization;
+                let verbatim = memorization.train.as_ref().map(|extraction| extraction.verbatim as f32);
+                let mut scalars: Vec<_> =
+                    verbatim.map(|share| scalar("memorization/verbatim", share)).into_iter().collect();
+                let canary = |(number, canary): (usize, &Exposure)| {
+                    scalar(&format!("memorization/exposure_{number}"), canary.exposure as f32)
+                };
+                scalars.extend(memorization.canaries.iter().enumerate().map(canary));
+                (report.step, scalars)
             }
+            Event::Started(_)
+            | Event::Overfitting(_)
+            | Event::Checkpoint(_)
+            | Event::Skipped { .. }
+            | Event::Finished(_) => return Ok(()),
         };
         self.file.write(&record(&summary_event(unix_seconds(), step, &values)))
     }

@@ -1,7 +1,8 @@
 //! `kiln train`: from text to a trained model in a run folder.
 
 use super::{
-    DeviceOption, config::ConfigSource, init_from, interrupt, model::open_checkpoint, watch::Watcher,
+    DeviceOption, config::ConfigSource, init_from, interrupt, memorization, model::open_checkpoint, suite,
+    watch::Watcher,
 };
 use crate::{
     checkpoint::{Checkpoint, Files, Resume, RunFolder, resolve},
@@ -9,8 +10,13 @@ use crate::{
     data::Dataset,
     device::{self, Choice, DeviceInfo},
     error::{Error, Place, Result, hint},
+    eval::memorization::Memorization,
+    generate::Generator,
     model::size,
-    train::{Hooks, Trainer, event::Event},
+    train::{
+        Hooks, Trainer,
+        event::{Event, FinishReason, MemorizationReport},
+    },
 };
 use burn::tensor::Device;
 use std::{
@@ -102,8 +108,31 @@ fn watched(plan: Plan, quiet: bool, device: String, peak_flops: Option<f64>) -> 
         device,
         peak_flops,
     };
-    pollster::block_on(trainer.run(&mut hooks))?;
-    watcher.into_inner().finish(trainer.config())
+    let finished = pollster::block_on(trainer.run(&mut hooks))?;
+    let mut watcher = watcher.into_inner();
+    let is_due = trainer.config().train.memorization && finished.reason != FinishReason::Interrupted;
+    let memorization = if is_due { memorization_of(&trainer, run.path()) } else { Ok(None) };
+    if let Ok(Some(memorization)) = &memorization {
+        let report = MemorizationReport { step: finished.step, memorization: memorization.clone() };
+        watcher.on_event(&Event::Memorization(report));
+    }
+    // The report is there although the measurement failed.
+    watcher.finish(trainer.config())?;
+    memorization.map(drop)
+}
+
+/// Measures what the trained model has learned by heart; `None` if it is interrupted.
+fn memorization_of(trainer: &Trainer, run: &Path) -> anyhow::Result<Option<Memorization>> {
+    let (config, dataset) = (trainer.config(), trainer.dataset());
+    let model = trainer.trained_model();
+    let generator = Generator {
+        model: &model,
+        config: &config.model,
+        tokenizer: &dataset.tokenizer,
+        device: trainer.device(),
+    };
+    let samples = memorization::samples_of(run);
+    memorization::measure(&generator, config, dataset, &samples, config.train.batch_size, &interrupt::asked)
 }
 
 fn new_plan(
@@ -125,6 +154,7 @@ fn new_plan(
     }
     let config = config.resolve(&dataset)?;
     check_memory(&config, info)?;
+    let tasks = suite::of_config(&config)?;
     let run = match &arguments.out {
         Some(out) => RunFolder::create(out)?,
         None => {
@@ -138,6 +168,7 @@ fn new_plan(
         Some(checkpoint) => Trainer::start_from(config, dataset, device, checkpoint)?,
         None => Trainer::new(config, dataset, device)?,
     };
+    let trainer = suite::with_tasks(trainer, tasks);
     Ok(Plan { run, trainer, resumed: false })
 }
 
@@ -188,7 +219,8 @@ fn resume_plan(
     let dataset = Dataset::prepare(&config, Some(checkpoint.tokenizer()?))?;
     let config = config.resolve(&dataset)?;
     check_memory(&config, info)?;
-    let trainer = Trainer::resume(config, dataset, device, &checkpoint)?;
+    let tasks = suite::of_config(&config)?;
+    let trainer = suite::with_tasks(Trainer::resume(config, dataset, device, &checkpoint)?, tasks);
     if trainer.steps_done() >= trainer.config().train.last_step() {
         return Err(Error::InvalidValue {
             key: "train.max_steps".into(),
@@ -216,7 +248,7 @@ fn same(a: &Path, b: &Path) -> bool {
 }
 
 /// Finds the run folder that a run or checkpoint folder belongs to.
-fn run_of(folder: &Path) -> Result<PathBuf> {
+pub(super) fn run_of(folder: &Path) -> Result<PathBuf> {
     let checkpoint = resolve(folder)?;
     // As it was named, so that messages name it so too; `.` says what it is in only once it is absolute.
     let above = |checkpoint: &Path| {
@@ -235,12 +267,14 @@ fn run_of(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Puts `--data` into the configuration, as absolute paths that are valid wherever the run is resumed.
+/// Puts `--data` into the configuration, and makes its paths absolute, so that they are valid wherever the run is
+/// resumed.
 pub(super) fn use_data(config: &mut Config, data: &[PathBuf]) -> Result<()> {
     if !data.is_empty() {
         config.data.paths = data.to_vec();
     }
-    for path in config.data.paths.iter_mut().chain(config.tokenizer.path.as_mut()) {
+    let files = config.data.paths.iter_mut().chain(config.tokenizer.path.as_mut());
+    for path in files.chain(&mut config.eval.suites) {
         *path = std::path::absolute(&*path).map_err(|e| Error::io("find", &*path, e))?;
     }
     Ok(())

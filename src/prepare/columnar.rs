@@ -9,6 +9,7 @@ mod ipc;
 mod levels;
 mod pages;
 mod parquet;
+pub(super) mod rows;
 mod thrift;
 mod values;
 

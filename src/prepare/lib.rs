@@ -43,6 +43,7 @@ mod workspace;
 use kiln_engine::{checkpoint, config, data, device, error, eval, model, platform, tokenizer};
 
 pub use blend::{BlendConfig, BlendedSource};
+pub use columnar::rows::{Row, read_rows};
 pub use engine::{Engine, EngineConfig, Rank};
 pub use keys::Groups;
 pub use manifest::Manifest;

@@ -20,6 +20,9 @@ pub enum Error {
     /// Two runs have the same parameters, tokens and loss.
     DuplicateRuns { first: Place, second: Place },
 
+    /// Two runs have different tokenizers, given by their numbers of tokens.
+    MixedTokenizers { places: [Place; 2], vocabularies: [u64; 2] },
+
     /// There are not enough runs for what is to be found.
     TooFewRuns { purpose: &'static str, found: usize, needed: usize },
 
@@ -64,6 +67,8 @@ pub enum Quantity {
 }
 
 impl Quantity {
+    pub const ALL: [Self; 3] = [Self::Parameters, Self::Tokens, Self::Compute];
+
     /// Letter of the quantity in formulas.
     pub fn letter(self) -> char {
         match self {
@@ -122,6 +127,9 @@ impl Error {
             Self::DuplicateRuns { .. } => {
                 "remove one of them: it would count twice (a repetition with another seed has another loss)".into()
             }
+            Self::MixedTokenizers { .. } => {
+                "fit their bits per byte, which do not depend on the tokenizer, or one tokenizer at a time".into()
+            }
             Self::TooFewRuns { found, needed, .. } => {
                 let missing = needed.saturating_sub(*found);
                 format!("add {missing} or more runs with other sizes and other numbers of tokens")
@@ -166,6 +174,11 @@ impl fmt::Display for Error {
             Self::DuplicateRuns { first, second } => {
                 write!(f, "{second} has the same parameters, tokens and loss as {first}")
             }
+            Self::MixedTokenizers { places: [first, second], vocabularies: [size, other] } => write!(
+                f,
+                "{first} has a tokenizer of {size} tokens and {second} one of {other}, so that their losses per token \
+                 cannot be compared"
+            ),
             Self::TooFewRuns { purpose, found, needed } => {
                 write!(f, "{purpose} needs at least {needed} runs, but there are {found}")
             }

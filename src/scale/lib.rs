@@ -7,7 +7,7 @@
 //! # fn main() -> kiln_scale::Result<()> {
 //! # let text = String::new();
 //! use kiln_scale::{advice, bootstrap, fit, read};
-//! let runs = read::parse("runs.csv", &text)?;
+//! let runs = read::parse("runs.csv", &text, read::LossColumn::Loss)?;
 //! let fit = fit::fit(&runs, &fit::FitConfig::default())?;
 //! let bootstrap = bootstrap::bootstrap(&runs, &fit, &bootstrap::BootstrapConfig::default())?;
 //! let advice = advice::optimal(&fit, Some(&bootstrap), 1e21)?;

@@ -1,8 +1,8 @@
 //! Plans the small runs from which a law is fitted: a few budgets of compute, and for each of them some sizes
 //! around the expected best one, as in arXiv:2203.15556, section 3.2. Such runs suit both of Chinchilla's fits.
 //!
-//! Shapes follow one rule: a layer for every 64 of width, heads of about 64, feed-forward layers of four times
-//! the width. Then N = 12 · layers · width² without embeddings (arXiv:2001.08361, section 2.1).
+//! Shapes follow one rule: a layer for every 64 of width (or a fixed number), heads of about 64, feed-forward layers of
+//! four times the width. Then N = 12 · layers · width² without embeddings (arXiv:2001.08361, section 2.1).
 
 use crate::{
     error::{Error, Result},
@@ -44,6 +44,9 @@ pub struct PlanConfig {
     pub tokens_per_parameter: f64,
     /// Size of the vocabulary, whose tied embedding N then includes; `None` counts N without embeddings.
     pub vocabulary: Option<u64>,
+    /// Layers of every model; `None`: one for every 64 of width. Where all models are small, a fixed number keeps the
+    /// step from one layer to two out of the law.
+    pub layers: Option<u64>,
 }
 
 impl Default for PlanConfig {
@@ -58,6 +61,7 @@ impl Default for PlanConfig {
             budget_ratio: 3.0,
             tokens_per_parameter: 20.0,
             vocabulary: None,
+            layers: None,
         }
     }
 }
@@ -110,25 +114,25 @@ pub fn plan(config: &PlanConfig, law: Option<&Law>) -> Result<Plan> {
             }
         };
         for shape in config.shapes(total, expected.parameters)? {
-            let parameters = shape.parameters(config.vocabulary);
-            let tokens = (flops / (FLOPS_PER_PARAMETER_AND_TOKEN * parameters as f64)).round();
-            if tokens < 1.0 {
-                return Err(config.too_small(total));
-            }
-            let flops = compute(parameters as f64, tokens);
-            cells.push(Cell {
-                budget,
-                layers: shape.layers(),
-                heads: shape.heads(),
-                width: shape.0,
-                parameters,
-                tokens: tokens as u64,
-                flops,
-                seconds: config.flops_per_second.map(|speed| flops / speed),
-            });
+            cells.push(config.cell(shape, budget, flops).ok_or_else(|| config.too_small(total))?);
         }
     }
     Ok(Plan { flops: cells.iter().map(|cell| cell.flops).sum(), cells })
+}
+
+/// A run of `flops` with the shape that is nearest to a number of parameters. Of the settings, only those that shape and
+/// count are used.
+///
+/// # Errors
+/// [`Error::InvalidValue`] unless both numbers are finite and positive and leave the run a token.
+pub fn single(config: &PlanConfig, parameters: f64, flops: f64) -> Result<Cell> {
+    Error::check_positive("flops", flops)?;
+    Error::check_positive("parameters", parameters)?;
+    let distance =
+        |width: u64| (config.shape(width).parameters(config.vocabulary) as f64 / parameters).ln().abs();
+    let widths = (MIN_WIDTH / WIDTH_STEP..=MAX_WIDTH / WIDTH_STEP).map(|steps| steps * WIDTH_STEP);
+    let width = widths.min_by(|&a, &b| distance(a).total_cmp(&distance(b))).unwrap_or(MIN_WIDTH);
+    config.cell(config.shape(width), 0, flops).ok_or_else(|| config.too_small(flops))
 }
 
 impl PlanConfig {
@@ -160,6 +164,11 @@ impl PlanConfig {
         {
             return invalid("vocabulary", vocabulary.to_string(), "it must be from 1 to 2^24".into());
         }
+        if let Some(layers) = self.layers
+            && !(1..=1 << 12).contains(&layers)
+        {
+            return invalid("layers", layers.to_string(), "it must be from 1 to 4096".into());
+        }
         if let Some(speed) = self.flops_per_second {
             Error::check_positive("flops_per_second", speed)?;
         }
@@ -181,6 +190,29 @@ impl PlanConfig {
         Ok(total)
     }
 
+    /// Shape of a width.
+    fn shape(&self, width: u64) -> Shape {
+        let by_width = ((width + WIDTH_PER_LAYER / 2) / WIDTH_PER_LAYER).max(1);
+        Shape { width, layers: self.layers.unwrap_or(by_width) }
+    }
+
+    /// Run of a shape; `None` if the budget leaves it no token.
+    fn cell(&self, shape: Shape, budget: usize, flops: f64) -> Option<Cell> {
+        let parameters = shape.parameters(self.vocabulary);
+        let tokens = (flops / (FLOPS_PER_PARAMETER_AND_TOKEN * parameters as f64)).round();
+        let flops = compute(parameters as f64, tokens);
+        (tokens >= 1.0).then(|| Cell {
+            budget,
+            layers: shape.layers,
+            heads: shape.heads(),
+            width: shape.width,
+            parameters,
+            tokens: tokens as u64,
+            flops,
+            seconds: self.flops_per_second.map(|speed| flops / speed),
+        })
+    }
+
     /// Different shapes with about the sizes around an expected optimum, of which at least one is smaller and
     /// one is larger.
     fn shapes(&self, total: f64, expected: f64) -> Result<Vec<Shape>> {
@@ -189,12 +221,12 @@ impl PlanConfig {
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.sizes);
         let mut width = MIN_WIDTH;
         for target in targets {
-            let distance = |width| (Shape(width).parameters(self.vocabulary) as f64 / target).ln().abs();
+            let distance = |width| (self.shape(width).parameters(self.vocabulary) as f64 / target).ln().abs();
             // Sizes grow with the width, and each target is larger than the one before it.
             while width < MAX_WIDTH && distance(width + WIDTH_STEP) < distance(width) {
                 width += WIDTH_STEP;
             }
-            shapes.push(Shape(width));
+            shapes.push(self.shape(width));
             width += WIDTH_STEP;
         }
         let size =
@@ -210,7 +242,7 @@ impl PlanConfig {
     }
 
     fn too_small(&self, total: f64) -> Error {
-        let least = Shape(MIN_WIDTH).parameters(self.vocabulary);
+        let least = self.shape(MIN_WIDTH).parameters(self.vocabulary);
         let message = format!(
             "it is too small for runs on both sides of the optimum, since the smallest model has {least} parameters; \
              give more, or ask for fewer `sizes` and `budgets`"
@@ -219,27 +251,26 @@ impl PlanConfig {
     }
 }
 
-/// Width of a model, from which the rest of its shape follows.
+/// Width and depth of a model, from which the rest of its shape follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Shape(u64);
+struct Shape {
+    width: u64,
+    layers: u64,
+}
 
 impl Shape {
-    fn layers(self) -> u64 {
-        ((self.0 + WIDTH_PER_LAYER / 2) / WIDTH_PER_LAYER).max(1)
-    }
-
     /// Divisor of the width that makes heads of nearly 64, in multiples of 8.
     fn heads(self) -> u64 {
         let head_sizes =
-            (1..=self.0 / 8).map(|eighths| 8 * eighths).filter(|size| self.0.is_multiple_of(*size));
+            (1..=self.width / 8).map(|eighths| 8 * eighths).filter(|size| self.width.is_multiple_of(*size));
         let distance = |size: u64| (size as f64 / WIDTH_PER_LAYER as f64).ln().abs();
         let best = head_sizes.min_by(|&a, &b| distance(a).total_cmp(&distance(b)));
-        self.0 / best.unwrap_or(self.0)
+        self.width / best.unwrap_or(self.width)
     }
 
     /// N: 12 · layers · width², and the embedding if there is a vocabulary.
     fn parameters(self, vocabulary: Option<u64>) -> u64 {
-        12 * self.layers() * self.0 * self.0 + vocabulary.unwrap_or(0) * self.0
+        12 * self.layers * self.width * self.width + vocabulary.unwrap_or(0) * self.width
     }
 }
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Columns may also be called `n` and `d`, in capitals or not. An optional column `group` names runs of equal
-//! compute. Other columns are ignored.
+//! compute, and `vocabulary` has the number of tokens of a run's tokenizer. Other columns are ignored.
 
 use crate::{
     error::{Error, Result},
@@ -22,19 +22,39 @@ struct Column(&'static [&'static str]);
 const PARAMETERS: Column = Column(&["n", "parameters"]);
 const TOKENS: Column = Column(&["d", "tokens"]);
 const LOSS: Column = Column(&["loss"]);
+const BITS_PER_BYTE: Column = Column(&["bits_per_byte"]);
 const GROUP: Column = Column(&["group"]);
+const VOCABULARY: Column = Column(&["vocabulary", "vocab_size"]);
+
+/// Column that has the loss of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LossColumn {
+    /// `loss`, in nats per token. Runs with different tokenizers are refused.
+    Loss,
+    /// `bits_per_byte`, which runs with different tokenizers have in common.
+    BitsPerByte,
+}
+
+impl LossColumn {
+    fn column(self) -> Column {
+        match self {
+            Self::Loss => LOSS,
+            Self::BitsPerByte => BITS_PER_BYTE,
+        }
+    }
+}
 
 /// Reads the runs of a text; `path` is only used in messages.
 ///
 /// # Errors
 /// [`Error::Record`] with line and column for a record that is not a run, and those of [`Runs::new`].
-pub fn parse(path: &str, text: &str) -> Result<Runs> {
+pub fn parse(path: &str, text: &str, loss: LossColumn) -> Result<Runs> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let runs = match text.trim_start().chars().next() {
         None => Vec::new(),
-        Some('[') => json_array(path, text)?,
-        Some('{') => json_lines(path, text)?,
-        Some(_) => table(path, text)?,
+        Some('[') => json_array(path, text, loss)?,
+        Some('{') => json_lines(path, text, loss)?,
+        Some(_) => table(path, text, loss)?,
     };
     match runs.is_empty() {
         true => Err(Error::NoRuns { path: path.into() }),
@@ -65,7 +85,7 @@ fn missing(place: &Place, column: Column) -> Error {
     Error::record(place.clone(), None, format!("there is no column {}", names.join(" or ")))
 }
 
-fn table(path: &str, text: &str) -> Result<Vec<Run>> {
+fn table(path: &str, text: &str, column: LossColumn) -> Result<Vec<Run>> {
     let header = text.lines().find(|line| !line.trim().is_empty() && !line.starts_with('#')).unwrap_or("");
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(if header.contains('\t') { b'\t' } else { b',' })
@@ -88,8 +108,12 @@ fn table(path: &str, text: &str) -> Result<Vec<Run>> {
     let required = |column| -> Result<(usize, &str)> {
         find(&header_place, column, header.iter())?.ok_or_else(|| missing(&header_place, column))
     };
-    let [parameters, tokens, loss] = [required(PARAMETERS)?, required(TOKENS)?, required(LOSS)?];
+    let [parameters, tokens, loss] = [required(PARAMETERS)?, required(TOKENS)?, required(column.column())?];
     let group = find(&header_place, GROUP, header.iter())?;
+    let vocabulary = match column {
+        LossColumn::Loss => find(&header_place, VOCABULARY, header.iter())?,
+        LossColumn::BitsPerByte => None,
+    };
     let mut runs = Vec::new();
     for record in reader.records() {
         let record = record.map_err(failed)?;
@@ -109,13 +133,14 @@ fn table(path: &str, text: &str) -> Result<Vec<Run>> {
                 .and_then(|(index, _)| record.get(index))
                 .filter(|name| !name.is_empty())
                 .map(str::to_owned),
+            vocabulary: vocabulary.and_then(|(index, _)| record.get(index)?.parse().ok()),
             place,
         });
     }
     Ok(runs)
 }
 
-fn json_array(path: &str, text: &str) -> Result<Vec<Run>> {
+fn json_array(path: &str, text: &str, loss: LossColumn) -> Result<Vec<Run>> {
     let place = |line| Place { path: path.to_owned(), line: Some(line) };
     let failed = |error: serde_json::Error| Error::record(place(error.line()), None, error.to_string());
     let records: Vec<&RawValue> = serde_json::from_str(text).map_err(failed)?;
@@ -126,19 +151,19 @@ fn json_array(path: &str, text: &str) -> Result<Vec<Run>> {
         let offset = (record.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
         line += text.as_bytes()[counted..offset].iter().filter(|&&byte| byte == b'\n').count();
         counted = offset;
-        runs.push(json_run(place(line), record.get())?);
+        runs.push(json_run(place(line), record.get(), loss)?);
     }
     Ok(runs)
 }
 
-fn json_lines(path: &str, text: &str) -> Result<Vec<Run>> {
+fn json_lines(path: &str, text: &str, loss: LossColumn) -> Result<Vec<Run>> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
-        .map(|(index, line)| json_run(Place { path: path.to_owned(), line: Some(index + 1) }, line))
+        .map(|(index, line)| json_run(Place { path: path.to_owned(), line: Some(index + 1) }, line, loss))
         .collect()
 }
 
-fn json_run(place: Place, text: &str) -> Result<Run> {
+fn json_run(place: Place, text: &str, loss: LossColumn) -> Result<Run> {
     let object: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
         // serde_json counts lines from the beginning of the record, which is not that of the file.
         let message = error.to_string();
@@ -159,7 +184,12 @@ fn json_run(place: Place, text: &str) -> Result<Run> {
         Some((_, Value::String(name))) => Some(name.clone()),
         Some((_, value)) => Some(value.to_string()),
     };
-    Ok(Run { parameters: number(PARAMETERS)?, tokens: number(TOKENS)?, loss: number(LOSS)?, group, place })
+    let vocabulary = match loss {
+        LossColumn::Loss => value(VOCABULARY)?.and_then(|(_, value)| value.as_u64()),
+        LossColumn::BitsPerByte => None,
+    };
+    let (parameters, tokens) = (number(PARAMETERS)?, number(TOKENS)?);
+    Ok(Run { parameters, tokens, loss: number(loss.column())?, group, vocabulary, place })
 }
 
 #[cfg(test)]
@@ -167,12 +197,12 @@ mod tests {
     use super::*;
 
     fn values(text: &str) -> Vec<(f64, f64, f64)> {
-        let runs = parse("runs", text).unwrap();
+        let runs = parse("runs", text, LossColumn::Loss).unwrap();
         runs.as_slice().iter().map(|run| (run.parameters, run.tokens, run.loss)).collect()
     }
 
     fn message(text: &str) -> String {
-        parse("runs", text).unwrap_err().to_string()
+        parse("runs", text, LossColumn::Loss).unwrap_err().to_string()
     }
 
     #[test]
@@ -196,11 +226,23 @@ mod tests {
 
     #[test]
     fn groups_are_read() {
-        let runs = parse("runs", "n,d,loss,group\n1,2,3,a\n1,2,4,\n").unwrap();
+        let runs = parse("runs", "n,d,loss,group\n1,2,3,a\n1,2,4,\n", LossColumn::Loss).unwrap();
         let groups: Vec<Option<&str>> = runs.as_slice().iter().map(|run| run.group.as_deref()).collect();
         assert_eq!(groups, [Some("a"), None]);
-        let runs = parse("runs", "{\"n\":1,\"d\":2,\"loss\":3,\"group\":1e18}").unwrap();
+        let runs = parse("runs", "{\"n\":1,\"d\":2,\"loss\":3,\"group\":1e18}", LossColumn::Loss).unwrap();
         assert_eq!(runs.as_slice()[0].group.as_deref(), Some("1e+18"));
+    }
+
+    #[test]
+    fn runs_of_two_tokenizers_have_bits_per_byte_in_common() {
+        let table = "n,d,loss,vocabulary,bits_per_byte\n1e6,1e8,1.5,65,2.1\n1e6,2e8,3.9,512,2\n";
+        let lines = "{\"n\":1,\"d\":1,\"loss\":2,\"vocabulary\":65,\"bits_per_byte\":2.1}\n{\"n\":1,\"d\":2,\"loss\":2,\"vocab_size\":512,\"bits_per_byte\":2}";
+        for text in [table, lines] {
+            let error = parse("runs", text, LossColumn::Loss).unwrap_err();
+            assert!(matches!(error, Error::MixedTokenizers { vocabularies: [65, 512], .. }), "{error}");
+            let runs = parse("runs", text, LossColumn::BitsPerByte).unwrap();
+            assert_eq!(runs.as_slice().iter().map(|run| run.loss).collect::<Vec<_>>(), [2.1, 2.0]);
+        }
     }
 
     #[test]
@@ -228,6 +270,6 @@ mod tests {
         assert!(message("[{\"n\": 1,").starts_with("`runs` line 1: EOF"));
         assert_eq!(message(" \n"), "`runs` holds no runs");
         assert_eq!(message("n,d,loss\n"), "`runs` holds no runs");
-        assert!(parse("runs", "").unwrap_err().hint().is_some());
+        assert!(parse("runs", "", LossColumn::Loss).unwrap_err().hint().is_some());
     }
 }

@@ -44,6 +44,8 @@ pub struct Run {
     pub loss: f64,
     /// Name of the group of runs with equal compute, if the user has given one.
     pub group: Option<String>,
+    /// Number of tokens of the tokenizer, if the user has said it.
+    pub vocabulary: Option<u64>,
     pub place: Place,
 }
 
@@ -63,7 +65,7 @@ pub struct Extent {
     pub compute: [f64; 2],
 }
 
-/// One or more runs with finite, positive numbers, of which no two are equal.
+/// One or more runs with finite, positive numbers, of which no two are equal, and as far as is known of one tokenizer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Runs(Vec<Run>);
 
@@ -71,8 +73,8 @@ impl Runs {
     /// Validates runs.
     ///
     /// # Errors
-    /// [`Error::NoRuns`], [`Error::Record`] for a number that is not finite and positive, and
-    /// [`Error::DuplicateRuns`].
+    /// [`Error::NoRuns`], [`Error::Record`] for a number that is not finite and positive,
+    /// [`Error::DuplicateRuns`] and [`Error::MixedTokenizers`].
     pub fn new(runs: Vec<Run>) -> Result<Self> {
         let mut seen: HashMap<[u64; 3], &Place> = HashMap::new();
         for run in &runs {
@@ -93,6 +95,13 @@ impl Runs {
                 return Err(Error::DuplicateRuns { first: first.clone(), second: run.place.clone() });
             }
         }
+        let mut known = runs.iter().filter_map(|run| Some((&run.place, run.vocabulary?)));
+        if let Some((place, size)) = known.next()
+            && let Some((other, other_size)) = known.find(|(_, other)| *other != size)
+        {
+            let places = [place, other].map(Place::clone);
+            return Err(Error::MixedTokenizers { places, vocabularies: [size, other_size] });
+        }
         match runs.is_empty() {
             true => Err(Error::NoRuns { path: "the list of runs".into() }),
             false => Ok(Self(runs)),
@@ -106,7 +115,7 @@ impl Runs {
     pub fn from_values(values: impl IntoIterator<Item = (f64, f64, f64)>) -> Result<Self> {
         let run = |(index, (parameters, tokens, loss))| {
             let place = Place { path: format!("run {}", index + 1), line: None };
-            Run { parameters, tokens, loss, group: None, place }
+            Run { parameters, tokens, loss, group: None, vocabulary: None, place }
         };
         Self::new(values.into_iter().enumerate().map(run).collect())
     }
@@ -173,6 +182,18 @@ mod tests {
         assert_eq!(message(&twice), "`run 3` has the same parameters, tokens and loss as `run 1`");
         let other_seed = Runs::from_values([(1e6, 1e8, 3.0), (1e6, 1e8, 3.01)]).unwrap();
         assert_eq!(other_seed.as_slice().len(), 2);
+    }
+
+    #[test]
+    fn runs_of_two_tokenizers_are_refused() {
+        let mut runs = Runs::from_values([(1e6, 1e8, 3.0), (1e6, 2e8, 2.9), (2e6, 2e8, 2.8)]).unwrap().0;
+        (runs[0].vocabulary, runs[2].vocabulary) = (Some(65), Some(65));
+        assert!(Runs::new(runs.clone()).is_ok());
+        runs[2].vocabulary = Some(512);
+        assert_eq!(
+            Runs::new(runs).unwrap_err().to_string(),
+            "`run 1` has a tokenizer of 65 tokens and `run 3` one of 512, so that their losses per token cannot be compared"
+        );
     }
 
     #[test]

@@ -47,6 +47,18 @@ impl Tokenizer {
         self.inner.hugging_face.token_to_id(text)
     }
 
+    /// Tokens that the tokenizer's own template puts before a text, such as `<s>`; empty if there are none.
+    pub fn first_tokens(&self) -> Vec<u32> {
+        let encode = |special| {
+            let encoding = self.inner.hugging_face.encode("a", special).ok();
+            encoding.map(|encoding| encoding.get_ids().to_vec()).unwrap_or_default()
+        };
+        let (plain, mut whole) = (encode(false), encode(true));
+        let start = whole.windows(plain.len().max(1)).position(|window| window == plain);
+        whole.truncate(start.unwrap_or(0));
+        whole
+    }
+
     /// The `tokenizer_config.json` with which `transformers.AutoTokenizer` loads the `tokenizer.json` beside
     /// it unchanged. `block_size` is the longest context of the model in tokens.
     pub fn to_transformers_config(&self, block_size: usize) -> String {

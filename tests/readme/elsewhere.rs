@@ -87,6 +87,12 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     },
     Elsewhere {
         class: "browser",
+        command: "kiln compare --preset debug --device cpu,wgpu,browser-cpu,browser --set train.max_steps=100 --out everywhere",
+        file: "web/tests/compare.spec.ts",
+        runs: r#""--device", "cpu,wgpu,browser-cpu,browser""#,
+    },
+    Elsewhere {
+        class: "browser",
         command: "kiln train --resume checkpoint --out runs/from-the-page",
         file: "web/tests/keep.spec.ts",
         runs: r#"kiln("train", "--resume", folder, "--out", desktop"#,

@@ -65,8 +65,14 @@ export type EngineText = {
 /** One evaluation on the validation split. */
 export type EvaluationReport = {
   step: number;
+  /** Mean loss of the steps since the previous evaluation. */
   train_loss: number | null;
   val_loss: number;
+  /**
+   * Validation loss minus training loss. Early in training it may be below 0, since the training loss is a
+   * mean over earlier steps, with dropout.
+   */
+  gap?: number | null;
   /** `exp` of the validation loss, of a language model only. */
   perplexity?: number | null;
   /**
@@ -80,6 +86,37 @@ export type EvaluationReport = {
   metrics?: { [key in string]: MetricValue };
   is_best: boolean;
   seconds: number;
+};
+
+/** Exposure of one canary. */
+export type Exposure = {
+  /** The text that was inserted. */
+  text: string;
+  /** Number of times that it was inserted. */
+  repeat: number;
+  /** Number of possible secrets. */
+  candidates: number;
+  /** Number of secrets that were scored, the inserted one included. */
+  scored: number;
+  /** Number of scored secrets that are at least as likely as the inserted one, which is one of them. */
+  rank: number;
+  /** Exposure in bits; an estimate if not all candidates were scored. */
+  exposure: number;
+  /** Negative log-likelihood of the inserted text, in nats. */
+  loss: number;
+};
+
+/** Share of greedy continuations that are verbatim. */
+export type Extraction = {
+  prompts: number;
+  /** Length of each prompt. */
+  prompt_tokens: number;
+  /** Length of each continuation. */
+  new_tokens: number;
+  /** Share of the prompts whose whole continuation is that of the text. */
+  verbatim: number;
+  /** Mean number of tokens that a continuation has in common with the text, from its beginning. */
+  mean_common_tokens: number;
 };
 
 /** A key as a form shows it. */
@@ -144,10 +181,59 @@ export type KernelDifference = {
   gradient: number;
 };
 
+/** What a model has learned by heart. */
+export type Memorization = {
+  /** Continuations of prompts from the training text; absent if it is too short for a prompt. */
+  train?: Extraction | null;
+  /** Continuations of prompts from the validation text, which the model has not seen. */
+  validation?: Extraction | null;
+  /** Overlaps of several kinds of texts with the training text. */
+  overlaps: Array<OverlapReport>;
+  canaries: Array<Exposure>;
+  seconds: number;
+};
+
+/** What the trained model has learned by heart, at the end of a run. */
+export type MemorizationReport = {
+  step: number;
+  memorization: Memorization;
+};
+
 /** A figure, or several of a kind, such as one for each expert. NaN where the log has no number. */
 export type MetricValue =
   | number
   | Array<number>;
+
+/** Warning of overfitting. */
+export type OverfittingReport = {
+  step: number;
+  /** Number of evaluations in a row that showed it. */
+  evaluations: number;
+  val_loss: number;
+  best_val_loss: number;
+  best_step: number;
+  train_loss: number;
+  train_loss_at_best: number;
+};
+
+/** Longest verbatim overlaps of some texts with the training text. */
+export type OverlapReport = {
+  /** Kind of texts, such as `greedy text`. */
+  texts: string;
+  /** Number of texts. */
+  count: number;
+  /** Mean over the texts of the longest overlap of each, in tokens. */
+  mean_tokens: number;
+  /** Length of the longest overlap of all. */
+  tokens: number;
+  characters: number;
+  /** The text of the longest overlap. */
+  text: string;
+  /** Document of the training split that contains it, counted from 0. */
+  document: number;
+  /** Position of its first token in that document. */
+  offset: number;
+};
 
 /** One parameter tensor. */
 export type ParameterReport = {
@@ -317,12 +403,23 @@ export type TaskName =
   | "dyck"
   | "two-sum";
 
+/** One evaluation of the tasks of `eval.suites`. */
+export type TaskReport = {
+  step: number;
+  /** Metrics as `TASK/METRIC`, such as `arc_easy/acc`. */
+  metrics: { [key in string]: MetricValue };
+  seconds: number;
+};
+
 /** Something worth showing. Serialized with a `type` tag, one JSON object each, in `log.jsonl`. */
 export type TrainEvent =
   | { "type": "started" } & RunInfo
   | { "type": "step" } & StepReport
   | { "type": "evaluation" } & EvaluationReport
+  | { "type": "overfitting" } & OverfittingReport
+  | { "type": "tasks" } & TaskReport
   | { "type": "sample" } & SampleReport
   | { "type": "checkpoint" } & CheckpointReport
   | { "type": "skipped", step: number, loss: number, grad_norm: number, batch: string, }
-  | { "type": "finished" } & FinishReport;
+  | { "type": "finished" } & FinishReport
+  | { "type": "memorization" } & MemorizationReport;

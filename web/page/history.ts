@@ -90,7 +90,9 @@ export class History {
     if (event.type === "started") this.rewind(event.first_step);
     else if (event.type === "step") this.addStep(event);
     else if (event.type === "evaluation") this.evaluations.push(event);
-    else if (event.type === "sample") this.samples = [...this.samples, event].slice(-MOST_SAMPLES);
+    else if (event.type === "tasks") {
+      for (const [name, value] of Object.entries(event.metrics)) this.addMetric(event.step, name, value);
+    } else if (event.type === "sample") this.samples = [...this.samples, event].slice(-MOST_SAMPLES);
     else if (event.type === "skipped") this.skipped = [...this.skipped, event].slice(-MOST_SKIPPED);
   }
 

@@ -107,6 +107,7 @@ impl Run {
             config.apply(&set)?;
             // Where the desktop read its text is of no use here, and the tokenizer comes along.
             config.data.paths.clear();
+            config.eval.suites.clear();
             target.check_fits(&config)?;
             let dataset = dataset(&config, text.as_ref(), Some(checkpoint.tokenizer()?))?;
             let config = config.resolve(&dataset)?;

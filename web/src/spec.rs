@@ -69,9 +69,11 @@ impl RunSpec {
 /// Refuses a configuration that names files, since a page cannot open them.
 fn refuse_files(config: &Config) -> kiln::Result<()> {
     let hint = Some("choose text in the page instead".into());
-    if let Some(path) = config.data.paths.first() {
-        let (value, message) = (path.display().to_string(), "a page cannot open files by name".into());
-        return Err(kiln::Error::InvalidValue { key: "data.paths".into(), value, message, hint });
+    for (key, paths) in [("data.paths", &config.data.paths), ("eval.suites", &config.eval.suites)] {
+        if let Some(path) = paths.first() {
+            let (value, message) = (path.display().to_string(), "a page cannot open files by name".into());
+            return Err(kiln::Error::InvalidValue { key: key.into(), value, message, hint });
+        }
     }
     if config.tokenizer.kind == TokenizerKind::File {
         let message = "a page cannot open a tokenizer file".into();

@@ -66,7 +66,9 @@ export function steps(page: Page): Promise<StepReport[]> {
 /** The desktop binary. */
 export function kiln(...args: string[]): string {
   const target = process.env.CARGO_TARGET_DIR ?? join(homedir(), "kiln-target");
-  return execFileSync(join(target, "release", "kiln"), args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+  // With the layer of `tests/check.sh`, SwiftShader computes on the desktop what it does in the browser.
+  const layer = process.env.VK_LAYER_PATH ? { VK_INSTANCE_LAYERS: "VK_LAYER_KILN_stand_in" } : {};
+  return execFileSync(join(target, "release", "kiln"), args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...layer } });
 }
 
 export function temporaryFolder(): string {

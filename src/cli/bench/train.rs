@@ -17,6 +17,7 @@ use crate::{
     train::Trainer,
 };
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 #[derive(Debug, clap::Args)]
 pub struct TrainingArguments {
@@ -225,6 +226,19 @@ fn in_own_process(
     set.iter().for_each(|set| option("--set", set.clone()));
     let figures: Vec<Figures> = own_process(&words)?;
     figures.into_iter().next().ok_or_else(|| anyhow::anyhow!("measuring device `{choice}` failed"))
+}
+
+/// Measures the tokens a second that training a configuration file reaches on a device, in a process of its own.
+///
+/// # Errors
+/// An error if the process fails, which has said why.
+pub(in crate::cli) fn tokens_per_second(config: &Path, device: &Choice) -> anyhow::Result<f64> {
+    let words =
+        ["train", "--json", "--steps", "10", "--device", &device.to_string(), "--config"].map(String::from);
+    let words = [&words[..], &[config.display().to_string()]].concat();
+    let figures: Vec<Figures> = own_process(&words)?;
+    let speed = figures.first().map(|figures| figures.tokens_per_second);
+    speed.ok_or_else(|| anyhow::anyhow!("measuring device `{device}` failed"))
 }
 
 fn print_table(figures: &[Figures]) {

@@ -1,7 +1,10 @@
 //! Trains the cells of an experiment, each in a process of its own, so that a device that fails costs one cell.
 //! What is finished is kept; what was begun is resumed.
 
-use super::plan::{Cell, configuration_of};
+use super::{
+    browser::BrowserOptions,
+    plan::{Cell, Place, configuration_of},
+};
 use crate::{
     checkpoint::{Resume, RunFolder},
     cli::{
@@ -62,7 +65,7 @@ pub struct Ended {
 ///
 /// # Errors
 /// An error if a process cannot be started or a folder cannot be written. A cell that fails is no error here.
-pub fn train(cells: &[Cell], folder: &Path, jobs: usize) -> Result<Ended> {
+pub fn train(cells: &[Cell], folder: &Path, jobs: usize, browser: &BrowserOptions) -> Result<Ended> {
     for name in ["runs", "output"] {
         storage::create_folder(&folder.join(name))?;
     }
@@ -75,15 +78,16 @@ pub fn train(cells: &[Cell], folder: &Path, jobs: usize) -> Result<Ended> {
     }
     let mut running: Vec<Running> = Vec::new();
     while !(running.is_empty() && (waiting.is_empty() || interrupt::asked())) {
-        let is_free =
-            |(_, cell): &(usize, &Cell)| running.iter().all(|other| other.cell.device != cell.device);
+        let is_free = |(_, cell): &(usize, &Cell)| {
+            running.iter().all(|other| other.cell.place.name() != cell.place.name())
+        };
         if running.len() < jobs
             && !interrupt::asked()
             && let Some(at) = waiting.iter().position(is_free)
             && let Some((number, cell)) = waiting.remove(at)
         {
             eprintln!("[{number}/{}] {}", cells.len(), cell.name);
-            running.extend(start(number, cell, folder)?);
+            running.extend(start(number, cell, folder, browser)?);
             continue;
         }
         thread::sleep(Duration::from_millis(50));
@@ -101,21 +105,32 @@ pub fn train(cells: &[Cell], folder: &Path, jobs: usize) -> Result<Ended> {
 }
 
 /// Starts the process of a cell; `None` if an earlier process has finished the cell meanwhile.
-fn start<'a>(number: usize, cell: &'a Cell, folder: &Path) -> Result<Option<Running<'a>>> {
+fn start<'a>(
+    number: usize,
+    cell: &'a Cell,
+    folder: &Path,
+    browser: &BrowserOptions,
+) -> Result<Option<Running<'a>>> {
     let run = run_of(cell, folder);
-    let mut command = kiln()?;
-    command.arg("train");
-    match has_checkpoint(&run)? {
-        true if is_finished(&run) => return Ok(None),
-        true => command.arg("--resume").arg(&run),
-        false => {
-            if run.exists() {
-                storage::remove_folder(&run)?;
-            }
-            command.arg("--config").arg(configuration_of(cell, folder)).arg("--out").arg(&run)
+    let mut command = match &cell.place {
+        Place::Device(choice) => {
+            let mut command = kiln()?;
+            command.arg("train");
+            match has_checkpoint(&run)? {
+                true if is_finished(&run) => return Ok(None),
+                true => command.arg("--resume").arg(&run),
+                false => {
+                    if run.exists() {
+                        storage::remove_folder(&run)?;
+                    }
+                    command.arg("--config").arg(configuration_of(cell, folder)).arg("--out").arg(&run)
+                }
+            };
+            command.arg("--device").arg(choice.to_string());
+            command
         }
+        Place::Browser { gpu } => browser.find()?.command(cell, *gpu, &run)?,
     };
-    command.arg("--device").arg(cell.device.to_string());
     let path = output_of(cell, folder);
     let output = File::create(&path).map_err(|e| Error::io("create", &path, e))?;
     let errors = output.try_clone().map_err(|e| Error::io("create", &path, e))?;

@@ -1,8 +1,8 @@
 //! `kiln compare --locate`: names the first operation whose output differs between two ways to compute a checkpoint, and
 //! going backward the first whose gradient does.
 
+use super::plan::Place;
 use crate::{
-    device::Choice,
     error::{Error, hint},
     eval::locate::{Differing, Located, Pass, run},
     kernels::Mode,
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Checkpoint, and the ways in which it is computed and compared.
 pub struct Ways<'a> {
     pub checkpoint: &'a Path,
-    pub devices: &'a [Choice],
+    pub places: &'a [Place],
     /// Keys that are varied: `kernels.fused` is the one that a checkpoint can be computed with both ways.
     pub varied: &'a [(String, Vec<String>)],
     pub save: Option<&'a Path>,
@@ -23,10 +23,13 @@ pub struct Ways<'a> {
 pub fn locate(ways: &Ways) -> anyhow::Result<()> {
     let modes = modes(ways.varied)?;
     let mut passes = Vec::new();
-    for choice in ways.devices {
+    for place in ways.places {
+        let Place::Device(choice) = place else {
+            return Err(Error::invalid_value("--device", place.name(), "a page cannot be looked into").into());
+        };
         let device = choice.open()?;
         for (mode, label) in &modes {
-            let label = format!("{choice}{label}");
+            let label = format!("{}{label}", place.name());
             passes.push((label, pollster::block_on(run(ways.checkpoint, *mode, &device))?));
         }
     }

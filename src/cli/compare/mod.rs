@@ -1,29 +1,32 @@
 //! `kiln compare`: the same experiment over devices, seeds and keys, on one picture.
 
-mod cells;
+pub(super) mod browser;
+pub(super) mod cells;
+mod experiment;
 mod locate;
-mod plan;
+pub(super) mod plan;
 mod report;
 mod results;
 
 use super::{config::ConfigSource, interrupt};
-use crate::{
-    device::Choice,
-    error::{Error, hint},
-};
-use plan::Axes;
+use crate::error::{self, Error, hint};
+use browser::BrowserOptions;
+use plan::{Axes, Place};
 use results::Results;
 use std::{collections::BTreeSet, path::PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub struct CompareArguments {
+    /// Experiment: a TOML file with these flags as keys, `set` and `vary` as tables. A flag overrides the file
+    #[arg(value_name = "FILE")]
+    experiment: Option<PathBuf>,
     #[command(flatten)]
     source: ConfigSource,
     /// Text, JSON, CSV or token files or folders of them (repeatable); default: the embedded corpus
     #[arg(long, value_name = "PATH")]
     data: Vec<PathBuf>,
-    /// Devices, as `kiln train --device` has them
-    #[arg(long, value_name = "D,..", value_delimiter = ',', default_value = "auto")]
+    /// Devices, and `browser` (WebGPU) and `browser-cpu` for the page in headless Chromium; default: auto
+    #[arg(long, value_name = "D,..", value_delimiter = ',')]
     device: Vec<String>,
     /// Seeds; default: the configuration's
     #[arg(long, value_name = "N,..", value_delimiter = ',')]
@@ -31,12 +34,15 @@ pub struct CompareArguments {
     /// Values that a key has in turn, for example model.n_layer=2,4 (repeatable)
     #[arg(long, value_name = "KEY=V,..")]
     vary: Vec<String>,
+    /// Keys that the experiment file varies.
+    #[arg(skip)]
+    varied: Vec<(String, Vec<String>)>,
     /// Folder of the experiment. The same command goes on with what is not finished
-    #[arg(long, value_name = "DIR", required_unless_present = "locate")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["locate", "experiment"])]
     out: Option<PathBuf>,
-    /// Cells that are trained at once, each on another device
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    jobs: usize,
+    /// Cells that are trained at once, each on another device; default: 1
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
     /// Difference from which on something differs: of losses (the report names the step), and with --locate of
     /// outputs and gradients, relative to the largest; default: 1e-3, with --locate 1e-4
     #[arg(long, value_name = "E")]
@@ -44,9 +50,11 @@ pub struct CompareArguments {
     /// End with exit code 1 if a loss differs from the first cell's by more than this
     #[arg(long, value_name = "E")]
     assert_loss: Option<f32>,
+    #[command(flatten)]
+    browser: BrowserOptions,
     /// Name the first operation of a checkpoint whose output, and whose gradient, differs between two devices or
     /// between `--vary kernels.fused=true,false`
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "seed", "preset", "config", "data", "assert_loss"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["experiment", "out", "seed", "preset", "config", "data", "assert_loss"])]
     locate: Option<PathBuf>,
     /// With --locate: keep the numbers of the first way
     #[arg(long, value_name = "FILE", requires = "locate")]
@@ -57,29 +65,44 @@ pub struct CompareArguments {
 }
 
 pub(super) fn run(arguments: CompareArguments) -> anyhow::Result<()> {
+    let arguments = arguments.with_experiment()?;
     let axes = axes(&arguments)?;
     if let Some(checkpoint) = &arguments.locate {
         return locate::locate(&locate::Ways {
             checkpoint,
-            devices: &axes.devices,
+            places: &axes.places,
             varied: &axes.varied,
             save: arguments.save.as_deref(),
             against: arguments.against.as_ref(),
             bound: arguments.bound.map_or(1e-4, f64::from),
         });
     }
-    // Clap requires the folder.
-    let out = arguments.out.clone().unwrap_or_default();
+    // Clap requires the folder where there is no experiment file.
+    let out = arguments.out.clone().ok_or_else(|| Error::InvalidValue {
+        key: "out".into(),
+        value: "none".into(),
+        message: "the folder of the experiment is not named".into(),
+        hint: Some(hint![
+            "write `out = \"DIR\"` in the file, or name it ",
+            error::Place::Out.by_argument("with", "DIR")
+        ]),
+    })?;
     let cells = plan::cells(&axes)?;
-    for choice in &axes.devices {
-        if choice.info().is_none_or(|info| info.problem.is_some()) {
+    for place in &axes.places {
+        if let Place::Device(choice) = place
+            && choice.info().is_none_or(|info| info.problem.is_some())
+        {
             // Opening says what is wrong.
             choice.open()?;
         }
     }
+    for cell in cells.iter().filter(|cell| matches!(cell.place, Place::Browser { .. })) {
+        browser::check(&cell.config)?;
+        arguments.browser.find()?;
+    }
     plan::write_configurations(&cells, &out)?;
     interrupt::listen()?;
-    let ended = cells::train(&cells, &out, arguments.jobs)?;
+    let ended = cells::train(&cells, &out, arguments.jobs.unwrap_or(1), &arguments.browser)?;
     let results = results::read(&cells, &out, arguments.bound.unwrap_or(1e-3));
     report::write(&results, &out)?;
     print!("{}", report::table(&results));
@@ -100,22 +123,27 @@ fn axes(arguments: &CompareArguments) -> crate::Result<Axes> {
         0 => Err(Error::invalid_value(key, 0, "must be at least 1")),
         _ => Ok(()),
     };
-    at_least_one("--jobs", arguments.jobs)?;
+    at_least_one("--jobs", arguments.jobs.unwrap_or(1))?;
     for (key, bound) in [("--bound", arguments.bound), ("--assert-loss", arguments.assert_loss)] {
         if let Some(bound) = bound.filter(|bound| *bound < 0.0 || bound.is_nan()) {
             return Err(Error::invalid_value(key, bound, "must be at least 0"));
         }
     }
-    let devices = arguments.device.iter().map(|name| name.parse()).collect::<crate::Result<Vec<Choice>>>()?;
-    let names: Vec<String> = devices.iter().map(Choice::to_string).collect();
+    let mut places =
+        arguments.device.iter().map(|name| Place::parse(name)).collect::<crate::Result<Vec<_>>>()?;
+    if places.is_empty() {
+        places.push(Place::parse("auto")?);
+    }
+    let names: Vec<String> = places.iter().map(Place::name).collect();
     all_different("--device", &names)?;
     all_different("--seed", &arguments.seed.iter().map(u64::to_string).collect::<Vec<_>>())?;
-    let varied = arguments.vary.iter().map(|text| varied(text)).collect::<crate::Result<Vec<_>>>()?;
+    let mut varied = arguments.vary.iter().map(|text| varied(text)).collect::<crate::Result<Vec<_>>>()?;
+    drop(varied.splice(0..0, arguments.varied.iter().cloned()));
     all_different("--vary", &varied.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>())?;
     Ok(Axes {
         source: arguments.source.clone(),
         data: arguments.data.clone(),
-        devices,
+        places,
         seeds: arguments.seed.clone(),
         varied,
     })

@@ -12,11 +12,43 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Where a cell is trained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A device of this machine.
+    Device(Choice),
+    /// The page in a browser, on WebGPU or on the CPU by WebAssembly.
+    Browser { gpu: bool },
+}
+
+impl Place {
+    /// Reads a name as `--device` has it, or `browser` and `browser-cpu`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`].
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "browser" => Ok(Self::Browser { gpu: true }),
+            "browser-cpu" => Ok(Self::Browser { gpu: false }),
+            _ => Ok(Self::Device(name.parse()?)),
+        }
+    }
+
+    /// Name, as [`Place::parse`] reads it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Device(choice) => choice.to_string(),
+            Self::Browser { gpu: true } => "browser".into(),
+            Self::Browser { gpu: false } => "browser-cpu".into(),
+        }
+    }
+}
+
 /// The axes of an experiment and what its cells share.
 pub struct Axes {
     pub source: ConfigSource,
     pub data: Vec<PathBuf>,
-    pub devices: Vec<Choice>,
+    pub places: Vec<Place>,
     /// Seeds; without one, that of the configuration.
     pub seeds: Vec<u64>,
     /// Keys and the values that they have in turn.
@@ -30,7 +62,7 @@ pub struct Cell {
     pub name: String,
     /// Device and varied keys, which tell its curve from others; the seed is left out.
     pub label: String,
-    pub device: Choice,
+    pub place: Place,
     pub seed: u64,
     pub config: Config,
 }
@@ -48,7 +80,7 @@ pub fn cells(axes: &Axes) -> Result<Vec<Cell>> {
         combinations = longer.collect();
     }
     let mut cells = Vec::new();
-    for device in &axes.devices {
+    for place in &axes.places {
         for combination in &combinations {
             let mut set: Vec<String> = axes
                 .source
@@ -69,7 +101,7 @@ pub fn cells(axes: &Axes) -> Result<Vec<Cell>> {
                 let mut config = config.clone();
                 config.train.seed = seed;
                 config.validate()?;
-                cells.push(cell(axes, device, combination, seed, config));
+                cells.push(cell(axes, place, combination, seed, config));
             }
         }
     }
@@ -80,14 +112,14 @@ pub fn cells(axes: &Axes) -> Result<Vec<Cell>> {
 /// Preset of an experiment that names none.
 const DEFAULT_PRESET: &str = "debug";
 
-fn cell(axes: &Axes, device: &Choice, varied: &[(&str, &str)], seed: u64, config: Config) -> Cell {
+fn cell(axes: &Axes, place: &Place, varied: &[(&str, &str)], seed: u64, config: Config) -> Cell {
     // Axes of one value tell nothing apart.
     let telling = varied.iter().zip(&axes.varied).filter(|(_, (_, values))| values.len() > 1);
     let varied: Vec<String> = telling.map(|((key, value), _)| format!("{key}={value}")).collect();
-    let label: Vec<String> = std::iter::once(device.to_string()).chain(varied).collect();
+    let label: Vec<String> = std::iter::once(place.name()).chain(varied).collect();
     let name = label.iter().cloned().chain((axes.seeds.len() > 1).then(|| format!("seed={seed}")));
     let name: String = name.collect::<Vec<_>>().join("-").chars().map(in_file_name).collect();
-    Cell { name, label: label.join(", "), device: device.clone(), seed, config }
+    Cell { name, label: label.join(", "), place: place.clone(), seed, config }
 }
 
 fn in_file_name(c: char) -> char {
@@ -143,7 +175,7 @@ mod tests {
         Axes {
             source: ConfigSource { preset: Some("debug".into()), ..ConfigSource::default() },
             data: Vec::new(),
-            devices: ["cpu", "cuda"].map(|name| name.parse().unwrap()).into(),
+            places: ["cpu", "browser"].map(|name| Place::parse(name).unwrap()).into(),
             seeds: vec![1, 2],
             varied: vec![
                 ("kernels.fused".into(), vec!["true".into(), "false".into()]),
@@ -163,10 +195,10 @@ mod tests {
                 "cpu-kernels.fused=true-seed=2",
                 "cpu-kernels.fused=false-seed=1",
                 "cpu-kernels.fused=false-seed=2",
-                "cuda-kernels.fused=true-seed=1",
-                "cuda-kernels.fused=true-seed=2",
-                "cuda-kernels.fused=false-seed=1",
-                "cuda-kernels.fused=false-seed=2",
+                "browser-kernels.fused=true-seed=1",
+                "browser-kernels.fused=true-seed=2",
+                "browser-kernels.fused=false-seed=1",
+                "browser-kernels.fused=false-seed=2",
             ]
         );
         assert_eq!(cells[2].label, "cpu, kernels.fused=false");

@@ -4,7 +4,7 @@ use super::results::{CellResult, Group, Results};
 use crate::{
     cli::{
         plot::{Point, Series, series_svg},
-        report::{STYLE, escape, push_plot},
+        report::{escape, page_head, push_plot, run_name},
         table::{Align, Table, bytes, duration, short},
     },
     platform::storage,
@@ -37,12 +37,12 @@ const COLUMNS: [(&str, Align); 9] = [
 ];
 
 /// The table that the command prints, one row for each label.
-pub fn table(results: &Results) -> String {
+pub fn table(results: &Results) -> Table {
     let mut table = Table::new(COLUMNS);
     for row in rows(results) {
         table.row(row);
     }
-    table.to_string()
+    table
 }
 
 fn rows(results: &Results) -> Vec<[String; 9]> {
@@ -84,14 +84,7 @@ fn rows(results: &Results) -> Vec<[String; 9]> {
 
 fn markdown(results: &Results) -> String {
     let cell = |text: &str| text.replace('|', "\\|").replace('\n', " ");
-    let mut text = String::new();
-    let header: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
-    let line: Vec<&str> =
-        COLUMNS.iter().map(|(_, align)| if *align == Align::Left { "---" } else { "---:" }).collect();
-    let _ = writeln!(text, "| {} |\n| {} |", header.join(" | "), line.join(" | "));
-    for row in rows(results) {
-        let _ = writeln!(text, "| {} |", row.iter().map(|text| cell(text)).collect::<Vec<_>>().join(" | "));
-    }
+    let mut text = table(results).markdown();
     let _ = writeln!(
         text,
         "\nApart: the largest difference of a training loss from the first row's, and the first step at which it \
@@ -126,21 +119,20 @@ fn losses_svg(results: &Results, size: (u32, u32)) -> Result<String> {
 }
 
 fn page(results: &Results, folder: &Path) -> Result<String> {
-    let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy();
-    let name = escape(&name);
-    let mut html = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{name} - kiln compare</title>\n\
-         <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{name}</h1>\n"
-    );
+    let mut html = page_head(&run_name(folder), "kiln compare");
     for note in &results.notes {
         let _ = writeln!(html, "<p>{}</p>", escape(note));
     }
     html.push_str("<h2>Loss</h2>\n");
     push_plot(&mut html, "plot wide", "Loss over steps", &losses_svg(results, (1100, 560))?);
     push_plot(&mut html, "plot narrow", "Loss over steps", &losses_svg(results, (560, 480))?);
-    push_table(&mut html, results);
+    html += &table(results).html();
+    let _ = writeln!(
+        html,
+        "<p>Apart: the largest difference of a training loss from the first row's, and the first step at which it passes \
+         {:.0e}.</p>",
+        results.bound
+    );
     html.push_str("<div class=\"pair\">\n");
     let apart = series(results, |cell| {
         cell.difference.as_ref().map_or_else(Vec::new, |difference| {
@@ -156,28 +148,6 @@ fn page(results: &Results, folder: &Path) -> Result<String> {
     push_changes(&mut html, results);
     html.push_str("</main>\n</body>\n</html>\n");
     Ok(html)
-}
-
-fn push_table(html: &mut String, results: &Results) {
-    let class = |align: Align| if align == Align::Left { " class=\"left\"" } else { "" };
-    html.push_str("<div class=\"scroll\">\n<table>\n<tr>");
-    for (name, align) in COLUMNS {
-        let _ = write!(html, "<th{}>{name}</th>", class(align));
-    }
-    html.push_str("</tr>\n");
-    for row in rows(results) {
-        html.push_str("<tr>");
-        for (cell, (_, align)) in row.iter().zip(COLUMNS) {
-            let _ = write!(html, "<td{}>{}</td>", class(align), escape(cell));
-        }
-        html.push_str("</tr>\n");
-    }
-    let _ = writeln!(
-        html,
-        "</table>\n</div>\n<p>Apart: the largest difference of a training loss from the first row's, and the first \
-         step at which it passes {:.0e}.</p>",
-        results.bound
-    );
 }
 
 fn push_changes(html: &mut String, results: &Results) {

@@ -95,7 +95,7 @@ fn read_cell(cell: &Cell, folder: &Path) -> CellResult {
     let mut result = CellResult {
         name: cell.name.clone(),
         label: cell.label.clone(),
-        device: cell.device.to_string(),
+        device: cell.place.name(),
         seed: cell.seed,
         description: String::new(),
         parameters: 0,
@@ -195,7 +195,7 @@ fn changed(cells: &[Cell], label: &str) -> Vec<(String, String, String)> {
 }
 
 /// All keys of a configuration with their values as text.
-fn flat(config: &Config) -> BTreeMap<String, String> {
+pub fn flat(config: &Config) -> BTreeMap<String, String> {
     fn walk(prefix: &str, value: &serde_json::Value, all: &mut BTreeMap<String, String>) {
         match value {
             serde_json::Value::Object(map) => {

@@ -12,7 +12,7 @@ pub type Point = (f64, f64);
 pub struct Curves {
     pub train_loss: Vec<Point>,
     pub val_loss: Vec<Point>,
-    /// Learning rate, gradient norm and the metrics of steps by name, with one curve for each number of a
+    /// Learning rate, gradient norm and the metrics of steps and of tasks by name, with one curve for each number of a
     /// metric.
     pub others: BTreeMap<String, Vec<Vec<Point>>>,
     /// Loss, in nats, of a model that gives every token or class the same probability.
@@ -36,6 +36,11 @@ impl Curves {
                     }
                 }
                 Event::Evaluation(report) => curves.val_loss.push((report.step as f64, report.val_loss)),
+                Event::Tasks(report) => {
+                    for (name, value) in &report.metrics {
+                        curves.push(name, report.step as f64, value.values());
+                    }
+                }
                 _ => {}
             }
         }

@@ -26,7 +26,7 @@ pub use index::Index;
 pub use load::{Checkpoint, Weights};
 pub use manifest::Manifest;
 pub use run::{Resume, RunFolder, resolve};
-pub use save::{TrainerState, encode};
+pub use save::{OverfittingState, TrainerState, encode};
 pub use weights::{Location, StoredTensor, WeightFiles};
 
 /// File names inside a checkpoint.

@@ -28,11 +28,25 @@ pub struct TrainerState {
     pub best_step: Option<u64>,
     /// Number of evaluations since the best one.
     pub evaluations_without_improvement: u64,
+    /// State of the watch for overfitting.
+    #[serde(default)]
+    pub overfitting: OverfittingState,
     pub optimizer: OptimizerKind,
     /// Number of updates of each parameter.
     pub updates: BTreeMap<String, usize>,
     /// Position of the data loader.
     pub data: Cursor,
+}
+
+/// State of the watch for overfitting, so that a resumed run warns when the uninterrupted one would.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OverfittingState {
+    /// Training loss at the evaluation with the best validation loss.
+    pub train_loss_at_best: Option<f64>,
+    /// Number of evaluations in a row that showed overfitting.
+    pub evaluations: u64,
+    /// Whether the run has warned already.
+    pub has_warned: bool,
 }
 
 /// Encodes the files of a checkpoint. Tensors are given under Kiln's parameter names.

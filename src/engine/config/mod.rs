@@ -4,6 +4,7 @@
 //!
 //! `kiln config show` prints the resolved tree; every checkpoint carries it as `kiln.toml`.
 
+mod canary;
 mod model;
 mod objective;
 pub mod overrides;
@@ -13,6 +14,7 @@ mod train;
 mod validate;
 
 pub use crate::kernels::activation::Activation;
+pub use canary::{CanaryConfig, PLACEHOLDER, SecretFormat};
 pub use model::{
     Architecture, AttentionConfig, Head, Init, ModelConfig, MoeConfig, Norm, NormPosition, Pooling, Position,
     RopeConfig, RopeLayout, RopeScaling,
@@ -48,6 +50,8 @@ section! {
         objective: ObjectiveConfig,
         /// The training loop.
         train: TrainConfig,
+        /// Tasks that the model is evaluated on.
+        eval: EvalConfig,
         /// Generated text.
         sample: SampleConfig,
         /// The way operations are computed.
@@ -114,6 +118,9 @@ section! {
         label_field: Option<String> = None;
         /// Field that holds the text that an encoder with a decoder generates.
         target_field: Option<String> = None;
+        /// Made-up secrets that are put into the training text, to measure what a model learns by heart: tables
+        /// `{ text = "The code is {}.", format = "digits", length = 6, repeat = 10 }`, with `digits` or `letters`.
+        canaries: Vec<CanaryConfig> = Vec::new();
     }
 }
 
@@ -151,6 +158,19 @@ pub enum Order {
     Random,
     /// Every row is read once per epoch, shuffled anew in each epoch.
     Shuffled,
+}
+
+section! {
+    /// Task files that are evaluated during training, as `kiln eval --suite` does.
+    #["eval"]
+    pub struct EvalConfig {
+        /// Task files in lm-evaluation-harness's YAML, or folders of them.
+        suites: Vec<PathBuf> = Vec::new();
+        /// Steps between evaluations of the tasks; 0: only at the end.
+        suite_interval: u64 = 0;
+        /// Rows of each task, from its beginning; absent: all.
+        suite_limit: Option<u64> = None, Range::AT_LEAST_ONE;
+    }
 }
 
 section! {

@@ -6,7 +6,7 @@ mod help;
 mod renamed;
 
 use super::{Config, KEYS, Key, ModelConfig};
-use crate::error::{Error, Hint, Result, hint};
+use crate::error::{Error, Hint, Result, hint, nearest};
 use serde::de::DeserializeOwned;
 use std::sync::LazyLock;
 use toml::{Table, Value, de::DeTable};
@@ -23,9 +23,6 @@ const FOREIGN_NAMES: [(&str, &str); 5] = [
     ("max_iters", "max_steps"),
     ("warmup_iters", "warmup_steps"),
 ];
-
-/// Minimum similarity of a key that is suggested (1 means equal).
-const LEAST_SIMILARITY: f64 = 0.6;
 
 impl Config {
     /// Reads a configuration; keys that `text` leaves out keep their defaults. `origin` names the source of
@@ -163,16 +160,6 @@ impl Reading {
     }
 }
 
-/// The candidate nearest to `name` by edit distance, if any is similar enough to be suggested.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::normalized_damerau_levenshtein(name, candidate), candidate))
-        .filter(|(similarity, _)| *similarity >= LEAST_SIMILARITY)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
-}
-
 /// Whether a key may have no value.
 fn is_optional(key: &str) -> bool {
     static OPTIONAL: LazyLock<Vec<&str>> = LazyLock::new(|| {
@@ -296,7 +283,7 @@ fn quoted(names: &[String]) -> String {
 }
 
 /// The type that serde expected, in the terms of the file rather than of the program.
-fn expected_type(message: &str) -> &str {
+pub fn expected_type(message: &str) -> &str {
     let expected = message.split("expected ").nth(1).unwrap_or("another type").trim();
     match expected {
         "u64" | "usize" => "a whole number, 0 or more",

@@ -1,8 +1,8 @@
 //! Named configurations to start from (`--preset NAME`). Each is a TOML file in `assets/presets/` with the
 //! keys that differ from the defaults.
 
-use super::{Config, overrides::nearest};
-use crate::error::{Error, Result};
+use super::Config;
+use crate::error::{Error, Result, nearest};
 
 /// A named configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Completes a configuration with what depends on the data: the vocabulary and the classes.
 
 use super::{Architecture, Config, Head};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, hint};
 
 /// Properties of a run's data that a configuration depends on.
 pub trait RunData {
@@ -16,6 +16,8 @@ pub trait RunData {
     /// # Errors
     /// [`Error::Tokenizer`] with the first character that it has no token for.
     fn check_text(&self, text: &str) -> Result<()>;
+    /// Number of tokens of the longest canary in the training split; 0 if there is none.
+    fn longest_canary(&self) -> usize;
 }
 
 impl Config {
@@ -55,6 +57,15 @@ impl Config {
         if self.model.architecture != Architecture::Encoder {
             data.check_text(&self.sample.prompt)?;
         }
+        let (longest, block_size) = (data.longest_canary(), self.model.block_size);
+        if longest > block_size {
+            return Err(Error::InvalidValue {
+                key: "data.canaries".into(),
+                value: format!("{longest} tokens"),
+                message: format!("a canary does not fit into a block of {block_size} tokens"),
+                hint: Some(hint!["shorten its text, or raise ", hint::key("model.block_size")]),
+            });
+        }
         if let Some(patience) = self.train.early_stopping_patience.filter(|_| !data.has_validation()) {
             let message = "there is no validation split to watch";
             return Err(Error::invalid_value("train.early_stopping_patience", patience, message));
@@ -91,6 +102,10 @@ mod tests {
             }
             Err(Error::invalid_value("sample.prompt", text, "not a letter"))
         }
+
+        fn longest_canary(&self) -> usize {
+            40
+        }
     }
 
     fn resolve(overrides: &[&str], labels: &[&str], has_validation: bool) -> Result<Config> {
@@ -115,6 +130,7 @@ mod tests {
         refused(&["sample.prompt=A"], &[], true, "sample.prompt");
         refused(&["train.early_stopping_patience=2"], &[], false, "train.early_stopping_patience");
         refused(&["model.n_layer=0"], &[], true, "model.n_layer");
+        refused(&["model.block_size=39"], &[], true, "data.canaries");
         // An encoder generates no text.
         resolve(&["model.architecture=encoder", "sample.prompt=A"], &[], true).unwrap();
     }

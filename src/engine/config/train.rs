@@ -63,6 +63,13 @@ section! {
         early_stopping_patience: Option<u64> = None, Range::AT_LEAST_ONE;
         /// Decrease of the validation loss that counts as improvement.
         early_stopping_min_delta: f64 = 0.0, Range::FromZero;
+        /// Evaluations in a row that call for a warning of overfitting: their validation loss is above the best by
+        /// `overfitting_margin`, while the training loss is below that at the best; 0: no warning.
+        overfitting_patience: u64 = 3;
+        /// Share of the best validation loss that a loss must be above it to count as overfitting.
+        overfitting_margin: f64 = 0.02, Range::FromZero;
+        /// Measure at the end of `kiln train` what the model has learned by heart, for the report.
+        memorization: bool = false;
         /// `stop` or `skip` the step when the loss is NaN or infinite.
         on_nan: OnNonFinite = OnNonFinite::Stop;
         /// Seed of initial weights, data order and dropout.

@@ -40,6 +40,8 @@ impl Cursor {
                 hint: Some(hint![
                     "restore the files, ",
                     hint::key("data.val_fraction"),
+                    ", ",
+                    hint::key("data.canaries"),
                     " and the tokenizer that the run began with, or begin a new run from this checkpoint"
                 ]),
             });

@@ -1,7 +1,7 @@
 //! All data that a run reads: the tokens of both splits and their tokenizer.
 
 use super::{
-    RowLayout, TokenSplit,
+    RowLayout, TokenSplit, canaries,
     collate::special_tokens,
     corpus::{Corpus, documents_in_train, train_share},
     labels::{self, Encoder, Part},
@@ -58,6 +58,10 @@ impl RunData for Dataset {
 
     fn check_text(&self, text: &str) -> Result<()> {
         self.tokenizer.encode(text).map(drop)
+    }
+
+    fn longest_canary(&self) -> usize {
+        self.train.inserted().iter().map(std::ops::Range::len).max().unwrap_or(0)
     }
 }
 
@@ -138,7 +142,12 @@ impl Dataset {
                 let special = special_tokens(config);
                 match config.tokenizer.kind {
                     TokenizerKind::Bpe => Tokenizer::train(&config.tokenizer, &special, train.texts())?,
-                    _ => Tokenizer::train(&config.tokenizer, &special, train.texts().chain(val.texts()))?,
+                    _ => {
+                        let canaries = canaries::alphabets(config);
+                        let texts =
+                            train.texts().chain(val.texts()).chain(canaries.iter().map(String::as_str));
+                        Tokenizer::train(&config.tokenizer, &special, texts)?
+                    }
                 }
             }
         };
@@ -174,6 +183,7 @@ impl Dataset {
         val: TokenSplit,
         bytes: Option<[u64; 2]>,
     ) -> Result<Self> {
+        let (train, canary_bytes) = canaries::insert(train, config, &tokenizer)?;
         let layout = RowLayout::of(config, &tokenizer)?;
         let delimiter = delimiter_token(config.data.answer_after.as_deref(), &tokenizer)?;
         let [train, val] = [train, val].map(|split| match delimiter {
@@ -192,7 +202,7 @@ impl Dataset {
         }
         let fingerprint = hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         let [train_bytes, val_bytes] = match bytes {
-            Some(bytes) => bytes.map(Some),
+            Some([train, val]) => [Some(train + canary_bytes), Some(val)],
             None => [&train, &val].map(|split| bytes_of(split, &tokenizer)),
         };
         Ok(Self {

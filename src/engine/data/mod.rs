@@ -6,6 +6,7 @@
 
 mod labels;
 mod batch;
+mod canaries;
 mod collate;
 mod corpus;
 mod cursor;
@@ -23,6 +24,7 @@ mod targets;
 pub mod tasks;
 
 pub use batch::{Example, HostBatch, IGNORE_INDEX, Width};
+pub use canaries::Canary;
 pub use collate::{CLS_TOKEN, Collator, SEP_TOKEN};
 pub use cursor::Cursor;
 pub use dataset::Dataset;

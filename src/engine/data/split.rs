@@ -1,5 +1,7 @@
 //! The tokens of a split, in memory or mapped from shards, and the positions at which its documents begin.
 
+mod insert;
+
 use crate::platform::storage::Mapped;
 use sha2::{Digest, Sha256};
 use std::{fmt, ops::Range, sync::Arc};
@@ -101,6 +103,8 @@ pub struct TokenSplit {
     len: usize,
     documents: Arc<[usize]>,
     labels: Labels,
+    /// Ranges of the canaries, ascending.
+    inserted: Arc<[Range<usize>]>,
 }
 
 /// Labels of the documents in a split.
@@ -134,7 +138,14 @@ impl TokenSplit {
 
     /// Makes a split without tokens.
     pub fn empty(name: &'static str) -> Self {
-        Self { name, parts: Vec::new(), len: 0, documents: Arc::new([]), labels: Labels::None }
+        Self {
+            name,
+            parts: Vec::new(),
+            len: 0,
+            documents: Arc::new([]),
+            labels: Labels::None,
+            inserted: Arc::new([]),
+        }
     }
 
     /// Sets the documents' labels.
@@ -182,25 +193,18 @@ impl TokenSplit {
     /// Makes a split of a range of this one, which shares its memory.
     pub(super) fn slice(&self, name: &'static str, range: Range<usize>) -> Self {
         let mut slice = Self::empty(name);
-        for part in &self.parts {
-            let start = range.start.clamp(part.start, part.start + part.range.len());
-            let end = range.end.clamp(start, part.start + part.range.len());
-            if start < end {
-                let offset = part.range.start;
-                slice.parts.push(Part {
-                    store: part.store.clone(),
-                    range: start - part.start + offset..end - part.start + offset,
-                    start: slice.len,
-                });
-                slice.len += end - start;
-            }
-        }
+        slice.share(self, range.clone());
         let inside =
             self.documents.iter().filter(|start| range.contains(start)).map(|start| start - range.start);
         // A stretch that begins inside a document begins with the rest of it.
         let is_cut = slice.len > 0 && self.documents.binary_search(&range.start).is_err();
         slice.documents = is_cut.then_some(0).into_iter().chain(inside).collect();
         slice
+    }
+
+    /// Token ranges of the canaries, ascending; none without canaries.
+    pub fn inserted(&self) -> &[Range<usize>] {
+        &self.inserted
     }
 
     /// Name of the split: `train` or `validation`.
@@ -307,6 +311,12 @@ impl TokenSplit {
                 let start = index * (self.len - WINDOW) as u64 / (WINDOWS as u64 - 1);
                 self.copy(start as usize..start as usize + WINDOW, &mut window);
                 update(&window);
+            }
+            // The windows may pass over the canaries.
+            for range in self.inserted.iter() {
+                let start = range.start as u64;
+                update(&[start as i32, (start >> 32) as i32]);
+                update(&self.read(range.clone()));
             }
         }
         hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,8 +1,11 @@
 //! Evaluation of a model on a split.
 
 pub mod confusion;
+pub mod exposure;
 pub mod generated;
 pub mod locate;
+pub mod memorization;
+pub mod scorer;
 pub mod verify;
 
 use crate::{

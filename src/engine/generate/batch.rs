@@ -32,7 +32,7 @@ impl Row<'_> {
 /// Whether a batch generates the same texts as single prompts. This is not so if experts have a capacity,
 /// which rows then share, nor if a decoder attends to blocks, which are counted from the first token, padding
 /// included.
-pub(super) fn is_exact(config: &ModelConfig) -> bool {
+pub(crate) fn is_exact(config: &ModelConfig) -> bool {
     let shares_experts = config.has_experts() && config.moe.capacity.is_some();
     let counts_blocks =
         config.attention.sparse_block.is_some() && config.architecture == Architecture::Decoder;
@@ -46,7 +46,7 @@ pub(super) fn is_exact(config: &ModelConfig) -> bool {
 /// # Errors
 /// Those of `ends`, [`Error::NonFiniteOutput`](crate::Error::NonFiniteOutput) and
 /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
-#[allow(clippy::too_many_arguments, reason = "each is one thing, and there is one caller")]
+#[allow(clippy::too_many_arguments, reason = "each is one thing")]
 pub async fn generate(
     decoder: &TextDecoder<'_>,
     config: &ModelConfig,

@@ -110,10 +110,13 @@ impl Prompt {
         if !tokens.is_empty() {
             return Ok(Self { tokens_cut: tokens.len().saturating_sub(limit), tokens, is_continued: true });
         }
-        let tokens = match tokenizer.end_of_text() {
-            Some(token) => vec![token],
-            None => tokenizer.encode("\n").ok().filter(|found| !found.is_empty()).unwrap_or_else(|| vec![0]),
-        };
-        Ok(Self { tokens, is_continued: false, tokens_cut: 0 })
+        Ok(Self { tokens: vec![start_token(tokenizer)], is_continued: false, tokens_cut: 0 })
     }
+}
+
+/// Token that a text without a prompt begins after: the end-of-text token, a line break, or the tokenizer's
+/// first token.
+pub(crate) fn start_token(tokenizer: &Tokenizer) -> u32 {
+    let line_break = || tokenizer.encode("\n").ok()?.first().copied();
+    tokenizer.end_of_text().or_else(line_break).unwrap_or(0)
 }

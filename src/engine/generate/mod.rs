@@ -9,12 +9,13 @@ mod stop;
 
 use crate::{
     config::{ModelConfig, SampleConfig},
-    error::Result,
+    error::{Error, Result},
     model::{Input, KvCache, Model, Side},
     tokenizer::Tokenizer,
 };
 use beam::BeamSearch;
 use burn::tensor::Device;
+pub(crate) use decoder::start_token;
 use decoder::{Prompt, TextDecoder};
 use output::Output;
 use sampling::Sampler;
@@ -121,6 +122,40 @@ impl Generator<'_> {
         let known = tokenizer.vocab_size();
         batch::generate(&decoder, config, tokens, known, first, sample, device, &mut ends).await?;
         outputs.into_iter().zip(reasons).map(|(output, reason)| output.finish(reason, &mut |_| {})).collect()
+    }
+
+    /// Continues prompts of at least one token each by `sample.max_new_tokens` tokens, whatever these are.
+    ///
+    /// # Errors
+    /// Those of [`generate`](Self::generate), and [`Error::InvalidValue`](crate::Error::InvalidValue) for a
+    /// model with an encoder, which continues no text.
+    pub async fn continue_tokens(
+        &self,
+        prompts: Vec<Vec<u32>>,
+        sample: &SampleConfig,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Vec<Vec<u32>>> {
+        let Self { model, config, tokenizer, device } = *self;
+        let Model::Decoder(decoder) = model else {
+            let message = "only a decoder without an encoder continues a text";
+            return Err(Error::invalid_value("model.architecture", "with an encoder", message));
+        };
+        let decoder = TextDecoder::DecoderOnly(decoder);
+        let known = tokenizer.vocab_size();
+        let at_once = if batch::is_exact(config) { prompts.len().max(1) } else { 1 };
+        let mut all = Vec::with_capacity(prompts.len());
+        for prompts in prompts.chunks(at_once) {
+            let mut found = vec![Vec::with_capacity(sample.max_new_tokens); prompts.len()];
+            let mut ends = |row: usize, token: u32| {
+                found[row].push(token);
+                Ok(interrupted())
+            };
+            let first = all.len();
+            batch::generate(&decoder, config, prompts.to_vec(), known, first, sample, device, &mut ends)
+                .await?;
+            all.append(&mut found);
+        }
+        Ok(all)
     }
 
     /// Generates the text of one prompt. `row` is its number among several, which determines its random

@@ -3,7 +3,13 @@
 use super::{
     Input, Pass,
     init::Initializer,
-    layers::{embeddings::Embeddings, kv_cache::KvCache, moe::Routing, output::Output, stack::Stack},
+    layers::{
+        embeddings::Embeddings,
+        kv_cache::KvCache,
+        moe::Routing,
+        output::{Output, Projection},
+        stack::Stack,
+    },
 };
 use crate::{config::ModelConfig, kernels::Mode};
 use burn::{
@@ -64,6 +70,19 @@ impl Decoder {
         let pass = input.pass();
         let (x, routings) = self.states(input, cache, &pass);
         (self.projection.forward(x, &self.embeddings), routings)
+    }
+
+    /// Output projection of single tokens of `[B, T]`, given by their indices in the B · T tokens. With a cache,
+    /// the tokens continue those in it.
+    pub(crate) fn project_at(
+        &self,
+        input: Input,
+        cache: Option<&mut KvCache>,
+        indices: Tensor<1, Int>,
+    ) -> Projection {
+        let pass = input.pass();
+        let (states, _) = self.states(input, cache, &pass);
+        self.projection.project(states, &self.embeddings).select(indices)
     }
 
     /// Hidden states before the output projection, `[B, T, n_embd]`, and the routing of each layer.

@@ -9,7 +9,7 @@ use super::{
         kv_cache::KvCache,
         mask::{MaskInputs, of_keys},
         moe::Routing,
-        output::Output,
+        output::{Output, Projection},
         position::Positions,
         stack::Stack,
     },
@@ -67,6 +67,17 @@ impl EncoderDecoder {
         let pass = Pass::default();
         let (x, routings) = self.decoder_states(tokens, memory, cache, &pass);
         (self.projection.forward(x, &self.embeddings), routings)
+    }
+
+    /// Output projection of single tokens of the decoder, given by their indices in the B · T tokens.
+    pub(crate) fn project_at(
+        &self,
+        tokens: Tensor<2, Int>,
+        memory: &Memory,
+        indices: Tensor<1, Int>,
+    ) -> Projection {
+        let (states, _) = self.decoder_states(tokens, memory, None, &Pass::default());
+        self.projection.project(states, &self.embeddings).select(indices)
     }
 
     /// Hidden states of the decoder before the output projection, `[B, T, n_embd]`.

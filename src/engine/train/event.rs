@@ -1,6 +1,6 @@
 //! Events that the training loop reports to a terminal, a log or a page.
 
-use crate::objective::Metrics;
+use crate::{eval::memorization::Memorization, objective::Metrics};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -12,6 +12,9 @@ pub enum Event {
     Started(RunInfo),
     Step(StepReport),
     Evaluation(EvaluationReport),
+    /// The validation loss rises while the training loss falls; once in a run.
+    Overfitting(OverfittingReport),
+    Tasks(TaskReport),
     Sample(SampleReport),
     Checkpoint(CheckpointReport),
     /// A step that was skipped because its loss or gradient norm was not finite.
@@ -22,6 +25,8 @@ pub enum Event {
         batch: String,
     },
     Finished(FinishReport),
+    /// What the trained model has learned by heart.
+    Memorization(MemorizationReport),
 }
 
 /// Description of a run, before its first step.
@@ -92,8 +97,13 @@ pub struct StepReport {
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct EvaluationReport {
     pub step: u64,
+    /// Mean loss of the steps since the previous evaluation.
     pub train_loss: Option<f64>,
     pub val_loss: f64,
+    /// Validation loss minus training loss. Early in training it may be below 0, since the training loss is a
+    /// mean over earlier steps, with dropout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<f64>,
     /// `exp` of the validation loss, of a language model only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<f64>,
@@ -108,6 +118,38 @@ pub struct EvaluationReport {
     #[serde(default, skip_serializing_if = "Metrics::is_empty")]
     pub metrics: Metrics,
     pub is_best: bool,
+    pub seconds: f64,
+}
+
+/// Warning of overfitting.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+pub struct OverfittingReport {
+    pub step: u64,
+    /// Number of evaluations in a row that showed it.
+    pub evaluations: u64,
+    pub val_loss: f64,
+    pub best_val_loss: f64,
+    pub best_step: u64,
+    pub train_loss: f64,
+    pub train_loss_at_best: f64,
+}
+
+/// What the trained model has learned by heart, at the end of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+pub struct MemorizationReport {
+    pub step: u64,
+    pub memorization: Memorization,
+}
+
+/// One evaluation of the tasks of `eval.suites`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+pub struct TaskReport {
+    pub step: u64,
+    /// Metrics as `TASK/METRIC`, such as `arc_easy/acc`.
+    pub metrics: Metrics,
     pub seconds: f64,
 }
 

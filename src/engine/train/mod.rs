@@ -4,6 +4,7 @@
 mod early_stop;
 pub mod event;
 pub mod inspect;
+mod overfitting;
 mod run;
 mod step;
 #[cfg(test)]
@@ -12,12 +13,13 @@ mod tests;
 pub use run::{Hooks, Progress};
 
 use crate::{
-    checkpoint::{self, Checkpoint, Files, TrainerState, Weights, names},
+    checkpoint::{self, Checkpoint, Files, OverfittingState, TrainerState, Weights, names},
     config::Config,
     data::{Dataset, Loader, RowLayout, random::seed_for},
     error::{Error, Result},
+    generate::Generator,
     model::{Model, parameters, size},
-    objective::{self, Objective},
+    objective::{self, Metrics, Objective},
     optim::{self, Optimizer, ema::Ema, schedule},
     transform,
 };
@@ -38,6 +40,7 @@ pub struct Trainer {
     device: Device,
     model: Model,
     objective: Box<dyn Objective>,
+    tasks: Option<TaskEvaluation>,
     optimizer: Optimizer,
     ema: Option<Ema>,
     /// Number of finished optimizer steps.
@@ -46,11 +49,16 @@ pub struct Trainer {
     tokens: u64,
     skipped_steps: u64,
     early_stop: EarlyStop,
+    overfitting: OverfittingState,
     /// Notes for the user on how the run continues.
     notes: Vec<String>,
     /// Steps whose loss is still on the device.
     pending: Vec<PendingStep>,
 }
+
+/// Evaluates a model on the tasks of `eval.suites`, and returns the metrics. It reads files, which the engine
+/// does not.
+pub type TaskEvaluation = Box<dyn Fn(&Generator<'_>) -> Result<Metrics>>;
 
 /// A step whose numbers have not been read yet.
 struct PendingStep {
@@ -148,6 +156,7 @@ impl Trainer {
         trainer.tokens = state.tokens;
         trainer.skipped_steps = state.skipped_steps;
         trainer.early_stop.restore(&state);
+        trainer.overfitting = state.overfitting;
         let before = checkpoint.config.as_ref().map(|config| &config.train);
         let jump = before.and_then(|before| schedule::jump(before, &trainer.config.train, state.step));
         trainer.notes.extend(jump);
@@ -164,9 +173,11 @@ impl Trainer {
             Loader::new(dataset.train.clone(), layout.clone(), config.data.order, rows_per_step, train.seed)?;
         Ok(Self {
             objective: objective::build(&config),
+            tasks: None,
             optimizer: Optimizer::new(train, config.kernels.mode()).with_roles(roles),
             ema: train.ema_decay.map(|decay| Ema::new(decay, &model)),
             early_stop: EarlyStop::new(train.early_stopping_patience, train.early_stopping_min_delta),
+            overfitting: OverfittingState::default(),
             loader,
             layout,
             device,
@@ -184,6 +195,11 @@ impl Trainer {
     /// Replaces the objective of the configuration by another one.
     pub fn with_objective(self, objective: impl Objective + 'static) -> Self {
         Self { objective: Box::new(objective), ..self }
+    }
+
+    /// Evaluates tasks every `eval.suite_interval` steps and at the end.
+    pub fn with_tasks(self, tasks: TaskEvaluation) -> Self {
+        Self { tasks: Some(tasks), ..self }
     }
 
     /// The device that the run trains on, with autodiff.
@@ -253,6 +269,7 @@ impl Trainer {
             best_val_loss: self.early_stop.best_loss(),
             best_step: self.early_stop.best_step(),
             evaluations_without_improvement: self.early_stop.without_improvement(),
+            overfitting: self.overfitting.clone(),
             optimizer: self.config.train.optimizer,
             updates: updates.collect(),
             data: self.loader.cursor(self.step),

@@ -4,8 +4,9 @@ use super::{
     PendingStep, Trainer,
     event::{
         CheckpointReport, EvaluationReport, Event, FinishReason, FinishReport, RunInfo, SampleReport,
-        StepReport,
+        StepReport, TaskReport,
     },
+    overfitting::{self, Losses},
 };
 use crate::{
     checkpoint::Files,
@@ -15,6 +16,7 @@ use crate::{
     error::{Error, Result},
     eval::{confusion::Confusion, evaluate, evaluate_objective},
     generate::Generator,
+    model::Model,
     objective,
     platform::{Instant, peak_memory_bytes},
 };
@@ -40,6 +42,7 @@ struct Due {
     /// Whether to read the losses that are still on the device.
     losses: bool,
     evaluation: bool,
+    tasks: bool,
     checkpoint: bool,
     sample: bool,
 }
@@ -47,7 +50,7 @@ struct Due {
 impl Due {
     /// Whether an action interrupts training.
     fn pauses(&self) -> bool {
-        self.evaluation || self.checkpoint || self.sample
+        self.evaluation || self.tasks || self.checkpoint || self.sample
     }
 }
 
@@ -135,6 +138,9 @@ impl Trainer {
                 end = Some(FinishReason::EarlyStopped);
             }
         }
+        if due.tasks {
+            self.evaluate_tasks(hooks)?;
+        }
         if due.checkpoint || is_best || end.is_some() {
             let files = self.checkpoint().await?;
             let path = (hooks.save)(self.step, &files, is_best)?;
@@ -212,6 +218,7 @@ impl Trainer {
         let mut due = Due {
             losses: every(train.log_interval) || is_first,
             evaluation,
+            tasks: (every(self.config.eval.suite_interval) || at_end) && self.tasks.is_some(),
             checkpoint: train.save_interval.is_some_and(every)
                 || end.is_some()
                 || (evaluation && train.save_interval.is_none()),
@@ -333,27 +340,52 @@ impl Trainer {
                 skipped: self.skipped_in_a_row(meter),
             });
         }
-        let is_best = self.early_stop.observe(report.val_loss, self.step);
         let (sum, count) = std::mem::take(&mut meter.losses);
+        let train_loss = (count > 0).then(|| sum / f64::from(count));
+        let losses = Losses {
+            step: self.step,
+            validation: report.val_loss,
+            training: train_loss,
+            best: self.early_stop.best_loss().zip(self.early_stop.best_step()),
+        };
+        let is_best = self.early_stop.observe(report.val_loss, self.step);
         (hooks.observe)(&Event::Evaluation(EvaluationReport {
-            train_loss: (count > 0).then(|| sum / f64::from(count)),
+            train_loss,
+            gap: train_loss.map(|train_loss| report.val_loss - train_loss),
             is_best,
             seconds: start.elapsed().as_secs_f64(),
             ..report
         }))?;
+        if let Some(report) = overfitting::observe(&mut self.overfitting, &losses, &self.config.train) {
+            (hooks.observe)(&Event::Overfitting(report))?;
+        }
         Ok(is_best)
+    }
+
+    /// Evaluates the tasks and reports their metrics.
+    fn evaluate_tasks(&self, hooks: &mut Hooks<'_>) -> Result<()> {
+        let Some(tasks) = &self.tasks else { return Ok(()) };
+        let start = Instant::now();
+        let metrics = tasks(&self.generator(&self.trained_model()))
+            .map_err(|error| error.with_origin(format!("step {}", self.step)))?;
+        let seconds = start.elapsed().as_secs_f64();
+        (hooks.observe)(&Event::Tasks(TaskReport { step: self.step, metrics, seconds }))
+    }
+
+    fn generator<'a>(&'a self, model: &'a Model) -> Generator<'a> {
+        Generator {
+            model,
+            config: &self.config.model,
+            tokenizer: &self.dataset.tokenizer,
+            device: &self.device,
+        }
     }
 
     /// Generates and reports a sample.
     async fn sample(&self, hooks: &mut Hooks<'_>) -> Result<()> {
         let sample = &self.config.sample;
         let model = self.trained_model();
-        let generator = Generator {
-            model: &model,
-            config: &self.config.model,
-            tokenizer: &self.dataset.tokenizer,
-            device: &self.device,
-        };
+        let generator = self.generator(&model);
         let generated = generator.generate(sample, &mut |_| {}, &|| false).await;
         let generated = generated.map_err(|error| error.with_origin(format!("step {}", self.step)))?;
         // What a decoder beside an encoder generates does not continue the prompt.

@@ -34,8 +34,10 @@ fn cells_spend_the_budget_around_the_optimum() {
 
 #[test]
 fn heads_divide_the_width_into_about_64() {
-    let heads: Vec<u64> =
-        [32, 64, 96, 128, 272, 320, 768, 1024].iter().map(|&width| Shape(width).heads()).collect();
+    let heads: Vec<u64> = [32, 64, 96, 128, 272, 320, 768, 1024]
+        .iter()
+        .map(|&width| PlanConfig::default().shape(width).heads())
+        .collect();
     assert_eq!(heads, [1, 1, 2, 2, 2, 5, 12, 16]);
 }
 
@@ -85,4 +87,26 @@ fn impossible_plans_are_refused() {
         message(PlanConfig { flops_per_second: Some(0.0), ..flops(1e18) }).contains("`flops_per_second`")
     );
     assert!(serde_json::from_str::<PlanConfig>("{\"size\": 3}").is_err());
+}
+
+#[test]
+fn a_single_run_has_the_nearest_shape() {
+    let cell = single(&PlanConfig::default(), 1e8, 1e18).unwrap();
+    assert!(
+        (cell.parameters as f64 / 1e8).ln().abs() < 0.2 && (cell.flops / 1e18 - 1.0).abs() < 1e-6,
+        "{cell:?}"
+    );
+    assert_eq!(single(&PlanConfig::default(), 1.0, 1e18).unwrap().width, 32);
+    assert!(single(&PlanConfig::default(), 1e8, 1.0).is_err());
+    assert!(single(&PlanConfig::default(), f64::NAN, 1e18).is_err());
+}
+
+#[test]
+fn layers_may_be_fixed() {
+    let config = PlanConfig { layers: Some(2), ..flops(1e14) };
+    let found = plan(&config, None).unwrap();
+    assert!(
+        found.cells.iter().all(|cell| cell.layers == 2 && cell.parameters == 24 * cell.width * cell.width)
+    );
+    assert!(plan(&PlanConfig { layers: Some(0), ..flops(1e14) }, None).is_err());
 }

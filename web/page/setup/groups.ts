@@ -51,9 +51,9 @@ export const GROUPS: Group[] = [
   },
 ];
 
-/** Settings of files, which a tab does not have. */
+/** Settings of files, which a tab does not have, and of what only the command line measures. */
 export function isHidden(key: string): boolean {
-  return key === "data.paths" || key === "tokenizer.path";
+  return ["data.paths", "tokenizer.path", "data.canaries", "train.memorization"].includes(key) || key.startsWith("eval.");
 }
 
 /** The fields of each group, common ones first. */

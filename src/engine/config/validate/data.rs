@@ -2,7 +2,7 @@
 
 use super::{refused, size};
 use crate::{
-    config::{Architecture, Config, Head, Layout, Task, TokenizerKind},
+    config::{Architecture, CanaryConfig, Config, Head, Layout, Task, TokenizerKind},
     error::{Error, Result, hint},
 };
 
@@ -54,6 +54,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
 /// Checks that the data suits the model.
 pub(super) fn check_objective(config: &Config) -> Result<()> {
     let Config { data, model, .. } = config;
+    check_memorization(config)?;
     let classifies = model.head != Head::LanguageModel;
     if let Some(field) = data.label_field.as_ref().filter(|_| !classifies) {
         let message = "the model gives no classes";
@@ -69,6 +70,28 @@ pub(super) fn check_objective(config: &Config) -> Result<()> {
         let message = "only an encoder-decoder generates another text";
         let hint = hint!["add ", hint::set("model.architecture", "encoder-decoder")];
         return Err(refused("data.target_field", field, message, hint));
+    }
+    Ok(())
+}
+
+/// Checks the canaries, and that the model learns a text that it can repeat.
+fn check_memorization(config: &Config) -> Result<()> {
+    let Config { data, model, train, .. } = config;
+    data.canaries.iter().try_for_each(CanaryConfig::check)?;
+    let key = match (&data.canaries[..], train.memorization) {
+        ([], false) => return Ok(()),
+        ([], true) => ("train.memorization", "true".to_owned()),
+        (canaries, _) => ("data.canaries", format!("{} canaries", canaries.len())),
+    };
+    if model.architecture != Architecture::Decoder {
+        let message = "only a decoder continues a text, by which its memory is measured";
+        let hint = hint!["leave it out, or add ", hint::set("model.architecture", "decoder")];
+        return Err(refused(key.0, key.1, message, hint));
+    }
+    if let Some(mark) = data.answer_after.as_ref().filter(|_| !data.canaries.is_empty()) {
+        let message = format!("a canary has nothing after `{mark}`, so it would be left out of training");
+        let hint = hint!["take away ", hint::key("data.answer_after"), " or the canaries"];
+        return Err(refused(key.0, key.1, message, hint));
     }
     Ok(())
 }

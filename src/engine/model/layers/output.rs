@@ -10,7 +10,10 @@ use crate::{
     },
     model::init::Initializer,
 };
-use burn::{module::Module, tensor::Tensor};
+use burn::{
+    module::Module,
+    tensor::{Int, Tensor},
+};
 
 /// The output projection of a decoder.
 #[derive(Module, Debug)]
@@ -82,6 +85,11 @@ pub struct Projection {
 }
 
 impl Projection {
+    /// Projection of some of the rows, by their indices.
+    pub(crate) fn select(self, rows: Tensor<1, Int>) -> Self {
+        Self { states: self.states.select(0, rows), ..self }
+    }
+
     /// Computes the logits, `[N, vocab_size]`.
     pub fn logits(self) -> Tensor<2> {
         let Self { states, weight, transposed, softcap: limit, mode } = self;

@@ -1,19 +1,29 @@
 //! `kiln scale`: scaling laws. What the losses of small runs say about a large one, and which runs to train.
 
+mod laws;
+mod outcome;
+mod report;
+mod run;
+mod sweep;
+
 use super::table::{Align, Table, duration, grouped};
-use crate::{error::Error, platform::storage};
+use crate::{
+    error::{Error, hint},
+    platform::storage,
+};
 use clap::{Args, Subcommand};
 use kiln_scale::{
-    advice::{self, Estimate},
-    bootstrap::{self, BootstrapConfig, Interval},
+    advice,
+    bootstrap::{self, BootstrapConfig},
     error::Quantity,
     fit::{self, FitConfig},
     isoflop::{self, IsoFlopConfig},
     kaplan,
     plan::{self, PlanConfig},
-    read,
+    read::{self, LossColumn},
     runs::Runs,
 };
+use laws::significant;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -25,6 +35,8 @@ pub struct ScaleArguments {
 
 #[derive(Debug, Subcommand)]
 enum ScaleCommand {
+    /// Plan small runs, train them, fit the laws to their losses, and advise
+    Run(run::RunArguments),
     /// Fit L(N, D) = E + A/N^alpha + B/D^beta (Chinchilla's approach 3), with intervals, and advise
     Fit {
         #[command(flatten)]
@@ -80,6 +92,9 @@ struct RunsArguments {
     /// CSV, JSON or JSON Lines with columns `parameters` (or `n`), `tokens` (or `d`) and `loss`
     #[arg(value_name = "FILE")]
     runs: PathBuf,
+    /// Take the column `bits_per_byte` as the loss, which runs with different tokenizers have in common
+    #[arg(long)]
+    bits_per_byte: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -88,47 +103,29 @@ struct RunsArguments {
 impl RunsArguments {
     fn read(&self) -> crate::Result<Runs> {
         let text = storage::read_to_string(&self.runs)?;
-        read::parse(&self.runs.display().to_string(), &text).map_err(refused)
+        let column = if self.bits_per_byte { LossColumn::BitsPerByte } else { LossColumn::Loss };
+        read::parse(&self.runs.display().to_string(), &text, column).map_err(refused)
     }
 }
 
 pub(super) fn run(arguments: ScaleArguments) -> anyhow::Result<()> {
     match arguments.command {
+        ScaleCommand::Run(arguments) => run::run(&arguments),
         ScaleCommand::Fit { runs, budget, predict, resamples, seed } => {
             let larger = predict.iter().map(|text| size(text)).collect::<crate::Result<Vec<_>>>()?;
             show_fit(&runs, &budget, &larger, resamples, seed)
         }
         ScaleCommand::Isoflop { runs, tolerance } => {
             let found = isoflop::isoflop(&runs.read()?, &IsoFlopConfig { tolerance }).map_err(refused)?;
-            if runs.json {
-                println!("{}", serde_json::to_string_pretty(&found)?);
-                return Ok(());
+            match runs.json {
+                true => println!("{}", serde_json::to_string_pretty(&found)?),
+                false => print!("{}{}", laws::isoflop_table(&found), laws::isoflop_text(&found)),
             }
-            let columns = ["budget", "runs", "best parameters", "best tokens", "loss"];
-            let mut table = Table::new(columns.map(|name| (name, Align::Right)));
-            for group in &found.minima {
-                let [compute, parameters, tokens] =
-                    [group.compute, group.parameters, group.tokens].map(significant);
-                table.row([
-                    compute,
-                    group.runs.to_string(),
-                    parameters,
-                    tokens,
-                    format!("{:.4}", group.loss),
-                ]);
-            }
-            print!("{table}");
-            for refused in &found.refused {
-                println!("left out: {}: {}", refused.name, refused.reason);
-            }
-            println!("best parameters = {:.3e} C^{:.4}", found.parameters.factor, found.parameters.exponent);
-            println!("best tokens     = {:.3e} C^{:.4}", found.tokens.factor, found.tokens.exponent);
             Ok(())
         }
         ScaleCommand::Kaplan { runs } => {
             let read = runs.read()?;
-            let laws = [Quantity::Parameters, Quantity::Tokens, Quantity::Compute]
-                .map(|quantity| (quantity, kaplan::power_law(&read, quantity)));
+            let laws = Quantity::ALL.map(|quantity| (quantity, kaplan::power_law(&read, quantity)));
             if laws.iter().all(|(_, law)| law.is_err()) {
                 let [(_, law), ..] = laws;
                 return Err(law.map_err(refused).err().map_or_else(|| anyhow::anyhow!("no law"), Into::into));
@@ -142,17 +139,9 @@ pub(super) fn run(arguments: ScaleArguments) -> anyhow::Result<()> {
                 return Ok(());
             }
             for (quantity, law) in laws {
-                let letter = quantity.letter();
                 match law {
-                    Ok(law) => println!(
-                        "L({letter}) = ({:.3e} / {letter})^{:.4} ± {:.4}, {} runs, {:.2} % apart",
-                        law.scale,
-                        law.exponent,
-                        law.exponent_error,
-                        law.runs,
-                        100.0 * law.relative_error
-                    ),
-                    Err(error) => println!("L({letter}): {error}"),
+                    Ok(law) => println!("{}", laws::kaplan_text(&law)),
+                    Err(error) => println!("L({}): {error}", quantity.letter()),
                 }
             }
             Ok(())
@@ -182,15 +171,11 @@ pub(super) fn run(arguments: ScaleArguments) -> anyhow::Result<()> {
             println!(
                 "{} FLOPs in all; N is counted {} embeddings",
                 significant(plan.flops),
-                counted(vocabulary)
+                laws::counted(vocabulary.is_some())
             );
             Ok(())
         }
     }
-}
-
-fn counted(vocabulary: Option<u64>) -> &'static str {
-    if vocabulary.is_some() { "with" } else { "without" }
 }
 
 fn show_fit(
@@ -211,7 +196,7 @@ fn show_fit(
     }
     let mut predictions = Vec::new();
     for [parameters, tokens] in larger {
-        let name = format!("N = {}, D = {}", significant(*parameters), significant(*tokens));
+        let name = laws::size_name(*parameters, *tokens);
         predictions
             .push(advice::predict(&fit, draws.as_ref(), &name, *parameters, *tokens).map_err(refused)?);
     }
@@ -221,59 +206,21 @@ fn show_fit(
         println!("{}", serde_json::to_string_pretty(&all)?);
         return Ok(());
     }
-    println!(
-        "L(N, D) = E + A/N^alpha + B/D^beta over {} runs, {:.2} % apart",
-        fit.runs,
-        100.0 * fit.relative_error
-    );
-    let law = &fit.law;
-    let rows = [
-        ("E", law.e, intervals.as_ref().map(|i| i.e)),
-        ("A", law.a, intervals.as_ref().map(|i| i.a)),
-        ("alpha", law.alpha, intervals.as_ref().map(|i| i.alpha)),
-        ("B", law.b, intervals.as_ref().map(|i| i.b)),
-        ("beta", law.beta, intervals.as_ref().map(|i| i.beta)),
-    ];
-    let mut table = Table::new([("", Align::Left), ("", Align::Right), ("", Align::Left)]);
-    for (name, value, interval) in rows {
-        table.row([name.to_owned(), format!("{value:.4}"), interval.map_or_else(String::new, between)]);
-    }
-    print!("{table}");
+    println!("{}", laws::fit_text(&fit));
+    print!("{}", laws::fit_table(&fit, intervals.as_ref()));
     for advice in &optima {
         println!("\nbudget {} FLOPs:", significant(advice.budget));
-        println!("  parameters            {}", estimate(&advice.parameters));
-        println!("  tokens                {}", estimate(&advice.tokens));
-        println!("  tokens per parameter  {}", estimate(&advice.tokens_per_parameter));
-        println!("  loss                  {}", estimate(&advice.loss));
+        for (name, value) in laws::advice_rows(advice) {
+            println!("  {name:<20}  {value}");
+        }
         advice.notes.iter().for_each(|note| println!("  note: {note}"));
     }
     for prediction in &predictions {
-        println!("\n{}: loss {}", prediction.name, estimate(&prediction.loss));
+        println!("\n{}: loss {}", prediction.name, laws::estimate(&prediction.loss));
         prediction.notes.iter().for_each(|note| println!("  note: {note}"));
     }
     super::show_notes(&fit.notes);
     Ok(())
-}
-
-fn estimate(estimate: &Estimate) -> String {
-    let interval =
-        estimate.interval.map_or_else(String::new, |interval| format!("  ({})", between(interval)));
-    format!("{}{interval}", significant(estimate.value))
-}
-
-fn between(interval: Interval) -> String {
-    format!("{} to {}", significant(interval.low), significant(interval.high))
-}
-
-/// Formats a number of any size with four significant digits.
-fn significant(value: f64) -> String {
-    match value.abs() {
-        0.001..10_000.0 => {
-            let decimals = 3 - value.abs().log10().floor().min(3.0) as i32;
-            format!("{value:.*}", decimals.max(0) as usize)
-        }
-        _ => format!("{value:.3e}"),
-    }
 }
 
 /// Reads `N,D`.
@@ -286,11 +233,22 @@ fn size(text: &str) -> crate::Result<[f64; 2]> {
 }
 
 fn refused(error: kiln_scale::Error) -> Error {
+    let hint = match &error {
+        kiln_scale::Error::MixedTokenizers { .. } => Some(hint![
+            "fit their bits per byte, which do not depend on the tokenizer, with ",
+            hint::command("--bits-per-byte"),
+            ", or one tokenizer at a time"
+        ]),
+        error => error.hint().map(Into::into),
+    };
+    if let kiln_scale::Error::InvalidValue { key, value, message } = error {
+        return Error::InvalidValue { key: format!("--{}", key.replace('_', "-")), value, message, hint };
+    }
     Error::InvalidValue {
         key: "kiln scale".into(),
         value: "its input".into(),
         message: error.to_string(),
-        hint: error.hint().map(Into::into),
+        hint,
     }
 }
 
@@ -299,9 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_four_digits() {
-        let shown = [0.0, 0.34567, 1.8172, 406.41, 1.0e11].map(significant);
-        assert_eq!(shown, ["0.000e0", "0.3457", "1.817", "406.4", "1.000e11"]);
+    fn a_size_has_two_numbers() {
         assert!(size("7e9,1.4e12").is_ok() && size("7e9").is_err() && size("7e9,x").is_err());
     }
 }
