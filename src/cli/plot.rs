@@ -16,7 +16,7 @@ use crate::platform::storage;
 use anyhow::{Result, anyhow};
 use curves::{clip, last_step, loss_range, quantile, smooth, thin_out, values};
 use plotters::{
-    coord::{Shift, types::RangedCoordf64},
+    coord::{CoordTranslate, Shift, types::RangedCoordf64},
     prelude::*,
     style::{FontStyle, register_font},
 };
@@ -311,6 +311,22 @@ fn draw_curves<DB: DrawingBackend>(
         }
     }
     area.present().map_err(drawing_error)
+}
+
+/// Draws the legend of a chart that overlays several series.
+fn legend<'a, DB: DrawingBackend + 'a, CT: CoordTranslate>(
+    chart: &mut ChartContext<'a, DB, CT>,
+) -> Result<()> {
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .margin(12)
+        .legend_area_size(32)
+        .label_font((FONT, 14).into_font().color(&INK))
+        .background_style(PAPER.filled())
+        .border_style(GRID)
+        .draw()
+        .map_err(drawing_error)
 }
 
 /// Turns a curve upside down.

@@ -95,7 +95,7 @@ impl Entries {
     /// Text of a key.
     ///
     /// # Errors
-    /// That of [`Entry::text`].
+    /// The error of [`Entry::text`].
     pub fn text(&self, name: &str) -> Result<Option<String>> {
         self.get(name).map(Entry::text).transpose()
     }

@@ -42,7 +42,7 @@ pub struct Evaluation {
     pub samples: Vec<(String, Vec<Map>)>,
     /// Number of tokens whose likelihood was measured for a target or a choice.
     pub scored_tokens: usize,
-    /// What a user should know about the results.
+    /// Notes on the results for the user, a sentence each.
     pub notes: Vec<String>,
 }
 
@@ -52,7 +52,7 @@ pub struct PreparedSuite {
     options: Options,
     /// Rows of each task.
     rows: Vec<TaskRows>,
-    /// What a user should know before the suite runs, such as keys without an effect.
+    /// Notes for the user before the suite runs, such as keys without an effect.
     pub notes: Vec<String>,
 }
 
@@ -221,7 +221,7 @@ impl TaskRows {
 
 /// Outputs of the requests of one example, each repeated.
 enum RawOutputs {
-    /// Of each request its repetitions.
+    /// Likelihoods of the repetitions of each request.
     Likelihoods(Vec<Vec<Likelihood>>),
     Rolling(Vec<f64>),
     Texts(Vec<String>),

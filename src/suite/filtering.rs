@@ -88,7 +88,7 @@ fn majority(outputs: Vec<Value>) -> Vec<Value> {
     outputs.iter().rev().max_by_key(|output| count(output)).cloned().into_iter().collect()
 }
 
-/// What a pattern has selected.
+/// Text that a pattern has selected.
 enum Selected {
     Text(String),
     /// A match of several groups, all of which are empty.

@@ -43,7 +43,7 @@ pub enum Metric {
     Texts,
 }
 
-/// What a comparison of texts ignores.
+/// Differences that a comparison of texts ignores.
 #[derive(Debug, Clone, Default)]
 pub struct ExactMatch {
     pub regexes_to_ignore: Vec<Pattern>,

@@ -20,7 +20,7 @@ pub struct Source {
 
 #[derive(Debug, Clone)]
 enum SourceKind {
-    /// The same for each row.
+    /// Text that is the same for each row.
     Constant(Value),
     /// The field with this name or, if there is no such field, the rendered template.
     Text(String, Template),
@@ -61,7 +61,7 @@ impl Source {
     /// The empty text.
     ///
     /// # Errors
-    /// That of [`Template::new`].
+    /// The error of [`Template::new`].
     pub fn empty(origin: &Origin) -> Result<Self> {
         let kind = SourceKind::Text(String::new(), Template::new(origin, "")?);
         Ok(Self { origin: origin.clone(), kind })

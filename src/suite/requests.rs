@@ -22,7 +22,7 @@ pub struct Example<'a> {
     pub requests: Requests,
 }
 
-/// What is right for a row.
+/// Answers that are right for a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expected {
     /// The choices, and the indices of those that are right. `is_list` says whether the target is a list.
@@ -114,7 +114,7 @@ impl<'a> Builder<'a> {
         Ok(Example { row, target, expected, requests })
     }
 
-    /// What the model is asked after a context.
+    /// Requests that the model gets after a context.
     fn requests(&self, row: &Row, context: String, target: &Value, choices: &[String]) -> Result<Requests> {
         let task = self.task;
         if task.output_type == OutputType::GenerateUntil {
@@ -145,7 +145,7 @@ impl<'a> Builder<'a> {
         Ok(Requests::Likelihoods(vec![LikelihoodRequest { context, continuation: text.clone() }]))
     }
 
-    /// What is right for a row.
+    /// Answers that are right for a row.
     fn expected(&self, row: &Row, text: &Value, target: &Value, choices: &[String]) -> Result<Expected> {
         let origin = &self.task.prompt.target.origin;
         let is_list = self.has_several_targets && !self.has_several_contexts;

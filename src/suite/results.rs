@@ -14,7 +14,7 @@ use crate::{
 /// Scores of a task and its log.
 pub struct TaskResults<'a> {
     pub task: &'a Task,
-    /// Of each pipeline the scores of each metric.
+    /// Scores of each metric, by pipeline.
     pub scores: Vec<(String, Vec<Vec<Score>>)>,
     pub samples: Vec<Map>,
     /// Number of rows of the split.

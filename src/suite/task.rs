@@ -12,7 +12,7 @@ use crate::{
     value::Value,
 };
 
-/// What the model is asked for each row.
+/// Kind of request that the model gets for each row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputType {
     /// The likelihood of each choice.
@@ -50,7 +50,7 @@ pub struct Task {
     pub version: Value,
     /// The keys of the task file.
     pub keys: Entries,
-    /// What a user should know, such as keys without an effect.
+    /// Notes for the user, such as keys without an effect.
     pub notes: Vec<String>,
 }
 

@@ -181,7 +181,7 @@ export type KernelDifference = {
   gradient: number;
 };
 
-/** What a model has learned by heart. */
+/** Figures of what a model has learned by heart. */
 export type Memorization = {
   /** Continuations of prompts from the training text; absent if it is too short for a prompt. */
   train?: Extraction | null;

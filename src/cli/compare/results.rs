@@ -1,4 +1,4 @@
-//! What the runs of an experiment say: losses, their difference to the first cell's, speed, memory, device.
+//! Results of the runs of an experiment: losses, their difference to the first cell's, speed, memory, device.
 
 use super::{cells::run_of, plan::Cell};
 use crate::{

@@ -1,10 +1,10 @@
 //! Curves of several runs on one picture: a line each, and a band over the runs of one series.
 
 use super::{
-    DRAWN_POINTS, FONT, Pen, Point,
+    DRAWN_POINTS, Pen, Point,
     curves::{clip, last_step, quantile, thin_out, values},
-    drawing_error, load_font,
-    palette::{GRID, INK, PAPER, SERIES, UNIFORM},
+    drawing_error, legend, load_font,
+    palette::{GRID, PAPER, SERIES, UNIFORM},
     step_labels, svg, tick,
 };
 use crate::cli::table::grouped;
@@ -95,16 +95,7 @@ fn draw<DB: DrawingBackend>(
             .label(one.label.clone())
             .legend(move |at| EmptyElement::at(at) + pen.dash(0.0, 22.0, line));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .margin(12)
-        .legend_area_size(32)
-        .label_font((FONT, 14).into_font().color(&INK))
-        .background_style(PAPER.filled())
-        .border_style(GRID)
-        .draw()
-        .map_err(drawing_error)?;
+    legend(&mut chart)?;
     area.present().map_err(drawing_error)
 }
 

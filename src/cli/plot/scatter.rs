@@ -1,8 +1,8 @@
 //! Points of several groups over a logarithmic axis, with a line for each group.
 
 use super::{
-    FONT, Pen, Point, drawing_error, load_font,
-    palette::{GRID, INK, PAPER, SERIES, UNIFORM},
+    Pen, Point, drawing_error, legend, load_font,
+    palette::{GRID, PAPER, SERIES, UNIFORM},
     svg, tick,
 };
 use anyhow::Result;
@@ -89,16 +89,7 @@ fn draw<DB: DrawingBackend>(
                 + Circle::new((pen.px(11.0), 0), radius, color.filled())
         });
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .margin(12)
-        .legend_area_size(32)
-        .label_font((FONT, 14).into_font().color(&INK))
-        .background_style(PAPER.filled())
-        .border_style(GRID)
-        .draw()
-        .map_err(drawing_error)?;
+    legend(&mut chart)?;
     area.present().map_err(drawing_error)
 }
 

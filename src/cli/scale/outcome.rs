@@ -1,4 +1,4 @@
-//! What the runs of a sweep say: their losses, the laws that are fitted to them, and what follows. `runs.csv` is for other
+//! Results of the runs of a sweep: their losses, the laws that are fitted to them, and what follows. `runs.csv` is for other
 //! programs and for `kiln scale fit`, `results.json` has everything.
 
 use super::{

@@ -43,7 +43,7 @@ const DECIDED: [&str; 7] = [
     "train.eval_interval",
 ];
 
-/// What all runs of a sweep share.
+/// Settings that all runs of a sweep share.
 pub struct Base {
     pub config: Config,
     /// Number of tokens of the tokenizer.

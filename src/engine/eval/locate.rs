@@ -38,7 +38,7 @@ pub struct Differing {
     pub difference: f64,
     /// Indices of the number that differs most.
     pub index: Vec<usize>,
-    /// That number in both passes.
+    /// The number with the largest difference, in both passes.
     pub values: [f32; 2],
 }
 

@@ -1,4 +1,4 @@
-//! What a decoder has learned by heart: the share of greedy continuations that are verbatim, which are
+//! Measures what a decoder has learned by heart: the share of greedy continuations that are verbatim, which are
 //! extractable (arXiv:2202.07646), overlaps of its texts with the training text, and the exposure of canaries.
 
 pub use super::exposure::Exposure;
@@ -12,7 +12,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// What a model has learned by heart.
+/// Figures of what a model has learned by heart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Memorization {
