@@ -2,6 +2,8 @@
 //! heads lie side by side, as a projection computes them, and queries may share keys and values (grouped
 //! queries, arXiv:2305.13245).
 
+pub use kiln_operations::attention::{AttentionSpec, Strides, Window};
+
 use super::{
     Mode,
     backend::{Differentiable, Kernels},
@@ -14,73 +16,6 @@ use burn::{
     backend::Dispatch,
     tensor::{Bool, Tensor, TensorData, activation::softmax},
 };
-use std::ops::Range;
-
-/// Shape and settings of one attention. H is the number of query heads, G that of key and value heads, D the
-/// head size.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AttentionSpec {
-    /// Number of query heads, H.
-    pub heads: usize,
-    /// Number of key and value heads, G.
-    pub kv_heads: usize,
-    /// Size of a head, D.
-    pub head_size: usize,
-    /// Factor that the scores are multiplied by.
-    pub scale: f32,
-    /// Soft cap of the scores; 0 disables it.
-    pub softcap: f32,
-    pub window: Window,
-    pub dropout: Dropout,
-}
-
-/// Window of keys that a query may attend to, in tokens; the last query is at the position of the last key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// Number of keys before the query.
-    pub left: usize,
-    /// Number of keys after the query.
-    pub right: usize,
-}
-
-impl Window {
-    /// Window of bidirectional attention: every key.
-    pub const FULL: Self = Self { left: usize::MAX, right: usize::MAX };
-    /// Window of causal attention: no later key.
-    pub const CAUSAL: Self = Self { left: usize::MAX, right: 0 };
-}
-
-impl AttentionSpec {
-    /// Range of the keys in the window of query number `query`, where there are `time` queries and `seen`
-    /// keys.
-    pub fn visible(&self, query: usize, time: usize, seen: usize) -> Range<usize> {
-        let position = (query + seen).saturating_sub(time);
-        let start = position.saturating_sub(self.window.left).min(seen);
-        start..position.saturating_add(self.window.right).saturating_add(1).min(seen)
-    }
-}
-
-/// Strides of heads in a tensor: the elements of token `t` of head `h` of sample `b` begin at `first + b *
-/// batch + h * head + t * token`.
-#[derive(Debug, Clone, Copy)]
-pub struct Strides {
-    pub first: usize,
-    pub batch: usize,
-    pub head: usize,
-    pub token: usize,
-}
-
-impl Strides {
-    /// Strides of heads in a tensor `[B, time, heads * size]`, starting at head `first`.
-    pub fn packed(time: usize, heads: usize, size: usize, first: usize) -> Self {
-        let token = heads * size;
-        Self { first: first * size, batch: time * token, head: size, token }
-    }
-
-    pub fn offset(&self, batch: usize, head: usize, token: usize) -> usize {
-        self.first + batch * self.batch + head * self.head + token * self.token
-    }
-}
 
 /// Projected queries, keys and values.
 #[derive(Clone)]

@@ -3,6 +3,8 @@
 //! The gradients are computed together with the loss, while the logits of a chunk are in memory (Liger
 //! Kernel, arXiv:2410.10989).
 
+pub use kiln_operations::cross_entropy::CrossEntropySpec;
+
 use super::{
     Mode,
     backend::Differentiable,
@@ -13,21 +15,6 @@ use burn::{
     backend::Dispatch,
     tensor::{Int, Tensor, activation::log_softmax},
 };
-
-/// Settings of a cross entropy.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CrossEntropySpec {
-    /// Whether the weight is `[V, E]` instead of `[E, V]`.
-    pub transposed: bool,
-    /// Factor that the loss is multiplied by.
-    pub scale: f32,
-    /// Soft cap of the logits; 0 disables it.
-    pub softcap: f32,
-    /// Share of the probability that is spread evenly over the vocabulary (arXiv:1512.00567).
-    pub label_smoothing: f32,
-    /// Weight of the squared log-partition function, `log(sum(exp(logits)))²` (arXiv:2204.02311).
-    pub z_loss: f32,
-}
 
 /// Target of each row and its weight.
 #[derive(Clone)]

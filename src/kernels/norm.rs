@@ -1,21 +1,12 @@
 //! LayerNorm (arXiv:1607.06450) and RMSNorm (arXiv:1910.07467) over the last dimension.
 
+pub use kiln_operations::norm::NormSpec;
+
 use super::{Mode, backend::Differentiable, optional, trace};
 use burn::{
     backend::Dispatch,
     tensor::{Tensor, module::layer_norm},
 };
-
-/// Kind and settings of a normalization.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct NormSpec {
-    /// Whether to subtract the mean first: true for LayerNorm, false for RMSNorm.
-    pub centered: bool,
-    /// Number added to the variance, or the mean square, before the square root.
-    pub epsilon: f32,
-    /// Number added to the weight.
-    pub offset: f32,
-}
 
 /// Normalizes `x`, `[.., width]`; `weight` and `bias` are `[width]`.
 pub fn norm<const D: usize>(

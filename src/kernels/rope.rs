@@ -1,19 +1,9 @@
 //! Rotary position embedding (arXiv:2104.09864) of queries and keys that lie side by side.
 
+pub use kiln_operations::rope::RopeSpec;
+
 use super::{Mode, backend::Differentiable, trace};
 use burn::{backend::Dispatch, tensor::Tensor};
-
-/// Settings of a rotation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RopeSpec {
-    /// Number of heads to rotate, from the first on; the rest of each row is copied.
-    pub heads: usize,
-    pub head_size: usize,
-    /// Whether the elements of a pair are neighbours instead of half a head apart.
-    pub interleaved: bool,
-    /// Whether to rotate by the negative angle.
-    pub inverse: bool,
-}
 
 /// Rotates `[B, T, width]` by tables `[1 or B, T, head_size / 2]`.
 pub fn rotate(x: Tensor<3>, cos: Tensor<3>, sin: Tensor<3>, spec: RopeSpec, mode: Mode) -> Tensor<3> {

@@ -1,19 +1,5 @@
-//! Kernels for the CPU. They work on slices with vector instructions chosen at run time, in parallel over
-//! rows and heads. In a browser the same code runs on one thread with WASM's vector instructions.
+//! Kernels for the CPU: [`kiln_operations`]'s loops over slices, applied to Burn's tensors.
 
-mod activation;
-mod attention;
-mod cross_entropy;
-mod dropout;
-mod embedding;
-mod few_rows;
-mod gemm;
-mod linear;
-mod math;
-mod norm;
-mod optimizer;
-mod parallel;
-mod rope;
 mod tensor;
 
 use super::{
@@ -26,12 +12,17 @@ use super::{
     norm::NormSpec,
     rope::RopeSpec,
 };
-use attention::{Heads, Inputs, Mask};
 use burn::{
     backend::{Flex, flex::FlexTensor},
     tensor::DType,
 };
-use gemm::Epilogue;
+use kiln_operations::cpu::{
+    activation,
+    attention::{self, Heads, Inputs, Mask},
+    cross_entropy, dropout, embedding,
+    gemm::Epilogue,
+    linear, norm, optimizer, rope,
+};
 use tensor::{Floats, Tokens, check_kind, tensor};
 
 fn optional(tensor: Optional<Flex>) -> Option<Floats> {

@@ -4,7 +4,7 @@ use burn::{
     backend::flex::{FlexTensor, Layout},
     tensor::{Bytes, DType, Shape},
 };
-use std::{marker::PhantomData, mem::MaybeUninit, ops::Deref};
+use std::{marker::PhantomData, ops::Deref};
 
 /// An element type that kernels compute with.
 pub(super) trait Number: Sized + 'static {
@@ -74,11 +74,6 @@ pub(super) fn check_kind(tensor: &FlexTensor, kind: DType) {
         tensor.dtype(),
         tensor.layout().shape().to_vec(),
     );
-}
-
-/// Allocates an uninitialized buffer of `count` elements.
-pub(super) fn alloc(count: usize) -> Box<[MaybeUninit<f32>]> {
-    Box::new_uninit_slice(count)
 }
 
 /// Makes a tensor of elements.

@@ -3,8 +3,7 @@
 use super::{
     few_rows::{FewRows, Target, are_few},
     math::vectorized,
-    parallel::{Shared, split},
-    tensor::alloc,
+    parallel::{Shared, alloc, split},
 };
 use std::{mem::MaybeUninit, ops::Range};
 
@@ -63,7 +62,7 @@ pub(super) enum Into {
 
 /// Bias and residual that are added to a product, `[m, n]`.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Epilogue<'a> {
+pub struct Epilogue<'a> {
     /// Bias, `[n]`.
     pub bias: Option<&'a [f32]>,
     /// Residual, `[m, n]`.

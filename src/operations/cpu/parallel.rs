@@ -1,7 +1,8 @@
-//! Parallel work on the rows of a matrix or the heads of a batch. In a browser there is one part.
+//! Parallel work on the rows of a matrix or the heads of a batch, and the buffers that it writes. In a browser there is one
+//! part.
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
-use std::{marker::PhantomData, ops::Range};
+use std::{marker::PhantomData, mem::MaybeUninit, ops::Range};
 
 /// Splits `0..count` into one part per thread, none smaller than `grain`, and calls `work` with each.
 pub(super) fn split(count: usize, grain: usize, work: impl Fn(Range<usize>) + Sync) {
@@ -19,6 +20,11 @@ pub(super) fn each(count: usize, work: impl Fn(usize) + Sync) {
         return (0..count).for_each(work);
     }
     (0..count).into_par_iter().with_max_len(1).for_each(&work);
+}
+
+/// Allocates an uninitialized buffer of `count` elements.
+pub(super) fn alloc(count: usize) -> Box<[MaybeUninit<f32>]> {
+    Box::new_uninit_slice(count)
 }
 
 /// A buffer that several threads write, each its own part.

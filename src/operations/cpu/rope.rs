@@ -2,20 +2,13 @@
 
 use super::{
     math::vectorized,
-    parallel::{Shared, split},
-    tensor::alloc,
+    parallel::{Shared, alloc, split},
 };
 use crate::rope::RopeSpec;
 
 /// Rotates the first `spec.heads` heads of each row of `x`, `[B, T, width]`, by the angles of the tables
 /// `cos` and `sin`, `[1 or B, T, D / 2]`, or by their inverse. Copies the rest of each row.
-pub(super) fn rotate(
-    x: &[f32],
-    cos: &[f32],
-    sin: &[f32],
-    [time, width]: [usize; 2],
-    spec: RopeSpec,
-) -> Vec<f32> {
+pub fn rotate(x: &[f32], cos: &[f32], sin: &[f32], [time, width]: [usize; 2], spec: RopeSpec) -> Vec<f32> {
     assert!(spec.head_size.is_multiple_of(2));
     let half = spec.head_size / 2;
     let rotated = spec.heads * spec.head_size;

@@ -2,8 +2,7 @@
 
 use super::{
     math::{normal, sigmoid, tanh, vectorized},
-    parallel::{Shared, split},
-    tensor::alloc,
+    parallel::{Shared, alloc, split},
 };
 use crate::activation::Activation;
 
@@ -50,7 +49,7 @@ macro_rules! with_curve {
 
 /// Applies the non-linearity: `[N, width]` -> `[N, width]`, or, if gated, `[N, 2 * inner]` with the gates
 /// first -> `[N, inner]`.
-pub(super) fn forward(x: &[f32], width: usize, activation: Activation) -> Vec<f32> {
+pub fn forward(x: &[f32], width: usize, activation: Activation) -> Vec<f32> {
     if activation.is_gated() {
         with_curve!(activation, gated_forward(x, width / 2))
     } else {
@@ -59,7 +58,7 @@ pub(super) fn forward(x: &[f32], width: usize, activation: Activation) -> Vec<f3
 }
 
 /// Overwrites `x` with its gradient, and `dy` with the value of the non-linearity.
-pub(super) fn backward_with_value(x: &mut [f32], dy: &mut [f32], width: usize, activation: Activation) {
+pub fn backward_with_value(x: &mut [f32], dy: &mut [f32], width: usize, activation: Activation) {
     if activation.is_gated() {
         with_curve!(activation, gated_backward(x, dy, width / 2))
     } else {

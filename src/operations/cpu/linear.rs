@@ -7,7 +7,7 @@ use super::{
 };
 
 /// Computes `x W + bias + residual`. `x` is `[N, I]`, `weight` is `[I, O]`, or `[O, I]` if `transposed`.
-pub(super) fn forward(
+pub fn forward(
     x: &[f32],
     weight: &[f32],
     epilogue: Epilogue,
@@ -27,7 +27,7 @@ fn matrix(weight: &[f32], [inputs, outputs]: [usize; 2], transposed: bool) -> Ma
 }
 
 /// Gradient of `x`.
-pub(super) fn backward_input(dy: &[f32], weight: &[f32], sizes: [usize; 2], transposed: bool) -> Vec<f32> {
+pub fn backward_input(dy: &[f32], weight: &[f32], sizes: [usize; 2], transposed: bool) -> Vec<f32> {
     let [inputs, outputs] = sizes;
     let count = dy.len() / outputs.max(1);
     let weight = matrix(weight, sizes, transposed).transposed();
@@ -36,12 +36,7 @@ pub(super) fn backward_input(dy: &[f32], weight: &[f32], sizes: [usize; 2], tran
 }
 
 /// Gradient of the weight, in its layout.
-pub(super) fn backward_weight(
-    x: &[f32],
-    dy: &[f32],
-    [inputs, outputs]: [usize; 2],
-    transposed: bool,
-) -> Vec<f32> {
+pub fn backward_weight(x: &[f32], dy: &[f32], [inputs, outputs]: [usize; 2], transposed: bool) -> Vec<f32> {
     let count = x.len() / inputs.max(1);
     let (x, dy) = (Matrix::of_rows(x, inputs), Matrix::of_rows(dy, outputs));
     match transposed {
@@ -51,7 +46,7 @@ pub(super) fn backward_weight(
 }
 
 /// Gradient of the bias: the sum of the rows of `dy`.
-pub(super) fn backward_bias(dy: &[f32], outputs: usize) -> Vec<f32> {
+pub fn backward_bias(dy: &[f32], outputs: usize) -> Vec<f32> {
     let mut db = vec![0f32; outputs];
     let shared = Shared::new(&mut db);
     let count = dy.len() / outputs.max(1);

@@ -9,7 +9,7 @@ use crate::adamw::AdamWSpec;
 const GRAIN: usize = 1 << 13;
 
 /// Updates weights and moments in place.
-pub(super) fn adamw(
+pub fn adamw(
     weights: &mut [f32],
     first: &mut [f32],
     second: &mut [f32],
@@ -43,7 +43,7 @@ pub(super) fn adamw(
 }
 
 /// Sum of the squares, added in blocks whose number does not depend on the number of threads.
-pub(super) fn sum_of_squares(values: &[f32]) -> f32 {
+pub fn sum_of_squares(values: &[f32]) -> f32 {
     const BLOCK: usize = 1 << 12;
     let blocks = values.len().div_ceil(BLOCK);
     let mut sums = vec![0f32; blocks];

@@ -3,19 +3,13 @@
 
 use super::{
     math::vectorized,
-    parallel::{Shared, split},
-    tensor::alloc,
+    parallel::{Shared, alloc, split},
 };
 use crate::dropout::Dropout;
 
 /// Computes `residual + dropout(x)`, or `dropout(x)` without a residual, which is also the backward pass of
 /// dropout. `x` consists of samples of `time` positions of `width` elements.
-pub(super) fn apply(
-    x: &[f32],
-    residual: Option<&[f32]>,
-    [time, width]: [usize; 2],
-    dropout: Dropout,
-) -> Vec<f32> {
+pub fn apply(x: &[f32], residual: Option<&[f32]>, [time, width]: [usize; 2], dropout: Dropout) -> Vec<f32> {
     let mut y = alloc(x.len());
     let shared = Shared::new(&mut y);
     let (threshold, scale) = (dropout.threshold(), dropout.scale());

@@ -2,8 +2,7 @@
 
 use super::{
     math::{sum, vectorized},
-    parallel::{Shared, split},
-    tensor::alloc,
+    parallel::{Shared, alloc, split},
 };
 use crate::norm::NormSpec;
 
@@ -14,12 +13,7 @@ fn grain(width: usize) -> usize {
 
 /// Normalizes the rows of `x`, `[N, width]`. Also returns the mean and inverse standard deviation of each
 /// row, `[N, 2]`.
-pub(super) fn forward(
-    x: &[f32],
-    weight: &[f32],
-    bias: Option<&[f32]>,
-    spec: NormSpec,
-) -> (Vec<f32>, Vec<f32>) {
+pub fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, spec: NormSpec) -> (Vec<f32>, Vec<f32>) {
     let width = weight.len();
     let count = x.len() / width;
     let (mut y, mut statistics) = (alloc(count * width), alloc(2 * count));
@@ -77,7 +71,7 @@ pub(super) fn forward(
 }
 
 /// Gradients of `x`, the weight and the bias. The last is computed even if there is no bias.
-pub(super) fn backward(
+pub fn backward(
     x: &[f32],
     weight: &[f32],
     statistics: &[f32],

@@ -7,8 +7,7 @@
 use super::{
     gemm::{Into, Matrix, product, product_of},
     math::{exp, max, sum, tanh, vectorized},
-    parallel::{Shared, each},
-    tensor::alloc,
+    parallel::{Shared, alloc, each},
 };
 use crate::attention::{AttentionSpec, Strides};
 use std::{mem::MaybeUninit, ops::Range};
@@ -19,7 +18,7 @@ const BLOCK: usize = 64;
 /// Heads of queries, keys or values. Element `d` of token `t` in head `h` of sample `b` is at index
 /// `strides.offset(b, h, t) + d`.
 #[derive(Clone, Copy)]
-pub(super) struct Heads<'a> {
+pub struct Heads<'a> {
     pub values: &'a [f32],
     pub strides: Strides,
 }
@@ -65,7 +64,7 @@ impl OutputHeads<'_> {
 
 /// Mask of keys inside the window, `[B or 1, T or 1, S]`.
 #[derive(Clone, Copy)]
-pub(super) struct Mask<'a> {
+pub struct Mask<'a> {
     /// Flags that are 0 where a query attends to a key.
     pub flags: &'a [u8],
     pub batches: usize,
@@ -83,7 +82,7 @@ impl Mask<'_> {
 
 /// Inputs of the forward and the backward pass.
 #[derive(Clone, Copy)]
-pub(super) struct Inputs<'a> {
+pub struct Inputs<'a> {
     pub query: Heads<'a>,
     pub key: Heads<'a>,
     pub value: Heads<'a>,
@@ -151,7 +150,7 @@ const MASKED_SCORE: f32 = -1e30;
 
 /// Computes the attention output, `[B, T, H * D]`, and the logarithm of the sum of each query's weights
 /// before they are normalized, `[B, H, T]`.
-pub(super) fn forward(inputs: Inputs) -> (Vec<f32>, Vec<f32>) {
+pub fn forward(inputs: Inputs) -> (Vec<f32>, Vec<f32>) {
     let (spec, [batches, time, _]) = (inputs.spec, inputs.sizes);
     let (heads, size) = (spec.heads, spec.head_size);
     let mut output = alloc(batches * time * heads * size);
@@ -233,7 +232,7 @@ pub(super) fn forward(inputs: Inputs) -> (Vec<f32>, Vec<f32>) {
 
 /// Gradients of the tensor that contains the queries, and of the one that contains keys and values if that is
 /// another tensor.
-pub(super) fn backward(
+pub fn backward(
     inputs: Inputs,
     output: &[f32],
     sums: &[f32],

@@ -4,7 +4,7 @@ use super::parallel::{Shared, split};
 
 /// Adds each row of `dy`, `[N, width]`, to the row of `table`, `[vocabulary, width]`, of its token. Threads
 /// take columns, so that no two write the same element and rows are added in the order of the tokens.
-pub(super) fn add_rows(tokens: &[i32], dy: &[f32], table: &mut [f32], width: usize) {
+pub fn add_rows(tokens: &[i32], dy: &[f32], table: &mut [f32], width: usize) {
     let vocabulary = table.len() / width.max(1);
     let shared = Shared::new(table);
     let grain = (1usize << 14).div_ceil(tokens.len().max(1)).next_multiple_of(16);

@@ -3,8 +3,7 @@
 use super::{
     gemm::{Epilogue, Matrix, parallel_product, parallel_product_in, parallel_product_onto},
     math::{exp, max, sum, tanh, vectorized},
-    parallel::{Shared, split},
-    tensor::alloc,
+    parallel::{Shared, alloc, split},
 };
 use crate::cross_entropy::CrossEntropySpec;
 
@@ -12,7 +11,7 @@ use crate::cross_entropy::CrossEntropySpec;
 const CHUNK: usize = 3 << 20;
 
 /// Gradients that [`loss`] returns.
-pub(super) struct Gradients {
+pub struct Gradients {
     /// Gradient of the states, `[N, E]`.
     pub states: Vec<f32>,
     /// Gradient of the weight, in its layout.
@@ -21,7 +20,7 @@ pub(super) struct Gradients {
 
 /// Sum of the losses of the rows of `states`, `[N, E]`, times `spec.scale`, and the gradients if requested.
 /// `weight` is `[E, V]`, or `[V, E]` if `spec.transposed`. `weights`, `[N]`, is 0 for rows without a target.
-pub(super) fn loss(
+pub fn loss(
     states: &[f32],
     weight: &[f32],
     targets: &[i32],

@@ -1,0 +1,16 @@
+//! Loops of the operations on the CPU. They work on slices with vector instructions chosen at run time, in parallel
+//! over rows and heads. In a browser the same code runs on one thread with WASM's vector instructions.
+
+pub mod activation;
+pub mod attention;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod embedding;
+mod few_rows;
+pub mod gemm;
+pub mod linear;
+mod math;
+pub mod norm;
+pub mod optimizer;
+mod parallel;
+pub mod rope;

@@ -1,0 +1,12 @@
+//! Operations as numbers in slices, without tensors: the settings of each, and the loops that compute it on a CPU
+//! (feature `cpu`). The loops are compiled in one piece, so that they are inlined whole.
+
+pub mod activation;
+pub mod adamw;
+pub mod attention;
+#[cfg(feature = "cpu")]
+pub mod cpu;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod norm;
+pub mod rope;
