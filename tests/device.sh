@@ -7,10 +7,12 @@
 # `pack` takes the release binary (built with `--features cuda,vulkan`), strips and compresses it, and puts NVIDIA's
 # mathematical functions, Vulkan's loader and the CPU's losses beside it. `run` needs nothing but bash, xz or Python, and
 # the driver; where Python has PyTorch, that is measured too. After each part it writes device.json, device.md and
-# device.log into a folder; at the end it prints the first two, and ends with 1 if a part failed.
+# device.log into a folder; at the end it prints the first two, and ends with 1 if a part failed, with 3 if one was cut
+# off or had no time left.
 #
 #     --device cuda,vulkan   the devices; `cpu` or `wgpu` rehearses everything without a GPU
-#     --seconds 560          time for all parts; what has no time left is skipped, the last parts first
+#     --seconds 560          time for all parts, of which each has its share; what has no time left is skipped, the
+#                            last parts first
 #     --small                tiny models and few steps, for a rehearsal; goes with `pack` as well
 #     --only verify,speed    these parts only
 #     --out DIR              where to write; default: device-checks
@@ -186,8 +188,10 @@ device_of() {
 }
 
 verify_of() {
-    local path fixture json good=0 all=0
-    for path in "$checkout"/tests/fixtures/models/*/fixture.safetensors; do
+    local paths=("$checkout"/tests/fixtures/models/*/fixture.safetensors) path fixture json good=0 all=0 next=0 every=1
+    if $small; then every=4; fi
+    for ((; next < ${#paths[@]}; next += every)); do
+        path="${paths[next]}"
         fixture="$(basename "$(dirname "$path")")"
         all=$((all + 1))
         if json="$(in_json verify "$(dirname "$path")" --device "$1")"; then
@@ -392,7 +396,7 @@ in_table() {
 }
 
 table="| part | what | figure |"$'\n'"| --- | --- | --- |"
-json="" bad=false
+json="" bad=false incomplete=false
 commit="$(cat "$folder/commit" 2>/dev/null || echo unknown)"
 
 # Written after each part, so that nothing is lost if the machine is taken away.
@@ -404,13 +408,15 @@ report() {
     for log in *.log; do echo "== $log"; cat "$log"; done >"$out/device.log"
 }
 
-# run PART LIMIT: runs a part in its own process group, for as long as its limit and the time that is left allow.
+# run PART SHARE: runs a part in its own process group, for as long as its share of the time, in 560ths, and the time
+# that is left allow.
 run() {
     part=$1
-    local limit=$2 from=$SECONDS left=$((seconds - SECONDS)) status process figures="" name text
+    local limit=$(($2 * seconds / 560)) from=$SECONDS left=$((seconds - SECONDS)) status process figures="" name text
     [ -z "$only" ] || [[ ",$only,devices," = *",$part,"* ]] || return
     if [ "$left" -lt 5 ]; then
         status="no time left"
+        incomplete=true
     else
         [ "$limit" -le "$left" ] || limit=$left
         echo "== $part, at most $limit s" >&2
@@ -427,6 +433,7 @@ run() {
             kill -KILL -- -"$process"
             wait "$process" 2>/dev/null
             status="cut off after $limit s"
+            incomplete=true
         elif wait "$process"; then
             status=done
         else
@@ -459,4 +466,5 @@ if [ -n "$devices" ]; then
     run generation 30
 fi
 cat "$out/device.json" "$out/device.md"
-! $bad
+if $bad; then exit 1; fi
+if $incomplete; then exit 3; fi

@@ -8,6 +8,7 @@ use crate::{
     error::{Error, Result},
     text::{is_space, words},
 };
+use kiln_base::edit_distance::edit_distance;
 use serde::{Deserialize, Serialize};
 
 /// Items of a text that are compared.
@@ -35,7 +36,7 @@ impl EditCounts {
     /// Compares a text with its reference.
     pub fn new(hypothesis: &str, reference: &str, unit: Unit) -> Self {
         fn compare<T: PartialEq>(a: &[T], b: &[T]) -> EditCounts {
-            EditCounts { edits: distance(a, b) as u64, length: b.len() as u64 }
+            EditCounts { edits: edit_distance(a, b) as u64, length: b.len() as u64 }
         }
         match unit {
             Unit::Characters => {
@@ -84,30 +85,9 @@ pub fn corpus(
     Ok((of_texts, sum))
 }
 
-/// Least number of items to replace, insert or delete.
-pub fn distance<T: PartialEq>(a: &[T], b: &[T]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, item) in a.iter().enumerate() {
-        let mut above_left = std::mem::replace(&mut row[0], i + 1);
-        for (j, other) in b.iter().enumerate() {
-            let replaced = above_left + usize::from(item != other);
-            above_left = row[j + 1];
-            row[j + 1] = replaced.min(above_left + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distances_are_the_least() {
-        assert_eq!(distance(b"kitten", b"sitting"), 3);
-        assert_eq!((distance(b"", b"abc"), distance(b"abc", b""), distance(b"abc", b"abc")), (3, 3, 0));
-        assert_eq!(distance(b"abcd", b"acbd"), 2);
-    }
 
     /// `jiwer.wer("the cat sat", "a cat sat down")` and `jiwer.cer("ab c", " abc ")`.
     #[test]

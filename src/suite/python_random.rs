@@ -2,45 +2,24 @@
 //! and `choices` of CPython's `random.Random`, so that few-shot examples and bootstrap samples are those of
 //! lm-evaluation-harness.
 
+use kiln_base::mersenne_twister::MersenneTwister;
 use std::collections::HashSet;
-
-/// Number of words of the state.
-const SIZE: usize = 624;
-/// Distance between the words that are combined.
-const SHIFT: usize = 397;
 
 /// Random numbers of `random.Random(seed)`.
 #[derive(Clone)]
-pub struct PythonRandom {
-    state: [u32; SIZE],
-    /// Index of the next word of the state; [`SIZE`] if all are used.
-    next: usize,
-}
+pub struct PythonRandom(MersenneTwister);
 
 impl PythonRandom {
     pub fn new(seed: u64) -> Self {
         // CPython's seed is a list of words, without leading zeros.
         let words = [seed as u32, (seed >> 32) as u32];
         let key = if words[1] == 0 { &words[..1] } else { &words[..] };
-        Self { state: seeded_by(key), next: SIZE }
+        Self(MersenneTwister::from_key(key))
     }
 
     /// A number below 2^32.
     fn word(&mut self) -> u32 {
-        if self.next == SIZE {
-            for i in 0..SIZE {
-                let y = (self.state[i] & 0x8000_0000) | (self.state[(i + 1) % SIZE] & 0x7fff_ffff);
-                let odd = if y & 1 == 1 { 0x9908_b0df } else { 0 };
-                self.state[i] = self.state[(i + SHIFT) % SIZE] ^ (y >> 1) ^ odd;
-            }
-            self.next = 0;
-        }
-        let mut y = self.state[self.next];
-        self.next += 1;
-        y ^= y >> 11;
-        y ^= (y << 7) & 0x9d2c_5680;
-        y ^= (y << 15) & 0xefc6_0000;
-        y ^ (y >> 18)
+        self.0.next_u32()
     }
 
     /// A number from 0 to below 1, in steps of 2^-53.
@@ -99,40 +78,6 @@ impl PythonRandom {
     pub fn choice(&mut self, size: usize) -> usize {
         (self.random() * size as f64) as usize
     }
-}
-
-/// State after seeding with a list of words, which is not empty.
-fn seeded_by(key: &[u32]) -> [u32; SIZE] {
-    let mut state = [0u32; SIZE];
-    state[0] = 19_650_218;
-    for i in 1..SIZE {
-        let last = state[i - 1];
-        state[i] = 1_812_433_253u32.wrapping_mul(last ^ (last >> 30)).wrapping_add(i as u32);
-    }
-    let mixed = |state: &[u32; SIZE], i: usize, factor: u32| {
-        let last = state[i - 1];
-        state[i] ^ (last ^ (last >> 30)).wrapping_mul(factor)
-    };
-    let (mut i, mut j) = (1, 0);
-    for _ in 0..SIZE.max(key.len()) {
-        state[i] = mixed(&state, i, 1_664_525).wrapping_add(key[j]).wrapping_add(j as u32);
-        i += 1;
-        if i == SIZE {
-            state[0] = state[SIZE - 1];
-            i = 1;
-        }
-        j = (j + 1) % key.len();
-    }
-    for _ in 1..SIZE {
-        state[i] = mixed(&state, i, 1_566_083_941).wrapping_sub(i as u32);
-        i += 1;
-        if i == SIZE {
-            state[0] = state[SIZE - 1];
-            i = 1;
-        }
-    }
-    state[0] = 0x8000_0000;
-    state
 }
 
 #[cfg(test)]

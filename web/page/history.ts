@@ -1,6 +1,6 @@
 // History of a run: every step in columns, and curves that stay short enough to draw.
 
-import type { EvaluationReport, MetricValue, SampleReport, StepReport, TrainEvent } from "./protocol";
+import type { EvaluationReport, MetricValue, OverfittingReport, SampleReport, StepReport, TrainEvent } from "./protocol";
 
 /** Points that a curve has at most; beyond, neighbours are merged. */
 export const LONGEST_CURVE = 2_000;
@@ -80,6 +80,8 @@ export class History {
   evaluations: EvaluationReport[] = [];
   samples: SampleReport[] = [];
   skipped: SkippedStep[] = [];
+  /** The warning of overfitting, if there was one. */
+  overfitting: OverfittingReport | null = null;
   private table = new Float64Array(COLUMNS.length * 1024);
   private rows = 0;
   private average = 0;
@@ -93,6 +95,7 @@ export class History {
     else if (event.type === "tasks") {
       for (const [name, value] of Object.entries(event.metrics)) this.addMetric(event.step, name, value);
     } else if (event.type === "sample") this.samples = [...this.samples, event].slice(-MOST_SAMPLES);
+    else if (event.type === "overfitting") this.overfitting = event;
     else if (event.type === "skipped") this.skipped = [...this.skipped, event].slice(-MOST_SKIPPED);
   }
 
@@ -101,6 +104,7 @@ export class History {
     this.evaluations = this.evaluations.filter((report) => report.step <= step);
     this.samples = this.samples.filter((report) => report.step <= step);
     this.skipped = this.skipped.filter((report) => report.step <= step);
+    if (this.overfitting && this.overfitting.step > step) this.overfitting = null;
     this.metrics.forEach((curves) => curves.rewind(step));
     const last = this.last;
     if (!last || last.step <= step) return;

@@ -6,6 +6,7 @@ use crate::{
     error::Result,
     generate::{Generator, StopReason},
 };
+use kiln_base::edit_distance::edit_distance;
 use serde::Serialize;
 
 /// Scores of greedily generated texts.
@@ -74,32 +75,4 @@ pub async fn evaluate_generated(
         word_error_rate: errors as f64 / words.max(1) as f64,
         texts,
     }))
-}
-
-/// Minimum number of items to replace, insert or delete (Levenshtein, 1966).
-fn edit_distance<T: PartialEq>(a: &[T], b: &[T]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, item) in a.iter().enumerate() {
-        let mut above_left = std::mem::replace(&mut row[0], i + 1);
-        for (j, other) in b.iter().enumerate() {
-            let replaced = above_left + usize::from(item != other);
-            above_left = row[j + 1];
-            row[j + 1] = replaced.min(above_left + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distances_are_the_least() {
-        let distance =
-            |a: &str, b: &str| edit_distance(&a.chars().collect::<Vec<_>>(), &b.chars().collect::<Vec<_>>());
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!((distance("", "abc"), distance("abc", ""), distance("abc", "abc")), (3, 3, 0));
-        assert_eq!(distance("abcd", "acbd"), 2);
-    }
 }

@@ -2,6 +2,7 @@
 //! from numpy's `RandomState`. The sum overflows before it is reduced, so that these are not the universal
 //! hash functions of textbooks, but those with which signatures elsewhere were made.
 
+use kiln_base::mersenne_twister::MersenneTwister;
 use pulp::{Arch, NullaryFnOnce};
 
 const PRIME: u64 = (1 << 61) - 1;
@@ -24,8 +25,8 @@ pub(super) struct Permutations {
 impl Permutations {
     pub(super) fn new(seed: u32, count: usize) -> Self {
         let mut random = MersenneTwister::new(seed);
-        let multipliers = in_lanes((0..count).map(|_| 1 + random.below_or_at(PRIME - 2)));
-        let offsets = in_lanes((0..count).map(|_| random.below_or_at(PRIME - 1)));
+        let multipliers = in_lanes((0..count).map(|_| 1 + below_or_at(&mut random, PRIME - 2)));
+        let offsets = in_lanes((0..count).map(|_| below_or_at(&mut random, PRIME - 1)));
         Self { multipliers, offsets, count, arch: Arch::new() }
     }
 
@@ -81,47 +82,13 @@ fn reduce(number: u64) -> u64 {
     sum.min(sum.wrapping_sub(PRIME))
 }
 
-/// Generator of numpy's `RandomState(seed)`: MT19937 with Knuth's initialization.
-struct MersenneTwister {
-    state: [u32; 624],
-    next: usize,
-}
-
-impl MersenneTwister {
-    fn new(seed: u32) -> Self {
-        let mut state = [seed; 624];
-        for i in 1..624 {
-            let before = state[i - 1];
-            state[i] = 1_812_433_253u32.wrapping_mul(before ^ (before >> 30)).wrapping_add(i as u32);
-        }
-        Self { state, next: 624 }
-    }
-
-    fn next_u32(&mut self) -> u32 {
-        if self.next == 624 {
-            for i in 0..624 {
-                let y = (self.state[i] & 0x8000_0000) | (self.state[(i + 1) % 624] & 0x7fff_ffff);
-                let twist = if y & 1 == 1 { 0x9908_b0df } else { 0 };
-                self.state[i] = self.state[(i + 397) % 624] ^ (y >> 1) ^ twist;
-            }
-            self.next = 0;
-        }
-        let mut y = self.state[self.next];
-        self.next += 1;
-        y ^= y >> 11;
-        y ^= (y << 7) & 0x9d2c_5680;
-        y ^= (y << 15) & 0xefc6_0000;
-        y ^ (y >> 18)
-    }
-
-    /// Draws a number of 61 bits that is at most `maximum`, by rejection, as `randint` does.
-    fn below_or_at(&mut self, maximum: u64) -> u64 {
-        loop {
-            let high = u64::from(self.next_u32()) << 32;
-            let value = (high | u64::from(self.next_u32())) & PRIME;
-            if value <= maximum {
-                return value;
-            }
+/// Draws a number of 61 bits that is at most `maximum`, by rejection, as numpy's `randint` does.
+fn below_or_at(random: &mut MersenneTwister, maximum: u64) -> u64 {
+    loop {
+        let high = u64::from(random.next_u32()) << 32;
+        let value = (high | u64::from(random.next_u32())) & PRIME;
+        if value <= maximum {
+            return value;
         }
     }
 }

@@ -5,7 +5,7 @@ import { el, fill, throttled } from "../dom";
 import { bytes, duration, measure, percent, short, tick, whole } from "../format";
 import type { SkippedStep } from "../history";
 import { term } from "../popover";
-import type { EvaluationReport } from "../protocol";
+import type { EvaluationReport, OverfittingReport } from "../protocol";
 import type { Run, Store } from "../store";
 import { Chart } from "./chart";
 import type { Tab } from "./tabs";
@@ -68,7 +68,8 @@ export function metricsTab(store: Store): Tab {
   const skippedList = el("ul", { class: "hint", testid: "skipped" });
   const skipped = el("details", { class: "minor" }, el("summary", {}, "Skipped steps, newest first"), skippedList);
   let skippedShown: SkippedStep[] | null = null;
-  const element = el("div", { class: "stack" }, empty, charts, skipped, details);
+  const overfitting = el("p", { class: "hint", role: "status", testid: "overfitting" });
+  const element = el("div", { class: "stack" }, empty, overfitting, charts, skipped, details);
 
   const render = (): void => {
     const run = store.state.run;
@@ -77,6 +78,8 @@ export function metricsTab(store: Store): Tab {
     empty.hidden = some;
     charts.hidden = !some;
     details.hidden = !some;
+    overfitting.hidden = !history?.overfitting;
+    if (history?.overfitting) fill(overfitting, whyOverfitting(history.overfitting));
     skipped.hidden = !history || history.skipped.length === 0;
     if (history && history.skipped !== skippedShown) {
       skippedShown = history.skipped;
@@ -151,6 +154,15 @@ const SEVERAL = [
 const METRICS: Record<string, HTMLElement> = {
   "router/expert": el("span", {}, "Use of the ", term("expert", "experts")),
 };
+
+/** The warning of overfitting, with what helps. */
+function whyOverfitting(report: OverfittingReport): string {
+  return (
+    `The model overfits: its validation loss, ${measure(report.val_loss)}, is above the best, ${measure(report.best_val_loss)} ` +
+    `at step ${whole(report.best_step)}, while the training loss fell from ${measure(report.train_loss_at_best)} to ` +
+    `${measure(report.train_loss)}. Train on more text, raise the dropout, or stop earlier.`
+  );
+}
 
 /** Why a step changed nothing, as the desktop says it. */
 function whySkipped({ step, loss, grad_norm, batch }: SkippedStep): string {
