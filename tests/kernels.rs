@@ -8,11 +8,12 @@ use kiln::{
     device::{self, Choice},
     kernels::{
         Mode, activation, adamw,
-        attention::{self, AttentionSpec, Projected, Window},
+        attention::{self, AttentionSpec, PADDING, Projected, Window},
         cross_entropy::{self, CrossEntropySpec, Targets},
         dropout::{self, Dropout},
         embedding::embedding,
         linear::{self, Epilogue, Normalization, Prologue},
+        low_rank::LowRank,
         norm::{self, NormSpec},
         rope::{self, RopeSpec},
     },
@@ -98,7 +99,8 @@ fn linear(c: &Comparison) {
             let x = inputs_of[0].clone().reshape([2.min(rows), rows / 2.min(rows), inputs]);
             let shape = if transposed { [outputs, inputs] } else { [inputs, outputs] };
             let residual = inputs_of[3].clone().reshape([2.min(rows), rows / 2.min(rows), outputs]);
-            let epilogue = Epilogue { bias: Some(inputs_of[2].clone()), residual: Some(residual) };
+            let bias = Some(inputs_of[2].clone());
+            let epilogue = Epilogue { bias, residual: Some(residual), low_rank: None };
             linear::linear(x, inputs_of[1].clone().reshape(shape), transposed, epilogue, mode).flatten(0, 2)
         });
     }
@@ -111,7 +113,7 @@ fn linear_after(c: &Comparison) {
             let inner = if activation.is_gated() { inputs / 2 } else { inputs };
             c.check("activated linear", &[rows * inputs, inner * outputs, outputs], |parts, mode| {
                 let source = Prologue::Activated(parts[0].clone().reshape([rows, inputs]), activation);
-                let epilogue = Epilogue { bias: Some(parts[2].clone()), residual: None };
+                let epilogue = Epilogue { bias: Some(parts[2].clone()), ..Default::default() };
                 linear::linear(source, parts[1].clone().reshape([inner, outputs]), false, epilogue, mode)
                     .flatten::<1>(0, 1)
             });
@@ -122,10 +124,53 @@ fn linear_after(c: &Comparison) {
             let norm = Normalization { weight: parts[2].clone(), bias: Some(parts[3].clone()), spec };
             let source = Prologue::Normalized(parts[0].clone().reshape([rows, inputs]), norm);
             let residual = Some(parts[4].clone().reshape([rows, outputs]));
-            let epilogue = Epilogue { bias: None, residual };
+            let epilogue = Epilogue { residual, ..Default::default() };
             linear::linear(source, parts[1].clone().reshape([outputs, inputs]), true, epilogue, mode)
                 .flatten::<1>(0, 1)
         });
+    }
+}
+
+/// Compares a linear layer with a low-rank change, after all that may precede it, with and without dropout.
+fn adapted_linear(c: &Comparison) {
+    for [rows, inputs, outputs, rank] in [[1, 2, 1, 1], [7, 6, 5, 3], [66, 34, 65, 8]] {
+        for (kind, probability) in [(0, 0.0), (1, 0.0), (2, 0.0), (0, 0.4), (1, 0.4), (2, 0.4)] {
+            let inner = if kind == 1 { inputs / 2 } else { inputs };
+            let lengths = [
+                rows * inputs,
+                inner * outputs,
+                outputs,
+                rows * outputs,
+                inner * rank,
+                rank * outputs,
+                inputs,
+            ];
+            c.check("adapted linear", &lengths, |parts, mode| {
+                let x: Tensor<3> = parts[0].clone().reshape([1, rows, inputs]);
+                let source = match kind {
+                    0 => Prologue::Plain(x),
+                    1 => Prologue::Activated(x, Activation::Swiglu),
+                    _ => {
+                        let spec = NormSpec { centered: false, epsilon: 1e-2, offset: 0.0 };
+                        let weight = parts[6].clone();
+                        Prologue::Normalized(x, Normalization { weight, bias: None, spec })
+                    }
+                };
+                let low_rank = LowRank {
+                    down: parts[4].clone().reshape([inner, rank]),
+                    up: parts[5].clone().reshape([rank, outputs]),
+                    dropout: Dropout { probability, seed: 5, first_row: 2 },
+                };
+                let epilogue = Epilogue {
+                    bias: Some(parts[2].clone()),
+                    residual: Some(parts[3].clone().reshape([1, rows, outputs])),
+                    low_rank: Some(low_rank),
+                };
+                let weight = parts[1].clone().reshape([inner, outputs]);
+                let y = linear::linear(source, weight, false, epilogue, mode).flatten::<1>(0, 2);
+                if kind == 2 { y } else { y + parts[6].clone().sum() }
+            });
+        }
     }
 }
 
@@ -279,7 +324,42 @@ fn attentions(c: &Comparison) {
             };
             let device = &inputs[0].device().inner();
             let mask = (masked > 0).then(|| mask(batch, masked, seen, device));
-            attention::attention(projected, mask, spec, mode).flatten(0, 2)
+            attention::attention(projected, mask, None, spec, mode).flatten(0, 2)
+        });
+    }
+}
+
+/// Compares attention of packed rows. Documents end within blocks of queries and at their borders, and one row
+/// has padding, the other none.
+fn packed_attention(c: &Comparison) {
+    let dropout = Dropout { probability: 0.25, seed: 3, first_row: 6 };
+    let grouped = attention_spec([4, 2, 5], Window::CAUSAL);
+    for (time, spec, masked) in [
+        (5, attention_spec([1, 1, 1], Window::CAUSAL), 0),
+        (71, grouped, 0),
+        (140, AttentionSpec { softcap: 2.0, ..grouped }, 0),
+        (140, attention_spec([2, 2, 8], Window { left: 9, right: 0 }), 140),
+        (71, AttentionSpec { dropout, ..attention_spec([2, 1, 4], Window { left: 70, right: 3 }) }, 0),
+    ] {
+        let borders: [&[usize]; 2] = [&[1, 3, 64, 65, 130], &[2, 70, 135]];
+        let number = |row: usize, token: usize| match borders[row].iter().filter(|end| **end <= token).count()
+        {
+            3 if row == 1 => PADDING,
+            _ if row == 1 && token + 1 == time => PADDING,
+            number => number as i32,
+        };
+        let numbers: Vec<i32> = (0..2 * time).map(|i| number(i / time, i % time)).collect();
+        let width = (spec.heads + 2 * spec.kv_heads) * spec.head_size;
+        c.check(&format!("packed attention of {time}, {spec:?}"), &[2 * time * width], |inputs, mode| {
+            let device = &inputs[0].device().inner();
+            let documents = Tensor::from_data(TensorData::new(numbers.clone(), [2, time]), device);
+            // No query of the short documents may be left without a key.
+            let mask = (masked > 0).then(|| {
+                let flags: Vec<bool> = (0..masked).map(|i| i % 3 == 1 && i > 6 && i < 60).collect();
+                Tensor::from_data(TensorData::new(flags, [1, 1, 1, masked]), device)
+            });
+            let projected = Projected::Together(inputs[0].clone().reshape([2, time, width]));
+            attention::attention(projected, mask, Some(documents), spec, mode).flatten(0, 2)
         });
     }
 }
@@ -355,9 +435,10 @@ fn optimizers(c: &Comparison) {
 type Check = fn(&Comparison);
 
 /// All operations that are compared, by name.
-const OPERATIONS: [(&str, Check); 11] = [
+const OPERATIONS: [(&str, Check); 13] = [
     ("linear", linear),
     ("linear after a norm or a non-linearity", linear_after),
+    ("linear with a low-rank change", adapted_linear),
     ("norm", norm),
     ("activation", activations),
     ("rope", ropes),
@@ -366,6 +447,7 @@ const OPERATIONS: [(&str, Check); 11] = [
     ("optimizer", optimizers),
     ("cross entropy", cross_entropies),
     ("attention", attentions),
+    ("packed attention", packed_attention),
     ("cached attention", cached_attention),
 ];
 

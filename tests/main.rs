@@ -3,8 +3,10 @@
 
 mod support;
 
+mod adapter;
 mod architectures;
 mod bad_input;
+mod chat;
 mod commands;
 mod compare;
 #[cfg(all(any(feature = "cuda", feature = "vulkan"), target_os = "linux"))]
@@ -21,16 +23,20 @@ mod data_cluster;
 mod data_stores;
 mod devices;
 mod examples;
+mod gguf;
 mod hints;
 mod init_from;
 mod inspect;
 mod kernels;
 mod layers;
 mod memorization;
+mod packing;
 mod parity;
+mod preference;
 mod readme;
 mod reports;
 mod resume;
+mod rollouts;
 mod safetensors_files;
 mod scale;
 mod score;

@@ -16,7 +16,7 @@ use kiln::{
     checkpoint::{Checkpoint, Weights, tensors},
     config::SampleConfig,
     device::Choice,
-    eval::verify::{Tolerances, verify},
+    eval::verify::{Tolerances, verify_model},
     generate::{NextToken, Vocabulary, batch::generate, beam::BeamSearch, decoder::TextDecoder},
     model::{Input, Model, Side, families::Family},
 };
@@ -65,7 +65,7 @@ const FIXTURES: [(&str, &str); 20] = [
 fn logits_gradients_and_adamw_equal_pytorch() {
     let device = Choice::cpu().open().unwrap();
     for (fixture_name, _) in FIXTURES {
-        let found = pollster::block_on(verify(&fixture(fixture_name), &device)).unwrap();
+        let found = pollster::block_on(verify_model(&fixture(fixture_name), &device)).unwrap();
         assert_eq!(found.failures(&Tolerances::strict()), Vec::<String>::new(), "{fixture_name}");
         assert_eq!(found.adamw.len(), 4);
     }
@@ -149,7 +149,7 @@ fn prompts_of_different_lengths_are_continued_as_by_transformers() {
     let sample = SampleConfig { temperature: 0.0, max_new_tokens: whole[1] - shape[1], ..Default::default() };
     let writer = TextDecoder::DecoderOnly(decoder);
     let mut found = vec![Vec::new(); prompts.len()];
-    let mut ends = |row: usize, token: u32| {
+    let mut ends = |row: usize, token: u32, _: &[f32]| {
         found[row].push(i64::from(token));
         Ok(false)
     };

@@ -133,6 +133,14 @@ pub enum Error {
     #[error("data preparation failed while {action}: {message}")]
     Preparation { action: String, message: String, hint: Option<Hint> },
 
+    /// A chat template is broken, or cannot render a conversation.
+    #[error("chat template {origin}: {message}")]
+    ChatTemplate { origin: String, message: String, hint: Option<Hint> },
+
+    /// A record of dialogue data is no dialogue, or cannot be trained on; `line` is where it begins.
+    #[error("`{}` line {line}: {message}", path.display())]
+    InvalidDialogue { path: PathBuf, line: usize, message: String, hint: Option<Hint> },
+
     /// A task of an evaluation, or a row that it is applied to, is invalid. The message names file and line.
     #[error("{message}")]
     InvalidTask { message: String, hint: Option<Hint> },
@@ -269,6 +277,8 @@ impl Error {
             Self::DeviceUnavailable { present, .. } => format!("present here: {}", present.join(", ")).into(),
             Self::InvalidValue { hint, .. }
             | Self::InvalidTask { hint, .. }
+            | Self::ChatTemplate { hint, .. }
+            | Self::InvalidDialogue { hint, .. }
             | Self::Preparation { hint, .. }
             | Self::Tokenizer { hint, .. }
             | Self::Checkpoint { hint, .. }

@@ -82,6 +82,17 @@ pub fn compute_on_this_thread() {
     drop(rayon::ThreadPoolBuilder::new().use_current_thread().build_global());
 }
 
+/// Calls `work` with every item and returns the results in order. The threads of the CPU pool take the next
+/// item when they finish one; where there is one thread, it does all.
+pub fn map_in_parallel<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
+    #[cfg(feature = "flex")]
+    if rayon::current_num_threads() > 1 {
+        use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+        return items.into_par_iter().with_max_len(1).map(work).collect();
+    }
+    items.into_iter().map(work).collect()
+}
+
 /// Name of the processor; `None` if the platform does not report it.
 pub fn cpu_name() -> Option<String> {
     #[cfg(not(target_family = "wasm"))]
@@ -191,6 +202,25 @@ pub mod storage {
             file.sync_all()
         };
         write().map_err(|e| Error::io("write", path, e))
+    }
+
+    /// Makes a file that either exists completely or not at all: `write` fills it under a temporary name,
+    /// which is changed when all is on the disk.
+    pub fn write_whole(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = path.with_file_name(format!(".{name}.tmp"));
+        let fill = || -> std::io::Result<()> {
+            let mut file = File::create(&temporary)?;
+            write(&mut file)?;
+            file.sync_all()
+        };
+        let filled = fill().map_err(|e| Error::io("write", path, e));
+        let written = filled.and_then(|()| rename(&temporary, path));
+        if written.is_err() {
+            // What is half written helps nobody and may be what fills the disk.
+            let _ = fs::remove_file(&temporary);
+        }
+        written
     }
 
     /// Replaces a file in one step: a reader sees the old bytes or the new ones, never a mixture.

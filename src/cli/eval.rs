@@ -1,31 +1,32 @@
-//! `kiln eval RUN`: measures loss, perplexity, accuracy and more over a whole split, or evaluates suites of
-//! tasks.
+//! `kiln eval RUN`: measures loss, perplexity, accuracy and more over a whole split, what an objective reports of
+//! preferred and rejected answers, or evaluates suites of tasks.
 
 use super::{
     DeviceOption, interrupt, memorization,
-    model::{of_model, open_checkpoint},
+    model::{AdapterOption, build, of_model, open_checkpoint},
     suite::SuiteOptions,
     train::run_of,
 };
 use crate::{
     checkpoint::Weights,
-    config::{Architecture, Head, Layout, ModelConfig},
-    data::{Dataset, RowLayout, TokenSplit, evaluation_batches},
+    config::{Architecture, Head, Layout, ModelConfig, ObjectiveKind, SampleKind},
+    data::{Dataset, RowLayout, TokenSplit, dialogues, evaluation_batches},
     error::{Error, hint},
     eval::{
-        Evaluation, evaluate,
+        Evaluation, evaluate, evaluate_objective,
         generated::{GeneratedScores, evaluate_generated},
         scorer::Scorer,
     },
     generate::Generator,
+    objective::{self, StepTotals},
     platform::Instant,
 };
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub struct EvalArguments {
-    /// A run or checkpoint folder, a folder of Hugging Face's, or one .safetensors file of it
+    /// A run or checkpoint folder, a folder of Hugging Face's or one .safetensors file of it, or a .gguf file
     #[arg(value_name = "RUN")]
     path: PathBuf,
     /// Text to evaluate on instead of the run's own; read whole unless --split says otherwise
@@ -50,6 +51,8 @@ pub struct EvalArguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    adapters: AdapterOption,
+    #[command(flatten)]
     device: DeviceOption,
     #[command(flatten)]
     suite: SuiteOptions,
@@ -68,7 +71,8 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
     if arguments.suite.is_given() {
         return run_suite(&arguments);
     }
-    let checkpoint = open_checkpoint(&arguments.path)?;
+    let mut checkpoint = open_checkpoint(&arguments.path)?;
+    arguments.adapters.add_to(&mut checkpoint)?;
     let mut config = checkpoint.config.clone().unwrap_or_default();
     config.model.clone_from(&checkpoint.model);
     if arguments.memorization {
@@ -83,12 +87,16 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
             config.data.val_fraction = 0.0;
         }
     }
+    // A model that was not trained by kiln says nothing of the data that it is for.
+    if checkpoint.config.is_none() && dialogues::kind_of(&config)? == Some(SampleKind::Conversations) {
+        config.objective.kind = Some(ObjectiveKind::Sft);
+    }
     let split = arguments.split.unwrap_or(if own_data { Split::Val } else { Split::Train });
     // Unlike training, measuring needs no full block of a stream.
     if config.layout() == Layout::Stream {
         config.model.block_size = 1;
     }
-    let dataset = Dataset::prepare(&config, Some(checkpoint.tokenizer()?))?;
+    let dataset = Dataset::prepare(&config.with_template_of(&config), Some(checkpoint.tokenizer()?))?;
     super::show_notes(&dataset.notes);
     let (tokens, bytes) = match split {
         Split::Train => (&dataset.train, dataset.train_bytes),
@@ -104,7 +112,7 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
     }
     let device = arguments.device.choice()?.open()?;
     let weights = if arguments.ema { Weights::Averaged } else { Weights::Latest };
-    let model = checkpoint.build(weights, &device)?;
+    let model = build(&checkpoint, weights, &device)?;
     let start = Instant::now();
     let mut layout =
         RowLayout { block_size: checkpoint.model.block_size, ..RowLayout::of(&config, &dataset.tokenizer)? };
@@ -117,6 +125,15 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
     };
     let batches = evaluation_batches(tokens.clone(), layout, arguments.batch_size, 0);
     let of_model = of_model(&checkpoint);
+    if config.objective_kind().takes_preferences() {
+        let objective = objective::build(&config, &model, &dataset.tokenizer)?;
+        let evaluation = evaluate_objective(objective.as_ref(), &model, batches.clone(), &device);
+        let (loss, metrics) = pollster::block_on(evaluation)?;
+        Error::check_finite("the losses", &[loss as f32]).map_err(&of_model)?;
+        let mut totals = StepTotals::default();
+        batches.for_each(|host| totals.add(&host));
+        return show_preferences(&arguments, checkpoint.path(), loss, totals.examples, &metrics, start);
+    }
     let result = pollster::block_on(evaluate(&model, &checkpoint.model, batches, &device))?;
     Error::check_finite("the losses", &[result.loss as f32]).map_err(&of_model)?;
     // Documents cut to the block are not read whole, so their bytes do not belong to the loss.
@@ -181,14 +198,45 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Shows the loss and the metrics of an objective over preferred and rejected answers.
+fn show_preferences(
+    arguments: &EvalArguments,
+    checkpoint: &Path,
+    loss: f64,
+    examples: usize,
+    metrics: &objective::Metrics,
+    start: Instant,
+) -> anyhow::Result<()> {
+    if arguments.json {
+        let json = json!({
+            "loss": loss,
+            "examples": examples,
+            "metrics": metrics,
+            "checkpoint": checkpoint,
+            "seconds": start.elapsed().as_secs_f64(),
+        });
+        println!("{}", serde_json::to_string_pretty(&json)?);
+        return Ok(());
+    }
+    println!("checkpoint     {}", checkpoint.display());
+    println!("examples       {examples}");
+    println!("loss           {loss:.4}");
+    for (name, value) in metrics {
+        let values: Vec<String> = value.values().iter().map(|value| format!("{value:.4}")).collect();
+        println!("{name:<26} {}", values.join(" "));
+    }
+    Ok(())
+}
+
 /// Evaluates suites of tasks.
 fn run_suite(arguments: &EvalArguments) -> anyhow::Result<()> {
-    let checkpoint = open_checkpoint(&arguments.path)?;
+    let mut checkpoint = open_checkpoint(&arguments.path)?;
+    arguments.adapters.add_to(&mut checkpoint)?;
     let tokenizer = checkpoint.tokenizer()?;
     let suite = arguments.suite.prepare(&checkpoint.model)?;
     let device = arguments.device.choice()?.open()?;
     let weights = if arguments.ema { Weights::Averaged } else { Weights::Latest };
-    let model = checkpoint.build(weights, &device)?;
+    let model = build(&checkpoint, weights, &device)?;
     let generator =
         Generator { model: &model, config: &checkpoint.model, tokenizer: &tokenizer, device: &device };
     let scorer = Scorer::new(generator, arguments.batch_size)?;

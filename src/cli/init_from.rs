@@ -3,15 +3,19 @@
 
 use super::config::ConfigSource;
 use crate::{
-    checkpoint::{Checkpoint, names},
-    config::{AttentionConfig, Config, ModelConfig, TokenizerConfig, TokenizerKind},
+    checkpoint::Checkpoint,
+    config::{
+        AdapterConfig, AttentionConfig, Config, Head, ModelConfig, ObjectiveKind, TokenizerConfig,
+        TokenizerKind,
+    },
     error::{Error, Result, hint},
     tokenizer::Tokenizer,
 };
 use serde_json::Value;
+use std::path::Path;
 
 /// Keys that may differ from the pretrained model's: keys that decide no weights, fewer positions, and
-/// another head on an encoder.
+/// another head.
 const FREE: [&str; 8] = [
     "model.block_size",
     "model.dropout",
@@ -24,7 +28,8 @@ const FREE: [&str; 8] = [
 ];
 
 /// Resolves the configuration that the arguments name, with the checkpoint's model, and with the checkpoint's
-/// tokenizer unless the user set one.
+/// tokenizer unless the user set one. A reference policy is the checkpoint at `path`, unless the user set another
+/// one.
 ///
 /// # Errors
 /// Errors of the arguments, [`Error::InvalidValue`] for a model key that contradicts the checkpoint, and
@@ -32,14 +37,25 @@ const FREE: [&str; 8] = [
 pub(super) fn configure(
     source: &ConfigSource,
     default_preset: &str,
+    path: &Path,
     checkpoint: &Checkpoint,
 ) -> Result<(Config, Option<Tokenizer>)> {
     let (mut config, keys) = source.read_with_keys(default_preset)?;
     config.model = model(&config.model, &keys, checkpoint)?;
+    if config.objective.kind == Some(ObjectiveKind::Reward) && !keys.iter().any(|key| key == "model.head") {
+        config.model.head = Head::Regression;
+        config.model.labels.clear();
+    }
+    config.adapter = adapter(config.adapter, &keys, checkpoint)?;
+    // A run may go on from its latest checkpoint; the reference stays this one. With an adapter it is the base.
+    if config.needs_reference() && config.objective.reference.is_none() && !config.adapter.is_on() {
+        let path = if path.is_file() { path } else { checkpoint.path() };
+        config.objective.reference = Some(path.into());
+    }
     let tokenizer = if keys.iter().any(|key| key.starts_with("tokenizer.")) {
         None
     } else {
-        let path = checkpoint.path().join(names::TOKENIZER);
+        let path = checkpoint.tokenizer_path();
         if !checkpoint.has_tokenizer() {
             return Err(Error::NotFound {
                 path,
@@ -61,6 +77,40 @@ pub(super) fn configure(
     Ok((config, tokenizer))
 }
 
+/// Completes the adapter that the user asks for with the path of the model. If the checkpoint is an adapter, that one is
+/// trained further, with another dropout if the user set one.
+fn adapter(said: AdapterConfig, keys: &[String], checkpoint: &Checkpoint) -> Result<AdapterConfig> {
+    let absolute = |path: &Path| std::path::absolute(path).map_err(|e| Error::io("find", path, e));
+    let Some(own) = checkpoint.adapter_config()? else {
+        let base = said.is_on().then(|| absolute(&checkpoint.location())).transpose()?;
+        return Ok(AdapterConfig { base, ..said });
+    };
+    let sets = |key: &str| keys.iter().any(|set| set == key);
+    let dropout = if sets("adapter.dropout") { said.dropout } else { own.dropout };
+    let (said_tree, own_tree) = (serde_json::to_value(&said), serde_json::to_value(&own));
+    let (said_tree, own_tree) = (said_tree.unwrap_or_default(), own_tree.unwrap_or_default());
+    for key in keys.iter().filter(|key| !["adapter.dropout", "adapter.base"].contains(&key.as_str())) {
+        let Some(field) = key.strip_prefix("adapter.") else { continue };
+        if said_tree.get(field) != own_tree.get(field) {
+            return Err(Error::InvalidValue {
+                key: key.clone(),
+                value: shown(said_tree.get(field)),
+                message: format!(
+                    "the adapter in `{}` has `{}`",
+                    checkpoint.path().display(),
+                    shown(own_tree.get(field))
+                ),
+                hint: Some(hint![
+                    "leave it out: the adapter is trained further as it is; for another one, merge it first: ",
+                    hint::command("kiln merge DIR --out MODEL")
+                ]),
+            });
+        }
+    }
+    let base = own.base.as_deref().map(absolute).transpose()?;
+    Ok(AdapterConfig { dropout, base, ..own })
+}
+
 /// Takes the checkpoint's model and applies what the user set; `said` holds the values of `keys`.
 fn model(said: &ModelConfig, keys: &[String], checkpoint: &Checkpoint) -> Result<ModelConfig> {
     let own = &checkpoint.model;
@@ -75,7 +125,7 @@ fn model(said: &ModelConfig, keys: &[String], checkpoint: &Checkpoint) -> Result
             hint::key("model.block_size"),
             ", another ",
             hint::key("model.dropout"),
-            ", the capacity and losses of experts, and the head of an encoder"
+            ", the capacity and losses of experts, and the head"
         ]),
     };
     let folder = checkpoint.path().display();

@@ -1,20 +1,28 @@
 //! `kiln inspect`: shows a model's tensors and the memory that it needs, from file headers alone.
 
-use super::table::{Align, Table, bytes, grouped, parameters};
+use super::{
+    model::AdapterOption,
+    table::{Align, Table, bytes, grouped, parameters},
+};
 use crate::{
-    checkpoint::{Checkpoint, Files, Location, StoredTensor, WeightFiles, names},
+    checkpoint::{Checkpoint, Location, StoredAdapter, StoredTensor, WeightFiles, names},
     config::{Architecture, Config, ModelConfig, TrainConfig},
     error::Result,
     model::size,
 };
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 #[derive(Debug, clap::Args)]
 pub struct InspectArguments {
-    /// A run or checkpoint folder, a folder of Hugging Face's, or one .safetensors file
+    /// A run or checkpoint folder, a folder of Hugging Face's, or one .safetensors or .gguf file
     #[arg(value_name = "DIR|FILE")]
     path: PathBuf,
+    #[command(flatten)]
+    adapters: AdapterOption,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -32,6 +40,48 @@ struct Report {
     model: Option<Model>,
     /// Reason why there is no model.
     unknown: Option<String>,
+    adapters: Vec<Adapter>,
+}
+
+#[derive(Serialize)]
+struct Adapter {
+    folder: PathBuf,
+    /// Share of its changes that counts.
+    weight: f64,
+    /// `lora` or `dora`.
+    kind: &'static str,
+    rank: usize,
+    alpha: f64,
+    rslora: bool,
+    /// Number of modules that are changed.
+    modules: usize,
+    /// Ends of their names, each once.
+    names: BTreeSet<String>,
+    /// Names of the tensors that are replaced as a whole.
+    saved: Vec<String>,
+    parameters: usize,
+    /// Model that it changes, as its settings name it.
+    base: Option<String>,
+}
+
+impl From<&StoredAdapter> for Adapter {
+    fn from(StoredAdapter { path, share, settings, adapter, .. }: &StoredAdapter) -> Self {
+        let modules = adapter.changes.keys();
+        let end = |module: &String| module.rsplit('.').next().unwrap_or_default().to_owned();
+        Self {
+            folder: path.clone(),
+            weight: *share,
+            kind: settings.kind().name(),
+            rank: settings.rank,
+            alpha: settings.alpha,
+            rslora: settings.rslora,
+            modules: modules.len(),
+            names: modules.map(end).collect(),
+            saved: adapter.saved.keys().cloned().collect(),
+            parameters: adapter.parameters(),
+            base: settings.base.clone(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -73,7 +123,7 @@ struct Model {
 }
 
 pub(super) fn run(arguments: InspectArguments) -> anyhow::Result<()> {
-    let report = inspect(&arguments.path)?;
+    let report = inspect(&arguments.path, &arguments.adapters)?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -82,20 +132,30 @@ pub(super) fn run(arguments: InspectArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn inspect(path: &Path) -> Result<Report> {
+fn inspect(path: &Path, adapters: &AdapterOption) -> Result<Report> {
     let location = locate(path)?;
     let files = location.open()?;
     // Checksums would read every tensor.
     files.check(|name| location.wants(name) && !names::holds_tensors(name))?;
-    let weights = WeightFiles::open(&files, location.named.as_deref())?;
+    let is_adapter = files.get(names::CONFIG).is_none() && files.get(names::ADAPTER_CONFIG).is_some();
+    let named = if is_adapter { Some(names::ADAPTER) } else { location.named.as_deref() };
+    let weights = WeightFiles::open(&files, named)?;
     let row = |StoredTensor { name, shape, dtype, .. }| {
         let parameters = shape.iter().map(|&size| size as u64).product();
         Row { name, shape, dtype, parameters }
     };
     let tensors: Vec<Row> = weights.list().into_iter().map(row).collect();
-    let (model, unknown) = match known(&files, location.named.clone()) {
-        Ok(model) => (Some(model), None),
-        Err(reason) => (None, Some(reason)),
+    let (model, unknown, adapters) = match Checkpoint::from_named(files.clone(), location.named.clone()) {
+        Ok(mut checkpoint) => {
+            adapters.add_to(&mut checkpoint)?;
+            let adapters = checkpoint.adapters().iter().map(Adapter::from).collect();
+            (Some(known(&checkpoint)), None, adapters)
+        }
+        // An adapter shows what it is without its model.
+        Err(reason) => {
+            let own = if is_adapter { Some(StoredAdapter::read(&files, 1.0)?) } else { None };
+            (None, Some(reason.to_string()), own.iter().map(Adapter::from).collect())
+        }
     };
     Ok(Report {
         files: weights.names().map(str::to_owned).collect(),
@@ -104,6 +164,7 @@ fn inspect(path: &Path) -> Result<Report> {
         tensors,
         model,
         unknown,
+        adapters,
         folder: location.folder,
     })
 }
@@ -116,19 +177,19 @@ fn locate(path: &Path) -> Result<Location> {
     }
 }
 
-/// Describes the model of a configuration, or returns the reason why Kiln does not know it.
-fn known(files: &Files, named: Option<String>) -> Result<Model, String> {
-    let checkpoint = Checkpoint::from_named(files.clone(), named).map_err(|error| error.to_string())?;
+/// Describes the model of a checkpoint.
+fn known(checkpoint: &Checkpoint) -> Model {
     let model = &checkpoint.model;
     // A run's own settings; otherwise the least that training takes.
     let train = match &checkpoint.config {
         Some(config) => config.train.clone(),
         None => TrainConfig { batch_size: 1, ..Default::default() },
     };
-    let training = Config { model: model.clone(), train, ..Default::default() };
+    let adapter = checkpoint.config.as_ref().map(|config| config.adapter.clone()).unwrap_or_default();
+    let training = Config { model: model.clone(), train, adapter, ..Default::default() };
     let ModelConfig { n_layer, n_head, n_embd, block_size, vocab_size, tie_embeddings, .. } = *model;
     let (weight_bytes, kv_cache_bytes) = (size::weight_bytes(model), size::kv_cache_bytes(model));
-    Ok(Model {
+    Model {
         family: checkpoint.family.name(),
         parameters: size::parameter_count(model),
         active_parameters: size::active_parameter_count(model),
@@ -153,7 +214,7 @@ fn known(files: &Files, named: Option<String>) -> Result<Model, String> {
         inference_bytes: weight_bytes.saturating_add(kv_cache_bytes),
         training_bytes: size::training_bytes(&training),
         training_batch_size: training.train.batch_size,
-    })
+    }
 }
 
 fn tensor_table(tensors: &[Row]) -> Table {
@@ -179,6 +240,9 @@ fn totals(report: &Report) -> Table {
     table.row(["folder", &report.folder.display().to_string()]);
     table.row(["weights".into(), format!("{} in {files}", bytes(report.bytes_on_disk))]);
     table.row(["tensors".into(), format!("{} of {total} numbers", report.tensors.len())]);
+    for adapter in &report.adapters {
+        table.row(["adapter".into(), described(adapter)]);
+    }
     let Some(model) = &report.model else {
         let reason = report.unknown.as_deref().unwrap_or_default();
         table.row(["family".into(), format!("unknown to kiln: {reason}")]);
@@ -227,4 +291,21 @@ fn totals(report: &Report) -> Table {
     let (training, batch) = (bytes(model.training_bytes), model.training_batch_size);
     table.row(["training".into(), format!("{training} at least, in batches of {batch}")]);
     table
+}
+
+/// Describes an adapter in one line.
+fn described(adapter: &Adapter) -> String {
+    let Adapter { kind, rank, alpha, modules, parameters: count, .. } = adapter;
+    let names = adapter.names.iter().cloned().collect::<Vec<_>>().join(", ");
+    let scaled = if adapter.rslora { " over the root of the rank" } else { "" };
+    let saved = match adapter.saved.len() {
+        0 => String::new(),
+        _ => format!(", whole {}", adapter.saved.join(", ")),
+    };
+    let weight = if adapter.weight == 1.0 { String::new() } else { format!(", times {}", adapter.weight) };
+    let base = adapter.base.as_ref().map_or_else(String::new, |base| format!(", of `{base}`"));
+    format!(
+        "{kind} of rank {rank}, alpha {alpha}{scaled}: {} in {modules} modules ({names}){saved}{weight}{base}",
+        parameters(*count)
+    )
 }

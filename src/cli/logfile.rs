@@ -282,7 +282,7 @@ mod tests {
             started(0),
             step(1, f32::NAN),
             evaluation(1),
-            Event::Sample(SampleReport { step: 1, text: "line\nbreak \"quoted\"".into() }),
+            Event::Sample(SampleReport { step: 1, text: "line\nbreak \"quoted\"".into(), reward: None }),
             Event::Checkpoint(CheckpointReport { step: 1, path: "a/b".into(), is_best: true }),
             Event::Skipped { step: 2, loss: f32::INFINITY, grad_norm: f32::NAN, batch: "rows 3, 4".into() },
             finished(2),

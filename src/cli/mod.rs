@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod bench;
+mod chat;
 mod classify;
 mod compare;
 mod config;
@@ -12,6 +13,7 @@ mod data;
 #[path = "data_missing.rs"]
 mod data;
 mod devices;
+mod distill;
 mod eval;
 mod fill;
 mod generate;
@@ -20,12 +22,15 @@ mod inspect;
 mod interrupt;
 mod logfile;
 mod memorization;
+mod merge;
 mod model;
 mod plot;
+mod preview;
 mod progress;
 mod report;
 mod scale;
 mod score;
+mod score_command;
 mod suite;
 mod table;
 mod tensorboard;
@@ -65,14 +70,20 @@ enum Command {
     Train(train::TrainArguments),
     /// Generate text with a trained model
     Generate(generate::GenerateArguments),
+    /// Talk with a model that was trained on dialogues
+    Chat(chat::ChatArguments),
     /// Classify texts
     Classify(classify::ClassifyArguments),
     /// Fill the masks of a text
     Fill(fill::FillArguments),
     /// Measure loss, perplexity, bits per byte and accuracy on a split, or evaluate suites of tasks
     Eval(eval::EvalArguments),
+    /// Save a teacher's most likely tokens, for students to learn from
+    Distill(distill::DistillArguments),
     /// Train a tokenizer, encode, decode, describe
     Tokenizer(tokenizer::TokenizerArguments),
+    /// Show dialogue data token by token, with the part of it that is trained
+    Preview(preview::PreviewArguments),
     /// Prepare data: extract, clean, filter, deduplicate, blend, tokenize
     Data(data::DataArguments),
     /// List the devices of this machine
@@ -85,6 +96,8 @@ enum Command {
     Inspect(inspect::InspectArguments),
     /// Convert a model to another type, layout or number of files
     Convert(convert::ConvertArguments),
+    /// Merge adapters into the model that they change
+    Merge(merge::MergeArguments),
     /// Train the same configuration on several devices, with several seeds and values, and compare
     Compare(compare::CompareArguments),
     /// Score texts against references: BLEU, chrF, ROUGE, answers, classes, error rates
@@ -133,15 +146,19 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Train(arguments) => train::run(arguments),
         Command::Data(arguments) => data::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),
+        Command::Chat(arguments) => chat::run(arguments),
         Command::Classify(arguments) => classify::run(arguments),
         Command::Fill(arguments) => fill::run(arguments),
         Command::Eval(arguments) => eval::run(arguments),
+        Command::Distill(arguments) => distill::run(arguments),
+        Command::Preview(arguments) => preview::run(arguments),
         Command::Tokenizer(arguments) => tokenizer::run(arguments),
         Command::Devices(arguments) => devices::run(arguments),
         Command::Config(arguments) => config::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
+        Command::Merge(arguments) => merge::run(arguments),
         Command::Compare(arguments) => compare::run(arguments),
         Command::Score(arguments) => score::run(arguments),
         Command::Scale(arguments) => scale::run(arguments),

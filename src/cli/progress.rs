@@ -301,7 +301,8 @@ fn header(info: &RunInfo) -> String {
 
 /// Formats a sample as an indented block.
 fn sample(report: &SampleReport) -> String {
-    let mut text = format!("sample at step {}:\n", report.step);
+    let reward = report.reward.map_or_else(String::new, |reward| format!(", reward {reward:.3}"));
+    let mut text = format!("sample at step {}{reward}:\n", report.step);
     for line in report.text.trim_end_matches('\n').split('\n') {
         // A model may generate anything, escape sequences for the terminal included.
         let line = line.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}");
@@ -445,7 +446,7 @@ mod tests {
         let events = [
             started(0),
             step(1, None),
-            Event::Sample(SampleReport { step: 1, text: "x".into() }),
+            Event::Sample(SampleReport { step: 1, text: "x".into(), reward: None }),
             Event::Checkpoint(CheckpointReport { step: 1, path: "run".into(), is_best: false }),
             evaluation(1),
             Event::Skipped { step: 2, loss: f32::NAN, grad_norm: f32::NAN, batch: "rows 1, 2".into() },
@@ -507,7 +508,7 @@ mod tests {
 
     #[test]
     fn a_sample_cannot_move_the_cursor() {
-        let report = SampleReport { step: 5, text: "to be\n\n\u{1b}[2J\tor\r\n".into() };
+        let report = SampleReport { step: 5, text: "to be\n\n\u{1b}[2J\tor\r\n".into(), reward: None };
         assert_eq!(sample(&report), "sample at step 5:\n  to be\n\n  \u{fffd}[2J\tor\u{fffd}\n");
     }
 }

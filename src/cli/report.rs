@@ -47,6 +47,7 @@ pub fn next_commands(
             (format!("kiln fill {run} TEXT"), "fill the `[MASK]`s of a text")
         }
         (Architecture::Encoder, _) => (format!("kiln classify {run} TEXT"), "classify a text"),
+        (_, Head::Regression) => (format!("kiln classify {run} TEXT"), "give a text its number"),
         _ => (format!("kiln generate {run}"), "generate text with the model"),
     };
     vec![
@@ -327,9 +328,10 @@ fn push_samples(html: &mut String, events: &[LoggedEvent]) {
     html.push_str("<h2>Samples</h2>\n");
     for (i, report) in samples.iter().enumerate() {
         let open = if i == 0 || i + 1 == samples.len() { " open" } else { "" };
+        let reward = report.reward.map_or_else(String::new, |reward| format!(", reward {reward:.3}"));
         let _ = writeln!(
             html,
-            "<details{open}>\n<summary>step {}</summary>\n<pre>{}</pre>\n</details>",
+            "<details{open}>\n<summary>step {}{reward}</summary>\n<pre>{}</pre>\n</details>",
             grouped(report.step),
             escape(&report.text)
         );
@@ -401,7 +403,8 @@ mod tests {
             skipped_steps: 0,
             peak_memory_bytes: Some(3 << 29),
         });
-        let sample = |step| Event::Sample(SampleReport { step, text: "<b>\"it's\" & so\u{1b}".into() });
+        let sample =
+            |step| Event::Sample(SampleReport { step, text: "<b>\"it's\" & so\u{1b}".into(), reward: None });
         // The first process was killed after ten seconds.
         [
             started(0),

@@ -270,7 +270,7 @@ mod tests {
     fn a_file_is_a_chain_of_whole_records() {
         let run = tempfile::tempdir().unwrap();
         let mut board = TensorBoard::create(run.path(), Some(10)).unwrap();
-        board.write(&Event::Sample(SampleReport { step: 11, text: "to be".into() })).unwrap();
+        board.write(&Event::Sample(SampleReport { step: 11, text: "to be".into(), reward: None })).unwrap();
         board
             .write(&Event::Skipped { step: 12, loss: f32::NAN, grad_norm: f32::NAN, batch: String::new() })
             .unwrap();

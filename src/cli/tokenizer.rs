@@ -71,7 +71,7 @@ enum TokenizerCommand {
 
 #[derive(Debug, clap::Args)]
 struct WhichTokenizer {
-    /// A tokenizer.json, or a run or checkpoint folder that has one
+    /// A tokenizer.json or a .gguf file, or a run or checkpoint folder that has a tokenizer
     #[arg(long, short, value_name = "PATH", default_value = "tokenizer.json")]
     tokenizer: PathBuf,
 }

@@ -1,8 +1,8 @@
 //! `kiln train`: from text to a trained model in a run folder.
 
 use super::{
-    DeviceOption, config::ConfigSource, init_from, interrupt, memorization, model::open_checkpoint, suite,
-    watch::Watcher,
+    DeviceOption, config::ConfigSource, init_from, interrupt, memorization, model::open_checkpoint,
+    score_command, suite, watch::Watcher,
 };
 use crate::{
     checkpoint::{Checkpoint, Files, Resume, RunFolder, resolve},
@@ -38,8 +38,8 @@ pub struct TrainArguments {
     #[arg(long, value_name = "latest|best|DIR", num_args = 0..=1, default_missing_value = "latest",
           conflicts_with_all = ["preset", "config"])]
     resume: Option<Resume>,
-    /// Start from the weights of a pretrained model: a run or checkpoint folder, a folder of Hugging Face's, or one
-    /// .safetensors file of it. Configuration and tokenizer are the model's
+    /// Start from the weights of a pretrained model: a run or checkpoint folder, a folder of Hugging Face's or one
+    /// .safetensors file of it, or a .gguf file. Configuration and tokenizer are the model's
     #[arg(long, value_name = "DIR|FILE", conflicts_with = "resume")]
     init_from: Option<PathBuf>,
     #[command(flatten)]
@@ -143,8 +143,10 @@ fn new_plan(
 ) -> Result<Plan> {
     let default_preset = if choice.is_cpu() { CPU_PRESET } else { GPU_PRESET };
     let initial = arguments.init_from.as_deref().map(open_checkpoint).transpose()?;
-    let (mut config, tokenizer) = match &initial {
-        Some(checkpoint) => init_from::configure(&arguments.source, default_preset, checkpoint)?,
+    let (mut config, tokenizer) = match arguments.init_from.as_deref().zip(initial.as_ref()) {
+        Some((path, checkpoint)) => {
+            init_from::configure(&arguments.source, default_preset, path, checkpoint)?
+        }
         None => (arguments.source.resolve(default_preset)?, None),
     };
     use_data(&mut config, &arguments.data)?;
@@ -168,7 +170,7 @@ fn new_plan(
         Some(checkpoint) => Trainer::start_from(config, dataset, device, checkpoint)?,
         None => Trainer::new(config, dataset, device)?,
     };
-    let trainer = suite::with_tasks(trainer, tasks);
+    let trainer = suite::with_tasks(trainer, tasks).with_score_command(Box::new(score_command::run));
     Ok(Plan { run, trainer, resumed: false })
 }
 
@@ -207,7 +209,9 @@ fn resume_plan(
             (Some(run), folder)
         }
     };
-    let checkpoint = Checkpoint::open_training(&folder)?;
+    // The model that an adapter changes may be elsewhere now.
+    let base = arguments.source.set.iter().rev().find_map(|text| text.strip_prefix("adapter.base="));
+    let checkpoint = Checkpoint::open_training(&folder, base.map(Path::new))?;
     let saved = checkpoint.config.clone().ok_or_else(|| Error::Checkpoint {
         path: folder.clone(),
         message: "it was not made by `kiln train`, so there is nothing to resume".into(),
@@ -216,11 +220,12 @@ fn resume_plan(
     let mut config = saved.clone();
     super::show_notes(&config.apply(&arguments.source.set)?);
     use_data(&mut config, &arguments.data)?;
-    let dataset = Dataset::prepare(&config, Some(checkpoint.tokenizer()?))?;
+    let dataset = Dataset::prepare(&config.with_template_of(&saved), Some(checkpoint.tokenizer()?))?;
     let config = config.resolve(&dataset)?;
     check_memory(&config, info)?;
     let tasks = suite::of_config(&config)?;
     let trainer = suite::with_tasks(Trainer::resume(config, dataset, device, &checkpoint)?, tasks);
+    let trainer = trainer.with_score_command(Box::new(score_command::run));
     if trainer.steps_done() >= trainer.config().train.last_step() {
         return Err(Error::InvalidValue {
             key: "train.max_steps".into(),
@@ -274,8 +279,16 @@ pub(super) fn use_data(config: &mut Config, data: &[PathBuf]) -> Result<()> {
         config.data.paths = data.to_vec();
     }
     let files = config.data.paths.iter_mut().chain(config.tokenizer.path.as_mut());
-    for path in files.chain(&mut config.eval.suites) {
+    let rewards = config.rollout.rewards.iter_mut().filter_map(|reward| reward.path.as_mut());
+    let models = config.objective.reference.iter_mut().chain(&mut config.distill.teacher);
+    let models = models.chain(&mut config.distill.logits).chain(&mut config.adapter.base).chain(rewards);
+    for path in files.chain(&mut config.eval.suites).chain(models) {
         *path = std::path::absolute(&*path).map_err(|e| Error::io("find", &*path, e))?;
+    }
+    // A template is a name or a file.
+    if let Some(template) = config.chat.template.as_mut().filter(|template| Path::new(template).is_file()) {
+        let path = std::path::absolute(&*template).map_err(|e| Error::io("find", &*template, e))?;
+        *template = path.display().to_string();
     }
     Ok(())
 }

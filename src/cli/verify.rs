@@ -1,10 +1,14 @@
-//! `kiln verify DIR`: compares a model's outputs with numbers that PyTorch computed, or the metrics of `kiln score` with
-//! those of sacrebleu, rouge-score, SQuAD's scripts, scikit-learn and lm-evaluation-harness.
+//! `kiln verify DIR`: compares what Kiln computes with numbers of other programs: a model with those of PyTorch, a
+//! folder of fixtures subject by subject, or the metrics of `kiln score` with those of sacrebleu, rouge-score, SQuAD's
+//! scripts, scikit-learn and lm-evaluation-harness.
+
+mod chat;
+mod subjects;
 
 use super::DeviceOption;
 use crate::{
     error::Error,
-    eval::verify::{Tolerances, verify},
+    eval::verify::{Tolerances, verify_model},
 };
 use serde_json::json;
 use std::{
@@ -14,11 +18,12 @@ use std::{
 
 #[derive(Debug, clap::Args)]
 pub struct VerifyArguments {
-    /// A model folder with a `fixture.safetensors`, or a folder of metrics with a `texts.json`
+    /// A model folder with a `fixture.safetensors`, a folder of fixtures by subject (`sft`, `chat` and so on, beside
+    /// `models`), or a folder of metrics with a `texts.json`
     #[arg(value_name = "DIR")]
     path: PathBuf,
-    /// One bound for all errors; default: 1e-4 logits, 1e-5 loss, 1e-3 gradients and AdamW losses
-    /// on the CPU, 1e-2 elsewhere
+    /// One bound for all errors; default for a model: 1e-4 logits, 1e-5 loss, 1e-3 gradients and AdamW losses
+    /// on the CPU, 1e-2 elsewhere; for fixtures 1e-4, 1e-5 of losses, on the CPU, 1e-3 elsewhere
     #[arg(long, value_name = "E")]
     tolerance: Option<f64>,
     /// Print JSON
@@ -34,12 +39,15 @@ pub(super) fn run(arguments: VerifyArguments) -> anyhow::Result<()> {
     }
     let choice = arguments.device.choice()?;
     let device = choice.open()?;
+    if subjects::holds_any(&arguments.path) {
+        return subjects::run(&arguments.path, &choice, &device, arguments.tolerance, arguments.json);
+    }
     let tolerances = match arguments.tolerance {
         Some(bound) => Tolerances::uniform(bound),
         None if choice.is_cpu() => Tolerances::strict(),
         None => Tolerances::uniform(1e-2),
     };
-    let found = pollster::block_on(verify(&arguments.path, &device))?;
+    let found = pollster::block_on(verify_model(&arguments.path, &device))?;
     let failures = found.failures(&tolerances);
     if arguments.json {
         let result = json!({
@@ -59,25 +67,33 @@ pub(super) fn run(arguments: VerifyArguments) -> anyhow::Result<()> {
         let worst = found.adamw.iter().copied().fold(0.0, f64::max);
         println!("AdamW losses     {worst:.2e} (at most {:.0e})", tolerances.adamw);
     }
-    match failures.first() {
-        None => Ok(()),
-        Some(first) => {
-            let others = failures.len() - 1;
-            let message = if others == 0 { first.clone() } else { format!("{first} (and {others} more)") };
-            Err(Error::OverTolerance { message }.into())
-        }
+    over_tolerance(&failures)
+}
+
+/// Fails with the first of the failures and the number of the others, if there are any.
+fn over_tolerance(failures: &[String]) -> anyhow::Result<()> {
+    let Some(first) = failures.first() else { return Ok(()) };
+    let message = match failures.len() - 1 {
+        0 => first.clone(),
+        others => format!("{first} (and {others} more)"),
+    };
+    Err(Error::OverTolerance { message }.into())
+}
+
+/// Makes the error for a folder of metrics that cannot be read.
+fn broken_metrics(folder: &Path, error: &kiln_score::Error) -> Error {
+    Error::InvalidValue {
+        key: "kiln verify".into(),
+        value: folder.display().to_string(),
+        message: error.to_string(),
+        hint: None,
     }
 }
 
 /// Prints each number of the folder's files beside the one that Kiln computes.
 fn verify_metrics(folder: &Path) -> anyhow::Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let outcomes = kiln_score::fixture::evaluate(folder, &mut out).map_err(|error| Error::InvalidValue {
-        key: "kiln verify".into(),
-        value: folder.display().to_string(),
-        message: error.to_string(),
-        hint: None,
-    })?;
+    let outcomes = kiln_score::fixture::evaluate(folder, &mut out).map_err(|e| broken_metrics(folder, &e))?;
     let mut failures = Vec::new();
     for outcome in outcomes {
         let (file, cases, equal) = (outcome.file, outcome.cases, outcome.equal);

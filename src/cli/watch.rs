@@ -89,7 +89,7 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         let mut watcher = Watcher::new(run.path(), None, true).unwrap();
         watcher.on_event(&step(1));
-        watcher.on_event(&Event::Sample(SampleReport { step: 1, text: "<script>".into() }));
+        watcher.on_event(&Event::Sample(SampleReport { step: 1, text: "<script>".into(), reward: None }));
         watcher.finish(&Config::default()).unwrap();
         for name in ["log.jsonl", "tensorboard", "loss.svg", "loss.png", "report.html"] {
             assert!(run.path().join(name).exists(), "{name}");

@@ -1,20 +1,21 @@
-//! Predictions of an encoder for a text: its class, the class of each word, a number, or its masked tokens.
+//! Predictions of a model for a text: its class, the class of each word, its masked tokens, or a number, which a
+//! reward model gives too.
 
 use crate::{
-    config::{Head, ModelConfig},
+    config::{Architecture, Head, ModelConfig},
     data::{CLS_TOKEN, SEP_TOKEN},
     device::device_failed,
     error::{Error, Hint, Result, hint},
-    model::{Encoder, Input, Model, Side},
+    model::{Input, Model, Side},
     tokenizer::Tokenizer,
 };
 use burn::tensor::{Device, activation::softmax};
 use serde::Serialize;
 
-/// An encoder with its configuration, tokenizer and device.
+/// An encoder or a reward model with its configuration, tokenizer and device.
 #[derive(Clone, Copy)]
 pub struct Predictor<'a> {
-    encoder: &'a Encoder,
+    model: &'a Model,
     config: &'a ModelConfig,
     tokenizer: &'a Tokenizer,
     device: &'a Device,
@@ -75,22 +76,22 @@ impl<'a> Predictor<'a> {
     /// Makes a predictor. `model` must be without autodiff and on `device`.
     ///
     /// # Errors
-    /// [`Error::InvalidValue`] for a model that is not an encoder.
+    /// [`Error::InvalidValue`] for a model that generates text.
     pub fn new(
         model: &'a Model,
         config: &'a ModelConfig,
         tokenizer: &'a Tokenizer,
         device: &'a Device,
     ) -> Result<Self> {
-        match model {
-            Model::Encoder(encoder) => Ok(Self { encoder, config, tokenizer, device }),
-            Model::Decoder(_) | Model::EncoderDecoder(_) => Err(Error::InvalidValue {
-                key: "model.architecture".into(),
-                value: if matches!(model, Model::Decoder(_)) { "decoder" } else { "encoder-decoder" }.into(),
-                message: "only an encoder classifies and fills masks".into(),
-                hint: Some(hint![hint::command("kiln generate"), " generates text with it"]),
-            }),
+        if !config.supports_generation() {
+            return Ok(Self { model, config, tokenizer, device });
         }
+        Err(Error::InvalidValue {
+            key: "model.architecture".into(),
+            value: if matches!(model, Model::Decoder(_)) { "decoder" } else { "encoder-decoder" }.into(),
+            message: "only an encoder classifies and fills masks".into(),
+            hint: Some(hint![hint::command("kiln generate"), " generates text with it"]),
+        })
     }
 
     /// Predicts a class or a number for each text. Texts are truncated to the context.
@@ -224,7 +225,8 @@ impl<'a> Predictor<'a> {
     }
 
     fn special_ends(&self) -> Option<(u32, u32)> {
-        self.tokenizer.token_id(CLS_TOKEN).zip(self.tokenizer.token_id(SEP_TOKEN))
+        let is_encoder = self.config.architecture == Architecture::Encoder;
+        self.tokenizer.token_id(CLS_TOKEN).zip(self.tokenizer.token_id(SEP_TOKEN)).filter(|_| is_encoder)
     }
 
     fn with_special_ends(&self, mut tokens: Vec<u32>, mut firsts: Vec<usize>) -> Result<Reading> {
@@ -251,9 +253,9 @@ impl<'a> Predictor<'a> {
     /// position.
     async fn outputs(&self, rows: &[Vec<u32>]) -> Result<(Vec<f32>, usize)> {
         let device = self.device.clone().inner();
-        let (logits, _) = self.encoder.forward(Input::padded(rows, Side::Right, &device));
-        let width = logits.dims()[2];
-        let outputs = if self.config.head == Head::Regression { logits } else { softmax(logits, 2) };
+        let (logits, _) = self.model.forward(Input::padded(rows, Side::Right, &device)); // [N, width]
+        let width = logits.dims()[1];
+        let outputs = if self.config.head == Head::Regression { logits } else { softmax(logits, 1) };
         let failed = |message| device_failed(&device, "predicting", message);
         let data = outputs.into_data_async().await.map_err(|e| failed(e.to_string()))?;
         Ok((data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?, width))

@@ -1,20 +1,21 @@
 //! Attention that never stores the weights of all queries at once (FlashAttention, arXiv:2205.14135). The
 //! heads lie side by side, as a projection computes them, and queries may share keys and values (grouped
-//! queries, arXiv:2305.13245).
+//! queries, arXiv:2305.13245). Documents that are packed into a row do not see each other; scores between them
+//! are not computed.
 
-pub use kiln_operations::attention::{AttentionSpec, Strides, Window};
+pub use kiln_operations::attention::{AttentionSpec, PADDING, Strides, Window};
 
 use super::{
     Mode,
     backend::{Differentiable, Kernels},
     dropout::Dropout,
-    optional, optional_mask,
+    optional, optional_ints, optional_mask,
     softcap::softcap,
     trace,
 };
 use burn::{
     backend::Dispatch,
-    tensor::{Bool, Tensor, TensorData, activation::softmax},
+    tensor::{Bool, Int, Tensor, TensorData, activation::softmax},
 };
 
 /// Projected queries, keys and values.
@@ -28,10 +29,14 @@ pub enum Projected {
 }
 
 /// Computes the attention output, `[B, T, H * D]`. `mask`, `[B or 1, 1, T or 1, S]`, is true where a query
-/// must not attend to a key in its window.
+/// must not attend to a key in its window. `documents`, `[B, T]`, is the number of each token's document if
+/// rows are packed: tokens attend to those of their own document only. Numbers ascend within a row. Tokens
+/// with the number [`PADDING`] attend to nothing, and their output is 0. Packed queries, keys and values are
+/// of the same tokens ([`Projected::Together`]).
 pub fn attention(
     projected: Projected,
     mask: Option<Tensor<4, Bool>>,
+    documents: Option<Tensor<2, Int>>,
     spec: AttentionSpec,
     mode: Mode,
 ) -> Tensor<3> {
@@ -48,10 +53,20 @@ pub fn attention(
         let key = part(source, first, groups, spec);
         let value = part(source, first + groups, groups, spec);
         let mask = window_mask(mask, [query.dims()[1], source.dims()[1]], spec.window, &query);
+        let mask = mask.into_iter().chain(documents.as_ref().map(document_mask)).reduce(union);
         let y = reference(part(&query, 0, heads, spec), key, value, None, mask, spec);
+        let y = match documents {
+            Some(documents) => {
+                let padding: Tensor<3, Bool> = documents.equal_elem(PADDING).unsqueeze_dim(2); // [B, T, 1]
+                let shape = y.dims();
+                y.mask_fill(padding.expand(shape), 0.0)
+            }
+            None => y,
+        };
         return trace::output("attention", y);
     }
-    let y = Dispatch::attend(query.into_dispatch(), optional(key_value), optional_mask(mask), spec);
+    let (mask, documents) = (optional_mask(mask), optional_ints(documents));
+    let y = Dispatch::attend(query.into_dispatch(), optional(key_value), mask, documents, spec);
     trace::output("attention", Tensor::from_dispatch(y))
 }
 
@@ -102,6 +117,15 @@ pub fn window_mask<const D: usize>(
         .then(|| Tensor::<2, Bool>::triu_mask([time, seen], offset - window.left as i64, device));
     let masks = [later, earlier].into_iter().flatten().map(|mask| mask.unsqueeze::<4>());
     mask.into_iter().chain(masks).reduce(union)
+}
+
+/// Mask of the keys of other documents than the query's, `[B, 1, T, T]`, where `documents`, `[B, T]`, is the
+/// number of each token's document.
+pub fn document_mask(documents: &Tensor<2, Int>) -> Tensor<4, Bool> {
+    let [batch, time] = documents.dims();
+    let queries = documents.clone().reshape([batch, 1, time, 1]).expand([batch, 1, time, time]);
+    let keys = documents.clone().reshape([batch, 1, 1, time]).expand([batch, 1, time, time]);
+    queries.not_equal(keys)
 }
 
 /// Mask that is true where either mask is, with broadcasting.

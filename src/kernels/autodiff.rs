@@ -1,17 +1,20 @@
 //! Automatic differentiation of the kernels. Second derivatives are not supported.
 
+mod adapted;
 mod operations;
 
 use super::{
     activation::Activation,
     attention::AttentionSpec,
-    backend::{Differentiable, Kernels, Optional, OptionalMask},
+    backend::{Differentiable, Kernels, Optional, OptionalInts, OptionalMask},
     cross_entropy::CrossEntropySpec,
     dropout::Dropout,
     log_probabilities::ProjectionSpec,
+    low_rank::{self, AdaptedSpec},
     norm::NormSpec,
     rope::RopeSpec,
 };
+use adapted::{Adapted, AdaptedLinear};
 use burn::backend::{
     Autodiff,
     autodiff::{
@@ -168,6 +171,37 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
         )
     }
 
+    fn adapted_linear(
+        x: FloatTensor<Self>,
+        norm_weight: Optional<Self>,
+        norm_bias: Optional<Self>,
+        weight: FloatTensor<Self>,
+        bias: Optional<Self>,
+        residual: Optional<Self>,
+        down: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        spec: AdaptedSpec,
+    ) -> FloatTensor<Self> {
+        record::<B, C, AdaptedLinear, 8>(
+            x,
+            |x| {
+                let optional = [norm_weight, norm_bias, bias, residual].map(Optional::into_option);
+                let [norm_weight, norm_bias, bias, residual] = optional;
+                [Some(x), norm_weight, norm_bias, Some(weight), bias, residual, Some(down), Some(up)]
+            },
+            |[x, norm_weight, norm_bias, weight, bias, residual, down, up], _| {
+                let (x, weight, down, up) = (given(x), given(weight), given(down), given(up));
+                let (inner, statistics) =
+                    low_rank::input::<B>(x.clone(), norm_weight.clone(), norm_bias.clone(), spec.input);
+                let (bias, residual) = (optional(bias), optional(residual));
+                let factors = [down.clone(), up.clone()];
+                let (y, hidden) =
+                    low_rank::products::<B>(inner, weight.clone(), bias, residual, factors, spec);
+                (y, Adapted { x, norm_weight, norm_bias, statistics, weight, down, up, hidden, spec })
+            },
+        )
+    }
+
     fn norm(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -217,20 +251,30 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
         query: FloatTensor<Self>,
         key_value: Optional<Self>,
         mask: OptionalMask<Self>,
+        documents: OptionalInts<Self>,
         spec: AttentionSpec,
     ) -> FloatTensor<Self> {
         let mask = match mask {
             OptionalMask::Given(mask) => OptionalMask::Given(mask),
             OptionalMask::Absent => OptionalMask::Absent,
         };
+        let documents = match documents {
+            OptionalInts::Given(documents) => OptionalInts::Given(documents),
+            OptionalInts::Absent => OptionalInts::Absent,
+        };
         record::<B, C, Attend, 2>(
             query,
             |query| [Some(query), key_value.into_option()],
             |[query, key_value], _| {
                 let (query, key_value) = (given(query), optional(key_value));
-                let (output, sums) =
-                    B::attention_forward(query.clone(), key_value.clone(), mask.clone(), spec);
-                (output.clone(), Attended { query, key_value, mask, output, sums, spec })
+                let (output, sums) = B::attention_forward(
+                    query.clone(),
+                    key_value.clone(),
+                    mask.clone(),
+                    documents.clone(),
+                    spec,
+                );
+                (output.clone(), Attended { query, key_value, mask, documents, output, sums, spec })
             },
         )
     }
@@ -252,8 +296,14 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
                 if !is_tracked {
                     return (B::cross_entropy(states, weight, targets, weights, spec), None);
                 }
-                let (loss, d_states, d_weight) =
-                    B::cross_entropy_with_gradients(states, weight, targets, weights, spec);
+                let (loss, d_states, d_weight) = B::cross_entropy_with_gradients(
+                    states,
+                    weight,
+                    targets,
+                    weights,
+                    spec,
+                    with_weight_gradient,
+                );
                 (loss, Some((d_states, with_weight_gradient.then_some(d_weight))))
             },
         )

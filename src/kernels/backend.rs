@@ -11,6 +11,7 @@ use super::{
     cross_entropy::CrossEntropySpec,
     dropout::Dropout,
     log_probabilities::{self, ProjectionSpec},
+    low_rank::{self, AdaptedSpec},
     norm::NormSpec,
     rope::RopeSpec,
 };
@@ -54,6 +55,23 @@ impl<B: Backend> OptionalMask<B> {
     }
 }
 
+/// A tensor of integers that may be absent.
+#[derive(ExtensionType, Debug, Clone)]
+#[extension_type(fusion: cfg(feature = "cube"))]
+pub enum OptionalInts<B: Backend> {
+    Given(IntTensor<B>),
+    Absent,
+}
+
+impl<B: Backend> OptionalInts<B> {
+    pub fn into_option(self) -> Option<IntTensor<B>> {
+        match self {
+            Self::Given(tensor) => Some(tensor),
+            Self::Absent => None,
+        }
+    }
+}
+
 /// Kernels over tensors without gradients. N is the number of rows of all samples, E the width.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
@@ -71,6 +89,18 @@ pub trait Kernels: Backend {
         transposed: bool,
     ) -> FloatTensor<Self> {
         composed::linear_forward::<Self>(x, weight, bias, residual, transposed)
+    }
+
+    /// Adds `x W` to `total`.
+    #[fusion(default)]
+    fn linear_onto(
+        total: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        transposed: bool,
+    ) -> FloatTensor<Self> {
+        let residual = Optional::Given(total);
+        composed::linear_forward::<Self>(x, weight, Optional::Absent, residual, transposed)
     }
 
     #[fusion(default)]
@@ -146,21 +176,24 @@ pub trait Kernels: Backend {
     ) -> FloatTensor<Self>;
 
     /// Computes the attention output, `[B, T, H * D]`, and the logarithm of the sum of each query's weights
-    /// before they are normalized, `[B, H, T]`.
+    /// before they are normalized, `[B, H, T]`. `documents` are the documents' numbers, `[B, T]`.
     #[fusion(meta = shapes::attention_forward)]
     fn attention_forward(
         query: FloatTensor<Self>,
         #[extension_type] key_value: Optional<Self>,
         #[extension_type] mask: OptionalMask<Self>,
+        #[extension_type] documents: OptionalInts<Self>,
         spec: AttentionSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// Gradients of `query` and of `key_value`; the second has no meaning if `key_value` is absent.
     #[fusion(meta = shapes::attention_backward)]
+    #[allow(clippy::too_many_arguments)]
     fn attention_backward(
         query: FloatTensor<Self>,
         #[extension_type] key_value: Optional<Self>,
         #[extension_type] mask: OptionalMask<Self>,
+        #[extension_type] documents: OptionalInts<Self>,
         output: FloatTensor<Self>,
         sums: FloatTensor<Self>,
         d_output: FloatTensor<Self>,
@@ -187,7 +220,8 @@ pub trait Kernels: Backend {
         spec: CrossEntropySpec,
     ) -> FloatTensor<Self>;
 
-    /// Computes the sum of the losses, and the gradients of states and weight.
+    /// Computes the sum of the losses, and the gradients of states and weight. The second, unless it is
+    /// asked for, has one element and no meaning.
     #[fusion(meta = shapes::cross_entropy_with_gradients)]
     fn cross_entropy_with_gradients(
         states: FloatTensor<Self>,
@@ -195,6 +229,7 @@ pub trait Kernels: Backend {
         targets: IntTensor<Self>,
         weights: FloatTensor<Self>,
         spec: CrossEntropySpec,
+        with_weight_gradient: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     /// Computes the logarithm of the probability of each target, `[N, 1]`.
@@ -208,7 +243,8 @@ pub trait Kernels: Backend {
         log_probabilities::forward::<Self>(states, weight, targets, spec)
     }
 
-    /// Gradients of states and weight, where `dy`, `[N, 1]`, is the gradient of the log-probabilities.
+    /// Gradients of states and weight, where `dy`, `[N, 1]`, is the gradient of the log-probabilities. The
+    /// second has no meaning unless it is asked for.
     #[fusion(default)]
     fn log_probabilities_backward(
         states: FloatTensor<Self>,
@@ -216,8 +252,9 @@ pub trait Kernels: Backend {
         targets: IntTensor<Self>,
         dy: FloatTensor<Self>,
         spec: ProjectionSpec,
+        with_weight_gradient: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        log_probabilities::backward::<Self>(states, weight, targets, dy, spec)
+        log_probabilities::backward::<Self>(states, weight, targets, dy, spec, with_weight_gradient)
     }
 
     /// Multiplies a gradient by `upstream`, the gradient of the loss, `[1]`.
@@ -304,6 +341,20 @@ pub trait Differentiable: Backend {
         spec: NormSpec,
     ) -> FloatTensor<Self>;
 
+    /// Computes `p(x) W + dropout(p(x)) down up + bias + residual`, where `p` is `spec.input`.
+    #[allow(clippy::too_many_arguments)]
+    fn adapted_linear(
+        x: FloatTensor<Self>,
+        #[extension_type] norm_weight: Optional<Self>,
+        #[extension_type] norm_bias: Optional<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: Optional<Self>,
+        #[extension_type] residual: Optional<Self>,
+        down: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        spec: AdaptedSpec,
+    ) -> FloatTensor<Self>;
+
     fn norm(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -324,6 +375,7 @@ pub trait Differentiable: Backend {
         query: FloatTensor<Self>,
         #[extension_type] key_value: Optional<Self>,
         #[extension_type] mask: OptionalMask<Self>,
+        #[extension_type] documents: OptionalInts<Self>,
         spec: AttentionSpec,
     ) -> FloatTensor<Self>;
 
@@ -392,6 +444,22 @@ macro_rules! plain {
                 Self::linear_forward(x, weight, bias, residual, transposed)
             }
 
+            fn adapted_linear(
+                x: FloatTensor<Self>,
+                norm_weight: Optional<Self>,
+                norm_bias: Optional<Self>,
+                weight: FloatTensor<Self>,
+                bias: Optional<Self>,
+                residual: Optional<Self>,
+                down: FloatTensor<Self>,
+                up: FloatTensor<Self>,
+                spec: AdaptedSpec,
+            ) -> FloatTensor<Self> {
+                let [norm_weight, norm_bias] = [norm_weight, norm_bias].map(Optional::into_option);
+                let (inner, _) = low_rank::input::<Self>(x, norm_weight, norm_bias, spec.input);
+                low_rank::products::<Self>(inner, weight, bias, residual, [down, up], spec).0
+            }
+
             fn norm(
                 x: FloatTensor<Self>,
                 weight: FloatTensor<Self>,
@@ -418,9 +486,10 @@ macro_rules! plain {
                 query: FloatTensor<Self>,
                 key_value: Optional<Self>,
                 mask: OptionalMask<Self>,
+                documents: OptionalInts<Self>,
                 spec: AttentionSpec,
             ) -> FloatTensor<Self> {
-                Self::attention_forward(query, key_value, mask, spec).0
+                Self::attention_forward(query, key_value, mask, documents, spec).0
             }
 
             fn projected_cross_entropy(

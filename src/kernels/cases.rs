@@ -4,11 +4,12 @@ use super::{
     Mode,
     activation::{Activation, activate},
     adamw::{AdamWSpec, Updated, adamw, sum_of_squares},
-    attention::{AttentionSpec, Projected, Window, attention},
+    attention::{AttentionSpec, PADDING, Projected, Window, attention},
     cross_entropy::{CrossEntropySpec, Targets, cross_entropy},
     dropout::{Dropout, dropout},
     embedding::embedding,
     linear::{Epilogue, Normalization, Prologue, linear},
+    low_rank::LowRank,
     norm::{NormSpec, norm},
     rope::{RopeSpec, rotate},
 };
@@ -123,19 +124,32 @@ pub const CASES: &[Case] = &[
     case(
         "attention",
         |s| format!("{} x {}, {} heads of {}, causal", s.rows, s.time, s.heads, s.head_size),
-        |device, s| attend(device, s, s.heads, Window::CAUSAL),
+        |device, s| attend(device, s, s.heads, Window::CAUSAL, None),
     ),
     case(
         "grouped-attention",
         |s| format!("{} x {}, {} heads over 2 of {}, causal", s.rows, s.time, s.heads, s.head_size),
-        |device, s| attend(device, s, 2, Window::CAUSAL),
+        |device, s| attend(device, s, 2, Window::CAUSAL, None),
     ),
     case(
         "window-attention",
         |s| format!("{} x {}, {} tokens back", s.rows.div_ceil(4), 4 * s.time, s.time / 2),
         |device, s| {
             let long = Sizes { rows: s.rows.div_ceil(4), time: 4 * s.time, ..s };
-            attend(device, long, s.heads, Window { left: s.time / 2 - 1, right: 0 })
+            attend(device, long, s.heads, Window { left: s.time / 2 - 1, right: 0 }, None)
+        },
+    ),
+    case(
+        "packed-attention",
+        |s| format!("{} x {}, {} heads over 2 of {}, documents", s.rows, s.time, s.heads, s.head_size),
+        |device, s| attend(device, s, 2, Window::CAUSAL, Some(documents(s, device))),
+    ),
+    case(
+        "packed-window-attention",
+        |s| format!("{} x {}, {} tokens back, documents", s.rows, s.time, s.time / 8),
+        |device, s| {
+            let window = Window { left: s.time / 8 - 1, right: 0 };
+            attend(device, s, s.heads, window, Some(documents(s, device)))
         },
     ),
     case(
@@ -192,7 +206,8 @@ pub const CASES: &[Case] = &[
             let weight: Tensor<2> = random([s.width(), 4 * s.width()], device);
             let bias: Tensor<1> = random([4 * s.width()], device);
             differentiated(x, move |x, mode| {
-                let epilogue = Epilogue { bias: Some(bias.clone()), residual: Some(residual.clone()) };
+                let epilogue =
+                    Epilogue { bias: Some(bias.clone()), residual: Some(residual.clone()), low_rank: None };
                 linear(x, weight.clone(), false, epilogue, mode)
             })
         },
@@ -220,6 +235,24 @@ pub const CASES: &[Case] = &[
             differentiated(x, move |x, mode| {
                 let prologue = Prologue::Activated(x, Activation::Gelu);
                 linear(prologue, weight.clone(), false, Epilogue::default(), mode)
+            })
+        },
+    ),
+    case(
+        "adapted-linear",
+        |s| format!("{} x {} to {}, rank 16", s.tokens(), s.width(), 4 * s.width()),
+        |device, s| {
+            let x = random([s.rows, s.time, s.width()], device);
+            let weight: Tensor<2> = random([s.width(), 4 * s.width()], device).inner();
+            let norm_weight = random([s.width()], device);
+            let (down, up): (Tensor<2>, Tensor<2>) =
+                (random([s.width(), 16], device), random([16, 4 * s.width()], device));
+            differentiated(x, move |x, mode| {
+                let spec = NormSpec { centered: false, epsilon: 1e-5, offset: 0.0 };
+                let norm = Normalization { weight: norm_weight.clone(), bias: None, spec };
+                let low_rank = LowRank { down: down.clone(), up: up.clone(), dropout: Dropout::NONE };
+                let epilogue = Epilogue { low_rank: Some(low_rank), ..Default::default() };
+                linear(Prologue::Normalized(x, norm), weight.clone(), false, epilogue, mode)
             })
         },
     ),
@@ -294,7 +327,24 @@ fn of_parameters(s: Sizes) -> String {
     format!("{} numbers", s.parameters)
 }
 
-fn attend(device: &Device, s: Sizes, kv_heads: usize, window: Window) -> Run {
+/// Numbers of documents of one token, two, four and so on, with padding at the end, `[rows, time]`.
+fn documents(s: Sizes, device: &Device) -> Tensor<2, Int> {
+    let number = |i: usize| match (i / s.time, i % s.time) {
+        (_, time) if time >= s.time - s.time / 16 => PADDING,
+        // Other borders in each row.
+        (row, time) => (time + row + 1).ilog2() as i32,
+    };
+    let numbers: Vec<i32> = (0..s.tokens()).map(number).collect();
+    Tensor::from_data(TensorData::new(numbers, [s.rows, s.time]), device)
+}
+
+fn attend(
+    device: &Device,
+    s: Sizes,
+    kv_heads: usize,
+    window: Window,
+    documents: Option<Tensor<2, Int>>,
+) -> Run {
     let x = random([s.rows, s.time, (s.heads + 2 * kv_heads) * s.head_size], device);
     let spec = AttentionSpec {
         heads: s.heads,
@@ -305,7 +355,7 @@ fn attend(device: &Device, s: Sizes, kv_heads: usize, window: Window) -> Run {
         window,
         dropout: Dropout::NONE,
     };
-    differentiated(x, move |x, mode| attention(Projected::Together(x), None, spec, mode))
+    differentiated(x, move |x, mode| attention(Projected::Together(x), None, documents.clone(), spec, mode))
 }
 
 fn normalize(device: &Device, s: Sizes, centered: bool) -> Run {

@@ -91,7 +91,7 @@ mod tests {
             dropout: Dropout::NONE,
         };
         check(12, |x, dropout, mode| {
-            attention(Projected::Together(x), None, AttentionSpec { dropout, ..spec }, mode)
+            attention(Projected::Together(x), None, None, AttentionSpec { dropout, ..spec }, mode)
         });
     }
 

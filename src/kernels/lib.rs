@@ -21,6 +21,7 @@ pub mod dropout;
 pub mod embedding;
 pub mod linear;
 pub mod log_probabilities;
+pub mod low_rank;
 pub mod norm;
 pub mod rope;
 #[cfg(feature = "cube")]
@@ -31,10 +32,10 @@ pub mod trace;
 // Names of lower crates that this one is written with.
 use kiln_base::{error, platform};
 
-use backend::{Optional, OptionalMask};
+use backend::{Optional, OptionalInts, OptionalMask};
 use burn::{
     backend::{Dispatch, DispatchDevice},
-    tensor::{Bool, DType, Device, Tensor},
+    tensor::{Bool, DType, Device, Int, Tensor},
 };
 
 /// Whether operations are fused.
@@ -62,6 +63,10 @@ fn optional<const D: usize>(tensor: Option<Tensor<D>>) -> Optional<Dispatch> {
 
 fn optional_mask<const D: usize>(mask: Option<Tensor<D, Bool>>) -> OptionalMask<Dispatch> {
     mask.map_or(OptionalMask::Absent, |mask| OptionalMask::Given(mask.into_dispatch()))
+}
+
+fn optional_ints<const D: usize>(tensor: Option<Tensor<D, Int>>) -> OptionalInts<Dispatch> {
+    tensor.map_or(OptionalInts::Absent, |tensor| OptionalInts::Given(tensor.into_dispatch()))
 }
 
 /// Whether there are kernels for a device.

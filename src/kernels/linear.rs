@@ -5,6 +5,8 @@ use super::{
     Mode,
     activation::{self, Activation, activate},
     backend::Differentiable,
+    dropout::dropout,
+    low_rank::{AdaptedSpec, InputOperation, LowRank},
     norm::{self, NormSpec, norm},
     optional, trace,
 };
@@ -57,13 +59,15 @@ impl<const D: usize> Prologue<D> {
     }
 }
 
-/// Bias and residual that are added to the product.
+/// Bias, residual and low-rank product that are added to the product.
 #[derive(Default)]
 pub struct Epilogue<const D: usize> {
     /// Bias, `[O]`.
     pub bias: Option<Tensor<1>>,
     /// Residual, `[.., O]`.
     pub residual: Option<Tensor<D>>,
+    /// Low-rank change of the weight.
+    pub low_rank: Option<LowRank>,
 }
 
 /// Multiplies `[.., I]` by a weight `[I, O]`, or `[O, I]` if `transposed`, and adds the epilogue -> `[..,
@@ -79,7 +83,11 @@ pub fn linear<const D: usize>(
     if !prologue.fuses(mode) {
         return trace::output("linear", reference(prologue, weight, transposed, epilogue));
     }
-    let (bias, residual) = (optional(epilogue.bias), optional(epilogue.residual));
+    let Epilogue { bias, residual, low_rank } = epilogue;
+    if let Some(change) = low_rank {
+        return trace::output("linear", adapted(prologue, weight, transposed, bias, residual, change));
+    }
+    let (bias, residual) = (optional(bias), optional(residual));
     let weight = weight.into_dispatch();
     let y = Tensor::from_dispatch(match prologue {
         Prologue::Plain(x) => Dispatch::linear(x.into_dispatch(), weight, bias, residual, transposed),
@@ -100,12 +108,41 @@ pub fn linear<const D: usize>(
     trace::output("linear", y)
 }
 
+/// Computes a linear layer with a low-rank change.
+fn adapted<const D: usize>(
+    prologue: Prologue<D>,
+    weight: Tensor<2>,
+    transposed: bool,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<D>>,
+    LowRank { down, up, dropout }: LowRank,
+) -> Tensor<D> {
+    let (x, norm_weight, norm_bias, input) = match prologue {
+        Prologue::Plain(x) => (x, None, None, InputOperation::Plain),
+        Prologue::Activated(x, activation) => (x, None, None, InputOperation::Activated(activation)),
+        Prologue::Normalized(x, Normalization { weight, bias, spec }) => {
+            (x, Some(weight), bias, InputOperation::Normalized(spec))
+        }
+    };
+    Tensor::from_dispatch(Dispatch::adapted_linear(
+        x.into_dispatch(),
+        optional(norm_weight),
+        optional(norm_bias),
+        weight.into_dispatch(),
+        optional(bias),
+        optional(residual),
+        down.into_dispatch(),
+        up.into_dispatch(),
+        AdaptedSpec { transposed, input, dropout },
+    ))
+}
+
 /// Unfused reference of a linear layer, made of Burn's operations.
 pub fn reference<const D: usize>(
     prologue: impl Into<Prologue<D>>,
     weight: Tensor<2>,
     transposed: bool,
-    Epilogue { bias, residual }: Epilogue<D>,
+    Epilogue { bias, residual, low_rank }: Epilogue<D>,
 ) -> Tensor<D> {
     let x = match prologue.into() {
         Prologue::Plain(x) => x,
@@ -115,7 +152,11 @@ pub fn reference<const D: usize>(
         }
     };
     let weight = if transposed { weight.transpose() } else { weight };
-    let y = module::linear(x, weight, bias);
+    let mut y = module::linear(x.clone(), weight, bias);
+    if let Some(change) = low_rank {
+        let x = dropout(x, None, change.dropout, Mode::Reference);
+        y = y + module::linear(module::linear(x, change.down, None), change.up, None);
+    }
     match residual {
         Some(residual) => residual + y,
         None => y,

@@ -120,13 +120,15 @@ pub(super) fn forward<B: Backend>(
     B::float_cat(parts, 0)
 }
 
-/// Gradients of states and weight, where `dy`, `[N, 1]`, is the gradient of the output.
+/// Gradients of states and weight, where `dy`, `[N, 1]`, is the gradient of the output. The second has no
+/// meaning unless it is asked for.
 pub(super) fn backward<B: Backend>(
     states: FloatTensor<B>,
     weight: FloatTensor<B>,
     targets: IntTensor<B>,
     dy: FloatTensor<B>,
     spec: ProjectionSpec,
+    with_weight_gradient: bool,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let matrix = upright::<B>(weight, spec);
     let (mut d_states, mut d_weight, mut first) = (Vec::new(), None, 0);
@@ -144,17 +146,24 @@ pub(super) fn backward<B: Backend>(
             d_logits = B::float_mul(d_logits, slope);
         }
         d_states.push(composed::linear_input_gradient::<B>(d_logits.clone(), matrix.clone(), false));
+        if !with_weight_gradient {
+            continue;
+        }
         let part = composed::linear_weight_gradient::<B>(chunk.states, d_logits, spec.transposed);
         d_weight = Some(match d_weight {
             Some(sum) => B::float_add(sum, part),
             None => part,
         });
     }
+    let d_states = B::float_cat(d_states, 0);
+    if !with_weight_gradient {
+        return (d_states.clone(), d_states);
+    }
     let d_weight = d_weight.unwrap_or_else(|| {
         let zeros = B::float_mul_scalar(matrix, 0f32.into());
         if spec.transposed { B::float_transpose(zeros) } else { zeros }
     });
-    (B::float_cat(d_states, 0), d_weight)
+    (d_states, d_weight)
 }
 
 #[cfg(test)]

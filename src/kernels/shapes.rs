@@ -4,7 +4,7 @@ use super::{
     activation::Activation,
     adamw::AdamWSpec,
     attention::AttentionSpec,
-    backend::{OptionalMaskMetadata, OptionalMetadata},
+    backend::{OptionalIntsMetadata, OptionalMaskMetadata, OptionalMetadata},
     composed::with_width,
     cross_entropy::CrossEntropySpec,
     norm::NormSpec,
@@ -53,16 +53,19 @@ pub(super) fn attention_forward(
     query: &TensorSpec,
     _key_value: &OptionalMetadata,
     _hidden: &OptionalMaskMetadata,
+    _documents: &OptionalIntsMetadata,
     spec: &AttentionSpec,
 ) -> (TensorSpec, TensorSpec) {
     let (batch, time) = (query.shape[0], query.shape[1]);
     (floats([batch, time, spec.heads * spec.head_size]), floats([batch, spec.heads, time]))
 }
 
+#[allow(clippy::too_many_arguments, reason = "those of the operation")]
 pub(super) fn attention_backward(
     query: &TensorSpec,
     key_value: &OptionalMetadata,
     _hidden: &OptionalMaskMetadata,
+    _documents: &OptionalIntsMetadata,
     _output: &TensorSpec,
     _sums: &TensorSpec,
     _d_output: &TensorSpec,
@@ -100,8 +103,10 @@ pub(super) fn cross_entropy_with_gradients(
     _targets: &TensorSpec,
     _weights: &TensorSpec,
     _spec: &CrossEntropySpec,
+    with_weight_gradient: &bool,
 ) -> (TensorSpec, TensorSpec, TensorSpec) {
-    (floats([1]), states.clone(), weight.clone())
+    let weight = if *with_weight_gradient { weight.clone() } else { floats([1]) };
+    (floats([1]), states.clone(), weight)
 }
 
 pub(super) fn embedding_gradient(_tokens: &TensorSpec, dy: &TensorSpec, vocabulary: &usize) -> TensorSpec {

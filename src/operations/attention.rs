@@ -68,3 +68,6 @@ impl Strides {
         self.first + batch * self.batch + head * self.head + token * self.token
     }
 }
+
+/// Number of padding among the numbers of packed documents.
+pub const PADDING: i32 = i32::MAX;

@@ -21,7 +21,8 @@ pub(super) struct Fast {
     tokens: TokenBytes,
 }
 
-enum Encoder {
+/// Encoder of a text without added tokens.
+pub(super) enum Encoder {
     Char(CharTable),
     Byte,
     Bpe(Box<BpeEncoder>),
@@ -159,6 +160,14 @@ impl Codec {
         }
     }
 
+    /// The encoder of the text between added tokens, if there is one of our own.
+    pub(super) fn encoder(&self) -> Option<&Encoder> {
+        match self {
+            Self::Fast(fast) => Some(&fast.encoder),
+            Self::General(_) => None,
+        }
+    }
+
     /// Whether a text can be split between lines without changing its tokens.
     pub(super) fn cuts_at_lines(&self) -> bool {
         match self {
@@ -178,7 +187,7 @@ impl Codec {
 
 impl Encoder {
     /// Appends the tokens of a text without added tokens that begins at byte `start` of a longer one.
-    fn encode(
+    pub(super) fn encode(
         &self,
         hugging_face: &tokenizers::Tokenizer,
         start: usize,

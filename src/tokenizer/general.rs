@@ -110,6 +110,13 @@ fn words_end_at_lines(tokenizer: &Tokenizer) -> Result<bool> {
 }
 
 fn words(tokenizer: &Tokenizer, text: &str) -> Result<Vec<String>> {
+    let split = split_words(tokenizer, text)?;
+    let splits = split.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
+    Ok(splits.into_iter().map(|(word, ..)| word.to_owned()).collect())
+}
+
+/// Normalizes a text and splits it into words, without looking for added tokens.
+pub(super) fn split_words(tokenizer: &Tokenizer, text: &str) -> Result<PreTokenizedString> {
     let mut normalized = NormalizedString::from(text);
     if let Some(normalizer) = tokenizer.get_normalizer() {
         normalizer.normalize(&mut normalized)?;
@@ -118,8 +125,7 @@ fn words(tokenizer: &Tokenizer, text: &str) -> Result<Vec<String>> {
     if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
         pre_tokenizer.pre_tokenize(&mut split)?;
     }
-    let splits = split.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
-    Ok(splits.into_iter().map(|(word, ..)| word.to_owned()).collect())
+    Ok(split)
 }
 
 #[cfg(test)]

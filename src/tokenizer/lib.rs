@@ -11,6 +11,7 @@ mod added;
 mod alphabet;
 mod bpe;
 mod char_table;
+mod chat;
 mod charsmap;
 mod codec;
 mod general;
@@ -18,6 +19,7 @@ mod gpt2;
 mod json;
 mod oniguruma;
 mod original;
+mod ranges;
 mod special;
 mod stream;
 mod train;
@@ -28,6 +30,8 @@ pub use config::{TokenizerConfig, TokenizerKind};
 // Names of lower crates that this one is written with.
 use kiln_base::{error, platform};
 
+pub use chat::TOKEN_NAMES;
+pub use ranges::{AddedToken, TokenRange};
 pub use special::sentinel;
 pub use stream::DecodeStream;
 
@@ -36,10 +40,12 @@ use crate::{
     platform::storage,
 };
 use codec::Codec;
+use kiln_gguf::Gguf;
 use original::Original;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{
+    collections::BTreeMap,
     fmt,
     path::Path,
     sync::{Arc, OnceLock},
@@ -68,6 +74,10 @@ pub struct Tokenizer {
     inner: Arc<Inner>,
     end_of_text: Option<u32>,
     end_tokens: Arc<[u32]>,
+    /// Source of the chat template that the model's files have, if they have one.
+    chat_template: Option<Arc<str>>,
+    /// Names that the model's files give to special tokens.
+    named_tokens: Arc<BTreeMap<String, String>>,
 }
 
 struct Inner {
@@ -86,9 +96,9 @@ struct Inner {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`.
+    /// Reads a `tokenizer.json`, or the tokenizer of a GGUF file.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let bytes = storage::read(path).map_err(|error| match error {
+        let missing = |error: Error| match error {
             Error::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 Error::NotFound {
                     path,
@@ -96,8 +106,14 @@ impl Tokenizer {
                 }
             }
             other => other,
-        })?;
-        Self::from_bytes(&bytes, &format!("`{}`", path.display()))
+        };
+        let origin = format!("`{}`", path.display());
+        if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case(kiln_gguf::EXTENSION)) {
+            let bytes = storage::map(path).map_err(missing)?;
+            let document = Gguf::parse(&bytes, path)?.tokenizer()?;
+            return Self::from_bytes(document.to_string().as_bytes(), &origin);
+        }
+        Self::from_bytes(&storage::read(path).map_err(missing)?, &origin)
     }
 
     /// Reads the bytes of a `tokenizer.json`. Error messages call it `origin`.
@@ -141,6 +157,8 @@ impl Tokenizer {
         Ok(Self {
             end_of_text,
             end_tokens: end_of_text.into_iter().collect(),
+            chat_template: None,
+            named_tokens: Arc::default(),
             inner: Arc::new(Inner {
                 origin: origin.into(),
                 codec,

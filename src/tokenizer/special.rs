@@ -79,6 +79,10 @@ impl Tokenizer {
                 config[key] = text.into();
             }
         }
+        // Templates name some of them, and an end of text that is none of the usual ones is named only here.
+        for (name, text) in self.given_names() {
+            config[name] = text.as_str().into();
+        }
         format!("{config:#}\n")
     }
 

@@ -68,6 +68,18 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         runs: "for name in mails cmudict raw; do",
     },
     Elsewhere {
+        class: "network",
+        command: "node examples/models.mjs smollm2 models",
+        file: "tests/check.sh",
+        runs: "node examples/models.mjs smollm2",
+    },
+    Elsewhere {
+        class: "network",
+        command: "kiln generate models/SmolLM2-135M-Instruct.Q4_1.gguf --prompt \"The capital of France is\" --temperature 0",
+        file: "tests/check.sh",
+        runs: "\"$kiln\" generate \"$model\"",
+    },
+    Elsewhere {
         class: "browser",
         command: "npm --prefix web run build",
         file: "tests/check.sh",

@@ -323,6 +323,8 @@ export type RunInfo = {
 export type SampleReport = {
   step: number;
   text: string;
+  /** Reward of an answer that was sampled to train on. */
+  reward?: number | null;
 };
 
 /** A checkpoint that came due; its files go beside this. */

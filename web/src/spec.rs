@@ -5,7 +5,9 @@ use crate::{
     protocol::{Change, OwnText, Plan, RunSpec},
 };
 use kiln::{
-    config::{Config, DataConfig, Task, TokenizerConfig, TokenizerKind, presets::Preset},
+    config::{
+        ChatConfig, Config, DataConfig, ObjectiveKind, Task, TokenizerConfig, TokenizerKind, presets::Preset,
+    },
     data::Dataset,
     model::size,
     tokenizer::Tokenizer,
@@ -95,7 +97,7 @@ pub fn dataset(
     text: Option<&OwnText>,
     tokenizer: Option<Tokenizer>,
 ) -> kiln::Result<Dataset> {
-    type Key = (DataConfig, TokenizerConfig, u64);
+    type Key = (DataConfig, ChatConfig, TokenizerConfig, Option<ObjectiveKind>, u64);
     thread_local! {
         static LAST: RefCell<Option<(Key, Tokenizer)>> = const { RefCell::new(None) };
     }
@@ -108,7 +110,8 @@ pub fn dataset(
     }
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
-    let key = (config.data.clone(), config.tokenizer.clone(), hasher.finish());
+    let Config { data, chat, tokenizer, objective, .. } = config.clone();
+    let key = (data, chat, tokenizer, objective.kind, hasher.finish());
     let last =
         LAST.with(|last| last.borrow().as_ref().filter(|(of, _)| *of == key).map(|(_, own)| own.clone()));
     let dataset = prepare(last)?;

@@ -71,7 +71,8 @@ pub struct RunArguments {
     /// Predict the loss of a run of N parameters and D tokens (repeatable)
     #[arg(long, value_name = "N,D")]
     predict: Vec<String>,
-    /// Then train a run of X times the largest budget, whose loss is predicted before, and compare
+    /// Then train a run of X times the largest budget and of the expected best size, whose loss is predicted before, and
+    /// compare
     #[arg(long, value_name = "X")]
     verify: Option<f64>,
     /// Runs that are trained at once, each on another device
@@ -256,9 +257,9 @@ fn larger_cell(
     factor: f64,
     device: &Choice,
 ) -> Result<SweepCell> {
-    let ([smallest, largest], [_, compute]) = (fit.extent.parameters, fit.extent.compute);
-    let flops = factor * compute;
-    let parameters = fit.law.optimum(flops).parameters.min(factor * largest).max(smallest);
+    let flops = factor * fit.extent.compute[1];
+    // Of the size that the sweep's budgets lie around: far from its sizes, a law of few runs says little.
+    let parameters = (flops / compute(1.0, arguments.tokens_per_parameter)).sqrt();
     let shape = plan::single(&plan_config(arguments, base), parameters, flops).map_err(refused)?;
     let mut larger = base.cell(&shape, device)?;
     let train = &larger.cell.config.train;

@@ -2,14 +2,17 @@
 
 use super::{
     Checkpoint, Index, Manifest, Weights, files,
-    names::{self, TOKENIZER, TOKENIZER_CONFIG},
+    names::{self, TOKENIZER_CONFIG},
     tensors::{self, FloatType},
 };
 use crate::{
+    config::ModelConfig,
     error::{Error, Result, hint},
     model::{families::Family, parameters::NamedData},
     platform::storage,
+    transform::adapter,
 };
+use burn::tensor::Device;
 use serde_json::Value;
 use std::path::Path;
 
@@ -36,7 +39,8 @@ pub struct Export {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
     pub family: Family,
-    pub float: FloatType,
+    /// Name of the weights' type in Kiln's options.
+    pub number_type: &'static str,
     /// Number of weight files.
     pub shards: usize,
     pub parameters: u64,
@@ -46,18 +50,17 @@ pub struct Exported {
 
 /// Files of a model's folder, besides weights and `config.json`, that are valid for the model in any type and
 /// layout.
-const COPIED: [&str; 11] = [
-    TOKENIZER,
+const COPIED: [&str; 10] = [
     TOKENIZER_CONFIG,
     names::GENERATION,
-    "special_tokens_map.json",
+    names::SPECIAL_TOKENS,
     "added_tokens.json",
     "vocab.json",
     "vocab.txt",
     "merges.txt",
     "tokenizer.model",
-    "chat_template.jinja",
-    "chat_template.json",
+    names::CHAT_TEMPLATE,
+    names::CHAT_TEMPLATE_JSON,
 ];
 
 impl Export {
@@ -69,15 +72,45 @@ impl Export {
     /// type's range, and [`Error::Io`]. On an error nothing is left at `destination`.
     pub fn write(&self, checkpoint: &Checkpoint, destination: &Path) -> Result<Exported> {
         check_free(destination)?;
-        let family = self.family(checkpoint)?;
-        let stored = checkpoint.weight_files(Weights::Latest)?.float_type();
+        self.write_weights(checkpoint, &checkpoint.model, checkpoint.weights(Weights::Latest)?, destination)
+    }
+
+    /// Writes a checkpoint's model with its adapters merged into the weights, and its tokenizer into a new folder. The
+    /// model is built on `device`.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write), and of a model that cannot be built.
+    pub fn write_merged(
+        &self,
+        checkpoint: &Checkpoint,
+        destination: &Path,
+        device: &Device,
+    ) -> Result<Exported> {
+        check_free(destination)?;
+        // The context of the base, whose configuration the folder gets.
+        let base = &checkpoint.source().model;
+        let (block_size, dropout) = (base.block_size, base.dropout);
+        let model = ModelConfig { block_size, dropout, ..checkpoint.model.clone() };
+        let adapted = checkpoint.build_in(&model, checkpoint.mode(), Weights::Latest, 0.0, device)?;
+        let (weights, model) = pollster::block_on(adapter::merged_weights(&adapted, &model))?;
+        self.write_weights(checkpoint, &model, weights, destination)
+    }
+
+    fn write_weights(
+        &self,
+        checkpoint: &Checkpoint,
+        model: &ModelConfig,
+        ours: NamedData,
+        destination: &Path,
+    ) -> Result<Exported> {
+        let family = self.family(checkpoint, model)?;
+        let stored = checkpoint.source().weight_files(Weights::Latest)?.float_type();
         let float = self.float.or(stored).unwrap_or(FloatType::F32);
         let failed = |message| Error::Checkpoint { path: checkpoint.path().into(), message, hint: None };
-        let ours = checkpoint.weights(Weights::Latest)?;
-        let tensors = family.store(&checkpoint.model, ours).map_err(failed)?;
+        let tensors = family.store(model, ours).map_err(failed)?;
         check_range(checkpoint, &tensors, float)?;
 
-        let config = config_json(checkpoint, family, float)?;
+        let config = config_json(checkpoint, model, family, float)?;
         let shards = split(&tensors, float, self.max_shard_size);
         let parameters = tensors.values().map(|tensor| tensor.values.len() as u64).sum();
         let bytes = parameters * float.size();
@@ -99,10 +132,16 @@ impl Export {
                 put(names::INDEX, &Index::of(locations).to_json(parameters, bytes))?;
             }
             put(names::CONFIG, &config)?;
+            if checkpoint.has_tokenizer() {
+                put(names::TOKENIZER, &checkpoint.files.tokenizer_json()?)?;
+            }
             for name in COPIED {
-                let source = checkpoint.path().join(name);
-                if storage::exists(&source) {
-                    put(name, &storage::read(&source)?)?;
+                let folders = [checkpoint.path(), checkpoint.source().path()];
+                let mut places = folders.iter().map(|folder| folder.join(name));
+                if let Some(bytes) = checkpoint.source().files.get(name) {
+                    put(name, bytes)?;
+                } else if let Some(place) = places.find(|place| storage::exists(place)) {
+                    put(name, &storage::read(&place)?)?;
                 }
             }
             match self.names {
@@ -110,15 +149,15 @@ impl Export {
                 Names::Kiln => storage::write_synced(&folder.join(names::MANIFEST), &manifest.to_json()),
             }
         })?;
-        Ok(Exported { family, float, shards: shards.len(), parameters, bytes })
+        Ok(Exported { family, number_type: float.name(), shards: shards.len(), parameters, bytes })
     }
 
-    fn family(&self, checkpoint: &Checkpoint) -> Result<Family> {
+    fn family(&self, checkpoint: &Checkpoint, model: &ModelConfig) -> Result<Family> {
         if self.names == Names::Kiln {
             return Ok(Family::KILN);
         }
         let own = checkpoint.family;
-        let family = if own == Family::KILN { Family::of(&checkpoint.model) } else { own };
+        let family = if own == Family::KILN { Family::of(model) } else { own };
         if family == Family::KILN {
             return Err(Error::Checkpoint {
                 path: checkpoint.path().into(),
@@ -131,7 +170,7 @@ impl Export {
 }
 
 /// Refuses a destination that exists, unless it is an empty folder.
-fn check_free(destination: &Path) -> Result<()> {
+pub(super) fn check_free(destination: &Path) -> Result<()> {
     let taken = storage::exists(destination)
         && !(storage::is_folder(destination) && storage::list(destination)?.is_empty());
     match taken {
@@ -146,7 +185,7 @@ fn check_free(destination: &Path) -> Result<()> {
 }
 
 /// Refuses a number type in which a finite number would become infinite.
-fn check_range(checkpoint: &Checkpoint, tensors: &NamedData, float: FloatType) -> Result<()> {
+pub(super) fn check_range(checkpoint: &Checkpoint, tensors: &NamedData, float: FloatType) -> Result<()> {
     let largest = |values: &[f32]| values.iter().copied().find(|value| float.overflows(*value));
     let over = tensors.iter().find_map(|(name, tensor)| Some((name, largest(&tensor.values)?)));
     match over {
@@ -161,7 +200,12 @@ fn check_range(checkpoint: &Checkpoint, tensors: &NamedData, float: FloatType) -
 
 /// Makes `config.json`. If the family stays the same, it is based on the source's file, so that fields
 /// unknown to Kiln are kept.
-fn config_json(checkpoint: &Checkpoint, family: Family, float: FloatType) -> Result<Vec<u8>> {
+fn config_json(
+    checkpoint: &Checkpoint,
+    model: &ModelConfig,
+    family: Family,
+    float: FloatType,
+) -> Result<Vec<u8>> {
     let failed = |e: serde_json::Error| Error::Checkpoint {
         path: checkpoint.path().join(names::CONFIG),
         message: e.to_string(),
@@ -170,13 +214,14 @@ fn config_json(checkpoint: &Checkpoint, family: Family, float: FloatType) -> Res
     let source: Value = serde_json::from_slice(checkpoint.config_json()?).map_err(failed)?;
     let path = checkpoint.path().join(names::CONFIG);
     let (_, described) = Family::from_json(checkpoint.config_json()?, &path)?;
-    let ties_agree = described.tie_embeddings == checkpoint.model.tie_embeddings;
-    let mut json = if family == checkpoint.family && (ties_agree || family != Family::KILN) {
+    let ties_agree = described.tie_embeddings == model.tie_embeddings;
+    let is_described = family == checkpoint.family && !checkpoint.has_new_head();
+    let mut json = if is_described && (ties_agree || family != Family::KILN) {
         let mut json = source;
         json["model_type"] = family.name().into();
         if !ties_agree {
             // The tensors said otherwise.
-            let own = family.to_json(&checkpoint.model, None);
+            let own = family.to_json(model, None);
             for key in ["tie_word_embeddings", "scale_decoder_outputs"] {
                 if let Some(value) = own.get(key) {
                     json[key] = value.clone();
@@ -185,7 +230,7 @@ fn config_json(checkpoint: &Checkpoint, family: Family, float: FloatType) -> Res
         }
         json
     } else {
-        let mut json = family.to_json(&checkpoint.model, None);
+        let mut json = family.to_json(model, None);
         for key in ["bos_token_id", "eos_token_id", "pad_token_id"] {
             json[key] = source[key].clone();
         }

@@ -132,9 +132,9 @@ impl Files {
         self.get(name).ok_or_else(|| self.error(format!("`{name}` is missing")))
     }
 
-    /// Path of a file of this checkpoint, for error messages.
+    /// Path of a file of this checkpoint, for error messages; that of the GGUF file that contains all.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.origin.join(name)
+        if self.gguf().is_some() { self.origin.clone() } else { self.origin.join(name) }
     }
 
     pub fn error(&self, message: String) -> Error {

@@ -140,7 +140,8 @@ impl Checkpoint {
     /// # Errors
     /// Those of [`EndTokens::read`].
     pub fn end_tokens(&self, tokenizer: &Tokenizer) -> Result<EndTokens> {
-        EndTokens::read(&self.files, tokenizer, self.model.architecture)
+        let own = self.files.get(names::GENERATION).map(|_| &self.files);
+        EndTokens::read(own.unwrap_or(&self.source().files), tokenizer, self.model.architecture)
     }
 }
 

@@ -1,22 +1,16 @@
 //! Reads a checkpoint: a model of any family that Kiln knows, its tokenizer, and the state that training
 //! continues from.
 
-use super::{Files, Location, TrainerState, WeightFiles, generation, names, projection, tensors};
+use super::{
+    Files, Location, StoredAdapter, TrainerState, WeightFiles, chat, generation, names, projection, tensors,
+};
 use crate::{
     config::{Architecture, Config, ModelConfig},
     error::{Error, Result, hint},
-    kernels::Mode,
-    model::{
-        Model,
-        families::Family,
-        parameters::{self, NamedData},
-        size,
-    },
-    platform::memory_bytes,
+    model::{families::Family, parameters::NamedData},
     tokenizer::Tokenizer,
 };
-use burn::tensor::Device;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// An opened checkpoint. Its tensors are mapped and not read yet.
 pub struct Checkpoint {
@@ -29,6 +23,10 @@ pub struct Checkpoint {
     pub config: Option<Config>,
     /// Note for the user on how the files were read.
     pub note: Option<String>,
+    /// The model that is changed, if the files have an adapter instead of a whole model.
+    pub(super) base: Option<Box<Self>>,
+    /// Adapters that are put into the model. The first is that of the files, if they have one.
+    pub(super) adapters: Vec<StoredAdapter>,
 }
 
 /// Which weights of a checkpoint to load.
@@ -41,8 +39,8 @@ pub enum Weights {
 }
 
 impl Checkpoint {
-    /// Opens the parts that a model needs: weights, configuration, tokenizer. `path` is a folder or a
-    /// `.safetensors` file in one.
+    /// Opens the parts that a model needs: weights, configuration, tokenizer. `path` is a folder, a
+    /// `.safetensors` file in one, or a `.gguf` file.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Io`], and [`Error::Checkpoint`] for files that are missing, damaged or
@@ -54,12 +52,16 @@ impl Checkpoint {
         Self::from_named(files, location.named)
     }
 
-    /// Opens all parts. A checkpoint without a manifest is incomplete and refused.
-    pub fn open_training(folder: &Path) -> Result<Self> {
+    /// Opens all parts. A checkpoint without a manifest is incomplete and refused. If it has an adapter, `base` is the
+    /// model that the adapter changes, or else the one that its settings name.
+    pub fn open_training(folder: &Path, base: Option<&Path>) -> Result<Self> {
         let files = Files::read_folder(folder, |_| true)?;
         files.check(|_| true)?;
         files.require(names::MANIFEST)?;
-        Self::from_files(files)
+        match is_adapter(&files) {
+            true => Self::from_adapter(files, base),
+            false => Self::from_files(files),
+        }
     }
 
     /// Opens all parts of a checkpoint that need not be in a folder.
@@ -69,6 +71,10 @@ impl Checkpoint {
 
     /// Opens all parts, with the weight file that the user chose, if any.
     pub fn from_named(files: Files, named: Option<String>) -> Result<Self> {
+        let files = files.with_described()?;
+        if is_adapter(&files) {
+            return Self::from_adapter(files, None);
+        }
         let path = files.path(names::CONFIG);
         let json = files.get(names::CONFIG).ok_or_else(|| {
             files.refused(
@@ -80,14 +86,7 @@ impl Checkpoint {
             )
         })?;
         let (family, described) = Family::from_json(json, &path)?;
-        let mut config = match files.get(names::KILN) {
-            None => None,
-            Some(toml) => {
-                let origin = files.path(names::KILN).display().to_string();
-                let text = std::str::from_utf8(toml).map_err(|e| files.error(format!("`{origin}`: {e}")))?;
-                Some(Config::from_toml(text, &origin)?)
-            }
-        };
+        let mut config = config_of(&files)?;
         let mut model = config.as_ref().map_or(described, |config| config.model.clone());
         if model.architecture == Architecture::EncoderDecoder
             && let Some(start) = generation::decoder_start(&files)?
@@ -105,7 +104,52 @@ impl Checkpoint {
         if let Some(config) = &mut config {
             config.model.clone_from(&model);
         }
-        Ok(Self { files, named, family, model, config, note })
+        let (base, adapters) = (None, Vec::new());
+        Ok(Self { files, named, family, model, config, note, base, adapters })
+    }
+
+    /// Opens an adapter, and the model that it changes: `base`, or else the one that its settings name.
+    fn from_adapter(files: Files, base: Option<&Path>) -> Result<Self> {
+        let adapter = StoredAdapter::read(&files, 1.0)?;
+        let base = Self::open_model(&adapter.find_base(base)?)?;
+        if base.is_adapter() {
+            return Err(files.refused(
+                format!("it changes a model that is an adapter itself, `{}`", base.path().display()),
+                hint!["merge that one first: ", hint::command("kiln merge DIR --out MODEL")],
+            ));
+        }
+        let config = config_of(&files)?;
+        let model = config.as_ref().map_or_else(|| base.model.clone(), |config| config.model.clone());
+        Config { model: model.clone(), ..Default::default() }.validate()?;
+        let (family, note) = (base.family, base.note.clone());
+        let (base, adapters) = (Some(Box::new(base)), vec![adapter]);
+        Ok(Self { files, named: None, family, model, config, note, base, adapters })
+    }
+
+    /// The checkpoint that has the weights: the base of an adapter, or this one.
+    pub(super) fn source(&self) -> &Self {
+        self.base.as_deref().unwrap_or(self)
+    }
+
+    /// Path of the model: its folder, or the weight file that the user chose.
+    pub fn location(&self) -> PathBuf {
+        match &self.named {
+            Some(name) => self.files.path(name),
+            None => self.files.origin.clone(),
+        }
+    }
+
+    /// Files that have the tokenizer: those of an adapter, or else those of its base.
+    fn tokenizer_files(&self) -> &Files {
+        match self.files.get(names::TOKENIZER) {
+            Some(_) => &self.files,
+            None => &self.source().files,
+        }
+    }
+
+    /// Path of the tokenizer that is saved with the model.
+    pub fn tokenizer_path(&self) -> PathBuf {
+        self.tokenizer_files().path(names::TOKENIZER)
     }
 
     /// Folder that the checkpoint was read from.
@@ -113,15 +157,15 @@ impl Checkpoint {
         &self.files.origin
     }
 
-    /// Tokenizer saved with the model, with the end tokens that the model's files name.
+    /// Tokenizer saved with the model, with the end tokens and the chat template that the model's files name.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if there is none, [`Error::Tokenizer`] if it is broken or has more tokens than
     /// the model.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        let origin = self.files.path(names::TOKENIZER);
-        let tokenizer =
-            Tokenizer::from_bytes(self.files.require(names::TOKENIZER)?, &origin.display().to_string())?;
+        let origin = self.tokenizer_path();
+        let json = self.tokenizer_files().tokenizer_json()?;
+        let tokenizer = Tokenizer::from_bytes(&json, &origin.display().to_string())?;
         if tokenizer.vocab_size() > self.model.vocab_size {
             return Err(Error::Tokenizer {
                 origin: format!("`{}`", origin.display()),
@@ -133,6 +177,7 @@ impl Checkpoint {
                 hint: Some("put the `tokenizer.json` that the model was trained with beside it".into()),
             });
         }
+        let tokenizer = chat::complete(&self.files, tokenizer)?;
         let ends = self.end_tokens(&tokenizer)?;
         if ends.tokens.is_empty() {
             return Ok(tokenizer);
@@ -142,14 +187,28 @@ impl Checkpoint {
 
     /// Opens the weight files and reads their headers.
     pub fn weight_files(&self, which: Weights) -> Result<WeightFiles<'_>> {
-        let average = (which == Weights::Averaged).then_some(names::EMA);
-        if average.is_some() && !self.has_average() {
+        if self.is_adapter() {
             return Err(self.files.refused(
-                format!("`{}` is missing: the run kept no average of its weights", names::EMA),
-                hint!["train with ", hint::set("train.ema_decay", 0.999)],
+                "it has an adapter, not the weights of a model".into(),
+                hint!["make a model of both: ", hint::command("kiln merge DIR --out MODEL")],
             ));
         }
+        let average = (which == Weights::Averaged).then_some(names::EMA);
+        if average.is_some() {
+            self.require_average()?;
+        }
         WeightFiles::open(&self.files, average.or(self.named.as_deref()))
+    }
+
+    /// Refuses a checkpoint without averaged weights.
+    pub(super) fn require_average(&self) -> Result<()> {
+        match self.has_average() {
+            true => Ok(()),
+            false => Err(self.files.refused(
+                format!("`{}` is missing: the run kept no average of its weights", names::EMA),
+                hint!["train with ", hint::set("train.ema_decay", 0.999)],
+            )),
+        }
     }
 
     /// Reads the weights, under Kiln's parameter names.
@@ -157,91 +216,15 @@ impl Checkpoint {
         self.read(&self.weight_files(which)?)
     }
 
-    fn read(&self, files: &WeightFiles<'_>) -> Result<NamedData> {
-        let theirs = files.read(|name| self.family.is_ignored(&self.model, name))?;
-        self.family.load(&self.model, theirs).map_err(|message| self.mismatch(files, &message))
-    }
-
-    /// Kernel mode of the run that made the checkpoint; fused if it was not made by Kiln.
-    pub fn mode(&self) -> Mode {
-        self.config.as_ref().map_or_else(Mode::default, |config| config.kernels.mode())
-    }
-
-    /// Builds the model with these weights on a device.
-    pub fn build(&self, which: Weights, device: &Device) -> Result<Model> {
-        self.build_in(&self.model, self.mode(), which, device)
-    }
-
-    /// Builds the model with these weights and another configuration, which may have a shorter context or
-    /// another dropout.
-    pub fn build_with_config(&self, config: &Config, which: Weights, device: &Device) -> Result<Model> {
-        self.build_in(&config.model, config.kernels.mode(), which, device)
-    }
-
-    fn build_in(&self, model: &ModelConfig, mode: Mode, which: Weights, device: &Device) -> Result<Model> {
-        let files = self.weight_files(which)?;
-        let (mut uninitialized, mut weights) = self.agreeing(&files, mode, device)?;
-        if *model != self.model {
-            shorten(&mut weights, model);
-            uninitialized = Model::uninitialized(model, mode, device);
-        }
-        parameters::load(uninitialized, weights).map_err(|message| self.mismatch(&files, &message))
-    }
-
-    /// Reads the weights and makes a model without weights. Since the configuration comes from a file,
-    /// nothing is allocated for the model before the shapes of the weights, which are already in memory,
-    /// agree with it.
-    fn agreeing(&self, files: &WeightFiles<'_>, mode: Mode, device: &Device) -> Result<(Model, NamedData)> {
-        let weights = self.read(files)?;
-        self.check_positions()?;
-        let uninitialized = Model::uninitialized(&self.model, mode, device);
-        for (name, shape) in parameters::shapes(&uninitialized) {
-            if let Some(host) = weights.get(&name).filter(|host| host.shape != shape) {
-                // Under the name that it has in the file.
-                let stored = self.family.stored_as(&self.model, &name);
-                parameters::check_shape(&stored, host, &shape)
-                    .map_err(|message| self.mismatch(files, &message))?;
+    pub(super) fn read(&self, files: &WeightFiles<'_>) -> Result<NamedData> {
+        let loaded = match files.dequantized() {
+            Some(theirs) => self.family.load_stored(&self.model, theirs),
+            None => {
+                let theirs = files.read(|name| self.family.is_ignored(&self.model, name))?;
+                self.family.load(&self.model, theirs)
             }
-        }
-        Ok((uninitialized, weights))
-    }
-
-    /// Whether a configuration has the same head and classes as the model.
-    pub fn has_head_of(&self, model: &ModelConfig) -> bool {
-        model.head == self.model.head && model.labels == self.model.labels
-    }
-
-    /// Builds the model with a configuration that has another head. The head is initialized from `seed`,
-    /// everything else has the latest weights.
-    pub fn build_with_new_head(&self, config: &Config, seed: u64, device: &Device) -> Result<Model> {
-        let (model, mode) = (&config.model, config.kernels.mode());
-        let files = self.weight_files(Weights::Latest)?;
-        let (_, mut weights) = self.agreeing(&files, mode, device)?;
-        let fresh = Model::init(model, mode, seed, device);
-        weights.retain(|name, _| !name.starts_with(HEAD));
-        shorten(&mut weights, model);
-        parameters::load_all_but(fresh, weights, HEAD).map_err(|message| self.mismatch(&files, &message))
-    }
-
-    /// Refuses tables of fixed positions that exceed this machine's memory. Unlike weights, their size is not
-    /// limited by that of a file.
-    fn check_positions(&self) -> Result<()> {
-        let needed = size::position_table_bytes(&self.model);
-        match memory_bytes() {
-            Some((total, _)) if needed > total => Err(Error::Checkpoint {
-                path: self.path().into(),
-                message: format!(
-                    "its {} positions take {} MiB, but this machine has {} MiB",
-                    self.model.block_size,
-                    needed >> 20,
-                    total >> 20
-                ),
-                hint: Some(
-                    "correct the longest context (`max_position_embeddings`) in its `config.json`".into(),
-                ),
-            }),
-            _ => Ok(()),
-        }
+        };
+        loaded.map_err(|message| self.mismatch(files, &message))
     }
 
     /// Reads the trainer's state and the optimizer's tensors.
@@ -254,6 +237,12 @@ impl Checkpoint {
         Ok((trainer, moments))
     }
 
+    /// Reads the state of the objective; nothing if it had none.
+    pub fn objective_state(&self) -> Result<NamedData> {
+        let Some(bytes) = self.files.get(names::OBJECTIVE) else { return Ok(NamedData::new()) };
+        tensors::read(bytes).map_err(|message| self.files.error(format!("`{}`: {message}", names::OBJECTIVE)))
+    }
+
     /// Whether the checkpoint has averaged weights.
     pub fn has_average(&self) -> bool {
         self.files.get(names::EMA).is_some()
@@ -261,15 +250,15 @@ impl Checkpoint {
 
     /// Whether the checkpoint contains a tokenizer.
     pub fn has_tokenizer(&self) -> bool {
-        self.files.get(names::TOKENIZER).is_some()
+        self.tokenizer_files().has_tokenizer()
     }
 
     /// Contents of the `config.json`, in the format of the family.
     pub fn config_json(&self) -> Result<&[u8]> {
-        self.files.require(names::CONFIG)
+        self.source().files.require(names::CONFIG)
     }
 
-    fn mismatch(&self, files: &WeightFiles<'_>, message: &str) -> Error {
+    pub(super) fn mismatch(&self, files: &WeightFiles<'_>, message: &str) -> Error {
         let names: Vec<String> = files.names().map(|name| format!("`{name}`")).collect();
         let names = if names.len() > 2 { format!("{} and others", names[0]) } else { names.join(", ") };
         self.files.refused(
@@ -279,13 +268,15 @@ impl Checkpoint {
     }
 }
 
-/// Prefix of the parameter names of an encoder's head.
-const HEAD: &str = "head.";
+/// Whether files have an adapter instead of a whole model.
+fn is_adapter(files: &Files) -> bool {
+    files.get(names::CONFIG).is_none() && files.get(names::ADAPTER_CONFIG).is_some()
+}
 
-/// Removes trained positions beyond the context; no other weight depends on it.
-fn shorten(weights: &mut NamedData, model: &ModelConfig) {
-    if let Some(table) = weights.get_mut("position").filter(|table| table.shape.len() == 2) {
-        table.values.truncate(model.block_size * table.shape[1]);
-        table.shape[0] = model.block_size;
-    }
+/// Configuration of the run that made the files; `None` if it was not made by Kiln.
+fn config_of(files: &Files) -> Result<Option<Config>> {
+    let Some(toml) = files.get(names::KILN) else { return Ok(None) };
+    let origin = files.path(names::KILN).display().to_string();
+    let text = std::str::from_utf8(toml).map_err(|e| files.error(format!("`{origin}`: {e}")))?;
+    Ok(Some(Config::from_toml(text, &origin)?))
 }

@@ -223,7 +223,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
     if !path.exists() {
         return Err(missing("name a run folder or a checkpoint folder"));
     }
-    if path.join(names::CONFIG).is_file() {
+    if [names::CONFIG, names::ADAPTER_CONFIG].iter().any(|name| path.join(name).is_file()) {
         return Ok(path.into());
     }
     match complete_steps(path)?.pop() {

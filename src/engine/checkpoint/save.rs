@@ -1,7 +1,7 @@
 //! Encodes a trainer's state as checkpoint files.
 
 use super::{
-    Files, names,
+    Files, TrainedAdapter, names,
     tensors::{self, FloatType},
 };
 use crate::{
@@ -49,10 +49,12 @@ pub struct OverfittingState {
     pub has_warned: bool,
 }
 
-/// Encodes the files of a checkpoint. Tensors are given under Kiln's parameter names.
+/// Encodes the files of a checkpoint. Tensors are given under Kiln's parameter names. With an `adapter`, `weights` and
+/// `ema` are its numbers instead of the model's.
 pub fn encode(
     config: &Config,
     tokenizer: &Tokenizer,
+    adapter: Option<&TrainedAdapter>,
     weights: NamedData,
     ema: Option<NamedData>,
     optimizer: &NamedData,
@@ -62,25 +64,42 @@ pub fn encode(
     let failed = |message: String| Error::Checkpoint { path: "checkpoint".into(), message, hint: None };
     let family = Family::of(&config.model);
     let end_of_text = tokenizer.end_of_text();
-    let store = |weights| {
-        family.store(&config.model, weights).and_then(|named| tensors::write(&named, FloatType::F32))
+    let store = |weights| match adapter {
+        Some(adapter) => adapter.encode(weights),
+        None => family.store(&config.model, weights).and_then(|named| tensors::write(&named, FloatType::F32)),
     };
     let pretty =
         |value: &serde_json::Value| serde_json::to_vec_pretty(value).map_err(|e| failed(e.to_string()));
     let mut put = |name: &str, bytes: Vec<u8>| files.contents.insert(name.into(), bytes.into());
 
-    put(names::MODEL, store(weights).map_err(failed)?);
+    put(if adapter.is_some() { names::ADAPTER } else { names::MODEL }, store(weights).map_err(failed)?);
     if let Some(ema) = ema {
         put(names::EMA, store(ema).map_err(failed)?);
     }
-    put(names::CONFIG, pretty(&family.to_json(&config.model, end_of_text))?);
+    match adapter {
+        Some(adapter) => adapter.descriptions().into_iter().for_each(|(name, bytes)| drop(put(name, bytes))),
+        None => drop(put(names::CONFIG, pretty(&family.to_json(&config.model, end_of_text))?)),
+    }
     put(names::TOKENIZER, tokenizer.to_json()?.into_bytes());
     put(names::TOKENIZER_CONFIG, tokenizer.to_transformers_config(config.model.block_size).into_bytes());
+    if let Some(template) = tokenizer.chat_template() {
+        put(names::CHAT_TEMPLATE, template.as_bytes().to_vec());
+    }
     put(names::GENERATION, pretty(&generation(&config.sample, end_of_text, tokenizer.end_tokens()))?);
     put(names::OPTIMIZER, tensors::write(optimizer, FloatType::F32).map_err(failed)?);
     put(names::TRAINER, serde_json::to_vec_pretty(trainer).map_err(|e| failed(e.to_string()))?);
     put(names::KILN, config.to_toml()?.into_bytes());
     Ok(files)
+}
+
+/// Adds the state of the objective to the files of a checkpoint, if it has any.
+pub fn put_objective(files: &mut Files, state: &NamedData) -> Result<()> {
+    if state.is_empty() {
+        return Ok(());
+    }
+    let bytes = tensors::write(state, FloatType::F32).map_err(|message| files.error(message))?;
+    files.contents.insert(names::OBJECTIVE.into(), bytes.into());
+    Ok(())
 }
 
 /// Contents of `generation_config.json`, with which transformers samples like Kiln.

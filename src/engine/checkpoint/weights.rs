@@ -1,14 +1,19 @@
 //! The files that contain a model's weights: a single one, several with an index, or the one that the user
-//! chose.
+//! chose, which may be of either format.
 
 use super::{
-    Files, Index, names, resolve,
-    tensors::{self, FloatType},
+    Files, Index, names,
+    part::{Dequantized, Part},
+    resolve,
+    tensors::FloatType,
 };
-use crate::{error::Result, model::parameters::NamedData, platform::storage};
-use safetensors::SafeTensors;
+use crate::{
+    error::{Error, Result, hint},
+    model::parameters::NamedData,
+    platform::storage,
+};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
 };
 
@@ -21,20 +26,45 @@ pub struct Location {
 }
 
 impl Location {
-    /// Finds a model by path: a model's folder, a run (its newest checkpoint), or a `.safetensors` file.
+    /// Finds a model by path: a model's folder, a run (its newest checkpoint), a `.safetensors` or `.gguf`
+    /// file, or a folder with nothing but a `.gguf` file.
     ///
     /// # Errors
-    /// Those of [`resolve`].
+    /// Those of [`resolve`], and [`Error::InvalidValue`] for a folder with several `.gguf` files.
     pub fn find(path: &Path) -> Result<Self> {
-        Ok(match Self::of_file(path) {
-            Some(location) => location,
-            None => Self { folder: resolve(path)?, named: None },
-        })
+        if let Some(location) = Self::of_file(path) {
+            return Ok(location);
+        }
+        if storage::is_folder(path) && !storage::exists(&path.join(names::CONFIG)) {
+            let mut files = storage::list(path)?;
+            files.retain(|file| file.to_str().is_some_and(names::is_gguf));
+            match &files[..] {
+                [] => {}
+                [file] => return Self::of_file(file).map_or_else(|| Self::of_folder(path), Ok),
+                several => {
+                    return Err(Error::InvalidValue {
+                        key: "model".into(),
+                        value: path.display().to_string(),
+                        message: format!("there are {} GGUF files here", several.len()),
+                        hint: Some(hint![
+                            "name one of them, for example ",
+                            hint::command(several[0].display().to_string())
+                        ]),
+                    });
+                }
+            }
+        }
+        Self::of_folder(path)
     }
 
-    /// Place of a `.safetensors` file; `None` if the path is anything else.
+    fn of_folder(path: &Path) -> Result<Self> {
+        Ok(Self { folder: resolve(path)?, named: None })
+    }
+
+    /// Place of a `.safetensors` or `.gguf` file; `None` if the path is anything else.
     pub fn of_file(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_str().filter(|name| names::holds_tensors(name))?;
+        let is_weights = |name: &&str| names::holds_tensors(name) || names::is_gguf(name);
+        let name = path.file_name()?.to_str().filter(is_weights)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let folder = parent.unwrap_or(Path::new(".")).into();
         (storage::exists(path) && !storage::is_folder(path))
@@ -44,8 +74,11 @@ impl Location {
     /// Opens the files that a model needs. Tensors are mapped and not read yet.
     ///
     /// # Errors
-    /// Those of [`Files::read_folder`].
+    /// Those of [`Files::read_folder`] and [`Files::read_gguf`].
     pub fn open(&self) -> Result<Files> {
+        if let Some(name) = self.named.as_deref().filter(|name| names::is_gguf(name)) {
+            return Files::read_gguf(&self.folder.join(name));
+        }
         Files::read_folder(&self.folder, |name| self.wants(name))
     }
 
@@ -53,7 +86,7 @@ impl Location {
     pub fn wants(&self, name: &str) -> bool {
         match &self.named {
             Some(named) if names::holds_tensors(name) => name == named,
-            _ => name != names::OPTIMIZER,
+            _ => ![names::OPTIMIZER, names::OBJECTIVE].contains(&name),
         }
     }
 }
@@ -61,7 +94,7 @@ impl Location {
 /// The opened weight files of a model, of which only headers have been read.
 pub struct WeightFiles<'a> {
     files: &'a Files,
-    parts: Vec<(String, SafeTensors<'a>)>,
+    parts: Vec<(String, Part<'a>)>,
 }
 
 /// Description of a tensor in a file.
@@ -75,9 +108,10 @@ pub struct StoredTensor {
     pub bytes: u64,
 }
 
-const DAMAGED: &str = "copy or download the file again";
+pub(super) const DAMAGED: &str = "copy or download the file again";
 const INCOMPLETE: &str = "get all files of the model, those that its index lists, from the same place";
-const UNREADABLE: &str = "kiln reads F32, F16, BF16 and F64; take the weights in one of these types";
+pub(super) const UNREADABLE: &str =
+    "kiln reads F32, F16, BF16 and F64; take the weights in one of these types";
 
 impl<'a> WeightFiles<'a> {
     /// Opens the single weight file, or those that the index names. Like in transformers, a single
@@ -102,7 +136,7 @@ impl<'a> WeightFiles<'a> {
                  not read",
             )
         })?;
-        Ok(Self { files, parts: vec![(name.into(), parse(files, name, bytes)?)] })
+        Ok(Self { files, parts: vec![(name.into(), Part::open(files, name, bytes)?)] })
     }
 
     fn open_sharded(files: &'a Files, index: &[u8]) -> Result<Self> {
@@ -112,7 +146,7 @@ impl<'a> WeightFiles<'a> {
             let bytes = files.get(name).ok_or_else(|| {
                 files.refused(format!("`{name}` is missing, which `{}` lists", names::INDEX), INCOMPLETE)
             })?;
-            parts.push((name.to_owned(), parse(files, name, bytes)?));
+            parts.push((name.to_owned(), Part::open(files, name, bytes)?));
         }
         let mut locations = HashMap::new();
         for (file, tensors) in &parts {
@@ -146,40 +180,32 @@ impl<'a> WeightFiles<'a> {
 
     /// Type of all tensors, if they have the same one and Kiln writes it.
     pub fn float_type(&self) -> Option<FloatType> {
-        let mut types =
-            self.parts.iter().flat_map(|(_, tensors)| tensors.iter()).map(|(_, view)| view.dtype());
-        let first = types.next()?;
-        types.all(|other| other == first).then(|| FloatType::of(first))?
+        let mut types = self.parts.iter().flat_map(|(_, part)| part.float_types());
+        let first = types.next()??;
+        types.all(|other| other == Some(first)).then_some(first)
     }
 
     /// Lists every tensor, sorted by name; numbers in names are compared by value.
     pub fn list(&self) -> Vec<StoredTensor> {
-        let tensors = self.parts.iter().flat_map(|(_, tensors)| tensors.iter());
-        let mut list: Vec<StoredTensor> = tensors
-            .map(|(name, view)| StoredTensor {
-                name: name.into(),
-                shape: view.shape().into(),
-                dtype: view.dtype().to_string(),
-                bytes: view.data().len() as u64,
-            })
-            .collect();
+        let mut list: Vec<StoredTensor> = self.parts.iter().flat_map(|(_, part)| part.list()).collect();
         list.sort_by_cached_key(|tensor| natural(&tensor.name));
         list
     }
 
     /// Names of all tensors.
     pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
-        self.parts.iter().flat_map(|(_, tensors)| tensors.names())
+        self.parts.iter().flat_map(|(_, part)| part.names())
     }
 
     /// Whether two tensors have the same numbers. Unless `are_alike`, the second is transposed first.
     pub fn are_equal(&self, first: &str, second: &str, are_alike: bool) -> bool {
-        let find = |name| self.parts.iter().find_map(|(_, tensors)| tensors.tensor(name).ok());
-        let (Some(first), Some(second)) = (find(first), find(second)) else { return false };
-        if are_alike && first.dtype() == second.dtype() {
-            return first.shape() == second.shape() && first.data() == second.data();
+        let find =
+            |name: &str| self.parts.iter().map(|(_, part)| part).find(|part| part.names().contains(&name));
+        let (Some(first_part), Some(second_part)) = (find(first), find(second)) else { return false };
+        if are_alike && let Some(are_equal) = first_part.have_equal_bytes(first, second_part, second) {
+            return are_equal;
         }
-        let (Ok(first), Ok(second)) = (tensors::to_floats(&first), tensors::to_floats(&second)) else {
+        let (Some(first), Some(second)) = (first_part.read_one(first), second_part.read_one(second)) else {
             return false;
         };
         let shape: Vec<usize> = match are_alike {
@@ -201,16 +227,20 @@ impl<'a> WeightFiles<'a> {
     /// [`Error::Checkpoint`](crate::Error::Checkpoint) for a tensor of a type that Kiln does not read.
     pub fn read(&self, ignored: impl Fn(&str) -> bool) -> Result<NamedData> {
         let mut all = NamedData::new();
-        for (name, tensors) in &self.parts {
-            let read = tensors::floats(tensors, &ignored);
-            all.append(&mut read.map_err(|e| self.files.refused(format!("`{name}`: {e}"), UNREADABLE))?);
+        for (name, part) in &self.parts {
+            let read = part.read(&ignored);
+            all.append(
+                &mut read.map_err(|(error, hint)| self.files.refused(format!("`{name}`: {error}"), hint))?,
+            );
         }
         Ok(all)
     }
-}
 
-fn parse<'a>(files: &Files, name: &str, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
-    tensors::open(bytes).map_err(|message| files.refused(format!("`{name}`: {message}"), DAMAGED))
+    /// Tensors of a GGUF file, to be converted one at a time; `None` for files of the other format.
+    pub(super) fn dequantized(&self) -> Option<BTreeMap<String, Dequantized<'a>>> {
+        let [(_, Part::Gguf(tensors))] = &self.parts[..] else { return None };
+        Some(tensors.iter().map(|tensor| (tensor.name.clone(), Dequantized(tensor.clone()))).collect())
+    }
 }
 
 /// Sort key by which `layers.2` comes before `layers.10`.

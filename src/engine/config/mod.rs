@@ -4,28 +4,44 @@
 //!
 //! `kiln config show` prints the resolved tree; every checkpoint carries it as `kiln.toml`.
 
+mod adapter;
 mod canary;
+mod chat;
+mod distill;
 mod model;
 mod objective;
 pub mod overrides;
+mod preference;
 pub mod presets;
 mod resolve;
+mod reward;
+mod rollout;
 mod train;
 mod validate;
 
 pub use crate::kernels::activation::Activation;
+pub use adapter::{ALL_LINEAR, AdapterConfig, AdapterKind};
 pub use canary::{CanaryConfig, PLACEHOLDER, SecretFormat};
+pub use chat::{ChatConfig, OnBadRow};
+pub use distill::{DistillConfig, TopK};
 pub use model::{
     Architecture, AttentionConfig, Head, Init, ModelConfig, MoeConfig, Norm, NormPosition, Pooling, Position,
     RopeConfig, RopeLayout, RopeScaling,
 };
 pub use objective::{ObjectiveConfig, ObjectiveKind};
+pub use preference::{PreferenceConfig, PreferenceLoss};
+pub use reward::RewardConfig;
+pub use rollout::{
+    AdvantageScale, GrpoConfig, KlEstimator, Normalization, OnBadAnswer, PolicyLossKind, PpoConfig,
+    RatioLevel, RewardKind, RewardTerm, RolloutConfig, ScorePosition, ValueKind,
+};
 pub use train::{OnNonFinite, OptimizerKind, ScheduleKind, TrainConfig};
 
 pub use crate::{
     section::{Key, Range},
     tokenizer::{TokenizerConfig, TokenizerKind},
 };
+pub use kiln_chat::{Format, LossOn, SampleKind, Truncation};
 pub use resolve::RunData;
 
 use crate::kernels::Mode;
@@ -42,12 +58,28 @@ section! {
     sections {
         /// The text to train on.
         data: DataConfig,
+        /// Dialogues as text.
+        chat: ChatConfig,
         /// Text to tokens.
         tokenizer: TokenizerConfig,
         /// The shape of the transformer.
         model: ModelConfig,
         /// The loss.
         objective: ObjectiveConfig,
+        /// Low-rank changes that are trained instead of the model.
+        adapter: AdapterConfig,
+        /// Sampled answers of reinforcement learning, and their rewards.
+        rollout: RolloutConfig,
+        /// PPO.
+        ppo: PpoConfig,
+        /// GRPO and RLOO.
+        grpo: GrpoConfig,
+        /// Losses of preferred and rejected answers.
+        preference: PreferenceConfig,
+        /// Reward models.
+        reward: RewardConfig,
+        /// Distillation.
+        distill: DistillConfig,
         /// The training loop.
         train: TrainConfig,
         /// Tasks that the model is evaluated on.
@@ -82,10 +114,14 @@ impl KernelConfig {
 }
 
 impl Config {
-    /// Layout of the rows. With labels or targets it is always one document per row.
+    /// Layout of the rows. With labels or targets, and for instructions and answers, it is always documents.
     pub fn layout(&self) -> Layout {
         let has_labels = self.data.label_field.is_some() || self.data.target_field.is_some();
-        if has_labels { Layout::Documents } else { self.data.layout }
+        if has_labels || self.sample_kind().is_some() || self.objective_kind().takes_documents() {
+            Layout::Documents
+        } else {
+            self.data.layout
+        }
     }
 }
 
@@ -95,6 +131,9 @@ section! {
     pub struct DataConfig {
         /// Text, JSON, JSON lines and CSV files, token shards (`.bin`) or folders of them; empty: the embedded corpus.
         paths: Vec<PathBuf> = Vec::new();
+        /// Format of the files of an objective that learns from dialogues: `messages`, `sharegpt`, `alpaca`,
+        /// `prompt-completion`, `preference`, `labelled`, `scored`, `prompts` or `text`; absent: told by their records.
+        format: Option<Format> = None;
         /// A procedural task to train on instead of text: `copy`, `reverse`, `sort`, `addition`, `modular-addition`,
         /// `parity`, `dyck` or `two-sum`; `none`: text.
         task: Task = Task::None;
@@ -107,6 +146,9 @@ section! {
         val_fraction: f64 = 0.1, Range::Share;
         /// Rows are cut anywhere in the `stream` of all text, or are `documents`, one each.
         layout: Layout = Layout::Stream;
+        /// Put several documents into each row of training, as many as fit, which do not see each other. Needs
+        /// `layout = "documents"`, which `sft` has.
+        packing: bool = false;
         /// Rows are drawn at `random`, with replacement, or `shuffled`: every row once per epoch.
         order: Order = Order::Random;
         /// Replace invalid UTF-8 by U+FFFD instead of refusing the file.

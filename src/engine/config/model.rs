@@ -19,7 +19,8 @@ section! {
     pub struct ModelConfig {
         /// `decoder` (GPT), `encoder` (BERT) or `encoder-decoder` (T5).
         architecture: Architecture = Architecture::Decoder;
-        /// Output of an encoder: `language-model`, `sequence-classification`, `token-classification` or `regression`.
+        /// Output of an encoder: `language-model`, `sequence-classification`, `token-classification` or `regression`. A
+        /// decoder has `language-model` or `regression`, which is a reward model: one number at the last token.
         head: Head = Head::LanguageModel;
         /// Names of the classes of a classifier; empty: those of the data.
         labels: Vec<String> = Vec::new();
@@ -114,6 +115,11 @@ impl ModelConfig {
         if self.head == Head::LanguageModel { self.vocab_size } else { self.classes() }
     }
 
+    /// Whether the model generates text, rather than classes or numbers.
+    pub fn supports_generation(&self) -> bool {
+        self.architecture != Architecture::Encoder && self.head == Head::LanguageModel
+    }
+
     /// Whether the exponential of the loss is a perplexity, as for a language model, whose loss is over its
     /// vocabulary.
     pub fn has_perplexity(&self) -> bool {
@@ -187,7 +193,7 @@ pub enum Architecture {
     EncoderDecoder,
 }
 
-/// Output of an encoder.
+/// Output of an encoder, or of a decoder that may also give a text one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Head {

@@ -13,7 +13,7 @@ pub struct Preset {
     toml: &'static str,
 }
 
-const PRESETS: [Preset; 17] = [
+const PRESETS: [Preset; 24] = [
     Preset {
         name: "shakespeare-char",
         description: "10.7M parameters on characters, for a GPU: nanoGPT's train_shakespeare_char",
@@ -48,6 +48,11 @@ const PRESETS: [Preset; 17] = [
         name: "gpt2-124m",
         description: "GPT-2's smallest size, nanoGPT's schedule; needs a tokenizer.json and much text",
         toml: include_str!("../../../assets/presets/gpt2-124m.toml"),
+    },
+    Preset {
+        name: "lora",
+        description: "a low-rank adapter of a pretrained model: all linear layers, rank 16; needs `--init-from`",
+        toml: include_str!("../../../assets/presets/lora.toml"),
     },
     Preset {
         name: "tiny-char",
@@ -93,6 +98,36 @@ const PRESETS: [Preset; 17] = [
         name: "two-sum",
         description: "0.1M parameters learn to find the two digits that add up to a target, a minute on a CPU; scored exactly",
         toml: include_str!("../../../assets/presets/two-sum.toml"),
+    },
+    Preset {
+        name: "sft",
+        description: "instruction tuning of a pretrained model (`--init-from`): loss on answers, packed rows",
+        toml: include_str!("../../../assets/presets/sft.toml"),
+    },
+    Preset {
+        name: "reward",
+        description: "a reward model on a pretrained model (--init-from), from pairs of answers",
+        toml: include_str!("../../../assets/presets/reward.toml"),
+    },
+    Preset {
+        name: "dpo",
+        description: "DPO of a pretrained model (--init-from), which is its own reference, from pairs of answers",
+        toml: include_str!("../../../assets/presets/dpo.toml"),
+    },
+    Preset {
+        name: "ppo",
+        description: "PPO of a pretrained model (--init-from) with a value model, here on sums that can be verified",
+        toml: include_str!("../../../assets/presets/ppo.toml"),
+    },
+    Preset {
+        name: "grpo",
+        description: "GRPO of a pretrained model (--init-from) on answers that can be verified, here sums",
+        toml: include_str!("../../../assets/presets/grpo.toml"),
+    },
+    Preset {
+        name: "distill",
+        description: "a student of 0.4M parameters and more learns the predictions of a teacher (distill.teacher)",
+        toml: include_str!("../../../assets/presets/distill.toml"),
     },
     Preset {
         name: "debug",

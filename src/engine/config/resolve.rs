@@ -1,6 +1,6 @@
 //! Completes a configuration with what depends on the data: the vocabulary and the classes.
 
-use super::{Architecture, Config, Head};
+use super::{Config, Head};
 use crate::error::{Error, Result, hint};
 
 /// Properties of a run's data that a configuration depends on.
@@ -54,7 +54,7 @@ impl Config {
             ));
         }
         // A prompt that cannot be encoded would otherwise end the run at its first sample.
-        if self.model.architecture != Architecture::Encoder {
+        if self.model.supports_generation() {
             data.check_text(&self.sample.prompt)?;
         }
         let (longest, block_size) = (data.longest_canary(), self.model.block_size);

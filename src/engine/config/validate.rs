@@ -3,6 +3,7 @@
 
 mod data;
 mod model;
+mod rollout;
 
 use super::{Config, Range, SampleConfig, ScheduleKind, TrainConfig};
 use crate::error::{Error, Hint, Result, hint};
@@ -26,7 +27,11 @@ impl Config {
         data::check(self)?;
         model::check(&self.model)?;
         self.check_objective_kind()?;
+        self.check_preference()?;
+        self.check_distill()?;
+        self.check_adapter()?;
         data::check_objective(self)?;
+        rollout::check(self)?;
         check_batch(&self.train, self.model.block_size)?;
         check_schedule(&self.train)?;
         check_intervals(self)?;

@@ -1,5 +1,8 @@
 //! Batches of token ids in main memory, ready to be copied to a device.
 
+use super::Answers;
+use crate::kernels::attention::PADDING;
+
 /// Target of a position that does not count in the loss.
 pub const IGNORE_INDEX: i32 = -100;
 
@@ -18,6 +21,8 @@ pub struct HostBatch {
     pub weights: Vec<f32>,
     pub rows: usize,
     pub time: usize,
+    /// Number of adjacent rows that form an example: 1, or 2 for a pair, whose preferred row comes first.
+    pub rows_per_example: usize,
     /// Number of targets that are not [`IGNORE_INDEX`].
     pub target_tokens: usize,
     /// Number of input tokens, without padding.
@@ -28,10 +33,18 @@ pub struct HostBatch {
     /// Length of each row's prefix, whose tokens attend to each other in both directions; empty without
     /// prefix attention.
     pub prefixes: Vec<usize>,
+    /// Number of the document of each token within its row, `[rows * time]`, ascending from 0, and [`PADDING`] for
+    /// padding. Empty if each row is one document.
+    pub documents: Vec<i32>,
     /// Input tokens of the decoder in an encoder-decoder model, row by row; empty for other models.
     pub decoder_inputs: Vec<i32>,
-    /// Target number of each row, for regression.
+    /// Number of each row where the data has one: the target of a regression, the margin of a pair in its
+    /// preferred row, or 1 for a desirable answer and 0 for another.
     pub values: Vec<f32>,
+    /// Sampled answers in the rows, whose tokens are the targets; `None` for rows of a split.
+    pub answers: Option<Answers>,
+    /// Number of the record of each row, by which its split knows it; empty if the split keeps no records.
+    pub records: Vec<usize>,
 }
 
 /// One training example: inputs of a model and its targets.
@@ -42,8 +55,12 @@ pub struct Example {
     pub targets: Vec<i32>,
     /// Weight of each target; empty if all have weight 1.
     pub weights: Vec<f32>,
+    /// Number of each token's document in a packed row; otherwise empty.
+    pub documents: Vec<i32>,
     pub decoder_inputs: Vec<i32>,
     pub value: Option<f32>,
+    /// Number of the record that the example is from, if the split keeps records.
+    pub record: Option<usize>,
     /// Length of the prefix, whose tokens attend to each other in both directions.
     pub prefix: usize,
 }
@@ -70,11 +87,15 @@ impl HostBatch {
             targets,
             rows,
             time,
+            rows_per_example: 1,
             target_tokens,
             lengths: Vec::new(),
             prefixes: Vec::new(),
+            documents: Vec::new(),
             decoder_inputs: Vec::new(),
             values: Vec::new(),
+            answers: None,
+            records: Vec::new(),
         }
     }
 
@@ -110,12 +131,16 @@ impl HostBatch {
             weights.iter_mut().zip(&row.weights).for_each(|(weight, own)| *weight *= own);
         }
         batch.decoder_inputs = fill(decoder_time, 0, |row| &row.decoder_inputs);
+        if rows.iter().any(|row| !row.documents.is_empty()) {
+            batch.documents = fill(time, PADDING, |row| &row.documents);
+        }
         if width != Width::Fixed {
             batch.lengths = rows.iter().map(|row| row.inputs.len()).collect();
         }
         if rows.iter().any(|row| row.prefix > 0) {
             batch.prefixes = rows.iter().map(|row| row.prefix).collect();
         }
+        batch.records = rows.iter().map_while(|row| row.record).collect();
         if rows.iter().any(|row| row.value.is_some()) {
             batch.values = rows.iter().map(|row| row.value.unwrap_or(0.0)).collect();
         }
@@ -139,6 +164,39 @@ impl HostBatch {
         let flags =
             || lengths.iter().flat_map(row).map(|(position, length)| flag(position, length)).collect();
         (!lengths.is_empty()).then(flags)
+    }
+
+    /// Position of each token in its document, `[rows * time]`; `None` if each row is one document.
+    pub fn positions(&self) -> Option<Vec<i32>> {
+        let rows = self.documents.chunks(self.time.max(1));
+        let documents = rows.flat_map(|row| row.chunk_by(|a, b| a == b));
+        let positions = || documents.flat_map(|document| 0..document.len() as i32).collect();
+        (!self.documents.is_empty()).then(positions)
+    }
+
+    /// Number of tokens of each token's document, `[rows * time]`; 0 for padding. Where padding is not marked, a
+    /// row ends with its last target.
+    pub fn document_lengths(&self) -> Vec<usize> {
+        let mut lengths = Vec::with_capacity(self.inputs.len());
+        if !self.documents.is_empty() {
+            for row in self.documents.chunks(self.time.max(1)) {
+                for document in row.chunk_by(|a, b| a == b) {
+                    let length = if document[0] == PADDING { 0 } else { document.len() };
+                    lengths.extend(std::iter::repeat_n(length, document.len()));
+                }
+            }
+            return lengths;
+        }
+        let width = self.targets.len() / self.rows.max(1);
+        for row in 0..self.rows {
+            let targets = &self.targets[row * width..(row + 1) * width];
+            let last_target = || targets.iter().rposition(|&target| target != IGNORE_INDEX);
+            let length = self.lengths.get(row).copied().or_else(|| last_target().map(|last| last + 1));
+            let length = length.unwrap_or(0).min(self.time);
+            lengths.extend(std::iter::repeat_n(length, length));
+            lengths.extend(std::iter::repeat_n(0, self.time - length));
+        }
+        lengths
     }
 
     /// Sum of the weights of all targets: the number of targets if none is weighted.
@@ -171,6 +229,24 @@ mod tests {
         // But never beyond the context.
         let full = HostBatch::of(vec![row(vec![1; 9])], 1, Width::Longest, 10);
         assert_eq!((full.time, full.inputs.len()), (10, 10));
+    }
+
+    #[test]
+    fn packed_rows_number_their_documents_and_restart_positions() {
+        let row = |inputs: Vec<i32>, documents: Vec<i32>| Example {
+            targets: inputs.clone(),
+            inputs,
+            documents,
+            ..Example::default()
+        };
+        let rows = vec![row(vec![1, 2, 3, 4], vec![0, 0, 0, 1]), row(vec![5], vec![0])];
+        let batch = HostBatch::of(rows, 3, Width::Fixed, 5);
+        let p = PADDING;
+        assert_eq!(batch.documents, [0, 0, 0, 1, p, 0, p, p, p, p, p, p, p, p, p]);
+        assert_eq!(batch.positions().unwrap(), [0, 1, 2, 0, 0, 0, 0, 1, 2, 3, 0, 1, 2, 3, 4]);
+        assert_eq!(batch.document_lengths(), [3, 3, 3, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let padded = HostBatch::of(vec![row(vec![1, 2], vec![])], 2, Width::Fixed, 3);
+        assert_eq!((padded.positions(), padded.document_lengths()), (None, vec![2, 2, 0, 0, 0, 0]));
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub struct Cursor {
     pub epoch: f64,
     pub order: Order,
     pub layout: Layout,
+    /// Whether rows hold several documents each.
+    #[serde(default)]
+    pub packing: bool,
     pub block_size: usize,
     pub rows_per_step: usize,
     /// Fingerprint of the training tokens.
@@ -48,6 +51,7 @@ impl Cursor {
         }
         let fields = [
             ("data.layout", format!("{:?}", self.layout), format!("{:?}", stored.layout)),
+            ("data.packing", self.packing.to_string(), stored.packing.to_string()),
             ("data.order", format!("{:?}", self.order), format!("{:?}", stored.order)),
             ("train.seed", self.seed.to_string(), stored.seed.to_string()),
             ("model.block_size", self.block_size.to_string(), stored.block_size.to_string()),

@@ -1,7 +1,7 @@
 //! All data that a run reads: the tokens of both splits and their tokenizer.
 
 use super::{
-    RowLayout, TokenSplit, canaries,
+    Dialogues, RowLayout, TokenSplit, canaries,
     collate::special_tokens,
     corpus::{Corpus, documents_in_train, train_share},
     labels::{self, Encoder, Part},
@@ -76,9 +76,12 @@ impl Dataset {
     /// # Errors
     /// Those of reading ([`Error::NotFound`], [`Error::NotText`], [`Error::InvalidUtf8`],
     /// [`Error::InvalidRecord`], [`Error::EmptyCorpus`], [`Error::InvalidShard`], [`Error::Io`]),
-    /// [`Error::Tokenizer`] if the tokenizer does not fit the text, [`Error::CorpusTooShort`], and
-    /// [`Error::InvalidValue`] if no document has a target.
+    /// [`Error::Tokenizer`] if the tokenizer does not fit the text, [`Error::CorpusTooShort`],
+    /// [`Error::InvalidValue`] if no document has a target, and those of [`Dialogues::prepare`].
     pub fn prepare(config: &Config, tokenizer: Option<Tokenizer>) -> Result<Self> {
+        if let Some(dialogues) = Dialogues::prepare(config, tokenizer.as_ref())? {
+            return Self::from_dialogues(config, dialogues);
+        }
         let mut notes = Vec::new();
         let source = sources::read(&config.data, labels::wanted(config)?, &mut notes)?;
         let dataset = Self::from_source(config, source, tokenizer)?;
@@ -120,6 +123,9 @@ impl Dataset {
         text: &str,
         tokenizer: Option<Tokenizer>,
     ) -> Result<Self> {
+        if let Some(dialogues) = Dialogues::from_text(config, name, text, tokenizer.as_ref())? {
+            return Self::from_dialogues(config, dialogues);
+        }
         let mut corpus = Corpus::default();
         let fields = Fields { text: &config.data.text_field, label: labels::wanted(config)? };
         let shape = match Shape::of(name, text, &fields, true) {
@@ -131,6 +137,15 @@ impl Dataset {
             return Err(Error::EmptyCorpus { sources: name.display().to_string() });
         }
         Self::from_corpus(config, &corpus, tokenizer)
+    }
+
+    fn from_dialogues(config: &Config, dialogues: Dialogues) -> Result<Self> {
+        let notes = dialogues.notes();
+        let Dialogues { tokenizer, train, val, .. } = dialogues;
+        let dataset = Self::from_splits(config, tokenizer, train.split, val.split, None)?;
+        // Only a part of the text is trained.
+        let notes = notes.into_iter().chain(dataset.notes).collect();
+        Ok(Self { notes, train_bytes: None, val_bytes: None, ..dataset })
     }
 
     fn from_corpus(config: &Config, corpus: &Corpus, given: Option<Tokenizer>) -> Result<Self> {
@@ -247,26 +262,36 @@ fn parts(corpus: &Corpus, val_fraction: f64) -> Result<(Part<'_>, Part<'_>)> {
         return Ok((part(train), part(val)));
     }
     let (documents, labels) = (corpus.documents(), corpus.labels());
-    let mut order: Vec<usize> = (0..documents.len()).collect();
-    random::shuffle(&mut order, &mut random::rng(0, 0, "split"));
-    let held_out = match val_fraction {
-        none if none <= 0.0 => 0,
-        share => ((documents.len() as f64 * share).round() as usize).max(1),
-    };
-    if held_out >= documents.len() {
-        return Err(Error::InvalidValue {
-            key: "data.val_fraction".into(),
-            value: val_fraction.to_string(),
-            message: format!("of {} records none would be left to train on", documents.len()),
-            hint: Some(hint!["give more of them, or ", hint::set("data.val_fraction", 0)]),
-        });
-    }
-    let val = order.split_off(documents.len() - held_out);
+    let (order, val) = hold_out(documents.len(), val_fraction)?;
     let part = |order: Vec<usize>| Part {
         documents: order.iter().map(|&index| documents[index]).collect(),
         labels: order.iter().map(|&index| &labels[index]).collect(),
     };
     Ok((part(order), part(val)))
+}
+
+/// Divides `count` records, by their indices, into those to train on and those that are held out for
+/// validation. They are shuffled first.
+///
+/// # Errors
+/// [`Error::InvalidValue`] if none would be left to train on.
+pub(super) fn hold_out(count: usize, val_fraction: f64) -> Result<(Vec<usize>, Vec<usize>)> {
+    let mut order: Vec<usize> = (0..count).collect();
+    random::shuffle(&mut order, &mut random::rng(0, 0, "split"));
+    let held_out = match val_fraction {
+        none if none <= 0.0 => 0,
+        share => ((count as f64 * share).round() as usize).max(1),
+    };
+    if held_out >= count {
+        return Err(Error::InvalidValue {
+            key: "data.val_fraction".into(),
+            value: val_fraction.to_string(),
+            message: format!("of {count} records none would be left to train on"),
+            hint: Some(hint!["give more of them, or ", hint::set("data.val_fraction", 0)]),
+        });
+    }
+    let val = order.split_off(count - held_out);
+    Ok((order, val))
 }
 
 /// Finds the tokenizer of shards: the given one, the configured file, or the `tokenizer.json` beside them.

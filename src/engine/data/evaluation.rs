@@ -40,7 +40,7 @@ pub fn evaluation_batches(
         .into_iter()
         .map(|document| {
             let first = windows;
-            windows += match layout.collator.takes_documents() {
+            windows += match layout.collator.takes_documents() || split.is_dialogues() {
                 true => usize::from(!document.is_empty()),
                 false => (document.len() + 1)
                     .saturating_sub(layout.collator.least_tokens())
@@ -49,15 +49,18 @@ pub fn evaluation_batches(
             (first, document)
         })
         .collect();
+    // Both rows of a pair are one window.
+    let windows = windows / split.rows_per_example();
     let chosen = if limit == 0 { windows } else { windows.min(limit.saturating_mul(rows_per_batch)) };
     EvaluationBatches { split, layout, rows: rows_per_batch.min(chosen), starts, windows, chosen, done: 0 }
 }
 
 /// Iterator that [`evaluation_batches`] returns.
+#[derive(Clone)]
 pub struct EvaluationBatches {
     split: Arc<TokenSplit>,
     layout: RowLayout,
-    /// Number of rows in a batch.
+    /// Number of windows in a batch.
     rows: usize,
     /// For each document, the number of windows before it and its token range, which is empty if the document
     /// is left out.
@@ -92,10 +95,17 @@ impl Iterator for EvaluationBatches {
             let spread = (self.done + row) as u128 * self.windows as u128 / self.chosen as u128;
             spread as usize
         };
-        let ranges: Vec<_> = (0..count).map(|row| self.tokens_of(window(row))).collect();
+        let rows = self.split.rows_per_example();
+        let rows_of = |window: usize| (window * rows..(window + 1) * rows).map(|row| self.tokens_of(row));
+        let ranges: Vec<_> = (0..count).flat_map(|row| rows_of(window(row))).collect();
         let random = |row: usize| random::rng(0, window(row) as u64, "evaluation");
-        let batch =
-            self.layout.collator.batch(&self.split, &ranges, self.rows, self.layout.block_size, random);
+        let batch = self.layout.collator.batch(
+            &self.split,
+            &ranges,
+            self.rows * rows,
+            self.layout.block_size,
+            random,
+        );
         self.done += count;
         Some(batch)
     }

@@ -6,7 +6,7 @@ use super::{
     corpus::{Label, LabelKind},
 };
 use crate::{
-    config::{Architecture, Config, Head, Layout},
+    config::{Architecture, Config, Head, Layout, ObjectiveKind},
     error::{Error, Result, hint},
     tokenizer::Tokenizer,
 };
@@ -23,6 +23,8 @@ pub(super) fn wanted(config: &Config) -> Result<Option<(&str, LabelKind)>> {
         }
         Head::SequenceClassification => LabelKind::Class,
         Head::TokenClassification => LabelKind::Words,
+        // A reward model learns from pairs.
+        Head::Regression if config.objective_kind() == ObjectiveKind::Reward => return Ok(None),
         Head::Regression => LabelKind::Value,
     };
     match config.data.label_field.as_deref() {

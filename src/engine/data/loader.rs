@@ -1,6 +1,6 @@
 //! Selects and collates the rows of every training step from a split.
 
-use super::{Collator, Cursor, HostBatch, TokenSplit, permutation::Permutation, random};
+use super::{Collator, Cursor, HostBatch, TokenSplit, packing::Packing, permutation::Permutation, random};
 use crate::{
     config::{Config, Layout, Order},
     error::{Error, Result, hint},
@@ -15,6 +15,8 @@ pub struct RowLayout {
     /// Maximum number of tokens in a row.
     pub block_size: usize,
     pub collator: Collator,
+    /// Whether training rows hold several documents each.
+    pub packing: bool,
 }
 
 impl RowLayout {
@@ -24,12 +26,17 @@ impl RowLayout {
     /// Those of [`Collator::of`].
     pub fn of(config: &Config, tokenizer: &Tokenizer) -> Result<Self> {
         let block_size = config.model.block_size;
-        Ok(Self { kind: config.layout(), block_size, collator: Collator::of(config, tokenizer)? })
+        Ok(Self {
+            kind: config.layout(),
+            block_size,
+            collator: Collator::of(config, tokenizer)?,
+            packing: config.data.packing,
+        })
     }
 
     /// Layout of rows in which each token is predicted from those before it.
     pub fn causal(kind: Layout, block_size: usize) -> Self {
-        Self { kind, block_size, collator: Collator::Causal { prefix: false } }
+        Self { kind, block_size, collator: Collator::Causal { prefix: false }, packing: false }
     }
 }
 
@@ -41,10 +48,12 @@ pub struct Loader {
     rows_per_step: usize,
     seed: u64,
     fingerprint: String,
-    /// Number of different samples: start positions, blocks, or documents.
+    /// Number of different samples: start positions, blocks, documents, or rows of packed documents.
     samples: u64,
     /// Indices of the documents that have a target; `None` if all have one.
     documents: Option<Vec<usize>>,
+    /// Documents of each row, if rows are packed.
+    packing: Option<Packing>,
 }
 
 impl Loader {
@@ -61,9 +70,9 @@ impl Loader {
         rows_per_step: usize,
         seed: u64,
     ) -> Result<Self> {
-        let RowLayout { kind, block_size, ref collator } = layout;
+        let RowLayout { kind, block_size, ref collator, packing: packs } = layout;
         check_split(&split, &layout)?;
-        let mut documents = None;
+        let (mut documents, mut packing) = (None, None);
         let mut fingerprint = split.fingerprint();
         let samples = match (kind, order) {
             (Layout::Stream, Order::Random) => split.len() - block_size,
@@ -74,9 +83,10 @@ impl Loader {
                 let long = all.clone().filter(is_long).count();
                 let usable: Vec<usize> =
                     all.filter(|&index| collator.has_target(&split, index, block_size)).collect();
-                let count = usable.len();
+                // Every row of dialogues can be used.
+                let count = usable.len() / split.rows_per_example();
                 // The tokens do not say which documents are left out for want of a target.
-                if count < long {
+                if usable.len() < long {
                     fingerprint = format!("{fingerprint}-{count}");
                 }
                 if count == 1
@@ -85,41 +95,69 @@ impl Loader {
                 {
                     return Err(one_long_document(&split));
                 }
-                documents = (count < split.document_count()).then_some(usable);
-                count
+                if packs {
+                    // The last token of a document is a target only.
+                    let length = |index| (split.document(index).len() - 1).clamp(1, block_size);
+                    let lengths = usable.into_iter().map(|index| (index, length(index)));
+                    let packed = packing.insert(Packing::best_fit(lengths.collect(), block_size, seed));
+                    packed.rows()
+                } else {
+                    documents = (usable.len() < split.document_count()).then_some(usable);
+                    count
+                }
             }
         };
         let samples = samples as u64;
-        Ok(Self { split, layout, order, rows_per_step, seed, fingerprint, samples, documents })
+        Ok(Self { split, layout, order, rows_per_step, seed, fingerprint, samples, documents, packing })
     }
 
-    /// Reads some rows of a step, counted from 0. The rows of a step do not depend on how they are grouped:
-    /// `rows(s, 0..4)` is `rows(s, 0..2)` followed by `rows(s, 2..4)`.
+    /// Reads some examples of a step, counted from 0: rows, or pairs of rows. They do not depend on how they are
+    /// grouped: `rows(s, 0..4)` is `rows(s, 0..2)` followed by `rows(s, 2..4)`.
     pub fn rows(&self, step: u64, rows: Range<usize>) -> HostBatch {
         let first = rows.start;
-        let ranges = self.ranges(step, rows);
+        let samples = self.samples(step, rows);
         let random = |index: usize| {
             let mut random = random::rng(self.seed, step, "hidden");
             random.set_stream((first + index) as u64);
             random
         };
-        self.layout.collator.batch(&self.split, &ranges, ranges.len(), self.layout.block_size, random)
+        let RowLayout { block_size, ref collator, .. } = self.layout;
+        if self.packing.is_some() {
+            let rows: Vec<_> = samples.iter().map(|&(sample, _)| self.documents_of(sample)).collect();
+            return collator.packed_batch(&self.split, &rows, block_size, random);
+        }
+        let rows_of = |&(sample, offset): &(usize, usize)| {
+            let rows = self.split.rows_per_example();
+            (sample * rows..(sample + 1) * rows).map(move |row| self.tokens_of(row, offset))
+        };
+        let ranges: Vec<_> = samples.iter().flat_map(rows_of).collect();
+        collator.batch(&self.split, &ranges, ranges.len(), block_size, random)
+    }
+
+    /// Notes for the user on the rows.
+    pub fn notes(&self) -> Vec<String> {
+        let packing = self.packing.as_ref();
+        packing.map(|packing| packing.describe(self.layout.block_size)).into_iter().collect()
     }
 
     /// Lists the positions in the split at which the rows of a step begin, for messages.
     pub fn describe(&self, step: u64) -> String {
         const SHOWN: usize = 8;
-        let ranges = self.ranges(step, 0..self.rows_per_step.min(SHOWN));
-        let starts: Vec<String> = ranges.iter().map(|tokens| tokens.start.to_string()).collect();
+        let samples = self.samples(step, 0..self.rows_per_step.min(SHOWN)).into_iter();
+        let start = |(sample, offset)| match &self.packing {
+            Some(packing) => self.split.document(packing.row(sample)[0]).start,
+            None => self.tokens_of(sample * self.split.rows_per_example(), offset).start,
+        };
+        let starts: Vec<String> = samples.map(start).map(|start| start.to_string()).collect();
         let more = if self.rows_per_step > SHOWN { ", …" } else { "" };
         format!("rows at tokens {}{more} of the {} split", starts.join(", "), self.split.name())
     }
 
-    /// Token ranges of some rows of a step.
-    fn ranges(&self, step: u64, rows: Range<usize>) -> Vec<Range<usize>> {
+    /// Samples that some rows of a step have, and the position of the first block in their epoch.
+    fn samples(&self, step: u64, rows: Range<usize>) -> Vec<(usize, usize)> {
         let mut epoch: Option<Epoch> = None;
         let mut random = random::rng(self.seed, step, "rows");
-        let range = |row: usize| {
+        let sample_of = |row: usize| {
             let (sample, offset) = match self.order {
                 Order::Random => {
                     random.set_stream(row as u64);
@@ -137,9 +175,9 @@ impl Loader {
                     (sample, epoch.insert(current).offset)
                 }
             };
-            self.tokens_of(sample as usize, offset)
+            (sample as usize, offset)
         };
-        rows.map(range).collect()
+        rows.map(sample_of).collect()
     }
 
     /// Number of passes over the split before `step`, including fractions.
@@ -162,13 +200,14 @@ impl Loader {
             epoch: self.epoch(step),
             order: self.order,
             layout: self.layout.kind,
+            packing: self.packing.is_some(),
             block_size: self.layout.block_size,
             rows_per_step: self.rows_per_step,
             fingerprint: self.fingerprint.clone(),
         }
     }
 
-    /// Token range of a row: its inputs and its last target.
+    /// Token range of a row: its inputs and its last target. Of pairs, each row is a sample.
     fn tokens_of(&self, sample: usize, offset: usize) -> Range<usize> {
         let (start, end) = match (self.layout.kind, self.order) {
             (Layout::Stream, Order::Random) => (sample, self.split.len()),
@@ -180,6 +219,16 @@ impl Loader {
             }
         };
         start..end.min(start + self.layout.block_size + 1)
+    }
+
+    /// Token ranges of the documents in a packed row: the inputs of each and its last target.
+    fn documents_of(&self, row: usize) -> Vec<Range<usize>> {
+        let documents = self.packing.as_ref().map_or(&[][..], |packing| packing.row(row));
+        let tokens = |&index: &usize| {
+            let Range { start, end } = self.split.document(index);
+            start..end.min(start + self.layout.block_size + 1)
+        };
+        documents.iter().map(tokens).collect()
     }
 
     /// Starts an epoch. If the split is not a whole number of blocks, the first block begins at a random
@@ -210,7 +259,7 @@ struct Epoch {
 /// # Errors
 /// [`Error::CorpusTooShort`] and [`Error::InvalidValue`].
 pub(super) fn check_split(split: &TokenSplit, layout: &RowLayout) -> Result<()> {
-    let RowLayout { kind, block_size, ref collator } = *layout;
+    let RowLayout { kind, block_size, ref collator, .. } = *layout;
     let any = |is: &dyn Fn(usize) -> bool| (0..split.document_count()).any(is);
     match kind {
         Layout::Stream if split.len() <= block_size => {
@@ -254,6 +303,7 @@ mod tests {
         super::{IGNORE_INDEX, Tokens},
         *,
     };
+    use crate::kernels::attention::PADDING;
     use std::collections::BTreeMap;
 
     fn split(length: usize, documents: Vec<usize>) -> Arc<TokenSplit> {
@@ -288,6 +338,40 @@ mod tests {
         // nanoGPT's torch.randint(len(data) - block_size): 0..=9, each about 320 times.
         assert_eq!(ranges.keys().copied().collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
         assert!(ranges.values().all(|count| (250..390).contains(count)), "{ranges:?}");
+    }
+
+    #[test]
+    fn packed_rows_hold_every_document_once_an_epoch_in_any_grouping() {
+        let split = split(60, vec![0, 3, 7, 8, 20, 24, 26, 31, 45, 50]);
+        let layout = RowLayout { packing: true, ..RowLayout::causal(Layout::Documents, 8) };
+        let loader = Loader::new(split.clone(), layout, Order::Shuffled, 3, 5).unwrap();
+        assert!(
+            loader.notes()[0].starts_with("9 documents are packed into 6 rows of 8 tokens"),
+            "{:?}",
+            loader.notes()
+        );
+        let batches: Vec<HostBatch> = (0..2).map(|step| loader.rows(step, 0..3)).collect();
+        let parts = [0..1, 1..3].map(|rows| loader.rows(0, rows));
+        assert_eq!(parts.map(|part| part.inputs).concat(), batches[0].inputs);
+        let mut firsts = Vec::new();
+        for batch in &batches {
+            let positions = batch.positions().unwrap();
+            for at in (0..batch.inputs.len()).filter(|at| batch.documents[*at] != PADDING) {
+                // Every token is its own position; a document's first token is nobody's target.
+                assert_eq!(batch.targets[at], batch.inputs[at] + 1);
+                assert_eq!(
+                    split.document_at(batch.targets[at] as usize),
+                    split.document_at(batch.inputs[at] as usize)
+                );
+                if positions[at] == 0 {
+                    firsts.push(batch.inputs[at]);
+                }
+            }
+        }
+        firsts.sort_unstable();
+        // The document of one token has no target.
+        assert_eq!(firsts, [0, 3, 8, 20, 24, 26, 31, 45, 50]);
+        assert_eq!((loader.epoch(2), loader.cursor(2).packing), (1.0, true));
     }
 
     #[test]

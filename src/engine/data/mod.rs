@@ -5,6 +5,7 @@
 //! what the uninterrupted one would have read, however steps are divided into micro-batches.
 
 mod labels;
+mod answers;
 mod batch;
 mod canaries;
 mod collate;
@@ -12,10 +13,13 @@ mod corpus;
 mod cursor;
 mod dataset;
 mod decode;
+pub mod dialogues;
 mod evaluation;
 mod loader;
+mod packing;
 mod permutation;
 mod records;
+mod rows;
 pub mod shard;
 pub mod signature;
 mod sources;
@@ -23,11 +27,13 @@ mod split;
 mod targets;
 pub mod tasks;
 
+pub use answers::Answers;
 pub use batch::{Example, HostBatch, IGNORE_INDEX, Width};
 pub use canaries::Canary;
 pub use collate::{CLS_TOKEN, Collator, SEP_TOKEN};
 pub use cursor::Cursor;
 pub use dataset::Dataset;
+pub use dialogues::{DialogueLabels, Dialogues};
 pub use evaluation::{EvaluationBatches, evaluation_batches};
 pub use kiln_base::random;
 pub use loader::{Loader, RowLayout};

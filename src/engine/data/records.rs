@@ -2,6 +2,7 @@
 
 use super::corpus::{Label, LabelKind};
 use crate::error::{Error, Result};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::{borrow::Cow, path::Path};
 
@@ -31,15 +32,16 @@ impl Shape {
     /// may be a program's settings, which are read as text.
     pub fn of(path: &Path, text: &str, fields: &Fields, is_named: bool) -> Self {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let record = || first_record::<Map<String, Value>>(text);
         let has_text =
-            || first_record(text).is_some_and(|record| record.get(fields.text).is_some_and(Value::is_string));
+            || record().is_some_and(|record| record.get(fields.text).is_some_and(Value::is_string));
         match extension.as_str() {
             "jsonl" | "ndjson" => Self::Lines,
             "csv" => Self::Table(b','),
             "tsv" => Self::Table(b'\t'),
             "json" if is_named || fields.label.is_some() || has_text() => Self::Json,
             // An array of records is data, also where they lack the field.
-            "json" if text.trim_start().starts_with('[') && first_record(text).is_some() => Self::Json,
+            "json" if text.trim_start().starts_with('[') && record().is_some() => Self::Json,
             "json" | "txt" | "text" | "md" | "markdown" | "rst" => Self::Text,
             _ if has_text() => Self::Json,
             _ => Self::Text,
@@ -48,7 +50,7 @@ impl Shape {
 }
 
 /// Parses the first object of a JSON text, which may be inside an array.
-fn first_record(text: &str) -> Option<Map<String, Value>> {
+pub(super) fn first_record<T: DeserializeOwned>(text: &str) -> Option<T> {
     let start = text.trim_start();
     let start = start.strip_prefix('[').unwrap_or(start).trim_start();
     if !start.starts_with('{') {
@@ -89,14 +91,7 @@ pub(super) fn read(
                 format!("is text, which has no field `{name}`: give JSON lines (`.jsonl`), JSON or a table");
             Err(refused(1, message))
         }
-        Shape::Lines => {
-            let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
-            lines.into_iter().try_for_each(|(number, line)| {
-                let record = serde_json::from_str(line);
-                take(number, record.map_err(|error| refused(number, format!("is not JSON: {error}")))?)
-            })
-        }
-        Shape::Json => each_value(text, &refused, take),
+        Shape::Lines | Shape::Json => each_record(path, text, shape, take),
         Shape::Table(delimiter) => {
             let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
             let line = |position: Option<&csv::Position>| position.map_or(1, |at| at.line() as usize);
@@ -132,12 +127,33 @@ pub(super) fn read(
     }
 }
 
+/// Calls `take` with each record of JSON lines or JSON, and the line where it begins.
+///
+/// # Errors
+/// [`Error::InvalidRecord`] for what is not JSON, and errors of `take`.
+pub(super) fn each_record<T: DeserializeOwned>(
+    path: &Path,
+    text: &str,
+    shape: Shape,
+    mut take: impl FnMut(usize, T) -> Result<()>,
+) -> Result<()> {
+    let refused = |line: usize, message: String| Error::InvalidRecord { path: path.into(), line, message };
+    if shape == Shape::Json {
+        return each_value(text, &refused, take);
+    }
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    lines.into_iter().try_for_each(|(number, line)| {
+        let record = serde_json::from_str(line);
+        take(number, record.map_err(|error| refused(number, format!("is not JSON: {error}")))?)
+    })
+}
+
 /// Calls `take` with each value of an array, or of several values one after the other, and the line where it
 /// begins.
-fn each_value(
+fn each_value<T: DeserializeOwned>(
     text: &str,
     refused: &impl Fn(usize, String) -> Error,
-    mut take: impl FnMut(usize, Value) -> Result<()>,
+    mut take: impl FnMut(usize, T) -> Result<()>,
 ) -> Result<()> {
     // Places only grow, so lines are counted once: bytes passed, and the line reached.
     let (mut passed, mut reached) = (0, 1);
@@ -157,7 +173,7 @@ fn each_value(
             let ends = behind.is_empty();
             return if ends { Ok(()) } else { Err(refused(line(behind), "stands behind the array".into())) };
         }
-        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<T>();
         let value = match values.next() {
             Some(Ok(value)) => value,
             Some(Err(error)) => {
@@ -181,13 +197,21 @@ fn each_value(
     }
 }
 
+/// Message about a field that a record lacks.
+fn missing(record: &Map<String, Value>, field: &str) -> String {
+    let is_dialogue =
+        ["messages", "conversations", "instruction"].iter().any(|name| record.contains_key(*name));
+    let advice = if is_dialogue { ", but those of a dialogue, for `objective.kind=sft`" } else { "" };
+    format!("has no field `{field}`{advice}")
+}
+
 impl Fields<'_> {
     /// Reads the text and the label of a record.
     ///
     /// # Errors
     /// A message about a field that is missing or has the wrong type.
     fn read(&self, record: &Map<String, Value>) -> Result<(String, Option<Label>), String> {
-        let value = |field: &str| record.get(field).ok_or_else(|| format!("has no field `{field}`"));
+        let value = |field: &str| record.get(field).ok_or_else(|| missing(record, field));
         let text_of = |field: &str| match value(field)? {
             Value::String(text) => Ok(text.clone()),
             _ => Err(format!("has a field `{field}` that is not a string")),
@@ -281,6 +305,10 @@ mod tests {
         }
         for (text, message) in [
             ("{\"body\": \"x\"}", "line 1: has no field `text`"),
+            (
+                "{\"messages\": []}",
+                "line 1: has no field `text`, but those of a dialogue, for `objective.kind=sft`",
+            ),
             ("[\n{\"text\": \"x\"},\n\n{\"text\": 3}]", "line 4: has a field `text` that is not a string"),
             ("[\"one\"]", "line 1: is not a JSON object"),
             ("[1, 2]", "line 1: is not a JSON object"),

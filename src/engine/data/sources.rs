@@ -29,10 +29,39 @@ pub(super) enum Source {
 }
 
 /// A file that may hold text.
-struct File {
-    path: PathBuf,
+pub(super) struct File {
+    pub path: PathBuf,
     /// Whether the user named the file itself rather than its folder.
-    is_named: bool,
+    pub is_named: bool,
+}
+
+/// Files under the paths that the user named.
+pub(super) struct Found {
+    pub files: Vec<File>,
+    /// Files that are not text, with the reason.
+    pub passed_over: Vec<(PathBuf, NotText)>,
+}
+
+/// Lists the files that `paths` name. Folders are listed recursively, sorted by name, without hidden files; in
+/// a folder with shards all other files are skipped.
+///
+/// # Errors
+/// [`Error::NotFound`] and [`Error::Io`].
+pub(super) fn files(paths: &[PathBuf]) -> Result<Found> {
+    let mut found = Found { files: Vec::new(), passed_over: Vec::new() };
+    for path in paths {
+        if !storage::exists(path) {
+            return Err(Error::NotFound {
+                path: path.clone(),
+                hint: hint![Place::Data, " takes text, JSON and CSV files, token shards and folders of them"],
+            });
+        }
+        match storage::is_folder(path) {
+            true => find(path, &mut found.files, &mut found.passed_over)?,
+            false => found.files.push(File { path: path.clone(), is_named: true }),
+        }
+    }
+    Ok(found)
 }
 
 /// Reads all text, with the label of each record if requested, or finds all shards. Folders are read
@@ -78,19 +107,7 @@ pub(super) fn read(
             return Ok(Source::Splits { folder: folder.clone(), train, val });
         }
     }
-    let (mut files, mut passed_over) = (Vec::new(), Vec::new());
-    for path in &data.paths {
-        if !storage::exists(path) {
-            return Err(Error::NotFound {
-                path: path.clone(),
-                hint: hint![Place::Data, " takes text, JSON and CSV files, token shards and folders of them"],
-            });
-        }
-        match storage::is_folder(path) {
-            true => find(path, &mut files, &mut passed_over)?,
-            false => files.push(File { path: path.clone(), is_named: true }),
-        }
-    }
+    let Found { files, passed_over } = files(&data.paths)?;
     let shards = files.iter().filter(|file| is_shard(&file.path)).count();
     if shards > 0 && shards == files.len() {
         without_fields("token shards have")?;
@@ -167,7 +184,7 @@ fn find(folder: &Path, files: &mut Vec<File>, passed_over: &mut Vec<(PathBuf, No
     Ok(())
 }
 
-fn is_shard(path: &Path) -> bool {
+pub(super) fn is_shard(path: &Path) -> bool {
     has_extension(path, &["bin"])
 }
 

@@ -2,6 +2,7 @@
 
 mod insert;
 
+use super::DialogueLabels;
 use crate::platform::storage::Mapped;
 use sha2::{Digest, Sha256};
 use std::{fmt, ops::Range, sync::Arc};
@@ -124,6 +125,8 @@ pub enum Labels {
     TokenClasses(Arc<[i32]>),
     /// Target number of each document.
     Values(Arc<[f32]>),
+    /// Weights of the tokens of dialogues. Each document is a row.
+    Dialogues(DialogueLabels),
 }
 
 impl TokenSplit {
@@ -163,6 +166,27 @@ impl TokenSplit {
         let delimiter = |index| self.read(self.document(index)).iter().position(|&own| own as u32 == token);
         let delimiters = (0..self.document_count()).map(delimiter).collect();
         self.with_labels(Labels::Completions(delimiters))
+    }
+
+    /// Whether documents are rows that are made of dialogues.
+    pub fn is_dialogues(&self) -> bool {
+        matches!(self.labels, Labels::Dialogues(_))
+    }
+
+    /// Number of adjacent documents of an example: 2 of a pair of answers, otherwise 1.
+    pub fn rows_per_example(&self) -> usize {
+        match &self.labels {
+            Labels::Dialogues(labels) => labels.rows_per_example.max(1),
+            _ => 1,
+        }
+    }
+
+    /// Record of an example, by its number in a batch; null if the split keeps no records.
+    pub fn record(&self, index: usize) -> &serde_json::Value {
+        match &self.labels {
+            Labels::Dialogues(labels) => labels.records.get(index).unwrap_or(&serde_json::Value::Null),
+            _ => &serde_json::Value::Null,
+        }
     }
 
     /// Appends a store. `documents` contains the positions in it at which documents begin; if it is empty,
@@ -298,6 +322,7 @@ impl TokenSplit {
                 classes.iter().for_each(|class| hash.update(class.to_le_bytes()));
             }
             Labels::Values(values) => values.iter().for_each(|value| hash.update(value.to_le_bytes())),
+            Labels::Dialogues(labels) => labels.hash(&mut hash),
         }
         let mut update = |tokens: &[i32]| {
             let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();

@@ -103,6 +103,11 @@ fn batch(model: &ModelConfig) -> HostBatch {
     };
     let inputs = numbers(rows * time, model.vocab_size);
     match (model.architecture, model.head) {
+        (_, Head::Regression) => {
+            let mut host = HostBatch::new(inputs, vec![0; rows], rows, time);
+            host.values = numbers(rows, 100).into_iter().map(|value| value as f32 / 100.0).collect();
+            host
+        }
         (Architecture::Decoder, _) => {
             let next = |i: usize| if (i + 1).is_multiple_of(time) { IGNORE_INDEX } else { inputs[i + 1] };
             let targets = (0..inputs.len()).map(next).collect();
@@ -115,11 +120,6 @@ fn batch(model: &ModelConfig) -> HostBatch {
             for row in host.targets.chunks(time) {
                 host.decoder_inputs.extend(std::iter::once(start).chain(row[..time - 1].iter().copied()));
             }
-            host
-        }
-        (Architecture::Encoder, Head::Regression) => {
-            let mut host = HostBatch::new(inputs, vec![0; rows], rows, time);
-            host.values = numbers(rows, 100).into_iter().map(|value| value as f32 / 100.0).collect();
             host
         }
         (Architecture::Encoder, Head::SequenceClassification) => {

@@ -95,10 +95,7 @@ pub async fn evaluate(
         since_read += 1;
         if since_read == BATCHES_PER_READ || batches.peek().is_none() {
             since_read = 0;
-            let data = Tensor::cat(std::mem::take(&mut pending), 0).into_data_async().await;
-            let failed = |message| device_failed(&device, "evaluating", message);
-            let data = data.map_err(|e| failed(e.to_string()))?;
-            let values = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+            let values = read(Tensor::cat(std::mem::take(&mut pending), 0), &device).await?;
             for sums in values.chunks_exact(3 + classes * classes) {
                 loss += f64::from(sums[0]);
                 correct += f64::from(sums[1]);
@@ -120,40 +117,45 @@ pub async fn evaluate(
     })
 }
 
-/// Mean loss and metrics of an objective over batches, for objectives whose loss is not that of predicting
-/// targets. Each batch is weighted by its targets' weight. `model` must be without autodiff
-/// (`Module::valid`).
+/// Loss and metrics of an objective over batches, for objectives whose loss is not that of predicting targets. All
+/// batches together count like one step. `model` must be without autodiff (`Module::valid`).
 ///
 /// # Errors
 /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
 pub async fn evaluate_objective(
     objective: &dyn Objective,
     model: &Model,
-    batches: impl Iterator<Item = HostBatch>,
+    batches: impl Iterator<Item = HostBatch> + Clone,
     device: &Device,
 ) -> Result<(f64, Metrics)> {
     let device = device.clone().inner();
-    let failed = |message| device_failed(&device, "evaluating", message);
-    let (mut layout, mut sums, mut weight) = (Vec::new(), Vec::<f64>::new(), 0.0);
-    for host in batches {
-        let own = StepTotals::of([&host]);
+    let mut totals = StepTotals::default();
+    batches.clone().for_each(|host| totals.add(&host));
+    let mut metrics = MetricSums::default();
+    let (mut loss, mut pending) = (0f64, Vec::new());
+    let mut batches = batches.peekable();
+    while let Some(host) = batches.next() {
+        objective.begin_step(model, std::slice::from_ref(&host), &device);
         let batch = Batch::new(&host, &device);
-        let loss = objective.loss(model, &batch, own);
-        let mut metrics = MetricSums::default();
-        metrics.add(loss.metrics, &batch, own);
-        let (names, values) = metrics.into_parts();
-        let numbers = Tensor::cat([loss.reported.inner()].into_iter().chain(values).collect(), 0);
-        let data = numbers.into_data_async().await.map_err(|e| failed(e.to_string()))?;
-        let numbers = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
-        layout = names;
-        sums.resize(numbers.len(), 0.0);
-        for (sum, number) in sums.iter_mut().zip(numbers) {
-            *sum += f64::from(number) * own.target_weight;
+        let share = objective.loss(model, &batch, totals);
+        metrics.add(share.metrics, &batch, totals);
+        pending.push(share.reported.inner());
+        if pending.len() == BATCHES_PER_READ || batches.peek().is_none() {
+            let shares = read(Tensor::cat(std::mem::take(&mut pending), 0), &device).await?;
+            loss += shares.into_iter().map(f64::from).sum::<f64>();
         }
-        weight += own.target_weight;
     }
-    let divisor = if weight > 0.0 { weight } else { 1.0 };
-    let means: Vec<f32> = sums.iter().map(|sum| (sum / divisor) as f32).collect();
-    let loss = sums.first().map_or(0.0, |sum| sum / divisor);
-    Ok((loss, objective::named(&layout, means.get(1..).unwrap_or_default())))
+    let (names, values) = metrics.into_parts();
+    if values.is_empty() {
+        return Ok((loss, Metrics::new()));
+    }
+    let values = read(Tensor::cat(values, 0), &device).await?;
+    Ok((loss, objective::named(&names, &values)))
+}
+
+/// Reads numbers from the device.
+async fn read(numbers: Tensor<1>, device: &Device) -> Result<Vec<f32>> {
+    let failed = |message| device_failed(device, "evaluating", message);
+    let data = numbers.into_data_async().await.map_err(|e| failed(e.to_string()))?;
+    data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))
 }

@@ -101,10 +101,18 @@ impl<'a> Scorer<'a> {
 /// Refuses a model that neither scores nor generates text.
 ///
 /// # Errors
-/// [`Error::InvalidValue`] for an encoder.
+/// [`Error::InvalidValue`] for an encoder and for a reward model.
 pub fn check_architecture(config: &ModelConfig) -> Result<()> {
-    if config.architecture != Architecture::Encoder {
+    if config.supports_generation() {
         return Ok(());
+    }
+    if config.architecture == Architecture::Decoder {
+        return Err(Error::InvalidValue {
+            key: "model.head".into(),
+            value: "regression".into(),
+            message: "a reward model gives no likelihood of a text and generates none".into(),
+            hint: Some(hint![hint::command("kiln eval RUN --data FILE"), " measures it on pairs"]),
+        });
     }
     Err(Error::InvalidValue {
         key: "model.architecture".into(),

@@ -12,6 +12,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// One row of the batch.
 struct Row<'a> {
+    /// Number of the prompt.
+    number: usize,
     /// Tokens of the prompt and those generated after it.
     tokens: Vec<u32>,
     sampler: Sampler<'a>,
@@ -39,9 +41,12 @@ pub(crate) fn is_exact(config: &ModelConfig) -> bool {
     !shares_experts && !counts_blocks
 }
 
-/// Generates tokens after several prompts of at least one token each. `ends` is called with a row's number
-/// and each new token, and returns whether the row ends. Only the first `known` tokens of the vocabulary may
-/// be drawn. `first` is the number of the first prompt, which determines random numbers.
+/// Called with the number of a row, each new token of it, and the logits that the token was drawn from. Returns
+/// whether the row ends.
+pub type OnToken<'a> = dyn FnMut(usize, u32, &[f32]) -> Result<bool> + 'a;
+
+/// Generates tokens after several prompts of at least one token each. Only the first `known` tokens of the
+/// vocabulary may be drawn. `first` is the number of the first prompt, which determines random numbers.
 ///
 /// # Errors
 /// Those of `ends`, [`Error::NonFiniteOutput`](crate::Error::NonFiniteOutput) and
@@ -55,13 +60,14 @@ pub async fn generate(
     first: usize,
     sample: &SampleConfig,
     device: &Device,
-    ends: &mut dyn FnMut(usize, u32) -> Result<bool>,
+    ends: &mut OnToken<'_>,
 ) -> Result<()> {
     let device = device.clone().inner();
     let limit = config.context_limit().unwrap_or(usize::MAX);
     let row = |(number, tokens): (usize, Vec<u32>)| {
         let capacity = tokens.len().saturating_add(sample.max_new_tokens).min(limit);
         Row {
+            number,
             context: tokens.len().min(capacity),
             capacity,
             tokens,
@@ -83,19 +89,35 @@ pub async fn generate(
             _ => read_newest(decoder, config, &mut rows, &mut cache, &device).await?,
         };
         let width = logits.len() / rows.len();
-        for (number, (row, logits)) in rows.iter_mut().zip(logits.chunks_exact_mut(width)).enumerate() {
+        for (row, logits) in rows.iter_mut().zip(logits.chunks_exact_mut(width)) {
             if row.has_ended {
                 continue;
             }
             let token = row.sampler.sample(&mut logits[..known.min(width)], &row.tokens)?;
             row.tokens.push(token);
-            row.has_ended = ends(number, token)?;
+            row.has_ended = ends(row.number, token, logits)?;
         }
         if rows.iter().all(|row| row.has_ended) {
             break;
         }
+        // What an encoder has read stays as many rows as it is.
+        if matches!(decoder, TextDecoder::DecoderOnly(_)) {
+            drop_ended(&mut rows, &mut cache, &device);
+        }
     }
     Ok(())
+}
+
+/// Removes the rows that have ended from the batch and the cache, once they are half of them. The copy of the
+/// cache costs less than computing them until all have ended.
+fn drop_ended(rows: &mut Vec<Row<'_>>, cache: &mut KvCache, device: &Device) {
+    let going: Vec<i32> = (0..rows.len()).filter(|&row| !rows[row].has_ended).map(|row| row as i32).collect();
+    if 2 * going.len() > rows.len() {
+        return;
+    }
+    let count = going.len();
+    cache.select(Tensor::from_data(TensorData::new(going, [count]), device));
+    rows.retain(|row| !row.has_ended);
 }
 
 /// Reads the newest token of each row and returns the next token's logits, `[B * vocab_size]`. Rows whose
@@ -206,7 +228,7 @@ mod tests {
     ) -> Vec<Vec<u32>> {
         let device = crate::device::Choice::cpu().open().unwrap();
         let mut found = vec![Vec::new(); prompts.len()];
-        let mut ends = |row: usize, token| {
+        let mut ends = |row: usize, token, _: &[f32]| {
             found[row].push(token);
             Ok(token == 5)
         };

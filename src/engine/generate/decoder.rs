@@ -42,6 +42,12 @@ impl<'a> TextDecoder<'a> {
         let device = device.clone().inner();
         let limit = config.context_limit().unwrap_or(usize::MAX);
         match model {
+            Model::Decoder(_) if !config.supports_generation() => Err(Error::InvalidValue {
+                key: "model.head".into(),
+                value: "regression".into(),
+                message: "a reward model gives a text a number and generates none".into(),
+                hint: Some(hint![hint::command("kiln classify"), " shows the numbers of texts"]),
+            }),
             Model::Decoder(decoder) => {
                 let prompts = prompts.iter().map(|prompt| Prompt::of_decoder(tokenizer, prompt, limit));
                 Ok((Self::DecoderOnly(decoder), prompts.collect::<Result<_>>()?))

@@ -2,10 +2,15 @@
 
 pub mod batch;
 pub mod beam;
+mod completion;
 pub mod decoder;
 mod output;
+mod sampled;
 pub mod sampling;
+mod session;
 mod stop;
+
+pub use session::Session;
 
 use crate::{
     config::{ModelConfig, SampleConfig},
@@ -15,9 +20,11 @@ use crate::{
 };
 use beam::BeamSearch;
 use burn::tensor::Device;
+pub use completion::Completion;
 pub(crate) use decoder::start_token;
 use decoder::{Prompt, TextDecoder};
 use output::Output;
+use sampled::Sampled;
 use sampling::Sampler;
 use serde::Serialize;
 
@@ -112,7 +119,7 @@ impl Generator<'_> {
             .map(|prompt| Output::new(tokenizer, prompt, sample))
             .collect::<Result<Vec<_>>>()?;
         let mut reasons = vec![StopReason::Length; outputs.len()];
-        let mut ends = |row: usize, token: u32| -> Result<bool> {
+        let mut ends = |row: usize, token: u32, _: &[f32]| -> Result<bool> {
             let reason = outputs[row].push(token, &mut |_| {})?;
             let reason = reason.or_else(|| interrupted().then_some(StopReason::Interrupted));
             reasons[row] = reason.unwrap_or(StopReason::Length);
@@ -146,7 +153,7 @@ impl Generator<'_> {
         let mut all = Vec::with_capacity(prompts.len());
         for prompts in prompts.chunks(at_once) {
             let mut found = vec![Vec::with_capacity(sample.max_new_tokens); prompts.len()];
-            let mut ends = |row: usize, token: u32| {
+            let mut ends = |row: usize, token: u32, _: &[f32]| {
                 found[row].push(token);
                 Ok(interrupted())
             };
@@ -171,35 +178,16 @@ impl Generator<'_> {
         let Self { model, config, tokenizer, device } = *self;
         let (decoder, mut prompts) = TextDecoder::open(model, config, tokenizer, &[prompt], device)?;
         let Some(prompt) = prompts.pop() else { unreachable!("one prompt was given") };
-        let mut output = Output::new(tokenizer, &prompt, sample)?;
+        let output = Output::new(tokenizer, &prompt, sample)?;
         if sample.num_beams > 1 {
             return self.search(&decoder, &prompt, output, sample, on_text, interrupted).await;
         }
-        let mut tokens = prompt.tokens;
         // Not the whole context where that is longer: some models' takes gigabytes.
-        let capacity = tokens.len().saturating_add(sample.max_new_tokens);
+        let capacity = prompt.tokens.len().saturating_add(sample.max_new_tokens);
         let mut next = NextToken::new(decoder, config, capacity, device);
-        let mut sampler = Sampler::of_row(sample, row as u64);
-        let known = tokenizer.vocab_size();
-        let mut new = tokens.clone();
-        let reason = loop {
-            if output.tokens() == sample.max_new_tokens {
-                break StopReason::Length;
-            }
-            let mut logits = next.logits(&new).await?;
-            // A model may have more outputs than the tokenizer has tokens (padding to a round size).
-            logits.truncate(known);
-            let token = sampler.sample(&mut logits, &tokens)?;
-            tokens.push(token);
-            new = vec![token];
-            if let Some(reason) = output.push(token, on_text)? {
-                break reason;
-            }
-            if interrupted() {
-                break StopReason::Interrupted;
-            }
-        };
-        output.finish(reason, on_text)
+        let sampler = Sampler::of_row(sample, row as u64);
+        let sampled = Sampled { new: prompt.tokens.clone(), tokens: prompt.tokens, output, sampler };
+        sampled.run(&mut next, tokenizer.vocab_size(), sample.max_new_tokens, on_text, interrupted).await
     }
 
     /// Generates a text by beam search, which is known only when it is complete.

@@ -118,12 +118,16 @@ impl<'a> Initializer<'a> {
 }
 
 /// Two independent standard normal numbers (Box and Muller, 1958).
-fn normal_pair(rng: &mut ChaCha8Rng) -> (f64, f64) {
-    // The upper 53 bits, shifted by half a unit so that the logarithm never sees 0.
-    let mut uniform = || ((rng.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-    let radius = (-2.0 * uniform().ln()).sqrt();
-    let angle = std::f64::consts::TAU * uniform();
+pub(crate) fn normal_pair(rng: &mut ChaCha8Rng) -> (f64, f64) {
+    let radius = (-2.0 * uniform(rng).ln()).sqrt();
+    let angle = std::f64::consts::TAU * uniform(rng);
     (radius * angle.cos(), radius * angle.sin())
+}
+
+/// A number between 0 and 1.
+pub(crate) fn uniform(rng: &mut ChaCha8Rng) -> f64 {
+    // The upper 53 bits, shifted by half a unit so that a logarithm never sees 0.
+    ((rng.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

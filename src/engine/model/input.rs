@@ -19,10 +19,16 @@ pub struct Input {
     /// Prefix mask, `[B, S]`, true for tokens that earlier ones attend to as well (prefix attention of a
     /// decoder).
     pub prefix: Option<Tensor<2, Bool>>,
+    /// Number of the document of each token, `[B, T]`, if rows are packed: tokens attend to those of their own
+    /// document only. Numbers ascend within a row; padding has the number
+    /// [`PADDING`](crate::kernels::attention::PADDING). Positions must be given too.
+    pub documents: Option<Tensor<2, Int>>,
     /// Input tokens of the decoder in an encoder-decoder model, `[B, T']`.
     pub decoder_tokens: Option<Tensor<2, Int>>,
     /// Source of dropout's random numbers; `None` turns dropout off.
     pub dropout: Option<DropoutSource>,
+    /// Noise that is added to the embeddings of a decoder's tokens, `[B, T, n_embd]`.
+    pub noise: Option<Tensor<3>>,
 }
 
 /// Source of dropout's random numbers in one forward pass of a training step.
@@ -43,8 +49,10 @@ impl From<Tensor<2, Int>> for Input {
             positions: None,
             token_types: None,
             prefix: None,
+            documents: None,
             decoder_tokens: None,
             dropout: None,
+            noise: None,
         }
     }
 }
@@ -79,7 +87,7 @@ impl Input {
         }
     }
 
-    /// Copy of the input for a model without autodiff or dropout.
+    /// Copy of the input for a model without autodiff, dropout or noise.
     pub(crate) fn without_autodiff(self) -> Self {
         Self {
             tokens: self.tokens.inner(),
@@ -87,8 +95,10 @@ impl Input {
             positions: self.positions.map(Tensor::inner),
             token_types: self.token_types.map(Tensor::inner),
             prefix: self.prefix.map(Tensor::inner),
+            documents: self.documents.map(Tensor::inner),
             decoder_tokens: self.decoder_tokens.map(Tensor::inner),
             dropout: None,
+            noise: None,
         }
     }
 
@@ -99,11 +109,15 @@ impl Input {
     }
 
     pub(super) fn pass(&self) -> Pass {
-        Pass { dropout: self.dropout, draws: Cell::new(0) }
+        Pass { dropout: self.dropout, noise: self.noise.clone(), draws: Cell::new(0) }
     }
 
     pub(super) fn mask_inputs(&self) -> MaskInputs {
-        MaskInputs { padding: self.padding.clone(), prefix: self.prefix.clone() }
+        MaskInputs {
+            padding: self.padding.clone(),
+            prefix: self.prefix.clone(),
+            documents: self.documents.clone(),
+        }
     }
 }
 
@@ -111,6 +125,8 @@ impl Input {
 #[derive(Default)]
 pub struct Pass {
     dropout: Option<DropoutSource>,
+    /// Noise that is added to the embeddings of the tokens.
+    pub(super) noise: Option<Tensor<3>>,
     /// Number of dropout layers that have drawn random numbers so far.
     draws: Cell<u32>,
 }

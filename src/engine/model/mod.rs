@@ -15,6 +15,7 @@ pub mod size;
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use encoder_decoder::EncoderDecoder;
+pub(crate) use init::{normal_pair, uniform};
 pub(crate) use input::mask;
 pub use input::{DropoutSource, Input, Pass, Side};
 pub use layers::kv_cache::KvCache;
@@ -110,6 +111,10 @@ impl Model {
         let pass = &input.pass();
         let none = Vec::new();
         match self {
+            Self::Decoder(decoder) if decoder.gives_number => {
+                let (numbers, of_input) = decoder.numbers(input, pass);
+                (Output::Logits(numbers), Routings { of_input, of_decoder: none })
+            }
             Self::Decoder(decoder) => {
                 let (states, of_input) = decoder.states(input, None, pass);
                 let output = decoder.projection.project(states, &decoder.embeddings);

@@ -229,8 +229,8 @@ pub fn load_all_but<M: Module>(model: M, data: NamedData, kept: &str) -> Result<
     Ok(put(model, data))
 }
 
-/// Replaces the parameters for which `data` has a tensor.
-fn put<M: Module>(model: M, data: NamedData) -> M {
+/// Replaces the parameters for which `data` has a tensor, which must have the shape of the parameter.
+pub(crate) fn put<M: Module>(model: M, data: NamedData) -> M {
     struct Load(Path, NamedData);
     impl ModuleMapper for Load {
         fn enter_module(&mut self, name: &str, container: &str) {
@@ -318,7 +318,7 @@ pub fn matching<'a>(
 }
 
 /// Whether a name matches a pattern, in which `*` stands for any characters.
-pub(super) fn matches(name: &str, pattern: &str) -> bool {
+pub(crate) fn matches(name: &str, pattern: &str) -> bool {
     match pattern.split_once('*') {
         None => name == pattern,
         Some((before, after)) => name.strip_prefix(before).is_some_and(|rest| {

@@ -50,7 +50,11 @@ pub fn training_bytes(config: &Config) -> u64 {
     };
     let ema = u128::from(config.train.ema_decay.is_some());
     let all = count_parameters(model, model.moe.n_experts);
-    let trained = all.saturating_sub(frozen_parameters(config));
+    let trained = match config.adapter.is_on() {
+        // Adapters are small beside the model.
+        true => 0,
+        false => all.saturating_sub(frozen_parameters(config)),
+    };
     let weights = all + trained * (1 + moments + ema);
     let tokens = config.train.batch_size as u128 * sizes.context;
     // Per token and block: the inputs of the norms, linear layers and the non-linearity, and the
@@ -59,7 +63,7 @@ pub fn training_bytes(config: &Config) -> u64 {
     let per_token = if model.has_experts() { model.moe.experts_per_token as u128 } else { 1 };
     let inner = sizes.inner * per_token + model.moe.shared_expert_inner.unwrap_or(0) as u128;
     let block = 6 * sizes.width + gated * inner + 2 * sizes.heads * sizes.context;
-    let activations = tokens * (sizes.layers * block + 2 * sizes.vocab);
+    let activations = tokens * (sizes.layers * block + 2 * model.outputs() as u128);
     clamp(4 * (weights + activations))
 }
 

@@ -3,12 +3,14 @@
 use crate::{
     data::HostBatch,
     kernels::{
+        attention::PADDING,
         cross_entropy::{CrossEntropySpec, Targets, cross_entropy, of_logits},
         log_probabilities::{self, ProjectionSpec, log_probabilities},
     },
     model::{Input, Model, Output, layers::output::Projection, mask},
 };
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use std::sync::Arc;
 
 /// A batch on a device. N is the number of targets, present or absent: B · T tokens or B texts.
 #[derive(Clone)]
@@ -16,14 +18,20 @@ pub struct Batch {
     pub input: Input,
     /// Targets, `[N, 1]`; an absent one is 0 and has weight 0.
     pub targets: Targets,
-    /// Target numbers of a regression, `[N, 1]`.
+    /// Number of each row, where the data has one, `[B, 1]`.
     pub values: Option<Tensor<2>>,
+    /// The batch in host memory.
+    pub host: Arc<HostBatch>,
+    /// Indices of the tokens that have a target, if they are far fewer than all.
+    target_indices: Option<Tensor<1, Int>>,
     /// Number of targets.
     pub target_tokens: usize,
     /// Sum of the weights of the targets.
     pub target_weight: f64,
     /// Whether padding has no mask, because it only follows the tokens.
     pads_unmarked: bool,
+    /// Number of tokens of each token's document, `[B T]`; 0 for padding.
+    document_lengths: Vec<usize>,
 }
 
 /// Factor and regularizing terms of a cross entropy.
@@ -57,6 +65,8 @@ impl Batch {
             input: Input {
                 padding: host.padding().map(|padding| mask(padding, host.rows, device)),
                 prefix: host.prefix().map(|prefix| mask(prefix, host.rows, device)),
+                positions: host.positions().map(|positions| tokens(&positions)),
+                documents: (!host.documents.is_empty()).then(|| tokens(&host.documents)),
                 decoder_tokens: has_decoder.then(|| tokens(&host.decoder_inputs)),
                 ..Input::from(tokens(&host.inputs))
             },
@@ -64,11 +74,19 @@ impl Batch {
                 tokens: Tensor::from_data(TensorData::new::<i32, _>(targets, [count, 1]), device),
                 weights: Tensor::from_data(TensorData::new(host.weights.clone(), [count, 1]), device),
             },
-            values: (!host.values.is_empty())
-                .then(|| Tensor::from_data(TensorData::new(host.values.clone(), [count, 1]), device)),
+            values: (!host.values.is_empty()).then(|| {
+                let values = TensorData::new(host.values.clone(), [host.values.len(), 1]);
+                Tensor::from_data(values, device)
+            }),
+            target_indices: target_indices(host).map(|indices| {
+                let count = indices.len();
+                Tensor::from_data(TensorData::new(indices, [count]), device)
+            }),
+            host: Arc::new(host.clone()),
             target_tokens: host.target_tokens,
             target_weight: host.target_weight(),
             pads_unmarked: host.lengths.is_empty(),
+            document_lengths: host.document_lengths(),
         }
     }
 
@@ -97,30 +115,75 @@ impl Batch {
     }
 
     /// Log-probability of each target in nats, `[N, 1]`; 0 where there is no target. If the model has an
-    /// output projection and fused kernels, the logits of all tokens are never stored at once.
+    /// output projection and fused kernels, the logits of all tokens are never stored at once, and those of
+    /// tokens without a target are not computed if they are many.
     pub fn log_probabilities(&self, model: &Model) -> Tensor<2> {
-        let targets = self.targets.tokens.clone();
-        let log_p = match model.forward_unprojected(self.input.clone()).0 {
-            Output::Logits(logits) => log_probabilities::of_logits(logits, targets),
-            Output::Projection(Projection { states, weight, transposed, softcap, mode }) => {
-                let spec = ProjectionSpec { transposed, softcap: softcap as f32 };
-                log_probabilities(states, weight, targets, spec, mode)
+        self.log_probabilities_of(model, &self.targets, self.target_indices.as_ref())
+    }
+
+    /// Log-probabilities of other targets than the batch's, `[N, 1]`; 0 where there is none. Only those at
+    /// `indices` are computed, if these are given.
+    pub(super) fn log_probabilities_of(
+        &self,
+        model: &Model,
+        targets: &Targets,
+        indices: Option<&Tensor<1, Int>>,
+    ) -> Tensor<2> {
+        let tokens = targets.tokens.clone();
+        let log_p = match (model.forward_unprojected(self.input.clone()).0, indices) {
+            (Output::Logits(logits), _) => log_probabilities::of_logits(logits, tokens),
+            (Output::Projection(projection), None) => projected(projection, tokens),
+            (Output::Projection(projection), Some(indices)) => {
+                let some = projected(projection.select(indices.clone()), tokens.select(0, indices.clone()));
+                let zeros = Tensor::<2>::zeros(targets.weights.dims(), &some.device());
+                zeros.select_assign(0, indices.clone(), some, IndexingUpdateOp::Add)
             }
         };
-        log_p.mask_fill(self.targets.weights.clone().equal_elem(0.0), 0.0)
+        log_p.mask_fill(targets.weights.clone().equal_elem(0.0), 0.0)
     }
 
     /// Sum of the log-probabilities of each row's targets, `[B, 1]`: the log-probability of a whole text or
     /// completion.
     pub fn row_log_probabilities(&self, model: &Model) -> Tensor<2> {
-        let log_p = self.log_probabilities(model);
-        let (rows, count) = (self.rows(), log_p.dims()[0]);
-        log_p.reshape([rows, count / rows.max(1)]).sum_dim(1)
+        self.row_sums(self.log_probabilities(model))
+    }
+
+    /// Sums values of targets, `[N, 1]`, over each row, `[B, 1]`.
+    pub(super) fn row_sums(&self, values: Tensor<2>) -> Tensor<2> {
+        let (rows, count) = (self.rows(), values.dims()[0]);
+        values.reshape([rows, count / rows.max(1)]).sum_dim(1)
+    }
+
+    /// 1 for each example that has a target in all of its rows, and 0 for one that only fills the batch, `[P,
+    /// 1]`.
+    pub(super) fn is_example(&self) -> Tensor<2> {
+        let flags = (0..self.host.examples()).map(|example| f32::from(self.host.is_example(example)));
+        let flags: Vec<f32> = flags.collect();
+        let count = flags.len();
+        Tensor::from_data(TensorData::new(flags, [count, 1]), &self.targets.weights.device())
+    }
+
+    /// Indices of the tokens that have a target, and of some others that fill up their number; `None` if they are
+    /// nearly all.
+    pub(super) fn target_rows(&self) -> Option<&Tensor<1, Int>> {
+        self.target_indices.as_ref()
+    }
+
+    /// The same indices in host memory, or those of all tokens.
+    pub(super) fn target_list(&self) -> Vec<usize> {
+        let all = || (0..self.host.weights.len()).collect();
+        target_indices(&self.host)
+            .map_or_else(all, |indices| indices.into_iter().map(|index| index as usize).collect())
     }
 
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.input.tokens.dims()[0]
+    }
+
+    /// Number of tokens of each token's document, `[B T]`; 0 for padding. Without packing a row is one document.
+    pub(super) fn document_lengths(&self) -> &[usize] {
+        &self.document_lengths
     }
 
     /// Copy of the batch for a model without autodiff or dropout.
@@ -132,6 +195,7 @@ impl Batch {
                 weights: self.targets.weights.clone().inner(),
             },
             values: self.values.clone().map(Tensor::inner),
+            target_indices: self.target_indices.clone().map(Tensor::inner),
             ..self.clone()
         }
     }
@@ -144,6 +208,9 @@ impl Batch {
     /// 1 for tokens of the input and 0 for padding, `[B T, 1]`.
     pub(super) fn real(&self) -> Tensor<2> {
         let [rows, time] = self.input.tokens.dims();
+        if let Some(documents) = &self.input.documents {
+            return documents.clone().not_equal_elem(PADDING).float().reshape([rows * time, 1]);
+        }
         match &self.input.padding {
             Some(padding) => padding.clone().bool_not().float().reshape([rows * time, 1]),
             // What has a target is no padding.
@@ -151,6 +218,29 @@ impl Batch {
             None => Tensor::ones([rows * time, 1], &self.targets.weights.device()),
         }
     }
+}
+
+/// Log-probabilities of targets under an output projection, `[N, 1]`.
+fn projected(projection: Projection, targets: Tensor<2, Int>) -> Tensor<2> {
+    let Projection { states, weight, transposed, softcap, mode } = projection;
+    let spec = ProjectionSpec { transposed, softcap: softcap as f32 };
+    log_probabilities(states, weight, targets, spec, mode)
+}
+
+/// Numbers of selected tokens are rounded up to a multiple of this, so that a device compiles kernels for few
+/// shapes.
+const COUNT_STEP: usize = 64;
+
+/// Indices of the tokens that have a target, followed by enough others to fill up a multiple of
+/// [`COUNT_STEP`], each once. `None` if that is over three quarters of all tokens.
+fn target_indices(host: &HostBatch) -> Option<Vec<i32>> {
+    let of = |wanted: bool| {
+        let indices = host.weights.iter().enumerate();
+        indices.filter(move |(_, weight)| (**weight != 0.0) == wanted).map(|(index, _)| index as i32)
+    };
+    let count = of(true).count().next_multiple_of(COUNT_STEP);
+    (count > 0 && 4 * count <= 3 * host.weights.len())
+        .then(|| of(true).chain(of(false)).take(count).collect())
 }
 
 #[cfg(test)]
@@ -170,6 +260,42 @@ mod tests {
         assert!((loss(vec![0, IGNORE_INDEX]) - 2f32.ln()).abs() < 1e-6);
         assert!((loss(vec![1, 1]) - (2f32.ln() + 10.000_045)).abs() < 1e-4);
         assert_eq!(loss(vec![IGNORE_INDEX, IGNORE_INDEX]), 0.0);
+    }
+
+    #[test]
+    fn only_tokens_with_a_target_are_projected_where_they_are_few() {
+        use crate::{
+            config::ModelConfig,
+            kernels::Mode,
+            model::parameters::{gradients, read},
+        };
+        use burn::optim::GradientsParams;
+        let device = crate::device::Choice::cpu().open().unwrap().autodiff();
+        let config = ModelConfig { vocab_size: 13, n_embd: 16, n_head: 2, n_layer: 1, ..Default::default() };
+        let model = Model::init(&config, Mode::Fused, 3, &device);
+        let n = IGNORE_INDEX;
+        let tokens: Vec<i32> = (0..128).map(|i| i * 5 % 13).collect();
+        let mut targets = vec![n; 128];
+        for (index, token) in [(0, 7), (1, 0), (63, 2), (64, 0), (100, 12)] {
+            targets[index] = token;
+        }
+        let host = HostBatch::new(tokens, targets, 2, 64);
+        let batch = Batch::new(&host, &device);
+        assert_eq!(target_indices(&host).unwrap()[..6], [0, 1, 63, 64, 100, 2]);
+        let all = Batch { target_indices: None, ..batch.clone() };
+        let of = |batch: &Batch| {
+            let log_p = batch.log_probabilities(&model);
+            let backward = (log_p.clone() * log_p.clone()).sum().backward();
+            let found = GradientsParams::from_grads(backward, &model);
+            let found = pollster::block_on(read(gradients(&model, &found))).unwrap();
+            (log_p.inner().into_data().try_into_vec_as::<f32>().unwrap(), found)
+        };
+        let (some, all) = (of(&batch), of(&all));
+        let largest = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(largest(&some.0, &all.0) < 1e-6 && some.0[1] < 0.0 && some.0[2] == 0.0);
+        for (name, gradient) in &all.1 {
+            assert!(largest(&some.1[name].values, &gradient.values) < 1e-4, "{name}");
+        }
     }
 
     #[test]

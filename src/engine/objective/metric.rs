@@ -60,6 +60,8 @@ pub enum Average {
     OverTargets,
     /// The values are averaged, weighted by the number of rows.
     OverRows,
+    /// The values are added, and the sum of their magnitudes is reported as one value.
+    Magnitudes,
 }
 
 /// A named metric of one micro-batch.
@@ -81,27 +83,31 @@ impl Metric {
 
 /// Metrics of a step, accumulated over its micro-batches on the device.
 #[derive(Default)]
-pub(crate) struct MetricSums(Vec<(&'static str, Tensor<1>)>);
+pub(crate) struct MetricSums(Vec<(&'static str, Average, Tensor<1>)>);
 
 impl MetricSums {
     /// Adds the metrics of one micro-batch.
     pub fn add(&mut self, metrics: Vec<Metric>, batch: &Batch, step: StepTotals) {
         for Metric { name, value, average } in metrics {
             let share = match average {
-                Average::Sum => value,
+                Average::Sum | Average::Magnitudes => value,
                 Average::OverTargets => value.mul_scalar(batch.target_weight / step.divisor()),
                 Average::OverRows => value.mul_scalar(batch.rows() as f64 / step.rows.max(1) as f64),
             };
-            match self.0.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, sum)) => sum.inplace(|sum| sum + share),
-                None => self.0.push((name, share)),
+            match self.0.iter_mut().find(|(known, ..)| *known == name) {
+                Some((_, _, sum)) => sum.inplace(|sum| sum + share),
+                None => self.0.push((name, average, share)),
             }
         }
     }
 
     /// Name and number of values of each metric, and the accumulated values.
     pub fn into_parts(self) -> (Vec<(&'static str, usize)>, Vec<Tensor<1>>) {
-        self.0.into_iter().map(|(name, sum)| ((name, sum.dims()[0]), sum)).unzip()
+        let named = self.0.into_iter().map(|(name, average, sum)| {
+            let sum = if average == Average::Magnitudes { sum.abs().sum() } else { sum };
+            ((name, sum.dims()[0]), sum)
+        });
+        named.unzip()
     }
 }
 

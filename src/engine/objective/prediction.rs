@@ -1,8 +1,8 @@
 //! Prediction of targets: cross entropy over tokens or classes (language models of all architectures,
 //! classifiers) or squared error (regression), each averaged over targets, plus the auxiliary losses of a
-//! mixture of experts.
+//! mixture of experts. Instruction tuning is the same with weights: those of prompts are 0.
 
-use super::{Average, Batch, Loss, LossWeights, Objective, StepTotals, router};
+use super::{Average, Batch, Loss, LossWeights, Objective, StepTotals, neftune::NoisyEmbeddings, router};
 use crate::{config::Config, model::Model};
 
 /// The mean loss over targets, plus the auxiliary losses of a mixture of experts.
@@ -11,6 +11,8 @@ pub struct Prediction {
     router_aux_loss: f64,
     router_z_loss: f64,
     weights: LossWeights,
+    /// Noise on the embeddings in training; `None` without.
+    noise: Option<NoisyEmbeddings>,
 }
 
 impl Prediction {
@@ -25,13 +27,16 @@ impl Prediction {
                 z_loss: objective.z_loss as f32,
                 ..Default::default()
             },
+            noise: NoisyEmbeddings::new(config),
         }
     }
 }
 
 impl Objective for Prediction {
     fn loss(&self, model: &Model, batch: &Batch, step: StepTotals) -> Loss {
-        let (output, routings) = model.forward_unprojected(batch.input.clone());
+        let mut input = batch.input.clone();
+        input.noise = self.noise.and_then(|noise| noise.of(batch));
+        let (output, routings) = model.forward_unprojected(input);
         let scale = (1.0 / step.divisor()) as f32;
         let loss = Loss::new(batch.loss(output, LossWeights { scale, ..self.weights }));
         let (input_tokens, decoder_tokens) = (batch.real(), batch.has_target());

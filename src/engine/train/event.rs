@@ -159,6 +159,9 @@ pub struct TaskReport {
 pub struct SampleReport {
     pub step: u64,
     pub text: String,
+    /// Reward of an answer that was sampled to train on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<f32>,
 }
 
 /// A checkpoint that is on the disk, complete.

@@ -72,6 +72,7 @@ impl Trainer {
     pub async fn inspect(&self) -> Result<Vec<ParameterReport>> {
         let batch = self.loader.rows(self.step, 0..self.config.train.batch_size);
         let totals = StepTotals::of([&batch]);
+        self.objective.begin_step(&self.model, std::slice::from_ref(&batch), &self.device);
         let loss = self.objective.loss(&self.model, &Batch::new(&batch, &self.device), totals);
         let gradients = GradientsParams::from_grads(loss.total.backward(), &self.model);
         let gradients = parameters::read(parameters::gradients(&self.model, &gradients)).await?;

@@ -13,13 +13,17 @@ mod tests;
 pub use run::{Hooks, Progress};
 
 use crate::{
-    checkpoint::{self, Checkpoint, Files, OverfittingState, TrainerState, Weights, names},
+    checkpoint::{self, Checkpoint, Files, OverfittingState, TrainedAdapter, TrainerState, Weights, names},
     config::Config,
     data::{Dataset, Loader, RowLayout, random::seed_for},
-    error::{Error, Result},
+    error::{Error, Result, hint},
     generate::Generator,
-    model::{Model, parameters, size},
-    objective::{self, Metrics, Objective},
+    model::{
+        Model,
+        parameters::{self, NamedData},
+        size,
+    },
+    objective::{self, Metrics, Objective, Start, rollout::rewards::ScoreCommand},
     optim::{self, Optimizer, ema::Ema, schedule},
     transform,
 };
@@ -40,7 +44,11 @@ pub struct Trainer {
     device: Device,
     model: Model,
     objective: Box<dyn Objective>,
+    /// Whether the objective has prepared for the next step.
+    prepared: bool,
     tasks: Option<TaskEvaluation>,
+    /// Runs the commands among the rewards of sampled answers.
+    score_command: Option<ScoreCommand>,
     optimizer: Optimizer,
     ema: Option<Ema>,
     /// Number of finished optimizer steps.
@@ -50,6 +58,8 @@ pub struct Trainer {
     skipped_steps: u64,
     early_stop: EarlyStop,
     overfitting: OverfittingState,
+    /// Adapter that is trained instead of the model.
+    adapter: Option<TrainedAdapter>,
     /// Notes for the user on how the run continues.
     notes: Vec<String>,
     /// Steps whose loss is still on the device.
@@ -76,15 +86,24 @@ impl Trainer {
     /// Starts a new run on `device` (with or without autodiff). `config` must be resolved
     /// ([`Config::resolve`]).
     pub fn new(config: Config, dataset: Dataset, device: &Device) -> Result<Self> {
+        if config.adapter.is_on() {
+            return Err(Error::InvalidValue {
+                key: "adapter.kind".into(),
+                value: config.adapter.kind.name().into(),
+                message: "there is no pretrained model to adapt".into(),
+                hint: Some(hint!["name one with ", hint::command("--init-from DIR")]),
+            });
+        }
         let device = device.clone().autodiff();
         let seed = seed_for(config.train.seed, 0, "init");
         let model = Model::init(&config.model, config.kernels.mode(), seed, &device).train();
-        Self::assemble(config, dataset, device, model)
+        Self::assemble(config, dataset, device, model, None)
     }
 
     /// Starts a new run from the weights of `checkpoint` instead of random ones. `config` must be resolved
     /// and describe the checkpoint's model, except that the context may be shorter and settings without
-    /// weights may differ. An encoder may have another head, which is then initialized.
+    /// weights may differ. It may have another head, which is then initialized. If `config` asks for an adapter,
+    /// only that is trained.
     pub fn start_from(
         config: Config,
         dataset: Dataset,
@@ -97,8 +116,13 @@ impl Trainer {
         } else {
             checkpoint.build_with_new_head(&config, seed_for(config.train.seed, 0, "init"), &device)?
         };
-        let model = model.train();
-        Self::assemble(config, dataset, device, model)
+        let seed = seed_for(config.train.seed, 0, "adapter");
+        let (model, adapter) = checkpoint.train_adapter(&config, model, seed)?;
+        let mut config = config;
+        if let Some(adapter) = &adapter {
+            config.adapter.base = adapter.base();
+        }
+        Self::assemble(config, dataset, device, model.train(), adapter)
     }
 
     /// Continues a run from `checkpoint`. `config` may differ from the checkpoint's in everything but the
@@ -121,19 +145,28 @@ impl Trainer {
         if checkpoint.model != config.model {
             return Err(failed("its `[model]` differs from the configuration's".into()));
         }
+        let adapter = checkpoint.config.as_ref().map(|config| &config.adapter);
+        if adapter.is_some_and(|adapter| !adapter.is_same_adapter(&config.adapter)) {
+            return Err(failed("its `[adapter]` differs from the configuration's".into()));
+        }
         let device = device.clone().autodiff();
         let (state, moments) = checkpoint.training()?;
         if state.optimizer != config.train.optimizer {
             return Err(failed("its optimizer differs from `train.optimizer`".into()));
         }
-        let model = checkpoint.build_with_config(&config, Weights::Latest, &device)?.train();
-        let mut trainer = Self::assemble(config, dataset, device, model)?;
+        let model = checkpoint.build_with_config(&config, Weights::Latest, &device)?;
+        let (model, adapter) = checkpoint.train_adapter(&config, model, 0)?;
+        let mut trainer = Self::assemble(config, dataset, device, model.train(), adapter)?;
         trainer.loader.cursor(state.step).check(&state.data)?;
         let plain = trainer.device.clone().inner();
         let shapes = parameters::shapes(&trainer.model);
-        let trainable = parameters::trainable_shapes(&trainer.model);
+        let (mut all, mut trainable) = (shapes.clone(), parameters::trainable_shapes(&trainer.model));
+        if let Some(companion) = trainer.objective.companion() {
+            all.extend(parameters::shapes(companion));
+            trainable.extend(parameters::trainable_shapes(companion));
+        }
         if !state.updates.keys().eq(trainable.keys())
-            && state.updates.keys().all(|name| shapes.contains_key(name))
+            && state.updates.keys().all(|name| all.contains_key(name))
         {
             let message = "the parameters that it trains are not those that `train.freeze` leaves";
             return Err(failed(message.into()));
@@ -144,14 +177,23 @@ impl Trainer {
             .load_state(moments, &state.updates, &trainable, &plain)
             .map_err(|message| of_file(names::OPTIMIZER, message))?;
         if let Some(ema) = trainer.ema.as_mut().filter(|_| checkpoint.has_average()) {
-            let averaged = checkpoint.weights(Weights::Averaged)?;
-            parameters::check(&averaged, &shapes).map_err(|message| of_file(names::EMA, message))?;
+            let (averaged, expected) = match checkpoint.adapter_numbers(Weights::Averaged)? {
+                Some(mut numbers) => {
+                    numbers.retain(|name, _| trainable.contains_key(name));
+                    (numbers, &trainable)
+                }
+                None => (checkpoint.weights(Weights::Averaged)?, &shapes),
+            };
+            parameters::check(&averaged, expected).map_err(|message| of_file(names::EMA, message))?;
             ema.weights = averaged
                 .into_iter()
                 .filter(|(name, _)| trainable.contains_key(name))
                 .map(|(name, host)| (name, parameters::FlatTensor::from_host(host, &plain)))
                 .collect();
         }
+        trainer
+            .restore_objective(checkpoint.objective_state()?)
+            .map_err(|message| of_file(names::OBJECTIVE, message))?;
         trainer.step = state.step;
         trainer.tokens = state.tokens;
         trainer.skipped_steps = state.skipped_steps;
@@ -163,17 +205,35 @@ impl Trainer {
         Ok(trainer)
     }
 
-    fn assemble(config: Config, dataset: Dataset, device: Device, model: Model) -> Result<Self> {
+    fn assemble(
+        config: Config,
+        dataset: Dataset,
+        device: Device,
+        model: Model,
+        adapter: Option<TrainedAdapter>,
+    ) -> Result<Self> {
+        let model = match &adapter {
+            Some(adapter) => transform::adapter::freeze_base(model, &adapter.layout),
+            None => model,
+        };
         let model = transform::apply(&config, model)?;
         let train = &config.train;
-        let roles = Model::roles(&config.model);
+        let mut roles = Model::roles(&config.model);
+        // The body of a value model has the roles of a decoder.
+        let of_body =
+            roles.iter().map(|(name, role)| (format!("value.body.{name}"), *role)).collect::<Vec<_>>();
+        roles.extend(of_body);
         let rows_per_step = train.batch_size * train.gradient_accumulation_steps;
         let layout = RowLayout::of(&config, &dataset.tokenizer)?;
         let loader =
             Loader::new(dataset.train.clone(), layout.clone(), config.data.order, rows_per_step, train.seed)?;
+        let mut notes = loader.notes();
+        notes.extend(adapter.iter().map(|adapter| adapter.note(&model)));
         Ok(Self {
-            objective: objective::build(&config),
+            objective: objective::build(&config, &model, &dataset.tokenizer)?,
+            prepared: false,
             tasks: None,
+            score_command: None,
             optimizer: Optimizer::new(train, config.kernels.mode()).with_roles(roles),
             ema: train.ema_decay.map(|decay| Ema::new(decay, &model)),
             early_stop: EarlyStop::new(train.early_stopping_patience, train.early_stopping_min_delta),
@@ -185,21 +245,66 @@ impl Trainer {
             step: 0,
             tokens: 0,
             skipped_steps: 0,
-            notes: Vec::new(),
+            notes,
+            adapter,
             pending: Vec::new(),
             dataset,
             config,
         })
     }
 
+    /// Gives the objective the state of a checkpoint, and the modules beside the model their weights.
+    fn restore_objective(&mut self, mut state: NamedData) -> Result<(), String> {
+        if let Some(slot) = self.objective.companion_slot()
+            && let Some(companion) = slot.take()
+        {
+            let (shapes, device) = (parameters::shapes(&companion), self.device.clone().inner());
+            let weights: NamedData = shapes.keys().filter_map(|name| state.remove_entry(name)).collect();
+            parameters::check(&weights, &shapes)?;
+            let on_device = |(name, host)| (name, parameters::FlatTensor::from_host(host, &device));
+            *slot = Some(parameters::with_weights(companion, &weights.into_iter().map(on_device).collect()));
+        }
+        self.objective.restore(state)
+    }
+
     /// Replaces the objective of the configuration by another one.
     pub fn with_objective(self, objective: impl Objective + 'static) -> Self {
-        Self { objective: Box::new(objective), ..self }
+        Self { objective: Box::new(objective), prepared: false, ..self }
+    }
+
+    /// Prepares the objective for the next step, once.
+    ///
+    /// # Errors
+    /// Errors of [`Objective::prepare`].
+    pub async fn prepare(&mut self) -> Result<()> {
+        if self.prepared {
+            return Ok(());
+        }
+        let Self { objective, config, model, dataset, layout, loader, device, step, score_command, .. } =
+            self;
+        let score_command = score_command.as_ref();
+        let start =
+            Start { config, model, dataset, layout, loader, device, steps_done: *step, score_command };
+        objective.prepare(start).await?;
+        self.prepared = true;
+        Ok(())
+    }
+
+    /// The run at its present step, as an objective sees it.
+    fn start(&self) -> Start<'_> {
+        let Self { config, model, dataset, layout, loader, device, step, score_command, .. } = self;
+        let score_command = score_command.as_ref();
+        Start { config, model, dataset, layout, loader, device, steps_done: *step, score_command }
     }
 
     /// Evaluates tasks every `eval.suite_interval` steps and at the end.
     pub fn with_tasks(self, tasks: TaskEvaluation) -> Self {
         Self { tasks: Some(tasks), ..self }
+    }
+
+    /// Runs the commands among the rewards of sampled answers (`rollout.rewards`).
+    pub fn with_score_command(self, command: ScoreCommand) -> Self {
+        Self { score_command: Some(command), ..self }
     }
 
     /// The device that the run trains on, with autodiff.
@@ -238,9 +343,11 @@ impl Trainer {
         self.model.num_params()
     }
 
-    /// Floating-point operations of one optimizer step.
+    /// Floating-point operations of one optimizer step. With an adapter, no gradients of the model's matrices are
+    /// computed, which are a third of all.
     pub fn flops_per_step(&self) -> f64 {
-        self.tokens_per_step() as f64 * size::flops_per_token(&self.config.model)
+        let computed = if self.adapter.is_some() { 2.0 / 3.0 } else { 1.0 };
+        self.tokens_per_step() as f64 * size::flops_per_token(&self.config.model) * computed
     }
 
     /// Number of positions in one optimizer step, padding included.
@@ -250,7 +357,10 @@ impl Trainer {
 
     /// Encodes the whole state as checkpoint files.
     pub async fn checkpoint(&self) -> Result<Files> {
-        let weights = parameters::read(parameters::parameters(&self.model)).await?;
+        let adapter = self.adapter.as_ref();
+        let mut weights = parameters::parameters(&self.model);
+        weights.retain(|name, _| adapter.is_none_or(|adapter| adapter.stores(name)));
+        let weights = parameters::read(weights).await?;
         let averaged = match &self.ema {
             Some(ema) => {
                 // What is frozen is its own average.
@@ -274,6 +384,14 @@ impl Trainer {
             updates: updates.collect(),
             data: self.loader.cursor(self.step),
         };
-        checkpoint::encode(&self.config, &self.dataset.tokenizer, weights, averaged, &moments, &state)
+        let tokenizer = &self.dataset.tokenizer;
+        let mut files =
+            checkpoint::encode(&self.config, tokenizer, adapter, weights, averaged, &moments, &state)?;
+        let mut objective = self.objective.state();
+        if let Some(companion) = self.objective.companion() {
+            objective.extend(parameters::read(parameters::parameters(companion)).await?);
+        }
+        checkpoint::put_objective(&mut files, &objective)?;
+        Ok(files)
     }
 }

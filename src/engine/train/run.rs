@@ -17,7 +17,7 @@ use crate::{
     eval::{confusion::Confusion, evaluate, evaluate_objective},
     generate::Generator,
     model::Model,
-    objective,
+    objective::{self, Sample},
     platform::{Instant, peak_memory_bytes},
 };
 use burn::tensor::Tensor;
@@ -119,7 +119,11 @@ impl Trainer {
         if self.step >= last_step {
             return Ok(Some(ended));
         }
-        self.step();
+        self.prepare().await?;
+        for Sample { text, reward } in self.next_step().await? {
+            let report = SampleReport { step: self.step, text, reward: Some(reward) };
+            (hooks.observe)(&Event::Sample(report))?;
+        }
 
         let meter = &mut progress.meter;
         let mut end = match (self.step == last_step, (hooks.interrupted)()) {
@@ -229,7 +233,7 @@ impl Trainer {
     }
 
     fn generates(&self) -> bool {
-        self.config.model.architecture != Architecture::Encoder
+        self.config.model.supports_generation()
     }
 
     fn evaluates(&self) -> bool {
@@ -274,7 +278,7 @@ impl Trainer {
                 tokens,
                 tokens_per_second,
                 mfu,
-                epoch: self.loader.epoch(step),
+                epoch: self.loader.epoch(step) * self.config.prompts_per_row(),
                 seconds: meter.start.elapsed().as_secs_f64(),
                 metrics: objective::named(&metrics, further),
             }))?;
@@ -320,6 +324,7 @@ impl Trainer {
         );
         let model = self.trained_model();
         let mut report = EvaluationReport { step: self.step, ..EvaluationReport::default() };
+        let mut is_training_loss = true;
         if self.objective.predicts_targets() {
             let result = evaluate(&model, &self.config.model, batches, &self.device).await?;
             report.val_loss = result.loss;
@@ -327,8 +332,13 @@ impl Trainer {
             report.exact_match = result.exact_match.filter(|_| self.dataset.val.labels().are_texts());
             report.macro_f1 = result.classes.as_ref().map(Confusion::macro_f1);
         } else {
-            (report.val_loss, report.metrics) =
-                evaluate_objective(self.objective.as_ref(), &model, batches, &self.device).await?;
+            let own = self.objective.evaluate(self.start(), &model).await?;
+            // Then it is no loss that the training loss can be compared with.
+            is_training_loss = own.is_none();
+            (report.val_loss, report.metrics) = match own {
+                Some(found) => found,
+                None => evaluate_objective(self.objective.as_ref(), &model, batches, &self.device).await?,
+            };
         }
         if !report.val_loss.is_finite() {
             // The weights are spoilt, though every training loss so far was finite.
@@ -341,7 +351,7 @@ impl Trainer {
             });
         }
         let (sum, count) = std::mem::take(&mut meter.losses);
-        let train_loss = (count > 0).then(|| sum / f64::from(count));
+        let train_loss = (is_training_loss && count > 0).then(|| sum / f64::from(count));
         let losses = Losses {
             step: self.step,
             validation: report.val_loss,
@@ -393,7 +403,7 @@ impl Trainer {
             Architecture::EncoderDecoder => generated.text,
             _ => format!("{}{}", sample.prompt, generated.text),
         };
-        (hooks.observe)(&Event::Sample(SampleReport { step: self.step, text }))
+        (hooks.observe)(&Event::Sample(SampleReport { step: self.step, text, reward: None }))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     device::device_failed,
     error::Result,
     model::{DropoutSource, Model},
-    objective::{Batch, MetricSums, StepTotals},
+    objective::{Batch, MetricSums, OwnBatches, Sample, Start, StepTotals},
     optim::{Update, clip, schedule},
 };
 use burn::{optim::GradientsParams, tensor::Tensor};
@@ -33,14 +33,20 @@ impl Trainer {
 
         // Forward and backward, adding up micro-batches.
         let seed = seed_for(train.seed, self.step, "dropout") as u32;
+        self.objective.begin_step(&self.model, batches, &self.device);
         let mut loss = Tensor::<1>::zeros([1], &self.device.clone().inner());
-        let (mut metrics, mut gradients, mut first_row) = (MetricSums::default(), None, 0);
+        let (mut metrics, mut gradients, mut beside, mut first_row) = (MetricSums::default(), None, None, 0);
         for host in batches {
             let mut batch = Batch::new(host, &self.device);
             batch.input.dropout = Some(DropoutSource { seed, first_row });
             let share = self.objective.loss(&self.model, &batch, totals);
-            let new = GradientsParams::from_grads(share.total.backward(), &self.model);
+            let mut graph = share.total.backward();
+            let new = GradientsParams::from_module(&mut graph, &self.model);
             gradients = Some(clip::accumulate(&self.model, gradients, new));
+            if let Some(companion) = self.objective.companion() {
+                let new = GradientsParams::from_module(&mut graph, companion);
+                beside = Some(clip::accumulate(companion, beside, new));
+            }
             loss = loss + share.reported.inner();
             metrics.add(share.metrics, &batch, totals);
             first_row += host.rows;
@@ -49,7 +55,11 @@ impl Trainer {
 
         // Clip by the global norm. What is not finite makes the scale so, by which the update knows.
         let (device, mode) = (self.device.clone().inner(), self.config.kernels.mode());
-        let norm = clip::global_norm(&self.model, &gradients, &device, mode);
+        let mut norm = clip::global_norm(&self.model, &gradients, &device, mode);
+        if let Some((companion, gradients)) = self.objective.companion().zip(beside.as_ref()) {
+            let of_companion = clip::global_norm(companion, gradients, &device, mode);
+            norm = (norm.square() + of_companion.square()).sqrt();
+        }
         let factor = match train.grad_clip > 0.0 {
             true => clip::clip_factor(norm.clone(), train.grad_clip),
             false => norm.ones_like(),
@@ -62,6 +72,9 @@ impl Trainer {
         let keep_if = skip_non_finite.then(|| scale.clone().is_finite());
         let update = Update { learning_rate, scale, skip_non_finite };
         let (optimizer, config, device) = (&mut self.optimizer, &self.config, &self.device);
+        if let Some((slot, gradients)) = self.objective.companion_slot().zip(beside) {
+            *slot = slot.take().map(|companion| optimizer.step(companion, gradients, update.clone()));
+        }
         replace_with(
             &mut self.model,
             || Model::uninitialized(&config.model, config.kernels.mode(), device),
@@ -83,6 +96,25 @@ impl Trainer {
             metrics,
             numbers,
         });
+    }
+
+    /// Takes the next step, on batches of the objective's own or on the loader's rows. Returns what the
+    /// objective has to show of its batches.
+    ///
+    /// # Errors
+    /// Those of [`Objective::batches`](crate::objective::Objective::batches).
+    pub async fn next_step(&mut self) -> Result<Vec<Sample>> {
+        let Self { objective, config, model, dataset, layout, loader, device, step, score_command, .. } =
+            self;
+        let score_command = score_command.as_ref();
+        let run = Start { config, model, dataset, layout, loader, device, steps_done: *step, score_command };
+        let own = objective.batches(run).await?;
+        let Some(OwnBatches { batches, samples }) = own else {
+            self.step();
+            return Ok(Vec::new());
+        };
+        self.step_on(&batches);
+        Ok(samples)
     }
 
     /// Takes two steps and undoes them, so that the device compiles the kernels of a step before the first

@@ -44,6 +44,12 @@ pub(super) fn freeze(model: Model, patterns: &[String]) -> Result<Model> {
     Ok(model.map(&mut Freeze { path: Path::default(), frozen }))
 }
 
+/// Freezes all parameters but those whose names are `trained`.
+pub(super) fn freeze_all_but(model: Model, trained: impl Fn(&str) -> bool) -> Model {
+    let frozen = shapes(&model).into_keys().filter(|name| !trained(name)).collect();
+    model.map(&mut Freeze { path: Path::default(), frozen })
+}
+
 struct Freeze {
     path: Path,
     frozen: BTreeSet<String>,

@@ -1,6 +1,7 @@
 //! Changes to a model from outside, applied between building and training; the model's own files do not know
 //! of them. They are part of the configuration, so that checkpoints preserve them.
 
+pub mod adapter;
 mod freeze;
 
 use crate::{config::Config, error::Result, model::Model};

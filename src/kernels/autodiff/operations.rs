@@ -4,7 +4,7 @@ use super::Operation;
 use crate::{
     activation::Activation,
     attention::AttentionSpec,
-    backend::{Kernels, Optional, OptionalMask},
+    backend::{Kernels, Optional, OptionalInts, OptionalMask},
     dropout::Dropout,
     log_probabilities::ProjectionSpec,
     norm::NormSpec,
@@ -150,6 +150,7 @@ pub(super) struct Attended<B: Kernels> {
     pub query: FloatTensor<B>,
     pub key_value: Optional<B>,
     pub mask: OptionalMask<B>,
+    pub documents: OptionalInts<B>,
     pub output: FloatTensor<B>,
     pub sums: FloatTensor<B>,
     pub spec: AttentionSpec,
@@ -159,8 +160,9 @@ impl<B: Kernels> Operation<B, 2> for Attend {
     type Saved = Attended<B>;
 
     fn backward(saved: Self::Saved, dy: FloatTensor<B>, _: [bool; 2]) -> [Option<FloatTensor<B>>; 2] {
-        let Attended { query, key_value, mask, output, sums, spec } = saved;
-        let (d_query, d_key_value) = B::attention_backward(query, key_value, mask, output, sums, dy, spec);
+        let Attended { query, key_value, mask, documents, output, sums, spec } = saved;
+        let (d_query, d_key_value) =
+            B::attention_backward(query, key_value, mask, documents, output, sums, dy, spec);
         [Some(d_query), Some(d_key_value)]
     }
 }
@@ -192,9 +194,10 @@ impl<B: Kernels> Operation<B, 2> for LogProbabilities {
     fn backward(
         (states, weight, targets, spec): Self::Saved,
         dy: FloatTensor<B>,
-        _: [bool; 2],
+        needed: [bool; 2],
     ) -> [Option<FloatTensor<B>>; 2] {
-        let (d_states, d_weight) = B::log_probabilities_backward(states, weight, targets, dy, spec);
+        let (d_states, d_weight) =
+            B::log_probabilities_backward(states, weight, targets, dy, spec, needed[1]);
         [Some(d_states), Some(d_weight)]
     }
 }

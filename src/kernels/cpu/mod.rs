@@ -6,7 +6,7 @@ use super::{
     activation::Activation,
     adamw::AdamWSpec,
     attention::{AttentionSpec, Strides},
-    backend::{Kernels, Optional, OptionalMask},
+    backend::{Kernels, Optional, OptionalInts, OptionalMask},
     cross_entropy::CrossEntropySpec,
     dropout::Dropout,
     norm::NormSpec,
@@ -19,7 +19,9 @@ use burn::{
 use kiln_operations::cpu::{
     activation,
     attention::{self, Heads, Inputs, Mask},
-    cross_entropy, dropout, embedding,
+    cross_entropy::{self, Wanted},
+    documents::Documents,
+    dropout, embedding,
     gemm::Epilogue,
     linear, norm, optimizer, rope,
 };
@@ -78,6 +80,14 @@ impl Kernels for Flex {
         let epilogue = Epilogue { bias: bias.as_deref(), residual: residual.as_deref() };
         let y = linear::forward(&x, &weight, epilogue, sizes, transposed);
         tensor(y, with_width(x.dims(), sizes[1]))
+    }
+
+    fn linear_onto(total: FlexTensor, x: FlexTensor, weight: FlexTensor, transposed: bool) -> FlexTensor {
+        let (x, weight) = (Floats::of(&x), Floats::of(&weight));
+        let sizes = linear_sizes(&weight, transposed);
+        let mut total = make_unique(total);
+        linear::onto(total.storage_mut(), &x, &weight, sizes, transposed);
+        total
     }
 
     fn linear_input_gradient(dy: FlexTensor, weight: FlexTensor, transposed: bool) -> FlexTensor {
@@ -155,11 +165,13 @@ impl Kernels for Flex {
         query: FlexTensor,
         key_value: Optional<Self>,
         mask: OptionalMask<Self>,
+        documents: OptionalInts<Self>,
         spec: AttentionSpec,
     ) -> (FlexTensor, FlexTensor) {
         let (query, key_value) = (Floats::of(&query), optional(key_value));
         let mask = mask.into_option().map(|mask| mask.to_contiguous());
-        let inputs = attention_inputs(&query, key_value.as_ref(), mask.as_ref(), spec);
+        let documents = documents_of(documents);
+        let inputs = attention_inputs(&query, key_value.as_ref(), mask.as_ref(), documents.as_ref(), spec);
         let [batch, time, _] = inputs.sizes;
         let (output, sums) = attention::forward(inputs);
         (tensor(output, [batch, time, spec.heads * spec.head_size]), tensor(sums, [batch, spec.heads, time]))
@@ -169,6 +181,7 @@ impl Kernels for Flex {
         query: FlexTensor,
         key_value: Optional<Self>,
         mask: OptionalMask<Self>,
+        documents: OptionalInts<Self>,
         output: FlexTensor,
         sums: FlexTensor,
         d_output: FlexTensor,
@@ -176,7 +189,8 @@ impl Kernels for Flex {
     ) -> (FlexTensor, FlexTensor) {
         let (query, key_value) = (Floats::of(&query), optional(key_value));
         let mask = mask.into_option().map(|mask| mask.to_contiguous());
-        let inputs = attention_inputs(&query, key_value.as_ref(), mask.as_ref(), spec);
+        let documents = documents_of(documents);
+        let inputs = attention_inputs(&query, key_value.as_ref(), mask.as_ref(), documents.as_ref(), spec);
         let (output, sums, d_output) = (Floats::of(&output), Floats::of(&sums), Floats::of(&d_output));
         let (d_query, d_key_value) = attention::backward(inputs, &output, &sums, &d_output);
         let d_query = tensor(d_query, query.dims());
@@ -215,6 +229,7 @@ impl Kernels for Flex {
             key: Heads { values: key.storage(), strides: heads(&key) },
             value: Heads { values: value.storage(), strides: heads(&value) },
             mask: mask.as_ref().map(flags),
+            documents: None,
             spec,
             sizes: [batch, time, seen],
             is_one_tensor: false,
@@ -231,7 +246,8 @@ impl Kernels for Flex {
     ) -> FlexTensor {
         let targets = Tokens::of(&targets);
         let (states, weight) = (Floats::of(&states), Floats::of(&weight));
-        let (loss, _) = cross_entropy::loss(&states, &weight, &targets, &Floats::of(&weights), spec, false);
+        let (loss, _) =
+            cross_entropy::loss(&states, &weight, &targets, &Floats::of(&weights), spec, Wanted::Loss);
         tensor(vec![loss], [1])
     }
 
@@ -241,13 +257,19 @@ impl Kernels for Flex {
         targets: FlexTensor,
         weights: FlexTensor,
         spec: CrossEntropySpec,
+        with_weight_gradient: bool,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
         let targets = Tokens::of(&targets);
         let (states, weight) = (Floats::of(&states), Floats::of(&weight));
+        let wanted = if with_weight_gradient { Wanted::AllGradients } else { Wanted::StatesGradient };
         let (loss, gradients) =
-            cross_entropy::loss(&states, &weight, &targets, &Floats::of(&weights), spec, true);
+            cross_entropy::loss(&states, &weight, &targets, &Floats::of(&weights), spec, wanted);
         let (d_states, d_weight) = gradients.map_or_else(Default::default, |g| (g.states, g.weight));
-        (tensor(vec![loss], [1]), tensor(d_states, states.dims()), tensor(d_weight, weight.dims()))
+        let d_weight = match d_weight {
+            Some(d_weight) => tensor(d_weight, weight.dims()),
+            None => tensor(vec![0.0], [1]),
+        };
+        (tensor(vec![loss], [1]), tensor(d_states, states.dims()), d_weight)
     }
 
     fn scaled_gradient(gradient: FlexTensor, upstream: FlexTensor) -> FlexTensor {
@@ -316,6 +338,13 @@ fn with_whole_rows(tensor: FlexTensor) -> FlexTensor {
     if whole { tensor } else { tensor.to_contiguous() }
 }
 
+/// Documents by their numbers, `[B, T]`.
+fn documents_of(numbers: OptionalInts<Flex>) -> Option<Documents> {
+    let numbers = numbers.into_option()?;
+    let numbers = Tokens::of(&numbers);
+    Some(Documents::of(&numbers, width(&numbers.dims())))
+}
+
 /// Mask over the flags of a contiguous tensor.
 fn flags(mask: &FlexTensor) -> Mask<'_> {
     let dims = mask.layout().shape().to_vec();
@@ -326,6 +355,7 @@ fn attention_inputs<'a>(
     query: &'a Floats,
     key_value: Option<&'a Floats>,
     mask: Option<&'a FlexTensor>,
+    documents: Option<&'a Documents>,
     spec: AttentionSpec,
 ) -> Inputs<'a> {
     let (dims, AttentionSpec { heads, kv_heads, head_size, .. }) = (query.dims(), spec);
@@ -337,7 +367,16 @@ fn attention_inputs<'a>(
             let part =
                 |first| Heads { values: query, strides: Strides::packed(time, width, head_size, first) };
             let [query, key, value] = [part(0), part(heads), part(heads + kv_heads)];
-            Inputs { query, key, value, mask, spec, sizes: [batch, time, time], is_one_tensor: true }
+            Inputs {
+                query,
+                key,
+                value,
+                mask,
+                documents,
+                spec,
+                sizes: [batch, time, time],
+                is_one_tensor: true,
+            }
         }
         Some(key_value) => {
             let seen = key_value.dims()[1];
@@ -347,7 +386,16 @@ fn attention_inputs<'a>(
                 strides: Strides::packed(seen, 2 * kv_heads, head_size, first),
             };
             let [key, value] = [part(0), part(kv_heads)];
-            Inputs { query, key, value, mask, spec, sizes: [batch, time, seen], is_one_tensor: false }
+            Inputs {
+                query,
+                key,
+                value,
+                mask,
+                documents,
+                spec,
+                sizes: [batch, time, seen],
+                is_one_tensor: false,
+            }
         }
     }
 }

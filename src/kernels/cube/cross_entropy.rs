@@ -109,6 +109,7 @@ fn kernel<I: Int>(
 struct Gradients {
     states: Vec<CubeTensor>,
     weight: Option<CubeTensor>,
+    with_weight: bool,
 }
 
 /// Sum of the losses of the rows of `states`, `[N, E]`, times `spec.scale`, `[1]`. `weight` is `[E, V]`, or
@@ -123,15 +124,17 @@ pub(super) fn loss(
     by_chunks(states, weight, targets, weights, spec, None)
 }
 
-/// Sum of the losses, and the gradients of states and weight.
+/// Sum of the losses, and the gradients of states and weight. The second, unless it is asked for, has one
+/// element and no meaning.
 pub(super) fn loss_with_gradients(
     states: CubeTensor,
     weight: CubeTensor,
     targets: CubeTensor,
     weights: CubeTensor,
     spec: CrossEntropySpec,
+    with_weight: bool,
 ) -> (CubeTensor, CubeTensor, CubeTensor) {
-    let mut gradients = Gradients { states: Vec::new(), weight: None };
+    let mut gradients = Gradients { states: Vec::new(), weight: None, with_weight };
     let into = Some(&mut gradients);
     let total = by_chunks(states.clone(), weight.clone(), targets, weights, spec, into);
     let zeros = |like: CubeTensor| CubeBackend::float_mul_scalar(like, 0.0.into());
@@ -141,7 +144,12 @@ pub(super) fn loss_with_gradients(
         Some(last) => CubeBackend::float_cat(chunks.into_iter().chain([last]).collect(), 0),
         None => zeros(states),
     };
-    (total, d_states, gradients.weight.unwrap_or_else(|| zeros(weight)))
+    let d_weight = match gradients.weight {
+        Some(gradient) => gradient,
+        None if with_weight => zeros(weight),
+        None => alloc(&d_states, [1]),
+    };
+    (total, d_states, d_weight)
 }
 
 fn by_chunks(
@@ -184,6 +192,9 @@ fn by_chunks(
         }
         if let Some(gradients) = &mut gradients {
             gradients.states.push(CubeBackend::float_matmul(logits.clone(), turned(matrix.clone())));
+            if !gradients.with_weight {
+                continue;
+            }
             let part = match spec.transposed {
                 true => CubeBackend::float_matmul(turned(logits), chunk),
                 false => CubeBackend::float_matmul(turned(chunk), logits),

@@ -19,7 +19,7 @@ use super::{
     activation::Activation,
     adamw::AdamWSpec,
     attention::AttentionSpec,
-    backend::{Kernels, Optional, OptionalMask},
+    backend::{Kernels, Optional, OptionalInts, OptionalMask},
     cross_entropy::CrossEntropySpec,
     dropout::Dropout,
     norm::NormSpec,
@@ -63,22 +63,26 @@ impl Kernels for CubeBackend {
         query: CubeTensor,
         key_value: Optional<Self>,
         mask: OptionalMask<Self>,
+        documents: OptionalInts<Self>,
         spec: AttentionSpec,
     ) -> (CubeTensor, CubeTensor) {
-        attention::forward(query, key_value.into_option(), mask.into_option(), spec)
+        let masks = (mask.into_option(), documents.into_option());
+        attention::forward(query, key_value.into_option(), masks, spec)
     }
 
     fn attention_backward(
         query: CubeTensor,
         key_value: Optional<Self>,
         mask: OptionalMask<Self>,
+        documents: OptionalInts<Self>,
         output: CubeTensor,
         sums: CubeTensor,
         d_output: CubeTensor,
         spec: AttentionSpec,
     ) -> (CubeTensor, CubeTensor) {
         let outputs = [output, sums, d_output];
-        attention::backward(query, key_value.into_option(), mask.into_option(), outputs, spec)
+        let masks = (mask.into_option(), documents.into_option());
+        attention::backward(query, key_value.into_option(), masks, outputs, spec)
     }
 
     fn attention_cached(
@@ -107,8 +111,9 @@ impl Kernels for CubeBackend {
         targets: CubeTensor,
         weights: CubeTensor,
         spec: CrossEntropySpec,
+        with_weight_gradient: bool,
     ) -> (CubeTensor, CubeTensor, CubeTensor) {
-        cross_entropy::loss_with_gradients(states, weight, targets, weights, spec)
+        cross_entropy::loss_with_gradients(states, weight, targets, weights, spec, with_weight_gradient)
     }
 
     fn embedding_gradient(tokens: CubeTensor, dy: CubeTensor, vocabulary: usize) -> CubeTensor {

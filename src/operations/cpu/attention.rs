@@ -5,6 +5,7 @@
 //! (FlashAttention, arXiv:2205.14135).
 
 use super::{
+    documents::Documents,
     gemm::{Into, Matrix, product, product_of},
     math::{exp, max, sum, tanh, vectorized},
     parallel::{Shared, alloc, each},
@@ -87,6 +88,8 @@ pub struct Inputs<'a> {
     pub key: Heads<'a>,
     pub value: Heads<'a>,
     pub mask: Option<Mask<'a>>,
+    /// Documents that queries and keys, which are of the same tokens, belong to.
+    pub documents: Option<&'a Documents>,
     pub spec: AttentionSpec,
     /// The sizes B, T and S.
     pub sizes: [usize; 3],
@@ -104,12 +107,35 @@ struct Block {
 }
 
 impl Inputs<'_> {
-    fn block(&self, batch: usize, head: usize, first: usize) -> Block {
-        let [_, time, seen] = self.sizes;
-        let queries = first..(first + BLOCK).min(time);
-        let start = self.spec.visible(queries.start, time, seen).start;
-        let end = self.spec.visible(queries.end - 1, time, seen).end;
+    /// Queries of a sample, in blocks whose scores are computed together.
+    fn blocks(&self, batch: usize) -> Vec<Range<usize>> {
+        let [_, time, _] = self.sizes;
+        let (mut blocks, mut first) = (Vec::with_capacity(time.div_ceil(BLOCK)), 0);
+        while first < time {
+            let end = match self.documents {
+                Some(documents) => documents.block_end(batch, first, BLOCK),
+                None => (first + BLOCK).min(time),
+            };
+            blocks.push(first..end);
+            first = end;
+        }
+        blocks
+    }
+
+    fn block(&self, batch: usize, head: usize, queries: Range<usize>) -> Block {
+        let start = self.visible(batch, queries.start).start;
+        let end = self.visible(batch, queries.end - 1).end;
         Block { batch, head, queries, keys: start.min(end)..end }
+    }
+
+    /// Range of the keys that a query may attend to: those in its window and of its document.
+    fn visible(&self, batch: usize, query: usize) -> Range<usize> {
+        let [_, time, seen] = self.sizes;
+        let window = self.spec.visible(query, time, seen);
+        match self.documents.map(|documents| documents.range(batch, query)) {
+            Some(document) => window.start.max(document.start)..window.end.min(document.end),
+            None => window,
+        }
     }
 
     /// Computes the scores of a block, `[queries, keys]`, into the buffer `scores`. They are soft-capped but
@@ -136,8 +162,8 @@ impl Inputs<'_> {
 
     /// Keys in a query's window, counted from the first key of the block, and their mask.
     fn seen(&self, block: &Block, query: usize) -> (Range<usize>, Option<&[u8]>) {
-        let [_, time, seen] = self.sizes;
-        let visible = self.spec.visible(query, time, seen);
+        let [_, _, seen] = self.sizes;
+        let visible = self.visible(block.batch, query);
         let start = visible.start.max(block.keys.start).min(block.keys.end);
         let end = visible.end.min(block.keys.end).max(start);
         let mask = self.mask.as_ref().map(|mask| &mask.row(block.batch, query, seen)[start..end]);
@@ -158,18 +184,31 @@ pub fn forward(inputs: Inputs) -> (Vec<f32>, Vec<f32>) {
     let output_heads =
         OutputHeads { shared: Shared::new(&mut output), strides: Strides::packed(time, heads, size, 0) };
     let sums_shared = Shared::new(&mut sums);
-    let blocks = time.div_ceil(BLOCK);
-    each(batches * heads * blocks, |task| {
-        let (batch, head, first) = (task / blocks / heads, task / blocks % heads, task % blocks * BLOCK);
-        let block = inputs.block(batch, head, first);
+    let of_heads = |batch| {
+        let blocks = inputs.blocks(batch);
+        let of_head = move |head| blocks.clone().into_iter().map(move |queries| (batch, head, queries));
+        (0..heads).flat_map(of_head)
+    };
+    let tasks: Vec<_> = (0..batches).flat_map(of_heads).collect();
+    each(tasks.len(), |task| {
+        let (batch, head, queries) = tasks[task].clone();
+        let block = inputs.block(batch, head, queries);
         let (count, width) = (block.queries.len(), block.keys.len());
-        let mut scores = alloc(count * width);
-        let scores = inputs.scores(&block, &mut scores);
         // SAFETY: every task has queries of its own.
         let sums = unsafe {
-            let start = (batch * heads + head) * time + first;
+            let start = (batch * heads + head) * time + block.queries.start;
             sums_shared.part(start..start + count)
         };
+        if block.keys.is_empty() {
+            sums.fill(MaybeUninit::new(0.0));
+            for query in block.queries {
+                // SAFETY: every task has queries of its own.
+                unsafe { output_heads.row(batch, head, query, size) }.fill(MaybeUninit::new(0.0));
+            }
+            return;
+        }
+        let mut scores = alloc(count * width);
+        let scores = inputs.scores(&block, &mut scores);
         let mut inverse = [0f32; BLOCK];
         for (row, query) in block.queries.clone().enumerate() {
             let (keys, mask) = inputs.seen(&block, query);
@@ -257,6 +296,7 @@ pub fn backward(
     let packed = Strides::packed(time, heads, size, 0);
     let outputs = Heads { values: output, strides: packed };
     let d_outputs = Heads { values: d_output, strides: packed };
+    let blocks: Vec<_> = (0..batches).map(|batch| inputs.blocks(batch)).collect();
     each(batches * groups, |task| {
         let (batch, group) = (task / groups, task % groups);
         for token in 0..seen {
@@ -268,9 +308,16 @@ pub fn backward(
         }
         let per_group = heads / groups;
         for head in group * per_group..(group + 1) * per_group {
-            for first in (0..time).step_by(BLOCK) {
-                let block = inputs.block(batch, head, first);
-                let (count, width) = (block.queries.len(), block.keys.len());
+            for queries in &blocks[batch] {
+                let block = inputs.block(batch, head, queries.clone());
+                let (first, count, width) = (queries.start, queries.len(), block.keys.len());
+                if block.keys.is_empty() {
+                    for query in block.queries {
+                        // SAFETY: every task has queries of its own.
+                        unsafe { d_query.row(batch, head, query, size) }.fill(MaybeUninit::new(0.0));
+                    }
+                    continue;
+                }
                 let (mut weights, mut d_scores) = (alloc(count * width), alloc(count * width));
                 let weights = inputs.scores(&block, &mut weights);
                 let d_out = d_outputs.matrix(batch, head, first);

@@ -10,15 +10,24 @@ use crate::cross_entropy::CrossEntropySpec;
 /// Number of logits that are in memory at a time.
 const CHUNK: usize = 3 << 20;
 
+/// Numbers that [`loss`] computes.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Wanted {
+    Loss,
+    /// The loss and the gradient of the states.
+    StatesGradient,
+    AllGradients,
+}
+
 /// Gradients that [`loss`] returns.
 pub struct Gradients {
     /// Gradient of the states, `[N, E]`.
     pub states: Vec<f32>,
-    /// Gradient of the weight, in its layout.
-    pub weight: Vec<f32>,
+    /// Gradient of the weight, in its layout, if it is wanted.
+    pub weight: Option<Vec<f32>>,
 }
 
-/// Sum of the losses of the rows of `states`, `[N, E]`, times `spec.scale`, and the gradients if requested.
+/// Sum of the losses of the rows of `states`, `[N, E]`, times `spec.scale`, and the gradients that are wanted.
 /// `weight` is `[E, V]`, or `[V, E]` if `spec.transposed`. `weights`, `[N]`, is 0 for rows without a target.
 pub fn loss(
     states: &[f32],
@@ -26,8 +35,10 @@ pub fn loss(
     targets: &[i32],
     weights: &[f32],
     spec: CrossEntropySpec,
-    with_gradients: bool,
+    wanted: Wanted,
 ) -> (f32, Option<Gradients>) {
+    let with_gradients = wanted != Wanted::Loss;
+    let with_weight = wanted == Wanted::AllGradients;
     let count = targets.len();
     let width = states.len() / count.max(1);
     let vocabulary = weight.len() / width.max(1);
@@ -67,6 +78,9 @@ pub fn loss(
             let d_logits = Matrix::of_rows(logits, vocabulary);
             let d_states = &mut d_states[start * width..end * width];
             parallel_product_in([size, vocabulary, width], d_logits, matrix.transposed(), none, d_states);
+            if !with_weight {
+                continue;
+            }
             let (sizes, a, b) = match spec.transposed {
                 true => ([vocabulary, size, width], d_logits.transposed(), states),
                 false => ([width, size, vocabulary], states.transposed(), d_logits),
@@ -80,7 +94,7 @@ pub fn loss(
     let gradients = with_gradients.then(|| Gradients {
         // SAFETY: the chunks, whose rows have been written whole, are all there is.
         states: unsafe { d_states.assume_init() }.into_vec(),
-        weight: d_weight.unwrap_or_else(|| vec![0.0; weight.len()]),
+        weight: with_weight.then(|| d_weight.unwrap_or_else(|| vec![0.0; weight.len()])),
     });
     let total: f64 = losses.iter().map(|loss| f64::from(*loss)).sum();
     ((total * f64::from(spec.scale)) as f32, gradients)

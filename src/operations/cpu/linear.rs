@@ -1,7 +1,7 @@
 //! Linear layers with bias and residual.
 
 use super::{
-    gemm::{Epilogue, Matrix, parallel_product},
+    gemm::{Epilogue, Matrix, parallel_product, parallel_product_onto},
     math::vectorized,
     parallel::{Shared, split},
 };
@@ -17,6 +17,13 @@ pub fn forward(
     let count = x.len() / inputs.max(1);
     let matrix = matrix(weight, [inputs, outputs], transposed);
     parallel_product([count, inputs, outputs], Matrix::of_rows(x, inputs), matrix, epilogue)
+}
+
+/// Adds `x W` to `total`, `[N, O]`.
+pub fn onto(total: &mut [f32], x: &[f32], weight: &[f32], [inputs, outputs]: [usize; 2], transposed: bool) {
+    let count = x.len() / inputs.max(1);
+    let matrix = matrix(weight, [inputs, outputs], transposed);
+    parallel_product_onto([count, inputs, outputs], Matrix::of_rows(x, inputs), matrix, total);
 }
 
 fn matrix(weight: &[f32], [inputs, outputs]: [usize; 2], transposed: bool) -> Matrix<'_> {

@@ -4,6 +4,7 @@
 pub mod activation;
 pub mod attention;
 pub mod cross_entropy;
+pub mod documents;
 pub mod dropout;
 pub mod embedding;
 mod few_rows;

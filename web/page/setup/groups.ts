@@ -51,9 +51,12 @@ export const GROUPS: Group[] = [
   },
 ];
 
+const OF_FILES = ["data.paths", "tokenizer.path", "objective.reference", "distill.teacher", "distill.logits"];
+
 /** Settings of files, which a tab does not have, and of what only the command line measures. */
 export function isHidden(key: string): boolean {
-  return ["data.paths", "tokenizer.path", "data.canaries", "train.memorization"].includes(key) || key.startsWith("eval.");
+  const sections = ["eval.", "adapter."];
+  return [...OF_FILES, "chat.role_weights", "data.canaries", "rollout.rewards", "train.memorization"].includes(key) || sections.some((section) => key.startsWith(section));
 }
 
 /** The fields of each group, common ones first. */

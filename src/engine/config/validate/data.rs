@@ -2,7 +2,7 @@
 
 use super::{refused, size};
 use crate::{
-    config::{Architecture, CanaryConfig, Config, Head, Layout, Task, TokenizerKind},
+    config::{Architecture, CanaryConfig, Config, Format, Head, Layout, ObjectiveKind, Task, TokenizerKind},
     error::{Error, Result, hint},
 };
 
@@ -22,11 +22,13 @@ pub(super) fn check(config: &Config) -> Result<()> {
             hint!["add ", hint::set("data.task", "none"), " to train on the files"],
         ));
     }
-    if let Some(mark) = data.answer_after.as_ref().filter(|_| data.layout != Layout::Documents) {
+    if let Some(mark) = data.answer_after.as_ref().filter(|_| config.layout() != Layout::Documents) {
         let message = "it applies to rows that are documents";
         let hint = hint!["add ", hint::set("data.layout", "documents")];
         return Err(refused("data.answer_after", mark, message, hint));
     }
+    config.chat.check()?;
+    check_format(config)?;
     if tokenizer.kind == TokenizerKind::Bpe {
         size("tokenizer.vocab_size", tokenizer.vocab_size)?;
         if tokenizer.vocab_size < 256 {
@@ -51,10 +53,32 @@ pub(super) fn check(config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// Checks that the objective learns from the format that the user names.
+fn check_format(config: &Config) -> Result<()> {
+    let Some(format) = config.data.format.filter(|format| *format != Format::Text) else { return Ok(()) };
+    let kind = config.objective_kind().name();
+    let (message, hint) = match config.sample_kind() {
+        Some(samples) if samples.formats().contains(&format) => return Ok(()),
+        Some(samples) => {
+            let formats: Vec<_> = samples.formats().iter().map(|f| format!("`{}`", f.name())).collect();
+            (format!("`{kind}` learns from {}", formats.join(", ")), "name one of them, or leave it out")
+        }
+        None => (format!("`{kind}` learns from no dialogues"), "leave it out"),
+    };
+    Err(refused("data.format", format.name(), message, hint))
+}
+
 /// Checks that the data suits the model.
 pub(super) fn check_objective(config: &Config) -> Result<()> {
     let Config { data, model, .. } = config;
     check_memorization(config)?;
+    check_packing(config)?;
+    let alpha = config.objective.neftune_alpha;
+    if alpha > 0.0 && model.architecture != Architecture::Decoder {
+        let message = "only a decoder has noise on its embeddings";
+        let hint = hint!["add ", hint::set("objective.neftune_alpha", 0)];
+        return Err(refused("objective.neftune_alpha", alpha, message, hint));
+    }
     let classifies = model.head != Head::LanguageModel;
     if let Some(field) = data.label_field.as_ref().filter(|_| !classifies) {
         let message = "the model gives no classes";
@@ -72,6 +96,30 @@ pub(super) fn check_objective(config: &Config) -> Result<()> {
         return Err(refused("data.target_field", field, message, hint));
     }
     Ok(())
+}
+
+/// Checks that documents can be packed into rows and kept apart there.
+fn check_packing(config: &Config) -> Result<()> {
+    let Config { data, model, .. } = config;
+    if !data.packing {
+        return Ok(());
+    }
+    let (message, hint) = if !matches!(config.objective_kind(), ObjectiveKind::CausalLm | ObjectiveKind::Sft)
+    {
+        (
+            "only the rows of a decoder that predicts tokens hold several documents",
+            hint::set("data.packing", false),
+        )
+    } else if config.layout() != Layout::Documents {
+        ("it packs documents", hint::set("data.layout", "documents"))
+    } else if model.attention.prefix {
+        ("a row has one prefix", hint::set("model.attention.prefix", false))
+    } else if model.attention.sparse_block.is_some() {
+        ("sparse blocks are counted from the beginning of a row", hint::set("data.packing", false))
+    } else {
+        return Ok(());
+    };
+    Err(refused("data.packing", true, message, hint!["add ", hint]))
 }
 
 /// Checks the canaries, and that the model learns a text that it can repeat.

@@ -48,8 +48,9 @@ pub(super) fn check(model: &ModelConfig) -> Result<()> {
 
 /// Checks that the other keys suit the architecture.
 fn check_architecture(model: &ModelConfig) -> Result<()> {
-    if model.architecture != Architecture::Encoder && model.head != Head::LanguageModel {
-        let message = "decoders generate text: only encoders classify";
+    let scores_text = model.architecture == Architecture::Decoder && model.head == Head::Regression;
+    if model.architecture != Architecture::Encoder && model.head != Head::LanguageModel && !scores_text {
+        let message = "decoders generate text or give it a number: only encoders classify";
         return Err(refused(
             "model.head",
             head_name(model.head),

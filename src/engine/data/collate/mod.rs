@@ -3,9 +3,9 @@
 mod masked;
 mod spans;
 
-use super::{Example, HostBatch, IGNORE_INDEX, Labels, TokenSplit, Width};
+use super::{Example, HostBatch, IGNORE_INDEX, Labels, TokenSplit, Width, packing};
 use crate::{
-    config::{Config, Layout, ObjectiveKind},
+    config::{Architecture, Config, Layout, ObjectiveKind},
     error::{Error, Result, hint},
     tokenizer::{END_OF_TEXT, MASK, Tokenizer, sentinel},
 };
@@ -39,7 +39,7 @@ pub enum Collator {
 pub fn special_tokens(config: &Config) -> Vec<String> {
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     match config.objective_kind() {
-        ObjectiveKind::CausalLm => Vec::new(),
+        _ if config.model.architecture == Architecture::Decoder => Vec::new(),
         ObjectiveKind::Seq2seq => names(&[END_OF_TEXT]),
         ObjectiveKind::SpanCorruption => {
             let objective = &config.objective;
@@ -78,9 +78,20 @@ impl Collator {
         let token = |token: u32| token as i32;
         let (start, end) = (model.decoder_start_token as i32, tokenizer.end_of_text().map(token));
         Ok(match config.objective_kind() {
-            ObjectiveKind::CausalLm => Self::Causal { prefix: model.attention.prefix },
+            ObjectiveKind::CausalLm
+            | ObjectiveKind::Sft
+            | ObjectiveKind::Dpo
+            | ObjectiveKind::Orpo
+            | ObjectiveKind::Simpo
+            | ObjectiveKind::Kto
+            | ObjectiveKind::Ppo
+            | ObjectiveKind::Grpo
+            | ObjectiveKind::Rloo
+            | ObjectiveKind::Distill => Self::Causal { prefix: model.attention.prefix },
             ObjectiveKind::TokenClassification => Self::Tokens,
-            ObjectiveKind::SequenceClassification | ObjectiveKind::Regression => Self::Texts,
+            ObjectiveKind::SequenceClassification | ObjectiveKind::Regression | ObjectiveKind::Reward => {
+                Self::Texts
+            }
             ObjectiveKind::MaskedLm => {
                 let mask_token = tokenizer.mask_token().ok_or_else(|| lacks("`[MASK]` to hide tokens by"))?;
                 let ends = [CLS_TOKEN, SEP_TOKEN, "[PAD]", "<pad>"].iter();
@@ -152,8 +163,12 @@ impl Collator {
         if self.takes_documents() || matches!(self, Self::Masked(_)) { 1 } else { 2 }
     }
 
-    /// Whether the row at the beginning of a document has a target.
+    /// Whether the row at the beginning of a document has a target. The rows of dialogues were checked when
+    /// they were made; prompts need none.
     pub fn has_target(&self, split: &TokenSplit, document: usize, block_size: usize) -> bool {
+        if split.is_dialogues() {
+            return true;
+        }
         let range = split.document(document);
         let (length, first) = (range.len(), range.start..range.start + range.len().min(block_size));
         let has_one = || match (self, split.labels()) {
@@ -204,11 +219,32 @@ impl Collator {
         };
         let rows = ranges.iter().enumerate().map(row).collect();
         let width = match self {
-            Self::Causal { .. } => Width::Fixed,
+            Self::Causal { .. } if !split.is_dialogues() => Width::Fixed,
             Self::Texts => Width::LongestWithOneTarget,
             _ => Width::Longest,
         };
-        HostBatch::of(rows, count, width, block_size)
+        let rows_per_example = split.rows_per_example();
+        HostBatch { rows_per_example, ..HostBatch::of(rows, count, width, block_size) }
+    }
+
+    /// Collates rows of several documents, given by their token ranges, like [`batch`](Self::batch). The documents
+    /// of a row have one block together.
+    pub(super) fn packed_batch(
+        &self,
+        split: &TokenSplit,
+        rows: &[Vec<Range<usize>>],
+        block_size: usize,
+        mut random: impl FnMut(usize) -> ChaCha8Rng,
+    ) -> HostBatch {
+        let row = |(number, documents): (usize, &Vec<Range<usize>>)| {
+            let mut random = random(number);
+            let examples = documents.iter().map(|range| {
+                self.row(split, range.start, split.read(range.clone()), block_size, &mut random)
+            });
+            packing::joined(examples)
+        };
+        let examples = rows.iter().enumerate().map(row).collect();
+        HostBatch::of(examples, rows.len(), Width::Fixed, block_size)
     }
 
     fn row(
@@ -222,6 +258,9 @@ impl Collator {
         match self {
             Self::Causal { prefix } => {
                 let without_loss = match split.labels() {
+                    Labels::Dialogues(labels) => {
+                        return labels.example(split.document_at(start), start, tokens);
+                    }
                     Labels::Completions(delimiters) => {
                         let document = split.document_at(start);
                         let before = start - split.document(document).start;
@@ -260,6 +299,7 @@ impl Collator {
                 let (target, value) = match split.labels() {
                     Labels::Classes(classes) => (classes[document], None),
                     Labels::Values(values) => (0, Some(values[document])),
+                    Labels::Dialogues(labels) => (0, labels.value(document)),
                     _ => (IGNORE_INDEX, None),
                 };
                 Example { inputs: tokens, targets: vec![target], value, ..Example::default() }

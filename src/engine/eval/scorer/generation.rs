@@ -116,7 +116,7 @@ impl Scorer<'_> {
         };
         let text = |_| Text::new(tokenizer, &sample.stop);
         let mut texts = prompts.iter().map(text).collect::<Result<Vec<_>>>()?;
-        let mut ends = |row: usize, token: u32| texts[row].push(token);
+        let mut ends = |row: usize, token: u32, _: &[f32]| texts[row].push(token);
         let known = tokenizer.vocab_size();
         batch::generate(&decoder, config, tokens, known, first, sample, device, &mut ends).await?;
         texts.into_iter().map(Text::finish).collect()

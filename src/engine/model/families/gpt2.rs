@@ -1,9 +1,6 @@
 //! `GPT2LMHeadModel` of transformers.
 
-use super::{
-    Entry, Fields, Spec, activation,
-    transform::Transform::{self, AsIs},
-};
+use super::{Entry, Fields, Spec, activation, heads, transform::Transform::AsIs};
 use crate::{
     config::{Init, ModelConfig, Norm, NormPosition, Position},
     error::Result,
@@ -104,8 +101,6 @@ fn entries(config: &ModelConfig) -> Vec<Entry> {
         }
     }
     with_bias(&mut entries, "norm".into(), "transformer.ln_f".into(), width);
-    if !config.tie_embeddings {
-        entries.push(Entry::whole("head.weight", "lm_head.weight", config.vocab_size, Transform::Transpose));
-    }
+    entries.extend(heads::decoder_output(config));
     entries
 }

@@ -1,8 +1,8 @@
-//! Class names of transformers' encoders for each head, and the names of their labels.
+//! Class names of transformers' models for each head, and the names of their labels.
 
-use super::Fields;
+use super::{Entry, Fields, HEAD, transform::Transform::Transpose};
 use crate::{
-    config::{Head, ModelConfig},
+    config::{Architecture, Head, ModelConfig},
     error::Result,
 };
 use serde_json::{Map, Value};
@@ -11,9 +11,57 @@ use serde_json::{Map, Value};
 const ARCHITECTURES: [(Head, &str); 4] = [
     (Head::LanguageModel, "ForMaskedLM"),
     (Head::TokenClassification, "ForTokenClassification"),
-    (Head::SequenceClassification, "ForSequenceClassification"),
-    (Head::Regression, "ForSequenceClassification"),
+    (Head::SequenceClassification, OF_SEQUENCES),
+    (Head::Regression, OF_SEQUENCES),
 ];
+
+/// Suffix of the class names of models that give a text a class or a number.
+const OF_SEQUENCES: &str = "ForSequenceClassification";
+
+/// Suffixes of the class names of decoders that generate text.
+const OF_TEXT: [&str; 2] = ["ForCausalLM", "LMHeadModel"];
+
+/// Entry of a decoder's output projection: of the vocabulary unless it is tied to the embedding, or of a reward
+/// model's number.
+pub(super) fn decoder_output(config: &ModelConfig) -> Option<Entry> {
+    let entry = |stored_as, width| Some(Entry::whole("head.weight", stored_as, width, Transpose));
+    match config.head {
+        Head::LanguageModel if config.tie_embeddings => None,
+        Head::LanguageModel => entry(HEAD, config.vocab_size),
+        _ => entry("score.weight", config.classes()),
+    }
+}
+
+/// Changes the `config.json` of a decoder to that of a reward model, if it is one.
+pub(super) fn write_of_decoder(json: &mut Value, config: &ModelConfig) {
+    if config.architecture != Architecture::Decoder || config.head != Head::Regression {
+        return;
+    }
+    let class = json["architectures"][0].as_str().unwrap_or_default().to_owned();
+    if let Some(family) = OF_TEXT.iter().find_map(|suffix| class.strip_suffix(suffix)) {
+        write(json, config, family);
+    }
+}
+
+/// Reads from the `config.json` of a decoder whether it is a reward model.
+///
+/// # Errors
+/// [`Error::Checkpoint`](crate::Error::Checkpoint) for a decoder that gives classes or several numbers.
+pub(super) fn read_of_decoder(fields: &Fields, config: &mut ModelConfig) -> Result<()> {
+    let listed = fields.get("architectures").and_then(Value::as_array);
+    let class = listed.and_then(|names| names.first()).and_then(Value::as_str).unwrap_or_default();
+    if config.architecture != Architecture::Decoder || !class.ends_with(OF_SEQUENCES) {
+        return Ok(());
+    }
+    let count = labels(fields)?.len();
+    if count != 1 {
+        return Err(fields.failed(format!(
+            "`{class}` with {count} classes; kiln reads decoders that generate text or give it one number"
+        )));
+    }
+    config.head = Head::Regression;
+    Ok(())
+}
 
 /// Adds the architecture and the class names to a `config.json`.
 pub(super) fn write(json: &mut Value, config: &ModelConfig, family: &str) {

@@ -1,7 +1,7 @@
 //! `LlamaForCausalLM` of transformers, and the parts that its descendants share.
 
 use super::{
-    Entry, Fields, Spec, activation,
+    Entry, Fields, Spec, activation, heads,
     transform::Transform::{self, AsIs, Transpose},
 };
 use crate::{
@@ -288,8 +288,6 @@ pub(super) fn entries(config: &ModelConfig, names: &Names) -> Vec<Entry> {
         entries.push(Entry::stack(format!("{ours}.mlp.down"), stack(&[(down, width)])));
     }
     entries.push(Entry::whole("norm.weight", "model.norm.weight", width, AsIs));
-    if !config.tie_embeddings {
-        entries.push(Entry::whole("head.weight", "lm_head.weight", config.vocab_size, Transpose));
-    }
+    entries.extend(heads::decoder_output(config));
     entries
 }

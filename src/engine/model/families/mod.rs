@@ -6,6 +6,7 @@
 //! in the same way as weights.
 
 mod activation;
+mod assemble;
 mod bert;
 mod fields;
 mod gemma2;
@@ -13,6 +14,7 @@ mod gpt2;
 mod heads;
 mod kiln;
 mod llama;
+mod matrices;
 mod mistral;
 mod mixtral;
 mod modernbert;
@@ -22,6 +24,8 @@ mod t5;
 mod transform;
 mod windows;
 
+pub use assemble::Stored;
+pub use matrices::NamedMatrix;
 pub use projection::Projection;
 
 use crate::{
@@ -137,7 +141,11 @@ impl Family {
         let config = ModelConfig { bias: config.bias || self.0.always_biased, ..config.clone() };
         let json = self.to_json(&config, None);
         let Some(json) = json.as_object() else { return false };
-        let read = (self.0.from_json)(&Fields { json, path: Path::new("config.json") });
+        let fields = &Fields { json, path: Path::new("config.json") };
+        let read = (self.0.from_json)(fields).and_then(|mut read| {
+            heads::read_of_decoder(fields, &mut read)?;
+            Ok(read)
+        });
         read.is_ok_and(|read| canonical(&read) == canonical(&config))
     }
 
@@ -149,6 +157,7 @@ impl Family {
     /// Makes the `config.json`. `end_of_text` is the token that ends a document, if the tokenizer has one.
     pub fn to_json(self, config: &ModelConfig, end_of_text: Option<u32>) -> Value {
         let mut json = (self.0.to_json)(config);
+        heads::write_of_decoder(&mut json, config);
         json["model_type"] = self.name().into();
         json["dtype"] = "float32".into();
         if json.get("tie_word_embeddings").is_none() {
@@ -198,7 +207,9 @@ impl Family {
         if let Some(layers) = fields.get("per_layer_config").filter(|layers| **layers != json!({})) {
             return Err(fields.unsupported("per_layer_config", layers, "layers that are alike"));
         }
-        Ok((family, (family.0.from_json)(&fields)?))
+        let mut config = (family.0.from_json)(&fields)?;
+        heads::read_of_decoder(&fields, &mut config)?;
+        Ok((family, config))
     }
 
     /// Finds the family by the name of transformers' class, for example `Qwen2MoeForCausalLM`.
@@ -235,9 +246,23 @@ impl Family {
     ///
     /// # Errors
     /// A message about a tensor that is missing or that the family cannot store.
-    pub fn store(self, config: &ModelConfig, mut ours: NamedData) -> Result<NamedData, String> {
+    pub fn store(self, config: &ModelConfig, ours: NamedData) -> Result<NamedData, String> {
+        self.store_entries((self.0.entries)(config), ours)
+    }
+
+    /// Converts some of Kiln's tensors to the family's names and forms.
+    ///
+    /// # Errors
+    /// A message about a tensor that the family cannot store.
+    pub fn store_some(self, config: &ModelConfig, ours: NamedData) -> Result<NamedData, String> {
+        let mut entries = (self.0.entries)(config);
+        entries.retain(|entry| ours.contains_key(&entry.name));
+        self.store_entries(entries, ours)
+    }
+
+    fn store_entries(self, entries: Vec<Entry>, mut ours: NamedData) -> Result<NamedData, String> {
         let mut theirs = NamedData::new();
-        for Entry { name, groups, stacked } in (self.0.entries)(config) {
+        for Entry { name, groups, stacked } in entries {
             let tensor = ours.remove(&name);
             for (index, group) in groups.into_iter().enumerate() {
                 let tensor = tensor.as_ref().map(|tensor| match stacked {
@@ -274,55 +299,19 @@ impl Family {
         }
         self.keep_one_embedding(config, &mut theirs)?;
         (self.0.settle)(config, &mut theirs);
-        // The list of entries is as long as the configuration says, which comes from a file too.
-        // Kiln's own layout has the experts of a layer in one tensor.
-        let experts = if self == Self::KILN { 0 } else { config.moe.n_experts };
-        let (layers, tensors) = (config.n_layer, theirs.len());
-        let layers = layers.max(config.n_decoder_layer.unwrap_or(0));
-        if layers.saturating_mul(experts.max(1)) > tensors {
-            let of_experts = if experts > 0 { format!(" of {experts} experts") } else { String::new() };
-            return Err(format!(
-                "it has {tensors} tensors, too few for the {layers} layers{of_experts} of its configuration"
-            ));
-        }
-        let mut ours = NamedData::new();
-        for Entry { name, groups, stacked } in (self.0.entries)(config) {
-            let mut matrices = Vec::new();
-            for group in groups {
-                let mut parts = Vec::new();
-                for part in group {
-                    let stored = theirs.remove(&part.name);
-                    if matches!(part.transform, Transform::Zeros(_)) {
-                        continue;
-                    }
-                    let stored = stored.ok_or_else(|| format!("tensor `{}` is missing", part.name))?;
-                    let (width, shape) = (part.columns.len(), stored.shape.clone());
-                    let loaded =
-                        part.transform.load(stored).filter(|tensor| tensor.shape.last() == Some(&width));
-                    parts.push(loaded.ok_or_else(|| {
-                        let name = &part.name;
-                        format!(
-                            "tensor `{name}` has shape {shape:?}, but the configuration asks for a width of {width}"
-                        )
-                    })?);
-                }
-                if !parts.is_empty() {
-                    let joined = transform::join(parts);
-                    matrices.push(joined.ok_or_else(|| format!("the parts of `{name}` differ in shape"))?);
-                }
-            }
-            let whole = if stacked { transform::stack(matrices) } else { matrices.pop() };
-            match whole {
-                Some(tensor) => drop(ours.insert(name, tensor)),
-                None if stacked => return Err(format!("the parts of `{name}` differ in shape")),
-                // A bias that only the family has.
-                None => {}
-            }
-        }
-        match theirs.into_keys().next() {
-            None => Ok(ours),
-            Some(name) => Err(format!("tensor `{name}` is not part of the model")),
-        }
+        self.assemble(config, theirs)
+    }
+
+    /// Converts some of the family's tensors to Kiln's names and forms. Where Kiln has several of them in one
+    /// tensor, all of them must be there.
+    ///
+    /// # Errors
+    /// A message about a tensor that is missing, has the wrong shape or is not part of the model.
+    pub fn load_some(self, config: &ModelConfig, theirs: NamedData) -> Result<NamedData, String> {
+        let mut entries = (self.0.entries)(config);
+        let is_given = |part: &Part| theirs.contains_key(&part.name);
+        entries.retain(|entry| entry.groups.iter().flatten().any(is_given));
+        assemble::assemble_entries(entries, theirs)
     }
 }
 

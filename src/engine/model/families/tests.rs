@@ -125,6 +125,17 @@ fn every_family_round_trips_bit_for_bit() {
         (t5(false, true), Family::T5),
         (bert(false), Family::BERT),
         (with(|c| (c.moe.n_experts, c.moe.normalize) = (3, false)), Family::QWEN2_MOE),
+        (ModelConfig { head: Head::Regression, ..gpt2(true) }, Family::GPT2),
+        (with(|c| c.head = Head::Regression), Family::LLAMA),
+        (with(|c| (c.head, c.attention.qk_norm) = (Head::Regression, true)), Family::QWEN3),
+        (
+            with(|c| {
+                gemma2(c);
+                c.head = Head::Regression;
+            }),
+            Family::GEMMA2,
+        ),
+        (with(|c| (c.head, c.position) = (Head::Regression, Position::Alibi)), Family::KILN),
     ] {
         assert_eq!(Family::of(&config), family, "{config:?}");
         let model = Model::init(&config, Mode::Fused, 7, &device);
@@ -212,6 +223,30 @@ fn settings_that_change_the_computation_are_refused() {
     // Sizes are verified later, by `Config::validate`.
     let (_, read) = changed(&llama, huge).unwrap();
     assert!(crate::config::Config { model: read, ..Default::default() }.validate().is_err());
+}
+
+#[test]
+fn a_reward_model_is_transformers_sequence_classification_with_one_label() {
+    let device = crate::device::Choice::cpu().open().unwrap();
+    for (config, class) in [
+        (ModelConfig { head: Head::Regression, ..gpt2(true) }, "GPT2ForSequenceClassification"),
+        (with(|c| c.head = Head::Regression), "LlamaForSequenceClassification"),
+        (with(|c| (c.head, c.moe.n_experts) = (Head::Regression, 3)), "MixtralForSequenceClassification"),
+    ] {
+        let json = Family::of(&config).to_json(&config, None);
+        assert_eq!(json["architectures"], serde_json::json!([class]));
+        assert_eq!(json["id2label"], serde_json::json!({ "0": "LABEL_0" }));
+        let (_, read) = changed(&config, serde_json::json!({})).unwrap();
+        assert_eq!(read.head, Head::Regression);
+        let model = Model::init(&config, Mode::Fused, 7, &device);
+        let ours = pollster::block_on(parameters::read(parameters::parameters(&model))).unwrap();
+        let theirs = Family::of(&config).store(&config, ours).unwrap();
+        assert_eq!(theirs["score.weight"].shape, [1, 16]);
+        assert!(!theirs.contains_key("lm_head.weight"));
+        let two = serde_json::json!({ "id2label": { "0": "a", "1": "b" } });
+        let error = changed(&config, two).unwrap_err().to_string();
+        assert!(error.contains(class) && error.contains("2 classes"), "{error}");
+    }
 }
 
 #[test]

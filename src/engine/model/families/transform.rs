@@ -3,6 +3,9 @@
 
 use crate::model::parameters::{HostTensor, NamedData};
 
+/// Number of rows that are transposed together: those of 16 f32 that lie together, a line of the cache.
+const TILE: usize = 16;
+
 /// Conversion of a part of a tensor to its stored form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Transform {
@@ -47,7 +50,16 @@ fn transpose(tensor: &HostTensor) -> HostTensor {
     let &[rows, columns] = &tensor.shape[..] else {
         return tensor.clone();
     };
-    let values = (0..columns).flat_map(|c| (0..rows).map(move |r| tensor.values[r * columns + c])).collect();
+    let mut values = vec![0.0; tensor.values.len()];
+    for start in (0..rows).step_by(TILE) {
+        let end = rows.min(start + TILE);
+        for column in 0..columns {
+            let target = &mut values[column * rows + start..column * rows + end];
+            for (value, row) in target.iter_mut().zip(start..end) {
+                *value = tensor.values[row * columns + column];
+            }
+        }
+    }
     HostTensor::new([columns, rows], values)
 }
 

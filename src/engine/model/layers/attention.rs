@@ -17,7 +17,7 @@ use crate::{
 };
 use burn::{
     module::Module,
-    tensor::{Bool, Tensor},
+    tensor::{Bool, Int, Tensor},
 };
 
 /// Self-attention of one block.
@@ -50,6 +50,8 @@ pub(crate) struct AttentionContext {
     pub window: Window,
     /// Mask, `[1 or B, 1, T or 1, S]`, true where a query must not attend to a key in its window.
     pub mask: Option<Tensor<4, Bool>>,
+    /// Number of each token's document, `[B, T]`, if rows are packed and the mask does not separate them.
+    pub documents: Option<Tensor<2, Int>>,
 }
 
 impl Attention {
@@ -84,11 +86,14 @@ impl Attention {
         residual: Option<Tensor<3>>,
         pass: &Pass,
     ) -> Tensor<3> {
-        let qkv = self.project(x_BTE, attention_context);
+        let qkv = self.project(x_BTE, attention_context, pass);
         let spec = self.layout.spec(attention_context.window, pass);
         let mask = attention_context.mask.clone();
         let values_BTE = match (cache, bias) {
-            (None, None) => attention::attention(Projected::Together(qkv), mask, spec, self.layout.mode),
+            (None, None) => {
+                let documents = attention_context.documents.clone();
+                attention::attention(Projected::Together(qkv), mask, documents, spec, self.layout.mode)
+            }
             (cache, bias) => {
                 let (q_BHTD, mut k_BGSD, mut v_BGSD) = self.heads(&qkv, spec);
                 if let Some((cache, layer)) = cache {
@@ -100,7 +105,7 @@ impl Attention {
                 }
             }
         };
-        layer("output", None, || self.output.forward_onto(values_BTE, residual))
+        layer("output", None, || self.output.forward_onto(values_BTE, residual, pass))
     }
 
     /// Attention weights of each query over the keys, `[B, H, T, S]`, where S = T; each row sums to 1.
@@ -110,8 +115,9 @@ impl Attention {
         attention_context: &AttentionContext,
         bias: Option<Tensor<4>>,
     ) -> Tensor<4> {
-        let qkv = self.project(x_BTE, attention_context);
-        let spec = self.layout.spec(attention_context.window, &Pass::default());
+        let pass = &Pass::default();
+        let qkv = self.project(x_BTE, attention_context, pass);
+        let spec = self.layout.spec(attention_context.window, pass);
         let (q_BHTD, k_BGSD, _) = self.heads(&qkv, spec);
         let [_, _, time, _] = q_BHTD.dims();
         let mask = attention::window_mask(
@@ -125,8 +131,13 @@ impl Attention {
 
     /// Projects to queries, keys and values, `[B, T, (H + 2G) * D]`, then normalizes and rotates queries and
     /// keys.
-    fn project(&self, x_BTE: impl Into<Prologue<3>>, attention_context: &AttentionContext) -> Tensor<3> {
-        let mut qkv = layer("qkv", None, || self.qkv.forward_onto(x_BTE, None));
+    fn project(
+        &self,
+        x_BTE: impl Into<Prologue<3>>,
+        attention_context: &AttentionContext,
+        pass: &Pass,
+    ) -> Tensor<3> {
+        let mut qkv = layer("qkv", None, || self.qkv.forward_onto(x_BTE, None, pass));
         let (heads, groups) = (self.layout.heads, self.layout.kv_heads);
         if let (Some(query_norm), Some(key_norm)) = (&self.query_norm, &self.key_norm) {
             let ([batch, time, width], size) = (qkv.dims(), self.layout.head_size);
@@ -194,12 +205,13 @@ impl CrossAttention {
         pass: &Pass,
     ) -> Tensor<3> {
         let spec = self.layout.spec(Window::FULL, pass);
-        let query = layer("query", None, || self.query.forward_onto(x_BTE, None));
-        let key_value = || layer("key_value", None, || self.key_value.forward(memory_BSE.clone()));
+        let query = layer("query", None, || self.query.forward_onto(x_BTE, None, pass));
+        let key_value =
+            || layer("key_value", None, || self.key_value.forward_onto(memory_BSE.clone(), None, pass));
         let values_BTE = match cache {
             None => {
                 let projected = Projected::Apart(query, key_value());
-                attention::attention(projected, padding, spec, self.layout.mode)
+                attention::attention(projected, padding, None, spec, self.layout.mode)
             }
             Some((cache, layer)) => {
                 let groups = self.layout.kv_heads;
@@ -211,7 +223,7 @@ impl CrossAttention {
                 attention::cached(q_BHTD, k_BGSD, v_BGSD, padding, spec, self.layout.mode)
             }
         };
-        layer("output", None, || self.output.forward_onto(values_BTE, residual))
+        layer("output", None, || self.output.forward_onto(values_BTE, residual, pass))
     }
 }
 

@@ -123,9 +123,9 @@ impl Block {
         }
         let mut routing = None;
         let mlp = |x: Prologue<3>, residual: Option<Tensor<3>>| match &self.mlp {
-            FeedForward::Dense(mlp) => layer("mlp", None, || mlp.forward(x, residual)),
+            FeedForward::Dense(mlp) => layer("mlp", None, || mlp.forward(x, residual, pass)),
             FeedForward::Experts(moe) => {
-                let (y, decided) = layer("mlp", None, || moe.forward(x));
+                let (y, decided) = layer("mlp", None, || moe.forward(x, pass));
                 routing = Some(decided);
                 match residual {
                     Some(residual) => residual + y,

@@ -1,6 +1,7 @@
 //! Token embeddings, and learned or fixed embeddings of positions and segments.
 
 use super::{
+    adapter::Adapter,
     norm::Norm,
     position::{Positions, sinusoidal_table},
 };
@@ -24,6 +25,8 @@ use burn::{
 pub struct Embeddings {
     /// Token embeddings, `[vocab_size, n_embd]`.
     pub embedding: Param<Tensor<2>>,
+    /// Changes of the token embeddings from outside.
+    pub embedding_adapter: Option<Adapter>,
     /// Position embeddings, `[block_size, n_embd]`; only if positions are learned.
     pub position: Option<Param<Tensor<2>>>,
     /// Segment embeddings, `[token_types, n_embd]`.
@@ -44,6 +47,7 @@ impl Embeddings {
         let (width, std) = (config.n_embd, config.init_std);
         Self {
             embedding: initializer.normal([config.vocab_size, width], std),
+            embedding_adapter: None,
             position: (config.position == Position::Learned)
                 .then(|| initializer.normal([config.block_size, width], std)),
             token_type: (config.token_types > 0)
@@ -67,7 +71,13 @@ impl Embeddings {
         positions: &Positions,
         pass: &Pass,
     ) -> Tensor<3> {
-        let mut x = embedding(self.embedding.val(), tokens, self.mode);
+        let mut x = match &self.embedding_adapter {
+            None => embedding(self.embedding.val(), tokens, self.mode),
+            Some(adapter) => adapter.lookup(self.embedding.val(), tokens, self.mode),
+        };
+        if let Some(noise) = &pass.noise {
+            x = x + noise.clone();
+        }
         if self.scale != 1.0 {
             x = x.mul_scalar(self.scale);
         }
@@ -80,7 +90,10 @@ impl Embeddings {
         }
         let table = self.position.as_ref().map(|table| table.val()).or_else(|| self.sinusoidal.clone());
         if let Some(table) = table {
-            x = x + positions.rows_of(table); // + [1 or B, T, n_embd]
+            x = x + match positions {
+                Positions::Each(positions) => embedding(table, positions.clone(), self.mode),
+                range => range.rows_of(table), // [1, T, n_embd]
+            };
         }
         if let Some(norm) = &self.embedding_norm {
             x = norm.forward(x);
@@ -90,6 +103,14 @@ impl Embeddings {
 
     /// Computes logits of hidden states with the tied embedding, `[B, T, n_embd]` -> `[B, T, vocab_size]`.
     pub(crate) fn tied_logits(&self, x: Tensor<3>) -> Tensor<3> {
-        linear(x, self.embedding.val(), true, Epilogue::default(), self.mode)
+        linear(x, self.output_table(), true, Epilogue::default(), self.mode)
+    }
+
+    /// Table of a tied output projection, `[vocab_size, n_embd]`.
+    pub(crate) fn output_table(&self) -> Tensor<2> {
+        match &self.embedding_adapter {
+            Some(adapter) if adapter.changes_tied_output => adapter.effective(self.embedding.val()),
+            _ => self.embedding.val(),
+        }
     }
 }

@@ -64,6 +64,11 @@ impl KvCache {
         self.capacity - self.length
     }
 
+    /// Drops all but the oldest `count` tokens.
+    pub fn truncate(&mut self, count: usize) {
+        self.length = self.length.min(count);
+    }
+
     /// Clears all tokens, but keeps the keys and values of an encoder's output.
     pub fn clear(&mut self) {
         self.length = 0;

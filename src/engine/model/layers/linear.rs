@@ -1,11 +1,12 @@
 //! Linear layers, `y = x W + b`, with `W` stored as `[d_input, d_output]` like in GPT-2.
 
+use super::adapter::Adapter;
 use crate::{
     kernels::{
         Mode,
         linear::{Epilogue, Prologue, linear},
     },
-    model::init::Initializer,
+    model::{Pass, init::Initializer},
 };
 use burn::{
     module::{Module, Param},
@@ -19,6 +20,8 @@ pub struct Linear {
     pub weight: Param<Tensor<2>>,
     /// `[d_output]`
     pub bias: Option<Param<Tensor<1>>>,
+    /// Changes of the layer from outside.
+    pub adapter: Option<Adapter>,
     #[module(skip)]
     mode: Mode,
 }
@@ -33,13 +36,14 @@ impl Linear {
         Self {
             weight: initializer.normal([d_input, d_output], std),
             bias: bias.then(|| initializer.constant([d_output], 0.0)),
+            adapter: None,
             mode: initializer.mode,
         }
     }
 
-    /// Computes `[..., d_input]` -> `[..., d_output]`.
+    /// Computes `[..., d_input]` -> `[..., d_output]`, without dropout.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        self.forward_onto(x, None)
+        self.forward_onto(x, None, &Pass::default())
     }
 
     /// Computes `[..., d_input]` -> `[..., d_output]` and adds `residual` if given.
@@ -47,8 +51,21 @@ impl Linear {
         &self,
         x: impl Into<Prologue<D>>,
         residual: Option<Tensor<D>>,
+        pass: &Pass,
     ) -> Tensor<D> {
         let bias = self.bias.as_ref().map(|bias| bias.val());
-        linear(x, self.weight.val(), false, Epilogue { bias, residual }, self.mode)
+        let (weight, epilogue) = (self.weight.val(), Epilogue { bias, residual, low_rank: None });
+        match &self.adapter {
+            None => linear(x, weight, false, epilogue, self.mode),
+            Some(adapter) => adapter.forward(x.into(), weight, epilogue, pass, self.mode),
+        }
+    }
+
+    /// The matrix with changes from outside in it, `[d_input, d_output]`.
+    pub(crate) fn effective_weight(&self) -> Tensor<2> {
+        match &self.adapter {
+            None => self.weight.val(),
+            Some(adapter) => adapter.effective(self.weight.val()),
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     config::{Architecture, ModelConfig},
     kernels::attention::{Window, union},
 };
-use burn::tensor::{Bool, Device, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 /// The parts of a stack's mask that do not depend on the tokens.
 #[derive(Debug, Clone, Copy)]
@@ -33,13 +33,16 @@ impl Sparse {
     }
 }
 
-/// The parts of the mask that depend on the batch: its padding and its prefix.
+/// The parts of the mask that depend on the batch: its padding, its prefix and its documents.
 #[derive(Clone, Default)]
 pub(crate) struct MaskInputs {
     /// Padding mask, `[B, S]`, true for padding.
     pub padding: Option<Tensor<2, Bool>>,
     /// Prefix mask, `[B, S]`, true for tokens that earlier ones attend to as well.
     pub prefix: Option<Tensor<2, Bool>>,
+    /// Number of each token's document, `[B, T]`, if rows are packed. It is not part of the mask, since kernels
+    /// skip what is outside a token's document.
+    pub documents: Option<Tensor<2, Int>>,
 }
 
 impl Mask {
@@ -178,6 +181,7 @@ mod tests {
         let mask_inputs = MaskInputs {
             prefix: Some(Tensor::from_data([[true, true, false], [false, false, false]], &device)),
             padding: Some(Tensor::from_data([[false, false, false], [true, false, false]], &device)),
+            documents: None,
         };
         let mask = mask(&ModelConfig::default(), true, [3, 0], false, &mask_inputs, &device).unwrap();
         let flags: Vec<bool> = mask.into_data().iter::<bool>().collect();

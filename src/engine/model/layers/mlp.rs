@@ -4,7 +4,7 @@ use super::linear::Linear;
 use crate::{
     config::{Activation, ModelConfig},
     kernels::{linear::Prologue, trace::layer},
-    model::init::Initializer,
+    model::{Pass, init::Initializer},
 };
 use burn::{module::Module, tensor::Tensor};
 
@@ -36,8 +36,14 @@ impl Mlp {
     }
 
     /// Computes `[B, T, n_embd]` -> `[B, T, n_embd]` and adds `residual` if given.
-    pub(crate) fn forward(&self, x: impl Into<Prologue<3>>, residual: Option<Tensor<3>>) -> Tensor<3> {
-        let inner = Prologue::Activated(layer("up", None, || self.up.forward_onto(x, None)), self.activation);
-        layer("down", None, || self.down.forward_onto(inner, residual))
+    pub(crate) fn forward(
+        &self,
+        x: impl Into<Prologue<3>>,
+        residual: Option<Tensor<3>>,
+        pass: &Pass,
+    ) -> Tensor<3> {
+        let up = layer("up", None, || self.up.forward_onto(x, None, pass));
+        let inner = Prologue::Activated(up, self.activation);
+        layer("down", None, || self.down.forward_onto(inner, residual, pass))
     }
 }

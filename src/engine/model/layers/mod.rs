@@ -1,5 +1,6 @@
 //! The layers that a transformer consists of.
 
+pub mod adapter;
 pub mod attention;
 pub mod block;
 pub mod embeddings;

@@ -9,11 +9,11 @@
 //! block, E width of the residual stream, F width inside an expert.
 #![allow(non_snake_case)]
 
-use super::{linear::Linear, mlp::Mlp};
+use super::{adapter::StackAdapter, linear::Linear, mlp::Mlp};
 use crate::{
     config::{Activation, ModelConfig},
     kernels::{Mode, activation::activate, linear::Prologue, trace::layer},
-    model::init::Initializer,
+    model::{Pass, init::Initializer},
 };
 use burn::{
     module::{Module, Param},
@@ -32,6 +32,10 @@ pub struct Moe {
     pub up: Param<Tensor<3>>,
     /// Down projections of the experts, `[X, F, E]`.
     pub down: Param<Tensor<3>>,
+    /// Changes of the up projections from outside.
+    pub up_adapter: Option<StackAdapter>,
+    /// Changes of the down projections from outside.
+    pub down_adapter: Option<StackAdapter>,
     /// Expert that every token passes through.
     pub shared: Option<Mlp>,
     /// Gate of the shared expert, `[E, 1]`.
@@ -79,6 +83,8 @@ impl Moe {
             router: Linear::init([width, experts], false, std, initializer),
             up: initializer.normal([experts, width, inner.saturating_mul(2)], std),
             down: initializer.normal([experts, inner, width], residual_std),
+            up_adapter: None,
+            down_adapter: None,
             shared: shared.map(|inner| Mlp::of_width(inner, config, initializer)),
             shared_gate: shared.map(|_| Linear::init([width, 1], false, std, initializer)),
             activation: config.activation,
@@ -90,15 +96,15 @@ impl Moe {
     }
 
     /// Computes `[B, T, E]` -> `[B, T, E]`. Also returns the routing.
-    pub(crate) fn forward(&self, x: impl Into<Prologue<3>>) -> (Tensor<3>, Routing) {
+    pub(crate) fn forward(&self, x: impl Into<Prologue<3>>, pass: &Pass) -> (Tensor<3>, Routing) {
         let x = x.into().resolve(self.mode);
         let [batch, time, width] = x.dims();
-        let x_NE: Tensor<2> = x.reshape([batch * time, width]);
+        let x_NE: Tensor<2> = x.clone().reshape([batch * time, width]);
         let (weights_NK, routing) = self.route(x_NE.clone());
         let mut y_NE = self.sparse(x_NE.clone(), weights_NK, routing.chosen.clone());
         if let (Some(shared), Some(shared_gate)) = (&self.shared, &self.shared_gate) {
-            let share = sigmoid(shared_gate.forward(x_NE.clone())); // [N, 1]
-            y_NE = y_NE + shared.forward(x_NE.unsqueeze_dim::<3>(0), None).squeeze_dim::<2>(0) * share;
+            let share = sigmoid(shared_gate.forward(x_NE)); // [N, 1]
+            y_NE = y_NE + shared.forward(x, None, pass).reshape([batch * time, width]) * share;
         }
         (y_NE.reshape([batch, time, width]), routing)
     }
@@ -138,12 +144,16 @@ impl Moe {
         let token_JR = filler.scatter(0, plan.slots_A.clone(), token_A, ADD).narrow(0, 0, blocks * rows);
         let x_JRE: Tensor<3> = x_NE.select(0, token_JR).reshape([blocks, rows, width]);
 
-        let of_blocks = |weights: &Param<Tensor<3>>| match &plan.experts_J {
-            Some(experts_J) => weights.val().select(0, experts_J.clone()),
-            None => weights.val(),
+        let of_blocks = |stack: Tensor<3>| match &plan.experts_J {
+            Some(experts_J) => stack.select(0, experts_J.clone()),
+            None => stack,
         };
-        let inner_JRF = activate(x_JRE.matmul(of_blocks(&self.up)), self.activation, self.mode);
-        let y_JRE = inner_JRF.matmul(of_blocks(&self.down));
+        let product = |x: Tensor<3>, weight: Tensor<3>, adapter: &Option<StackAdapter>| match adapter {
+            None => x.matmul(of_blocks(weight)),
+            Some(adapter) => adapter.forward(x, weight, of_blocks),
+        };
+        let inner_JRF = activate(product(x_JRE, self.up.val(), &self.up_adapter), self.activation, self.mode);
+        let y_JRE = product(inner_JRF, self.down.val(), &self.down_adapter);
 
         let slots_A = plan.slots_A.clamp_max((blocks * rows - 1) as i64);
         let y_AE: Tensor<2> = y_JRE.reshape([blocks * rows, width]).select(0, slots_A);

@@ -1,8 +1,8 @@
-//! Output projection: hidden states of a decoder to logits of the vocabulary.
+//! Output projection: hidden states of a decoder to logits of the vocabulary, or to one number.
 
 use super::{embeddings::Embeddings, linear::Linear};
 use crate::{
-    config::ModelConfig,
+    config::{Head, ModelConfig},
     kernels::{
         Mode,
         linear::{Epilogue, linear},
@@ -18,7 +18,8 @@ use burn::{
 /// The output projection of a decoder.
 #[derive(Module, Debug)]
 pub struct Output {
-    /// Output projection, `[n_embd, vocab_size]`; `None` if it is tied to the embedding.
+    /// Output projection, `[n_embd, vocab_size]`, or `[n_embd, 1]` for a number; `None` if it is tied to the
+    /// embedding.
     pub head: Option<Linear>,
     /// Factor that the hidden states are multiplied by.
     #[module(skip)]
@@ -32,11 +33,13 @@ pub struct Output {
 
 impl Output {
     pub(crate) fn init(config: &ModelConfig, initializer: &mut Initializer) -> Self {
-        let sizes = [config.n_embd, config.vocab_size];
+        let sizes = [config.n_embd, config.outputs()];
+        let of_vocabulary = config.head == Head::LanguageModel;
+        let is_tied = config.tie_embeddings && of_vocabulary;
         Self {
-            head: (!config.tie_embeddings).then(|| Linear::init(sizes, false, config.init_std, initializer)),
+            head: (!is_tied).then(|| Linear::init(sizes, false, config.init_std, initializer)),
             scale: if config.scale_logits { 1.0 / (config.n_embd as f64).sqrt() } else { 1.0 },
-            softcap: config.logit_softcap.unwrap_or(0.0),
+            softcap: config.logit_softcap.filter(|_| of_vocabulary).unwrap_or(0.0),
             mode: initializer.mode,
         }
     }
@@ -54,8 +57,8 @@ impl Output {
     /// Prepares the output projection of hidden states `[B, T, n_embd]`, without computing the product.
     pub(crate) fn project(&self, x: Tensor<3>, embeddings: &Embeddings) -> Projection {
         let (weight, transposed) = match &self.head {
-            Some(head) => (head.weight.val(), false),
-            None => (embeddings.embedding.val(), true),
+            Some(head) => (head.effective_weight(), false),
+            None => (embeddings.output_table(), true),
         };
         let states = flat(self.scaled(x));
         Projection { states, weight, transposed, softcap: self.softcap, mode: self.mode }

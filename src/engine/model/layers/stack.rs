@@ -13,7 +13,7 @@ use crate::{
     config::{ModelConfig, NormPosition, Position},
     kernels::{
         Mode,
-        attention::{Window, window_mask},
+        attention::{Window, document_mask, union, window_mask},
         trace::layer,
     },
     model::{Pass, init::Initializer},
@@ -128,15 +128,19 @@ impl Stack {
         mask_inputs: &MaskInputs,
     ) -> StackContext {
         let ([_, time, _], device) = (x.dims(), x.device());
-        // Kernels apply the window themselves; otherwise it is part of one mask for all layers.
+        // Kernels apply window and documents themselves; otherwise they are part of one mask for all layers.
         let is_unfused = !self.mode.fuses(x) || self.distance_bias.is_some();
         let attention_context = |rope: &Option<Rope>, in_window| {
             let (mut window, mut mask) = self.mask.build_mask(time, offset, in_window, mask_inputs, &device);
+            let mut documents = mask_inputs.documents.clone();
             if is_unfused {
                 mask = window_mask(mask, [time, offset + time], window, x);
+                let other_documents = documents.take().map(|documents| document_mask(&documents));
+                mask = mask.into_iter().chain(other_documents).reduce(union);
                 window = Window::FULL;
             }
-            AttentionContext { rotation: rope.as_ref().map(|rope| rope.at(positions)), window, mask }
+            let rotation = rope.as_ref().map(|rope| rope.at(positions));
+            AttentionContext { rotation, window, mask, documents }
         };
         let local = self.mask.has_window().then(|| {
             let rope = if self.local_rope.is_some() { &self.local_rope } else { &self.rope };

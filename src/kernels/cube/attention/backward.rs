@@ -2,8 +2,8 @@
 
 use super::{
     super::launch::{Grid, alloc, floats},
-    BLOCK, HeadOffsets, Inputs, Kind, Mask, Problem, Sizes, add, dot, drawn, end_key, first_key, is_masked,
-    kept, load, offset, offsets, problem, soft_cap, store, zeros,
+    BLOCK, HeadOffsets, Inputs, Kind, Mask, Masks, Problem, Sizes, add, document_end, document_start, dot,
+    drawn, end_key, first_key, is_masked, kept, load, offset, offsets, problem, soft_cap, store, zeros,
 };
 use crate::attention::AttentionSpec;
 use burn_cubecl::{
@@ -62,10 +62,11 @@ fn slopes(
 }
 
 #[cube(launch_unchecked)]
-fn query_kernel<N: Size, B: Int>(
+fn query_kernel<N: Size, B: Int, I: Int>(
     query: &[Vector<f32, N>],
     key_value: &[Vector<f32, N>],
     mask: ComptimeOption<&[B]>,
+    documents: ComptimeOption<&[I]>,
     rows: &[f32],
     d_output: &[Vector<f32, N>],
     d_query: &mut [Vector<f32, N>],
@@ -75,6 +76,7 @@ fn query_kernel<N: Size, B: Int>(
     problem: Problem,
     #[comptime] kind: Kind,
     #[define(B)] _type: ElemType,
+    #[define(I)] _documents_type: ElemType,
 ) {
     let row = ABSOLUTE_POS;
     if row >= problem.batches * problem.heads * problem.time {
@@ -91,8 +93,12 @@ fn query_kernel<N: Size, B: Int>(
     let upstream = load(d_output, upstream_from, 1.0f32.runtime(), vectors);
     let mut gradient = zeros::<N>(vectors);
     let drawn = drawn(batch, head, token, &problem, kind);
-    let first = first_key(&problem, token);
-    for at in first_key(&problem, token - token % BLOCK)..end_key(&problem, token) {
+    let first = max(first_key(&problem, token), document_start(&documents, batch, token, &problem));
+    let end = end_key(&problem, token);
+    let end = min(end, document_end(&documents, batch, token, problem.seen, &problem));
+    let block = token - token % BLOCK;
+    let block = max(first_key(&problem, block), document_start(&documents, batch, block, &problem));
+    for at in block..end {
         if at >= first {
             let key = offset(&key_offsets, batch, group, at);
             let score = soft_cap(dot(&own, key_value, key, vectors), &problem, kind);
@@ -107,10 +113,11 @@ fn query_kernel<N: Size, B: Int>(
 }
 
 #[cube(launch_unchecked)]
-fn key_kernel<N: Size, B: Int>(
+fn key_kernel<N: Size, B: Int, I: Int>(
     query: &[Vector<f32, N>],
     key_value: &[Vector<f32, N>],
     mask: ComptimeOption<&[B]>,
+    documents: ComptimeOption<&[I]>,
     rows: &[f32],
     d_output: &[Vector<f32, N>],
     d_key_value: &mut [Vector<f32, N>],
@@ -120,6 +127,7 @@ fn key_kernel<N: Size, B: Int>(
     problem: Problem,
     #[comptime] kind: Kind,
     #[define(B)] _type: ElemType,
+    #[define(I)] _documents_type: ElemType,
 ) {
     let unit = ABSOLUTE_POS;
     if unit >= problem.batches * problem.groups * problem.seen {
@@ -136,8 +144,10 @@ fn key_kernel<N: Size, B: Int>(
     let mut d_key = zeros::<N>(vectors);
     let mut d_value = zeros::<N>(vectors);
     let per_group = problem.heads / problem.groups;
+    let first = document_start(&documents, batch, at, &problem);
+    let end = document_end(&documents, batch, at, problem.time, &problem);
     for head in group * per_group..(group + 1) * per_group {
-        for token in 0..problem.time {
+        for token in first..end {
             if at >= first_key(&problem, token) && at < end_key(&problem, token) {
                 let row = (batch * problem.heads + head) * problem.time + token;
                 let from = offset(&query_offsets, batch, head, token);
@@ -161,12 +171,12 @@ fn key_kernel<N: Size, B: Int>(
 pub fn backward(
     query: CubeTensor,
     key_value: Option<CubeTensor>,
-    mask: Option<CubeTensor>,
+    masks: Masks,
     [output, sums, d_output]: [CubeTensor; 3],
     spec: AttentionSpec,
 ) -> (CubeTensor, CubeTensor) {
     let inputs = Inputs::packed(query, key_value, spec);
-    let (vector, mask, d_output) = (inputs.vector(), Mask::of(mask), floats(d_output));
+    let (vector, mask, d_output) = (inputs.vector(), Mask::of(masks), floats(d_output));
     let Sizes { batches, time, seen } = inputs.sizes;
     let (query, kind) = (&inputs.query, Kind::of(spec, vector));
     let rows = alloc(query, [batches, spec.heads, time, 2]);
@@ -203,6 +213,7 @@ pub fn backward(
             query.clone().into_buffer_arg(),
             inputs.key_value(query, &inputs.key_value),
             mask.argument(),
+            mask.documents(),
             rows.clone().into_buffer_arg(),
             d_output.clone().into_buffer_arg(),
             d_query.clone().into_buffer_arg(),
@@ -212,6 +223,7 @@ pub fn backward(
             told(),
             kind,
             mask.kind(),
+            mask.documents_kind(),
         );
         let [query_offsets, key_offsets, value_offsets] = at();
         key_kernel::launch_unchecked(
@@ -222,6 +234,7 @@ pub fn backward(
             query.clone().into_buffer_arg(),
             inputs.key_value(query, &inputs.key_value),
             mask.argument(),
+            mask.documents(),
             rows.into_buffer_arg(),
             d_output.into_buffer_arg(),
             d_key_value.clone().into_buffer_arg(),
@@ -231,6 +244,7 @@ pub fn backward(
             told(),
             kind,
             mask.kind(),
+            mask.documents_kind(),
         );
     }
     (d_query, d_key_value)

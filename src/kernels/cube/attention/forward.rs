@@ -2,8 +2,9 @@
 
 use super::{
     super::launch::{Grid, alloc},
-    BLOCK, HeadOffsets, Inputs, Kind, LEAST, MASKED_SCORE, Mask, Problem, Sizes, add, dot, drawn, end_key,
-    first_key, is_masked, kept, load, offset, offsets, problem, soft_cap, store, vector, zeros,
+    BLOCK, HeadOffsets, Inputs, Kind, LEAST, MASKED_SCORE, Mask, Masks, Problem, Sizes, add, document_end,
+    document_start, dot, drawn, end_key, first_key, is_masked, kept, load, offset, offsets, problem,
+    soft_cap, store, vector, zeros,
 };
 use crate::attention::{AttentionSpec, Strides};
 use burn::tensor::DType;
@@ -13,11 +14,12 @@ use burn_cubecl::{
 };
 
 #[cube(launch_unchecked)]
-fn kernel<N: Size, B: Int>(
+fn kernel<N: Size, B: Int, I: Int>(
     query: &[Vector<f32, N>],
     key: &[Vector<f32, N>],
     value: &[Vector<f32, N>],
     mask: ComptimeOption<&[B]>,
+    documents: ComptimeOption<&[I]>,
     output: &mut [Vector<f32, N>],
     sums: &mut [f32],
     query_offsets: HeadOffsets,
@@ -26,6 +28,7 @@ fn kernel<N: Size, B: Int>(
     problem: Problem,
     #[comptime] kind: Kind,
     #[define(B)] _type: ElemType,
+    #[define(I)] _documents_type: ElemType,
 ) {
     let row = ABSOLUTE_POS;
     if row >= problem.batches * problem.heads * problem.time {
@@ -41,8 +44,12 @@ fn kernel<N: Size, B: Int>(
     let mut most = f32::new(LEAST);
     let mut total = 0.0f32;
     let drawn = drawn(batch, head, token, &problem, kind);
-    let first = first_key(&problem, token);
-    for at in first_key(&problem, token - token % BLOCK)..end_key(&problem, token) {
+    let first = max(first_key(&problem, token), document_start(&documents, batch, token, &problem));
+    let end = end_key(&problem, token);
+    let end = min(end, document_end(&documents, batch, token, problem.seen, &problem));
+    let block = token - token % BLOCK;
+    let block = max(first_key(&problem, block), document_start(&documents, batch, block, &problem));
+    for at in block..end {
         if at >= first {
             let score = dot(&own, key, offset(&key_offsets, batch, group, at), vectors);
             let mut score = soft_cap(score, &problem, kind);
@@ -78,7 +85,7 @@ fn kernel<N: Size, B: Int>(
 pub fn forward(
     query: CubeTensor,
     key_value: Option<CubeTensor>,
-    mask: Option<CubeTensor>,
+    masks: Masks,
     spec: AttentionSpec,
 ) -> (CubeTensor, CubeTensor) {
     let inputs = Inputs::packed(query, key_value, spec);
@@ -90,7 +97,7 @@ pub fn forward(
     launch(
         [query.clone().into_buffer_arg(), key, value],
         &query,
-        mask,
+        masks,
         inputs.strides,
         inputs.sizes,
         spec,
@@ -116,7 +123,7 @@ pub fn cached(
     });
     let vector = vector(spec, &strides);
     let buffers = [query.clone(), key, value].map(CubeTensor::into_buffer_arg);
-    launch(buffers, &query, mask, strides, sizes, spec, vector).0
+    launch(buffers, &query, (mask, None), strides, sizes, spec, vector).0
 }
 
 /// A tensor whose rows along the last dimension are contiguous; copies it only if needed.
@@ -128,13 +135,13 @@ fn with_whole_rows(tensor: CubeTensor) -> CubeTensor {
 fn launch(
     [query, key, value]: [BufferArg; 3],
     like: &CubeTensor,
-    mask: Option<CubeTensor>,
+    masks: Masks,
     strides: [Strides; 3],
     sizes: Sizes,
     spec: AttentionSpec,
     vector: usize,
 ) -> (CubeTensor, CubeTensor) {
-    let mask = Mask::of(mask);
+    let mask = Mask::of(masks);
     let Sizes { batches, time, .. } = sizes;
     let output = alloc(like, [batches, time, spec.heads * spec.head_size]);
     let sums = alloc(like, [batches, spec.heads, time]);
@@ -152,6 +159,7 @@ fn launch(
             key,
             value,
             mask.argument(),
+            mask.documents(),
             output.clone().into_buffer_arg(),
             sums.clone().into_buffer_arg(),
             query_offsets,
@@ -160,6 +168,7 @@ fn launch(
             problem(spec, sizes, &mask),
             Kind::of(spec, vector),
             mask.kind(),
+            mask.documents_kind(),
         );
     }
     (output, sums)

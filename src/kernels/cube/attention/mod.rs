@@ -14,10 +14,10 @@ use super::{
     math::{Draws, draw, of_part, of_row, tanh},
 };
 use crate::{
-    attention::{AttentionSpec, Strides},
+    attention::{AttentionSpec, PADDING, Strides},
     dropout::Dropout,
 };
-use burn::backend::cubecl::dtype_to_storage_type;
+use burn::{backend::cubecl::dtype_to_storage_type, tensor::DType};
 use burn_cubecl::{
     cubecl::{self, ir::ElemType, prelude::*},
     tensor::CubeTensor,
@@ -29,6 +29,8 @@ const FAR: usize = 1 << 30;
 const BLOCK: usize = 32;
 /// Value of a masked score. It is finite, so that a query without keys has a finite output.
 const MASKED_SCORE: f32 = -1e30;
+/// Number of padding among the documents' numbers.
+const NO_DOCUMENT: i64 = PADDING as i64;
 /// A number below every score, since WGSL has no literal for infinity.
 const LEAST: f32 = -3e38;
 
@@ -71,6 +73,73 @@ struct Kind {
     vectors: usize,
     has_softcap: bool,
     drops: bool,
+}
+
+/// First token of a token's document, or the token itself if it is padding. Numbers of documents ascend within
+/// a row, so that it is found by bisection.
+#[cube]
+fn document_start<I: Int>(
+    documents: &ComptimeOption<&[I]>,
+    batch: usize,
+    token: usize,
+    problem: &Problem,
+) -> usize {
+    #[comptime]
+    match documents {
+        ComptimeOption::Some(numbers) => {
+            let row = batch * problem.time;
+            let own = numbers[row + token];
+            let mut low = 0usize;
+            let mut high = token;
+            if own == I::new(NO_DOCUMENT) {
+                low = token;
+            }
+            while low < high {
+                let middle = (low + high) / 2;
+                if numbers[row + middle] < own {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+            low
+        }
+        ComptimeOption::None => 0usize.runtime(),
+    }
+}
+
+/// End of a token's document: one past its last token, or the token itself if it is padding. It is `length` if
+/// there are no documents.
+#[cube]
+fn document_end<I: Int>(
+    documents: &ComptimeOption<&[I]>,
+    batch: usize,
+    token: usize,
+    length: usize,
+    problem: &Problem,
+) -> usize {
+    #[comptime]
+    match documents {
+        ComptimeOption::Some(numbers) => {
+            let row = batch * problem.time;
+            let own = numbers[row + token];
+            let mut low = token;
+            let mut high = problem.time;
+            if own == I::new(NO_DOCUMENT) {
+                high = token;
+            }
+            while low < high {
+                let middle = (low + high) / 2;
+                if numbers[row + middle] > own {
+                    high = middle;
+                } else {
+                    low = middle + 1;
+                }
+            }
+            low
+        }
+        ComptimeOption::None => length,
+    }
 }
 
 /// First key in the window of a query.
@@ -202,16 +271,18 @@ fn is_masked<B: Int>(
     }
 }
 
-/// Mask of keys inside the window, `[B or 1, 1, T or 1, S]`, and its strides.
+/// Mask of keys inside the window, `[B or 1, 1, T or 1, S]`, its strides, and the numbers of the documents,
+/// `[B, T]`.
 struct Mask {
     flags: Option<CubeTensor>,
     batch: usize,
     query: usize,
+    documents: Option<CubeTensor>,
 }
 
 impl Mask {
-    fn of(flags: Option<CubeTensor>) -> Self {
-        let flags = flags.map(contiguous);
+    fn of((flags, documents): Masks) -> Self {
+        let (flags, documents) = (flags.map(contiguous), documents.map(contiguous));
         let (mut batch, mut query) = (0, 0);
         if let Some(flags) = &flags {
             let shape = flags.meta.shape();
@@ -219,18 +290,30 @@ impl Mask {
             batch = if batches > 1 { queries * keys } else { 0 };
             query = if queries > 1 { keys } else { 0 };
         }
-        Self { flags, batch, query }
+        Self { flags, batch, query, documents }
     }
 
     /// Element type of the flags.
     fn kind(&self) -> ElemType {
-        dtype_to_storage_type(self.flags.as_ref().map_or(burn::tensor::DType::U32, |flags| flags.dtype))
+        dtype_to_storage_type(self.flags.as_ref().map_or(DType::U32, |flags| flags.dtype))
     }
 
     fn argument<T: LaunchArg<RuntimeArg = BufferArg>>(&self) -> ComptimeOptionArgs<T> {
         self.flags.clone().map(CubeTensor::into_buffer_arg).into()
     }
+
+    /// Element type of the documents' numbers.
+    fn documents_kind(&self) -> ElemType {
+        dtype_to_storage_type(self.documents.as_ref().map_or(DType::I32, |documents| documents.dtype))
+    }
+
+    fn documents<T: LaunchArg<RuntimeArg = BufferArg>>(&self) -> ComptimeOptionArgs<T> {
+        self.documents.clone().map(CubeTensor::into_buffer_arg).into()
+    }
 }
+
+/// Mask of keys, and numbers of documents.
+type Masks = (Option<CubeTensor>, Option<CubeTensor>);
 
 /// Sizes of one attention: B, T and S.
 #[derive(Clone, Copy)]

@@ -14,6 +14,10 @@
 //! - `adamw_losses`: f32, one before each step of AdamW with learning rate 1e-2, betas 0.9 and 0.95, epsilon
 //!   1e-8 and weight decay 0.1 on every parameter.
 
+use super::{
+    Tolerances,
+    fixture::{largest_difference_where, relative_error},
+};
 use crate::{
     checkpoint::{Checkpoint, Weights, tensors},
     config::{Architecture, Config, Head, ModelConfig, TrainConfig},
@@ -22,7 +26,7 @@ use crate::{
     model::{
         Model,
         families::Family,
-        parameters::{self, HostTensor, NamedData},
+        parameters::{self, NamedData},
     },
     objective::{Batch, Objective, Prediction, StepTotals},
     optim::{Optimizer, Update},
@@ -38,27 +42,6 @@ use std::path::Path;
 
 /// Name of the reference file.
 pub const FIXTURE: &str = "fixture.safetensors";
-
-/// Largest errors that are accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Tolerances {
-    pub logits: f64,
-    pub loss: f64,
-    pub gradient: f64,
-    pub adamw: f64,
-}
-
-impl Tolerances {
-    /// Tolerances for devices that compute in f32, like PyTorch on a CPU.
-    pub fn strict() -> Self {
-        Self { logits: 1e-4, loss: 1e-5, gradient: 1e-3, adamw: 1e-3 }
-    }
-
-    /// Uses one tolerance for all numbers.
-    pub fn uniform(bound: f64) -> Self {
-        Self { logits: bound, loss: bound, gradient: bound, adamw: bound }
-    }
-}
 
 /// Errors of a model, compared with the reference.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -113,7 +96,7 @@ struct Reference {
 /// # Errors
 /// [`Error::Checkpoint`] if the model or the reference is missing, broken or does not fit, and
 /// [`Error::DeviceFailed`].
-pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
+pub async fn verify_model(folder: &Path, device: &Device) -> Result<Verification> {
     let path = folder.join(FIXTURE);
     let failed = |message: String| Error::Checkpoint {
         path: path.clone(),
@@ -145,8 +128,13 @@ pub async fn verify(folder: &Path, device: &Device) -> Result<Verification> {
             logits.shape
         )));
     }
-    let logits_error =
-        read.values().next().map_or(f64::NAN, |ours| largest_difference(ours, &logits, &reference.real));
+    // Padding has logits without a meaning.
+    let width = logits.values.len() / reference.real.len().max(1);
+    let is_real = |index: usize| reference.real.get(index / width.max(1)).is_some_and(|&real| real != 0);
+    let logits_error = read
+        .values()
+        .next()
+        .map_or(f64::NAN, |ours| largest_difference_where(&ours.values, &logits.values, is_real));
 
     let (own_loss, gradients) = loss_and_gradients(&model, &reference).await?;
     let gradients = parameters::read(parameters::gradients(&model, &gradients)).await?;
@@ -215,6 +203,11 @@ fn reference(
     let mut host = HostBatch::new(inputs, targets, rows, time);
     let mut real = mask.clone();
     match (model.architecture, model.head) {
+        (_, Head::Regression) => {
+            let labels = floats.remove("labels").filter(|labels| labels.values.len() == rows);
+            host.values = labels.ok_or("`labels` is not one number a row")?.values;
+            real = vec![1; rows];
+        }
         (Architecture::Decoder, _) => {
             let next =
                 |i: usize| if (i + 1).is_multiple_of(time) { IGNORE_INDEX } else { host.targets[i + 1] };
@@ -228,11 +221,6 @@ fn reference(
                 host.decoder_inputs.extend(std::iter::once(start).chain(generated));
             }
             real = vec![1; host.targets.len()];
-        }
-        (Architecture::Encoder, Head::Regression) => {
-            let labels = floats.remove("labels").filter(|labels| labels.values.len() == rows);
-            host.values = labels.ok_or("`labels` is not one number a row")?.values;
-            real = vec![1; rows];
         }
         (Architecture::Encoder, Head::SequenceClassification) => real = vec![1; rows],
         (Architecture::Encoder, _) => {}
@@ -296,31 +284,7 @@ async fn loss_and_gradients(model: &Model, reference: &Reference) -> Result<(f32
     Ok((loss, gradients))
 }
 
-/// Largest absolute difference over positions that are not padding.
-fn largest_difference(ours: &HostTensor, reference: &HostTensor, real: &[i64]) -> f64 {
-    let width = ours.values.len() / real.len().max(1);
-    let rows = ours.values.chunks(width).zip(reference.values.chunks(width)).zip(real);
-    let differences = rows
-        .filter(|(_, real)| **real != 0)
-        .flat_map(|((ours, theirs), _)| ours.iter().zip(theirs).map(|(a, b)| f64::from(a - b).abs()));
-    // `max` drops NaN; an error that is NaN must not look like none.
-    differences.fold(0.0, |worst, d| if d.is_nan() || d > worst { d } else { worst })
-}
-
-/// Norm of the difference divided by the norm of the reference; NaN if the shapes differ. `largest` is the
-/// norm of the largest gradient. If the reference is below its rounding error, the true gradient is zero (the
-/// bias of keys changes all scores of a query alike, so it has no gradient), and the difference is divided by
-/// `largest` instead.
-fn relative_error(ours: &HostTensor, reference: &HostTensor, largest: f64) -> f64 {
-    if ours.shape != reference.shape {
-        return f64::NAN;
-    }
-    let difference: Vec<f32> = ours.values.iter().zip(&reference.values).map(|(a, b)| a - b).collect();
-    let size = norm(&reference.values);
-    let is_zero = size <= f64::from(f32::EPSILON) * largest;
-    norm(&difference) / if is_zero { largest } else { size }.max(f64::MIN_POSITIVE)
-}
-
+/// Norm of a tensor's values.
 fn norm(values: &[f32]) -> f64 {
     values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt()
 }

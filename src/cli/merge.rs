@@ -1,0 +1,62 @@
+//! `kiln merge MODEL --adapter DIR --out OUT`: makes a model with the changes of adapters in its weights.
+
+use super::{
+    convert::float_type,
+    model::{AdapterOption, open_checkpoint},
+    table::{bytes, parameters},
+};
+use crate::{
+    checkpoint::{Export, Names, tensors::FloatType},
+    device::Choice,
+    error::{Error, hint},
+    model::families::Family,
+};
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub struct MergeArguments {
+    /// A run or checkpoint folder, or a folder of Hugging Face's: a model, or an adapter that names its model
+    #[arg(value_name = "MODEL")]
+    path: PathBuf,
+    #[command(flatten)]
+    adapters: AdapterOption,
+    /// The folder to make; nothing is ever overwritten
+    #[arg(long, value_name = "OUT")]
+    out: PathBuf,
+    /// f32, f16 or bf16; default: the type that the weights are in
+    #[arg(long, value_name = "TYPE", value_parser = float_type)]
+    dtype: Option<FloatType>,
+}
+
+/// Largest size of a weight file, in bytes.
+const MAX_SHARD_SIZE: u64 = 5_000_000_000;
+
+pub(super) fn run(arguments: MergeArguments) -> anyhow::Result<()> {
+    let MergeArguments { path, adapters, out, dtype } = arguments;
+    let out = std::path::absolute(&out).map_err(|e| Error::io("find", &out, e))?;
+    let mut checkpoint = open_checkpoint(&path)?;
+    adapters.add_to(&mut checkpoint)?;
+    if checkpoint.adapters().is_empty() {
+        return Err(Error::InvalidValue {
+            key: "--adapter".into(),
+            value: String::new(),
+            message: format!("there is nothing to merge into `{}`", path.display()),
+            hint: Some(hint!["name adapters with ", hint::command("--adapter DIR")]),
+        }
+        .into());
+    }
+    // A model that no other family has keeps Kiln's names.
+    let is_own = checkpoint.family == Family::KILN && Family::of(&checkpoint.model) == Family::KILN;
+    let names = if is_own { Names::Kiln } else { Names::HuggingFace };
+    let export = Export { names, float: dtype, max_shard_size: MAX_SHARD_SIZE };
+    let written = export.write_merged(&checkpoint, &out, &Choice::cpu().open()?)?;
+    println!("{}", out.display());
+    for adapter in checkpoint.adapters() {
+        let share = if adapter.share == 1.0 { String::new() } else { format!(", times {}", adapter.share) };
+        println!("adapter     {}{share}", adapter.path.display());
+    }
+    println!("family      {}", written.family.name());
+    println!("parameters  {}", parameters(usize::try_from(written.parameters).unwrap_or(usize::MAX)));
+    println!("weights     {} in {}, files: {}", bytes(written.bytes), written.number_type, written.shards);
+    Ok(())
+}

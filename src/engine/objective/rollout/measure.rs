@@ -1,0 +1,103 @@
+//! Measures sampled answers before the first update: log-probabilities of the policy and the reference,
+//! entropies and values.
+
+use super::{Answer, Shape, answer_batch};
+use crate::{
+    device::device_failed,
+    error::Result,
+    model::Model,
+    objective::{
+        Batch,
+        reinforcement::{AnswerTensors, ValueModel, entropy, log_probabilities},
+    },
+};
+use burn::tensor::{Device, Tensor};
+
+/// Models that answers are measured with, without autodiff.
+pub struct Models<'a> {
+    pub policy: &'a Model,
+    pub reference: Option<&'a Model>,
+    pub value: Option<&'a ValueModel>,
+    /// Divisor of the logits.
+    pub temperature: f64,
+    /// Number of answers that are measured together.
+    pub at_once: usize,
+}
+
+/// Measurements of sampled answers. Lists are `[answers * width]`, and 0 where there is no token.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Measured {
+    pub log_probabilities: Vec<f32>,
+    /// Entropies of the policy, in nats.
+    pub entropies: Vec<f32>,
+    /// Log-probabilities of the reference; empty without one.
+    pub reference_log_probabilities: Vec<f32>,
+    /// Values before each token and one place beyond the last; empty without a value model.
+    pub values: Vec<f32>,
+}
+
+/// Measures sampled answers in batches of `models.at_once` rows.
+///
+/// # Errors
+/// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
+pub async fn measure(
+    answers: &[Answer],
+    shape: Shape,
+    models: &Models<'_>,
+    device: &Device,
+) -> Result<Measured> {
+    let device = device.clone().inner();
+    let mut all = [const { Vec::new() }; 4];
+    let temperature = models.temperature;
+    for answers in answers.chunks(models.at_once.max(1)) {
+        let host = answer_batch(&answers.iter().collect::<Vec<_>>(), shape);
+        let Some(sampled) = &host.answers else { continue };
+        let tensors = AnswerTensors::new(sampled, &host.weights, &device);
+        let batch = Batch::new(&host, &device);
+        let (positions, tokens) = (&tensors.positions, &batch.targets.tokens);
+        let mask = batch.targets.weights.clone().not_equal_elem(0.0).float(); // [R A, 1]
+        let output = models.policy.forward_unprojected(batch.input.clone()).0;
+        let own = log_probabilities(&output, positions, tokens, temperature) * mask.clone();
+        let entropies = entropy(&output, positions, temperature) * mask.clone();
+        let reference = models.reference.map(|reference| {
+            let output = reference.forward_unprojected(batch.input.clone()).0;
+            log_probabilities(&output, positions, tokens, temperature) * mask.clone()
+        });
+        let values = models.value.map(|value| value.values(batch.input.clone(), &output, positions));
+        let numbers = [Some(own), Some(entropies), reference, values];
+        for (all, column) in all.iter_mut().zip(numbers) {
+            if let Some(column) = column {
+                all.extend(read(column, &device).await?);
+            }
+        }
+    }
+    let [log_probabilities, entropies, reference_log_probabilities, values] = all;
+    Ok(Measured { log_probabilities, entropies, reference_log_probabilities, values })
+}
+
+/// Log-probabilities of sampled answers under a model in training, as a step computes them.
+///
+/// # Errors
+/// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
+pub async fn answer_log_probabilities(
+    answers: &[Answer],
+    shape: Shape,
+    model: &Model,
+    temperature: f64,
+    device: &Device,
+) -> Result<Vec<f32>> {
+    let host = answer_batch(&answers.iter().collect::<Vec<_>>(), shape);
+    let Some(sampled) = &host.answers else { return Ok(Vec::new()) };
+    let tensors = AnswerTensors::new(sampled, &host.weights, device);
+    let batch = Batch::new(&host, device);
+    let mask = batch.targets.weights.clone().not_equal_elem(0.0).float();
+    let output = model.forward_unprojected(batch.input.clone()).0;
+    let log_p = log_probabilities(&output, &tensors.positions, &batch.targets.tokens, temperature) * mask;
+    read(log_p.inner(), device).await
+}
+
+async fn read(column: Tensor<2>, device: &Device) -> Result<Vec<f32>> {
+    let failed = |message| device_failed(device, "measuring answers", message);
+    let data = column.into_data_async().await.map_err(|e| failed(e.to_string()))?;
+    data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))
+}
