@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Every check of the project, cheapest first: format, lints, the page in a browser, the tests.
 #
-#     bash tests/check.sh                all of it
-#     bash tests/check.sh --quick        without the tests of GPUs and CUDA, the fifty kills and the page
-#     bash tests/check.sh --published    all of it, with the page as it is published: before it is
+#     bash tests/check.sh                    all of it
+#     bash tests/check.sh --quick            without the tests of GPUs and CUDA, the fifty kills and the page
+#     KILN_WEB_FAST=1 bash tests/check.sh    the page without LTO and wasm-opt, which take long
 #
 # Installs what a bare Debian or Ubuntu machine with Rust and Node lacks: the wasm32 target, the page's npm
 # packages and wasm-bindgen, Chromium, SwiftShader (a Vulkan driver that runs on the CPU, part of Debian's
@@ -13,14 +13,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$HOME/kiln-target}"
 
 quick=false
-# LTO and wasm-opt make the page smaller, and take longer than all other steps.
-export KILN_WEB_FAST=1
 case "${1:-}" in
     "") ;;
     --quick) quick=true ;;
-    --published) unset KILN_WEB_FAST ;;
     *)
-        echo "usage: bash tests/check.sh [--quick|--published]" >&2
+        echo "usage: bash tests/check.sh [--quick]" >&2
         exit 2
         ;;
 esac
@@ -139,7 +136,7 @@ install_pip() {
     fi
 }
 
-# The page's crates are compiled one after another at times, beside which others may work.
+# The page's engine is linked on one processor for minutes, beside which others may work.
 begin_page() {
     page_log="$(mktemp)"
     (bash web/build.sh && npm --prefix web run --silent page) >"$page_log" 2>&1 &
