@@ -1,4 +1,4 @@
-//! What a model learns by heart: canaries, verbatim continuations and overlaps, the warning of overfitting.
+//! Memorization: canaries, verbatim continuations and overlaps, the warning of overfitting.
 
 use crate::support::{debug_train, fails, file, folder, kiln, ok, words};
 use kiln::{checkpoint::Checkpoint, data::Dataset};

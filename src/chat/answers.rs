@@ -21,7 +21,7 @@ pub struct Part {
     pub is_loose: bool,
 }
 
-/// Which messages are looked for.
+/// Messages that are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// Answers of the assistant from this message on.

@@ -28,7 +28,7 @@ pub struct ChatTokenizer {
     controls: Controls,
 }
 
-/// Whose text may become tokens like `<think>`, which are added but stand for text.
+/// Authors whose text may become tokens like `<think>`, which are added but stand for text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
     /// The assistant's, which a model learns to generate.

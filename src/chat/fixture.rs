@@ -70,7 +70,7 @@ fn take_variables(conversation: &mut Conversation, variables: &Value) {
     }
 }
 
-/// What transformers gives for a case.
+/// Result of transformers for a case.
 struct Expected<'a> {
     case: &'a Value,
 }
@@ -85,7 +85,7 @@ impl Expected<'_> {
         ids.into_iter().map(|id| u32::try_from(id).ok()).collect()
     }
 
-    /// How the text ends, and the words for it in the name of the case. The field that is continued is
+    /// Ending of the text, and the words for it in the name of the case. The field that is continued is
     /// `content` if the case does not name another.
     fn ending(&self) -> (Ending<'static>, &'static str) {
         let flag = |name: &str| self.case.get_attr(name).is_ok_and(|value| value.is_true());

@@ -68,7 +68,7 @@ impl Format {
     }
 }
 
-/// What an objective learns from.
+/// Kind of samples that an objective learns from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SampleKind {
     /// Conversations with answers, or a text and its completion.
@@ -102,7 +102,7 @@ impl SampleKind {
 pub struct Sample {
     /// Tools, documents and variables; without messages.
     pub context: Conversation,
-    /// What precedes the answers. It is empty for a whole conversation.
+    /// Text before the answers. It is empty for a whole conversation.
     pub prompt: Text,
     /// The answers: none of a prompt, the chosen and the rejected one of a pair, otherwise one.
     pub answers: Vec<Text>,

@@ -112,7 +112,7 @@ impl Row {
     }
 }
 
-/// What precedes an answer, or an answer: plain text or messages.
+/// An answer, or the text before it: plain text or messages.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Text {
     Plain(String),

@@ -1,4 +1,5 @@
-//! What chat templates need of Python: they are written for transformers, which renders them with Jinja2.
+//! Functions and filters of Python that chat templates call: they are written for transformers, which renders them
+//! with Jinja2.
 
 mod json;
 mod methods;

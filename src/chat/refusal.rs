@@ -47,7 +47,7 @@ impl Reason {
 #[derive(Debug, Clone)]
 pub struct Refusal {
     pub reason: Reason,
-    /// What is wrong with the example, as the continuation of its place.
+    /// Description of the defect, as the continuation of the example's place.
     pub message: String,
     pub hint: Option<Hint>,
 }

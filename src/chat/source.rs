@@ -1,4 +1,4 @@
-//! What is rewritten in the source of a template before it is compiled, because the template engine has no
+//! Rewrites the source of a template before it is compiled, because the template engine has no
 //! blocks `{% generation %}` and takes a slice of what is not there for an empty list, where Jinja2 fails.
 
 use crate::python::{GENERATION, SLICEABLE};

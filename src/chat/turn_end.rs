@@ -6,7 +6,7 @@ use crate::{
     encode::ChatTokenizer,
 };
 
-/// What a template writes at the end of an answer.
+/// Text that a template puts at the end of an answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TurnEnd {
     /// The special token that ends an answer.

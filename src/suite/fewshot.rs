@@ -11,7 +11,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// How examples are chosen and written.
+/// Rules by which examples are chosen and formatted.
 #[derive(Debug, Clone)]
 pub struct FewshotConfig {
     pub sampler: SamplerKind,

@@ -6,7 +6,7 @@ use crate::{
     value::{Map, Value},
 };
 
-/// How a text is generated.
+/// Settings of a generated text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generation {
     /// Texts that each end the generated text, without being part of it.

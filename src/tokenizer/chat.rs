@@ -1,4 +1,4 @@
-//! What the files of a model say of its tokenizer beside `tokenizer.json`: the chat template, and the names
+//! Properties of a tokenizer that a model's files give beside `tokenizer.json`: the chat template, and the names
 //! of special tokens, by which a template writes them (`bos_token`).
 
 use super::Tokenizer;

@@ -72,7 +72,7 @@ fn messages(messages: &[Message]) -> Text {
     Text::Messages(messages.to_vec())
 }
 
-/// Of question and answer, where the question is given as text too, the answer.
+/// Takes a question away from an answer that repeats it.
 fn without_question(answer: Text) -> Text {
     match answer {
         Text::Messages(mut messages) if messages.first().is_some_and(|first| !first.is_answer()) => {

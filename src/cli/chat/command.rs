@@ -6,7 +6,7 @@ use crate::{
 };
 use std::path::PathBuf;
 
-/// What the user wants with a line.
+/// A line of the user: a command or a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Nothing: the line is blank.

@@ -17,7 +17,7 @@ pub struct Dialogue {
 #[derive(Debug)]
 pub struct Prompt {
     pub tokens: Vec<u32>,
-    /// What the user should know of them.
+    /// Notes for the user on the messages.
     pub notes: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What a conversation prints: answers on standard output, all else on standard error.
+//! Output of a conversation: answers go to standard output, all else to standard error.
 
 use crate::{chat::Message, error::Error};
 use std::io::{self, Write};

@@ -53,7 +53,7 @@ struct Running<'a> {
     since: Instant,
 }
 
-/// How the cells of an experiment ended.
+/// Outcome of the cells of an experiment.
 #[derive(Default)]
 pub struct Ended {
     /// Cells that failed, each with the reason.

@@ -29,7 +29,7 @@ pub struct Checkpoint {
     pub(super) adapters: Vec<StoredAdapter>,
 }
 
-/// Which weights of a checkpoint to load.
+/// Weights of a checkpoint that are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weights {
     /// Latest weights of the optimizer.

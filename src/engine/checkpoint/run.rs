@@ -18,7 +18,7 @@ pub struct RunFolder {
     _lock: storage::Lock,
 }
 
-/// Which checkpoint to continue from.
+/// Checkpoint that a run continues from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resume {
     Latest,

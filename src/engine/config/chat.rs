@@ -1,7 +1,7 @@
 //! Configuration of dialogue data: the chat template, what is trained, and what becomes of rows that are too
 //! long or cannot be trained on.
 
-use super::{Config, SampleKind};
+use super::{Config, ObjectiveKind, SampleKind};
 use crate::error::{Error, Result, hint};
 use kiln_base::section;
 use kiln_chat::{Format, LossOn, Truncation};
@@ -90,16 +90,15 @@ impl Config {
         config
     }
 
-    /// What the objective learns from dialogues; `None` if it takes none. It is told by the objective's name,
-    /// which is the key's value.
+    /// Samples that the objective takes from dialogues; `None` if it learns from text.
     pub fn sample_kind(&self) -> Option<SampleKind> {
-        match self.objective_kind().name() {
-            "sft" => Some(SampleKind::Conversations),
-            "reward" => Some(SampleKind::Rewards),
-            "dpo" | "orpo" | "simpo" => Some(SampleKind::Pairs),
-            "kto" => Some(SampleKind::Labelled),
-            "ppo" | "grpo" | "rloo" => Some(SampleKind::Prompts),
-            "causal-lm" | "distill" => {
+        match self.objective_kind() {
+            ObjectiveKind::Sft => Some(SampleKind::Conversations),
+            ObjectiveKind::Reward => Some(SampleKind::Rewards),
+            ObjectiveKind::Dpo | ObjectiveKind::Orpo | ObjectiveKind::Simpo => Some(SampleKind::Pairs),
+            ObjectiveKind::Kto => Some(SampleKind::Labelled),
+            ObjectiveKind::Ppo | ObjectiveKind::Grpo | ObjectiveKind::Rloo => Some(SampleKind::Prompts),
+            ObjectiveKind::CausalLm | ObjectiveKind::Distill => {
                 let is_dialogue = self.data.format.is_some_and(|format| format != Format::Text);
                 is_dialogue.then_some(SampleKind::Conversations)
             }

@@ -117,11 +117,7 @@ impl Config {
     /// Layout of the rows. With labels or targets, and for instructions and answers, it is always documents.
     pub fn layout(&self) -> Layout {
         let has_labels = self.data.label_field.is_some() || self.data.target_field.is_some();
-        if has_labels || self.sample_kind().is_some() || self.objective_kind().takes_documents() {
-            Layout::Documents
-        } else {
-            self.data.layout
-        }
+        if has_labels || self.sample_kind().is_some() { Layout::Documents } else { self.data.layout }
     }
 }
 

@@ -97,11 +97,6 @@ impl ObjectiveKind {
         }
     }
 
-    /// Whether each row is an instruction or an answer, whatever `data.layout` says.
-    pub fn takes_documents(self) -> bool {
-        self == Self::Sft || self.takes_preferences() || self.samples_answers()
-    }
-
     /// Whether the data is answers of which some are preferred to others.
     pub fn takes_preferences(self) -> bool {
         matches!(self, Self::Reward | Self::Dpo | Self::Orpo | Self::Simpo | Self::Kto)

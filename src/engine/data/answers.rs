@@ -1,6 +1,6 @@
 //! Sampled answers in a batch, for reinforcement learning.
 
-/// What is known of the tokens of sampled answers, one answer a row. Lists are `[rows * width]`, row by row,
+/// Numbers of the tokens of sampled answers, one answer a row. Lists are `[rows * width]`, row by row,
 /// and 0 beyond the end of an answer. Lists that an objective does not use are empty.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answers {

@@ -169,7 +169,7 @@ impl Batch {
         self.target_indices.as_ref()
     }
 
-    /// The same indices in host memory, or those of all tokens.
+    /// Indices of the target tokens in host memory, or those of all tokens.
     pub(super) fn target_list(&self) -> Vec<usize> {
         let all = || (0..self.host.weights.len()).collect();
         target_indices(&self.host)

@@ -102,6 +102,19 @@ mod tests {
         crate::device::Choice::cpu().open().unwrap()
     }
 
+    fn model() -> Model {
+        let config = ModelConfig {
+            vocab_size: 11,
+            n_embd: 8,
+            n_head: 2,
+            n_layer: 1,
+            block_size: 8,
+            head: Head::Regression,
+            ..Default::default()
+        };
+        Model::init(&config, Mode::Fused, 3, &device())
+    }
+
     #[test]
     fn calibration_compares_confidence_with_accuracy_in_each_bin() {
         let logit = |p: f32| (p / (1.0 - p)).ln();
@@ -118,16 +131,7 @@ mod tests {
 
     #[test]
     fn shares_of_pairs_add_up_and_the_margin_counts() {
-        let config = ModelConfig {
-            vocab_size: 11,
-            n_embd: 8,
-            n_head: 2,
-            n_layer: 1,
-            block_size: 8,
-            head: Head::Regression,
-            ..Default::default()
-        };
-        let model = Model::init(&config, Mode::Fused, 3, &device());
+        let model = model();
         let row = |tokens: &[i32], value: f32| Example {
             inputs: tokens.to_vec(),
             targets: vec![0],
@@ -174,16 +178,7 @@ mod tests {
 
     #[test]
     fn a_scored_text_counts_its_squared_error() {
-        let config = ModelConfig {
-            vocab_size: 11,
-            n_embd: 8,
-            n_head: 2,
-            n_layer: 1,
-            block_size: 8,
-            head: Head::Regression,
-            ..Default::default()
-        };
-        let model = Model::init(&config, Mode::Fused, 3, &device());
+        let model = model();
         let example =
             Example { inputs: vec![1, 2], targets: vec![0], value: Some(2.0), ..Default::default() };
         let host = HostBatch::of(vec![example], 2, Width::LongestWithOneTarget, 8);

@@ -1,4 +1,4 @@
-//! What an objective may use when it prepares for the first step of a run.
+//! The parts of a run that an objective may use when it prepares for the first step.
 
 use super::rollout::rewards::ScoreCommand;
 use crate::{

@@ -4,7 +4,7 @@ use super::{Architecture, config::Heads, names::Form, rope};
 use crate::{TensorType, Value};
 use serde_json::Value as Json;
 
-/// What a file is made from: the `config.json` of a model.
+/// The `config.json` of a model, of which a file is made.
 #[derive(Debug, Clone, Copy)]
 struct Config<'a> {
     json: &'a Json,

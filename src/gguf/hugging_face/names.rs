@@ -18,7 +18,7 @@ pub enum Form {
 /// Names of an architecture without `.weight` and `.bias`: in a file, and in transformers' checkpoints.
 struct Names {
     whole: &'static [(&'static str, &'static str)],
-    /// What a layer's number follows in transformers' names.
+    /// Prefix of a layer's number in transformers' names.
     layers: &'static str,
     parts: &'static [(&'static str, &'static str)],
 }
@@ -59,7 +59,7 @@ const GPT2: Names = Names {
     ],
 };
 
-/// What layers are called in a file.
+/// Name of layers in a file.
 const LAYERS: &str = "blk";
 
 impl Architecture {
@@ -129,7 +129,7 @@ impl Form {
     /// Shape in the one form of a tensor that has `shape` in the other.
     ///
     /// # Errors
-    /// What a tensor of this form should be instead, if it cannot have that shape.
+    /// A description of the shape that a tensor of this form should have, if it cannot have the given one.
     pub fn shape(self, shape: &[usize]) -> Result<Vec<usize>, String> {
         match (self, shape) {
             (Self::Equal, _) => Ok(shape.into()),

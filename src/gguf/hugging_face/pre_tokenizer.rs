@@ -1,4 +1,4 @@
-//! How a byte-level BPE splits texts into words, by the name in `tokenizer.ggml.pre`. A `tokenizer.json`
+//! Rules by which a byte-level BPE splits texts into words, by the name in `tokenizer.ggml.pre`. A `tokenizer.json`
 //! spells it out.
 
 use serde_json::{Value, json};

@@ -11,7 +11,7 @@ pub(super) const FACTORS: &str = "rope_freqs.weight";
 /// Largest relative difference of two equal factors that were computed in different ways.
 const TOLERANCE: f32 = 1e-4;
 
-/// What the models with this scaling have, which files do not name.
+/// Context and factors of the models with this scaling, which files do not name.
 const ORIGINAL_CONTEXT: f64 = 8192.0;
 const LOW: f64 = 1.0;
 const HIGH: f64 = 4.0;
@@ -100,7 +100,7 @@ fn frequency(theta: f64, head_size: usize, pair: usize) -> f64 {
     theta.powf(-((2 * pair) as f64) / head_size as f64)
 }
 
-/// How many times slower each pair of elements rotates with Llama 3's scaling (`_compute_llama3_parameters`
+/// Factors by which each pair of elements rotates more slowly with Llama 3's scaling (`_compute_llama3_parameters`
 /// of transformers).
 fn factors_of(theta: f64, head_size: usize, factor: f64, [low, high]: [f64; 2], original: f64) -> Vec<f32> {
     let pairs = (0..head_size / 2).map(|pair| {

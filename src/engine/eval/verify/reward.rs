@@ -151,7 +151,7 @@ impl Files {
         Ok(batch)
     }
 
-    /// Which tokens are no padding. Where the padding is on the left, it is the token 0.
+    /// Flags of the tokens that are no padding. Where the padding is on the left, it is the token 0.
     fn real(&self, side: &str, tokens: &Integers) -> Result<Vec<bool>> {
         if side == "left" {
             return Ok(tokens.values.iter().map(|&token| token != 0).collect());

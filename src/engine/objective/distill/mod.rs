@@ -53,7 +53,7 @@ struct Selected {
     teacher: Given,
 }
 
-/// What is known of the teacher's predictions for the target tokens.
+/// Predictions of the teacher for the target tokens.
 #[allow(clippy::large_enum_variant, reason = "one a batch, and not kept")]
 enum Given {
     Projection(Projection),

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// What is known of the answers of a rollout.
+/// Answers of a rollout, with all numbers that are measured on them.
 pub(super) struct Facts<'a> {
     pub answers: &'a [Answer],
     pub completions: &'a [Option<Completion>],

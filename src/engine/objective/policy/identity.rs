@@ -17,7 +17,7 @@ use crate::{
 /// Largest difference of log-probabilities that are computed alike on the CPU, relative to those over 1.
 const SAME: f64 = 1e-6;
 
-/// The same elsewhere, and for probabilities that are computed token by token with a cache.
+/// Bound on other devices, and for probabilities that are computed token by token with a cache.
 const CLOSE: f64 = 1e-3;
 
 impl PolicyOptimization {

@@ -3,7 +3,7 @@
 use crate::data::Answers;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// What is known of the tokens of sampled answers, `[R, A]` for R rows and A places. Numbers are 0 beyond the
+/// Numbers of the tokens of sampled answers on a device, `[R, A]` for R rows and A places. Numbers are 0 beyond the
 /// end of an answer, and those that an objective does not use are 0 everywhere.
 #[derive(Debug, Clone)]
 pub struct AnswerTensors {
