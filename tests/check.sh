@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every check of the project, cheapest first: format, lints, the page in a browser, the tests.
+# Every check of the project: format, lints, the page in a browser, the tests.
 #
 #     bash tests/check.sh                    all of it
 #     bash tests/check.sh --quick            without the tests of GPUs and CUDA, the fifty kills and the page
@@ -54,12 +54,6 @@ has_vulkan_loader() {
     PATH="$PATH:/sbin:/usr/sbin" ldconfig -p | grep -F libvulkan.so.1 >/dev/null
 }
 
-install_wasm_target() {
-    if [ ! -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown" ]; then
-        rustup target add wasm32-unknown-unknown
-    fi
-}
-
 # SwiftShader's driver comes with chromium, the loader that finds drivers with libvulkan1. `tests/vulkan` is compiled
 # with the headers, and checks with spirv-val.
 install_swiftshader() {
@@ -90,15 +84,6 @@ vulkan_layer() {
     # Not for the browser, which has a driver of its own.
     layer=(env VK_INSTANCE_LAYERS=VK_LAYER_KILN_stand_in)
 }
-
-# Of the library and of the page's crate, in the profile of the page's build.
-wasm_lints() (
-    export CLIPPY_CONF_DIR="$PWD/tests/wasm-lints"
-    cd web
-    cargo clippy --profile "web${KILN_WEB_FAST:+-fast}" --target wasm32-unknown-unknown --package kiln-base --package kiln-chat --package kiln-gguf --package kiln-tokenizer \
-        --package kiln-operations --package kiln-kernels --package kiln-engine --package kiln --lib --no-default-features \
-        --features flex,webgpu --package kiln-web -- -D warnings
-)
 
 # The corpora that examples of the manual train on, as a new user fetches them, and the pipeline over the raw ones.
 corpora() (
@@ -139,7 +124,8 @@ install_pip() {
 # The page's engine is linked on one processor for minutes, beside which others may work.
 begin_page() {
     page_log="$(mktemp)"
-    (bash web/build.sh && npm --prefix web run --silent page) >"$page_log" 2>&1 &
+    (export CLIPPY_CONF_DIR="$PWD/tests/wasm-lints" && bash web/build.sh && npm --prefix web run --silent page) \
+        >"$page_log" 2>&1 &
     page=$!
 }
 
@@ -168,19 +154,19 @@ page_served() (
 )
 
 step "format" cargo fmt --all --check
-# One set of packages and features for lints, binary and tests, so that nothing is compiled twice.
-features=(--features cluster,typescript)
+# Cargo lints each of Kiln's crates as it compiles it.
+export RUSTC_WORKSPACE_WRAPPER="$PWD/tests/lint.sh"
+# One set of packages and features for all, so that nothing is compiled twice.
 packages=(--workspace --exclude kiln-web)
+features=(--features cluster,typescript)
+without_data=(--features kiln-engine/typescript,kiln-prepare/cluster)
 layer=(env)
 if [ "$(uname)" = Linux ]; then
     features=(--features cluster,cuda,typescript,vulkan)
+    without_data+=(--features kiln-engine/cuda,kiln-engine/vulkan)
     step "pip" install_pip
     step "files of CUDA" bash examples/cuda.sh
 fi
-step "lints" cargo clippy --release "${packages[@]}" --all-targets "${features[@]}" -- -D warnings
-step "lints without data" cargo clippy --release -- -D warnings
-step "wasm32 target" install_wasm_target
-step "web lints" wasm_lints
 if ! $quick; then
     step "SwiftShader" install_swiftshader
     export KILN_TEST_WGPU=1
@@ -207,7 +193,10 @@ ignored_tests() {
 
 if ! $quick; then
     begin_page
-    step "binary" cargo build --release "${packages[@]}" "${features[@]}"
+fi
+step "library without data" cargo build --release "${packages[@]}" "${without_data[@]}" --lib
+step "lints and binaries" cargo build --release "${packages[@]}" "${features[@]}" --all-targets
+if ! $quick; then
     step "corpora" corpora
     step "models" models
     step "tests on other devices" ignored_tests on_other_devices
