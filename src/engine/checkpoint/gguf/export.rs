@@ -9,6 +9,7 @@ use crate::{
     error::{Error, Result, hint},
     model::{families::Family, parameters::NamedData},
     platform::storage,
+    tokenizer::Tokenizer,
 };
 use kiln_gguf::{
     Contents, Form, Layout, TensorType, Value,
@@ -44,8 +45,9 @@ impl GgufExport {
             None => tensor_type(checkpoint.weight_files(Weights::Latest)?.float_type()),
         };
         let mut metadata: Vec<(String, Value<'_>)> = model_metadata(&config, kind).map_err(failed)?;
-        let document = tokenizer(checkpoint)?;
-        metadata.extend(tokenizer_entries(checkpoint, document.as_ref())?);
+        let document = document(checkpoint)?;
+        let tokenizer = document.is_some().then(|| checkpoint.tokenizer()).transpose()?;
+        metadata.extend(tokenizer_entries(checkpoint, document.as_ref().zip(tokenizer.as_ref()))?);
 
         let ours = checkpoint.weights(Weights::Latest)?;
         let mut tensors = family.store(&checkpoint.model, ours).map_err(failed)?;
@@ -101,7 +103,7 @@ fn family(checkpoint: &Checkpoint) -> Result<Family> {
 }
 
 /// Reads the `tokenizer.json`, if the checkpoint has one.
-fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Json>> {
+fn document(checkpoint: &Checkpoint) -> Result<Option<Json>> {
     if !checkpoint.has_tokenizer() {
         return Ok(None);
     }
@@ -121,21 +123,20 @@ fn unwritable(checkpoint: &Checkpoint, message: String) -> Error {
     }
 }
 
+/// Describes a tokenizer, given as its `tokenizer.json` and as it was read, and the chat template.
 fn tokenizer_entries<'a>(
-    checkpoint: &'a Checkpoint,
-    document: Option<&'a Json>,
+    checkpoint: &Checkpoint,
+    tokenizer: Option<(&'a Json, &'a Tokenizer)>,
 ) -> Result<Vec<(String, Value<'a>)>> {
-    let Some(document) = document else {
+    let Some((document, tokenizer)) = tokenizer else {
         // What llama.cpp calls a model without a vocabulary.
         return Ok(vec![("tokenizer.ggml.model".into(), "no_vocab".into())]);
     };
-    let ends = checkpoint.end_tokens(&checkpoint.tokenizer()?)?.tokens;
+    let ends = checkpoint.end_tokens(tokenizer)?.tokens;
     let config: Json = serde_json::from_slice(checkpoint.config_json()?).unwrap_or_default();
     let token = |key: &str| config[key].as_u64().and_then(|token| u32::try_from(token).ok());
     let special = SpecialTokens { bos: token("bos_token_id"), ends, padding: token("pad_token_id") };
-    let template = checkpoint.files.get(super::names::CHAT_TEMPLATE);
-    let template = template.and_then(|bytes| std::str::from_utf8(bytes).ok());
-    tokenizer_metadata(document, checkpoint.model.vocab_size, &special, template)
+    tokenizer_metadata(document, checkpoint.model.vocab_size, &special, tokenizer.chat_template())
         .map_err(|message| unwritable(checkpoint, message))
 }
 
