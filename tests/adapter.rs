@@ -22,20 +22,21 @@ fn fixtures() -> PathBuf {
 }
 
 /// Trains a small base.
-fn base(folder: &TempDir, name: &str, more: &str) -> PathBuf {
+pub fn base(folder: &TempDir, name: &str, more: &str) -> PathBuf {
     let run = folder.path().join(name);
     ok(&mut debug_train(&run, more));
     run
 }
 
 /// A command that trains an adapter of rank 4.
-fn adapt(base: &Path, run: &Path, more: &str) -> Command {
+pub fn adapt(base: &Path, run: &Path, more: &str) -> Command {
     let mut command = debug_train(run, "--set adapter.kind=lora --set adapter.r=4");
     command.arg("--init-from").arg(base).args(words(more));
     command
 }
 
-fn latest(run: &Path) -> PathBuf {
+/// Folder of a run's newest checkpoint.
+pub fn latest(run: &Path) -> PathBuf {
     run.join("checkpoints/latest").canonicalize().unwrap()
 }
 
@@ -90,7 +91,7 @@ fn checkpoints_hold_only_the_adapter_and_leave_the_base_as_it_was() {
 }
 
 #[test]
-fn resuming_an_adapter_gives_the_same_bytes() {
+fn resume_does_not_lose_the_adapter() {
     let folder = folder();
     let base = base(&folder, "base", "");
     let (whole, part) = (folder.path().join("whole"), folder.path().join("part"));
@@ -108,8 +109,10 @@ fn resuming_an_adapter_gives_the_same_bytes() {
     fails(command.arg(&part), 2, &["`[adapter]` differs"]);
 }
 
+/// Where the frozen weights below an adapter have no gradient, it may have none either. Kiln keeps all activations, so
+/// that only micro-batches could lose it.
 #[test]
-fn gradients_are_not_zero_under_accumulation() {
+fn gradients_of_lora_are_not_zero_over_frozen_weights() {
     let folder = folder();
     let base = base(&folder, "base", "");
     let checkpoint = Checkpoint::open_model(&base).unwrap();
@@ -135,56 +138,6 @@ fn gradients_are_not_zero_under_accumulation() {
         assert!(pairs.clone().all(|(a, b)| (a - b).abs() < 1e-5), "{key}");
         assert!(!key.contains("lora_B") || pairs.clone().any(|(a, _)| *a != 0.0), "{key}");
     }
-}
-
-#[test]
-fn merged_and_unmerged_agree_after_save_and_load() {
-    let folder = folder();
-    for (name, more) in [("tied", ""), ("untied", "--set model.tie_embeddings=false")] {
-        let base = base(&folder, name, more);
-        let run = folder.path().join(format!("{name}-dora"));
-        let more = "--set adapter.kind=dora --set train.learning_rate=1e-2 --set adapter.targets=['all-linear','wte']";
-        let more =
-            if name == "tied" { more } else { "--set adapter.kind=dora --set train.learning_rate=1e-2" };
-        ok(&mut adapt(&base, &run, more));
-        let merged = folder.path().join(format!("{name}-merged"));
-        ok(kiln(["merge"]).arg(&run).arg("--out").arg(&merged));
-        let generate = |paths: &[&Path]| {
-            let mut command =
-                kiln(words("generate --device cpu --temperature 0 --max-new-tokens 20 --prompt ROMEO"));
-            command.arg(paths[0]);
-            for path in &paths[1..] {
-                command.arg("--adapter").arg(path);
-            }
-            ok(&mut command)
-        };
-        let own = generate(&[&run]);
-        assert_eq!(generate(&[&merged]), own);
-        assert_eq!(generate(&[&base, &run]), own);
-        let eval = |model: &Path| -> f64 {
-            let text = ok(kiln(words("eval --json --device cpu --data")).arg(text(&folder)).arg(model));
-            serde_json::from_str::<serde_json::Value>(&text).unwrap()["loss"].as_f64().unwrap()
-        };
-        let (own, merged_loss) = (eval(&run), eval(&merged));
-        assert!((own - merged_loss).abs() < 1e-4, "{own} {merged_loss}");
-        assert!((own - eval(&base)).abs() > 1e-4, "{own}");
-        let config = fs::read_to_string(merged.join("config.json")).unwrap();
-        assert!(config.contains("\"tie_word_embeddings\": false"), "{config}");
-        fails(
-            kiln(["merge"]).arg(&base).arg("--out").arg(folder.path().join("x")),
-            2,
-            &["nothing to merge", "hint: "],
-        );
-        let mut convert = kiln(["convert"]);
-        fails(convert.arg(&run).arg(folder.path().join("y")), 2, &["an adapter", "kiln merge"]);
-    }
-}
-
-/// A file of text that is not the runs' own.
-fn text(folder: &TempDir) -> PathBuf {
-    let path = folder.path().join("text.txt");
-    fs::write(&path, "To be, or not to be: that is the question.\n".repeat(20)).unwrap();
-    path
 }
 
 #[test]

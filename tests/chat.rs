@@ -15,7 +15,7 @@ const SETTINGS: &str = "--set objective.kind=sft --set tokenizer.kind=byte --set
                         --set train.learning_rate=1e-2 --set data.order=shuffled";
 
 /// Dialogues of two turns.
-fn dialogues(folder: &TempDir) -> PathBuf {
+pub fn dialogues(folder: &TempDir) -> PathBuf {
     let line = |number: usize| {
         let turn = |role: &str, content: String| json!({ "role": role, "content": content });
         let messages = json!([
@@ -29,7 +29,8 @@ fn dialogues(folder: &TempDir) -> PathBuf {
     file(folder, "talk.jsonl", (10..40).map(line).collect::<String>())
 }
 
-fn train(run: &Path, data: &Path, more: &str) -> Command {
+/// A command that tunes a new model on dialogues.
+pub fn train(run: &Path, data: &Path, more: &str) -> Command {
     let mut command = debug_train(run, &format!("{SETTINGS} {more}"));
     command.arg("--data").arg(data);
     command
@@ -169,66 +170,160 @@ fn training_on_dialogues_resumes_exactly_also_without_the_file_of_its_template()
     fails(other.arg(&halted).args(arguments), 2, &["training data is not what the checkpoint", "hint: "]);
 }
 
-#[test]
-fn mistakes_are_named_before_anything_is_trained() {
+const ANSWERED: &str =
+    r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#;
+
+/// Trains on a file of these records, which must be refused before there is a run.
+#[track_caller]
+fn refused(records: &[&str], more: &str, parts: &[&str]) {
     let folder = folder();
     let run = folder.path().join("run");
-    let data = dialogues(&folder);
-    let refused = |name: &str, text: &str, more: &str, parts: &[&str]| {
-        let path = file(&folder, name, text);
-        fails(&mut train(&run, &path, more), 2, parts);
-        assert!(!run.exists());
-    };
+    let data = file(&folder, "data.jsonl", records.join("\n"));
+    fails(train(&run, &data, more).args(["--set", "data.val_fraction=0"]), 2, parts);
+    assert!(!run.exists());
+}
+
+/// Trains on a file of these records without the bad ones. Returns the notes of the run about its data.
+#[track_caller]
+fn skipped(records: &[&str], more: &str) -> String {
+    let folder = folder();
+    let run = folder.path().join("run");
+    let data = file(&folder, "data.jsonl", records.join("\n"));
+    let settings =
+        ["--set", "data.val_fraction=0", "--set", "chat.on_bad_row=skip", "--set", "train.max_steps=1"];
+    ok(train(&run, &data, more).args(settings));
+    let log = fs::read_to_string(run.join("log.jsonl")).unwrap();
+    let started: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    started["notes"].to_string()
+}
+
+#[test]
+fn a_mask_of_zeros_is_refused_or_left_out_and_counted() {
     let no_answer = r#"{"messages": [{"role": "user", "content": "q"}]}"#;
-    let answered =
-        r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#;
+    let records = [ANSWERED, no_answer, no_answer];
     refused(
-        "silent.jsonl",
-        &format!("{answered}\n{no_answer}\n{no_answer}\n"),
-        "--set data.val_fraction=0",
+        &records,
+        "",
         &[
-            "silent.jsonl` line 2",
+            "data.jsonl` line 2",
             "no message of the role `assistant`",
             "of 3 examples that are read, 2 without an answer",
             "chat.on_bad_row=skip",
         ],
     );
-    refused(
-        "role.jsonl",
-        &format!("{answered}\n{}\n", answered.replace("user", "narrator")),
-        "--set data.val_fraction=0",
-        &["role.jsonl` line 2", "`narrator`, which is unknown", "hint: roles are `system`"],
+    let notes = skipped(&records, "");
+    assert!(
+        notes.contains("2 of 3 examples are left out: 2 without an answer to train on (first: "),
+        "{notes}"
     );
+    // Where none is left, the reason is said.
     refused(
-        "long.jsonl",
-        &format!("{answered}\n{}\n", answered.replace("\"q\"", &format!("{:?}", "q".repeat(200)))),
-        "--set data.val_fraction=0",
-        &["long.jsonl` line 2", "its answer is not among the 97 that a row holds"],
+        &[no_answer],
+        "--set chat.on_bad_row=skip",
+        &["no example that can be trained on; 1 of 1 examples", "data.jsonl` line 1: has no message"],
     );
+}
+
+#[test]
+fn an_unknown_role_is_refused_or_left_out_and_counted() {
+    let unknown = ANSWERED.replace("user", "narrator");
+    let records = [ANSWERED, &unknown];
     refused(
-        "mixed.jsonl",
-        &format!("{answered}\n{{\"instruction\": \"i\", \"output\": \"o\"}}\n"),
+        &records,
         "",
-        &["mixed.jsonl` line 2", "`alpaca`", "`messages`", "data.format=messages"],
+        &["data.jsonl` line 2", "`narrator`, which is unknown", "hint: roles are `system`"],
     );
-    refused("other.jsonl", "{\"a\": 1, \"b\": 2}\n", "", &["other.jsonl` line 1", "its fields are `a`, `b`"]);
-    let bad = |more: &str, parts: &[&str]| fails(&mut train(&run, &data, more), 2, parts);
-    bad("--set chat.template=chat-ml", &["`chat-ml`", "did you mean `chatml`?", "`plain`"]);
-    bad("--set chat.template=llama3", &["chat template `llama3`", "writes `bos_token`", "no such token"]);
-    let broken = file(&folder, "broken.jinja", "a\n{% for %}");
-    bad(
-        &format!("--set chat.template={}", broken.display()),
+    let notes = skipped(&records, "");
+    assert!(notes.contains("1 of 2 examples are left out: 1 with a role that is unknown"), "{notes}");
+}
+
+#[test]
+fn an_answer_that_is_cut_away_whole_is_refused_or_left_out_and_counted() {
+    let long = ANSWERED.replace("\"q\"", &format!("{:?}", "q".repeat(200)));
+    let records = [ANSWERED, &long];
+    refused(&records, "", &["data.jsonl` line 2", "its answer is not among the 97 that a row holds"]);
+    let notes = skipped(&records, "");
+    assert!(notes.contains("1 of 2 examples are left out: 1 whose answer is cut away whole"), "{notes}");
+}
+
+#[test]
+fn chosen_equal_to_rejected_is_refused_or_left_out_and_counted() {
+    let records = [
+        r#"{"prompt": "q", "chosen": "a", "rejected": "b"}"#,
+        r#"{"prompt": "q", "chosen": "a", "rejected": "a"}"#,
+    ];
+    let orpo = "--set objective.kind=orpo";
+    refused(&records, orpo, &["data.jsonl` line 2", "a `chosen` that is equal to its `rejected`"]);
+    let notes = skipped(&records, orpo);
+    assert!(
+        notes.contains("1 of 2 examples are left out: 1 whose chosen and rejected answers are equal"),
+        "{notes}"
+    );
+}
+
+#[test]
+fn a_template_that_does_not_parse_or_rewrites_history_is_refused() {
+    let folder = folder();
+    let named =
+        |name: &str, source: &str| format!("--set chat.template={}", file(&folder, name, source).display());
+    refused(
+        &[ANSWERED],
+        &named("broken.jinja", "a\n{% for %}"),
         &["broken.jinja`: is no template in its line 2"],
     );
-    bad("--set data.format=preference", &["`data.format`", "`sft` learns from `messages`"]);
-    bad("--set chat.role_weights={user=-1.0}", &["`chat.role_weights`", "`user` is -1"]);
-    // Without a template there is nothing to talk by.
+    let thinks = "{% for m in messages %}{{ m.role }}:{% if loop.last %}{{ m.thinking }}{% endif %}{{ m.content }}.\
+                  {% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
+    let turn = r#"{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "thinking": "t"}"#;
+    let two_turns = format!("{{\"messages\": [{turn}, {turn}]}}");
+    let thinks = named("thinks.jinja", thinks);
+    refused(
+        &[&two_turns],
+        &thinks,
+        &["line 1", "thinks.jinja` rewrites the history at message 2", "--set chat.loss_on=last-answer"],
+    );
+    refused(&[ANSWERED], "--set chat.template=chat-ml", &["`chat-ml`", "did you mean `chatml`?", "`plain`"]);
+}
+
+#[test]
+fn a_tokenizer_without_the_tokens_of_the_template_is_refused() {
+    refused(
+        &[ANSWERED],
+        "--set chat.template=llama3",
+        &["chat template `llama3`", "writes `bos_token`", "no such token", "hint: "],
+    );
+    // A model that was trained on text knows no turns.
+    let folder = folder();
+    let run = folder.path().join("text");
     ok(&mut debug_train(&run, ""));
+    let mut tune = kiln(words("train --preset sft --device cpu --set chat.template=chatml --init-from"));
+    tune.arg(&run).arg("--data").arg(dialogues(&folder)).arg("--out").arg(folder.path().join("tuned"));
+    fails(&mut tune, 2, &["chat template `chatml`", "writes `<|im_start|>`", "`plain` needs no token"]);
     fails(
         kiln(["chat", "--device", "cpu"]).arg(&run).stdin(Stdio::null()),
         2,
         &["has no chat template", "--template plain"],
     );
+}
+
+#[test]
+fn files_of_other_or_several_formats_are_refused() {
+    refused(
+        &[ANSWERED, r#"{"instruction": "i", "output": "o"}"#],
+        "",
+        &[
+            "data.jsonl` line 2",
+            "`alpaca`",
+            "(as `messages`: has no field `messages`)",
+            "data.format=messages",
+        ],
+    );
+    refused(&[r#"{"a": 1, "b": 2}"#], "", &["data.jsonl` line 1", "its fields are `a`, `b`"]);
+    refused(&[ANSWERED], "--set data.format=preference", &["`data.format`", "`sft` learns from `messages`"]);
+    refused(&[ANSWERED], "--set chat.role_weights={user=-1.0}", &["`chat.role_weights`", "`user` is -1"]);
+    // A preview says the same.
+    let folder = folder();
+    let data = file(&folder, "questions.jsonl", r#"{"question": "q", "answer": "a"}"#);
+    fails(kiln(["preview"]).arg(&data), 2, &["its fields are `question`, `answer`", "hint: records have"]);
 }
 
 #[test]

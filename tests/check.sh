@@ -156,14 +156,15 @@ page_served() (
 step "format" cargo fmt --all --check
 # Cargo lints each of Kiln's crates as it compiles it.
 export RUSTC_WORKSPACE_WRAPPER="$PWD/tests/lint.sh"
-# One set of packages and features for all, so that nothing is compiled twice.
+# One set of packages and features for all, so that nothing is compiled twice. What `cargo install --path .` compiles of
+# Kiln is compiled with what the other features need of its dependencies.
 packages=(--workspace --exclude kiln-web)
 features=(--features cluster,typescript)
-without_data=(--features kiln-engine/typescript,kiln-prepare/cluster)
+default_features=(--features burn/autotune,burn/fusion,burn/persistence,kiln-engine/typescript,kiln-prepare/cluster)
 layer=(env)
 if [ "$(uname)" = Linux ]; then
     features=(--features cluster,cuda,typescript,vulkan)
-    without_data+=(--features kiln-engine/cuda,kiln-engine/vulkan)
+    default_features+=(--features burn/cuda,burn/vulkan)
     step "pip" install_pip
     step "files of CUDA" bash examples/cuda.sh
 fi
@@ -194,7 +195,7 @@ ignored_tests() {
 if ! $quick; then
     begin_page
 fi
-step "library without data" cargo build --release "${packages[@]}" "${without_data[@]}" --lib
+step "default features" cargo build --release "${packages[@]}" "${default_features[@]}" --lib
 step "lints and binaries" cargo build --release "${packages[@]}" "${features[@]}" --all-targets
 if ! $quick; then
     step "corpora" corpora

@@ -49,6 +49,32 @@ fn checking_what_is_no_checkpoint_is_refused() {
     assert!(text.contains("`nowhere` is no checkpoint"), "{text}");
 }
 
+/// Runs a script that trains models, with as few steps as it goes.
+fn quick(script: &str) -> String {
+    let folder = folder();
+    let out = folder.path().join("out").display().to_string();
+    let words = [out.as_str(), "--quick", "--seeds", "1", "--kiln", env!("CARGO_BIN_EXE_kiln")];
+    let (code, text) = output(script, &words);
+    assert_eq!(code, Some(0), "{script}: {text}");
+    text
+}
+
+#[test]
+fn rlhf_goes_from_pretraining_to_ppo_grpo_and_dpo() {
+    let text = quick("rlhf.mjs");
+    for part in ["reward model", "PPO", "GRPO with a rule", "DPO", "wins, all seeds"] {
+        assert!(text.contains(part), "no `{part}` in {text}");
+    }
+}
+
+#[test]
+fn a_student_learns_from_a_teacher_and_from_its_saved_logits() {
+    let text = quick("distill.mjs");
+    for part in ["teacher", "text alone", "distilled", "saved logits", "less than text alone"] {
+        assert!(text.contains(part), "no `{part}` in {text}");
+    }
+}
+
 #[test]
 fn a_custom_objective_has_its_metrics_in_the_log_and_in_the_report() {
     let folder = folder();

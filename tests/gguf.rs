@@ -108,7 +108,7 @@ fn what_is_converted_to_a_file_and_back_is_the_same() {
 }
 
 /// Trains a model of Llama's architecture with a BPE for some steps.
-fn trained(run: &Path) {
+pub fn trained(run: &Path) {
     let settings = "--set tokenizer.kind=bpe --set tokenizer.vocab_size=300 --set model.position=rotary \
                     --set model.norm=rmsnorm --set model.activation=swiglu --set model.rope.layout=half \
                     --set model.n_kv_head=1 --set model.bias=false --set train.max_steps=2";

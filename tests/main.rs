@@ -28,8 +28,11 @@ mod hints;
 mod init_from;
 mod inspect;
 mod kernels;
+#[cfg(unix)]
+mod kills;
 mod layers;
 mod memorization;
+mod merging;
 mod packing;
 mod parity;
 mod preference;

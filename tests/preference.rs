@@ -29,7 +29,8 @@ fn texts(folder: &TempDir) -> PathBuf {
     file(folder, "texts.jsonl", lines(texts))
 }
 
-fn pairs(folder: &TempDir) -> PathBuf {
+/// Pairs of answers to the prompts of the texts.
+pub fn pairs(folder: &TempDir) -> PathBuf {
     let pairs = (0..40).map(|number| {
         let [prompt, chosen, rejected] = answers(number);
         json!({ "prompt": prompt, "chosen": chosen, "rejected": rejected })
@@ -38,7 +39,7 @@ fn pairs(folder: &TempDir) -> PathBuf {
 }
 
 /// A language model of the texts.
-fn base(folder: &TempDir) -> PathBuf {
+pub fn base(folder: &TempDir) -> PathBuf {
     let run = folder.path().join("base");
     let settings = "--set data.layout=documents --set train.max_steps=30 --set train.learning_rate=3e-3 \
                     --set model.block_size=48";
@@ -46,7 +47,8 @@ fn base(folder: &TempDir) -> PathBuf {
     run
 }
 
-fn from(base: &Path, run: &Path, data: &Path, settings: &str) -> Command {
+/// A command that trains a model further.
+pub fn from(base: &Path, run: &Path, data: &Path, settings: &str) -> Command {
     let mut command = debug_train(run, settings);
     command.arg("--init-from").arg(base).arg("--data").arg(data);
     command
@@ -98,6 +100,26 @@ fn dpo_begins_as_its_reference_and_resumes_exactly() {
     let result: Value = serde_json::from_str(&result).unwrap();
     assert_eq!(result["examples"], 40);
     assert!(result["metrics"]["rewards/margin"].as_f64().unwrap() > 0.0, "{result}");
+}
+
+/// A new adapter is compared with its base, and one that is trained further with what it was.
+#[test]
+fn dpo_of_an_adapter_begins_as_its_reference() {
+    let folder = folder();
+    let (base, pairs) = (base(&folder), pairs(&folder));
+    let out = |name: &str| folder.path().join(name);
+    let settings = "--set train.max_steps=6 --set train.learning_rate=1e-2 --set train.warmup_steps=0 \
+                    --set train.min_lr=1e-3";
+    let tuning = format!("{settings} --set adapter.kind=lora --set data.layout=documents");
+    ok(&mut from(&base, &out("tuned"), &out("texts.jsonl"), &tuning));
+    for (start, name, adapter) in
+        [(&base, "new", "--set adapter.kind=lora"), (&out("tuned"), "further", "--set adapter.dropout=0")]
+    {
+        let run = out(name);
+        ok(&mut from(start, &run, &pairs, &format!("{settings} --set objective.kind=dpo {adapter}")));
+        let first = &events(&run, "step")[0];
+        assert!((first["loss"].as_f64().unwrap() - 2f64.ln()).abs() < 1e-5, "{name}: {first}");
+    }
 }
 
 #[test]
@@ -170,6 +192,22 @@ fn a_second_model_has_to_be_named_and_to_suit() {
 }
 
 #[test]
+fn a_run_that_is_named_as_a_reference_stays_the_checkpoint_that_it_was() {
+    let folder = folder();
+    let (base, pairs) = (base(&folder), pairs(&folder));
+    let run = folder.path().join("run");
+    let reference = format!("--set objective.reference={}", base.display());
+    let settings = format!("--set objective.kind=dpo --set train.max_steps=2 {reference}");
+    ok(&mut from(&base, &run, &pairs, &settings));
+    // The run goes on, and this one is resumed with what it began with.
+    ok(kiln(words("train --device cpu --set train.max_steps=32 --resume")).arg(&base));
+    let toml = fs::read_to_string(run.join("checkpoints/latest/kiln.toml")).unwrap();
+    let line = toml.lines().find(|line| line.starts_with("reference = ")).unwrap();
+    assert!(line.contains("step-000030"), "{line}");
+    ok(kiln(words("train --device cpu --set train.max_steps=3 --resume")).arg(&run));
+}
+
+#[test]
 fn a_reward_model_orders_answers_and_is_read_from_its_files_alone() {
     let folder = folder();
     let (base, pairs) = (base(&folder), pairs(&folder));
@@ -236,7 +274,8 @@ fn a_student_learns_from_a_teacher_or_from_its_saved_logits() {
         ok(debug_train(&run, &format!("{common} {more}")).arg("--data").arg(&texts));
         run
     };
-    let live = train("live", &format!("--set distill.teacher={}", base.display()));
+    let live_teacher = format!("--set distill.teacher={}", base.display());
+    let live = train("live", &live_teacher);
     let losses = |run: &Path| -> Vec<f64> {
         events(run, "step").iter().map(|step| step["loss"].as_f64().unwrap()).collect()
     };
@@ -255,6 +294,14 @@ fn a_student_learns_from_a_teacher_or_from_its_saved_logits() {
     for (saved, live) in losses(&saved).iter().zip(losses(&train("top", &top))) {
         assert!((saved - live).abs() < 1e-4, "{saved} {live}");
     }
+    // On its own answers, which no saved logits are of.
+    let own = train("own", &format!("--set distill.lambda=1 --set rollout.max_new_tokens=8 {live_teacher}"));
+    assert!(events(&own, "step").iter().all(|step| step["metrics"]["distill/on_policy"] == 1.0));
+    let evaluation = events(&own, "evaluation").pop().unwrap();
+    assert!(evaluation["metrics"]["distill/divergence"].as_f64().unwrap() > 0.0, "{evaluation}");
+    let mut refused = debug_train(&folder.path().join("refused"), &common);
+    refused.args(["--set", "distill.lambda=0.5", "--set", &format!("distill.logits={}", logits.display())]);
+    fails(&mut refused, 2, &["`0.5` for `distill.lambda`", "distill.teacher"]);
     // Rows of other data have no logits.
     let other = file(&folder, "other.jsonl", lines((0..9).map(|_| json!({ "text": "Is it? No." }))));
     let mut command = debug_train(&folder.path().join("none"), &common);

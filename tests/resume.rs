@@ -1,6 +1,6 @@
 //! A run that is killed continues as if nothing had happened.
 
-use crate::support::{debug_train, fails, folder, kiln, ok};
+use crate::support::{debug_train, fails, folder, kiln, ok, words};
 use kiln::checkpoint::{
     Files,
     tensors::{self, FloatType},
@@ -52,6 +52,55 @@ fn resuming_after_a_kill_gives_the_same_bytes() {
     ok(resume(&middle).args(["--set", "train.save_interval=0"]));
     assert!(killed.join("checkpoints/superseded-1-step-000060").is_dir());
     assert_same(&whole.join(last), &killed.join(last));
+}
+
+/// Events of a run's log.
+fn events(run: &Path) -> Vec<serde_json::Value> {
+    let log = fs::read_to_string(run.join("log.jsonl")).unwrap();
+    log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn an_evaluation_after_a_resume_reports_the_training_loss_since_the_one_before_it() {
+    let folder = folder();
+    let (run, new) = (folder.path().join("run"), folder.path().join("new"));
+    ok(&mut debug_train(&run, "--set train.save_interval=5 --set train.keep_checkpoints=10"));
+    ok(resume(&run.join("checkpoints/step-000015")).arg("--out").arg(&new));
+    let last = |run: &Path| {
+        let mut evaluations = events(run).into_iter().filter(|event| event["type"] == "evaluation");
+        evaluations.next_back().unwrap()
+    };
+    let (expected, found) = (last(&run), last(&new));
+    assert!(expected["train_loss"].is_number());
+    for key in ["step", "train_loss", "gap", "val_loss", "is_best"] {
+        assert_eq!(found[key], expected[key], "{key}");
+    }
+    let trainer = "checkpoints/step-000020/trainer.json";
+    assert_eq!(fs::read(run.join(trainer)).unwrap(), fs::read(new.join(trainer)).unwrap());
+}
+
+#[test]
+fn what_is_reported_up_to_a_checkpoint_is_in_the_log_before_it() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    ok(&mut debug_train(&run, "--set train.sample_interval=10"));
+    let of_step = events(&run).into_iter().filter(|event| event["step"] == 10);
+    let kinds: Vec<String> = of_step.map(|event| event["type"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(kinds, ["step", "evaluation", "sample", "checkpoint"]);
+}
+
+#[test]
+fn a_kill_before_the_best_checkpoint_is_pointed_to_does_not_lose_it() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    ok(&mut debug_train(&run, "--set train.stop_after=10"));
+    let best = run.join("checkpoints/best");
+    fs::remove_file(&best).unwrap();
+    let without_evaluations = "--set train.stop_after=0 --set train.eval_interval=0 --set train.save_interval=2 \
+                               --set train.keep_checkpoints=1";
+    ok(resume(&run).args(words(without_evaluations)));
+    assert!(best.join("model.safetensors").is_file());
+    assert_eq!(fs::read_link(&best).unwrap().to_str(), Some("step-000010"));
 }
 
 #[test]

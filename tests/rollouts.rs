@@ -15,14 +15,14 @@ use tempfile::TempDir;
 const TASK: &str = "--set data.task=addition --set data.layout=documents";
 
 /// A model that has read some sums.
-fn base(folder: &TempDir) -> PathBuf {
+pub fn base(folder: &TempDir) -> PathBuf {
     let run = folder.path().join("base");
     ok(&mut debug_train(&run, &format!("{TASK} --set train.learning_rate=3e-3")));
     run
 }
 
 /// Settings of a run of reinforcement learning from a model.
-fn settings(base: &Path, kind: &str, more: &str) -> String {
+pub fn settings(base: &Path, kind: &str, more: &str) -> String {
     format!(
         "{TASK} --init-from {} --set objective.kind={kind} --set data.answer_after== --set rollout.max_new_tokens=5 \
          --set rollout.stop=[\"\\n\"] --set train.batch_size=8 --set grpo.group_size=4 --set train.eval_interval=0 \
@@ -106,7 +106,7 @@ fn reinforcement_learning_goes_on_after_a_kill_to_the_same_bytes() {
 }
 
 /// A reward model of the tokens that a model knows.
-fn reward_model(folder: &TempDir, base: &Path) -> PathBuf {
+pub fn reward_model(folder: &TempDir, base: &Path) -> PathBuf {
     let score = |i: usize| format!("{{\"text\": \"{:02}+{:02}=\", \"score\": {}}}\n", i, 99 - i, i % 5);
     let data = file(folder, "scores.jsonl", (10..60).map(score).collect::<String>());
     let run = folder.path().join("reward");
@@ -136,6 +136,9 @@ fn ppo_begins_with_the_value_head_of_its_reward_model() {
         |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
     assert!(close(&value["value.head"].values, &own["score.weight"].values));
     assert!(close(&value["value.body.embedding"].values, &own["transformer.wte.weight"].values));
+    // What the run goes on with, though the reward model's own goes on too.
+    let toml = fs::read_to_string(run.join("checkpoints/latest/kiln.toml")).unwrap();
+    assert!(toml.contains(&reward.join("checkpoints/step-000020").display().to_string()), "{toml}");
     let steps = events(&run, "step");
     assert!(steps[0]["metrics"]["reward/model"].is_number(), "{}", steps[0]);
     assert!(steps[0]["metrics"]["value_loss"].as_f64().unwrap() > 0.0);
@@ -157,11 +160,33 @@ fn a_command_scores_answers() {
     assert_eq!(steps[0]["metrics"]["reward"], 0.5);
     fails(
         &mut train("dead", "echo no memory >&2; exit 3", ""),
-        2,
+        1,
         &["`rollout.rewards`", "exit code 3: no memory"],
     );
-    fails(&mut train("nan", "yes nan | head -8", ""), 2, &["no finite reward", "rollout.on_bad_answer=skip"]);
-    fails(&mut train("short", "echo 1", ""), 2, &["it wrote 1 numbers for 8 answers"]);
+    fails(&mut train("nan", "yes nan | head -8", ""), 1, &["no finite reward", "rollout.on_bad_answer=skip"]);
+    fails(&mut train("short", "echo 1", ""), 1, &["it wrote 1 numbers for 8 answers"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_score_command_that_dies_leaves_a_checkpoint_to_go_on_from() {
+    let folder = folder();
+    let base = base(&folder);
+    // It dies at the fourth rollout, until the file `mended` is there.
+    let place = folder.path().display();
+    let command = format!(
+        "test -e {place}/mended || (echo >> {place}/calls; test $(wc -l < {place}/calls) -lt 4) || exit 3; \
+         while read -r line; do echo 0.5; done"
+    );
+    let rewards = format!("rollout.rewards=[{{kind='command',command='{command}'}}]");
+    let run = folder.path().join("run");
+    let mut train = debug_train(&run, &settings(&base, "grpo", ""));
+    fails(train.args(["--set", &rewards]), 1, &["the rollout of step 4 fails", "exit code 3", "`--resume`"]);
+    assert!(run.join("checkpoints/step-000003/manifest.json").exists());
+    assert_eq!(events(&run, "step").len(), 3);
+    file(&folder, "mended", "");
+    ok(kiln(["train", "--device", "cpu", "--resume"]).arg(&run));
+    assert!(run.join("checkpoints/step-000020/manifest.json").exists());
 }
 
 #[test]

@@ -393,4 +393,11 @@ fn stops_early_without_improvement() {
     ok(&mut debug_train(&run, settings));
     let log = std::fs::read_to_string(run.join("log.jsonl")).unwrap();
     assert!(log.contains("\"reason\":\"early_stopped\"") && log.contains("\"step\":15,"), "{log}");
+
+    // One that was killed before it could say so has nothing more to do.
+    ok(kiln(["train", "--device", "cpu", "--resume"]).arg(&run));
+    assert!(!run.join("checkpoints/step-000020").exists());
+    let log = std::fs::read_to_string(run.join("log.jsonl")).unwrap();
+    assert_eq!(log.matches("\"reason\":\"early_stopped\"").count(), 2, "{log}");
+    assert!(!log.contains("\"step\":16,"), "{log}");
 }

@@ -112,6 +112,11 @@ pub enum Error {
         skipped: Option<u64>,
     },
 
+    /// Answers that a model has sampled in training cannot be scored, or are refused by what the user bounds. `step` is
+    /// the step that would have been trained on them, where it is known.
+    #[error("the rollout{} fails with `{value}` for `{key}`: {message}", of_step(*step))]
+    Rollout { step: Option<u64>, key: String, value: String, message: String, hint: Option<Hint> },
+
     /// Outputs of a model are NaN or infinite.
     #[error("{}{what} are not finite: one of them is {value}", origin.as_ref().map_or_else(String::new, |origin| format!("{origin}: ")))]
     NonFiniteOutput {
@@ -178,6 +183,10 @@ fn in_a_row(skipped: Option<u64>) -> String {
     }
 }
 
+fn of_step(step: Option<u64>) -> String {
+    step.map_or_else(String::new, |step| format!(" of step {step}"))
+}
+
 impl Error {
     /// Wraps an [`io::Error`] with the path and the operation that failed.
     pub fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
@@ -207,6 +216,16 @@ impl Error {
         match self {
             Self::NonFiniteOutput { what, value, origin: None } => {
                 Self::NonFiniteOutput { what, value, origin: Some(name.into()) }
+            }
+            other => other,
+        }
+    }
+
+    /// Names the step in an [`Error::Rollout`] that has none yet; returns other errors unchanged.
+    pub fn at_step(self, number: u64) -> Self {
+        match self {
+            Self::Rollout { step: None, key, value, message, hint } => {
+                Self::Rollout { step: Some(number), key, value, message, hint }
             }
             other => other,
         }
@@ -279,6 +298,7 @@ impl Error {
             | Self::InvalidTask { hint, .. }
             | Self::ChatTemplate { hint, .. }
             | Self::InvalidDialogue { hint, .. }
+            | Self::Rollout { hint, .. }
             | Self::Preparation { hint, .. }
             | Self::Tokenizer { hint, .. }
             | Self::Checkpoint { hint, .. }
@@ -331,6 +351,7 @@ impl Error {
             Self::Preparation { .. }
             | Self::DeviceFailed { .. }
             | Self::NonFiniteLoss { .. }
+            | Self::Rollout { .. }
             | Self::NonFiniteOutput { .. }
             | Self::OverTolerance { .. } => false,
             _ => true,

@@ -26,8 +26,8 @@ pub struct Part {
 pub enum Wanted {
     /// Answers of the assistant from this message on.
     Answers { from: usize },
-    /// Every message.
-    All,
+    /// Every message from this one on.
+    All { from: usize },
 }
 
 /// A conversation as text, and the parts that its messages have written.
@@ -45,17 +45,16 @@ impl ChatTokenizer {
     /// others follow.
     pub fn parts(&self, conversation: &Conversation, wanted: Wanted) -> Result<Parts> {
         let rendered = self.render(conversation, Ending::Closed)?;
-        let messages = conversation.messages.iter().enumerate();
-        let mut parts = match (self.template().has_marks(), wanted) {
+        let has_marks = self.template().has_marks();
+        let mut parts = match (has_marks, wanted) {
             (true, Wanted::Answers { from }) => return self.parts_by_marks(conversation, rendered, from),
-            (true, Wanted::All) => self.parts_by_marks(conversation, rendered.clone(), 0)?.parts,
+            (true, Wanted::All { from }) => self.parts_by_marks(conversation, rendered.clone(), from)?.parts,
             (false, _) => Vec::new(),
         };
-        let has_marks = self.template().has_marks();
-        for (index, message) in messages {
+        for (index, message) in conversation.messages.iter().enumerate() {
             let is_wanted = match wanted {
                 Wanted::Answers { from } => index >= from && message.is_answer(),
-                Wanted::All => !(has_marks && message.is_answer()),
+                Wanted::All { from } => index >= from && !(has_marks && message.is_answer()),
             };
             if is_wanted {
                 parts.extend(self.part(conversation, &rendered.text, index)?);
@@ -77,6 +76,9 @@ impl ChatTokenizer {
             .filter(|(index, message)| *index >= from && message.is_answer())
             .map(|(index, _)| index)
             .collect();
+        if answers.is_empty() && from > 0 {
+            return Ok(Parts { rendered, parts });
+        }
         if let Some(&first) = answers.first().filter(|&&first| first > 0) {
             let start = conversation.with_messages(conversation.messages[..first].to_vec());
             before = match start.messages.iter().any(Message::is_answer) {
@@ -124,8 +126,13 @@ impl ChatTokenizer {
             }
             // A template may leave a message out.
             Some(_) if !message.is_answer() => Ok(None),
-            Some(_) => Err(self.rewritten(index, "it writes nothing for the answer")),
-            None => Err(self.rewritten(index, "what it writes up to there changes with what follows")),
+            Some(_) => {
+                let origin = self.template().origin();
+                let message =
+                    format!("chat template {origin} writes nothing for the answer in message {}", index + 1);
+                Err(Refusal::new(Reason::NoTarget, message))
+            }
+            None => Err(self.rewritten(index)),
         }
     }
 
@@ -138,10 +145,13 @@ impl ChatTokenizer {
         text.find(header).map(|at| at + header.len())
     }
 
-    fn rewritten(&self, index: usize, message: &str) -> Refusal {
+    fn rewritten(&self, index: usize) -> Refusal {
         let origin = self.template().origin();
         let number = index + 1;
-        let message = format!("chat template {origin} rewrites the history at message {number}: {message}");
+        let message = format!(
+            "chat template {origin} rewrites the history at message {number}: what it writes up to there changes with what \
+             follows"
+        );
         Refusal::new(Reason::RewrittenHistory, message).with_hint(hint![
             "mark answers in the template with `{% generation %}`, or train on the end with ",
             hint::set("chat.loss_on", "last-answer"),

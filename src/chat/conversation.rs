@@ -88,6 +88,17 @@ impl Message {
         Value::from_pairs(seen.fields)
     }
 
+    /// Copy whose content is one text, if it is a list of parts of text.
+    pub fn with_joined_parts(&self) -> Self {
+        let mut joined = self.clone();
+        let text = |part: &Value| part.get_attr("text").ok()?.as_str().map(str::to_owned);
+        let parts = self.get("content").and_then(elements);
+        if let Some(whole) = parts.and_then(|parts| parts.iter().map(text).collect::<Option<String>>()) {
+            joined.set("content", Value::from(whole));
+        }
+        joined
+    }
+
     /// Copy with every text but the role changed by `change`.
     pub fn with_texts(&self, change: &impl Fn(&str) -> String) -> Self {
         let changed = |(name, value): &(String, Value)| match name.as_str() {
@@ -195,6 +206,15 @@ mod tests {
         assert_eq!(message.get("a").unwrap().to_string(), "{'z': 1, 'y': [2]}");
         assert_eq!((message.role(), message.text()), ("assistant", None));
         assert_eq!(Message::of_value(&value("[1]")), None);
+    }
+
+    #[test]
+    fn parts_of_text_are_joined() {
+        let parts = value(r#"{"role": "user", "content": [{"type": "text", "text": "a "}, {"text": "b"}]}"#);
+        assert_eq!(Message::of_value(&parts).unwrap().with_joined_parts(), Message::new("user", "a b"));
+        let image = value(r#"{"role": "user", "content": [{"type": "image"}]}"#);
+        let image = Message::of_value(&image).unwrap();
+        assert_eq!(image.with_joined_parts(), image);
     }
 
     #[test]

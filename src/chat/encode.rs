@@ -83,7 +83,8 @@ impl ChatTokenizer {
     /// the tokenizer would spell in pieces, or with the name of one that it does not have.
     pub fn check_tokens(&self) -> Result<()> {
         let source = self.template.source();
-        let missing = control_texts(source).into_iter().find(|text| self.tokenizer.token_id(text).is_none());
+        let controls = self.template.control_texts();
+        let missing = controls.into_iter().find(|text| self.tokenizer.token_id(text).is_none());
         let is_unnamed =
             |name: &&str| source.contains(name) && !self.named.contains_key(*name) && !asks_for(source, name);
         let Some(text) = missing.or_else(|| ["bos_token", "eos_token"].into_iter().find(is_unnamed)) else {
@@ -96,6 +97,21 @@ impl ChatTokenizer {
             " (`plain` needs no token); a header that is to be spelled in pieces is put together from parts"
         ];
         Err(self.template.error(message, Some(hint)))
+    }
+
+    /// Warnings about the template: of a token that the tokenizer does not have, which a model's own template may write
+    /// in some conversations only, and of answers that nothing ends.
+    pub fn warnings(&self) -> Vec<String> {
+        let missing = self.check_tokens().err();
+        let spelled = missing.map(|error| format!("{error}, so that it is left out or spelled in pieces"));
+        let endless = self.has_endless_answers().then(|| {
+            let origin = self.template.origin();
+            format!(
+                "chat template {origin}: no end of the turn is among what is trained of an answer, so that a model does not \
+                 learn to stop"
+            )
+        });
+        spelled.into_iter().chain(endless).collect()
     }
 
     /// Renders a conversation.
@@ -239,26 +255,6 @@ fn encode_later(
 
 fn shifted(token: TokenRange, by: usize) -> TokenRange {
     TokenRange { id: token.id, bytes: token.bytes.start + by..token.bytes.end + by }
-}
-
-/// Texts like `<|im_end|>` in a template, which only make sense as tokens. One that is put together from
-/// parts is not found.
-fn control_texts(source: &str) -> Vec<&str> {
-    let mut texts = Vec::new();
-    let mut rest = source;
-    while let Some(start) = rest.find("<|") {
-        rest = &rest[start..];
-        let is_name = |c: char| c.is_alphanumeric() || "_-./".contains(c);
-        let length = rest[2..].find(|c: char| !is_name(c)).unwrap_or(rest.len() - 2);
-        match rest[2 + length..].starts_with("|>") && length > 0 {
-            true => {
-                texts.push(&rest[..length + 4]);
-                rest = &rest[length + 4..];
-            }
-            false => rest = &rest[2..],
-        }
-    }
-    texts
 }
 
 /// Whether a template asks if a variable has a value.

@@ -131,8 +131,7 @@ impl ChatTokenizer {
             options.role_weights.get(role).map_or(0.0, |weight| *weight as f32)
         };
         if !options.role_weights.is_empty() {
-            let Parts { rendered, mut parts } = self.parts(conversation, Wanted::All)?;
-            parts.retain(|part| part.message >= from);
+            let Parts { rendered, parts } = self.parts(conversation, Wanted::All { from })?;
             return self.weighted(&rendered, &parts, weigh)?.finish(options);
         }
         let last = conversation.messages.iter().rposition(Message::is_answer);
@@ -190,9 +189,9 @@ impl ChatTokenizer {
     /// Index of the special token that ends a turn, if only white space follows it. A line break that a
     /// template writes behind it is not what a model has to generate.
     fn without_spaces(&self, text: &str, tokens: &[TokenRange], first: usize) -> Option<usize> {
+        // A token may be a part of a character.
         let is_space = |token: &&TokenRange| {
-            let own = &text[token.bytes.clone()];
-            !own.is_empty() && own.trim().is_empty()
+            text.get(token.bytes.clone()).is_some_and(|own| !own.is_empty() && own.trim().is_empty())
         };
         let spaces = tokens[first..].iter().rev().take_while(is_space).count();
         let end = (tokens.len() - 1).checked_sub(spaces).filter(|end| *end >= first)?;

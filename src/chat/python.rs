@@ -40,6 +40,12 @@ pub fn environment(now: i64) -> Result<Environment<'static>, Error> {
         let [open, close] = crate::marks::GENERATED;
         format!("{open}{body}{close}")
     });
+    // Those of Jinja2: texts and maps have a length and elements, and Python's booleans are numbers.
+    environment.add_test("sequence", |value: &Value| {
+        value.is_undefined() || matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
+    });
+    environment
+        .add_test("number", |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool));
     environment.add_function("raise_exception", |message: &Value| -> Result<Value, Error> {
         let message = message.to_string();
         let raised = Raised(message.clone());
@@ -107,6 +113,23 @@ fn sum(values: &Value, options: Kwargs) -> Result<Value, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The results are those of Jinja2.
+    #[test]
+    fn kinds_of_values_are_those_of_python() {
+        let environment = environment(0).unwrap();
+        let context = Value::from_pairs([("x", Value::from(1))]);
+        for (test, expected) in [
+            ("'a' is sequence and {} is sequence and [] is sequence", "1"),
+            ("1 is sequence or none is sequence", "0"),
+            ("true is number and 1 is number and 1.5 is number", "1"),
+            ("'1' is number", "0"),
+            ("'a' is iterable", "1"),
+        ] {
+            let source = format!("{{{{ 1 if {test} else 0 }}}}");
+            assert_eq!(environment.render_str(&source, context.clone()).unwrap(), expected, "{test}");
+        }
+    }
 
     #[test]
     fn numbers_are_printed_as_python_prints_them() {

@@ -66,8 +66,9 @@ impl RowMaker {
             let end = self.tokenizer.end_of_text();
             return completion_row(prompt, answer.into_iter().chain(end).collect(), &self.options);
         }
+        let chat = self.chat()?;
         let (conversation, from) = conversation(sample, answer);
-        self.chat()?.row(&conversation, from, &self.options)
+        chat.row(&readable(conversation, chat), from, &self.options)
     }
 
     /// The row of a prompt. A reference answer follows it if both fit; it is then a target.
@@ -75,8 +76,9 @@ impl RowMaker {
         let row = match &sample.prompt {
             Text::Plain(prompt) => prompt_row(self.text(prompt, true)?, &self.options)?,
             Text::Messages(messages) => {
+                let chat = self.chat()?;
                 let conversation = sample.context.with_messages(messages.clone());
-                self.chat()?.prompt(&conversation, &self.options)?
+                chat.prompt(&readable(conversation, chat), &self.options)?
             }
         };
         let Some(answer) = sample.answers.first().filter(|_| row.cut == 0) else { return Ok(row) };
@@ -104,6 +106,17 @@ pub fn conversation(sample: &Sample, answer: &Text) -> (Conversation, usize) {
     let from = messages.len();
     messages.extend(self::messages(answer, Message::ASSISTANT));
     (sample.context.with_messages(messages), from)
+}
+
+/// The conversation with one text for each list of parts, unless the template reads lists.
+fn readable(conversation: Conversation, chat: &ChatTokenizer) -> Conversation {
+    match chat.template().reads_parts() {
+        true => conversation,
+        false => {
+            let messages = conversation.messages.iter().map(Message::with_joined_parts).collect();
+            Conversation { messages, ..conversation }
+        }
+    }
 }
 
 /// Messages of a text; plain text is one message of this role.

@@ -1,5 +1,6 @@
 //! Rewrites the source of a template before it is compiled, because the template engine has no
-//! blocks `{% generation %}` and takes a slice of what is not there for an empty list, where Jinja2 fails.
+//! blocks `{% generation %}`, takes a slice of what is not there for an empty list, where Jinja2 fails, and does
+//! not join lines of a text that end with a backslash.
 
 use crate::python::{GENERATION, SLICEABLE};
 
@@ -8,8 +9,9 @@ const KEYWORDS: [&str; 12] =
     ["in", "not", "is", "and", "or", "if", "else", "elif", "for", "set", "recursive", "filter"];
 
 /// Rewrites the source of a template; also says whether it has a block `{% generation %}`. Lines stay where
-/// they are.
+/// they are, and end as Jinja2 ends them on every system.
 pub fn rewrite(source: &str) -> (String, bool) {
+    let source = &source.replace("\r\n", "\n").replace('\r', "\n");
     let mut result = String::with_capacity(source.len());
     let (mut at, mut has_marks, mut is_raw) = (0, false, false);
     while let Some(found) = source[at..].find('{') {
@@ -41,7 +43,7 @@ pub fn rewrite(source: &str) -> (String, bool) {
             "endgeneration" if close == "%}" => {
                 result.push_str(&inside.replacen("endgeneration", "endfilter", 1));
             }
-            _ if code.is_some() => result.push_str(&with_checked_slices(inside)),
+            _ if code.is_some() => result.push_str(&with_checked_slices(&with_joined_lines(inside))),
             _ => result.push_str(inside),
         }
         at = end;
@@ -75,6 +77,34 @@ fn end_of(rest: &str, close: &str, is_code: bool) -> Option<usize> {
         }
     }
     None
+}
+
+/// Joins the lines of texts that end with a backslash, as Python does. Their line breaks follow the text, so that
+/// other lines stay where they are.
+fn with_joined_lines(code: &str) -> String {
+    let mut result = String::with_capacity(code.len());
+    // The quote that a text began with, and the number of its line breaks that were taken away.
+    let (mut quote, mut breaks) = (None, 0);
+    let mut rest = code.chars();
+    while let Some(c) = rest.next() {
+        match (quote, c) {
+            (Some(_), '\\') => match rest.next() {
+                Some('\n') => breaks += 1,
+                next => result.extend(std::iter::once('\\').chain(next)),
+            },
+            (Some(open), _) if c == open => {
+                result.push(c);
+                result.extend(std::iter::repeat_n('\n', breaks));
+                (quote, breaks) = (None, 0);
+            }
+            (None, '\'' | '"') => {
+                result.push(c);
+                quote = Some(c);
+            }
+            _ => result.push(c),
+        }
+    }
+    result
 }
 
 /// A bracket that is open, and where the value begins that it belongs to.
@@ -175,6 +205,14 @@ mod tests {
             assert_eq!(rewrite(unchanged), (unchanged.to_owned(), false), "{unchanged}");
         }
         assert!(rewrite("{% raw %}{% endraw %}{% generation %}").1);
+    }
+
+    #[test]
+    fn lines_of_a_text_that_end_with_a_backslash_are_joined() {
+        let joined = with_joined_lines("'a\\\nb' ~ \"\\\"\\\n\\n\" \\\n");
+        assert_eq!(joined, "'ab'\n ~ \"\\\"\\n\"\n \\\n");
+        assert_eq!(rewrite("{{ 'a\\\nb' }} 'a\\\nb'").0, "{{ 'ab'\n }} 'a\\\nb'");
+        assert_eq!(rewrite("a\r\n{{ 'a\\\r\nb' }}\r").0, "a\n{{ 'ab'\n }}\n");
     }
 
     #[test]

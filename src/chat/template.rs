@@ -80,6 +80,30 @@ impl Template {
         ['"', '\''].iter().any(|quote| self.source.contains(&format!("{quote}{text}{quote}")))
     }
 
+    /// Texts like `<|im_end|>` in the template, which only make sense as tokens, each once. One that is put together
+    /// from parts is not found.
+    pub fn control_texts(&self) -> Vec<&str> {
+        let mut texts: Vec<&str> = Vec::new();
+        let mut rest = &*self.source;
+        while let Some(start) = rest.find("<|") {
+            rest = &rest[start..];
+            let is_name = |c: char| c.is_alphanumeric() || "_-./".contains(c);
+            let length = rest[2..].find(|c: char| !is_name(c)).unwrap_or(rest.len() - 2);
+            let (text, after) = match rest[2 + length..].starts_with("|>") && length > 0 {
+                true => (Some(&rest[..length + 4]), &rest[length + 4..]),
+                false => (None, &rest[2..]),
+            };
+            texts.extend(text.filter(|text| !texts.contains(text)));
+            rest = after;
+        }
+        texts
+    }
+
+    /// Whether the template writes messages whose content is a list of parts. Each part has its text under `text`.
+    pub fn reads_parts(&self) -> bool {
+        self.quotes("text") || self.source.contains(".text")
+    }
+
     /// Renders a conversation. Parts that a model generates stand between [`marks`](crate::marks), if the
     /// template has blocks `{% generation %}`. `tokens` are texts of special tokens by their names, such as
     /// `bos_token`.
@@ -164,18 +188,18 @@ impl Template {
     }
 
     fn failed(&self, error: &minijinja::Error) -> Error {
+        let hint = hint![
+            "the template takes other conversations: change this one, or name another template with ",
+            hint::choose("chat.template", "NAME")
+        ];
         let mut source = error.source();
         while let Some(inner) = source {
             if let Some(Raised(message)) = inner.downcast_ref() {
-                let hint = hint![
-                    "the template takes other conversations: change this one, or name another template with ",
-                    hint::choose("chat.template", "NAME")
-                ];
                 return self.error(format!("refuses the conversation: {message}"), Some(hint));
             }
             source = inner.source();
         }
-        self.error(format!("fails{}: {}", line(error), reason(error)), None)
+        self.error(format!("fails{}: {}", line(error), reason(error)), Some(hint))
     }
 
     /// Makes an error about this template.
@@ -252,6 +276,12 @@ mod tests {
         );
         let empty = render("{{ eos_token }}", &[], Ending::Closed).unwrap_err();
         assert!(empty.to_string().ends_with("there is no message to render"));
+    }
+
+    #[test]
+    fn control_texts_are_found_once() {
+        let source = "<|a_1|>{{ '<|' + 'b' + '|>' }}<||><|a_1|><|c>|<|d|>";
+        assert_eq!(Template::new(source, "`t`", 0).unwrap().control_texts(), ["<|a_1|>", "<|d|>"]);
     }
 
     #[test]

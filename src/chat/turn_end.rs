@@ -22,8 +22,7 @@ impl ChatTokenizer {
     /// Finds what ends an answer by rendering a short conversation; nothing if the template refuses it or
     /// writes nothing there.
     pub fn turn_end(&self) -> TurnEnd {
-        let messages = vec![Message::new("user", "question"), Message::new(Message::ASSISTANT, ANSWER)];
-        let Ok(found) = self.parts(&Conversation::of(messages), Wanted::Answers { from: 1 }) else {
+        let Ok(found) = self.parts(&answered(), Wanted::Answers { from: 1 }) else {
             return TurnEnd::default();
         };
         let (Some(part), Ok(tokens)) = (found.parts.last(), self.encode(&found.rendered)) else {
@@ -42,6 +41,18 @@ impl ChatTokenizer {
         let shown = if end.trim().is_empty() { end } else { end.trim() };
         TurnEnd { token: None, text: (!shown.is_empty()).then(|| shown.to_owned()) }
     }
+
+    /// Whether nothing ends an answer in the part of it that is trained; false if the template refuses a short
+    /// conversation.
+    pub(crate) fn has_endless_answers(&self) -> bool {
+        let Ok(found) = self.parts(&answered(), Wanted::Answers { from: 1 }) else { return false };
+        found.parts.last().is_some_and(|part| found.rendered.text[part.bytes.clone()].ends_with(ANSWER))
+    }
+}
+
+/// A short conversation with an answer.
+fn answered() -> Conversation {
+    Conversation::of(vec![Message::new("user", "question"), Message::new(Message::ASSISTANT, ANSWER)])
 }
 
 #[cfg(test)]
@@ -53,10 +64,37 @@ mod tests {
         tokenizer::{Tokenizer, TokenizerConfig, TokenizerKind},
     };
 
-    fn end(template: Template, special: &[&str]) -> TurnEnd {
+    fn chat(template: Template, special: &[&str]) -> ChatTokenizer {
         let config = TokenizerConfig { kind: TokenizerKind::Byte, vocab_size: 0, path: None };
         let special: Vec<String> = special.iter().map(|&text| text.to_owned()).collect();
-        ChatTokenizer::new(template, Tokenizer::train(&config, &special, ["x"]).unwrap()).turn_end()
+        ChatTokenizer::new(template, Tokenizer::train(&config, &special, ["x"]).unwrap())
+    }
+
+    fn end(template: Template, special: &[&str]) -> TurnEnd {
+        chat(template, special).turn_end()
+    }
+
+    /// axolotl#3754.
+    #[test]
+    fn a_terminator_that_is_never_trained_is_warned_of() {
+        let source = |text: &str| {
+            format!(
+                "{{% for m in messages %}}{{% if m.role == 'assistant' %}}{text}{{% else %}}{{{{ m.content }}}}{{% endif %}}{{% endfor %}}"
+            )
+        };
+        let warnings =
+            |text: &str| chat(Template::new(&source(text), "`t`", 0).unwrap(), &["<|end|>"]).warnings();
+        let outside = "{% generation %}{{ m.content }}{% endgeneration %}<|end|>";
+        assert_eq!(
+            warnings(outside),
+            [
+                "chat template `t`: no end of the turn is among what is trained of an answer, so that a model does not learn to stop"
+            ]
+        );
+        assert_eq!(warnings("{{ m.content }}").len(), 1);
+        let none: [&str; 0] = [];
+        assert_eq!(warnings("{% generation %}{{ m.content }}<|end|>{% endgeneration %}"), none);
+        assert_eq!(warnings("{{ raise_exception('no') }}"), none);
     }
 
     #[test]

@@ -55,6 +55,10 @@ pub(super) fn run(arguments: ChatArguments) -> anyhow::Result<()> {
     if let Some(system) = &arguments.system {
         dialogue.set_system(system);
     }
+    let is_terminal = std::io::stdin().is_terminal();
+    if is_terminal {
+        note(&format!("loading `{}`", opened.0.location().display()));
+    }
     let OpenModel { checkpoint, device, model, .. } = arguments.model.load(opened)?;
     super::show_notes(&checkpoint.end_tokens(chat.tokenizer())?.notes);
     let generator =
@@ -70,9 +74,8 @@ pub(super) fn run(arguments: ChatArguments) -> anyhow::Result<()> {
         checkpoint: &checkpoint,
     };
     interrupt::listen_in_turns()?;
-    let is_terminal = std::io::stdin().is_terminal();
     if is_terminal {
-        note(&format!("`{}`; /help lists the commands", checkpoint.path().display()));
+        note("say something; /help lists the commands");
         chatter.dialogue.messages().iter().for_each(terminal::show);
     }
     for line in lines(is_terminal) {
@@ -134,13 +137,27 @@ fn chat_tokenizer(named: Option<&str>, opened: &(Checkpoint, Tokenizer)) -> Resu
         }
     };
     let chat = ChatTokenizer::new(template, tokenizer.clone());
-    if named.is_some() {
-        chat.check_tokens()?;
+    match named {
+        Some(_) => chat
+            .check_tokens()
+            .map_err(|error| of_template(error, "name one whose tokens the model has with "))?,
+        None => super::show_notes(&chat.warnings()),
     }
     let mut ends = tokenizer.end_tokens().to_vec();
     ends.extend(chat.turn_end().token.filter(|token| !ends.contains(token)));
     let ending = tokenizer.clone().with_end_tokens(tokenizer.end_of_text(), &ends);
     Ok(ChatTokenizer::new(chat.template().clone(), ending))
+}
+
+/// An error of a template with advice for this command, which takes another template by an option of its own.
+fn of_template(error: Error, advice: &'static str) -> Error {
+    match error {
+        Error::ChatTemplate { origin, message, hint: Some(_) } => {
+            let hint = Some(hint![advice, hint::command("--template NAME")]);
+            Error::ChatTemplate { origin, message, hint }
+        }
+        other => other,
+    }
 }
 
 /// A conversation with a model.
@@ -222,7 +239,8 @@ impl Chatter<'_> {
         let prompt = match self.dialogue.prompt(self.chat, self.limit, self.sample.max_new_tokens, goes_on) {
             Ok(prompt) => prompt,
             Err(error) => {
-                terminal::complain(&error);
+                let advice = "change the conversation (/help says how), or begin with another template: ";
+                terminal::complain(&of_template(error, advice));
                 if !goes_on {
                     self.dialogue.undo();
                 }

@@ -47,8 +47,10 @@ pub(super) fn configure(
         config.model.labels.clear();
     }
     config.adapter = adapter(config.adapter, &keys, checkpoint)?;
-    // A run may go on from its latest checkpoint; the reference stays this one. With an adapter it is the base.
-    if config.needs_reference() && config.objective.reference.is_none() && !config.adapter.is_on() {
+    // A run may go on from its latest checkpoint; the reference stays this one. That of a new adapter is the model
+    // without it, which needs no second copy.
+    let is_new_adapter = config.adapter.is_on() && !checkpoint.is_adapter();
+    if config.needs_reference() && config.objective.reference.is_none() && !is_new_adapter {
         let path = if path.is_file() { path } else { checkpoint.path() };
         config.objective.reference = Some(path.into());
     }

@@ -9,6 +9,7 @@ use crate::{
     config::{Architecture, Config, ModelConfig, TrainConfig},
     error::Result,
     model::size,
+    train::memory::{self, ModelsBeside},
 };
 use serde::Serialize;
 use std::{
@@ -212,7 +213,7 @@ fn known(checkpoint: &Checkpoint) -> Model {
         weight_bytes,
         kv_cache_bytes,
         inference_bytes: weight_bytes.saturating_add(kv_cache_bytes),
-        training_bytes: size::training_bytes(&training),
+        training_bytes: memory::training_bytes(&training, &ModelsBeside::default()),
         training_batch_size: training.train.batch_size,
     }
 }

@@ -6,7 +6,7 @@ use super::{
     table::{bytes, parameters},
 };
 use crate::{
-    checkpoint::{Export, Names, tensors::FloatType},
+    checkpoint::{Export, Names, names, tensors::FloatType},
     device::Choice,
     error::{Error, hint},
     model::families::Family,
@@ -34,6 +34,18 @@ const MAX_SHARD_SIZE: u64 = 5_000_000_000;
 pub(super) fn run(arguments: MergeArguments) -> anyhow::Result<()> {
     let MergeArguments { path, adapters, out, dtype } = arguments;
     let out = std::path::absolute(&out).map_err(|e| Error::io("find", &out, e))?;
+    if out.file_name().and_then(|name| name.to_str()).is_some_and(names::is_gguf) {
+        return Err(Error::InvalidValue {
+            key: "--out".into(),
+            value: out.display().to_string(),
+            message: "a merged model is a folder".into(),
+            hint: Some(hint![
+                "name a folder, then make the file of it with ",
+                hint::command("kiln convert FOLDER MODEL.gguf")
+            ]),
+        }
+        .into());
+    }
     let mut checkpoint = open_checkpoint(&path)?;
     adapters.add_to(&mut checkpoint)?;
     if checkpoint.adapters().is_empty() {

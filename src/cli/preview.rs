@@ -53,8 +53,12 @@ pub(super) fn run(arguments: PreviewArguments) -> anyhow::Result<()> {
     let dialogues = dialogues.ok_or_else(|| Error::InvalidValue {
         key: "data.paths".into(),
         value: config.data.paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
-        message: "there are no dialogues, but text".into(),
-        hint: Some(hint![hint::command("kiln tokenizer encode"), " shows the tokens of a text"]),
+        message: "there are no dialogues in it, but text or nothing".into(),
+        hint: Some(hint![
+            "dialogues are records such as those with `messages`; ",
+            hint::command("kiln tokenizer encode"),
+            " shows the tokens of a text"
+        ]),
     })?;
     let mut out = std::io::stdout().lock();
     if arguments.json {
@@ -79,6 +83,14 @@ fn prepare(arguments: &PreviewArguments) -> Result<(Config, Option<SampleKind>, 
     let (mut config, keys) = arguments.source.read_with_keys(PRESET)?;
     let sets = |prefix: &str| keys.iter().any(|key| key.starts_with(prefix));
     use_data(&mut config, &arguments.files)?;
+    if config.data.paths.is_empty() {
+        return Err(Error::InvalidValue {
+            key: "FILE".into(),
+            value: String::new(),
+            message: "no file of dialogues is named".into(),
+            hint: Some(hint!["name one, for example ", hint::command("kiln preview talk.jsonl")]),
+        });
+    }
     if !sets("chat.on_bad_row") {
         config.chat.on_bad_row = OnBadRow::Skip;
     }
@@ -99,9 +111,10 @@ fn prepare(arguments: &PreviewArguments) -> Result<(Config, Option<SampleKind>, 
             ..TokenizerConfig::default()
         };
     }
-    // What the files are for, unless the user says it.
+    // What the files are for, unless the user says it. Records of no format are refused with their fields.
     let says_kind = sets("objective.kind") || arguments.source.preset.is_some();
-    let kind = if says_kind { config.sample_kind() } else { kind_of(&config)? };
+    let of_files = || kind_of(&config).map(|kind| kind.or(Some(SampleKind::Conversations)));
+    let kind = if says_kind { config.sample_kind() } else { of_files()? };
     Ok((config, kind, tokenizer))
 }
 

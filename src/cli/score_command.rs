@@ -9,7 +9,7 @@
 //! resumed run calls it as the uninterrupted one would.
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, hint},
     objective::rollout::rewards::AnswerText,
 };
 use std::{
@@ -21,13 +21,18 @@ use std::{
 /// Runs a shell command on answers, and reads a number for each.
 ///
 /// # Errors
-/// [`Error::InvalidValue`] if the command cannot be started, ends with an error or writes anything else.
+/// [`Error::Rollout`] if the command cannot be started, ends with an error or writes anything else.
 pub(super) fn run(command: &str, answers: &[AnswerText<'_>]) -> Result<Vec<f32>> {
-    let refused = |message: String| Error::InvalidValue {
+    let refused = |message: String| Error::Rollout {
+        step: None,
         key: "rollout.rewards".into(),
         value: command.into(),
         message,
-        hint: Some("it reads a JSON object a line, one for each answer, and writes a number a line".into()),
+        hint: Some(hint![
+            "it reads a JSON object a line, one for each answer, and writes a number a line; ",
+            hint::command("--resume"),
+            " goes on from the last step"
+        ]),
     };
     let mut lines = Vec::new();
     for answer in answers {

@@ -12,10 +12,10 @@ use crate::{
     error::{Error, Place, Result, hint},
     eval::memorization::Memorization,
     generate::Generator,
-    model::size,
     train::{
         Hooks, Trainer,
         event::{Event, FinishReason, MemorizationReport},
+        memory::{self, ModelsBeside},
     },
 };
 use burn::tensor::Device;
@@ -242,6 +242,9 @@ fn resume_plan(
     }
     let run = run.map_or_else(|| RunFolder::create(&path), Ok)?;
     run.set_aside_after(trainer.steps_done())?;
+    if let Some(best) = trainer.best_step().filter(|best| *best == trainer.steps_done()) {
+        run.mark_best(best)?;
+    }
     Ok(Plan { run, trainer, resumed: true })
 }
 
@@ -273,7 +276,8 @@ pub(super) fn run_of(folder: &Path) -> Result<PathBuf> {
 }
 
 /// Puts `--data` into the configuration, and makes its paths absolute, so that they are valid wherever the run is
-/// resumed.
+/// resumed. A run that it names as a model stands for its newest checkpoint, which stays the model of a resumed run
+/// when the other run has gone on.
 pub(super) fn use_data(config: &mut Config, data: &[PathBuf]) -> Result<()> {
     if !data.is_empty() {
         config.data.paths = data.to_vec();
@@ -284,6 +288,14 @@ pub(super) fn use_data(config: &mut Config, data: &[PathBuf]) -> Result<()> {
     let models = models.chain(&mut config.distill.logits).chain(&mut config.adapter.base).chain(rewards);
     for path in files.chain(&mut config.eval.suites).chain(models) {
         *path = std::path::absolute(&*path).map_err(|e| Error::io("find", &*path, e))?;
+    }
+    let rewards = config.rollout.rewards.iter_mut().filter_map(|reward| reward.path.as_mut());
+    let models = config.objective.reference.iter_mut().chain(&mut config.distill.teacher).chain(rewards);
+    // Whoever opens a model says what is wrong with its path.
+    for path in models.filter(|path| path.is_dir()) {
+        if let Ok(checkpoint) = resolve(path) {
+            *path = checkpoint;
+        }
     }
     // A template is a name or a file.
     if let Some(template) = config.chat.template.as_mut().filter(|template| Path::new(template).is_file()) {
@@ -298,7 +310,7 @@ pub(super) fn check_memory(config: &Config, info: Option<&DeviceInfo>) -> Result
     let Some((info, available)) = info.and_then(|info| Some((info, info.memory_bytes?))) else {
         return Ok(());
     };
-    let needed = size::training_bytes(config);
+    let needed = memory::training_bytes(config, &ModelsBeside::open(config)?);
     if needed <= available {
         return Ok(());
     }

@@ -103,6 +103,15 @@ fn assert_same(file: &Gguf<'_>, name: &str) {
 }
 
 #[test]
+fn a_file_for_inference_has_no_dropout() {
+    let bytes = fixture("gpt2.gguf");
+    let config = parse(&bytes).config().unwrap();
+    for key in ["embd_pdrop", "attn_pdrop", "resid_pdrop"] {
+        assert_eq!(config[key], 0.0, "{key}");
+    }
+}
+
+#[test]
 fn models_are_those_that_they_were_made_of() {
     for name in MODELS {
         let bytes = fixture(&format!("{name}.gguf"));

@@ -16,6 +16,7 @@ mod charsmap;
 mod codec;
 mod general;
 mod gpt2;
+mod hugging_face;
 mod json;
 mod oniguruma;
 mod original;
@@ -110,31 +111,27 @@ impl Tokenizer {
         let origin = format!("`{}`", path.display());
         if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case(kiln_gguf::EXTENSION)) {
             let bytes = storage::map(path).map_err(missing)?;
-            let document = Gguf::parse(&bytes, path)?.tokenizer()?;
-            return Self::from_bytes(document.to_string().as_bytes(), &origin);
+            return Self::from_document(Gguf::parse(&bytes, path)?.tokenizer()?, &origin);
         }
         Self::from_bytes(&storage::read(path).map_err(missing)?, &origin)
     }
 
     /// Reads the bytes of a `tokenizer.json`. Error messages call it `origin`.
     pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self> {
-        let refused = |message: String| Error::Tokenizer {
-            origin: origin.into(),
-            message,
-            hint: Some("it should be a `tokenizer.json` as Hugging Face's `tokenizers` writes it".into()),
-        };
-        let mut document: Value =
-            serde_json::from_slice(bytes).map_err(|e| refused(format!("is not JSON: {e}")))?;
+        let document =
+            serde_json::from_slice(bytes).map_err(|e| refused(origin, format!("is not JSON: {e}")))?;
+        Self::from_document(document, origin)
+    }
+
+    /// Reads the contents of a `tokenizer.json`. Error messages call it `origin`.
+    pub fn from_document(mut document: Value, origin: &str) -> Result<Self> {
+        let refused = |message: String| refused(origin, message);
         json::check_model(&document).map_err(refused)?;
         json::check_parts(&document).map_err(refused)?;
-        let (mut original, has_changed) = Original::take(&mut document).map_err(refused)?;
+        let mut original = Original::take(&mut document).map_err(refused)?;
         json::check_merges(&document).map_err(refused)?;
-        let unreadable = |error: String| refused(format!("cannot be read: {error}"));
-        let mut hugging_face = if has_changed {
-            serde_json::from_value(document).map_err(|e| unreadable(e.to_string()))?
-        } else {
-            tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| unreadable(e.to_string()))?
-        };
+        let mut hugging_face =
+            hugging_face::read(document).map_err(|error| refused(format!("cannot be read: {error}")))?;
         original.take_lengths(&mut hugging_face).map_err(|e| refused(e.to_string()))?;
 
         let mut vocabulary: Vec<(u32, String)> =
@@ -146,7 +143,7 @@ impl Tokenizer {
         if largest > LARGEST_ID {
             return Err(refused(format!("has a token with the id {largest}")));
         }
-        let mut document = serde_json::to_value(&*hugging_face).map_err(|e| refused(e.to_string()))?;
+        let mut document = hugging_face::document(&hugging_face).map_err(|e| refused(e.to_string()))?;
         original.restore_patterns(&mut document).map_err(refused)?;
         let (kind, codec) = codec::choose(&document, &vocabulary, &hugging_face);
         let special = special::marks(&document);
@@ -324,6 +321,15 @@ impl fmt::Debug for Tokenizer {
             .field("vocab_size", &self.inner.vocab_size)
             .field("fingerprint", &self.inner.fingerprint)
             .finish_non_exhaustive()
+    }
+}
+
+/// Error about a `tokenizer.json` that cannot be used.
+fn refused(origin: &str, message: String) -> Error {
+    Error::Tokenizer {
+        origin: origin.into(),
+        message,
+        hint: Some("it should be a `tokenizer.json` as Hugging Face's `tokenizers` writes it".into()),
     }
 }
 

@@ -24,17 +24,16 @@ pub(super) struct Original {
 }
 
 impl Original {
-    /// Changes a document for the crate. Also returns whether anything did change.
+    /// Changes a document for the crate.
     ///
     /// # Errors
     /// The pattern that cannot be rewritten, its place, and the reason.
-    pub(super) fn take(document: &mut Value) -> Result<(Self, bool), String> {
+    pub(super) fn take(document: &mut Value) -> Result<Self, String> {
         let mut original = Self::default();
-        let mut has_changed = document.get_mut("model").is_some_and(skip_version_lines);
+        skip_version_lines(document);
         visit_patterns(document, &mut |place, pattern| {
             let translated = translate(pattern).map_err(|reason| format!("`{place}` {reason}"))?;
             original.patterns.push(std::mem::replace(pattern, translated));
-            has_changed |= original.patterns.last() != Some(&*pattern);
             Ok(())
         })?;
         check_empty_replacements(document)?;
@@ -43,9 +42,8 @@ impl Original {
             && dropout.as_f64().is_some_and(|dropout| (0.0..=1.0).contains(&dropout))
         {
             original.dropout = Some(dropout.take());
-            has_changed = true;
         }
-        Ok((original, has_changed))
+        Ok(original)
     }
 
     /// Turns off the truncation and padding of the crate.
@@ -103,18 +101,14 @@ fn json(value: &impl Serialize, depth: usize) -> serde_json::Result<String> {
     Ok(serde_json::to_string_pretty(value)?.replace('\n', &format!("\n{}", "  ".repeat(depth))))
 }
 
-/// Removes lines such as `#version: 0.2` from the merges. Returns whether there was one.
-fn skip_version_lines(model: &mut Value) -> bool {
-    let Some(merges) = model.get_mut("merges").and_then(Value::as_array_mut) else {
-        return false;
-    };
-    let before = merges.len();
+/// Removes lines such as `#version: 0.2` from the merges.
+fn skip_version_lines(document: &mut Value) {
+    let Some(merges) = document.pointer_mut("/model/merges").and_then(Value::as_array_mut) else { return };
     merges.retain(|merge| match merge {
         Value::String(line) => !line.starts_with("#version"),
         Value::Array(pair) => pair.first().is_none_or(|first| first != "#version:"),
         _ => true,
     });
-    merges.len() < before
 }
 
 /// Rewrites a pattern for the regular-expression engine used here.

@@ -2,6 +2,7 @@
 //!
 //! - `build` compiles the package again, some of it for hardware and with downloads that a test lacks.
 //! - `network` fetches packages from npm and PyPI.
+//! - `minutes` trains several models, which a test does with a few steps each.
 //! - `browser` needs Chromium, and minutes.
 //! - `cluster` needs several machines, or processes that do not end.
 //! - `all` is the whole check, which includes the test.
@@ -23,7 +24,7 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         class: "build",
         command: "cargo install --path .",
         file: "tests/check.sh",
-        runs: "cargo clippy --release -- -D warnings",
+        runs: "cargo build --release \"${packages[@]}\" \"${default_features[@]}\" --lib",
     },
     Elsewhere {
         class: "build",
@@ -78,6 +79,18 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         command: "kiln generate models/SmolLM2-135M-Instruct.Q4_1.gguf --prompt \"The capital of France is\" --temperature 0",
         file: "tests/check.sh",
         runs: "\"$kiln\" generate \"$model\"",
+    },
+    Elsewhere {
+        class: "minutes",
+        command: "node examples/rlhf.mjs runs/rlhf",
+        file: "tests/examples.rs",
+        runs: r#"quick("rlhf.mjs")"#,
+    },
+    Elsewhere {
+        class: "minutes",
+        command: "node examples/distill.mjs runs/distill",
+        file: "tests/examples.rs",
+        runs: r#"quick("distill.mjs")"#,
     },
     Elsewhere {
         class: "browser",

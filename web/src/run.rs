@@ -16,7 +16,11 @@ use kiln::{
     generate::Generator,
     model::size,
     platform::Instant,
-    train::{Hooks, Progress, Trainer, event::Event},
+    train::{
+        Hooks, Progress, Trainer,
+        event::Event,
+        memory::{self, ModelsBeside},
+    },
 };
 use std::path::PathBuf;
 use wasm_bindgen::prelude::*;
@@ -270,7 +274,7 @@ impl Target {
             ]
         };
         for (needed, limit) in [
-            (size::training_bytes(config), self.available),
+            (memory::training_bytes(config, &ModelsBeside::default()), self.available),
             (size::largest_tensor_bytes(config), self.largest),
         ] {
             if needed as f64 > limit {

@@ -11,6 +11,7 @@ use kiln::{
     data::Dataset,
     model::size,
     tokenizer::Tokenizer,
+    train::memory::{self, ModelsBeside},
 };
 use serde_json::Value;
 use std::{
@@ -129,7 +130,7 @@ pub fn plan(spec: JsValue) -> Result<JsValue> {
     Ok(to_js(&Plan {
         changed: changes(&config, &preset),
         parameters: size::parameter_count(&config.model),
-        training_bytes: size::training_bytes(&config),
+        training_bytes: memory::training_bytes(&config, &ModelsBeside::default()),
         tokens_per_step,
         flops_per_step: tokens_per_step as f64 * size::flops_per_token(&config.model),
         train_tokens: dataset.train.len(),

@@ -104,6 +104,18 @@ fn every_answer_is_trained_and_not_the_last_turn_alone() {
     }
 }
 
+#[test]
+fn roles_are_weighed_behind_a_prompt_that_has_answers() {
+    let json = r#"{"prompt": [{"role": "user", "content": "one?"}, {"role": "assistant", "content": "1"},
+        {"role": "user", "content": "two?"}], "completion": [{"role": "assistant", "content": "2"}]}"#;
+    for chat in [marked(), unmarked()] {
+        let role_weights = BTreeMap::from([("assistant".to_owned(), 1.0), ("user".to_owned(), 0.5)]);
+        let options = RowOptions { role_weights, ..options(999) };
+        let rows = rows_with(chat, json, SampleKind::Conversations, options).unwrap();
+        assert_eq!(trained(&rows[0]), "2<|im_end|>");
+    }
+}
+
 /// verl#3287: the weight of a token is its own as a target, whatever shifts it later.
 #[test]
 fn the_mask_is_not_off_by_one() {
@@ -113,6 +125,15 @@ fn the_mask_is_not_off_by_one() {
         assert_eq!(text(&row.tokens[first..first + 1]), "1");
         assert!(text(&row.tokens[..first]).ends_with("<|im_start|>assistant\n"));
     }
+}
+
+#[test]
+fn an_answer_may_end_in_the_middle_of_a_character_s_bytes() {
+    let source = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
+    let chat = ChatTokenizer::new(Template::new(source, "`t`", 0).unwrap(), tokenizer());
+    let json = r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a🦆"}]}"#;
+    let rows = rows_with(chat, json, SampleKind::Conversations, options(99)).unwrap();
+    assert_eq!(trained(&rows[0]), "a🦆");
 }
 
 /// axolotl#3754.
@@ -180,16 +201,21 @@ fn truncation_never_leaves_a_row_without_targets_unseen() {
     let left = cut(Truncation::Left, 12).unwrap();
     assert_eq!((left.tokens.len(), trained(&left).as_str()), (12, "2<|im_end|>"));
     assert_eq!(left.tokens, whole.tokens[length - 12..]);
-    let refusal = cut(Truncation::Right, 10).unwrap_err();
-    assert_eq!(refusal.reason, Reason::CutAway);
-    assert_eq!(
-        refusal.message,
-        format!("has {length} tokens, and its answer is not among the 10 that a row holds")
-    );
     let refusal = cut(Truncation::Error, length - 1).unwrap_err();
     assert_eq!(
         (refusal.reason, refusal.message),
         (Reason::TooLong, format!("has {length} tokens, but a row holds {}", length - 1))
+    );
+}
+
+#[test]
+fn an_answer_that_is_cut_away_whole_is_refused() {
+    let length = row(TWO_TURNS, options(999)).unwrap().tokens.len();
+    let refusal = row(TWO_TURNS, options(10)).unwrap_err();
+    assert_eq!(refusal.reason, Reason::CutAway);
+    assert_eq!(
+        refusal.message,
+        format!("has {length} tokens, and its answer is not among the 10 that a row holds")
     );
 }
 
@@ -239,6 +265,39 @@ fn a_template_that_rewrites_history_is_an_error_that_names_it() {
     let last = RowOptions { loss_on: LossOn::LastAnswer, ..options(99) };
     let row = rows_with(chat(), json, SampleKind::Conversations, last).unwrap().remove(0);
     assert_eq!(trained(&row), "ud");
+}
+
+#[test]
+fn parts_of_text_are_one_text_for_a_template_that_reads_no_lists() {
+    let json = r#"{"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}, {"type": "text", "text": "?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "a"}]}]}"#;
+    for chat in [marked(), unmarked()] {
+        let row = rows_with(chat, json, SampleKind::Conversations, options(99)).unwrap().remove(0);
+        assert!(text(&row.tokens).contains("user\nq?<|im_end|>"), "{}", text(&row.tokens));
+        assert_eq!(trained(&row), "a<|im_end|>");
+    }
+    let source =
+        "{% for m in messages %}{% for part in m.content %}({{ part.text }}){% endfor %}{% endfor %}";
+    let chat = ChatTokenizer::new(Template::new(source, "`t`", 0).unwrap(), tokenizer());
+    let row =
+        rows_with(chat, json, SampleKind::Conversations, RowOptions { loss_on: LossOn::All, ..options(99) });
+    assert_eq!(text(&row.unwrap()[0].tokens), "(q)(?)(a)");
+}
+
+#[test]
+fn calls_of_functions_are_trained_and_their_results_are_not() {
+    let json = r#"{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"},
+        {"role": "assistant", "content": null, "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{\"x\": 1}"}}]},
+        {"role": "tool", "content": "7"}, {"role": "assistant", "content": "a"}],
+        "tools": [{"type": "function", "function": {"name": "f"}}]}"#;
+    let whole = row(json, options(999)).unwrap();
+    let call = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n</tool_call><|im_end|>";
+    assert_eq!(trained(&whole), format!("{call}|a<|im_end|>"));
+    let listed = "s\n\n<tools>\n{\"type\": \"function\", \"function\": {\"name\": \"f\"}}\n</tools>\n";
+    assert!(text(&whole.tokens).contains(listed), "{}", text(&whole.tokens));
+    let without_system = json.replacen(r#"{"role": "system", "content": "s"}, "#, "", 1);
+    let tokens = row(&without_system, options(999)).unwrap().tokens;
+    assert!(text(&tokens).starts_with("<|im_start|>system\n<tools>\n"), "{}", text(&tokens));
 }
 
 #[test]

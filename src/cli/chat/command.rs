@@ -47,7 +47,8 @@ impl Command {
     /// # Errors
     /// [`Error::UnknownName`] for an unknown command.
     pub fn parse(line: &str) -> Result<Self> {
-        let text = line.trim();
+        // A file that is piped in may begin with a byte-order mark.
+        let text = line.strip_prefix('\u{feff}').unwrap_or(line).trim();
         if text.is_empty() {
             return Ok(Self::Nothing);
         }
@@ -119,6 +120,7 @@ mod tests {
         for (line, command) in [
             ("  ", Command::Nothing),
             (" hello there ", Command::Say("hello there".into())),
+            ("\u{feff}hello", Command::Say("hello".into())),
             ("//help", Command::Say("/help".into())),
             ("/help", Command::Help),
             ("/system  Be brief. ", Command::System("Be brief.".into())),

@@ -2,7 +2,7 @@
 
 use crate::{
     chat::{ChatTokenizer, Conversation, Ending, Format, Message, Refusal, SampleKind, Text, Value, format},
-    error::Result,
+    error::{Error, Result},
     platform::storage,
 };
 use std::path::Path;
@@ -25,10 +25,21 @@ impl Dialogue {
     /// Reads a conversation from a file; an empty one if there is no file.
     ///
     /// # Errors
-    /// [`Error::InvalidDialogue`](crate::Error::InvalidDialogue) for a file that holds no messages, and errors
-    /// of reading.
+    /// [`Error::InvalidDialogue`] for a file that holds no messages, [`Error::NotFound`] if its folder does not
+    /// exist, and errors of reading.
     pub fn open(path: Option<&Path>) -> Result<Self> {
-        let Some(path) = path.filter(|path| storage::exists(path)) else { return Ok(Self::default()) };
+        let Some(path) = path else { return Ok(Self::default()) };
+        if !storage::exists(path) {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            // Said now rather than when the first answer is saved.
+            return match folder.filter(|folder| !storage::is_folder(folder)) {
+                None => Ok(Self::default()),
+                Some(folder) => Err(Error::NotFound {
+                    path: folder.into(),
+                    hint: "make the folder of the conversation, or name a file in another one".into(),
+                }),
+            };
+        }
         let text = storage::read_to_string(path)?;
         let refused = |refusal: Refusal, line| {
             let hint = "a conversation is an object with `messages`, as /save writes it";
@@ -129,6 +140,13 @@ impl Dialogue {
             let messages = first.iter().chain(&rest[left_out..]).cloned().collect();
             let rendered = chat.render(&self.conversation.with_messages(messages), ending)?;
             let mut tokens: Vec<u32> = chat.encode(&rendered)?.into_iter().map(|token| token.id).collect();
+            if tokens.is_empty() {
+                return Err(Error::ChatTemplate {
+                    origin: chat.template().origin().into(),
+                    message: "writes nothing for this conversation".into(),
+                    hint: None,
+                });
+            }
             let next =
                 rest.iter().enumerate().skip(left_out + 1).find(|(_, message)| message.role() == "user");
             let next = next.map(|(index, _)| index);
@@ -213,6 +231,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("talk.json");
         assert!(Dialogue::open(Some(&path)).unwrap().messages().is_empty());
+        assert!(Dialogue::open(Some(&folder.path().join("none/talk.json"))).is_err());
         dialogue().save(&path).unwrap();
         assert_eq!(shown(&Dialogue::open(Some(&path)).unwrap()), shown(&dialogue()));
         std::fs::write(&path, "{\n\"messages\": [}").unwrap();

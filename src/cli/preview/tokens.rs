@@ -41,6 +41,9 @@ impl Style {
     }
 }
 
+/// Character that stands for bytes which are no whole character.
+const INCOMPLETE: char = char::REPLACEMENT_CHARACTER;
+
 /// A row of tokens.
 pub struct Row<'a> {
     pub tokenizer: &'a Tokenizer,
@@ -55,6 +58,9 @@ pub struct Row<'a> {
     pub value: Option<f32>,
 }
 
+/// Largest number of tokens that one character is spelled with: the bytes of UTF-8.
+const LONGEST_CHARACTER: usize = 4;
+
 impl Row<'_> {
     /// Where the row is from, and how much of it is trained.
     pub fn title(&self) -> String {
@@ -68,8 +74,8 @@ impl Row<'_> {
     /// The tokens, one behind the other. A line break is shown, and broken after.
     pub fn tokens(&self, style: Style) -> String {
         let mut text = String::new();
-        for (index, (&id, &weight)) in self.tokens.iter().zip(&self.weights).enumerate() {
-            let token = visible(&self.tokenizer.token_text(id).unwrap_or_default());
+        for (index, (token, &weight)) in self.texts().iter().zip(&self.weights).enumerate() {
+            let token = visible(token);
             let breaks = token.ends_with('⏎');
             // Writing into a String cannot fail.
             let _ = match (style, weight) {
@@ -91,6 +97,33 @@ impl Row<'_> {
         }
         text.truncate(text.trim_end_matches('\n').len());
         text
+    }
+
+    /// Texts of the tokens. A character that several tokens spell stands at the last of them, behind `…` at the others.
+    fn texts(&self) -> Vec<String> {
+        let mut texts: Vec<String> = Vec::new();
+        // Index of the first token of an incomplete character.
+        let mut start = 0;
+        for (index, &id) in self.tokens.iter().enumerate() {
+            let own = self.tokenizer.token_text(id).unwrap_or_default();
+            if !own.contains(INCOMPLETE) || index - start >= LONGEST_CHARACTER {
+                start = index;
+            }
+            texts.push(own);
+            let whole = self.tokenizer.decode(&self.tokens[start..=index]).unwrap_or_default();
+            if index > start && !whole.contains(INCOMPLETE) {
+                let mut shown = 0;
+                for text in &mut texts[start..index] {
+                    *text = text.replace(INCOMPLETE, "…");
+                    shown += text.trim_end_matches('…').len();
+                }
+                texts[index] = whole.get(shown..).unwrap_or(&whole).to_owned();
+                start = index + 1;
+            } else if !texts[index].contains(INCOMPLETE) {
+                start = index + 1;
+            }
+        }
+        texts
     }
 
     pub fn to_json(&self) -> Value {
@@ -145,5 +178,26 @@ mod tests {
         );
         assert_eq!(Style::of(false), Style::Plain);
         assert_eq!(row.to_json()["tokens"][4]["weight"], 0.5);
+    }
+
+    #[test]
+    fn characters_of_several_tokens_are_shown_whole() {
+        let config = TokenizerConfig { kind: TokenizerKind::Byte, vocab_size: 0, path: None };
+        let tokenizer = Tokenizer::train(&config, &["<end>".to_owned()], [""]).unwrap();
+        let mut tokens = tokenizer.encode("aé日<end>").unwrap();
+        // A character that is cut off, and one that a text really has.
+        tokens.push(0xE6);
+        tokens.extend(tokenizer.encode("b\u{FFFD}").unwrap());
+        let weights = vec![1.0; tokens.len()];
+        let row = Row {
+            tokenizer: &tokenizer,
+            path: Path::new("x"),
+            line: 1,
+            name: None,
+            tokens,
+            weights,
+            value: None,
+        };
+        assert_eq!(row.tokens(Style::Plain), "[a][…][é][…][…][日][<end>][�][b][�][�][�]");
     }
 }

@@ -18,6 +18,9 @@ static METRICS: Subject = Subject { name: "metrics", verify: |folder, _| metrics
 static CHAT: Subject =
     Subject { name: "chat", verify: |folder, _| super::chat::verify(&folder.join("chat")) };
 
+/// Number of characters of a difference in the table; failures are shown whole below it.
+const WIDEST: usize = 60;
+
 /// Folder that is no subject: the models that subjects are about.
 const MODELS: &str = "models";
 
@@ -103,7 +106,7 @@ fn table(subject: &Subject, cases: &[Case]) -> Table {
     for case in cases {
         let mut groups: Vec<(String, &Difference, usize)> = Vec::new();
         for difference in &case.differences {
-            let what = without_names(&difference.what);
+            let what: String = without_names(&difference.what).chars().take(WIDEST).collect();
             match groups
                 .iter_mut()
                 .find(|(known, worst, _)| *known == what && worst.bound == difference.bound)

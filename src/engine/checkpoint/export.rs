@@ -133,12 +133,13 @@ impl Export {
             }
             put(names::CONFIG, &config)?;
             if checkpoint.has_tokenizer() {
-                put(names::TOKENIZER, &checkpoint.files.tokenizer_json()?)?;
+                put(names::TOKENIZER, &checkpoint.tokenizer_files().tokenizer_json()?)?;
             }
             for name in COPIED {
-                let folders = [checkpoint.path(), checkpoint.source().path()];
-                let mut places = folders.iter().map(|folder| folder.join(name));
-                if let Some(bytes) = checkpoint.source().files.get(name) {
+                // Those of an adapter count before those of its base, whose template it may have replaced.
+                let sources = [&checkpoint.files, &checkpoint.source().files];
+                let mut places = sources.iter().map(|files| files.origin.join(name));
+                if let Some(bytes) = sources.iter().find_map(|files| files.get(name)) {
                     put(name, bytes)?;
                 } else if let Some(place) = places.find(|place| storage::exists(place)) {
                     put(name, &storage::read(&place)?)?;

@@ -52,6 +52,16 @@ impl Checkpoint {
         Self::from_named(files, location.named)
     }
 
+    /// Reads the configuration of a model as [`open_model`](Self::open_model) does, but leaves the checksums of its
+    /// files alone.
+    ///
+    /// # Errors
+    /// Those of [`open_model`](Self::open_model), except for damage of files that it does not read.
+    pub fn model_config(path: &Path) -> Result<ModelConfig> {
+        let location = Location::find(path)?;
+        Ok(Self::from_named(location.open()?, location.named)?.model)
+    }
+
     /// Opens all parts. A checkpoint without a manifest is incomplete and refused. If it has an adapter, `base` is the
     /// model that the adapter changes, or else the one that its settings name.
     pub fn open_training(folder: &Path, base: Option<&Path>) -> Result<Self> {
@@ -93,8 +103,7 @@ impl Checkpoint {
         {
             model.decoder_start_token = start;
         }
-        // Sizes come from a file: refuse them before they shape tensors.
-        Config { model: model.clone(), ..Default::default() }.validate()?;
+        check_sizes(&files, &model)?;
         if model.vocab_size == 0 {
             return Err(files.error("`vocab_size` is 0".into()));
         }
@@ -120,7 +129,7 @@ impl Checkpoint {
         }
         let config = config_of(&files)?;
         let model = config.as_ref().map_or_else(|| base.model.clone(), |config| config.model.clone());
-        Config { model: model.clone(), ..Default::default() }.validate()?;
+        check_sizes(&files, &model)?;
         let (family, note) = (base.family, base.note.clone());
         let (base, adapters) = (Some(Box::new(base)), vec![adapter]);
         Ok(Self { files, named: None, family, model, config, note, base, adapters })
@@ -140,7 +149,7 @@ impl Checkpoint {
     }
 
     /// Files that have the tokenizer: those of an adapter, or else those of its base.
-    fn tokenizer_files(&self) -> &Files {
+    pub(super) fn tokenizer_files(&self) -> &Files {
         match self.files.get(names::TOKENIZER) {
             Some(_) => &self.files,
             None => &self.source().files,
@@ -164,8 +173,7 @@ impl Checkpoint {
     /// the model.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let origin = self.tokenizer_path();
-        let json = self.tokenizer_files().tokenizer_json()?;
-        let tokenizer = Tokenizer::from_bytes(&json, &origin.display().to_string())?;
+        let tokenizer = self.tokenizer_files().tokenizer(&origin.display().to_string())?;
         if tokenizer.vocab_size() > self.model.vocab_size {
             return Err(Error::Tokenizer {
                 origin: format!("`{}`", origin.display()),
@@ -177,7 +185,7 @@ impl Checkpoint {
                 hint: Some("put the `tokenizer.json` that the model was trained with beside it".into()),
             });
         }
-        let tokenizer = chat::complete(&self.files, tokenizer)?;
+        let tokenizer = chat::complete(self.tokenizer_files(), tokenizer)?;
         let ends = self.end_tokens(&tokenizer)?;
         if ends.tokens.is_empty() {
             return Ok(tokenizer);
@@ -271,6 +279,16 @@ impl Checkpoint {
 /// Whether files have an adapter instead of a whole model.
 fn is_adapter(files: &Files) -> bool {
     files.get(names::CONFIG).is_none() && files.get(names::ADAPTER_CONFIG).is_some()
+}
+
+/// Refuses sizes of a model, which come from a file, before they shape tensors.
+fn check_sizes(files: &Files, model: &ModelConfig) -> Result<()> {
+    let checked = Config { model: model.clone(), ..Default::default() }.validate();
+    checked.map_err(|error| Error::Checkpoint {
+        path: files.origin.clone(),
+        message: error.to_string(),
+        hint: error.hint(),
+    })
 }
 
 /// Configuration of the run that made the files; `None` if it was not made by Kiln.

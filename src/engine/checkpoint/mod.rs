@@ -15,6 +15,7 @@
 mod adapter;
 mod build;
 mod chat;
+mod exact;
 mod export;
 mod files;
 mod generation;
@@ -37,7 +38,7 @@ pub use index::Index;
 pub use load::{Checkpoint, Weights};
 pub use manifest::Manifest;
 pub use run::{Resume, RunFolder, resolve};
-pub use save::{OverfittingState, TrainerState, encode, put_objective};
+pub use save::{OverfittingState, RecentLosses, TrainerState, encode, put_objective};
 pub use weights::{Location, StoredTensor, WeightFiles};
 
 /// File names inside a checkpoint.

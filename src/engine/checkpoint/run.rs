@@ -156,6 +156,15 @@ impl RunFolder {
         storage::set_link(&self.path.join(CHECKPOINTS).join(pointer), name)
     }
 
+    /// Points `best` to the checkpoint of a step, if the run has it. A process may be killed after writing its best
+    /// checkpoint and before updating the pointer, and the checkpoint would then be removed as an old one.
+    pub fn mark_best(&self, step: u64) -> Result<()> {
+        match self.steps()?.into_iter().find(|(saved, _)| *saved == step) {
+            Some((_, path)) => self.point(BEST, &file_name(&path)),
+            None => Ok(()),
+        }
+    }
+
     fn rotate(&self, keep: usize) -> Result<()> {
         let pointed: Vec<Option<String>> =
             [LATEST, BEST].iter().map(|pointer| self.pointed(pointer)).collect();
@@ -222,6 +231,13 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
     }
     if !path.exists() {
         return Err(missing("name a run folder or a checkpoint folder"));
+    }
+    if path.is_file() {
+        return Err(Error::Checkpoint {
+            path: path.into(),
+            message: "it is a file, not the folder of a model".into(),
+            hint: Some("name its folder; a file that is a model ends with `.gguf` or `.safetensors`".into()),
+        });
     }
     if [names::CONFIG, names::ADAPTER_CONFIG].iter().any(|name| path.join(name).is_file()) {
         return Ok(path.into());

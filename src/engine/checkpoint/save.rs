@@ -1,7 +1,7 @@
 //! Encodes a trainer's state as checkpoint files.
 
 use super::{
-    Files, TrainedAdapter, names,
+    Files, TrainedAdapter, exact, names,
     tensors::{self, FloatType},
 };
 use crate::{
@@ -24,6 +24,7 @@ pub struct TrainerState {
     pub tokens: u64,
     /// Number of steps skipped because their loss was not finite.
     pub skipped_steps: u64,
+    #[serde(with = "exact::option", default)]
     pub best_val_loss: Option<f64>,
     pub best_step: Option<u64>,
     /// Number of evaluations since the best one.
@@ -31,6 +32,12 @@ pub struct TrainerState {
     /// State of the watch for overfitting.
     #[serde(default)]
     pub overfitting: OverfittingState,
+    /// Losses of the steps since the last evaluation.
+    #[serde(default)]
+    pub recent_losses: RecentLosses,
+    /// Number of skipped steps in a row up to this one.
+    #[serde(default)]
+    pub skipped_in_a_row: u64,
     pub optimizer: OptimizerKind,
     /// Number of updates of each parameter.
     pub updates: BTreeMap<String, usize>,
@@ -42,11 +49,33 @@ pub struct TrainerState {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OverfittingState {
     /// Training loss at the evaluation with the best validation loss.
+    #[serde(with = "exact::option", default)]
     pub train_loss_at_best: Option<f64>,
     /// Number of evaluations in a row that showed overfitting.
     pub evaluations: u64,
     /// Whether the run has warned already.
     pub has_warned: bool,
+}
+
+/// Sum of training losses, so that an evaluation reports their mean although the run was resumed before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct RecentLosses {
+    #[serde(with = "exact")]
+    pub sum: f64,
+    /// Number of steps.
+    pub count: u64,
+}
+
+impl RecentLosses {
+    pub fn add(&mut self, loss: f32) {
+        self.sum += f64::from(loss);
+        self.count += 1;
+    }
+
+    /// Mean of the losses; `None` without one.
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / self.count as f64)
+    }
 }
 
 /// Encodes the files of a checkpoint. Tensors are given under Kiln's parameter names. With an `adapter`, `weights` and
@@ -130,6 +159,20 @@ fn generation(sample: &SampleConfig, end_of_text: Option<u32>, end_tokens: &[u32
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn losses_come_back_to_the_bit() {
+        for number in 1..2000 {
+            let sum = f64::from(number).sqrt() * 3.7;
+            let state = RecentLosses { sum, count: 7 };
+            let read: RecentLosses = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
+            assert_eq!(read.sum.to_bits(), sum.to_bits(), "{sum}");
+            assert_eq!(read.mean(), Some(sum / 7.0));
+        }
+        let older: RecentLosses = serde_json::from_str(r#"{"sum": 1.5, "count": 2}"#).unwrap();
+        assert_eq!(older, RecentLosses { sum: 1.5, count: 2 });
+        assert_eq!(RecentLosses::default().mean(), None);
+    }
 
     #[test]
     fn filters_are_told_where_they_are_on() {

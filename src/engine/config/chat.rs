@@ -98,6 +98,8 @@ impl Config {
             ObjectiveKind::Dpo | ObjectiveKind::Orpo | ObjectiveKind::Simpo => Some(SampleKind::Pairs),
             ObjectiveKind::Kto => Some(SampleKind::Labelled),
             ObjectiveKind::Ppo | ObjectiveKind::Grpo | ObjectiveKind::Rloo => Some(SampleKind::Prompts),
+            // Every step is on answers of the student.
+            ObjectiveKind::Distill if self.distill.lambda >= 1.0 => Some(SampleKind::Prompts),
             ObjectiveKind::CausalLm | ObjectiveKind::Distill => {
                 let is_dialogue = self.data.format.is_some_and(|format| format != Format::Text);
                 is_dialogue.then_some(SampleKind::Conversations)
@@ -143,5 +145,7 @@ mod tests {
         assert_eq!(config(&["data.format=messages"]).sample_kind(), Some(SampleKind::Conversations));
         assert_eq!(config(&["data.format=text"]).sample_kind(), None);
         assert_eq!(config(&["objective.kind=sft"]).sample_kind(), Some(SampleKind::Conversations));
+        let own_answers = config(&["objective.kind=distill", "distill.lambda=1"]);
+        assert_eq!(own_answers.sample_kind(), Some(SampleKind::Prompts));
     }
 }

@@ -72,7 +72,7 @@ impl Config {
                 hint: Some(hint!["add ", hint::set("preference.loss", "sigmoid")]),
             });
         }
-        let rows = self.train.batch_size * self.train.gradient_accumulation_steps;
+        let rows = self.train.batch_size.saturating_mul(self.train.gradient_accumulation_steps);
         if self.objective_kind() == ObjectiveKind::Kto && rows < 2 {
             return Err(Error::InvalidValue {
                 key: "train.batch_size".into(),
@@ -121,6 +121,7 @@ mod tests {
         check(&two).unwrap();
         assert_eq!(key(&["objective.kind=dpo", "model.architecture=encoder"]), "objective.kind");
         assert_eq!(key(&["objective.kind=reward"]), "objective.kind");
+        assert_eq!(key(&["objective.kind=dpo", "objective.z_loss=0.1"]), "objective.z_loss");
         check(&["objective.kind=reward", "model.head=regression"]).unwrap();
     }
 }

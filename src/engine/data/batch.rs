@@ -36,6 +36,10 @@ pub struct HostBatch {
     /// Number of the document of each token within its row, `[rows * time]`, ascending from 0, and [`PADDING`] for
     /// padding. Empty if each row is one document.
     pub documents: Vec<i32>,
+    /// Number of the branch of each token within its row, `[rows * time]`, ascending from 0, and [`PADDING`] for
+    /// padding. Tokens of branch 0, the trunk, precede those of each other branch, which do not see each other. Empty
+    /// if no texts of a row begin alike.
+    pub branches: Vec<i32>,
     /// Input tokens of the decoder in an encoder-decoder model, row by row; empty for other models.
     pub decoder_inputs: Vec<i32>,
     /// Number of each row where the data has one: the target of a regression, the margin of a pair in its
@@ -92,6 +96,7 @@ impl HostBatch {
             lengths: Vec::new(),
             prefixes: Vec::new(),
             documents: Vec::new(),
+            branches: Vec::new(),
             decoder_inputs: Vec::new(),
             values: Vec::new(),
             answers: None,
@@ -166,8 +171,12 @@ impl HostBatch {
         (!lengths.is_empty()).then(flags)
     }
 
-    /// Position of each token in its document, `[rows * time]`; `None` if each row is one document.
+    /// Position of each token in its document, or in its branch after the trunk, `[rows * time]`; `None` if each row is
+    /// one document.
     pub fn positions(&self) -> Option<Vec<i32>> {
+        if !self.branches.is_empty() {
+            return Some(self.branches.chunks(self.time.max(1)).flat_map(branch_positions).collect());
+        }
         let rows = self.documents.chunks(self.time.max(1));
         let documents = rows.flat_map(|row| row.chunk_by(|a, b| a == b));
         let positions = || documents.flat_map(|document| 0..document.len() as i32).collect();
@@ -211,9 +220,34 @@ impl HostBatch {
     }
 }
 
+/// Positions of the tokens of a row, given their branches.
+fn branch_positions(row: &[i32]) -> Vec<i32> {
+    let trunk = row.iter().take_while(|&&branch| branch == 0).count();
+    let mut positions = Vec::with_capacity(row.len());
+    for branch in row.chunk_by(|a, b| a == b) {
+        match branch[0] {
+            // There may be more padding than positions.
+            PADDING => positions.extend(std::iter::repeat_n(0, branch.len())),
+            number => {
+                let first = if number == 0 { 0 } else { trunk };
+                positions.extend((first..first + branch.len()).map(|position| position as i32));
+            }
+        }
+    }
+    positions
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn branches_go_on_from_the_trunk() {
+        let mut batch = HostBatch::new(vec![1; 16], vec![IGNORE_INDEX; 4], 2, 8);
+        let p = PADDING;
+        batch.branches = vec![0, 0, 0, 3, 3, 5, p, p, 0, 1, 1, 1, 4, 4, 4, p];
+        assert_eq!(batch.positions().unwrap(), [0, 1, 2, 3, 4, 3, 0, 0, 0, 1, 2, 3, 1, 2, 3, 0]);
+    }
 
     #[test]
     fn rows_are_padded_to_their_longest() {

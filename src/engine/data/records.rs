@@ -93,38 +93,55 @@ pub(super) fn read(
         }
         Shape::Lines | Shape::Json => each_record(path, text, shape, take),
         Shape::Table(delimiter) => {
-            let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
-            let line = |position: Option<&csv::Position>| position.map_or(1, |at| at.line() as usize);
-            let failed = |error: csv::Error| {
-                let at = line(error.position());
-                let message = match error.kind() {
-                    csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-                        format!("has {len} columns, but the first line names {expected_len}")
-                    }
-                    _ => format!("is no row of a table: {error}"),
-                };
-                refused(at, message)
-            };
-            let names = reader.headers().map_err(failed)?.clone();
             let wanted = [Some(fields.text), fields.label.map(|(name, _)| name)];
-            if let Some(missing) =
-                wanted.into_iter().flatten().find(|name| names.iter().all(|own| own != *name))
-            {
+            let check = |names: &csv::StringRecord| {
+                let is_missing = |name: &&str| names.iter().all(|own| own != *name);
+                let Some(missing) = wanted.into_iter().flatten().find(is_missing) else { return Ok(()) };
                 let names = names.iter().collect::<Vec<_>>().join("`, `");
-                return Err(refused(1, format!("names no column `{missing}`; there are `{names}`")));
-            }
+                Err(refused(1, format!("names no column `{missing}`; there are `{names}`")))
+            };
             let number = fields.label.filter(|(_, kind)| *kind == LabelKind::Value).map(|(name, _)| name);
-            for row in reader.records() {
-                let row = row.map_err(failed)?;
+            each_row(path, text, delimiter, check, |line, names, row| {
                 let value = |(name, text): (&str, &str)| {
                     let parsed = if number == Some(name) { text.trim().parse::<f64>().ok() } else { None };
                     (name.to_owned(), parsed.map_or_else(|| text.into(), Value::from))
                 };
-                take(line(row.position()), Value::Object(names.iter().zip(&row).map(value).collect()))?;
-            }
-            Ok(())
+                take(line, Value::Object(names.iter().zip(row).map(value).collect()))
+            })
         }
     }
+}
+
+/// Calls `take` with the line, the names of the columns and the cells of each row of a table, after `check` has accepted
+/// the names.
+///
+/// # Errors
+/// [`Error::InvalidRecord`] for what is no row, and errors of `check` and `take`.
+pub(super) fn each_row(
+    path: &Path,
+    text: &str,
+    delimiter: u8,
+    check: impl FnOnce(&csv::StringRecord) -> Result<()>,
+    mut take: impl FnMut(usize, &csv::StringRecord, &csv::StringRecord) -> Result<()>,
+) -> Result<()> {
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
+    let line = |position: Option<&csv::Position>| position.map_or(1, |at| at.line() as usize);
+    let failed = |error: csv::Error| {
+        let message = match error.kind() {
+            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                format!("has {len} columns, but the first line names {expected_len}")
+            }
+            _ => format!("is no row of a table: {error}"),
+        };
+        Error::InvalidRecord { path: path.into(), line: line(error.position()), message }
+    };
+    let names = reader.headers().map_err(failed)?.clone();
+    check(&names)?;
+    for row in reader.records() {
+        let row = row.map_err(failed)?;
+        take(line(row.position()), &names, &row)?;
+    }
+    Ok(())
 }
 
 /// Calls `take` with each record of JSON lines or JSON, and the line where it begins.

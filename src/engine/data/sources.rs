@@ -131,14 +131,7 @@ pub(super) fn read(
         }
         corpus.push_file(&path, &text, Shape::of(&path, &text, &fields, is_named), &fields)?;
     }
-    if let Some((path, why)) = passed_over.iter().find(|(_, why)| why.has_text).or(passed_over.first()) {
-        notes.push(format!(
-            "passed over {} of the files: they are no text that is read here, such as `{}`, which {}",
-            passed_over.len(),
-            path.display(),
-            why.message
-        ));
-    }
+    notes.extend(note_of(&passed_over));
     if corpus.is_empty() {
         return Err(match passed_over.into_iter().find(|(_, why)| why.has_text) {
             Some((path, why)) => why.into_error(&path),
@@ -146,6 +139,17 @@ pub(super) fn read(
         });
     }
     Ok(Source::Text(corpus))
+}
+
+/// Note for the user on files that are passed over; `None` if there are none.
+pub(super) fn note_of(passed_over: &[(PathBuf, NotText)]) -> Option<String> {
+    let (path, why) = passed_over.iter().find(|(_, why)| why.has_text).or(passed_over.first())?;
+    Some(format!(
+        "passed over {} of the files: they are no text that is read here, such as `{}`, which {}",
+        passed_over.len(),
+        path.display(),
+        why.message
+    ))
 }
 
 /// Lists the files `SPLIT.bin` and `SPLIT-….bin` of a folder, sorted.

@@ -79,13 +79,11 @@ pub async fn generate(
     let widest = rows.iter().map(|row| row.context).max().unwrap_or(0);
     // Once the cache is full, tokens that are in no row's context are dropped from it.
     let columns = widest.saturating_add(sample.max_new_tokens).min(limit.saturating_mul(2));
-    let mut cache = KvCache::with_capacity(config, rows.len(), columns, &device);
+    let prompts = Prompts::of(&rows, decoder);
+    let mut cache = KvCache::with_capacity(config, prompts.contexts.len(), columns, &device);
     for step in 0..sample.max_new_tokens {
         let mut logits = match step {
-            0 => {
-                let contexts: Vec<_> = rows.iter().map(|row| row.newest(row.context)).collect();
-                decoder.next(Input::padded(&contexts, Side::Left, &device), &mut cache).await?
-            }
+            0 => prompts.read(decoder, &mut cache, &device).await?,
             _ => read_newest(decoder, config, &mut rows, &mut cache, &device).await?,
         };
         let width = logits.len() / rows.len();
@@ -106,6 +104,51 @@ pub async fn generate(
         }
     }
     Ok(())
+}
+
+/// The prompts of a batch. One that adjacent rows share is there once.
+struct Prompts {
+    /// Tokens of each prompt that are in the context.
+    contexts: Vec<Vec<u32>>,
+    /// Index of each row's prompt.
+    of_rows: Vec<i32>,
+}
+
+impl Prompts {
+    fn of(rows: &[Row<'_>], decoder: &TextDecoder<'_>) -> Self {
+        // Beside an encoder the rows differ in what the encoder has read.
+        let may_share = matches!(decoder, TextDecoder::DecoderOnly(_));
+        let mut prompts = Self { contexts: Vec::new(), of_rows: Vec::with_capacity(rows.len()) };
+        for row in rows {
+            let context = row.newest(row.context);
+            if !(may_share && prompts.contexts.last() == Some(&context)) {
+                prompts.contexts.push(context);
+            }
+            prompts.of_rows.push(prompts.contexts.len() as i32 - 1);
+        }
+        prompts
+    }
+
+    /// Reads each prompt once into an empty cache, which has all rows of the batch afterwards. Returns the next
+    /// token's logits, `[B * vocab_size]`.
+    ///
+    /// # Errors
+    /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
+    async fn read(
+        &self,
+        decoder: &TextDecoder<'_>,
+        cache: &mut KvCache,
+        device: &Device,
+    ) -> Result<Vec<f32>> {
+        let logits = decoder.next(Input::padded(&self.contexts, Side::Left, device), cache).await?;
+        let rows = self.of_rows.len();
+        if self.contexts.len() == rows {
+            return Ok(logits);
+        }
+        cache.select(Tensor::from_data(TensorData::new(self.of_rows.clone(), [rows]), device));
+        let prompts: Vec<&[f32]> = logits.chunks_exact(logits.len() / self.contexts.len()).collect();
+        Ok(self.of_rows.iter().flat_map(|&prompt| prompts[prompt as usize]).copied().collect())
+    }
 }
 
 /// Removes the rows that have ended from the batch and the cache, once they are half of them. The copy of the
@@ -262,7 +305,9 @@ mod tests {
             let model = Decoder::init(&config, Mode::Fused, 3, &device);
             for max_new_tokens in [0, 1, 8, 11, 70] {
                 let sample = SampleConfig { temperature: 0.0, max_new_tokens, ..Default::default() };
-                for prompts in [&prompts[..], &prompts[..3], &[vec![1; 3], vec![2; 3]]] {
+                // Of the last ones, two adjacent rows share a prompt.
+                let shared: [Vec<u32>; 4] = [vec![1; 3], vec![1; 3], vec![7], vec![1; 3]];
+                for prompts in [&prompts[..], &prompts[..3], &[vec![1; 3], vec![2; 3]], &shared] {
                     let found = together(&model, &config, prompts, &sample);
                     for (prompt, found) in prompts.iter().zip(found) {
                         let alone = alone(&model, &config, prompt, &sample);

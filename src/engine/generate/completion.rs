@@ -13,8 +13,11 @@ use crate::{
 pub struct Completion {
     /// Sampled tokens, including those that end the answer.
     pub tokens: Vec<u32>,
-    /// Log-probability of each token in nats, under the whole vocabulary at the temperature of sampling.
+    /// Log-probability of each token in nats, under the whole vocabulary at the temperature of sampling; empty
+    /// unless asked for.
     pub log_probabilities: Vec<f32>,
+    /// Entropy of the distribution that each token was drawn from, in nats, likewise.
+    pub entropies: Vec<f32>,
     /// Text of the answer, without what ended it.
     pub text: String,
     pub reason: StopReason,
@@ -35,6 +38,32 @@ impl Generator<'_> {
         at_once: usize,
         sample: &SampleConfig,
     ) -> Result<Vec<Completion>> {
+        self.complete_each(prompts, first, at_once, sample, false).await
+    }
+
+    /// Samples the same answers as [`complete`](Self::complete), with the log-probabilities and entropies of their
+    /// tokens. Each token takes a pass over the vocabulary on the host.
+    ///
+    /// # Errors
+    /// Those of [`complete`](Self::complete).
+    pub async fn complete_with_log_probabilities(
+        &self,
+        prompts: &[&[u32]],
+        first: usize,
+        at_once: usize,
+        sample: &SampleConfig,
+    ) -> Result<Vec<Completion>> {
+        self.complete_each(prompts, first, at_once, sample, true).await
+    }
+
+    async fn complete_each(
+        &self,
+        prompts: &[&[u32]],
+        first: usize,
+        at_once: usize,
+        sample: &SampleConfig,
+        with_log_probabilities: bool,
+    ) -> Result<Vec<Completion>> {
         let Self { model, config, tokenizer, device } = *self;
         let Model::Decoder(decoder) = model else {
             let message = "only a decoder without an encoder answers a prompt";
@@ -50,35 +79,47 @@ impl Generator<'_> {
                 .collect();
             let outputs = prompts.iter().map(|prompt| Output::new(tokenizer, prompt, sample));
             let mut outputs = outputs.collect::<Result<Vec<_>>>()?;
-            let mut sampled = vec![(Vec::new(), Vec::new(), StopReason::Length); prompts.len()];
+            let mut sampled = vec![(Vec::new(), Vec::new(), Vec::new(), StopReason::Length); prompts.len()];
             let mut ends = |row: usize, token: u32, logits: &[f32]| -> Result<bool> {
                 let reason = outputs[row].push(token, &mut |_| {})?;
-                let (tokens, log_probabilities, end) = &mut sampled[row];
+                let (tokens, log_probabilities, entropies, end) = &mut sampled[row];
                 tokens.push(token);
-                log_probabilities.push(log_probability(logits, token, sample.temperature));
+                if with_log_probabilities {
+                    let (log_probability, entropy) = log_probability(logits, token, sample.temperature);
+                    log_probabilities.push(log_probability);
+                    entropies.push(entropy);
+                }
                 *end = reason.unwrap_or(StopReason::Length);
                 Ok(reason.is_some())
             };
             let (number, known) = (first + all.len(), tokenizer.vocab_size());
             let tokens = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
             batch::generate(&decoder, config, tokens, known, number, sample, device, &mut ends).await?;
-            for (output, (tokens, log_probabilities, reason)) in outputs.into_iter().zip(sampled) {
+            for (output, (tokens, log_probabilities, entropies, reason)) in outputs.into_iter().zip(sampled) {
                 let text = output.finish(reason, &mut |_| {})?.text;
-                all.push(Completion { tokens, log_probabilities, text, reason });
+                all.push(Completion { tokens, log_probabilities, entropies, text, reason });
             }
         }
         Ok(all)
     }
 }
 
-/// Logarithm of a token's probability. Logits are divided by the temperature if it is not 0.
-fn log_probability(logits: &[f32], token: u32, temperature: f64) -> f32 {
+/// Logarithm of a token's probability, and entropy of the distribution. Logits are divided by the temperature if it is
+/// not 0.
+fn log_probability(logits: &[f32], token: u32, temperature: f64) -> (f32, f32) {
     let scale = if temperature > 0.0 { 1.0 / temperature } else { 1.0 };
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let from_largest = |logit: f32| f64::from(logit - largest) * scale;
-    let sum: f64 = logits.iter().map(|&logit| from_largest(logit).exp()).sum();
+    let (mut sum, mut weighted) = (0.0, 0.0);
+    for &logit in logits {
+        let difference = from_largest(logit);
+        let weight = difference.exp();
+        sum += weight;
+        // A token that cannot be drawn has the logit -inf.
+        weighted += if weight > 0.0 { weight * difference } else { 0.0 };
+    }
     let own = logits.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
-    (from_largest(own) - sum.ln()) as f32
+    ((from_largest(own) - sum.ln()) as f32, (sum.ln() - weighted / sum) as f32)
 }
 
 #[cfg(test)]
@@ -93,8 +134,8 @@ mod tests {
     };
     use burn::tensor::activation::log_softmax;
 
-    /// Answers are the tokens that were drawn, whatever they spell, and their log-probabilities are those of
-    /// a pass over the whole text.
+    /// Answers are the tokens that were drawn, whatever they spell, and their log-probabilities and entropies are
+    /// those of a pass over the whole text.
     #[test]
     fn sampled_tokens_are_kept_with_their_log_probabilities() {
         let device = crate::device::Choice::cpu().open().unwrap();
@@ -115,13 +156,15 @@ mod tests {
             vec![vec![1, 2, 3], vec![4], vec![5, 6], vec![7, 8, 9, 10, 11], vec![3; 2]];
         let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
         let complete = |first, prompts: &[&[u32]], at_once| {
-            pollster::block_on(generator.complete(prompts, first, at_once, &sample)).unwrap()
+            let found = generator.complete_with_log_probabilities(prompts, first, at_once, &sample);
+            pollster::block_on(found).unwrap()
         };
         let answers = complete(0, &prompts, 8);
         let mut lengths = std::collections::BTreeSet::new();
         for (prompt, answer) in prompts.iter().zip(&answers) {
             let ended = answer.tokens.last() == Some(&end);
             assert_eq!(answer.reason, if ended { StopReason::StopText } else { StopReason::Length });
+            assert_eq!(answer.log_probabilities.len(), answer.tokens.len());
             let text = tokenizer.decode(&answer.tokens).unwrap();
             assert_eq!(answer.text, text.trim_end_matches('\n'));
             lengths.insert(answer.tokens.len());
@@ -129,9 +172,13 @@ mod tests {
             let row: Vec<u32> = prompt.iter().chain(&answer.tokens).copied().collect();
             let (logits, _) = model.forward(Input::padded(&[row], Side::Right, &device));
             let log_p = log_softmax(logits.div_scalar(0.7), 1).into_data().try_into_vec_as::<f32>().unwrap();
-            for (place, (&token, found)) in answer.tokens.iter().zip(&answer.log_probabilities).enumerate() {
-                let expected = log_p[(prompt.len() - 1 + place) * config.vocab_size + token as usize];
-                assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+            let rows = log_p.chunks(config.vocab_size).skip(prompt.len() - 1);
+            let found = answer.log_probabilities.iter().zip(&answer.entropies);
+            for ((row, &token), (log_probability, entropy)) in rows.zip(&answer.tokens).zip(found) {
+                let expected = row[token as usize];
+                assert!((log_probability - expected).abs() < 1e-4, "{log_probability} {expected}");
+                let expected: f32 = row.iter().map(|log_p| -log_p.exp() * log_p).sum();
+                assert!((entropy - expected).abs() < 1e-4, "{entropy} {expected}");
             }
         }
         assert!(lengths.len() > 1, "{lengths:?}");

@@ -26,6 +26,16 @@ pub enum TextDecoder<'a> {
     EncoderDecoder { model: &'a EncoderDecoder, memory: Box<Memory> },
 }
 
+/// Error for a decoder that gives texts numbers and generates none.
+pub(super) fn gives_numbers() -> Error {
+    Error::InvalidValue {
+        key: "model.head".into(),
+        value: "regression".into(),
+        message: "a reward model gives a text a number and generates none".into(),
+        hint: Some(hint![hint::command("kiln classify"), " shows the numbers of texts"]),
+    }
+}
+
 impl<'a> TextDecoder<'a> {
     /// Makes the decoder for `prompts`, which an encoder reads as far as they fit, and the tokens after which
     /// it generates.
@@ -42,12 +52,7 @@ impl<'a> TextDecoder<'a> {
         let device = device.clone().inner();
         let limit = config.context_limit().unwrap_or(usize::MAX);
         match model {
-            Model::Decoder(_) if !config.supports_generation() => Err(Error::InvalidValue {
-                key: "model.head".into(),
-                value: "regression".into(),
-                message: "a reward model gives a text a number and generates none".into(),
-                hint: Some(hint![hint::command("kiln classify"), " shows the numbers of texts"]),
-            }),
+            Model::Decoder(_) if !config.supports_generation() => Err(gives_numbers()),
             Model::Decoder(decoder) => {
                 let prompts = prompts.iter().map(|prompt| Prompt::of_decoder(tokenizer, prompt, limit));
                 Ok((Self::DecoderOnly(decoder), prompts.collect::<Result<_>>()?))
@@ -85,12 +90,16 @@ impl<'a> TextDecoder<'a> {
         }
     }
 
-    /// Logits of the token after each input token, `[B, T, vocab_size]`. The input continues the tokens in
+    /// Logits of the token after the last input token, `[B, 1, vocab_size]`. The input continues the tokens in
     /// the cache.
-    pub fn forward(&self, input: Input, cache: &mut KvCache) -> Tensor<3> {
+    fn last_logits(&self, input: Input, cache: &mut KvCache) -> Tensor<3> {
         match self {
-            Self::DecoderOnly(decoder) => decoder.forward(decoder.prompt(input, cache), Some(cache)),
-            Self::EncoderDecoder { model, memory } => model.decode(input.tokens, memory, Some(cache)).0,
+            Self::DecoderOnly(decoder) => decoder.last_logits(decoder.prompt(input, cache), cache),
+            Self::EncoderDecoder { model, memory } => {
+                let logits = model.decode(input.tokens, memory, Some(cache)).0;
+                let [_, time, _] = logits.dims();
+                logits.narrow(1, time - 1, 1)
+            }
         }
     }
 
@@ -99,9 +108,8 @@ impl<'a> TextDecoder<'a> {
     /// # Errors
     /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
     pub async fn next(&self, input: Input, cache: &mut KvCache) -> Result<Vec<f32>> {
-        let [_, time] = input.tokens.dims();
         let device = input.tokens.device();
-        let logits = self.forward(input, cache).narrow(1, time - 1, 1); // [B, 1, vocab_size]
+        let logits = self.last_logits(input, cache);
         let failed = |message| device_failed(&device, "generating", message);
         let data = logits.into_data_async().await.map_err(|e| failed(e.to_string()))?;
         data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))

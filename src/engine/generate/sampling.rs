@@ -7,6 +7,7 @@ use crate::{
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::cmp::Ordering;
 
 /// Draws tokens at random; the same seed draws the same tokens.
 pub struct Sampler<'a> {
@@ -38,16 +39,11 @@ impl<'a> Sampler<'a> {
         if self.config.temperature == 0.0 {
             return Ok(argmax(logits));
         }
-        let candidates = candidates(logits, self.config);
-        let total: f64 = candidates.iter().map(|(_, p)| p).sum();
-        let mut left = uniform(&mut self.rng) * total;
-        for (token, p) in &candidates {
-            left -= p;
-            if left < 0.0 {
-                return Ok(*token);
-            }
-        }
-        Ok(candidates.last().map_or(0, |(token, _)| *token))
+        let mut candidates = candidates(logits, self.config);
+        let drawn = uniform(&mut self.rng) * total(&candidates);
+        let index = first_at(&mut candidates, |sum| sum > drawn);
+        // A penalty can make a logit infinite, beside which nothing has a weight.
+        Ok(candidates.get(index).map_or_else(|| argmax(logits), |candidate| candidate.token))
     }
 }
 
@@ -88,39 +84,164 @@ fn penalize(logits: &mut [f32], seen: &[u32], penalty: f32) {
     }
 }
 
-/// Tokens that may be drawn, with their relative probabilities, most likely first.
-fn candidates(logits: &[f32], config: &SampleConfig) -> Vec<(u32, f64)> {
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    order.sort_unstable_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
-    if config.top_k > 0 {
-        order.truncate(config.top_k);
+/// A token that may be drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Candidate {
+    token: u32,
+    logit: f32,
+    /// Probability, relative to that of the most likely token.
+    weight: f64,
+}
+
+impl Candidate {
+    /// Compares by likelihood, the most likely token first, and of equal ones by number.
+    fn order(&self, other: &Self) -> Ordering {
+        other.logit.total_cmp(&self.logit).then(self.token.cmp(&other.token))
     }
-    let largest = order.first().map_or(0.0, |&token| f64::from(logits[token as usize]));
-    let weight = |token: u32| ((f64::from(logits[token as usize]) - largest) / config.temperature).exp();
-    let mut candidates: Vec<(u32, f64)> = order.into_iter().map(|token| (token, weight(token))).collect();
-    candidates.retain(|(_, p)| *p >= config.min_p && p.is_finite());
-    let total: f64 = candidates.iter().map(|(_, p)| p).sum();
-    let mut reached = 0.0;
-    let mut kept = 0;
-    for (_, p) in &candidates {
-        if kept > 0 && reached >= config.top_p * total {
-            break;
-        }
-        reached += p;
-        kept += 1;
+}
+
+/// Tokens that may be drawn, in no order.
+fn candidates(logits: &[f32], config: &SampleConfig) -> Vec<Candidate> {
+    let numbered = logits.iter().enumerate();
+    let mut candidates: Vec<Candidate> =
+        numbered.map(|(token, &logit)| Candidate { token: token as u32, logit, weight: 0.0 }).collect();
+    if (1..candidates.len()).contains(&config.top_k) {
+        candidates.select_nth_unstable_by(config.top_k, Candidate::order);
+        candidates.truncate(config.top_k);
     }
-    candidates.truncate(kept);
+    let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    for candidate in &mut candidates {
+        candidate.weight = ((f64::from(candidate.logit) - largest) / config.temperature).exp();
+    }
+    // Without those of weight 0, and also without NaN.
+    candidates.retain(|candidate| candidate.weight > 0.0 && candidate.weight >= config.min_p);
+    if config.top_p < 1.0 {
+        let mass = config.top_p * total(&candidates);
+        let last = first_at(&mut candidates, |sum| sum >= mass);
+        candidates.truncate(last + 1);
+    }
     candidates
+}
+
+fn total(candidates: &[Candidate]) -> f64 {
+    candidates.iter().map(|candidate| candidate.weight).sum()
+}
+
+/// Finds the first candidate, from the most likely one on, at which the sum of the weights up to it is enough; the last
+/// one if no sum is. Returns its index, before which then are the more likely ones, in any order. Candidates are divided
+/// into halves rather than sorted, so that the time is proportional to their number.
+fn first_at(candidates: &mut [Candidate], is_enough: impl Fn(f64) -> bool) -> usize {
+    let (mut start, mut end, mut before) = (0, candidates.len(), 0.0);
+    while end - start > 1 {
+        let half = (end - start) / 2;
+        candidates[start..end].select_nth_unstable_by(half, Candidate::order);
+        let sum = before + total(&candidates[start..start + half]);
+        if is_enough(sum) {
+            end = start + half;
+        } else {
+            (start, before) = (start + half, sum);
+        }
+    }
+    start
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn kept(logits: &[f32], config: &SampleConfig) -> Vec<u32> {
+        let mut tokens: Vec<u32> =
+            candidates(logits, config).into_iter().map(|candidate| candidate.token).collect();
+        tokens.sort_unstable();
+        tokens
+    }
+
     fn tokens(config: &SampleConfig) -> Vec<u32> {
         // Probabilities 0.5, 0.25, 0.125, 0.125.
-        let logits = [0.5f32, 0.25, 0.125, 0.125].map(f32::ln);
-        candidates(&logits, config).into_iter().map(|(token, _)| token).collect()
+        kept(&[0.5f32, 0.25, 0.125, 0.125].map(f32::ln), config)
+    }
+
+    /// Tokens that may be drawn with their weights, the most likely first, as a sort of the vocabulary finds them.
+    fn by_sorting(logits: &[f32], config: &SampleConfig) -> Vec<(u32, f64)> {
+        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+        order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
+        order.truncate(if config.top_k > 0 { config.top_k } else { logits.len() });
+        let largest = f64::from(logits[order[0] as usize]);
+        let weight = |token: u32| ((f64::from(logits[token as usize]) - largest) / config.temperature).exp();
+        let mut weighted: Vec<(u32, f64)> = order.into_iter().map(|token| (token, weight(token))).collect();
+        weighted.retain(|(_, weight)| *weight >= config.min_p);
+        let total: f64 = weighted.iter().map(|(_, weight)| weight).sum();
+        let mut reached = 0.0;
+        let is_kept = |(_, weight): &&(u32, f64)| {
+            let is_first = reached == 0.0;
+            let is_kept = is_first || reached < config.top_p * total;
+            reached += weight;
+            is_kept
+        };
+        weighted.iter().take_while(is_kept).copied().collect()
+    }
+
+    /// The token that is drawn from sorted ones.
+    fn drawn_by_sorting(logits: &[f32], config: &SampleConfig) -> u32 {
+        let sorted = by_sorting(logits, config);
+        let total: f64 = sorted.iter().map(|(_, weight)| weight).sum();
+        let mut left = uniform(&mut ChaCha8Rng::seed_from_u64(config.seed)) * total;
+        for (token, weight) in &sorted {
+            left -= weight;
+            if left < 0.0 {
+                return *token;
+            }
+        }
+        sorted[sorted.len() - 1].0
+    }
+
+    /// Logits of which some are equal, some are masked, and zeros have either sign.
+    fn logits(count: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+        let is_coarse = rng.next_u64().is_multiple_of(2);
+        let logit = |rng: &mut ChaCha8Rng| match rng.next_u64() % 16 {
+            0 => f32::NEG_INFINITY,
+            1 => -0.0,
+            2 => 0.0,
+            _ if is_coarse => (rng.next_u64() % 24) as f32 / 4.0 - 3.0,
+            _ => (uniform(rng) * 12.0 - 6.0) as f32,
+        };
+        let mut logits: Vec<f32> = (0..count).map(|_| logit(rng)).collect();
+        logits[count / 2] = 1.5;
+        logits
+    }
+
+    #[test]
+    fn the_same_tokens_are_kept_and_drawn_as_from_sorted_ones() {
+        let rng = &mut ChaCha8Rng::seed_from_u64(7);
+        for count in [1, 2, 3, 10, 65, 500, 4000] {
+            for top_k in [0, 1, 2, 40, 5000] {
+                for (top_p, min_p) in
+                    [(1.0, 0.0), (0.9, 0.0), (0.3, 0.0), (1e-9, 0.0), (1.0, 0.05), (0.8, 0.02)]
+                {
+                    let logits = logits(count, rng);
+                    let temperature = [0.3, 1.0, 2.5][rng.next_u64() as usize % 3];
+                    let config = SampleConfig { temperature, top_k, top_p, min_p, ..Default::default() };
+                    if top_p < 1.0 {
+                        let mut expected: Vec<u32> =
+                            by_sorting(&logits, &config).into_iter().map(|(token, _)| token).collect();
+                        expected.sort_unstable();
+                        assert_eq!(kept(&logits, &config), expected, "{count} {config:?}");
+                    }
+                    for seed in 0..8 {
+                        let config = SampleConfig { seed, ..config.clone() };
+                        let found = Sampler::new(&config).sample(&mut logits.clone(), &[]).unwrap();
+                        assert_eq!(found, drawn_by_sorting(&logits, &config), "{count} {config:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_masked_token_is_never_a_candidate() {
+        let logits = [f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY];
+        assert_eq!(kept(&logits, &config()), [1]);
+        assert_eq!(kept(&logits, &SampleConfig { top_k: 2, ..config() }), [1]);
     }
 
     fn config() -> SampleConfig {

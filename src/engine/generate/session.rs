@@ -3,7 +3,7 @@
 
 use super::{
     Generated, Generator, NextToken,
-    decoder::{Prompt, TextDecoder},
+    decoder::{Prompt, TextDecoder, gives_numbers},
     output::Output,
     sampled::Sampled,
     sampling::Sampler,
@@ -27,12 +27,15 @@ impl<'a> Session<'a> {
     /// Starts a session.
     ///
     /// # Errors
-    /// [`Error::InvalidValue`] for a model with an encoder, which continues no text.
+    /// [`Error::InvalidValue`] for a model with an encoder or with another head, which continues no text.
     pub fn new(generator: Generator<'a>) -> Result<Self> {
         let Model::Decoder(decoder) = generator.model else {
             let message = "only a decoder without an encoder continues a text";
             return Err(Error::invalid_value("model.architecture", "with an encoder", message));
         };
+        if !generator.config.supports_generation() {
+            return Err(gives_numbers());
+        }
         Ok(Self { generator, decoder, next: None, texts: 0 })
     }
 

@@ -79,6 +79,14 @@ impl Decoder {
         (self.projection.forward(x, &self.embeddings), routings)
     }
 
+    /// Computes the logits after the last of the tokens `[B, T]`, `[B, 1, vocab_size]`; those after the others are not
+    /// computed. The tokens continue those in the cache.
+    pub(crate) fn last_logits(&self, input: Input, cache: &mut KvCache) -> Tensor<3> {
+        let (pass, [_, time]) = (input.pass(), input.tokens.dims());
+        let (states, _) = self.states(input, Some(cache), &pass);
+        self.projection.forward(states.narrow(1, time - 1, 1), &self.embeddings)
+    }
+
     /// Output projection of single tokens of `[B, T]`, given by their indices in the B · T tokens. With a cache,
     /// the tokens continue those in it.
     pub(crate) fn project_at(

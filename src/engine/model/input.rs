@@ -23,6 +23,9 @@ pub struct Input {
     /// document only. Numbers ascend within a row; padding has the number
     /// [`PADDING`](crate::kernels::attention::PADDING). Positions must be given too.
     pub documents: Option<Tensor<2, Int>>,
+    /// Number of the branch of each token, `[B, T]`, if texts of a row begin alike: tokens attend to those of their own
+    /// branch and to the trunk, which has the number 0. Positions must be given too.
+    pub branches: Option<Tensor<2, Int>>,
     /// Input tokens of the decoder in an encoder-decoder model, `[B, T']`.
     pub decoder_tokens: Option<Tensor<2, Int>>,
     /// Source of dropout's random numbers; `None` turns dropout off.
@@ -50,6 +53,7 @@ impl From<Tensor<2, Int>> for Input {
             token_types: None,
             prefix: None,
             documents: None,
+            branches: None,
             decoder_tokens: None,
             dropout: None,
             noise: None,
@@ -96,6 +100,7 @@ impl Input {
             token_types: self.token_types.map(Tensor::inner),
             prefix: self.prefix.map(Tensor::inner),
             documents: self.documents.map(Tensor::inner),
+            branches: self.branches.map(Tensor::inner),
             decoder_tokens: self.decoder_tokens.map(Tensor::inner),
             dropout: None,
             noise: None,
@@ -117,6 +122,7 @@ impl Input {
             padding: self.padding.clone(),
             prefix: self.prefix.clone(),
             documents: self.documents.clone(),
+            branches: self.branches.clone(),
         }
     }
 }

@@ -102,7 +102,7 @@ impl StackLayout {
 
 impl Shape {
     /// Number of elements, saturating.
-    pub(super) fn count(&self) -> u128 {
+    pub fn count(&self) -> u128 {
         self.dims.iter().fold(1, |product: u128, &size| product.saturating_mul(size as u128))
     }
 

@@ -1,15 +1,12 @@
 //! Cost of a model: parameters, floating-point operations, memory. Everything is derived from the
 //! configuration, before anything is built.
 
-use super::{
-    layout::{self, Layout, Shape, StackLayout},
-    parameters,
-};
-use crate::config::{Architecture, Config, Head, ModelConfig, OptimizerKind, Position};
+use super::layout::{self, Layout, Shape, StackLayout};
+use crate::config::{Architecture, Config, Head, ModelConfig, Position};
 
 /// Number of parameters; tables of fixed positions are not included.
 pub fn parameter_count(model: &ModelConfig) -> usize {
-    count_parameters(model, model.moe.n_experts).try_into().unwrap_or(usize::MAX)
+    count(model).try_into().unwrap_or(usize::MAX)
 }
 
 /// Number of active parameters per token: of the experts, only those that the token is routed to.
@@ -39,60 +36,42 @@ pub fn flops_per_token(model: &ModelConfig) -> f64 {
         + 12.0 * attention as f64
 }
 
-/// Lower bound of the memory for training, in bytes: weights, gradients, optimizer state, and the activations
-/// of one micro-batch that are saved for the backward pass, all in f32.
-pub fn training_bytes(config: &Config) -> u64 {
-    let model = &config.model;
-    let sizes = Sizes::of(model);
-    let moments = match config.train.optimizer {
-        OptimizerKind::Adam | OptimizerKind::Adamw => 2,
-        OptimizerKind::Sgd | OptimizerKind::Lion | OptimizerKind::Muon => 1,
-    };
-    let ema = u128::from(config.train.ema_decay.is_some());
-    let all = count_parameters(model, model.moe.n_experts);
-    let trained = match config.adapter.is_on() {
-        // Adapters are small beside the model.
-        true => 0,
-        false => all.saturating_sub(frozen_parameters(config)),
-    };
-    let weights = all + trained * (1 + moments + ema);
-    let tokens = config.train.batch_size as u128 * sizes.context;
-    // Per token and block: the inputs of the norms, linear layers and the non-linearity, and the
-    // attention weights of every head; then logits and their log-probabilities.
+/// Number of activations that the blocks save for the backward pass of a micro-batch whose rows have `context` tokens:
+/// the inputs of the norms, linear layers and the non-linearity, and the attention weights of every head.
+pub(crate) fn block_activations(model: &ModelConfig, rows: usize, context: usize) -> u128 {
+    let (sizes, context) = (Sizes::of(model), context as u128);
     let gated = if model.activation.is_gated() { 3 } else { 2 };
     let per_token = if model.has_experts() { model.moe.experts_per_token as u128 } else { 1 };
     let inner = sizes.inner * per_token + model.moe.shared_expert_inner.unwrap_or(0) as u128;
-    let block = 6 * sizes.width + gated * inner + 2 * sizes.heads * sizes.context;
-    let activations = tokens * (sizes.layers * block + 2 * model.outputs() as u128);
-    clamp(4 * (weights + activations))
+    let block = 6 * sizes.width + gated * inner + 2 * sizes.heads * context;
+    rows as u128 * context * sizes.layers * block
 }
 
-/// Number of parameters that `train.freeze` names, which have no gradient, moments or average.
-fn frozen_parameters(config: &Config) -> u128 {
-    let patterns = &config.train.freeze;
-    if patterns.is_empty() {
-        return 0;
-    }
-    let is_frozen = |shape: &Shape| patterns.iter().any(|pattern| parameters::matches(&shape.name, pattern));
-    let all = layout::parameters(&config.model);
-    all.iter().filter(|shape| is_frozen(shape)).map(Shape::count).sum()
+/// Number of logits and of their log-probabilities in a micro-batch of rows as long as the context.
+pub(crate) fn output_activations(model: &ModelConfig, rows: usize) -> u128 {
+    2 * rows as u128 * model.block_size as u128 * model.outputs() as u128
 }
 
 /// Size of the weights in f32, in bytes.
 pub fn weight_bytes(model: &ModelConfig) -> u64 {
-    clamp(4 * count_parameters(model, model.moe.n_experts))
+    clamp(4 * count(model))
 }
 
 /// Size of the KV cache for generating one sequence of the longest context in f32, in bytes. With an encoder,
 /// this includes the keys and values of an input of the same length.
 pub fn kv_cache_bytes(model: &ModelConfig) -> u64 {
+    clamp(4 * cached_numbers(model) * model.block_size as u128)
+}
+
+/// Number of keys and values that the KV cache keeps for each token of a sequence.
+pub(crate) fn cached_numbers(model: &ModelConfig) -> u128 {
     let sizes = Sizes::of(model);
     let kept = match model.architecture {
         Architecture::Encoder => 0,
         Architecture::Decoder => sizes.layers,
         Architecture::EncoderDecoder => 2 * model.decoder_layers() as u128,
     };
-    clamp(4 * 2 * kept * sizes.context * sizes.kv_heads * sizes.head_size)
+    2 * kept * sizes.kv_heads * sizes.head_size
 }
 
 /// Size of the tables of fixed positions in f32, in bytes. Learned positions are parameters.
@@ -133,6 +112,11 @@ impl Sizes {
     }
 }
 
+/// Number of parameters, in a type in which sums over several models do not overflow.
+pub(crate) fn count(model: &ModelConfig) -> u128 {
+    count_parameters(model, model.moe.n_experts)
+}
+
 /// Number of parameters if each layer had only `experts` experts.
 fn count_parameters(model: &ModelConfig, experts: usize) -> u128 {
     let of_block = |shape: &Shape| match shape.is_of_experts() {
@@ -148,7 +132,8 @@ fn count_parameters(model: &ModelConfig, experts: usize) -> u128 {
     beside_blocks.iter().map(Shape::count).sum::<u128>() + stacks.iter().map(of_stack).sum::<u128>()
 }
 
-fn clamp(size: u128) -> u64 {
+/// A size in bytes; one that no computer has becomes the largest.
+pub(crate) fn clamp(size: u128) -> u64 {
     size.try_into().unwrap_or(u64::MAX)
 }
 
@@ -235,17 +220,6 @@ mod tests {
     }
 
     #[test]
-    fn frozen_parameters_cost_their_weights_only() {
-        let mut config = Config::default();
-        config.model.vocab_size = 65;
-        let free = training_bytes(&config);
-        config.train.freeze = vec!["embedding".into(), "blocks.1.*".into()];
-        // Gradient and two moments of AdamW.
-        let block = 12 * 128 * 128 + 2 * 128;
-        assert_eq!(free - training_bytes(&config), 4 * 3 * (65 * 128 + block));
-    }
-
-    #[test]
     fn the_largest_sizes_that_are_valid_do_not_overflow() {
         const LARGEST: usize = 1 << 24;
         let model = ModelConfig {
@@ -259,13 +233,12 @@ mod tests {
             head_dim: Some(LARGEST),
             ..Default::default()
         };
-        let mut config = Config { model, ..Default::default() };
-        assert_eq!(parameter_count(&config.model), usize::MAX);
-        assert!(flops_per_token(&config.model) > 1e22);
-        config.train.batch_size = LARGEST;
-        assert_eq!(training_bytes(&config), u64::MAX);
-        config.model.position = Position::Sinusoidal;
-        assert_eq!(position_table_bytes(&config.model), 1 << 50);
+        assert_eq!(parameter_count(&model), usize::MAX);
+        assert!(flops_per_token(&model) > 1e22);
+        let activations = block_activations(&model, LARGEST, LARGEST) + output_activations(&model, LARGEST);
+        assert_eq!(clamp(4 * activations), u64::MAX);
+        let model = ModelConfig { position: Position::Sinusoidal, ..model };
+        assert_eq!(position_table_bytes(&model), 1 << 50);
     }
 
     #[test]

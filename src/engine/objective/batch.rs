@@ -7,7 +7,7 @@ use crate::{
         cross_entropy::{CrossEntropySpec, Targets, cross_entropy, of_logits},
         log_probabilities::{self, ProjectionSpec, log_probabilities},
     },
-    model::{Input, Model, Output, layers::output::Projection, mask},
+    model::{Input, Model, Output, Routings, layers::output::Projection, mask},
 };
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use std::sync::Arc;
@@ -30,8 +30,6 @@ pub struct Batch {
     pub target_weight: f64,
     /// Whether padding has no mask, because it only follows the tokens.
     pads_unmarked: bool,
-    /// Number of tokens of each token's document, `[B T]`; 0 for padding.
-    document_lengths: Vec<usize>,
 }
 
 /// Factor and regularizing terms of a cross entropy.
@@ -67,6 +65,7 @@ impl Batch {
                 prefix: host.prefix().map(|prefix| mask(prefix, host.rows, device)),
                 positions: host.positions().map(|positions| tokens(&positions)),
                 documents: (!host.documents.is_empty()).then(|| tokens(&host.documents)),
+                branches: (!host.branches.is_empty()).then(|| tokens(&host.branches)),
                 decoder_tokens: has_decoder.then(|| tokens(&host.decoder_inputs)),
                 ..Input::from(tokens(&host.inputs))
             },
@@ -86,7 +85,6 @@ impl Batch {
             target_tokens: host.target_tokens,
             target_weight: host.target_weight(),
             pads_unmarked: host.lengths.is_empty(),
-            document_lengths: host.document_lengths(),
         }
     }
 
@@ -118,19 +116,20 @@ impl Batch {
     /// output projection and fused kernels, the logits of all tokens are never stored at once, and those of
     /// tokens without a target are not computed if they are many.
     pub fn log_probabilities(&self, model: &Model) -> Tensor<2> {
-        self.log_probabilities_of(model, &self.targets, self.target_indices.as_ref())
+        self.log_probabilities_of(model, &self.targets, self.target_indices.as_ref()).0
     }
 
-    /// Log-probabilities of other targets than the batch's, `[N, 1]`; 0 where there is none. Only those at
-    /// `indices` are computed, if these are given.
+    /// Log-probabilities of targets, the batch's or others, `[N, 1]`, and the routing of each layer; 0 where there
+    /// is no target. Only those at `indices` are computed, if these are given.
     pub(super) fn log_probabilities_of(
         &self,
         model: &Model,
         targets: &Targets,
         indices: Option<&Tensor<1, Int>>,
-    ) -> Tensor<2> {
+    ) -> (Tensor<2>, Routings) {
         let tokens = targets.tokens.clone();
-        let log_p = match (model.forward_unprojected(self.input.clone()).0, indices) {
+        let (output, routings) = model.forward_unprojected(self.input.clone());
+        let log_p = match (output, indices) {
             (Output::Logits(logits), _) => log_probabilities::of_logits(logits, tokens),
             (Output::Projection(projection), None) => projected(projection, tokens),
             (Output::Projection(projection), Some(indices)) => {
@@ -139,7 +138,7 @@ impl Batch {
                 zeros.select_assign(0, indices.clone(), some, IndexingUpdateOp::Add)
             }
         };
-        log_p.mask_fill(targets.weights.clone().equal_elem(0.0), 0.0)
+        (log_p.mask_fill(targets.weights.clone().equal_elem(0.0), 0.0), routings)
     }
 
     /// Sum of the log-probabilities of each row's targets, `[B, 1]`: the log-probability of a whole text or
@@ -169,6 +168,19 @@ impl Batch {
         self.target_indices.as_ref()
     }
 
+    /// Indices of the outputs that predict the targets of [`target_rows`](Self::target_rows); `None` if these are
+    /// all outputs in their order.
+    pub(super) fn output_rows(&self) -> Option<Tensor<1, Int>> {
+        let Some(answers) = &self.host.answers else { return self.target_indices.clone() };
+        let count = answers.positions.len();
+        let positions = TensorData::new(answers.positions.clone(), [count]);
+        let positions = Tensor::<1, Int>::from_data(positions, &self.targets.weights.device());
+        Some(match &self.target_indices {
+            Some(indices) => positions.select(0, indices.clone()),
+            None => positions,
+        })
+    }
+
     /// Indices of the target tokens in host memory, or those of all tokens.
     pub(super) fn target_list(&self) -> Vec<usize> {
         let all = || (0..self.host.weights.len()).collect();
@@ -179,11 +191,6 @@ impl Batch {
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.input.tokens.dims()[0]
-    }
-
-    /// Number of tokens of each token's document, `[B T]`; 0 for padding. Without packing a row is one document.
-    pub(super) fn document_lengths(&self) -> &[usize] {
-        &self.document_lengths
     }
 
     /// Copy of the batch for a model without autodiff or dropout.
@@ -208,8 +215,15 @@ impl Batch {
     /// 1 for tokens of the input and 0 for padding, `[B T, 1]`.
     pub(super) fn real(&self) -> Tensor<2> {
         let [rows, time] = self.input.tokens.dims();
-        if let Some(documents) = &self.input.documents {
-            return documents.clone().not_equal_elem(PADDING).float().reshape([rows * time, 1]);
+        if let Some(numbers) = self.input.documents.as_ref().or(self.input.branches.as_ref()) {
+            return numbers.clone().not_equal_elem(PADDING).float().reshape([rows * time, 1]);
+        }
+        if let Some(answers) = &self.host.answers {
+            let lengths = answers.input_lengths(&self.host.weights, time);
+            let row = |length: usize| (0..time).map(move |at| f32::from(at < length));
+            let flags: Vec<f32> = lengths.into_iter().flat_map(row).collect();
+            let flags = TensorData::new(flags, [rows * time, 1]);
+            return Tensor::from_data(flags, &self.targets.weights.device());
         }
         match &self.input.padding {
             Some(padding) => padding.clone().bool_not().float().reshape([rows * time, 1]),

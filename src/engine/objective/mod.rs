@@ -11,6 +11,7 @@ mod own_batches;
 mod policy;
 mod prediction;
 pub mod preference;
+mod read;
 mod reference;
 pub mod reinforcement;
 mod reward;

@@ -29,7 +29,7 @@ impl NoisyEmbeddings {
         let [rows, time] = batch.input.tokens.dims();
         let draws = Dropout { probability: 0.0, seed: seed ^ PURPOSE, first_row: first_row as u32 };
         let mut noise = Vec::with_capacity(rows * time * self.width);
-        for (index, &length) in batch.document_lengths().iter().enumerate() {
+        for (index, length) in batch.host.document_lengths().into_iter().enumerate() {
             if length == 0 {
                 noise.resize(noise.len() + self.width, 0.0);
                 continue;

@@ -2,14 +2,15 @@
 //! classifiers) or squared error (regression), each averaged over targets, plus the auxiliary losses of a
 //! mixture of experts. Instruction tuning is the same with weights: those of prompts are 0.
 
-use super::{Average, Batch, Loss, LossWeights, Objective, StepTotals, neftune::NoisyEmbeddings, router};
+use super::{
+    Batch, Loss, LossWeights, Objective, StepTotals, neftune::NoisyEmbeddings, router::AuxiliaryLosses,
+};
 use crate::{config::Config, model::Model};
 
 /// The mean loss over targets, plus the auxiliary losses of a mixture of experts.
 #[derive(Debug, Clone, Copy)]
 pub struct Prediction {
-    router_aux_loss: f64,
-    router_z_loss: f64,
+    router: AuxiliaryLosses,
     weights: LossWeights,
     /// Noise on the embeddings in training; `None` without.
     noise: Option<NoisyEmbeddings>,
@@ -20,8 +21,7 @@ impl Prediction {
     pub fn new(config: &Config) -> Self {
         let Config { model, objective, .. } = config;
         Self {
-            router_aux_loss: model.moe.aux_loss,
-            router_z_loss: model.moe.z_loss,
+            router: AuxiliaryLosses::new(model),
             weights: LossWeights {
                 label_smoothing: objective.label_smoothing as f32,
                 z_loss: objective.z_loss as f32,
@@ -39,20 +39,7 @@ impl Objective for Prediction {
         let (output, routings) = model.forward_unprojected(input);
         let scale = (1.0 / step.divisor()) as f32;
         let loss = Loss::new(batch.loss(output, LossWeights { scale, ..self.weights }));
-        let (input_tokens, decoder_tokens) = (batch.real(), batch.has_target());
-        let of_input = routings.of_input.iter().map(|routing| (routing, &input_tokens));
-        let of_decoder = routings.of_decoder.iter().map(|routing| (routing, &decoder_tokens));
-        let Some(found) = router::losses(&of_input.chain(of_decoder).collect::<Vec<_>>()) else {
-            return loss;
-        };
-        let share = batch.target_weight / step.divisor();
-        let total = loss.total.clone()
-            + found.load_balancing.clone().mul_scalar(self.router_aux_loss * share)
-            + found.z.clone().mul_scalar(self.router_z_loss * share);
-        Loss { total, ..loss }
-            .with_metric("router/load_balancing", found.load_balancing, Average::OverTargets)
-            .with_metric("router/z", found.z, Average::OverTargets)
-            .with_metric("router/expert", found.utilization, Average::OverTargets)
+        self.router.add(loss, &routings, batch, step)
     }
 
     fn predicts_targets(&self) -> bool {

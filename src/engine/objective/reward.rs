@@ -1,10 +1,10 @@
 //! Reward models: a number for each text, higher for the preferred one of a pair (Bradley and Terry, 1952), or
 //! close to a score that the data gives.
 
-use super::{Average, Batch, Loss, Objective, StepTotals};
+use super::{Average, Batch, Loss, Objective, StepTotals, router::AuxiliaryLosses};
 use crate::{config::Config, model::Model};
 use burn::tensor::{
-    Tensor,
+    Int, Tensor,
     activation::{log_sigmoid, sigmoid},
 };
 
@@ -16,12 +16,13 @@ const BINS: usize = 10;
 pub struct Reward {
     /// Weight of the squared sum of a pair's rewards.
     center: f64,
+    router: AuxiliaryLosses,
 }
 
 impl Reward {
     /// Makes the objective of a configuration.
     pub fn new(config: &Config) -> Self {
-        Self { center: config.reward.center }
+        Self { center: config.reward.center, router: AuxiliaryLosses::new(&config.model) }
     }
 
     /// Loss over pairs, the preferred text first. The preferred reward has to lead by the margin that the data
@@ -68,11 +69,12 @@ impl Reward {
 
 impl Objective for Reward {
     fn loss(&self, model: &Model, batch: &Batch, step: StepTotals) -> Loss {
-        let rewards = batch.logits(model); // [B, 1]
-        match batch.host.rows_per_example {
+        let (rewards, routings) = model.forward(batch.input.clone()); // [B, 1]
+        let loss = match batch.host.rows_per_example {
             2 => self.of_pairs(rewards, batch, step),
             _ => self.of_scores(rewards, batch, step),
-        }
+        };
+        self.router.add(loss, &routings, batch, step)
     }
 }
 
@@ -84,8 +86,9 @@ fn calibration_gaps(differences: Tensor<2>, weights: &Tensor<2>) -> Tensor<1> {
     let confidence = sigmoid(differences.abs()); // [P, 1], from 0.5 to 1
     let gap = (correct - confidence.clone()) * weights.clone();
     let bin = confidence.sub_scalar(0.5).mul_scalar(2.0 * BINS as f64).floor().clamp(0.0, BINS as f64 - 1.0);
-    let sums = (0..BINS).map(|number| (gap.clone() * bin.clone().equal_elem(number as f32).float()).sum());
-    Tensor::cat(sums.collect(), 0)
+    let bins = Tensor::<1, Int>::arange(0..BINS as i64, &gap.device()).float().unsqueeze::<2>(); // [1, BINS]
+    let distance = (bin - bins).abs(); // [P, BINS], 0 in the bin of a pair and at least 1 elsewhere
+    (gap * distance.lower_elem(0.5).float()).sum_dim(0).reshape([BINS])
 }
 
 #[cfg(test)]
@@ -144,7 +147,7 @@ mod tests {
             host.rows_per_example = 2;
             host
         };
-        let objective = Reward { center: 0.01 };
+        let objective = Reward { center: 0.01, router: AuxiliaryLosses::default() };
         // The last pair only fills the batch.
         let found = [vec![pairs(&all, 6)], vec![pairs(&all[..2], 2), pairs(&all[2..], 2)]].map(|step| {
             let totals = StepTotals::of(&step);
@@ -184,7 +187,8 @@ mod tests {
         let host = HostBatch::of(vec![example], 2, Width::LongestWithOneTarget, 8);
         let batch = Batch::new(&host, &device());
         let reward = batch.logits(&model).into_data().try_into_vec_as::<f32>().unwrap()[0];
-        let loss = Reward { center: 0.0 }.loss(&model, &batch, StepTotals::of([&host]));
+        let objective = Reward { center: 0.0, router: AuxiliaryLosses::default() };
+        let loss = objective.loss(&model, &batch, StepTotals::of([&host]));
         assert!((loss.total.into_scalar::<f32>() - (reward - 2.0).powi(2)).abs() < 1e-5);
     }
 }

@@ -4,6 +4,7 @@
 mod early_stop;
 pub mod event;
 pub mod inspect;
+pub mod memory;
 mod overfitting;
 mod run;
 mod step;
@@ -13,7 +14,9 @@ mod tests;
 pub use run::{Hooks, Progress};
 
 use crate::{
-    checkpoint::{self, Checkpoint, Files, OverfittingState, TrainedAdapter, TrainerState, Weights, names},
+    checkpoint::{
+        self, Checkpoint, Files, OverfittingState, RecentLosses, TrainedAdapter, TrainerState, Weights, names,
+    },
     config::Config,
     data::{Dataset, Loader, RowLayout, random::seed_for},
     error::{Error, Result, hint},
@@ -58,6 +61,10 @@ pub struct Trainer {
     skipped_steps: u64,
     early_stop: EarlyStop,
     overfitting: OverfittingState,
+    /// Losses since the last evaluation.
+    recent_losses: RecentLosses,
+    /// Number of skipped steps in a row up to the last one that was read.
+    skipped_in_a_row: u64,
     /// Adapter that is trained instead of the model.
     adapter: Option<TrainedAdapter>,
     /// Notes for the user on how the run continues.
@@ -160,7 +167,8 @@ impl Trainer {
         trainer.loader.cursor(state.step).check(&state.data)?;
         let plain = trainer.device.clone().inner();
         let shapes = parameters::shapes(&trainer.model);
-        let (mut all, mut trainable) = (shapes.clone(), parameters::trainable_shapes(&trainer.model));
+        let own = parameters::trainable_shapes(&trainer.model);
+        let (mut all, mut trainable) = (shapes.clone(), own.clone());
         if let Some(companion) = trainer.objective.companion() {
             all.extend(parameters::shapes(companion));
             trainable.extend(parameters::trainable_shapes(companion));
@@ -179,15 +187,15 @@ impl Trainer {
         if let Some(ema) = trainer.ema.as_mut().filter(|_| checkpoint.has_average()) {
             let (averaged, expected) = match checkpoint.adapter_numbers(Weights::Averaged)? {
                 Some(mut numbers) => {
-                    numbers.retain(|name, _| trainable.contains_key(name));
-                    (numbers, &trainable)
+                    numbers.retain(|name, _| own.contains_key(name));
+                    (numbers, &own)
                 }
                 None => (checkpoint.weights(Weights::Averaged)?, &shapes),
             };
             parameters::check(&averaged, expected).map_err(|message| of_file(names::EMA, message))?;
             ema.weights = averaged
                 .into_iter()
-                .filter(|(name, _)| trainable.contains_key(name))
+                .filter(|(name, _)| own.contains_key(name))
                 .map(|(name, host)| (name, parameters::FlatTensor::from_host(host, &plain)))
                 .collect();
         }
@@ -199,6 +207,8 @@ impl Trainer {
         trainer.skipped_steps = state.skipped_steps;
         trainer.early_stop.restore(&state);
         trainer.overfitting = state.overfitting;
+        trainer.recent_losses = state.recent_losses;
+        trainer.skipped_in_a_row = state.skipped_in_a_row;
         let before = checkpoint.config.as_ref().map(|config| &config.train);
         let jump = before.and_then(|before| schedule::jump(before, &trainer.config.train, state.step));
         trainer.notes.extend(jump);
@@ -238,6 +248,8 @@ impl Trainer {
             ema: train.ema_decay.map(|decay| Ema::new(decay, &model)),
             early_stop: EarlyStop::new(train.early_stopping_patience, train.early_stopping_min_delta),
             overfitting: OverfittingState::default(),
+            recent_losses: RecentLosses::default(),
+            skipped_in_a_row: 0,
             loader,
             layout,
             device,
@@ -330,6 +342,11 @@ impl Trainer {
         self.step
     }
 
+    /// Step of the best evaluation so far; `None` without one.
+    pub fn best_step(&self) -> Option<u64> {
+        self.early_stop.best_step()
+    }
+
     /// The model for use: without autodiff, and with averaged weights if the run averages.
     pub fn trained_model(&self) -> Model {
         match &self.ema {
@@ -380,6 +397,8 @@ impl Trainer {
             best_step: self.early_stop.best_step(),
             evaluations_without_improvement: self.early_stop.without_improvement(),
             overfitting: self.overfitting.clone(),
+            recent_losses: self.recent_losses,
+            skipped_in_a_row: self.skipped_in_a_row,
             optimizer: self.config.train.optimizer,
             updates: updates.collect(),
             data: self.loader.cursor(self.step),

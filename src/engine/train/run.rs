@@ -43,8 +43,8 @@ struct Due {
     losses: bool,
     evaluation: bool,
     tasks: bool,
-    checkpoint: bool,
     sample: bool,
+    checkpoint: bool,
 }
 
 impl Due {
@@ -60,6 +60,8 @@ const MAX_SKIPPED_IN_A_ROW: u64 = 100;
 /// State of a run in progress that is not part of checkpoints.
 pub struct Progress {
     first_step: u64,
+    /// Step of the newest checkpoint.
+    saved_step: u64,
     meter: Meter,
 }
 
@@ -69,9 +71,6 @@ struct Meter {
     last_read: Instant,
     last_tokens: u64,
     last_step: u64,
-    /// Sum and number of losses since the last evaluation.
-    losses: (f64, u32),
-    skipped_in_a_row: u64,
 }
 
 impl Trainer {
@@ -93,19 +92,29 @@ impl Trainer {
         let info = self.info(&hooks.device, hooks.peak_flops);
         (hooks.observe)(&Event::Started(info))?;
         let now = Instant::now();
-        let meter = Meter {
-            start: now,
-            last_read: now,
-            last_tokens: self.tokens,
-            last_step: self.step,
-            losses: (0.0, 0),
-            skipped_in_a_row: 0,
-        };
-        Ok(Progress { first_step: self.step, meter })
+        let meter = Meter { start: now, last_read: now, last_tokens: self.tokens, last_step: self.step };
+        Ok(Progress { first_step: self.step, saved_step: self.step, meter })
     }
 
     /// Takes one step and the actions that are due after it. Returns a reason if the run ends.
+    ///
+    /// # Errors
+    /// Errors of a step and of the actions. If the weights are as good as before, they are saved first, so that
+    /// the run can go on from there.
     pub async fn advance(
+        &mut self,
+        progress: &mut Progress,
+        hooks: &mut Hooks<'_>,
+    ) -> Result<Option<FinishReason>> {
+        let result = self.step_and_act(progress, hooks).await;
+        if result.as_ref().is_err_and(spares_weights) && self.step > progress.saved_step {
+            self.read_losses(&mut progress.meter, hooks).await?;
+            self.save(&mut progress.saved_step, false, hooks).await?;
+        }
+        result
+    }
+
+    async fn step_and_act(
         &mut self,
         progress: &mut Progress,
         hooks: &mut Hooks<'_>,
@@ -118,6 +127,10 @@ impl Trainer {
         };
         if self.step >= last_step {
             return Ok(Some(ended));
+        }
+        // A process may have been killed between the checkpoint at which it stopped and its end.
+        if self.early_stop.exhausted() {
+            return Ok(Some(FinishReason::EarlyStopped));
         }
         self.prepare().await?;
         for Sample { text, reward } in self.next_step().await? {
@@ -137,7 +150,7 @@ impl Trainer {
         }
         let mut is_best = false;
         if due.evaluation {
-            is_best = self.evaluate(meter, hooks).await?;
+            is_best = self.evaluate(hooks).await?;
             if self.early_stop.exhausted() && end != Some(FinishReason::Interrupted) {
                 end = Some(FinishReason::EarlyStopped);
             }
@@ -145,19 +158,26 @@ impl Trainer {
         if due.tasks {
             self.evaluate_tasks(hooks)?;
         }
-        if due.checkpoint || is_best || end.is_some() {
-            let files = self.checkpoint().await?;
-            let path = (hooks.save)(self.step, &files, is_best)?;
-            (hooks.observe)(&Event::Checkpoint(CheckpointReport { step: self.step, path, is_best }))?;
-        }
         if due.sample {
             self.sample(hooks).await?;
+        }
+        // Last, so that all that was reported up to a checkpoint is in the log of the run that resumes from it.
+        if due.checkpoint || is_best || end.is_some() {
+            self.save(&mut progress.saved_step, is_best, hooks).await?;
         }
         if due.pauses() {
             // What happened between steps is not training time.
             meter.restart(self);
         }
         Ok(end)
+    }
+
+    /// Saves and reports a checkpoint of the present step.
+    async fn save(&self, saved_step: &mut u64, is_best: bool, hooks: &mut Hooks<'_>) -> Result<()> {
+        let files = self.checkpoint().await?;
+        let path = (hooks.save)(self.step, &files, is_best)?;
+        *saved_step = self.step;
+        (hooks.observe)(&Event::Checkpoint(CheckpointReport { step: self.step, path, is_best }))
     }
 
     /// Reports the losses that are still on the device, before a pause.
@@ -223,10 +243,10 @@ impl Trainer {
             losses: every(train.log_interval) || is_first,
             evaluation,
             tasks: (every(self.config.eval.suite_interval) || at_end) && self.tasks.is_some(),
+            sample: (every(train.sample_interval) || at_end) && self.generates() && !interrupted,
             checkpoint: train.save_interval.is_some_and(every)
                 || end.is_some()
                 || (evaluation && train.save_interval.is_none()),
-            sample: (every(train.sample_interval) || at_end) && self.generates() && !interrupted,
         };
         due.losses |= due.pauses();
         due
@@ -264,12 +284,11 @@ impl Trainer {
             };
             rest = after;
             if !(loss.is_finite() && grad_norm.is_finite()) {
-                self.not_finite(step, loss, grad_norm, meter, hooks)?;
+                self.not_finite(step, loss, grad_norm, hooks)?;
                 continue;
             }
-            meter.skipped_in_a_row = 0;
-            meter.losses.0 += f64::from(loss);
-            meter.losses.1 += 1;
+            self.skipped_in_a_row = 0;
+            self.recent_losses.add(loss);
             (hooks.observe)(&Event::Step(StepReport {
                 step,
                 loss,
@@ -289,31 +308,24 @@ impl Trainer {
 
     /// Counts a skipped step, or fails if steps with non-finite numbers are not skipped, or too many were in
     /// a row.
-    fn not_finite(
-        &mut self,
-        step: u64,
-        loss: f32,
-        grad_norm: f32,
-        meter: &mut Meter,
-        hooks: &mut Hooks,
-    ) -> Result<()> {
+    fn not_finite(&mut self, step: u64, loss: f32, grad_norm: f32, hooks: &mut Hooks) -> Result<()> {
         let batch = self.loader.describe(step - 1);
-        let skipped = self.skipped_in_a_row(meter);
+        let skipped = self.skipped_before();
         if skipped.is_none_or(|steps| steps >= MAX_SKIPPED_IN_A_ROW) {
             return Err(Error::NonFiniteLoss { step, loss, grad_norm: Some(grad_norm), batch, skipped });
         }
-        meter.skipped_in_a_row += 1;
+        self.skipped_in_a_row += 1;
         self.skipped_steps += 1;
         (hooks.observe)(&Event::Skipped { step, loss, grad_norm, batch })
     }
 
     /// Number of steps skipped in a row before the present one; `None` if such steps are not skipped.
-    fn skipped_in_a_row(&self, meter: &Meter) -> Option<u64> {
-        (self.config.train.on_nan == OnNonFinite::Skip).then_some(meter.skipped_in_a_row)
+    fn skipped_before(&self) -> Option<u64> {
+        (self.config.train.on_nan == OnNonFinite::Skip).then_some(self.skipped_in_a_row)
     }
 
     /// Evaluates the model on the validation split. Returns true if it is the best result so far.
-    async fn evaluate(&mut self, meter: &mut Meter, hooks: &mut Hooks<'_>) -> Result<bool> {
+    async fn evaluate(&mut self, hooks: &mut Hooks<'_>) -> Result<bool> {
         let start = Instant::now();
         let train = &self.config.train;
         let batches = evaluation_batches(
@@ -347,11 +359,10 @@ impl Trainer {
                 loss: report.val_loss as f32,
                 grad_norm: None,
                 batch: "the validation split".into(),
-                skipped: self.skipped_in_a_row(meter),
+                skipped: self.skipped_before(),
             });
         }
-        let (sum, count) = std::mem::take(&mut meter.losses);
-        let train_loss = (is_training_loss && count > 0).then(|| sum / f64::from(count));
+        let train_loss = std::mem::take(&mut self.recent_losses).mean().filter(|_| is_training_loss);
         let losses = Losses {
             step: self.step,
             validation: report.val_loss,
@@ -405,6 +416,11 @@ impl Trainer {
         };
         (hooks.observe)(&Event::Sample(SampleReport { step: self.step, text, reward: None }))
     }
+}
+
+/// Whether the weights are as good as they were before the error.
+fn spares_weights(error: &Error) -> bool {
+    matches!(error, Error::Rollout { .. } | Error::InvalidValue { .. } | Error::InvalidTask { .. })
 }
 
 impl Meter {

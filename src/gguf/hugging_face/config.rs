@@ -159,6 +159,10 @@ impl Keys<'_, '_> {
             "layer_norm_epsilon": self.number_or("attention.layer_norm_epsilon", 1e-5)?,
             // Older files have a copy of the embedding as output. The tensors decide.
             "tie_word_embeddings": true,
+            // A file is for inference and says nothing of dropout, of which GPT-2 has a tenth by default.
+            "embd_pdrop": 0.0,
+            "attn_pdrop": 0.0,
+            "resid_pdrop": 0.0,
         }))
     }
 }

@@ -134,7 +134,9 @@ impl Form {
         match (self, shape) {
             (Self::Equal, _) => Ok(shape.into()),
             (Self::Transposed, &[rows, columns]) => Ok(vec![columns, rows]),
-            (Self::Rotary { heads }, &[rows] | &[rows, _]) if rows.is_multiple_of(2 * heads.max(1)) => {
+            (Self::Rotary { heads }, &[rows] | &[rows, _])
+                if rows.is_multiple_of(heads.max(1).saturating_mul(2)) =>
+            {
                 Ok(shape.into())
             }
             (Self::Rotary { heads }, _) => Err(format!("{heads} heads whose halves rotate")),

@@ -42,7 +42,10 @@ impl Splitting {
         Ok(match name {
             "gpt-2" => plain(byte_level(true)),
             "smollm" => plain(sequence(vec![digits(), byte_level(true)])),
-            "llama-bpe" => Self { ignore_merges: true, adds_bos: true, ..plain(split_by(&[LLAMA3])) },
+            // llama.cpp knows it by three names.
+            "llama-bpe" | "llama3" | "llama-v3" => {
+                Self { ignore_merges: true, adds_bos: true, ..plain(split_by(&[LLAMA3])) }
+            }
             "qwen2" => Self { normalizer: json!({ "type": "NFC" }), ..plain(split_by(&[QWEN2])) },
             "default" => plain(split_by(&DEFAULT)),
             _ => {

@@ -78,7 +78,8 @@ pub(super) fn from_gguf(
 
 /// The factors of a `config.json` with Llama 3's scaling; `None` for another scaling.
 pub(super) fn to_gguf(rope: &Value, theta: f64, head_size: usize) -> Result<Option<Vec<f32>>, String> {
-    if rope["rope_type"] != "llama3" {
+    let kind = rope["rope_type"].as_str().or_else(|| rope["type"].as_str());
+    if kind != Some("llama3") {
         return Ok(None);
     }
     let number = |key: &str| rope[key].as_f64().ok_or_else(|| format!("`{key}` of the scaling is missing"));

@@ -136,7 +136,7 @@ fn byte_level(metadata: &Metadata<'_>, tokens: &Tokens<'_>) -> Result<Value, Str
         Ok(json!([merge[..space], merge[space + 1..]]))
     };
     let merges = merges.iter().zip(0..).map(pair).collect::<Result<Vec<_>, String>>()?;
-    Ok(json!({
+    let mut document = json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
@@ -154,10 +154,12 @@ fn byte_level(metadata: &Metadata<'_>, tokens: &Tokens<'_>) -> Result<Value, Str
             "fuse_unk": false,
             "byte_fallback": false,
             "ignore_merges": splitting.ignore_merges,
-            "vocab": tokens.vocabulary(),
-            "merges": merges,
         },
-    }))
+    });
+    // Not in the macro, which would copy them.
+    document["model"]["vocab"] = tokens.vocabulary().into();
+    document["model"]["merges"] = merges.into();
+    Ok(document)
 }
 
 /// A BPE of characters with single bytes for the rest, as Llama's by SentencePiece.
@@ -182,7 +184,7 @@ fn sentence_piece(metadata: &Metadata<'_>, tokens: &Tokens<'_>) -> Result<Value,
         json!({ "type": "ByteFallback" }),
         json!({ "type": "Fuse" }),
     ];
-    Ok(json!({
+    let mut document = json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
@@ -203,8 +205,10 @@ fn sentence_piece(metadata: &Metadata<'_>, tokens: &Tokens<'_>) -> Result<Value,
             "fuse_unk": true,
             "byte_fallback": true,
             "ignore_merges": false,
-            "vocab": tokens.vocabulary(),
             "merges": merges,
         },
-    }))
+    });
+    // Not in the macro, which would copy it.
+    document["model"]["vocab"] = tokens.vocabulary().into();
+    Ok(document)
 }

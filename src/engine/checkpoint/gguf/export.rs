@@ -37,13 +37,11 @@ impl GgufExport {
     /// left at `destination`.
     pub fn write(&self, checkpoint: &Checkpoint, destination: &Path) -> Result<Exported> {
         check_destination(destination)?;
+        let stored = checkpoint.weight_files(Weights::Latest)?.float_type();
         let family = family(checkpoint)?;
         let failed = |message| Error::Checkpoint { path: checkpoint.path().into(), message, hint: None };
         let config = family.to_json(&checkpoint.model, None);
-        let kind = match self.kind {
-            Some(kind) => kind,
-            None => tensor_type(checkpoint.weight_files(Weights::Latest)?.float_type()),
-        };
+        let kind = self.kind.unwrap_or_else(|| tensor_type(stored));
         let mut metadata: Vec<(String, Value<'_>)> = model_metadata(&config, kind).map_err(failed)?;
         let document = document(checkpoint)?;
         let tokenizer = document.is_some().then(|| checkpoint.tokenizer()).transpose()?;

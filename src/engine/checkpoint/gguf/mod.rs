@@ -7,7 +7,7 @@ pub use export::GgufExport;
 pub use kiln_gguf::TensorType;
 
 use super::{Bytes, Files, names};
-use crate::{error::Result, platform::storage};
+use crate::{error::Result, platform::storage, tokenizer::Tokenizer};
 use kiln_gguf::Gguf;
 use serde_json::Value;
 use std::{borrow::Cow, path::Path, sync::Arc};
@@ -55,6 +55,18 @@ impl Files {
     pub(super) fn has_tokenizer(&self) -> bool {
         let described = || Some(Gguf::parse(self.gguf()?, &self.origin).ok()?.has_tokenizer());
         self.get(names::TOKENIZER).is_some() || described().unwrap_or(false)
+    }
+
+    /// Reads the tokenizer, which error messages call `origin`. That of a GGUF file is made of its metadata.
+    ///
+    /// # Errors
+    /// Those of [`tokenizer_json`](Self::tokenizer_json), and [`Error::Tokenizer`](crate::Error::Tokenizer) for one
+    /// that is broken.
+    pub(super) fn tokenizer(&self, origin: &str) -> Result<Tokenizer> {
+        if let (None, Some(bytes)) = (self.get(names::TOKENIZER), self.gguf()) {
+            return Tokenizer::from_document(Gguf::parse(bytes, &self.origin)?.tokenizer()?, origin);
+        }
+        Tokenizer::from_bytes(self.require(names::TOKENIZER)?, origin)
     }
 
     /// The `tokenizer.json`. That of a GGUF file is made when it is asked for.

@@ -1,5 +1,5 @@
-//! Configuration of reinforcement learning: how answers are sampled and scored, and what PPO, GRPO and RLOO
-//! make of the scores.
+//! Configuration of reinforcement learning: how answers are sampled, which on-policy distillation does too, how they
+//! are scored, and what PPO, GRPO and RLOO make of the scores.
 
 mod grpo;
 mod ppo;
@@ -14,7 +14,7 @@ use kiln_base::section;
 use serde::{Deserialize, Serialize};
 
 section! {
-    /// Answers that the model samples during reinforcement learning, and their rewards.
+    /// Answers that the model samples in reinforcement learning and on-policy distillation, and their rewards.
     #["rollout"]
     pub struct RolloutConfig {
         /// Most tokens of an answer.
@@ -40,7 +40,8 @@ section! {
         max_reward: Option<f64> = None, Range::Positive;
         /// Largest divergence of an answer from the reference, in nats, that is not refused; absent: any.
         max_kl: Option<f64> = None, Range::Positive;
-        /// `stop` the run at an answer that is refused or has no finite reward, or `skip` the answer.
+        /// `stop` the run at an answer that is refused or has no finite reward and at a prompt that leaves no room for
+        /// one, or `skip` them.
         on_bad_answer: OnBadAnswer = OnBadAnswer::Stop;
         /// Answers of each rollout that are recorded as samples, with their rewards.
         samples: usize = 1;
@@ -51,7 +52,7 @@ section! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnBadAnswer {
-    /// End the run with an error; the last checkpoint is kept.
+    /// End the run with an error, after a checkpoint of the last step.
     Stop,
     /// Leave the answer out of the rollout, and count it.
     Skip,
@@ -68,8 +69,8 @@ impl Config {
 
     /// Number of answers in a rollout.
     pub fn answers_per_rollout(&self) -> usize {
-        let step = self.train.batch_size * self.train.gradient_accumulation_steps;
-        step * self.rollout.minibatches
+        let step = self.train.batch_size.saturating_mul(self.train.gradient_accumulation_steps);
+        step.saturating_mul(self.rollout.minibatches)
     }
 
     /// Number of prompts in a rollout.
@@ -85,7 +86,7 @@ impl Config {
 
     /// Number of optimizer steps that are taken on a rollout.
     pub fn steps_per_rollout(&self) -> u64 {
-        (self.rollout.minibatches * self.rollout_epochs()) as u64
+        self.rollout.minibatches as u64 * self.rollout_epochs() as u64
     }
 
     /// Share of the divergence from the reference in the rewards or in the loss; there is no reference if it is 0.

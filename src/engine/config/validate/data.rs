@@ -79,6 +79,18 @@ pub(super) fn check_objective(config: &Config) -> Result<()> {
         let hint = hint!["add ", hint::set("objective.neftune_alpha", 0)];
         return Err(refused("objective.neftune_alpha", alpha, message, hint));
     }
+    let (kind, objective) = (config.objective_kind(), &config.objective);
+    let predicts_targets = kind.head().is_none() || kind == ObjectiveKind::Sft;
+    for (key, value) in [
+        ("objective.neftune_alpha", alpha),
+        ("objective.label_smoothing", objective.label_smoothing),
+        ("objective.z_loss", objective.z_loss),
+    ] {
+        if value > 0.0 && !predicts_targets {
+            let message = format!("the objective `{}` does not take it into account", kind.name());
+            return Err(refused(key, value, message, hint!["add ", hint::set(key, 0)]));
+        }
+    }
     let classifies = model.head != Head::LanguageModel;
     if let Some(field) = data.label_field.as_ref().filter(|_| !classifies) {
         let message = "the model gives no classes";

@@ -1,8 +1,9 @@
-//! Validation of the `rollout`, `ppo` and `grpo` sections, and of their combination with the rest.
+//! Validation of the `rollout`, `ppo` and `grpo` sections, and of their combination with the rest. A student that
+//! is trained on its own answers samples them as `rollout` says, too.
 
 use super::refused;
 use crate::{
-    config::{AdvantageScale, Config, Normalization, ObjectiveKind, RewardTerm, Task},
+    config::{AdvantageScale, Config, Layout, Normalization, ObjectiveKind, RewardTerm, Task},
     error::{Result, hint},
 };
 
@@ -10,8 +11,17 @@ pub(super) fn check(config: &Config) -> Result<()> {
     let Config { model, data, rollout, train, grpo, .. } = config;
     rollout.rewards.iter().try_for_each(RewardTerm::check)?;
     let kind = config.objective_kind();
-    if !kind.samples_answers() {
+    if !kind.samples_answers() && !config.distills_own_answers() {
         return Ok(());
+    }
+    if config.layout() == Layout::Stream {
+        let message = "a prompt is the beginning of a document, but rows may begin anywhere";
+        return Err(refused(
+            "data.layout",
+            "stream",
+            message,
+            hint!["add ", hint::set("data.layout", "documents")],
+        ));
     }
     if data.task != Task::None && data.answer_after.is_none() {
         let message =
@@ -23,20 +33,21 @@ pub(super) fn check(config: &Config) -> Result<()> {
             hint!["add ", hint::set("data.answer_after", "=")],
         ));
     }
-    if model.dropout > 0.0 {
-        let message = "the probabilities of sampled answers are those without dropout";
-        return Err(refused(
-            "model.dropout",
-            model.dropout,
-            message,
-            hint!["add ", hint::set("model.dropout", 0)],
-        ));
+    let of_adapter = if config.adapter.is_on() { config.adapter.dropout } else { 0.0 };
+    for (key, dropout) in [("model.dropout", model.dropout), ("adapter.dropout", of_adapter)] {
+        if kind.samples_answers() && dropout > 0.0 {
+            let message = "the probabilities of sampled answers are those without dropout";
+            return Err(refused(key, dropout, message, hint!["add ", hint::set(key, 0)]));
+        }
     }
     if rollout.max_new_tokens >= model.block_size {
         let message =
             format!("a prompt and its answer take at most `model.block_size` = {} tokens", model.block_size);
         let hint = hint!["for example ", hint::set("rollout.max_new_tokens", model.block_size / 2)];
         return Err(refused("rollout.max_new_tokens", rollout.max_new_tokens, message, hint));
+    }
+    if !kind.samples_answers() {
+        return Ok(());
     }
     let (answers, group) = (config.answers_per_rollout(), config.answers_per_prompt());
     if !answers.is_multiple_of(group) {
@@ -92,6 +103,7 @@ mod tests {
         for (overrides, key, advice) in [
             (&["data.answer_after="][..], "data.task", "data.answer_after=="),
             (&["model.dropout=0.1"], "model.dropout", "model.dropout=0"),
+            (&["adapter.kind=lora", "adapter.dropout=0.05"], "adapter.dropout", "adapter.dropout=0"),
             (&["model.block_size=64"], "rollout.max_new_tokens", "rollout.max_new_tokens=32"),
             (&["train.batch_size=12", "rollout.max_new_tokens=8"], "grpo.group_size", "train.batch_size=16"),
             (

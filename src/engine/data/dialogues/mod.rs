@@ -3,6 +3,7 @@
 
 mod labels;
 mod read;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -11,7 +12,7 @@ pub use read::{DialogueFile, kind_of};
 
 use super::{Labels, TokenSplit, Tokens, collate::special_tokens, dataset::hold_out};
 use crate::{
-    config::{Config, Format, Head, OnBadRow, SampleKind, TokenizerKind},
+    config::{Config, Format, Head, SampleKind, TokenizerKind},
     error::{Error, Result, hint},
     tokenizer::{END_OF_TEXT, Tokenizer},
 };
@@ -30,6 +31,8 @@ pub struct Dialogues {
     pub tokenizer: Tokenizer,
     /// Where the chat template is from; `None` if no messages were rendered.
     pub template: Option<String>,
+    /// Warnings about the chat template.
+    pub warnings: Vec<String>,
     pub files: Vec<DialogueFile>,
     pub train: DialoguePart,
     pub val: DialoguePart,
@@ -37,6 +40,8 @@ pub struct Dialogues {
     pub limit: usize,
     /// Examples that are left out.
     pub skipped: Skipped,
+    /// Note on files that are not read, if there are any.
+    pub passed_over: Option<String>,
 }
 
 /// The rows of a split.
@@ -108,7 +113,7 @@ impl Dialogues {
         let (mut train, val) = (std::mem::take(&mut examples.examples), examples.val.take());
         if train.is_empty() {
             examples.check_refused(config)?;
-            return Err(nothing_left(config, &examples.files));
+            return Err(nothing_left(&examples));
         }
         let val = match val {
             Some(val) => val,
@@ -145,6 +150,7 @@ impl Dialogues {
             limit,
         };
         let template = chat.as_ref().map(|chat| chat.template().origin().to_owned());
+        let warnings = chat.as_ref().map_or_else(Vec::new, ChatTokenizer::warnings);
         let tokenizer = chat.as_ref().map_or(tokenizer, with_turn_end);
         let maker = RowMaker::new(tokenizer.clone(), chat, kind, options);
         let rows = rows_per_example(kind, &examples.files)?;
@@ -152,9 +158,10 @@ impl Dialogues {
         let val = rows_of("validation", val, rows, &maker, &tokenizer, &mut examples);
         examples.check_refused(config)?;
         if train.split.is_empty() {
-            return Err(nothing_left(config, &examples.files));
+            return Err(nothing_left(&examples));
         }
-        Ok(Self { tokenizer, template, files: examples.files, train, val, limit, skipped: examples.skipped })
+        let Examples { files, skipped, passed_over, .. } = examples;
+        Ok(Self { tokenizer, template, warnings, files, train, val, limit, skipped, passed_over })
     }
 
     /// Describes files, rows, and what is left out, for the user.
@@ -172,20 +179,23 @@ impl Dialogues {
             self.template.iter().map(|origin| format!("messages are rendered by the chat template {origin}"));
         let parts = [&self.train, &self.val].into_iter().filter(|part| part.statistics.rows > 0);
         let all = self.files.iter().map(|file| file.examples).sum();
-        let files = self.files.iter().map(file).chain(template);
+        let files = self.files.iter().map(file).chain(self.passed_over.clone());
+        let files = files.chain(template).chain(self.warnings.iter().cloned());
         files.chain(parts.map(part)).chain(self.skipped.describe(all)).collect()
     }
 }
 
-fn nothing_left(config: &Config, files: &[DialogueFile]) -> Error {
+/// Refuses files in which no example is left, with the reasons.
+fn nothing_left(examples: &Examples) -> Error {
+    let files = &examples.files;
+    let all = files.iter().map(|file| file.examples).sum();
+    let reasons = examples.skipped.describe(all).map_or_else(String::new, |reasons| format!("; {reasons}"));
+    let of_first = examples.refused.as_ref().and_then(|(_, _, refusal)| refusal.hint.clone());
     Error::InvalidValue {
         key: "data.paths".into(),
         value: files.iter().map(|file| file.path.display().to_string()).collect::<Vec<_>>().join(", "),
-        message: "there is no example that can be trained on".into(),
-        hint: Some(match config.chat.on_bad_row {
-            OnBadRow::Skip => hint![hint::set("chat.on_bad_row", "error"), " says why"],
-            OnBadRow::Error => "give files with examples".into(),
-        }),
+        message: format!("there is no example that can be trained on{reasons}"),
+        hint: Some(of_first.unwrap_or_else(|| "correct the examples, or name other files".into())),
     }
 }
 
@@ -254,8 +264,14 @@ fn rows_of(
 fn make_tokenizer(config: &Config, train: &[Located], val: &[Located]) -> Result<Tokenizer> {
     let name = config.chat.template.as_deref().unwrap_or(builtin::DEFAULT);
     let mut special = special_tokens(config);
-    let of_template = builtin::Builtin::find(name).map(builtin::Builtin::special_tokens);
-    special.extend(of_template.unwrap_or_else(|| vec![END_OF_TEXT.into()]));
+    let template = builtin::open(name, config.chat.seconds()?)?;
+    match builtin::Builtin::find(name) {
+        Some(builtin) => special.extend(builtin.special_tokens()),
+        None => {
+            let own = template.control_texts().into_iter().filter(|text| *text != END_OF_TEXT);
+            special.extend(own.chain([END_OF_TEXT]).map(str::to_owned));
+        }
+    }
     special.dedup();
     let mut texts = Vec::new();
     let mut add = |sample: &Sample| sample.visit_texts(&mut |text| texts.push(text.to_owned()));
@@ -263,7 +279,6 @@ fn make_tokenizer(config: &Config, train: &[Located], val: &[Located]) -> Result
     if config.tokenizer.kind != TokenizerKind::Bpe {
         val.iter().flat_map(|located| &located.samples).for_each(&mut add);
         // What a template writes between the texts is of characters too.
-        let template = builtin::open(name, config.chat.seconds()?)?;
         let named = [("eos_token".to_owned(), String::new())].into();
         let samples = train.iter().chain(val).flat_map(|located| &located.samples);
         for sample in samples.filter(|sample| sample.needs_template()) {

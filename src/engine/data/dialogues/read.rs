@@ -2,16 +2,21 @@
 
 use super::super::{
     decode::decode,
-    records::{Fields, Shape, each_record, first_record},
-    sources::{self, File, is_shard},
+    records::{Fields, Shape, first_record},
+    signature::{Signature, Way},
+    sources::{self, File, Found, is_shard},
 };
+use super::table::{self, each_record};
 use crate::{
     config::{Config, Format, OnBadRow, SampleKind, Task},
     error::{Error, Hint, Result, hint},
     platform::storage,
 };
 use kiln_chat::{Refusal, Sample, Skipped, Value, format};
-use std::path::{Path, PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
 /// Number of records by which the format of a file is told.
 const FIRST_RECORDS: usize = 8;
@@ -47,6 +52,8 @@ pub(super) struct Examples {
     /// Examples of the files that are for validation, if they bring them along.
     pub val: Option<Vec<Located>>,
     pub skipped: Skipped,
+    /// Note on files that are not read, if there are any.
+    pub passed_over: Option<String>,
     /// The first example that is refused.
     pub refused: Option<(usize, usize, Refusal)>,
 }
@@ -63,15 +70,20 @@ pub(super) fn read(config: &Config, kind: SampleKind) -> Result<Option<Examples>
     if data.task != Task::None || data.paths.is_empty() || is_text {
         return refuse_text(config, kind, "is text").map(|()| None);
     }
-    let found = sources::files(&data.paths)?;
-    if found.files.iter().any(|file| is_shard(&file.path)) {
+    let Found { files, passed_over } = sources::files(&data.paths)?;
+    if files.iter().any(|file| is_shard(&file.path)) {
         return refuse_text(config, kind, "is token shards").map(|()| None);
     }
-    let (train, val) = own_split(&data.paths, found.files);
-    let mut examples = Examples::default();
+    let mut examples = Examples { passed_over: sources::note_of(&passed_over), ..Examples::default() };
+    if files.is_empty()
+        && let Some((path, why)) = passed_over.into_iter().next()
+    {
+        return Err(why.into_error(&path));
+    }
+    let (train, val) = own_split(&data.paths, files);
     for File { path, is_named } in train {
         let bytes = storage::read(&path)?;
-        let (text, _) = decode(&path, &bytes, data.lossy)?;
+        let text = decoded(&path, &bytes, data.lossy)?;
         if !examples.push_file(config, kind, &path, &text, is_named)? {
             return match examples.files.is_empty() {
                 true => refuse_text(config, kind, "has no dialogues").map(|()| None),
@@ -83,7 +95,7 @@ pub(super) fn read(config: &Config, kind: SampleKind) -> Result<Option<Examples>
         let train = std::mem::take(&mut examples.examples);
         for File { path, is_named } in val {
             let bytes = storage::read(&path)?;
-            let (text, _) = decode(&path, &bytes, data.lossy)?;
+            let text = decoded(&path, &bytes, data.lossy)?;
             if !examples.push_file(config, kind, &path, &text, is_named)? {
                 return Err(mixed(&path));
             }
@@ -105,8 +117,15 @@ pub fn kind_of(config: &Config) -> Result<Option<SampleKind>> {
         (None, Some(file)) if is_shard(&file.path) => None,
         (None, Some(file)) => {
             let bytes = storage::read(&file.path)?;
-            let (text, _) = decode(&file.path, &bytes, data.lossy)?;
-            first_record::<Value>(&text).and_then(|record| format::detect(&record))
+            let text = decoded(&file.path, &bytes, data.lossy)?;
+            let fields = Fields { text: &data.text_field, label: None };
+            let shape = Shape::of(&file.path, &text, &fields, true);
+            let first = match first_record::<Value>(&text) {
+                // Of a table; or an error, of what is not JSON.
+                None if shape != Shape::Text => table::first_record(&file.path, &text, shape)?,
+                first => first,
+            };
+            first.and_then(|record| format::detect(&record))
         }
     };
     Ok(match format {
@@ -119,6 +138,30 @@ pub fn kind_of(config: &Config) -> Result<Option<SampleKind>> {
         Some(Format::Scored) => Some(SampleKind::Rewards),
         Some(Format::Prompts) => Some(SampleKind::Prompts),
     })
+}
+
+/// Decodes the bytes of a file.
+///
+/// # Errors
+/// Those of [`decode`]. Of columns, such as those of Parquet, the hint says how they become JSON lines.
+fn decoded<'a>(path: &Path, bytes: &'a [u8], lossy: bool) -> Result<Cow<'a, str>> {
+    let has_columns = Signature::of(bytes).is_some_and(|signature| signature.way == Way::Prepare);
+    match decode(path, bytes, lossy) {
+        Ok((text, _)) => Ok(text),
+        Err(Error::NotText { path, message, .. }) if has_columns => {
+            let reader = if bytes.starts_with(b"PAR1") { "read_parquet" } else { "read_feather" };
+            let options = "orient='records', lines=True";
+            let command = format!(
+                "python -c \"import pandas as p; p.{reader}('FILE').to_json('NEW.jsonl', {options})\""
+            );
+            let hint = hint![
+                "dialogues are read from JSON lines, JSON and CSV; convert it, for example with ",
+                hint::command(command)
+            ];
+            Err(Error::NotText { path, message, hint })
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Divides the files of a single folder into those whose names begin with `train` and with `val`, if it has
@@ -141,7 +184,7 @@ fn refuse_text(config: &Config, kind: SampleKind, message: &str) -> Result<()> {
     if matches!(kind, SampleKind::Conversations | SampleKind::Prompts) && !names_dialogues(config) {
         return Ok(());
     }
-    let paths: Vec<String> = config.data.paths.iter().map(|path| format!("`{}`", path.display())).collect();
+    let paths: Vec<String> = config.data.paths.iter().map(|path| path.display().to_string()).collect();
     let shown = if paths.is_empty() { "the embedded corpus".into() } else { paths.join(", ") };
     Err(Error::InvalidValue {
         key: "data.paths".into(),
@@ -177,7 +220,7 @@ fn mixed(path: &Path) -> Error {
     Error::InvalidDialogue {
         path: path.into(),
         line: 1,
-        message: "is text, but the files before it hold dialogues".into(),
+        message: "is text or empty, but the files before it hold dialogues".into(),
         hint: Some(hint![
             "name files of one sort, or say which it is with ",
             hint::choose("data.format", "FORMAT")
@@ -204,7 +247,7 @@ impl Examples {
         if shape == Shape::Text && text.trim_start().starts_with(['{', '[']) {
             shape = Shape::Json;
         }
-        if !matches!(shape, Shape::Lines | Shape::Json) || text.trim().is_empty() {
+        if shape == Shape::Text || text.trim().is_empty() {
             return Ok(false);
         }
         let named = config.data.format;
@@ -277,6 +320,8 @@ fn detect(
         message,
         hint: Some(hint),
     };
+    // The others are parsed when they are read.
+    let text = if shape == Shape::Lines { first_lines(text, FIRST_RECORDS) } else { text };
     let mut first: Option<Format> = None;
     let mut count = 0;
     each_record(path, text, shape, |line, record: Value| {
@@ -305,9 +350,12 @@ fn detect(
             None => first = Some(found),
             Some(first) if first == found => {}
             Some(first) => {
-                let message =
-                    format!("is of the format `{}`, but those before it of `{}`", found.name(), first.name());
-                let hint = hint!["say which it is with ", hint::set("data.format", first.name())];
+                let (own, before) = (found.name(), first.name());
+                let as_before = format::read(&record, first, kind).err();
+                let reason = as_before
+                    .map_or_else(String::new, |refusal| format!(" (as `{before}`: {})", refusal.message));
+                let message = format!("is of the format `{own}`, but those before it of `{before}`{reason}");
+                let hint = hint!["say which it is with ", hint::set("data.format", before)];
                 return Err(refused(line, message, hint));
             }
         }
@@ -322,5 +370,32 @@ fn detect(
                 format!("is of the format `{}`, from which `{objective}` does not learn", format.name());
             Err(refused(1, message, wanted(kind)))
         }
+    }
+}
+
+/// The beginning of a text, with so many lines that are not blank.
+fn first_lines(text: &str, count: usize) -> &str {
+    let (mut end, mut left) = (0, count);
+    for line in text.split_inclusive('\n') {
+        if left == 0 {
+            break;
+        }
+        end += line.len();
+        left -= usize::from(!line.trim().is_empty());
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_counted_without_blank_ones() {
+        let text = "a\n\n \nb\nc";
+        assert_eq!(
+            ["", "a\n", "a\n\n \nb\n", text, text],
+            [0, 1, 2, 3, 9].map(|count| first_lines(text, count))
+        );
     }
 }

@@ -97,6 +97,11 @@ fn a_model_s_own_template_is_used_and_named_ones_count_before_it() {
     assert_eq!((trained(&given)[0].as_str(), given.tokenizer.chat_template()), ("1.", Some(own)));
     let named = prepare(&bare.clone().with_chat_template(own), &["chat.template=plain"]).unwrap();
     assert_eq!(trained(&named)[0], "1<|endoftext|>");
+    assert!(given.warnings.is_empty(), "{:?}", given.warnings);
+    let lacking =
+        prepare(&bare.clone().with_chat_template(format!("{own}{{{{ '<|end|>' }}}}")), &[]).unwrap();
+    let note = "chat template of the model: writes `<|end|>`, but the tokenizer has no such token, so that";
+    assert!(lacking.notes().iter().any(|found| found.starts_with(note)), "{:?}", lacking.notes());
     let error = prepare(&bare, &[]).unwrap_err();
     assert!(error.to_string().contains("`chat.template`: the model has no chat template"), "{error}");
     let error = prepare(&bare, &["chat.template=chatml"]).unwrap_err();
@@ -107,6 +112,17 @@ fn a_model_s_own_template_is_used_and_named_ones_count_before_it() {
 }
 
 #[test]
+fn a_tokenizer_that_is_made_gets_the_tokens_of_a_template_in_a_file() {
+    let source = "{% for m in messages %}<|{{ m.role }}|>{% generation %}{{ m.content }}<|done|>{% endgeneration %}{% endfor %}";
+    let folder = folder(&[("talk.jsonl", TALK), ("own.jinja", source)]);
+    let template = format!("chat.template={}", folder.path().join("own.jinja").display());
+    let dialogues =
+        Dialogues::prepare(&config(&[folder.path().join("talk.jsonl")], &[&template]), None).unwrap();
+    let tokenizer = dialogues.unwrap().tokenizer;
+    assert!(tokenizer.token_id("<|done|>").is_some() && tokenizer.token_id("<|user|>").is_none());
+}
+
+#[test]
 fn files_are_refused_with_their_name_line_and_fields() {
     let kind = SampleKind::Conversations;
     let (message, hint) = refusal("a.jsonl", "{\"question\": \"q\", \"answer\": \"a\"}\n", kind, &[]);
@@ -114,14 +130,24 @@ fn files_are_refused_with_their_name_line_and_fields() {
     assert!(hint.starts_with("records have `messages`"), "{hint}");
     let mixed = format!("{TALK}{{\"instruction\": \"i\", \"output\": \"o\"}}\n");
     let (message, hint) = refusal("a.jsonl", &mixed, kind, &[]);
-    assert_eq!(message, "` line 4: is of the format `alpaca`, but those before it of `messages`");
+    assert_eq!(
+        message,
+        "` line 4: is of the format `alpaca`, but those before it of `messages` (as `messages`: has no field `messages`)"
+    );
     assert!(hint.contains("--set data.format=messages"), "{hint}");
+    let labels = r#"{"prompt": "p", "completion": "c", "label": true}
+{"prompt": "p", "completion": "c", "label": "false"}"#;
+    let (message, _) = refusal("a.jsonl", labels, SampleKind::Labelled, &[]);
+    assert!(
+        message.ends_with("(as `labelled`: has a field `label` that is neither true nor false)"),
+        "{message}"
+    );
     let (message, _) = refusal("a.jsonl", TALK, SampleKind::Pairs, &[]);
     assert!(message.contains("is of the format `messages`, from which `sft` does not learn"), "{message}");
     let (message, _) = refusal("a.json", "[{\"messages\": []}", kind, &[]);
     assert_eq!(message, "` line 1: ends before its array does");
     let (message, _) = refusal("a.txt", "plain text", SampleKind::Pairs, &[]);
-    assert!(message.contains("it has no dialogues, but `sft` learns from dialogues"), "{message}");
+    assert!(message.starts_with("` for `data.paths`: it has no dialogues, but `sft` learns"), "{message}");
 }
 
 #[test]
@@ -147,7 +173,13 @@ fn bad_rows_are_errors_that_are_counted_or_skips_that_are_named() {
     let all_bad = r#"{"messages": [{"role": "user", "content": "q"}]}"#;
     let error =
         prepared("a.jsonl", all_bad, SampleKind::Conversations, &["chat.on_bad_row=skip"]).unwrap_err();
-    assert!(error.to_string().contains("there is no example that can be trained on"), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains(
+            "there is no example that can be trained on; 1 of 1 examples are left out: 1 without an answer"
+        ) && text.contains("a.jsonl` line 1: has no message of the role `assistant`"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -300,4 +332,22 @@ fn characters_of_the_template_are_in_a_tokenizer_of_characters() {
     let overrides = ["tokenizer.kind=char"];
     let dialogues = prepared("talk.jsonl", TALK, SampleKind::Conversations, &overrides).unwrap();
     assert_eq!(trained(&dialogues)[0], "1<|im_end|>");
+}
+
+#[test]
+fn rows_of_tables_are_records() {
+    let table = "instruction,input,output\nAdd,1+1,2\n\"Say \"\"a\"\"\",,a\n";
+    let dialogues = prepared("talk.csv", table, SampleKind::Conversations, &[]).unwrap();
+    assert_eq!(dialogues.files[0].format, Format::Alpaca);
+    assert_eq!(trained(&dialogues), ["2<|im_end|>", "a<|im_end|>"]);
+    assert_eq!(dialogues.train.places, [(0, 2), (0, 3)]);
+    let labelled = "prompt\tcompletion\tlabel\nq\ta\tTrue\nq\tb\t0\n";
+    let dialogues = prepared("answers.tsv", labelled, SampleKind::Labelled, &[]).unwrap();
+    let Labels::Dialogues(labels) = dialogues.train.split.labels() else { panic!("no labels") };
+    assert_eq!(labels.values[..], [1.0, 0.0]);
+    let (message, _) = refusal("other.csv", "id,body\n1,x\n", SampleKind::Conversations, &[]);
+    assert_eq!(message, "` line 2: has no field of a dialogue; its fields are `id`, `body`");
+    let (message, hint) = refusal("talk.parquet", "PAR1 and more", SampleKind::Conversations, &[]);
+    assert_eq!(message, "` is a Parquet file");
+    assert!(hint.contains("read_parquet('FILE')"), "{hint}");
 }

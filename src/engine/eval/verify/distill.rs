@@ -2,8 +2,9 @@
 //! `distill/NAME` in a folder of fixtures.
 
 use super::{
-    Case, Tolerances,
-    fixture::{Fixture, FixtureModel, Integers, adamw_losses, largest_difference_where, relative, to_host},
+    Case,
+    files::Files,
+    fixture::{Integers, largest_difference_where, to_host},
 };
 use crate::{
     config::{DistillConfig, TopK},
@@ -15,9 +16,6 @@ use crate::{
 use burn::tensor::Device;
 use std::path::Path;
 
-const SUBJECT: &str = "distill";
-const LEARNING_RATE: f64 = 1e-3;
-
 /// Compares everything in `distill` with Kiln.
 ///
 /// # Errors
@@ -25,85 +23,72 @@ const LEARNING_RATE: f64 = 1e-3;
 /// model.
 pub(super) fn verify(folder: &Path, device: &Device) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    for name in Fixture::names(folder, SUBJECT)? {
-        let files = Files {
-            fixture: Fixture::open(folder, SUBJECT, &name)?,
-            model: FixtureModel::open(folder, &name, device)?,
-            teacher: Frozen::new(&FixtureModel::open(folder, &format!("{name}-ref"), device)?.model),
-            tolerances: Tolerances::of_device(device),
-            name,
-        };
-        cases.push(files.logits()?);
-        for variant in files.fixture.cases() {
-            cases.push(files.losses(&variant)?);
+    for files in Files::of_subject(folder, "distill", device)? {
+        let teacher = Frozen::new(&files.second_model(folder)?.model);
+        let pair = Distillation { files, teacher };
+        cases.push(pair.logits()?);
+        for variant in pair.files.fixture.cases() {
+            cases.push(pair.losses(&variant)?);
         }
     }
     Ok(cases)
 }
 
-/// A student, its teacher and the numbers.
-struct Files {
-    name: String,
-    fixture: Fixture,
-    model: FixtureModel,
+/// A student with the numbers, and its teacher.
+struct Distillation {
+    files: Files,
     teacher: Frozen,
-    tolerances: Tolerances,
 }
 
-impl Files {
+impl Distillation {
     /// Compares the logits of both models.
     fn logits(&self) -> Result<Case> {
-        let mut case = Case::new(format!("{} logits", self.name));
-        let batch = Batch::new(&self.batch()?, &self.model.device);
-        let real = self.fixture.integers("attention_mask")?.values;
-        let student = to_host(batch.logits(&self.model.model))?;
+        let mut case = self.files.case("logits");
+        let batch = Batch::new(&self.batch()?, &self.files.model.device);
+        let real = self.files.fixture.integers("attention_mask")?.values;
+        let student = to_host(batch.logits(&self.files.model.model))?;
         let teacher = to_host(self.teacher.logits(&batch))?;
         for (what, own, name) in
             [("student", student, "student_logits"), ("teacher", teacher, "teacher_logits")]
         {
-            let reference = self.fixture.floats(name)?;
+            let reference = self.files.fixture.floats(name)?;
             let width = reference.shape.last().copied().unwrap_or(1).max(1);
             let is_real = |index: usize| real.get(index / width).is_some_and(|&real| real != 0);
             let difference = largest_difference_where(&own.values, &reference.values, is_real);
-            case.add(what, difference, self.tolerances.logits);
+            case.add(what, difference, self.files.tolerances.logits);
         }
         Ok(case)
     }
 
     /// Compares the loss of a case, its gradients and its AdamW losses.
     fn losses(&self, variant: &str) -> Result<Case> {
-        let (mut case, bounds) = (Case::new(format!("{} {variant}", self.name)), self.tolerances);
+        let mut case = self.files.case(variant);
         let objective = Distill::new(&self.config(variant)?, self.teacher.clone());
         let host = self.batch()?;
-        let (batch, totals) = (Batch::new(&host, &self.model.device), StepTotals::of([&host]));
+        let (batch, totals) = (Batch::new(&host, &self.files.model.device), StepTotals::of([&host]));
         let loss = |model: &Model| objective.loss(model, &batch, totals).total;
-        let (found, gradients) = self.model.loss_and_gradients(loss)?;
-        let reference: f64 = self.fixture.get(&format!("{variant}/loss"))?;
-        case.add("loss", relative(found, reference), bounds.loss);
-        // Whole gradients are those of one case.
-        let whole = (variant == "hinton-mixture").then_some("grad.");
-        self.fixture.compare_gradients(&mut case, &gradients, variant, whole, bounds.gradient)?;
-        let steps = self.fixture.get::<Vec<f64>>(&format!("{variant}/adamw_losses"))?.len();
-        let found = adamw_losses(&self.model.model, LEARNING_RATE, steps, loss)?;
-        self.fixture.compare_adamw(&mut case, &found, variant, bounds.adamw)?;
+        let expected = self.files.fixture.get(&format!("{variant}/loss"))?;
+        self.files.compare_training(&mut case, variant, expected, "hinton-mixture", loss)?;
         Ok(case)
     }
 
     /// Configuration that computes a case.
     fn config(&self, variant: &str) -> Result<DistillConfig> {
         let path = |key: &str| format!("{variant}/{key}");
-        let form: Option<String> = self.fixture.find(&path("topk"))?;
+        let form: Option<String> = self.files.fixture.find(&path("topk"))?;
         Ok(DistillConfig {
-            beta: self.fixture.get(&path("beta"))?,
-            temperature: self.fixture.get(&path("T"))?,
-            temperature_squared: self.fixture.find(&path("square"))?.unwrap_or(false),
-            weight: self.fixture.find(&path("weight"))?.unwrap_or(1.0),
-            top_k: self.fixture.find(&path("k"))?,
+            beta: self.files.fixture.get(&path("beta"))?,
+            temperature: self.files.fixture.get(&path("T"))?,
+            temperature_squared: self.files.fixture.find(&path("square"))?.unwrap_or(false),
+            weight: self.files.fixture.find(&path("weight"))?.unwrap_or(1.0),
+            top_k: self.files.fixture.find(&path("k"))?,
             top_k_form: match form.as_deref() {
                 None | Some("tail") => TopK::Tail,
                 Some("renormalized") => TopK::Renormalized,
                 Some("both") => TopK::Both,
-                Some(other) => return Err(self.fixture.error(format!("`{}` is `{other}`", path("topk")))),
+                Some(other) => {
+                    return Err(self.files.fixture.error(format!("`{}` is `{other}`", path("topk"))));
+                }
             },
             ..Default::default()
         })
@@ -111,13 +96,13 @@ impl Files {
 
     /// Batch of the texts. The target of a token is the label of the next one.
     fn batch(&self) -> Result<HostBatch> {
-        let vocab_size = self.model.checkpoint.model.vocab_size;
-        let tokens = self.fixture.tokens("input_ids", vocab_size)?;
-        let labels: Integers = self.fixture.integers("labels")?;
+        let vocab_size = self.files.model.checkpoint.model.vocab_size;
+        let tokens = self.files.fixture.tokens("input_ids", vocab_size)?;
+        let labels: Integers = self.files.fixture.integers("labels")?;
         let known =
             |&label: &i64| label == i64::from(IGNORE_INDEX) || (0..vocab_size as i64).contains(&label);
         if labels.shape != tokens.shape || !labels.values.iter().all(known) {
-            return Err(self.fixture.error("`labels` is not one of the vocabulary for each token"));
+            return Err(self.files.fixture.error("`labels` is not one of the vocabulary for each token"));
         }
         let (time, labels) = (tokens.shape[1], labels.to_i32());
         let target = |at: usize| match (at + 1).is_multiple_of(time) {

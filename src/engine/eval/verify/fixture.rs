@@ -205,6 +205,14 @@ impl Fixture {
         Ok(())
     }
 
+    /// Number of AdamW steps of a case.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if there are none.
+    pub fn adamw_steps(&self, json_case: &str) -> Result<usize> {
+        Ok(self.get::<Vec<f64>>(&format!("{json_case}/adamw_losses"))?.len())
+    }
+
     /// Adds the relative difference of the loss before each AdamW step to a case.
     pub fn compare_adamw(&self, case: &mut Case, ours: &[f64], json_case: &str, bound: f64) -> Result<()> {
         let references: Vec<f64> = self.get(&format!("{json_case}/adamw_losses"))?;

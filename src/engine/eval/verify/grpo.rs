@@ -2,8 +2,9 @@
 //! `grpo/NAME` in a folder of fixtures; the policy is `models/NAME`, the reference policy `models/NAME-ref`.
 
 use super::{
-    Case, Tolerances,
-    fixture::{Fixture, FixtureModel, adamw_losses, largest_difference, number, relative},
+    Case,
+    files::Files,
+    fixture::{FixtureModel, largest_difference, number, relative},
     ppo::answers,
 };
 use crate::{
@@ -20,9 +21,6 @@ use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 use std::path::Path;
 
-const SUBJECT: &str = "grpo";
-const LEARNING_RATE: f64 = 1e-3;
-
 /// Case whose gradients the fixture has as a whole.
 const WHOLE: &str = "dapo-kl-batch";
 
@@ -33,16 +31,13 @@ const WHOLE: &str = "dapo-kl-batch";
 /// model.
 pub(super) fn verify(folder: &Path, device: &Device) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    for name in Fixture::names(folder, SUBJECT)? {
-        let fixture = Fixture::open(folder, SUBJECT, &name)?;
-        let policy = FixtureModel::open(folder, &name, device)?;
-        let reference = FixtureModel::open(folder, &format!("{name}-ref"), device)?;
-        let (answers, shape) = answers(&fixture, "input_ids", "completion_mask", &policy)?;
-        let tolerances = Tolerances::of_device(device);
-        let files = Files { name, fixture, policy, reference, answers, shape, tolerances };
-        cases.push(files.log_probabilities()?);
-        for variant in files.fixture.cases() {
-            cases.push(files.case(&variant)?);
+    for files in Files::of_subject(folder, "grpo", device)? {
+        let reference = files.second_model(folder)?;
+        let (answers, shape) = answers(&files, "input_ids", "completion_mask")?;
+        let policy = Policy { files, reference, answers, shape };
+        cases.push(policy.log_probabilities()?);
+        for variant in policy.files.fixture.cases() {
+            cases.push(policy.case(&variant)?);
         }
     }
     Ok(cases)
@@ -71,37 +66,34 @@ struct Expected {
     clipped_high: f64,
 }
 
-/// One policy and its reference.
-struct Files {
-    name: String,
-    fixture: Fixture,
-    policy: FixtureModel,
+/// A policy with the numbers, its reference and its answers.
+struct Policy {
+    files: Files,
     reference: FixtureModel,
     answers: Vec<Answer>,
     shape: Shape,
-    tolerances: Tolerances,
 }
 
-impl Files {
+impl Policy {
     /// Compares the log-probabilities of the policy and of the reference policy.
     fn log_probabilities(&self) -> Result<Case> {
-        let mut case = Case::new(format!("{} log-probabilities", self.name));
-        for (name, model) in [("policy_logps", &self.policy), ("reference_logps", &self.reference)] {
+        let mut case = self.files.case("log-probabilities");
+        for (name, model) in [("policy_logps", &self.files.model), ("reference_logps", &self.reference)] {
             let found = answer_log_probabilities(&self.answers, self.shape, &model.model, 1.0, &model.device);
             let found = pollster::block_on(found)?;
-            let reference = self.fixture.floats(name)?;
-            case.add(name, largest_difference(&found, &reference.values), self.tolerances.logits);
+            let reference = self.files.fixture.floats(name)?;
+            case.add(name, largest_difference(&found, &reference.values), self.files.tolerances.logits);
         }
         Ok(case)
     }
 
     /// Compares the advantages, the loss, its gradients and the AdamW losses of a case.
     fn case(&self, variant: &str) -> Result<Case> {
-        let expected: Expected = self.fixture.get(variant)?;
-        let mut case = Case::new(format!("{} {variant}", self.name));
-        let bounds = self.tolerances;
+        let expected: Expected = self.files.fixture.get(variant)?;
+        let mut case = self.files.case(variant);
+        let bounds = self.files.tolerances;
         let advantages = self.advantages(&expected)?;
-        let reference = self.fixture.floats(&format!("advantages.{}", expected.scale))?;
+        let reference = self.files.fixture.floats(&format!("advantages.{}", expected.scale))?;
         case.add("advantages", largest_difference(&advantages, &reference.values), bounds.logits);
 
         let rollout = self.rollout(&advantages)?;
@@ -110,16 +102,17 @@ impl Files {
             "bnpo" => Normalization::Bnpo,
             "dr_grpo" => Normalization::DrGrpo,
             "dapo" => Normalization::Dapo,
-            other => return Err(self.fixture.error(format!("`{variant}/norm` is `{other}`"))),
+            other => return Err(self.files.fixture.error(format!("`{variant}/norm` is `{other}`"))),
         };
         let averaging =
             Averaging { normalization, max_length: expected.max_length, micro_batch: self.answers.len() };
         let hosts = StepBatches { minibatches: 1, averaging, seed: 0 }.of(&rollout, 0);
-        let batches: Vec<Batch> = hosts.iter().map(|host| Batch::new(host, &self.policy.device)).collect();
-        let [batch] = &batches[..] else { return Err(self.fixture.error("there are no answers")) };
+        let batches: Vec<Batch> =
+            hosts.iter().map(|host| Batch::new(host, &self.files.model.device)).collect();
+        let [batch] = &batches[..] else { return Err(self.files.fixture.error("there are no answers")) };
         let update = self.update(variant, &expected)?;
-        let Some(terms) = update.terms(&self.policy.model, None, batch) else {
-            return Err(self.fixture.error("there are no answers"));
+        let Some(terms) = update.terms(&self.files.model.model, None, batch) else {
+            return Err(self.files.fixture.error("there are no answers"));
         };
         let mut compare =
             |what: &str, own: f64, reference: f64| case.add(what, relative(own, reference), bounds.loss);
@@ -129,24 +122,18 @@ impl Files {
 
         let loss = |model: &Model| {
             let terms = update.terms(model, None, batch);
-            terms.map_or_else(|| Tensor::zeros([1], &self.policy.device), |terms| terms.total)
+            terms.map_or_else(|| Tensor::zeros([1], &self.files.model.device), |terms| terms.total)
         };
-        let (found, gradients) = self.policy.loss_and_gradients(loss)?;
-        case.add("loss", relative(found, expected.loss), bounds.loss);
-        let whole = (variant == WHOLE).then_some("grad.");
-        self.fixture.compare_gradients(&mut case, &gradients, variant, whole, bounds.gradient)?;
-        let steps = self.fixture.get::<Vec<f64>>(&format!("{variant}/adamw_losses"))?.len();
-        let found = adamw_losses(&self.policy.model, LEARNING_RATE, steps, loss)?;
-        self.fixture.compare_adamw(&mut case, &found, variant, bounds.adamw)?;
+        self.files.compare_training(&mut case, variant, expected.loss, WHOLE, loss)?;
         Ok(case)
     }
 
     /// Advantage of each answer.
     fn advantages(&self, expected: &Expected) -> Result<Vec<f32>> {
-        let rewards = &self.fixture.floats("rewards")?.values;
+        let rewards = &self.files.fixture.floats("rewards")?.values;
         let scores: Vec<Option<f32>> = rewards.iter().copied().map(Some).collect();
         if scores.len() != self.answers.len() {
-            return Err(self.fixture.error("`rewards` is not one number for each answer"));
+            return Err(self.files.fixture.error("`rewards` is not one number for each answer"));
         }
         let scale = match expected.scale.as_str() {
             "group" => AdvantageScale::Group,
@@ -184,10 +171,10 @@ impl Files {
 
     /// A list with a number for each token of each answer.
     fn list(&self, name: &str) -> Result<Vec<f32>> {
-        let tensor = self.fixture.floats(name)?;
+        let tensor = self.files.fixture.floats(name)?;
         match tensor.values.len() == self.answers.len() * self.shape.width {
             true => Ok(tensor.values.clone()),
-            false => Err(self.fixture.error(format!("`{name}` is not one number for each token"))),
+            false => Err(self.files.fixture.error(format!("`{name}` is not one number for each token"))),
         }
     }
 
@@ -196,7 +183,7 @@ impl Files {
             "token" => RatioLevel::Token,
             "sequence" => RatioLevel::Sequence,
             "sum" => RatioLevel::Product,
-            other => return Err(self.fixture.error(format!("`{variant}/level` is `{other}`"))),
+            other => return Err(self.files.fixture.error(format!("`{variant}/level` is `{other}`"))),
         };
         let max_ratio = match expected.objective {
             PolicyLossKind::Cispo => expected.clip_high,

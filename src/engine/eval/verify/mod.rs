@@ -3,6 +3,7 @@
 
 pub mod case;
 mod distill;
+mod files;
 pub mod fixture;
 mod grpo;
 mod lora;

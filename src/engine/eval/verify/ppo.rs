@@ -3,10 +3,10 @@
 //! body of the value model and the reference policy are `models/NAME-ref`.
 
 use super::{
-    Case, Tolerances,
+    Case,
+    files::{Files, LEARNING_RATE},
     fixture::{
-        Fixture, FixtureModel, adamw_losses, largest_difference, loss_and_gradients, number, relative,
-        to_host,
+        FixtureModel, adamw_losses, largest_difference, loss_and_gradients, number, relative, to_host,
     },
 };
 use crate::{
@@ -32,9 +32,6 @@ use burn::{
 use serde::Deserialize;
 use std::path::Path;
 
-const SUBJECT: &str = "ppo";
-const LEARNING_RATE: f64 = 1e-3;
-
 /// Case whose gradients the fixture has as a whole.
 const WHOLE: &str = "plain";
 
@@ -45,16 +42,13 @@ const WHOLE: &str = "plain";
 /// model.
 pub(super) fn verify(folder: &Path, device: &Device) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    for name in Fixture::names(folder, SUBJECT)? {
-        let fixture = Fixture::open(folder, SUBJECT, &name)?;
-        let policy = FixtureModel::open(folder, &name, device)?;
-        let other = FixtureModel::open(folder, &format!("{name}-ref"), device)?;
-        let (answers, shape) = answers(&fixture, "query_responses", "response_mask", &policy)?;
-        let files =
-            Files { name, fixture, policy, other, answers, shape, tolerances: Tolerances::of_device(device) };
-        cases.push(files.log_probabilities()?);
-        for variant in files.fixture.cases() {
-            cases.extend(files.case(&variant)?);
+    for files in Files::of_subject(folder, "ppo", device)? {
+        let other = files.second_model(folder)?;
+        let (answers, shape) = answers(&files, "query_responses", "response_mask")?;
+        let policy = Policy { files, other, answers, shape };
+        cases.push(policy.log_probabilities()?);
+        for variant in policy.files.fixture.cases() {
+            cases.extend(policy.case(&variant)?);
         }
     }
     Ok(cases)
@@ -62,12 +56,8 @@ pub(super) fn verify(folder: &Path, device: &Device) -> Result<Vec<Case>> {
 
 /// Reads prompts and answers of tokens `[rows, context + width]`, where 0 is padding, and of the answers' mask,
 /// `[rows, width]`. Prompts are padded on the left, answers on the right.
-pub(super) fn answers(
-    fixture: &Fixture,
-    tokens: &str,
-    mask: &str,
-    model: &FixtureModel,
-) -> Result<(Vec<Answer>, Shape)> {
+pub(super) fn answers(files: &Files, tokens: &str, mask: &str) -> Result<(Vec<Answer>, Shape)> {
+    let Files { fixture, model, .. } = files;
     let ids = fixture.tokens(tokens, model.checkpoint.model.vocab_size)?;
     let real = fixture.integers(mask)?;
     let (&[rows, whole], &[of_mask, width]) = (&ids.shape[..], &real.shape[..]) else {
@@ -129,36 +119,33 @@ struct PolicyAndValue {
     companion: Companion,
 }
 
-/// One policy and its reference.
-struct Files {
-    name: String,
-    fixture: Fixture,
-    policy: FixtureModel,
+/// A policy with the numbers, its reference and its answers.
+struct Policy {
+    files: Files,
     /// The reference policy, which is also the body of the value model.
     other: FixtureModel,
     answers: Vec<Answer>,
     shape: Shape,
-    tolerances: Tolerances,
 }
 
-impl Files {
+impl Policy {
     /// Compares the log-probabilities of the reference policy.
     fn log_probabilities(&self) -> Result<Case> {
-        let mut case = Case::new(format!("{} log-probabilities", self.name));
+        let mut case = self.files.case("log-probabilities");
         let model = &self.other;
         let found = answer_log_probabilities(&self.answers, self.shape, &model.model, 1.0, &model.device);
         let found = pollster::block_on(found)?;
-        let reference = self.fixture.floats("reference_logprobs")?;
-        case.add("reference", largest_difference(&found, &reference.values), self.tolerances.logits);
+        let reference = self.files.fixture.floats("reference_logprobs")?;
+        case.add("reference", largest_difference(&found, &reference.values), self.files.tolerances.logits);
         Ok(case)
     }
 
     /// Compares the targets, the losses, the gradients and the AdamW losses of a case, each a case of its own.
     fn case(&self, variant: &str) -> Result<[Case; 2]> {
-        let expected: Expected = self.fixture.get(variant)?;
+        let expected: Expected = self.files.fixture.get(variant)?;
         let (targets, of_targets) = self.targets(variant, &expected)?;
-        let mut case = Case::new(format!("{} {variant}", self.name));
-        let bounds = self.tolerances;
+        let mut case = self.files.case(variant);
+        let bounds = self.files.tolerances;
 
         let rollout = self.rollout(targets)?;
         let averaging = Averaging {
@@ -167,13 +154,14 @@ impl Files {
             micro_batch: self.answers.len(),
         };
         let hosts = StepBatches { minibatches: 1, averaging, seed: 0 }.of(&rollout, 0);
-        let batches: Vec<Batch> = hosts.iter().map(|host| Batch::new(host, &self.policy.device)).collect();
-        let [batch] = &batches[..] else { return Err(self.fixture.error("there are no answers")) };
+        let batches: Vec<Batch> =
+            hosts.iter().map(|host| Batch::new(host, &self.files.model.device)).collect();
+        let [batch] = &batches[..] else { return Err(self.files.fixture.error("there are no answers")) };
         let update = update(&expected);
         let module = self.module(expected.shared)?;
 
         let Some(terms) = update.terms(&module.policy, Some(&module.companion), batch) else {
-            return Err(self.fixture.error("there are no answers"));
+            return Err(self.files.fixture.error("there are no answers"));
         };
         let mut compare =
             |what: &str, own: f64, reference: f64| case.add(what, relative(own, reference), bounds.loss);
@@ -192,22 +180,21 @@ impl Files {
 
         let loss = |module: &PolicyAndValue| {
             let terms = update.terms(&module.policy, Some(&module.companion), batch);
-            terms.map_or_else(|| Tensor::zeros([1], &self.policy.device), |terms| terms.total)
+            terms.map_or_else(|| Tensor::zeros([1], &self.files.model.device), |terms| terms.total)
         };
         let (_, gradients) = loss_and_gradients(&module, loss(&module))?;
         let whole = (variant == WHOLE).then_some("grad.");
         let gradients = self.stored(gradients)?;
-        self.fixture.compare_gradients(&mut case, &gradients, variant, whole, bounds.gradient)?;
-        let steps = self.fixture.get::<Vec<f64>>(&format!("{variant}/adamw_losses"))?.len();
-        let found = adamw_losses(&module, LEARNING_RATE, steps, loss)?;
-        self.fixture.compare_adamw(&mut case, &found, variant, bounds.adamw)?;
+        self.files.fixture.compare_gradients(&mut case, &gradients, variant, whole, bounds.gradient)?;
+        let found = adamw_losses(&module, LEARNING_RATE, self.files.fixture.adamw_steps(variant)?, loss)?;
+        self.files.fixture.compare_adamw(&mut case, &found, variant, bounds.adamw)?;
         Ok([of_targets, case])
     }
 
     /// Computes the targets of a case, and compares them.
     fn targets(&self, variant: &str, expected: &Expected) -> Result<(Targets, Case)> {
         let lengths: Vec<usize> = self.answers.iter().map(Answer::trained).collect();
-        let floats = |name: &str| self.fixture.floats(name).map(|tensor| tensor.values.as_slice());
+        let floats = |name: &str| self.files.fixture.floats(name).map(|tensor| tensor.values.as_slice());
         let config = TargetsConfig {
             score_position: expected.end,
             kl: expected.kl,
@@ -228,11 +215,12 @@ impl Files {
         let lists = [sampled.old_log_probabilities, sampled.reference_log_probabilities, sampled.values];
         if sampled.scores.len() != lengths.len() || lists.iter().any(|list| list.len() != count) {
             return Err(self
+                .files
                 .fixture
                 .error("scores, log-probabilities and values are not one for each answer or token"));
         }
         let targets = config.targets(sampled);
-        let mut case = Case::new(format!("{} {variant} targets", self.name));
+        let mut case = self.files.case(&format!("{variant} targets"));
         let lists = [
             ("kl", &targets.kl),
             ("rewards", &targets.rewards),
@@ -242,19 +230,19 @@ impl Files {
         ];
         for (name, own) in lists {
             let reference = floats(&format!("{variant}.{name}"))?;
-            case.add(name, largest_difference(own, reference), self.tolerances.logits);
+            case.add(name, largest_difference(own, reference), self.files.tolerances.logits);
         }
         let name = format!("{variant}.value_mask");
-        let mask = match self.fixture.find_floats(&name) {
+        let mask = match self.files.fixture.find_floats(&name) {
             Some(mask) => mask.values.clone(),
-            None => self.fixture.integers(&name)?.values.iter().map(|&value| value as f32).collect(),
+            None => self.files.fixture.integers(&name)?.values.iter().map(|&value| value as f32).collect(),
         };
         case.check("value_mask", targets.value_mask == mask);
         Ok((targets, case))
     }
 
     fn rollout(&self, targets: Targets) -> Result<Rollout> {
-        let floats = |name: &str| self.fixture.floats(name).map(|tensor| tensor.values.clone());
+        let floats = |name: &str| self.files.fixture.floats(name).map(|tensor| tensor.values.clone());
         Ok(Rollout {
             answers: self.answers.clone(),
             shape: self.shape,
@@ -270,8 +258,8 @@ impl Files {
 
     /// Policy and value model: a head on the policy's states, or a model of its own.
     fn module(&self, shared: bool) -> Result<PolicyAndValue> {
-        let head = self.fixture.floats("value_head.weight")?;
-        let device = self.policy.device.clone().inner();
+        let head = self.files.fixture.floats("value_head.weight")?;
+        let device = self.files.model.device.clone().inner();
         let width = head.values.len();
         let head = Tensor::<2>::from_data(TensorData::new(head.values.clone(), [1, width]), &device);
         let body = match &self.other.model {
@@ -279,15 +267,15 @@ impl Files {
             _ => None,
         };
         let value = ValueModel::new(body, head);
-        Ok(PolicyAndValue { policy: self.policy.model.clone(), companion: Companion { value } })
+        Ok(PolicyAndValue { policy: self.files.model.model.clone(), companion: Companion { value } })
     }
 
     /// Mean entropy over the tokens of answers.
     fn entropy(&self, policy: &Model, batch: &Batch, temperature: f64) -> Result<f64> {
         let Some(answers) = &batch.host.answers else { return Ok(f64::NAN) };
-        let answers = AnswerTensors::new(answers, &batch.host.weights, &self.policy.device);
+        let answers = AnswerTensors::new(answers, &batch.host.weights, &self.files.model.device);
         let output = policy.forward_unprojected(batch.input.clone()).0;
-        let entropies = entropy(&output, &answers.positions, temperature).reshape(answers.dims());
+        let entropies = entropy(&output, &answers.positions, None, temperature).reshape(answers.dims());
         let mean = to_host(answers.mean(entropies))?;
         Ok(mean.values.first().map_or(f64::NAN, |&mean| f64::from(mean)))
     }
@@ -305,7 +293,7 @@ impl Files {
         let prefixed = |prefix: &str, data: NamedData| -> NamedData {
             data.into_iter().map(|(name, gradient)| (format!("{prefix}{name}"), gradient)).collect()
         };
-        let mut all = prefixed("policy.", self.policy.stored(part("policy."))?);
+        let mut all = prefixed("policy.", self.files.model.stored(part("policy."))?);
         let body = part(BODY);
         if !body.is_empty() {
             all.extend(prefixed("value.", self.other.stored(body)?));

@@ -2,8 +2,9 @@
 //! `preference/NAME` in a folder of fixtures, the reference policy `models/NAME-ref`.
 
 use super::{
-    Case, Tolerances,
-    fixture::{Fixture, FixtureModel, adamw_losses, largest_difference, number, relative, to_host},
+    Case,
+    files::Files,
+    fixture::{largest_difference, number, relative, to_host},
 };
 use crate::{
     config::Config,
@@ -15,8 +16,8 @@ use crate::{
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use std::path::Path;
 
-const SUBJECT: &str = "preference";
-const LEARNING_RATE: f64 = 1e-3;
+/// Variant whose gradients the fixture has as a whole.
+const WHOLE: &str = "sigmoid";
 
 /// Compares everything in `preference` with Kiln.
 ///
@@ -25,58 +26,50 @@ const LEARNING_RATE: f64 = 1e-3;
 /// model.
 pub(super) fn verify(folder: &Path, device: &Device) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    for name in Fixture::names(folder, SUBJECT)? {
-        let files = Files {
-            fixture: Fixture::open(folder, SUBJECT, &name)?,
-            model: FixtureModel::open(folder, &name, device)?,
-            reference: Frozen::new(&FixtureModel::open(folder, &format!("{name}-ref"), device)?.model),
-            tolerances: Tolerances::of_device(device),
-            name,
-        };
-        cases.push(files.log_probabilities()?);
-        for variant in files.fixture.cases() {
-            cases.push(match files.fixture.get::<String>(&format!("{variant}/loss"))?.as_str() {
-                "kto" => files.kto(&variant)?,
-                _ => files.pairs(&variant)?,
+    for files in Files::of_subject(folder, "preference", device)? {
+        let reference = Frozen::new(&files.second_model(folder)?.model);
+        let policy = Policy { files, reference };
+        cases.push(policy.log_probabilities()?);
+        for variant in policy.files.fixture.cases() {
+            cases.push(match policy.files.fixture.get::<String>(&format!("{variant}/loss"))?.as_str() {
+                "kto" => policy.kto(&variant)?,
+                _ => policy.pairs(&variant)?,
             });
         }
     }
     Ok(cases)
 }
 
-/// One model, its reference policy and the numbers.
-struct Files {
-    name: String,
-    fixture: Fixture,
-    model: FixtureModel,
+/// A policy with the numbers, and its reference.
+struct Policy {
+    files: Files,
     reference: Frozen,
-    tolerances: Tolerances,
 }
 
-impl Files {
+impl Policy {
     /// Compares the log-probabilities of the answers, and of their tokens, with padding on both sides.
     fn log_probabilities(&self) -> Result<Case> {
-        let mut case = Case::new(format!("{} log-probabilities", self.name));
-        let bound = self.tolerances.logits;
+        let mut case = self.files.case("log-probabilities");
+        let bound = self.files.tolerances.logits;
         let right = self.batch("right", None)?;
         let rows = right.host.rows;
         let mut compare = |what: &str, found: Tensor<2>, name: &str| -> Result<()> {
-            let reference = interleaved(&self.fixture.floats(name)?.values, rows);
+            let reference = interleaved(&self.files.fixture.floats(name)?.values, rows);
             case.add(what, largest_difference(&to_host(found)?.values, &reference), bound);
             Ok(())
         };
         for side in ["right", "left"] {
             let batch = self.batch(side, None)?;
-            let sums = batch.row_log_probabilities(&self.model.model);
+            let sums = batch.row_log_probabilities(&self.files.model.model);
             compare(&format!("of the model, padded `{side}`"), sums, "policy_logps")?;
             let sums = self.reference.row_log_probabilities(&batch);
             compare(&format!("of the reference, padded `{side}`"), sums, "reference_logps")?;
         }
-        let log_p = batch_rows(right.log_probabilities(&self.model.model), rows);
+        let log_p = batch_rows(right.log_probabilities(&self.files.model.model), rows);
         // The last column has no next token.
         let log_p = log_p.clone().narrow(1, 0, log_p.dims()[1] - 1);
         compare("of tokens", log_p, "right.token_logps")?;
-        let counts = interleaved(&self.fixture.integers("completion_tokens")?.values, rows);
+        let counts = interleaved(&self.files.fixture.integers("completion_tokens")?.values, rows);
         let own: Vec<i64> = (0..rows).map(|row| right.host.row_targets(row) as i64).collect();
         case.check("number of the answers' tokens", own == counts);
         Ok(case)
@@ -84,16 +77,16 @@ impl Files {
 
     /// Compares a loss of pairs.
     fn pairs(&self, variant: &str) -> Result<Case> {
-        let (mut case, bounds) = (Case::new(format!("{} {variant}", self.name)), self.tolerances);
+        let (mut case, bounds) = (self.files.case(variant), self.files.tolerances);
         let config = self.config(variant)?;
         let reference = config.needs_reference().then(|| Reference::new(self.reference.clone()));
         let objective = Preference::new(&config, reference);
         let right = self.batch("right", None)?;
         // Padding is no part of the totals, on whichever side it is.
         let totals = StepTotals::of([&*right.host]);
-        let (losses, rewards) = objective.losses_and_rewards(&self.model.model, &right);
+        let (losses, rewards) = objective.losses_and_rewards(&self.files.model.model, &right);
         let (losses, rewards) = (to_host(losses)?.values, to_host(rewards)?.values);
-        let list = |key: &str| self.fixture.get::<Vec<f32>>(&format!("{variant}/{key}"));
+        let list = |key: &str| self.files.fixture.get::<Vec<f32>>(&format!("{variant}/{key}"));
         case.add("losses", worst_relative(&losses, &list("losses")?), bounds.loss);
         for (index, key) in ["chosen_rewards", "rejected_rewards"].into_iter().enumerate() {
             let own: Vec<f32> = rewards.chunks(2).map(|pair| pair[index]).collect();
@@ -103,78 +96,59 @@ impl Files {
         case.add("margins", largest_difference(&margins, &list("margins")?), bounds.logits);
 
         let loss = |batch: &Batch, model: &Model| objective.loss(model, batch, totals);
-        let found = loss(&right, &self.model.model);
+        let found = loss(&right, &self.files.model.model);
         for (metric, key) in [("rewards/accuracy", "accuracy"), ("nll", "nll")] {
-            let reference: f64 = self.fixture.get(&format!("{variant}/{key}"))?;
+            let reference: f64 = self.files.fixture.get(&format!("{variant}/{key}"))?;
             case.add(key, relative(metric_of(&found, metric)?, reference), bounds.loss);
         }
-        let value: f64 = self.fixture.get(&format!("{variant}/value"))?;
+        let value: f64 = self.files.fixture.get(&format!("{variant}/value"))?;
         let left = self.batch("left", None)?;
-        let of_left = number(loss(&left, &self.model.model).total)?;
+        let of_left = number(loss(&left, &self.files.model.model).total)?;
         case.add("loss, padded `left`", relative(of_left, value), bounds.loss);
-        self.compare_training(&mut case, variant, value, |model| loss(&right, model).total)?;
+        self.files.compare_training(&mut case, variant, value, WHOLE, |model| loss(&right, model).total)?;
         Ok(case)
     }
 
     /// Compares KTO on single answers.
     fn kto(&self, variant: &str) -> Result<Case> {
-        let (mut case, bounds) = (Case::new(format!("{} {variant}", self.name)), self.tolerances);
+        let (mut case, bounds) = (self.files.case(variant), self.files.tolerances);
         let objective = Kto::new(&self.config(variant)?, Reference::new(self.reference.clone()));
-        let labels = self.fixture.integers("kto.label")?.values;
+        let labels = self.files.fixture.integers("kto.label")?.values;
         let batch = self.batch("kto", Some(&labels))?;
-        let (device, totals) = (&self.model.device, StepTotals::of([&*batch.host]));
+        let (device, totals) = (&self.files.model.device, StepTotals::of([&*batch.host]));
         let begin = |model: &Model| objective.begin_step(model, std::slice::from_ref(&*batch.host), device);
-        begin(&self.model.model);
+        begin(&self.files.model.model);
         let divergence = objective.present_divergence().map_or(Ok(f64::NAN), |kl| number(kl.reshape([1])))?;
-        let reference: f64 = self.fixture.get(&format!("{variant}/kl"))?;
+        let reference: f64 = self.files.fixture.get(&format!("{variant}/kl"))?;
         case.add("kl", relative(divergence, reference), bounds.loss);
 
         let (mut losses, mut rewards) = (Vec::new(), Vec::new());
         for (row, label) in labels.iter().enumerate() {
             let alone = row_of(&batch.host, row);
             let totals = StepTotals::of([&alone]);
-            let loss = objective.loss(&self.model.model, &Batch::new(&alone, device), totals);
+            let loss = objective.loss(&self.files.model.model, &Batch::new(&alone, device), totals);
             let name = if *label == 1 { "rewards/chosen" } else { "rewards/rejected" };
             rewards.push(metric_of(&loss, name)? as f32);
             losses.push(number(loss.total)? as f32);
         }
-        let list = |key: &str| self.fixture.get::<Vec<f32>>(&format!("{variant}/{key}"));
+        let list = |key: &str| self.files.fixture.get::<Vec<f32>>(&format!("{variant}/{key}"));
         case.add("losses", worst_relative(&losses, &list("losses")?), bounds.loss);
         case.add("rewards", largest_difference(&rewards, &list("rewards")?), bounds.logits);
-        let value: f64 = self.fixture.get(&format!("{variant}/value"))?;
+        let value: f64 = self.files.fixture.get(&format!("{variant}/value"))?;
         let loss = |model: &Model| {
             begin(model);
             objective.loss(model, &batch, totals).total
         };
-        self.compare_training(&mut case, variant, value, loss)?;
+        self.files.compare_training(&mut case, variant, value, WHOLE, loss)?;
         Ok(case)
-    }
-
-    /// Compares a loss, its gradients and the losses of AdamW steps.
-    fn compare_training(
-        &self,
-        case: &mut Case,
-        variant: &str,
-        value: f64,
-        loss: impl Fn(&Model) -> Tensor<1>,
-    ) -> Result<()> {
-        let bounds = self.tolerances;
-        let (found, gradients) = self.model.loss_and_gradients(&loss)?;
-        case.add("loss", relative(found, value), bounds.loss);
-        // Whole gradients are those of one variant.
-        let whole = (variant == "sigmoid").then_some("grad.");
-        self.fixture.compare_gradients(case, &gradients, variant, whole, bounds.gradient)?;
-        let steps = self.fixture.get::<Vec<f64>>(&format!("{variant}/adamw_losses"))?.len();
-        let found = adamw_losses(&self.model.model, LEARNING_RATE, steps, loss)?;
-        self.fixture.compare_adamw(case, &found, variant, bounds.adamw)
     }
 
     /// Configuration that computes a variant.
     fn config(&self, variant: &str) -> Result<Config> {
-        let find = |key: &str| self.fixture.find::<f64>(&format!("{variant}/{key}"));
-        let flag = |key: &str| self.fixture.find::<bool>(&format!("{variant}/{key}"));
-        let loss: String = self.fixture.get(&format!("{variant}/loss"))?;
-        let mut config = Config { model: self.model.checkpoint.model.clone(), ..Config::default() };
+        let find = |key: &str| self.files.fixture.find::<f64>(&format!("{variant}/{key}"));
+        let flag = |key: &str| self.files.fixture.find::<bool>(&format!("{variant}/{key}"));
+        let loss: String = self.files.fixture.get(&format!("{variant}/loss"))?;
+        let mut config = Config { model: self.files.model.checkpoint.model.clone(), ..Config::default() };
         let kind = match loss.as_str() {
             "simpo" | "orpo" | "kto" => loss.as_str(),
             _ => "dpo",
@@ -195,7 +169,7 @@ impl Files {
         if let (Some(gamma), Some(beta)) = (find("gamma")?, preference.beta) {
             preference.gamma_beta_ratio = gamma / beta;
         }
-        let over: Option<String> = self.fixture.find(&format!("{variant}/nll_over"))?;
+        let over: Option<String> = self.files.fixture.find(&format!("{variant}/nll_over"))?;
         preference.nll_of_prompt = over.is_some_and(|over| over == "all");
         Ok(config)
     }
@@ -203,15 +177,17 @@ impl Files {
     /// Batch of a layout: pairs with the preferred row first, or with `labels` single answers.
     fn batch(&self, layout: &str, labels: Option<&[i64]>) -> Result<Batch> {
         let name = |part: &str| format!("{layout}.{part}");
-        let tokens = self.fixture.tokens(&name("input_ids"), self.model.checkpoint.model.vocab_size)?;
-        let answers = self.fixture.integers(&name("completion_mask"))?;
+        let tokens =
+            self.files.fixture.tokens(&name("input_ids"), self.files.model.checkpoint.model.vocab_size)?;
+        let answers = self.files.fixture.integers(&name("completion_mask"))?;
         let &[rows, time] = &tokens.shape[..] else {
-            return Err(self.fixture.error(format!("`{}` is no matrix", name("input_ids"))));
+            return Err(self.files.fixture.error(format!("`{}` is no matrix", name("input_ids"))));
         };
         let is_whole =
             answers.shape == tokens.shape && labels.map_or(rows % 2 == 0, |labels| labels.len() == rows);
         if !is_whole {
             return Err(self
+                .files
                 .fixture
                 .error(format!("`{layout}` has tensors of shapes that do not go together")));
         }
@@ -233,10 +209,11 @@ impl Files {
             Some(labels) => host.values = labels.iter().map(|&label| label as f32).collect(),
             None => host.rows_per_example = 2,
         }
-        let mut batch = Batch::new(&host, &self.model.device);
+        let mut batch = Batch::new(&host, &self.files.model.device);
         if layout == "left" {
-            let input = self.fixture.input(&name("input_ids"), &name("attention_mask"), &self.model)?;
-            batch.input = in_order(input, &order, &self.model.device);
+            let input =
+                self.files.fixture.input(&name("input_ids"), &name("attention_mask"), &self.files.model)?;
+            batch.input = in_order(input, &order, &self.files.model.device);
         }
         Ok(batch)
     }

@@ -2,8 +2,9 @@
 //! a folder of fixtures, with the head's weight; everything else is `models/NAME`.
 
 use super::{
-    Case, Tolerances,
-    fixture::{Fixture, FixtureModel, Integers, adamw_losses, largest_difference, number, relative, to_host},
+    Case,
+    files::Files,
+    fixture::{FixtureModel, Integers, largest_difference, number, relative, to_host},
     preference::{in_order, interleaved, metric_of},
 };
 use crate::{
@@ -23,23 +24,18 @@ use burn::{
 };
 use std::path::Path;
 
-const SUBJECT: &str = "reward";
-const LEARNING_RATE: f64 = 1e-3;
-
 /// Compares everything in `reward` with Kiln.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] if a file is missing or broken, and those of loading a model.
 pub(super) fn verify(folder: &Path, device: &Device) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    for name in Fixture::names(folder, SUBJECT)? {
-        let fixture = Fixture::open(folder, SUBJECT, &name)?;
-        let model = FixtureModel::open(folder, &name, device)?;
-        let model = with_head(model, fixture.floats("score.weight")?)?;
-        let files = Files { name, fixture, model, tolerances: Tolerances::of_device(device) };
-        cases.push(files.rewards()?);
-        for variant in files.fixture.cases() {
-            cases.push(files.losses(&variant)?);
+    for files in Files::of_subject(folder, "reward", device)? {
+        let model = with_head(files.model, files.fixture.floats("score.weight")?)?;
+        let scored = Scored { files: Files { model, ..files } };
+        cases.push(scored.rewards()?);
+        for variant in scored.files.fixture.cases() {
+            cases.push(scored.losses(&variant)?);
         }
     }
     Ok(cases)
@@ -61,77 +57,67 @@ fn with_head(model: FixtureModel, score: &HostTensor) -> Result<FixtureModel> {
     Ok(FixtureModel { model: model.train(), checkpoint, device })
 }
 
-/// One reward model and its reference.
-struct Files {
-    name: String,
-    fixture: Fixture,
-    model: FixtureModel,
-    tolerances: Tolerances,
+/// A reward model with the numbers.
+struct Scored {
+    files: Files,
 }
 
-impl Files {
+impl Scored {
     /// Compares the rewards of texts that are padded on the right and on the left.
     fn rewards(&self) -> Result<Case> {
-        let mut case = Case::new(format!("{} rewards", self.name));
-        let reference = &self.fixture.floats("rewards")?.values;
+        let mut case = self.files.case("rewards");
+        let reference = &self.files.fixture.floats("rewards")?.values;
         let reference = interleaved(reference, reference.len());
         for side in ["right", "left"] {
             let batch = self.batch(side, false)?;
-            let own = to_host(batch.logits(&self.model.model))?.values;
+            let own = to_host(batch.logits(&self.files.model.model))?.values;
             let difference = largest_difference(&own, &reference);
-            case.add(format!("rewards, padded `{side}`"), difference, self.tolerances.logits);
+            case.add(format!("rewards, padded `{side}`"), difference, self.files.tolerances.logits);
         }
         Ok(case)
     }
 
     /// Compares the loss of a case, its gradients and its AdamW losses.
     fn losses(&self, variant: &str) -> Result<Case> {
-        let (mut case, bounds) = (Case::new(format!("{} {variant}", self.name)), self.tolerances);
+        let (mut case, bounds) = (self.files.case(variant), self.files.tolerances);
         let mut config = Config::default();
-        config.reward.center = self.fixture.get(&format!("{variant}/center"))?;
+        config.reward.center = self.files.fixture.get(&format!("{variant}/center"))?;
         let objective = Reward::new(&config);
-        let has_margin: bool = self.fixture.get(&format!("{variant}/margin"))?;
+        let has_margin: bool = self.files.fixture.get(&format!("{variant}/margin"))?;
         let (right, left) = (self.batch("right", has_margin)?, self.batch("left", has_margin)?);
         let totals = StepTotals::of([&*right.host]);
-        let get = |key: &str| self.fixture.get::<f64>(&format!("{variant}/{key}"));
+        let get = |key: &str| self.files.fixture.get::<f64>(&format!("{variant}/{key}"));
         let reference = get("loss")?;
-        let found = objective.loss(&self.model.model, &right, totals);
+        let found = objective.loss(&self.files.model.model, &right, totals);
         for (metric, key) in [("rewards/accuracy", "accuracy"), ("rewards/margin", "mean_margin")] {
             case.add(key, relative(metric_of(&found, metric)?, get(key)?), bounds.loss);
         }
-        let of_left = number(objective.loss(&self.model.model, &left, totals).total)?;
+        let of_left = number(objective.loss(&self.files.model.model, &left, totals).total)?;
         case.add("loss, padded `left`", relative(of_left, reference), bounds.loss);
 
         let loss = |model: &Model| objective.loss(model, &right, totals).total;
-        let (found, gradients) = self.model.loss_and_gradients(loss)?;
-        case.add("loss", relative(found, reference), bounds.loss);
-        // Whole gradients are those of one case.
-        let whole = (variant == "margin").then_some("grad.");
-        self.fixture.compare_gradients(&mut case, &gradients, variant, whole, bounds.gradient)?;
-        let steps = self.fixture.get::<Vec<f64>>(&format!("{variant}/adamw_losses"))?.len();
-        let found = adamw_losses(&self.model.model, LEARNING_RATE, steps, loss)?;
-        self.fixture.compare_adamw(&mut case, &found, variant, bounds.adamw)?;
+        self.files.compare_training(&mut case, variant, reference, "margin", loss)?;
         Ok(case)
     }
 
     /// Batch of pairs, each preferred text before the rejected one.
     fn batch(&self, side: &str, has_margin: bool) -> Result<Batch> {
         let name = if side == "left" { "left.input_ids" } else { "input_ids" };
-        let tokens = self.fixture.tokens(name, self.model.checkpoint.model.vocab_size)?;
+        let tokens = self.files.fixture.tokens(name, self.files.model.checkpoint.model.vocab_size)?;
         let &[rows, time] = &tokens.shape[..] else {
-            return Err(self.fixture.error(format!("`{name}` is no matrix")));
+            return Err(self.files.fixture.error(format!("`{name}` is no matrix")));
         };
         let order = interleaved(&(0..rows).collect::<Vec<_>>(), rows);
         let real = self.real(side, &tokens)?;
         let lengths = real.chunks(time).map(|row| row.iter().filter(|&&real| real).count());
         let lengths: Vec<usize> = lengths.collect();
-        let (ids, device) = (tokens.to_i32(), &self.model.device);
+        let (ids, device) = (tokens.to_i32(), &self.files.model.device);
         let inputs = order.iter().flat_map(|row| ids[row * time..(row + 1) * time].to_vec()).collect();
         let mut host = HostBatch::new(inputs, vec![0; rows], rows, time);
         host.rows_per_example = 2;
         host.lengths = order.iter().map(|&row| lengths[row]).collect();
         if has_margin {
-            let margins = &self.fixture.floats("margin")?.values;
+            let margins = &self.files.fixture.floats("margin")?.values;
             host.values = margins.iter().flat_map(|&margin| [margin, 0.0]).collect();
         }
         let mut batch = Batch::new(&host, device);
@@ -156,10 +142,10 @@ impl Files {
         if side == "left" {
             return Ok(tokens.values.iter().map(|&token| token != 0).collect());
         }
-        let mask = self.fixture.integers("attention_mask")?;
+        let mask = self.files.fixture.integers("attention_mask")?;
         match mask.shape == tokens.shape {
             true => Ok(mask.values.iter().map(|&real| real != 0).collect()),
-            false => Err(self.fixture.error("`input_ids` and `attention_mask` differ in shape")),
+            false => Err(self.files.fixture.error("`input_ids` and `attention_mask` differ in shape")),
         }
     }
 }

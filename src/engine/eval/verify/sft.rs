@@ -2,11 +2,9 @@
 //! assistant. The reference is `sft/NAME` in a folder of fixtures.
 
 use super::{
-    Case, Tolerances,
-    fixture::{
-        Fixture, FixtureModel, Integers, adamw_losses, largest_difference_where, number, relative,
-        relative_error, to_host,
-    },
+    Case,
+    files::Files,
+    fixture::{Integers, adamw_losses, largest_difference_where, number, relative, relative_error, to_host},
 };
 use crate::{
     config::Config,
@@ -19,7 +17,6 @@ use crate::{
 use burn::tensor::{Device, Tensor};
 use std::{collections::BTreeMap, path::Path};
 
-const SUBJECT: &str = "sft";
 const LEARNING_RATE: f64 = 1e-2;
 
 /// Compares everything in `sft` with Kiln.
@@ -29,51 +26,40 @@ const LEARNING_RATE: f64 = 1e-2;
 /// model.
 pub(super) fn verify(folder: &Path, device: &Device) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    for name in Fixture::names(folder, SUBJECT)? {
-        let fixture = Fixture::open(folder, SUBJECT, &name)?;
-        let model = FixtureModel::open(folder, &name, device)?;
-        let config = Config { model: model.checkpoint.model.clone(), ..Config::default() };
-        let files = Files {
-            objective: Prediction::new(&config),
-            tolerances: Tolerances::of_device(device),
-            name,
-            fixture,
-            model,
-        };
-        cases.push(files.logits()?);
-        for labels in files.fixture.cases() {
-            cases.push(files.losses(&labels)?);
+    for files in Files::of_subject(folder, "sft", device)? {
+        let config = Config { model: files.model.checkpoint.model.clone(), ..Config::default() };
+        let tuning = Tuning { objective: Prediction::new(&config), files };
+        cases.push(tuning.logits()?);
+        for labels in tuning.files.fixture.cases() {
+            cases.push(tuning.losses(&labels)?);
         }
     }
     Ok(cases)
 }
 
-/// One model and its reference.
-struct Files {
-    name: String,
-    fixture: Fixture,
-    model: FixtureModel,
+/// A model with the numbers, and its objective.
+struct Tuning {
+    files: Files,
     objective: Prediction,
-    tolerances: Tolerances,
 }
 
-impl Files {
+impl Tuning {
     /// Compares the logits of packed and of padded documents.
     fn logits(&self) -> Result<Case> {
-        let mut case = Case::new(format!("{} logits", self.name));
-        let labels = self.fixture.cases().into_iter().next().unwrap_or_default();
+        let mut case = self.files.case("logits");
+        let labels = self.files.fixture.cases().into_iter().next().unwrap_or_default();
         let (packed, padded) = (self.packed(&labels)?, self.padded(&labels)?);
-        let documents = self.fixture.integers("packed.document_ids")?.values;
-        let positions = self.fixture.integers("packed.position_ids")?.values;
-        let reference = self.fixture.floats("packed.logits")?;
+        let documents = self.files.fixture.integers("packed.document_ids")?.values;
+        let positions = self.files.fixture.integers("packed.position_ids")?.values;
+        let reference = self.files.fixture.floats("packed.logits")?;
         let width = reference.shape.last().copied().unwrap_or(1).max(1);
         let is_real = |index: usize| documents.get(index / width).is_some_and(|&document| document != 0);
 
         let logits = |host: &HostBatch| {
-            to_host(Batch::new(host, &self.model.device).logits(&self.model.model))
+            to_host(Batch::new(host, &self.files.model.device).logits(&self.files.model.model))
                 .map(|logits| logits.values)
         };
-        let bound = self.tolerances.logits;
+        let bound = self.files.tolerances.logits;
         let of_packed = logits(&packed)?;
         case.add("packed", largest_difference_where(&of_packed, &reference.values, is_real), bound);
 
@@ -103,9 +89,9 @@ impl Files {
     /// Compares the losses, gradients and AdamW losses with these labels.
     fn losses(&self, labels: &str) -> Result<Case> {
         let (packed, padded) = (self.packed(labels)?, self.padded(labels)?);
-        let mut case = Case::new(format!("{} {labels}", self.name));
-        let get = |key: &str| self.fixture.get::<f64>(&format!("{labels}/{key}"));
-        let (reference, bounds) = (get("loss")?, self.tolerances);
+        let mut case = self.files.case(labels);
+        let get = |key: &str| self.files.fixture.get::<f64>(&format!("{labels}/{key}"));
+        let (reference, bounds) = (get("loss")?, self.files.tolerances);
         let targets = get("targets")?;
         case.check(
             "number of targets",
@@ -117,15 +103,17 @@ impl Files {
         case.add("loss", relative(of_packed, reference), bounds.loss);
         case.add("padded loss", relative(of_padded, reference), bounds.loss);
         case.add("loss of micro-batches", relative(self.in_micro_batches(&packed)?, reference), bounds.loss);
-        for (wrong, value) in self.fixture.get::<BTreeMap<String, f64>>(&format!("{labels}/not_the_loss"))? {
+        for (wrong, value) in
+            self.files.fixture.get::<BTreeMap<String, f64>>(&format!("{labels}/not_the_loss"))?
+        {
             let is_near = (of_packed - value).abs() <= (of_packed - reference).abs();
             let differs = (value - reference).abs() > 1e-4;
             case.check(format!("is not `{wrong}`"), !(is_near && differs));
         }
-        let per_document: Vec<f64> = self.fixture.get(&format!("{labels}/loss_per_document"))?;
+        let per_document: Vec<f64> = self.files.fixture.get(&format!("{labels}/loss_per_document"))?;
         for (row, reference) in per_document.into_iter().enumerate() {
             let alone = row_of(&padded, row);
-            let loss = self.loss(&alone, StepTotals::of([&alone]))(&self.model.model);
+            let loss = self.loss(&alone, StepTotals::of([&alone]))(&self.files.model.model);
             case.add(
                 format!("loss of document {}", row + 1),
                 relative(number(loss)?, reference),
@@ -134,7 +122,7 @@ impl Files {
         }
 
         let whole = format!("{labels}.grad.");
-        self.fixture.compare_gradients(&mut case, &gradients, labels, Some(&whole), bounds.gradient)?;
+        self.files.fixture.compare_gradients(&mut case, &gradients, labels, Some(&whole), bounds.gradient)?;
         let norm = |values: &[f32]| values.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
         let largest = gradients.values().map(|gradient| norm(&gradient.values)).fold(0.0, f64::max);
         let differences = gradients.iter().map(|(name, packed)| {
@@ -146,29 +134,26 @@ impl Files {
         case.add("padded gradients", worst, bounds.gradient);
 
         let loss = self.loss(&packed, StepTotals::of([&packed]));
-        let found = adamw_losses(&self.model.model, LEARNING_RATE, self.steps(labels)?, loss)?;
-        self.fixture.compare_adamw(&mut case, &found, labels, bounds.adamw)?;
+        let steps = self.files.fixture.adamw_steps(labels)?;
+        let found = adamw_losses(&self.files.model.model, LEARNING_RATE, steps, loss)?;
+        self.files.fixture.compare_adamw(&mut case, &found, labels, bounds.adamw)?;
         Ok(case)
-    }
-
-    fn steps(&self, labels: &str) -> Result<usize> {
-        Ok(self.fixture.get::<Vec<f64>>(&format!("{labels}/adamw_losses"))?.len())
     }
 
     /// Loss of a batch as its share of a step, as a function of the model.
     fn loss(&self, host: &HostBatch, totals: StepTotals) -> impl Fn(&Model) -> Tensor<1> {
-        let (objective, batch) = (self.objective, Batch::new(host, &self.model.device));
+        let (objective, batch) = (self.objective, Batch::new(host, &self.files.model.device));
         move |model| objective.loss(model, &batch, totals).total
     }
 
     fn loss_and_gradients(&self, host: &HostBatch) -> Result<(f64, NamedData)> {
-        self.model.loss_and_gradients(self.loss(host, StepTotals::of([host])))
+        self.files.model.loss_and_gradients(self.loss(host, StepTotals::of([host])))
     }
 
     /// Loss of a step whose micro-batches have one row each.
     fn in_micro_batches(&self, host: &HostBatch) -> Result<f64> {
         let totals = StepTotals::of([host]);
-        let share = |row| number(self.loss(&row_of(host, row), totals)(&self.model.model));
+        let share = |row| number(self.loss(&row_of(host, row), totals)(&self.files.model.model));
         (0..host.rows).map(share).sum()
     }
 
@@ -198,9 +183,9 @@ impl Files {
         let tokens = self.tokens(layout)?;
         let name = format!("{layout}.labels.{labels}");
         let (time, labels) = (tokens.shape[1], self.like(&name, &tokens)?.to_i32());
-        let vocab_size = self.model.checkpoint.model.vocab_size as i64;
+        let vocab_size = self.files.model.checkpoint.model.vocab_size as i64;
         if labels.iter().any(|&label| label != IGNORE_INDEX && !(0..vocab_size).contains(&i64::from(label))) {
-            return Err(self.fixture.error(format!("`{name}` has a label outside the vocabulary")));
+            return Err(self.files.fixture.error(format!("`{name}` has a label outside the vocabulary")));
         }
         let target = |i: usize| match (i + 1).is_multiple_of(time) {
             true => IGNORE_INDEX,
@@ -212,22 +197,23 @@ impl Files {
 
     fn tokens(&self, layout: &str) -> Result<Integers> {
         let name = format!("{layout}.input_ids");
-        let model = &self.model.checkpoint.model;
-        let tokens = self.fixture.tokens(&name, model.vocab_size)?;
+        let model = &self.files.model.checkpoint.model;
+        let tokens = self.files.fixture.tokens(&name, model.vocab_size)?;
         match model.context_limit().filter(|&limit| tokens.shape[1] > limit) {
             None => Ok(tokens),
-            Some(limit) => {
-                Err(self.fixture.error(format!("`{name}` is longer than the model's {limit} positions")))
-            }
+            Some(limit) => Err(self
+                .files
+                .fixture
+                .error(format!("`{name}` is longer than the model's {limit} positions"))),
         }
     }
 
     /// A tensor of integers with the shape of `tokens`.
     fn like(&self, name: &str, tokens: &Integers) -> Result<Integers> {
-        let integers = self.fixture.integers(name)?;
+        let integers = self.files.fixture.integers(name)?;
         if integers.shape != tokens.shape {
             let message = format!("`{name}` has shape {:?}, not {:?}", integers.shape, tokens.shape);
-            return Err(self.fixture.error(message));
+            return Err(self.files.fixture.error(message));
         }
         Ok(integers)
     }

@@ -102,14 +102,13 @@ pub(super) fn join(mut parts: Vec<HostTensor>) -> Option<HostTensor> {
 
 /// Permutes the columns in each head: column `i` of the result is column `source(i)` of the input.
 fn permute_columns(tensor: &HostTensor, head_size: usize, source: fn(usize, usize) -> usize) -> HostTensor {
-    let width = tensor.shape.last().copied().unwrap_or(1);
-    let values = (0..tensor.values.len())
-        .map(|i| {
-            let (row, column) = (i / width, i % width);
-            let (head, within) = (column / head_size, column % head_size);
-            tensor.values[row * width + head * head_size + source(within, head_size)]
-        })
-        .collect();
+    let width = tensor.shape.last().copied().unwrap_or(1).max(1);
+    let place = |column: usize| column / head_size * head_size + source(column % head_size, head_size);
+    let places: Vec<usize> = (0..width).map(place).collect();
+    let mut values = Vec::with_capacity(tensor.values.len());
+    for row in tensor.values.chunks_exact(width) {
+        values.extend(places.iter().map(|&place| row[place]));
+    }
     HostTensor::new(tensor.shape.clone(), values)
 }
 

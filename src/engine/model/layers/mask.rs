@@ -3,7 +3,7 @@
 
 use crate::{
     config::{Architecture, ModelConfig},
-    kernels::attention::{Window, union},
+    kernels::attention::{Window, document_mask, union},
 };
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
@@ -33,7 +33,7 @@ impl Sparse {
     }
 }
 
-/// The parts of the mask that depend on the batch: its padding, its prefix and its documents.
+/// The parts of the mask that depend on the batch: its padding, its prefix, its documents and its branches.
 #[derive(Clone, Default)]
 pub(crate) struct MaskInputs {
     /// Padding mask, `[B, S]`, true for padding.
@@ -43,6 +43,8 @@ pub(crate) struct MaskInputs {
     /// Number of each token's document, `[B, T]`, if rows are packed. It is not part of the mask, since kernels
     /// skip what is outside a token's document.
     pub documents: Option<Tensor<2, Int>>,
+    /// Number of each token's branch, `[B, T]`, if texts of a row begin alike.
+    pub branches: Option<Tensor<2, Int>>,
 }
 
 impl Mask {
@@ -101,6 +103,7 @@ impl Mask {
             masks.push(Tensor::<2, Bool>::from_data(far, device).unsqueeze());
         }
         masks.extend(mask_inputs.padding.as_ref().map(of_keys));
+        masks.extend(mask_inputs.branches.as_ref().map(of_branches));
         (window, masks.into_iter().reduce(union))
     }
 }
@@ -109,6 +112,13 @@ impl Mask {
 pub(crate) fn of_keys(padding: &Tensor<2, Bool>) -> Tensor<4, Bool> {
     let [batch, keys] = padding.dims();
     padding.clone().reshape([batch, 1, 1, keys])
+}
+
+/// Mask of the keys of other branches than the query's, but for the trunk, `[B, 1, T, T]`.
+fn of_branches(branches: &Tensor<2, Int>) -> Tensor<4, Bool> {
+    let [batch, time] = branches.dims();
+    let in_branch = branches.clone().equal_elem(0).bool_not().reshape([batch, 1, 1, time]);
+    document_mask(branches).bool_and(in_branch.expand([batch, 1, time, time]))
 }
 
 #[cfg(test)]
@@ -176,12 +186,24 @@ mod tests {
     }
 
     #[test]
+    fn branches_see_the_trunk_and_themselves() {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        let branches = Some(Tensor::from_data([[0, 0, 2, 2, 4]], &device));
+        let mask_inputs = MaskInputs { branches, ..MaskInputs::default() };
+        let mask = mask(&ModelConfig::default(), true, [5, 0], false, &mask_inputs, &device).unwrap();
+        let flags: Vec<bool> = mask.into_data().iter::<bool>().collect();
+        let row = |row: &[bool]| row.iter().map(|mask| if *mask { '#' } else { '.' }).collect::<String>();
+        let rows: Vec<String> = flags.chunks(5).map(row).collect();
+        assert_eq!(rows, [".####", "..###", "...##", "....#", "..##."]);
+    }
+
+    #[test]
     fn a_prefix_is_seen_by_earlier_tokens_and_padding_by_none() {
         let device = crate::device::Choice::cpu().open().unwrap();
         let mask_inputs = MaskInputs {
             prefix: Some(Tensor::from_data([[true, true, false], [false, false, false]], &device)),
             padding: Some(Tensor::from_data([[false, false, false], [true, false, false]], &device)),
-            documents: None,
+            ..MaskInputs::default()
         };
         let mask = mask(&ModelConfig::default(), true, [3, 0], false, &mask_inputs, &device).unwrap();
         let flags: Vec<bool> = mask.into_data().iter::<bool>().collect();

@@ -1,19 +1,23 @@
 //! Distillation: a student learns the distribution of a teacher's next token, mixed with the cross entropy of
 //! the text (arXiv:1503.02531, arXiv:2306.13649). The teacher is a model, or the logits that it gave earlier
-//! ([`SavedLogits`]).
+//! ([`SavedLogits`]). The text is the data's, or what the student has generated itself ([`on_policy`]).
 //!
 //! The logits of both models exist only for a few tokens at a time, as in the fused cross entropy: the gradients
 //! of the hidden states and of the output projection are computed with the loss, while a chunk's logits are in
 //! memory, and enter the graph as a product whose gradients they are.
 
 mod divergence;
+mod on_policy;
 mod save;
 mod saved;
 
 pub use save::LogitWriter;
 pub use saved::SavedLogits;
 
-use super::{Average, Batch, Frozen, Loss, Objective, Preparation, Start, StepTotals};
+use super::{
+    Average, Batch, Frozen, Loss, Metrics, Objective, OwnBatches, Pending, Preparation, Start, StepTotals,
+    router::AuxiliaryLosses,
+};
 use crate::{
     config::{Config, DistillConfig},
     error::{Error, Result, hint},
@@ -35,8 +39,11 @@ pub struct Distill {
     /// Factor of the divergence, and that of the cross entropy.
     scale: f64,
     cross_entropy: f64,
+    /// Share of the steps that are on answers of the student.
+    on_policy: f64,
     /// Number of the teacher's most likely tokens that are compared; `None` for all.
     top_k: Option<usize>,
+    router: AuxiliaryLosses,
     source: Source,
 }
 
@@ -51,6 +58,8 @@ struct Selected {
     tokens: Tensor<2, Int>,
     weights: Tensor<2>,
     teacher: Given,
+    /// Factor of the cross entropy; 0 for answers of the student, which are no text to learn.
+    cross_entropy: f64,
 }
 
 /// Predictions of the teacher for the target tokens.
@@ -100,7 +109,8 @@ impl Distill {
             let message = format!("the vocabulary has {} tokens", config.model.vocab_size);
             return Err(Error::invalid_value("distill.top_k", count, message));
         }
-        Ok(Self::with_source(&config.distill, source))
+        let router = AuxiliaryLosses::new(&config.model);
+        Ok(Self::with_source(&config.distill, source).with_router_losses(router))
     }
 
     /// Makes the objective of a configuration with a teacher.
@@ -108,14 +118,23 @@ impl Distill {
         Self::with_source(config, Source::Model(teacher.into()))
     }
 
+    /// Adds the losses of the student's routers by these weights. By default they have none.
+    pub fn with_router_losses(self, router: AuxiliaryLosses) -> Self {
+        Self { router, ..self }
+    }
+
     fn with_source(config: &DistillConfig, source: Source) -> Self {
-        let DistillConfig { beta, temperature, temperature_squared, weight, top_k, top_k_form, .. } = *config;
+        let DistillConfig {
+            beta, lambda, temperature, temperature_squared, weight, top_k, top_k_form, ..
+        } = *config;
         let squared = if temperature_squared { temperature * temperature } else { 1.0 };
         Self {
             divergence: Divergence { beta, temperature, form: top_k_form },
             scale: weight * squared,
             cross_entropy: 1.0 - weight,
+            on_policy: lambda,
             top_k,
+            router: AuxiliaryLosses::default(),
             source,
         }
     }
@@ -130,12 +149,9 @@ impl Distill {
         };
         let teacher = match &self.source {
             Source::Saved(saved) => Given::Top(saved.top(batch)),
-            Source::Model(teacher) => match (teacher.output(batch), rows) {
-                (Output::Logits(logits), _) => Given::Logits(of(logits)),
-                (Output::Projection(projection), None) => Given::Projection(projection),
-                (Output::Projection(projection), Some(rows)) => {
-                    Given::Projection(projection.select(rows.clone()))
-                }
+            Source::Model(teacher) => match at(teacher.output(batch), batch.output_rows()) {
+                Output::Logits(logits) => Given::Logits(logits),
+                Output::Projection(projection) => Given::Projection(projection),
             },
         };
         let tokens = batch.targets.tokens.clone();
@@ -146,6 +162,7 @@ impl Distill {
             },
             weights: of(batch.targets.weights.clone()),
             teacher,
+            cross_entropy: if batch.host.answers.is_some() { 0.0 } else { self.cross_entropy },
         }
     }
 
@@ -173,7 +190,7 @@ impl Distill {
         let divergence = self.divergence.of(logits.clone(), teacher) * like(weights.clone());
         let loss = divergence.clone().mul_scalar(self.scale);
         // Where the cross entropy only is reported, it has no gradient.
-        let (loss, nll) = match self.cross_entropy {
+        let (loss, nll) = match selected.cross_entropy {
             0.0 => (loss, nll(logits.inner(), tokens) * weights),
             share => {
                 let nll = nll(logits, like_int(tokens)) * like(weights);
@@ -280,6 +297,15 @@ impl Sums {
     }
 }
 
+/// The outputs with some indices, or all.
+fn at(output: Output, indices: Option<Tensor<1, Int>>) -> Output {
+    match (output, indices) {
+        (output, None) => output,
+        (Output::Logits(logits), Some(indices)) => Output::Logits(logits.select(0, indices)),
+        (Output::Projection(projection), Some(indices)) => Output::Projection(projection.select(indices)),
+    }
+}
+
 /// Some rows of a matrix.
 fn rows(values: &Tensor<2>, range: &Range<usize>) -> Tensor<2> {
     values.clone().narrow(0, range.start, range.len())
@@ -293,25 +319,34 @@ fn token_rows(tokens: &Tensor<2, Int>, range: &Range<usize>) -> Tensor<2, Int> {
 impl Objective for Distill {
     fn loss(&self, model: &Model, batch: &Batch, step: StepTotals) -> Loss {
         let selected = self.selected(batch);
-        let (output, _) = model.forward_unprojected(batch.input.clone());
-        let (total, sums) = match (output, batch.target_rows()) {
-            (Output::Projection(projection), None) => self.of_projection(projection, &selected),
-            (Output::Projection(projection), Some(rows)) => {
-                self.of_projection(projection.select(rows.clone()), &selected)
-            }
-            (Output::Logits(logits), rows) => {
-                let logits = match rows {
-                    Some(rows) => logits.select(0, rows.clone()),
-                    None => logits,
-                };
+        let (output, routings) = model.forward_unprojected(batch.input.clone());
+        let (total, sums) = match at(output, batch.output_rows()) {
+            Output::Projection(projection) => self.of_projection(projection, &selected),
+            Output::Logits(logits) => {
                 let count = logits.dims()[0];
                 self.loss_of(logits, &selected, 0..count)
             }
         };
         let share = |sum: Tensor<1>| sum.div_scalar(step.divisor());
-        Loss { total: share(total), reported: share(sums.loss), metrics: Vec::new() }
+        let loss = Loss { total: share(total), reported: share(sums.loss), metrics: Vec::new() }
             .with_metric("distill/divergence", share(sums.divergence), Average::Sum)
-            .with_metric("distill/cross_entropy", share(sums.cross_entropy), Average::Sum)
+            .with_metric("distill/cross_entropy", share(sums.cross_entropy), Average::Sum);
+        let loss = self.router.add(loss, &routings, batch, step);
+        // An evaluation is on the one or on the other.
+        if self.on_policy == 0.0 || batch.input.dropout.is_none() {
+            return loss;
+        }
+        let is_own = f32::from(batch.host.answers.is_some());
+        let is_own = Tensor::<1>::from_data([is_own], &batch.targets.weights.device().inner());
+        loss.with_metric("distill/on_policy", is_own, Average::OverRows)
+    }
+
+    fn batches<'a>(&'a mut self, run: Start<'a>) -> Pending<'a, Option<OwnBatches>> {
+        Box::pin(async move { self.own_batches(&run).await })
+    }
+
+    fn evaluate<'a>(&'a self, run: Start<'a>, model: &'a Model) -> Pending<'a, Option<(f64, Metrics)>> {
+        Box::pin(async move { self.evaluate_answers(&run, model).await })
     }
 
     fn prepare<'a>(&'a mut self, start: Start<'a>) -> Preparation<'a> {

@@ -44,8 +44,9 @@ pub(super) struct Description {
     /// Fingerprint of the tokenizer.
     pub tokenizer: String,
     pub files: usize,
-    /// Number of rows and of targets in all files.
+    /// Number of rows in all files.
     pub rows: usize,
+    /// Number of targets in all files.
     pub targets: usize,
 }
 

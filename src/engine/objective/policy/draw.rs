@@ -1,18 +1,18 @@
 //! Draws a rollout: prompts, answers, scores, measurements, and the targets of the updates.
 
-use super::{PolicyOptimization, figures::Facts};
+use super::{PolicyOptimization, figures::Facts, identity::of_sampling, refusal::Refusal};
 use crate::{
-    config::{AdvantageScale, Config, Normalization, ObjectiveKind, OnBadAnswer, SampleConfig},
+    config::{AdvantageScale, Config, Normalization, ObjectiveKind, OnBadAnswer},
     data::random::seed_for,
     error::{Error, Result, hint},
-    generate::{Completion, Generator, StopReason},
-    model::Model,
+    generate::{Completion, StopReason},
     objective::{
         Frozen, Sample, Start,
         reinforcement::{Sampled, Targets, TargetsConfig, answer_mask, group_advantages, leave_one_out},
         rollout::{
-            Answer, Measured, Models, Prompt, Rollout, Shape, measure, prompts,
+            Answer, Measured, Models, Prompt, Rollout, Shape, answer_rows, measure, prompts,
             rewards::{AnswerText, Scores},
+            sample_answers,
         },
     },
 };
@@ -21,19 +21,21 @@ use burn::module::Module;
 /// Number of rollouts without a single answer to train on, in a row, after which the run fails.
 const MOST_SKIPPED: usize = if cfg!(test) { 3 } else { 100 };
 
-/// Longest text in an error, in characters.
-const LONGEST_SHOWN: usize = 60;
-
-/// Reason why an answer is not trained on: the key of the configuration that it concerns, and what is wrong.
-struct Refusal {
-    key: &'static str,
-    value: String,
-    message: String,
-}
-
 impl PolicyOptimization {
     /// Draws rollouts until one has an answer to train on. Returns samples of it, if they are due.
+    ///
+    /// # Errors
+    /// [`Error::Rollout`] for an answer that is refused. The same rollout is drawn again when the run goes on.
     pub(super) async fn next_rollout(&mut self, run: &Start<'_>) -> Result<Vec<Sample>> {
+        let (drawn, left_out) = (self.drawn, self.left_out);
+        let result = self.first_trainable(run).await;
+        if result.is_err() {
+            (self.drawn, self.left_out) = (drawn, left_out);
+        }
+        result.map_err(|error| error.at_step(run.steps_done + 1))
+    }
+
+    async fn first_trainable(&mut self, run: &Start<'_>) -> Result<Vec<Sample>> {
         let mut last = String::new();
         for _ in 0..MOST_SKIPPED {
             let number = self.drawn;
@@ -43,7 +45,8 @@ impl PolicyOptimization {
                 Err(reason) => last = reason,
             }
         }
-        Err(Error::InvalidValue {
+        Err(Error::Rollout {
+            step: None,
             key: "rollout.on_bad_answer".into(),
             value: "skip".into(),
             message: format!(
@@ -72,19 +75,26 @@ impl PolicyOptimization {
 
         let policy = run.model.valid();
         let seed = seed_for(config.train.seed, number, "rollout");
-        let completions = answer(run, &policy, &asked, seed).await?;
+        // The only step on a rollout computes the old probabilities itself.
+        let is_measured =
+            config.steps_per_rollout() > 1 || self.reference.is_some() || self.companion.is_some();
+        // The identities before the first update compare those of sampling.
+        let is_first = run.steps_done == 0;
+        let completions = sample_answers(run, &policy, &asked, seed, is_first || !is_measured).await?;
         let texts = Texts::new(&asked, &completions);
         let rows = asked.iter().zip(&completions);
         let mut refusals: Vec<Option<Refusal>> = rows
             .map(|(prompt, answer)| {
-                too_long(prompt, answer.as_ref(), config).or_else(|| texts.are_empty().then(empty))
+                let too_long = answer.is_none().then(|| Refusal::of_long_prompt(prompt, config));
+                too_long.or_else(|| texts.are_empty().then(Refusal::of_empty_rollout))
             })
             .collect();
         let at_once = config.train.batch_size;
         let scores = self.rewards.score(&texts.answers(), at_once, run.device, run.score_command).await?;
 
-        let answers = answers(&asked, &completions);
-        let shape = Shape::of(&answers, config.model.block_size, config.model.attention.prefix);
+        let answers = answer_rows(&asked, &completions);
+        let shape =
+            Shape::of(&answers, config.model.block_size, config.model.attention.prefix).sharing(config);
         let value = self.companion.as_ref().map(|companion| companion.value.valid());
         let reference = self.reference.as_ref().map(Frozen::model);
         let models = Models {
@@ -94,15 +104,22 @@ impl PolicyOptimization {
             temperature: self.update.temperature,
             at_once,
         };
-        let measured = measure(&answers, shape, &models, run.device).await?;
-        if run.steps_done == 0 {
+        let measured = match is_first || is_measured {
+            true => measure(&answers, shape, &models, run.device).await?,
+            false => Measured {
+                entropies: of_sampling(&completions, shape.width, |found| &found.entropies),
+                ..Measured::default()
+            },
+        };
+        if is_first {
             self.check_identities(run, &answers, shape, &measured, &completions, reference).await?;
         }
 
         let divergences = divergences(&measured, shape, answers.len());
         for (row, refusal) in refusals.iter_mut().enumerate() {
-            *refusal =
-                refusal.take().or_else(|| refused(&scores, divergences.get(row).copied(), row, config));
+            *refusal = refusal
+                .take()
+                .or_else(|| Refusal::of_answer(&scores, divergences.get(row).copied(), row, config));
         }
         self.settle(&refusals, &texts, config.rollout.on_bad_answer)?;
         if refusals.iter().all(Option::is_some) {
@@ -191,24 +208,11 @@ impl PolicyOptimization {
     /// Counts refused answers, or fails at the first one.
     fn settle(&mut self, refusals: &[Option<Refusal>], texts: &Texts<'_>, action: OnBadAnswer) -> Result<()> {
         for (row, refusal) in refusals.iter().enumerate() {
-            let Some(Refusal { key, value, message }) = refusal else { continue };
+            let Some(refusal) = refusal else { continue };
             self.left_out += 1;
             if action == OnBadAnswer::Stop {
-                let of = texts.rows.get(row).map_or_else(String::new, |text| {
-                    format!(" (prompt `{}`, answer `{}`)", shown(text.prompt), shown(text.answer))
-                });
-                return Err(Error::InvalidValue {
-                    key: (*key).into(),
-                    value: value.clone(),
-                    message: format!("{message}{of}"),
-                    hint: Some(hint![
-                        "leave such answers out with ",
-                        hint::set("rollout.on_bad_answer", "skip"),
-                        ", or lower ",
-                        hint::key("train.learning_rate"),
-                        " if they come up only after some steps"
-                    ]),
-                });
+                let text = texts.rows.get(row);
+                return Err(refusal.to_error(text.map(|text| (text.prompt, text.answer))));
             }
         }
         Ok(())
@@ -230,42 +234,6 @@ impl PolicyOptimization {
     }
 }
 
-/// Samples an answer to each prompt, or none to a prompt that is too long.
-pub(super) async fn answer(
-    run: &Start<'_>,
-    policy: &Model,
-    prompts: &[&Prompt],
-    seed: u64,
-) -> Result<Vec<Option<Completion>>> {
-    let config = run.config;
-    let sample = SampleConfig {
-        temperature: config.rollout.temperature,
-        max_new_tokens: config.rollout.max_new_tokens,
-        stop: config.rollout.stop.clone(),
-        seed,
-        ..SampleConfig::default()
-    };
-    let fits = |prompt: &Prompt| prompt.tokens.len() + sample.max_new_tokens <= config.model.block_size;
-    let rows: Vec<&[u32]> =
-        prompts.iter().filter(|prompt| fits(prompt)).map(|prompt| prompt.tokens.as_slice()).collect();
-    let (tokenizer, device) = (&run.dataset.tokenizer, run.device);
-    let generator = Generator { model: policy, config: &config.model, tokenizer, device };
-    let mut found = generator.complete(&rows, 0, config.rollout.generation_batch, &sample).await?.into_iter();
-    Ok(prompts.iter().map(|prompt| if fits(prompt) { found.next() } else { None }).collect())
-}
-
-/// Rows of a rollout, prompt and answer.
-fn answers(prompts: &[&Prompt], completions: &[Option<Completion>]) -> Vec<Answer> {
-    let row = |(prompt, completion): (&&Prompt, &Option<Completion>)| match completion {
-        Some(completion) => {
-            Answer { prompt: prompt.tokens.clone(), tokens: completion.tokens.clone(), is_left_out: false }
-        }
-        // The beginning stands for a prompt that is too long for a row.
-        None => Answer { prompt: prompt.tokens[..1].to_vec(), tokens: Vec::new(), is_left_out: true },
-    };
-    prompts.iter().zip(completions).map(row).collect()
-}
-
 /// Divergence of each answer from the reference, the sum of log-ratios; empty without a reference.
 fn divergences(measured: &Measured, shape: Shape, answers: usize) -> Vec<f32> {
     if measured.reference_log_probabilities.is_empty() {
@@ -284,58 +252,6 @@ fn scale(config: &Config) -> AdvantageScale {
     let is_unscaled = config.grpo.normalization == Normalization::DrGrpo;
     let usual = if is_unscaled { AdvantageScale::Unscaled } else { AdvantageScale::Group };
     config.grpo.scale.unwrap_or(usual)
-}
-
-/// Refuses a prompt that leaves no room for an answer.
-fn too_long(prompt: &Prompt, completion: Option<&Completion>, config: &Config) -> Option<Refusal> {
-    let (length, block_size) = (prompt.tokens.len(), config.model.block_size);
-    let new = config.rollout.max_new_tokens;
-    completion.is_none().then(|| Refusal {
-        key: "rollout.max_new_tokens",
-        value: new.to_string(),
-        message: format!("a prompt has {length} tokens, which leaves no room for an answer in {block_size}"),
-    })
-}
-
-/// Refuses the answers of a rollout in which all of them are empty.
-fn empty() -> Refusal {
-    let message = "the rollout is empty: every answer has ended at once".into();
-    Refusal { key: "rollout", value: "no text".into(), message }
-}
-
-/// Refuses an answer by its reward or by its divergence from the reference.
-fn refused(scores: &Scores, divergence: Option<f32>, row: usize, config: &Config) -> Option<Refusal> {
-    let score = scores.total.get(row).copied().unwrap_or(f32::NAN);
-    let rollout = &config.rollout;
-    if !score.is_finite() {
-        let message = scores.failure.clone().unwrap_or_else(|| "an answer has no finite reward".into());
-        return Some(Refusal { key: "rollout.rewards", value: score.to_string(), message });
-    }
-    if let Some(bound) = rollout.max_reward.filter(|&bound| f64::from(score.abs()) > bound) {
-        let message = format!("an answer has a reward of {score}");
-        return Some(Refusal { key: "rollout.max_reward", value: bound.to_string(), message });
-    }
-    let divergence = divergence?;
-    match rollout.max_kl {
-        Some(bound) if f64::from(divergence) > bound => Some(Refusal {
-            key: "rollout.max_kl",
-            value: bound.to_string(),
-            message: format!("an answer diverges from the reference by {divergence} nats"),
-        }),
-        _ if !divergence.is_finite() => Some(Refusal {
-            key: "rollout.max_kl",
-            value: rollout.max_kl.map_or_else(|| "none".into(), |bound| bound.to_string()),
-            message: format!("an answer diverges from the reference by {divergence} nats"),
-        }),
-        _ => None,
-    }
-}
-
-/// Beginning of a text for a message, on one line.
-fn shown(text: &str) -> String {
-    let line: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_SHOWN).collect();
-    if text.chars().count() > LONGEST_SHOWN { format!("{line}…") } else { line }
 }
 
 /// Texts of a rollout's answers.

@@ -4,21 +4,15 @@
 
 use super::PolicyOptimization;
 use crate::{
-    device::short_name,
     error::{Error, Result},
     generate::{Completion, batch::is_exact},
     model::Model,
     objective::{
-        Start, reference,
+        Start,
+        reference::{self, CLOSE, identity_bound},
         rollout::{Answer, Measured, Shape, answer_log_probabilities},
     },
 };
-
-/// Largest difference of log-probabilities that are computed alike on the CPU, relative to those over 1.
-const SAME: f64 = 1e-6;
-
-/// Bound on other devices, and for probabilities that are computed token by token with a cache.
-const CLOSE: f64 = 1e-3;
 
 impl PolicyOptimization {
     /// Checks the identities on the answers of the first rollout.
@@ -34,7 +28,7 @@ impl PolicyOptimization {
         completions: &[Option<Completion>],
         reference: Option<&Model>,
     ) -> Result<()> {
-        let bound = if short_name(run.device) == "cpu" { SAME } else { CLOSE };
+        let bound = identity_bound(run.device);
         // As many as a micro-batch, so that they are computed as in a step.
         let first = &answers[..answers.len().min(run.config.train.batch_size)];
         let trained =
@@ -55,18 +49,27 @@ impl PolicyOptimization {
             compare("the reference, which is the same model", of_reference, "the policy", of_policy, bound)?;
         }
         if is_exact(&run.config.model) {
-            let places = |completion: &Option<Completion>| {
-                let mut drawn =
-                    completion.as_ref().map_or_else(Vec::new, |found| found.log_probabilities.clone());
-                drawn.resize(shape.width, 0.0);
-                drawn
-            };
-            let drawn: Vec<f32> = completions.iter().flat_map(places).collect();
+            let drawn = of_sampling(completions, shape.width, |found| &found.log_probabilities);
             let whole = &measured.log_probabilities;
+            // Token by token with a cache, they are not computed alike on any device.
             compare("the cache while sampling", &drawn, "a pass over the whole answer", whole, CLOSE)?;
         }
         Ok(())
     }
+}
+
+/// Numbers of the tokens of each answer as they were drawn, `[answers * width]`.
+pub(super) fn of_sampling(
+    completions: &[Option<Completion>],
+    width: usize,
+    numbers: impl Fn(&Completion) -> &[f32],
+) -> Vec<f32> {
+    let of_row = |completion: &Option<Completion>| {
+        let mut drawn = completion.as_ref().map_or_else(Vec::new, |found| numbers(found).to_vec());
+        drawn.resize(width, 0.0);
+        drawn
+    };
+    completions.iter().flat_map(of_row).collect()
 }
 
 /// Compares log-probabilities that should be the same.
@@ -91,8 +94,9 @@ mod tests {
 
     #[test]
     fn old_and_new_log_probabilities_differ_at_step_0_verl_2088() {
-        compare("a", &[-1.0, -20.0], "b", &[-1.000_000_5, -20.000_01], SAME).unwrap();
-        let error = compare("the policy", &[-1.0, -2.0], "the sampler", &[-1.0, -2.001], SAME).unwrap_err();
+        let bound = identity_bound(&crate::device::Choice::cpu().open().unwrap());
+        compare("a", &[-1.0, -20.0], "b", &[-1.000_000_5, -20.000_01], bound).unwrap();
+        let error = compare("the policy", &[-1.0, -2.0], "the sampler", &[-1.0, -2.001], bound).unwrap_err();
         assert_eq!(
             error.to_string(),
             "before the first update a token of an answer has the log-probability -2 under the policy, but -2.001 \

@@ -5,6 +5,7 @@ mod draw;
 mod evaluate;
 mod figures;
 mod identity;
+mod refusal;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use super::{
     Average, Batch, Frozen, Loss, Objective, OwnBatches, Pending, Reference, Start, StepTotals,
     reinforcement::{Averaging, Companion, KlController, PolicyLoss, PolicyTerms, ValueLoss, ValueModel},
     rollout::{Rollout, StepBatches, rewards::Rewards},
+    router::AuxiliaryLosses,
 };
 use crate::{
     config::{
@@ -38,6 +40,7 @@ pub struct PolicyOptimization {
     companion: Option<Companion>,
     controller: KlController,
     update: PolicyUpdate,
+    router: AuxiliaryLosses,
     steps: StepBatches,
     /// The rollout that is trained on.
     rollout: Option<Rollout>,
@@ -95,6 +98,7 @@ impl PolicyOptimization {
                 entropy_coefficient: if kind == ObjectiveKind::Ppo { entropy_coefficient } else { 0.0 },
                 temperature: config.rollout.temperature,
             },
+            router: AuxiliaryLosses::new(&config.model),
             steps: StepBatches {
                 minibatches: config.rollout.minibatches,
                 averaging,
@@ -113,17 +117,18 @@ impl PolicyOptimization {
 }
 
 impl Objective for PolicyOptimization {
-    fn loss(&self, model: &Model, batch: &Batch, _: StepTotals) -> Loss {
+    fn loss(&self, model: &Model, batch: &Batch, step: StepTotals) -> Loss {
         let Some(terms) = self.update.terms(model, self.companion.as_ref(), batch) else {
             return self.without_answers(model, batch);
         };
-        let UpdateTerms { total, policy, value } = terms;
+        let UpdateTerms { total, policy, value, routings } = terms;
         let PolicyTerms { loss, clipped_low, clipped_high, approx_kl, ratio, .. } = policy;
         let mut loss = Loss::new(total)
             .with_metric("policy_loss", loss, Average::Sum)
             .with_metric("clip_fraction", clipped_low + clipped_high, Average::OverTargets)
             .with_metric("approx_kl", approx_kl, Average::OverTargets)
             .with_metric("ratio", ratio, Average::OverTargets);
+        loss = self.router.add(loss, &routings, batch, step);
         if let Some(value) = value {
             loss = loss.with_metric("value_loss", value.loss, Average::Sum).with_metric(
                 "value_clip_fraction",

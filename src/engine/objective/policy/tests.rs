@@ -177,7 +177,7 @@ fn scores_of(score: fn(usize) -> f32) -> ScoreCommand {
 const COMMAND: &str = "rollout.rewards=[{kind='command', command='score'}]";
 
 #[test]
-fn an_answer_without_a_finite_reward_stops_the_run_or_is_left_out() {
+fn an_answer_whose_score_is_nan_stops_the_run_or_is_left_out() {
     let bad: fn(usize) -> f32 = |number| if number == 3 { f32::NAN } else { number as f32 };
     let stopped = trainer(&[COMMAND]).unwrap();
     let error = run(&mut stopped.with_score_command(scores_of(bad))).unwrap_err();
@@ -198,7 +198,7 @@ fn an_answer_without_a_finite_reward_stops_the_run_or_is_left_out() {
 }
 
 #[test]
-fn a_command_that_fails_stops_the_run_or_costs_a_rollout() {
+fn a_score_command_that_dies_stops_the_run_or_costs_a_rollout() {
     let calls = std::rc::Rc::new(std::cell::Cell::new(0));
     let failing = |calls: std::rc::Rc<std::cell::Cell<usize>>| -> ScoreCommand {
         Box::new(move |command, answers| {
@@ -221,11 +221,97 @@ fn a_command_that_fails_stops_the_run_or_costs_a_rollout() {
 }
 
 #[test]
-fn exploding_rewards_are_refused() {
+fn a_reward_that_explodes_stops_the_run_or_is_left_out() {
     let large: fn(usize) -> f32 = |number| if number == 0 { 1e9 } else { 0.0 };
-    let bounded = trainer(&[COMMAND, "rollout.max_reward=100"]).unwrap();
-    let text = run(&mut bounded.with_score_command(scores_of(large))).unwrap_err().to_string();
-    assert!(text.contains("`100` for `rollout.max_reward`: an answer has a reward of 1000000000"), "{text}");
+    let settings = [COMMAND, "rollout.max_reward=100", "rollout.on_bad_answer=skip", "train.max_steps=2"];
+    let bounded = trainer(&settings[..2]).unwrap();
+    let error = run(&mut bounded.with_score_command(scores_of(large))).unwrap_err();
+    let text = error.to_string();
+    let expected = "the rollout of step 1 fails with `100` for `rollout.max_reward`: an answer has a reward of 1000000000";
+    assert!(text.starts_with(expected) && !error.is_user_error(), "{text}");
+    let skipping = trainer(&settings).unwrap();
+    let events = run(&mut skipping.with_score_command(scores_of(large))).unwrap();
+    assert_eq!(metric(&events, "left_out"), [1.0, 2.0]);
+    assert_eq!(metric(&events, "reward"), [0.0, 0.0]);
+}
+
+#[test]
+fn a_divergence_beyond_its_bound_stops_the_run_or_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("start");
+    files(&trainer(&[]).unwrap()).write_folder(&path).unwrap();
+    let diverging = |more: &[&str]| {
+        let reference = format!("objective.reference={}", path.display());
+        let usual = [
+            reference.as_str(),
+            "grpo.kl_coefficient=0.1",
+            "rollout.max_kl=0.001",
+            "train.max_steps=6",
+            "train.learning_rate=1e-2",
+        ];
+        let config = config(&[&usual[..], more].concat());
+        let checkpoint = Checkpoint::open_model(&path).unwrap();
+        let dataset = Dataset::prepare(&config, Some(checkpoint.tokenizer().unwrap())).unwrap();
+        let config = config.resolve(&dataset).unwrap();
+        let device = Choice::cpu().open().unwrap();
+        run(&mut Trainer::start_from(config, dataset, &device, &checkpoint).unwrap())
+    };
+    let text = diverging(&[]).unwrap_err().to_string();
+    assert!(
+        text.contains("`0.001` for `rollout.max_kl`: an answer diverges from the reference by"),
+        "{text}"
+    );
+    // Where it is the policy itself that has gone too far, no answer may be left.
+    match diverging(&["rollout.on_bad_answer=skip"]) {
+        Ok(events) => assert!(metric(&events, "left_out").last().unwrap() > &0.0),
+        Err(error) => assert!(error.to_string().contains("no answer of 3 rollouts"), "{error}"),
+    }
+}
+
+/// Nothing is lost when a reward explodes: the last step is saved, and the run goes on from it to the bytes of a
+/// run in which nothing has happened.
+#[test]
+fn a_run_that_a_reward_stops_leaves_a_checkpoint_to_go_on_from() {
+    let settings = [COMMAND, "rollout.max_reward=100", "train.max_steps=6", "train.learning_rate=1e-3"];
+    let usual: fn(usize) -> f32 = |number| number as f32;
+    let calls = std::cell::Cell::new(0);
+    let exploding: ScoreCommand = Box::new(move |_, answers| {
+        calls.set(calls.get() + 1);
+        let explodes = calls.get() == 4;
+        Ok((0..answers.len()).map(|number| if explodes { 1e9 } else { number as f32 }).collect())
+    });
+    let saving = |trainer: &mut Trainer| {
+        let mut saved: Vec<(u64, Files)> = Vec::new();
+        let mut hooks = Hooks {
+            observe: &mut |_| Ok(()),
+            save: &mut |step, files, _| {
+                saved.push((step, files.clone()));
+                Ok("nowhere".into())
+            },
+            interrupted: &|| false,
+            device: "cpu".into(),
+            peak_flops: None,
+        };
+        let result = pollster::block_on(trainer.run(&mut hooks));
+        (result, saved)
+    };
+    let mut whole = trainer(&settings).unwrap().with_score_command(scores_of(usual));
+    saving(&mut whole).0.unwrap();
+
+    let mut stopped = trainer(&settings).unwrap().with_score_command(exploding);
+    let (result, mut saved) = saving(&mut stopped);
+    assert!(result.unwrap_err().to_string().starts_with("the rollout of step 4 fails"));
+    assert_eq!(saved.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [3]);
+    let checkpoint = Checkpoint::from_files(saved.remove(0).1).unwrap();
+    let dataset = Dataset::prepare(stopped.config(), Some(checkpoint.tokenizer().unwrap())).unwrap();
+    let device = Choice::cpu().open().unwrap();
+    let resumed = Trainer::resume(stopped.config().clone(), dataset, &device, &checkpoint).unwrap();
+    let mut resumed = resumed.with_score_command(scores_of(usual));
+    saving(&mut resumed).0.unwrap();
+    let [whole, resumed] = [&whole, &resumed].map(files);
+    for (name, bytes) in &whole.contents {
+        assert!(bytes[..] == resumed.contents[name][..], "{name} differs");
+    }
 }
 
 #[test]
@@ -285,6 +371,21 @@ fn held_out_prompts_are_evaluated_by_their_reward() {
         "{report:?}"
     );
     assert!(report.train_loss.is_none() && report.gap.is_none() && report.perplexity.is_none());
+}
+
+#[test]
+fn an_evaluation_without_a_finite_reward_is_an_error_and_no_reward_of_0() {
+    for action in ["rollout.on_bad_answer=stop", "rollout.on_bad_answer=skip"] {
+        let calls = std::cell::Cell::new(0);
+        let nan_later: ScoreCommand = Box::new(move |_, answers| {
+            calls.set(calls.get() + 1);
+            Ok(vec![if calls.get() > 2 { f32::NAN } else { 1.0 }; answers.len()])
+        });
+        let settings =
+            [COMMAND, action, "train.max_steps=2", "train.eval_interval=2", "train.eval_batches=2"];
+        let error = run(&mut trainer(&settings).unwrap().with_score_command(nan_later)).unwrap_err();
+        assert!(error.to_string().contains("an answer has no finite reward"), "{error}");
+    }
 }
 
 #[test]

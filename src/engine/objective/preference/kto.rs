@@ -4,10 +4,13 @@
 //! The divergence z₀ from the reference is estimated once a step, on each prompt of the step with the answer to
 //! the prompt before it. So the step does not depend on how its rows are divided into micro-batches.
 
-use super::super::{Average, Batch, Frozen, Loss, Objective, Preparation, Reference, Start, StepTotals};
+use super::super::{
+    Average, Batch, Frozen, Loss, Objective, Preparation, Reference, Start, StepTotals,
+    router::AuxiliaryLosses,
+};
 use crate::{
     config::Config,
-    data::{HostBatch, IGNORE_INDEX},
+    data::{Example, HostBatch, IGNORE_INDEX, Width},
     error::{Error, Result},
     model::Model,
     tokenizer::Tokenizer,
@@ -22,6 +25,7 @@ pub struct Kto {
     undesirable_weight: f64,
     /// Largest number of tokens of a row.
     block_size: usize,
+    router: AuxiliaryLosses,
     reference: Reference,
     /// Divergence from the reference in the present step, `[1, 1]`, without autodiff; `None` before the first.
     divergence: RefCell<Option<Tensor<2>>>,
@@ -47,6 +51,7 @@ impl Kto {
             desirable_weight: config.preference.desirable_weight,
             undesirable_weight: config.preference.undesirable_weight,
             block_size: config.model.block_size,
+            router: AuxiliaryLosses::new(&config.model),
             reference,
             divergence: RefCell::default(),
         }
@@ -79,7 +84,8 @@ impl Objective for Kto {
     }
 
     fn loss(&self, model: &Model, batch: &Batch, step: StepTotals) -> Loss {
-        let sums = batch.row_log_probabilities(model); // [B, 1]
+        let (log_p, routings) = batch.log_probabilities_of(model, &batch.targets, batch.target_rows());
+        let sums = batch.row_sums(log_p); // [B, 1]
         let like = |values: Tensor<2>| if sums.is_autodiff() { Tensor::from_inner(values) } else { values };
         let device = sums.device().inner();
         let divergence = self.present_divergence().unwrap_or_else(|| Tensor::zeros([1, 1], &device));
@@ -111,13 +117,14 @@ impl Objective for Kto {
         let rejected = mean(&rewards, &undesirable, bad);
         let sums = sums.inner();
         let share = batch.host.rows as f64 / step.rows.max(1) as f64;
-        Loss::new(total)
+        let loss = Loss::new(total)
             .with_metric("rewards/margin", chosen.clone() - rejected.clone(), Average::Sum)
             .with_metric("rewards/chosen", chosen, Average::Sum)
             .with_metric("rewards/rejected", rejected, Average::Sum)
             .with_metric("log_probability/chosen", mean(&sums, &desirable, good), Average::Sum)
             .with_metric("log_probability/rejected", mean(&sums, &undesirable, bad), Average::Sum)
-            .with_metric("kl", divergence.mul_scalar(share), Average::Sum)
+            .with_metric("kl", divergence.mul_scalar(share), Average::Sum);
+        self.router.add(loss, &routings, batch, step)
     }
 
     fn prepare<'a>(&'a mut self, start: Start<'a>) -> Preparation<'a> {
@@ -132,41 +139,50 @@ fn rows(batches: &[HostBatch]) -> impl Iterator<Item = (&HostBatch, usize)> {
     all.filter(|(host, row)| host.row_targets(*row) > 0)
 }
 
+/// A token, and whether it is a target.
+type Labelled = (i32, bool);
+
+/// Prompt of a row and the tokens after it, up to the last target. Between the messages of an answer there may be
+/// tokens that are no target.
+fn prompt_and_answer(host: &HostBatch, row: usize) -> (&[i32], Vec<Labelled>) {
+    let (prompt, completion) = host.prompt_and_completion(row);
+    let end = completion.iter().rposition(|&target| target != IGNORE_INDEX).map_or(0, |last| last + 1);
+    let start = row * host.time + prompt.len();
+    // A token that is no target of the one before is known as an input.
+    let token = |(index, &target): (usize, &i32)| match target {
+        IGNORE_INDEX => (host.inputs[start + index], false),
+        target => (target, true),
+    };
+    (prompt, completion[..end].iter().enumerate().map(token).collect())
+}
+
 /// Each prompt of a step with the answer to the prompt before it, in batches as large as the given ones. Answers
 /// are cut where the row would be longer than `block_size`. Empty if there is only one prompt.
 fn mismatched(batches: &[HostBatch], block_size: usize) -> Vec<HostBatch> {
-    let all: Vec<(&[i32], &[i32])> =
-        rows(batches).map(|(host, row)| host.prompt_and_completion(row)).collect();
+    let all: Vec<(&[i32], Vec<Labelled>)> =
+        rows(batches).map(|(host, row)| prompt_and_answer(host, row)).collect();
     let Some(most) = batches.iter().map(|host| host.rows).max().filter(|_| all.len() > 1) else {
         return Vec::new();
     };
-    let rows: Vec<Vec<i32>> = (0..all.len())
+    let rows: Vec<Example> = (0..all.len())
         .map(|row| {
-            let (prompt, _) = all[row];
-            let (_, answer) = all[(row + all.len() - 1) % all.len()];
-            prompt.iter().chain(answer).copied().take(block_size + 1).collect()
+            let prompt = all[row].0.iter().map(|&token| (token, false));
+            let answer = &all[(row + all.len() - 1) % all.len()].1;
+            example(&prompt.chain(answer.iter().copied()).take(block_size + 1).collect::<Vec<_>>())
         })
         .collect();
-    let prompts: Vec<usize> = all.iter().map(|(prompt, _)| prompt.len()).collect();
-    let parts = rows.chunks(most).zip(prompts.chunks(most));
-    parts.map(|(rows, prompts)| batch(rows, prompts)).collect()
+    let batch = |rows: &[Example]| HostBatch::of(rows.to_vec(), rows.len(), Width::Longest, block_size);
+    rows.chunks(most).map(batch).collect()
 }
 
-/// Batch of rows, padded at the end, of which the tokens after the prompts are targets.
-fn batch(rows: &[Vec<i32>], prompts: &[usize]) -> HostBatch {
-    let time = rows.iter().map(|row| row.len() - 1).max().unwrap_or(0);
-    let mut inputs = vec![0; rows.len() * time];
-    let mut targets = vec![IGNORE_INDEX; rows.len() * time];
-    for (number, (row, prompt)) in rows.iter().zip(prompts).enumerate() {
-        let start = number * time;
-        for (position, pair) in row.windows(2).enumerate() {
-            inputs[start + position] = pair[0];
-            if position + 1 >= *prompt {
-                targets[start + position] = pair[1];
-            }
-        }
+/// Example of a row, of which the last token is no input.
+fn example(row: &[Labelled]) -> Example {
+    let target = |&(token, is_target): &Labelled| if is_target { token } else { IGNORE_INDEX };
+    Example {
+        inputs: row.iter().take(row.len().saturating_sub(1)).map(|(token, _)| *token).collect(),
+        targets: row.iter().skip(1).map(target).collect(),
+        ..Example::default()
     }
-    HostBatch::new(inputs, targets, rows.len(), time)
 }
 
 #[cfg(test)]
@@ -204,6 +220,12 @@ mod tests {
             assert_eq!(row(&whole, number), row(&parts, number));
         }
         assert!(mismatched(&[host(10, 1)], 9).is_empty());
+        // The tokens between two messages of an answer are read, and are no targets.
+        let mut two_messages = host(10, 2);
+        (two_messages.targets[6], two_messages.weights[6]) = (IGNORE_INDEX, 0.0);
+        let mixed = mismatched(&[two_messages], 9);
+        assert_eq!(mixed[0].inputs[..4], [10, 11, 22, 23]);
+        assert_eq!(mixed[0].targets[..4], [IGNORE_INDEX, 22, IGNORE_INDEX, 24]);
         assert_eq!(row(&mismatched(&[host(10, 3)], 3), 0), (vec![10, 11], vec![32, 33]));
     }
 }

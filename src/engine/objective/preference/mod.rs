@@ -13,7 +13,9 @@ mod simpo;
 
 pub use kto::Kto;
 
-use super::{Average, Batch, Loss, Objective, Preparation, Reference, Start, StepTotals};
+use super::{
+    Average, Batch, Loss, Objective, Preparation, Reference, Start, StepTotals, router::AuxiliaryLosses,
+};
 use crate::{
     config::{Config, ObjectiveKind, PreferenceConfig, PreferenceLoss},
     model::Model,
@@ -29,6 +31,7 @@ pub struct Preference {
     /// Whether scores are divided by the number of the answer's tokens.
     average: bool,
     likelihood: Likelihood,
+    router: AuxiliaryLosses,
     /// Reference policy; `None` if the answers' log-probabilities are compared as they are.
     reference: Option<Reference>,
 }
@@ -65,7 +68,8 @@ impl Preference {
             }
             _ => (PairLoss::Dpo { loss, smoothing: label_smoothing }, average, sft),
         };
-        Self { loss, beta, average, likelihood, reference }
+        let router = AuxiliaryLosses::new(&config.model);
+        Self { loss, beta, average, likelihood, router, reference }
     }
 
     /// Losses of the pairs of a batch, `[P, 1]`, without added terms, and the rewards of their answers, `[P, 2]`.
@@ -121,14 +125,15 @@ impl Objective for Preference {
         };
         let column = |values: &Tensor<2>, index| values.clone().narrow(1, index, 1);
         let margins = column(&rewards, 0) - column(&rewards, 1);
-        Loss::new(total)
+        let loss = Loss::new(total)
             .with_metric("rewards/chosen", mean(column(&rewards, 0)), Average::Sum)
             .with_metric("rewards/rejected", mean(column(&rewards, 1)), Average::Sum)
             .with_metric("rewards/margin", mean(margins.clone()), Average::Sum)
             .with_metric("rewards/accuracy", mean(margins.greater_elem(0.0).float()), Average::Sum)
             .with_metric("log_probability/chosen", mean(column(&sums, 0)), Average::Sum)
             .with_metric("log_probability/rejected", mean(column(&sums, 1)), Average::Sum)
-            .with_metric("nll", nll, Average::Sum)
+            .with_metric("nll", nll, Average::Sum);
+        self.router.add(loss, &pairs.routings, batch, step)
     }
 
     fn prepare<'a>(&'a mut self, start: Start<'a>) -> Preparation<'a> {

@@ -1,7 +1,10 @@
 //! Log-probabilities of pairs of answers under the model in training.
 
 use super::super::{Batch, StepTotals};
-use crate::{kernels::cross_entropy::Targets, model::Model};
+use crate::{
+    kernels::cross_entropy::Targets,
+    model::{Model, Routings},
+};
 use burn::tensor::{Int, Tensor};
 
 /// Log-probabilities of the answers of a batch of P pairs.
@@ -12,6 +15,8 @@ pub(super) struct Pairs {
     pub counts: Tensor<2>,
     /// 1 for a pair, and 0 for rows that only fill the batch, `[P, 1]`.
     pub weights: Tensor<2>,
+    /// Routing of each layer.
+    pub routings: Routings,
     /// Sum over the tokens of the preferred row, prompt included, `[P, 1]`; `None` if it was not asked for.
     whole: Option<Tensor<2>>,
 }
@@ -22,18 +27,20 @@ impl Pairs {
         let pairs = batch.rows() / 2;
         let in_pairs = |rows: Tensor<2>| rows.reshape([pairs, 2]);
         let has_target = batch.has_target();
-        let (log_p, whole) = if of_prompt {
+        let (log_p, whole, routings) = if of_prompt {
             let targets = every_token(batch);
-            let log_p = batch.log_probabilities_of(model, &targets, None);
+            let (log_p, routings) = batch.log_probabilities_of(model, &targets, None);
             let of_rows = in_pairs(batch.row_sums(log_p.clone())); // [P, 2]
-            (log_p * has_target.clone(), Some(of_rows.narrow(1, 0, 1)))
+            (log_p * has_target.clone(), Some(of_rows.narrow(1, 0, 1)), routings)
         } else {
-            (batch.log_probabilities(model), None)
+            let (log_p, routings) = batch.log_probabilities_of(model, &batch.targets, batch.target_rows());
+            (log_p, None, routings)
         };
         Self {
             sums: in_pairs(batch.row_sums(log_p)),
             counts: in_pairs(batch.row_sums(has_target)).clamp_min(1.0),
             weights: batch.is_example(),
+            routings,
             whole,
         }
     }

@@ -179,7 +179,7 @@ fn dpo_compares_what_truncation_leaves_of_both_answers_trl_2209() {
 }
 
 #[test]
-fn the_odds_of_orpo_have_a_gradient_of_their_own() {
+fn the_gradient_of_orpo_is_not_zero() {
     let model = model(3);
     let mut objective = Preference::new(&config(&["objective.kind=orpo"]), None);
     let norm = |data: &NamedData| {

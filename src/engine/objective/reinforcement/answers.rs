@@ -11,7 +11,8 @@ pub struct AnswerTensors {
     pub positions: Tensor<1, Int>,
     /// 1 for tokens of answers, otherwise 0.
     pub mask: Tensor<2>,
-    pub old_log_probabilities: Tensor<2>,
+    /// `None` if they are those of the step itself.
+    pub old_log_probabilities: Option<Tensor<2>>,
     pub reference_log_probabilities: Tensor<2>,
     pub advantages: Tensor<2>,
     /// Weight of each token in the loss of the step.
@@ -36,7 +37,8 @@ impl AnswerTensors {
         Self {
             positions: Tensor::from_data(TensorData::new(answers.positions.clone(), [count]), device),
             mask: matrix(&mask),
-            old_log_probabilities: matrix(&answers.old_log_probabilities),
+            old_log_probabilities: (!answers.old_log_probabilities.is_empty())
+                .then(|| matrix(&answers.old_log_probabilities)),
             reference_log_probabilities: matrix(&answers.reference_log_probabilities),
             advantages: matrix(&answers.advantages),
             weights: matrix(&answers.weights),

@@ -47,7 +47,9 @@ impl PolicyLoss {
     pub fn of(&self, log_probabilities: Tensor<2>, answers: &AnswerTensors) -> PolicyTerms {
         let (mask, advantages) = (answers.mask.clone(), answers.advantages.clone());
         let shape = answers.dims();
-        let change = (log_probabilities.clone() - answers.old_log_probabilities.clone()) * mask.clone(); // [R, A]
+        let old = answers.old_log_probabilities.clone();
+        let old = old.unwrap_or_else(|| log_probabilities.clone().detach());
+        let change = (log_probabilities.clone() - old) * mask.clone(); // [R, A]
         let log_ratio = match self.ratio {
             RatioLevel::Token => change.clone(),
             RatioLevel::Sequence => {
@@ -153,6 +155,25 @@ mod tests {
         close(&[value], &[0.8 - 1.0 - 1.0]);
         close(&clipped, &[1.0 / 3.0, 0.0]);
         close(&gradients, &[0.0, -1.0, -1.0, 0.0]);
+    }
+
+    #[test]
+    fn without_old_probabilities_every_ratio_is_1_and_gradients_flow() {
+        let device = crate::device::Choice::cpu().open().unwrap().autodiff();
+        let weights = vec![1.0, 1.0, 1.0, 0.0];
+        let answers = Answers {
+            width: 2,
+            positions: vec![0, 1, 2, 2],
+            advantages: vec![1.0, -2.0, 0.5, 0.0],
+            weights: weights.clone(),
+            ..Answers::default()
+        };
+        let answers = AnswerTensors::new(&answers, &weights, &device);
+        let log_p = Tensor::<2>::from_data([[-1.0, -2.0], [-0.5, 55.0]], &device).require_grad();
+        let terms = CLIP.of(log_p.clone(), &answers);
+        let gradients = log_p.grad(&terms.loss.backward()).unwrap();
+        close(&gradients.into_data().try_into_vec_as::<f32>().unwrap(), &[-1.0, 2.0, -0.5, 0.0]);
+        close(&[terms.ratio.into_scalar::<f32>()], &[1.0]);
     }
 
     #[test]

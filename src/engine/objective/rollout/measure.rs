@@ -3,15 +3,18 @@
 
 use super::{Answer, Shape, answer_batch};
 use crate::{
-    device::device_failed,
     error::Result,
     model::Model,
     objective::{
         Batch,
+        read::read,
         reinforcement::{AnswerTensors, ValueModel, entropy, log_probabilities},
     },
 };
 use burn::tensor::{Device, Tensor};
+
+/// Action that a device may fail at.
+const ACTION: &str = "measuring answers";
 
 /// Models that answers are measured with, without autodiff.
 pub struct Models<'a> {
@@ -54,20 +57,24 @@ pub async fn measure(
         let Some(sampled) = &host.answers else { continue };
         let tensors = AnswerTensors::new(sampled, &host.weights, &device);
         let batch = Batch::new(&host, &device);
-        let (positions, tokens) = (&tensors.positions, &batch.targets.tokens);
+        let (positions, tokens, places) = (&tensors.positions, &batch.targets.tokens, batch.target_rows());
         let mask = batch.targets.weights.clone().not_equal_elem(0.0).float(); // [R A, 1]
         let output = models.policy.forward_unprojected(batch.input.clone()).0;
-        let own = log_probabilities(&output, positions, tokens, temperature) * mask.clone();
-        let entropies = entropy(&output, positions, temperature) * mask.clone();
+        let own = log_probabilities(&output, positions, tokens, places, temperature) * mask.clone();
+        let entropies = entropy(&output, positions, places, temperature) * mask.clone();
         let reference = models.reference.map(|reference| {
             let output = reference.forward_unprojected(batch.input.clone()).0;
-            log_probabilities(&output, positions, tokens, temperature) * mask.clone()
+            log_probabilities(&output, positions, tokens, places, temperature) * mask.clone()
         });
         let values = models.value.map(|value| value.values(batch.input.clone(), &output, positions));
-        let numbers = [Some(own), Some(entropies), reference, values];
-        for (all, column) in all.iter_mut().zip(numbers) {
-            if let Some(column) = column {
-                all.extend(read(column, &device).await?);
+        // All columns are read together, so that the device is waited for once.
+        let columns = [Some(own), Some(entropies), reference, values];
+        let present: Vec<Tensor<2>> = columns.iter().flatten().cloned().collect();
+        let numbers = read(Tensor::cat(present, 0), &device, ACTION).await?;
+        let mut parts = numbers.chunks(host.targets.len());
+        for (all, column) in all.iter_mut().zip(&columns) {
+            if column.is_some() {
+                all.extend_from_slice(parts.next().unwrap_or_default());
             }
         }
     }
@@ -92,12 +99,7 @@ pub async fn answer_log_probabilities(
     let batch = Batch::new(&host, device);
     let mask = batch.targets.weights.clone().not_equal_elem(0.0).float();
     let output = model.forward_unprojected(batch.input.clone()).0;
-    let log_p = log_probabilities(&output, &tensors.positions, &batch.targets.tokens, temperature) * mask;
-    read(log_p.inner(), device).await
-}
-
-async fn read(column: Tensor<2>, device: &Device) -> Result<Vec<f32>> {
-    let failed = |message| device_failed(device, "measuring answers", message);
-    let data = column.into_data_async().await.map_err(|e| failed(e.to_string()))?;
-    data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))
+    let (tokens, places) = (&batch.targets.tokens, batch.target_rows());
+    let log_p = log_probabilities(&output, &tensors.positions, tokens, places, temperature) * mask;
+    read(log_p.inner(), device, ACTION).await
 }

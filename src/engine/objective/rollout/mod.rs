@@ -11,12 +11,14 @@ mod measure;
 mod minibatch;
 mod prompt;
 pub mod rewards;
+mod sampling;
 mod state;
 
 pub use answer::{Answer, Shape, answer_batch};
 pub use measure::{Measured, Models, answer_log_probabilities, measure};
 pub use minibatch::StepBatches;
 pub use prompt::{Prompt, prompts};
+pub use sampling::{answer_rows, no_room, sample_answers};
 pub use state::{to_whole_numbers, whole_numbers};
 
 use std::collections::BTreeMap;
@@ -31,6 +33,7 @@ pub struct Rollout {
     pub first_step: u64,
     pub answers: Vec<Answer>,
     pub shape: Shape,
+    /// Log-probabilities of the policy that has sampled; empty if they are those of the only step.
     pub old_log_probabilities: Vec<f32>,
     /// Log-probabilities of the reference; empty without one.
     pub reference_log_probabilities: Vec<f32>,
@@ -71,4 +74,14 @@ impl Rollout {
     pub fn lengths(&self) -> Vec<usize> {
         self.answers.iter().map(Answer::trained).collect()
     }
+}
+
+/// Longest text in an error, in characters.
+const LONGEST_EXCERPT: usize = 60;
+
+/// Beginning of a text for a message, on one line.
+pub(in crate::objective) fn excerpt(text: &str) -> String {
+    let line: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_EXCERPT).collect();
+    if text.chars().count() > LONGEST_EXCERPT { format!("{line}…") } else { line }
 }

@@ -1,6 +1,7 @@
 //! Prompts from rows of a split: where a row has targets, the prompt is what precedes them, and the targets
 //! are the reference answer.
 
+use super::excerpt;
 use crate::{
     config::Config,
     data::{HostBatch, TokenSplit},
@@ -64,7 +65,7 @@ fn text_of(record: &Value, field: &str) -> Result<String> {
         _ => Err(Error::InvalidValue {
             key: "rollout.answer_field".into(),
             value: field.into(),
-            message: format!("a record has no text or number there: {record}"),
+            message: format!("a record has no text or number there: `{}`", excerpt(&record.to_string())),
             hint: Some(hint!["leave records without an answer out, or name another field"]),
         }),
     }

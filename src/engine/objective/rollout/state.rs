@@ -24,8 +24,9 @@ impl Rollout {
     /// Converts the rollout to tensors.
     pub fn to_tensors(&self) -> NamedData {
         let mut data = NamedData::new();
-        let Shape { width, time, has_prefixes } = self.shape;
-        let counters = [self.number, self.first_step, width as u64, time as u64, u64::from(has_prefixes)];
+        let Shape { width, time, has_prefixes, shares_prompts } = self.shape;
+        let flags = u64::from(has_prefixes) + 2 * u64::from(shares_prompts);
+        let counters = [self.number, self.first_step, width as u64, time as u64, flags];
         data.insert(COUNTERS.into(), whole_numbers(&counters));
         let sizes = |answer: &Answer| {
             [answer.prompt.len() as u64, answer.tokens.len() as u64, u64::from(answer.is_left_out)]
@@ -58,11 +59,16 @@ impl Rollout {
         let Some(counters) = data.remove(COUNTERS) else { return Ok(None) };
         let mut take = |name: &str| data.remove(name).ok_or_else(|| format!("tensor `{name}` is missing"));
         let (sizes, tokens) = (to_whole_numbers(&take(ANSWERS)?), to_whole_numbers(&take(TOKENS)?));
-        let &[number, first_step, width, time, has_prefixes] = &to_whole_numbers(&counters)[..] else {
+        let &[number, first_step, width, time, flags] = &to_whole_numbers(&counters)[..] else {
             return Err(format!("`{COUNTERS}` has {} values", counters.values.len()));
         };
         let broken = |name: &str| format!("tensor `{name}` has another length than the rollout");
-        let shape = Shape { width: width as usize, time: time as usize, has_prefixes: has_prefixes > 0 };
+        let shape = Shape {
+            width: width as usize,
+            time: time as usize,
+            has_prefixes: flags & 1 > 0,
+            shares_prompts: flags & 2 > 0,
+        };
         let mut rest = tokens.as_slice();
         let mut answers = Vec::new();
         for sizes in sizes.chunks(3) {

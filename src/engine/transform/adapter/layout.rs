@@ -199,6 +199,25 @@ impl AdapterLayout {
         }
     }
 
+    /// Number of parameters that the adapter adds to the model. All of them are trained.
+    pub fn parameter_count(&self) -> u128 {
+        let of_change = |Placed { matrix, rank, .. }: &Placed| {
+            let (inputs, outputs) = (matrix.sizes[0] as u128, matrix.columns.len() as u128);
+            *rank as u128 * (inputs + outputs) + if self.settings.dora { outputs } else { 0 }
+        };
+        let is_copied = |shape: &model_layout::Shape| {
+            let layer = shape.name.strip_suffix(".bias");
+            self.copies.contains(&shape.name)
+                || layer.is_some_and(|layer| self.copies.contains(&format!("{layer}.weight")))
+        };
+        let copies = match self.copies.is_empty() {
+            true => Vec::new(),
+            false => model_layout::parameters(&self.model),
+        };
+        let of_copies = copies.iter().filter(|shape| is_copied(shape)).map(model_layout::Shape::count);
+        self.changes.iter().map(of_change).chain(of_copies).sum()
+    }
+
     /// Names of the modules with a low-rank change.
     pub fn modules(&self) -> impl Iterator<Item = &str> {
         self.changes.iter().map(|placed| placed.matrix.module.as_str())

@@ -18,8 +18,8 @@ pub struct Target {
 /// Selects the modules of `matrices` that a configuration adapts.
 ///
 /// # Errors
-/// [`Error::InvalidValue`] for a name that no module has, a layer that the model does not have, and a module that is
-/// both adapted and saved as a whole.
+/// [`Error::InvalidValue`] for a name that no module has, a layer that the model does not have, layers without a
+/// module to train, and a module that is both adapted and saved as a whole.
 pub fn select(config: &AdapterConfig, matrices: &[NamedMatrix]) -> Result<Vec<Target>> {
     let layers: BTreeSet<usize> = matrices.iter().filter_map(layer).collect();
     if let Some(missing) = config.layers.iter().find(|layer| !layers.contains(*layer)) {
@@ -40,6 +40,10 @@ pub fn select(config: &AdapterConfig, matrices: &[NamedMatrix]) -> Result<Vec<Ta
             return Err(no_such_module("adapter.targets", target, matrices));
         }
         selected.extend(meant.filter(|matrix| in_layers(matrix)).map(|matrix| &matrix.module));
+    }
+    if selected.is_empty() && config.modules_to_save.is_empty() && !config.layers.is_empty() {
+        let message = "no module of `adapter.targets` is in these layers, so that nothing would be trained";
+        return Err(Error::invalid_value("adapter.layers", format!("{:?}", config.layers), message));
     }
     for (key, names) in [
         ("adapter.rank_pattern", config.rank_pattern.keys().collect::<Vec<_>>()),
@@ -170,7 +174,8 @@ mod tests {
         config = with_targets(&["layers.1.*_proj"]);
         assert_eq!(names(&config, &llama()).len(), 7);
         config.layers = vec![0];
-        assert!(names(&config, &llama()).is_empty());
+        let error = select(&config, &llama()).unwrap_err().to_string();
+        assert!(error.contains("`[0]` for `adapter.layers`"), "{error}");
         config = AdapterConfig { layers: vec![1], ..with_targets(&["self_attn.q_proj", "o_proj"]) };
         config.rank_pattern = BTreeMap::from([("q_proj".to_owned(), 2)]);
         config.alpha_pattern = BTreeMap::from([(format!("{attention}.o_proj"), 3.0)]);

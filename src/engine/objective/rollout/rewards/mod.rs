@@ -36,8 +36,8 @@ pub struct AnswerText<'a> {
     pub all_tokens: &'a [u32],
 }
 
-/// Runs a command of `rollout.rewards` on answers, and returns a number for each. The engine starts no
-/// processes, so that whoever trains brings this.
+/// Runs a command of `rollout.rewards` on answers, and returns a number for each. The engine starts no processes: the
+/// program around it supplies this function.
 pub type ScoreCommand = Box<dyn Fn(&str, &[AnswerText<'_>]) -> Result<Vec<f32>>>;
 
 /// All rewards of a run.
@@ -108,8 +108,8 @@ impl Rewards {
     /// Scores answers.
     ///
     /// # Errors
-    /// [`Error::InvalidValue`] for a rule without a reference answer to compare with, for a command that fails
-    /// or that nobody can run here, and [`Error::DeviceFailed`].
+    /// [`Error::InvalidValue`] for a rule without a reference answer to compare with and for a command that
+    /// nobody can run here, errors of the command, and [`Error::DeviceFailed`].
     pub async fn score(
         &self,
         answers: &[AnswerText<'_>],

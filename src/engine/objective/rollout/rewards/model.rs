@@ -4,11 +4,13 @@ use super::AnswerText;
 use crate::{
     checkpoint::{Checkpoint, Weights},
     config::{Config, Head, ModelConfig},
-    device::{self, device_failed},
+    device,
     error::{Error, Hint, Result, hint},
     model::{Decoder, Input, Model, Side},
+    objective::read::read,
     predict::{Prediction, Predictor},
     tokenizer::Tokenizer,
+    transform,
 };
 use burn::{
     module::Module,
@@ -48,12 +50,14 @@ impl RewardModel {
         let shares_tokens = own.fingerprint() == tokenizer.fingerprint();
         let limit = checkpoint.model.context_limit().unwrap_or(usize::MAX);
         if shares_tokens && limit < config.model.block_size {
-            let message =
-                format!("it reads {limit} tokens, but answers end at up to {}", config.model.block_size);
+            let message = format!(
+                "it reads {limit} tokens, but prompts with answers have up to {}",
+                config.model.block_size
+            );
             return Err(refused(&message, hint!["add ", hint::set("model.block_size", limit)]));
         }
         let device = policy.devices().into_iter().next().unwrap_or_else(device::placeholder).inner();
-        let model = checkpoint.build(Weights::Latest, &device)?;
+        let model = transform::adapter::fold(&checkpoint.build(Weights::Latest, &device)?);
         let config = checkpoint.model.clone();
         Ok(Self { path: path.into(), model, config, tokenizer: own, shares_tokens })
     }
@@ -77,9 +81,7 @@ impl RewardModel {
             }
             let rows: Vec<Vec<u32>> = answers.iter().map(|answer| answer.all_tokens.to_vec()).collect();
             let (numbers, _) = self.model.forward(Input::padded(&rows, Side::Right, &device)); // [B, 1]
-            let failed = |message| device_failed(&device, "scoring answers", message);
-            let data = numbers.into_data_async().await.map_err(|e| failed(e.to_string()))?;
-            scores.extend(data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?);
+            scores.extend(read(numbers, &device, "scoring answers").await?);
         }
         Ok(scores)
     }
@@ -106,7 +108,7 @@ impl RewardModel {
         if let (Model::Decoder(decoder), true) = (&self.model, self.shares_tokens)
             && let Some(head) = &decoder.projection.head
         {
-            let weight = head.weight.val();
+            let weight = head.effective_weight();
             let weight = if weight.is_autodiff() { weight.inner() } else { weight };
             return Ok((decoder, weight.transpose()));
         }

@@ -4,6 +4,7 @@ use super::AnswerText;
 use crate::{
     config::{RewardKind, RewardTerm},
     error::{Error, Result, hint},
+    objective::rollout::excerpt,
 };
 use regex::Regex;
 
@@ -54,13 +55,13 @@ impl Rule {
                 let is_same = |(a, b): (f64, f64)| (a - b).abs() <= SAME_NUMBER * b.abs().max(1.0);
                 last_number(text).zip(wanted).is_some_and(is_same)
             }
-            Self::Regex(pattern) => match pattern.captures(text) {
-                Some(found) if pattern.captures_len() > 1 => {
-                    let group = found.iter().skip(1).flatten().next();
-                    group.is_some_and(|group| Some(group.as_str().trim()) == answer.reference.map(str::trim))
-                }
-                found => found.is_some(),
-            },
+            Self::Regex(pattern) if pattern.captures_len() > 1 => {
+                let reference = self.reference(answer)?;
+                let found = pattern.captures(text);
+                let group = found.as_ref().and_then(|found| found.iter().skip(1).flatten().next());
+                group.is_some_and(|group| group.as_str().trim() == reference)
+            }
+            Self::Regex(pattern) => pattern.is_match(text),
             Self::Length(wanted) => {
                 let wanted = *wanted as f32;
                 return Ok(-(answer.tokens as f32 - wanted).abs() / wanted.max(1.0));
@@ -72,8 +73,16 @@ impl Rule {
     fn reference<'a>(&self, answer: &AnswerText<'a>) -> Result<&'a str> {
         answer.reference.map(str::trim).ok_or_else(|| Error::InvalidValue {
             key: "rollout.rewards".into(),
-            value: if matches!(self, Self::Number) { "number" } else { "exact" }.into(),
-            message: format!("the prompt `{}` has no reference answer to compare with", answer.prompt),
+            value: match self {
+                Self::Number => "number",
+                Self::Regex(_) => "regex",
+                Self::Exact | Self::Length(_) => "exact",
+            }
+            .into(),
+            message: format!(
+                "the prompt `{}` has no reference answer to compare with",
+                excerpt(answer.prompt)
+            ),
             hint: Some(hint![
                 "name the field with the answer by ",
                 hint::choose("rollout.answer_field", "FIELD"),
@@ -143,6 +152,9 @@ mod tests {
         let group = term(RewardKind::Regex, Some("answer: (\\w+)"), None);
         assert_eq!(score(&group, "my answer: yes", Some("yes")), 1.0);
         assert_eq!(score(&group, "my answer: no", Some("yes")), 0.0);
+        // Without a reference answer no group could ever be right.
+        let error = group.score(&answer("my answer: yes", None, true)).unwrap_err().to_string();
+        assert!(error.contains("`regex` for `rollout.rewards`"), "{error}");
         let length = term(RewardKind::Length, None, Some(4));
         assert_eq!((score(&length, "abcd", None), score(&length, "", None)), (0.0, -1.0));
     }
