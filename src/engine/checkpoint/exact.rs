@@ -27,7 +27,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D:
     Written::deserialize(deserializer)?.number()
 }
 
-/// The same for a number that may be absent.
+/// Numbers that may be absent, written and read in the same way.
 pub mod option {
     use super::{Deserialize, Deserializer, Serializer, Written};
 

@@ -16,7 +16,7 @@ pub struct Completion {
     /// Log-probability of each token in nats, under the whole vocabulary at the temperature of sampling; empty
     /// unless asked for.
     pub log_probabilities: Vec<f32>,
-    /// Entropy of the distribution that each token was drawn from, in nats, likewise.
+    /// Entropy of the distribution that each token was drawn from, in nats; empty unless asked for.
     pub entropies: Vec<f32>,
     /// Text of the answer, without what ended it.
     pub text: String,
@@ -26,37 +26,13 @@ pub struct Completion {
 impl Generator<'_> {
     /// Samples an answer to each prompt of at least one token, `at_once` of them together. `first` is the
     /// number of the first prompt, since each draws its own random numbers: the answers do not depend on
-    /// `at_once`, but for rounding. `sample.prompt` is ignored.
+    /// `at_once`, but for rounding. `sample.prompt` is ignored. Log-probabilities and entropies of the tokens take a pass
+    /// over the vocabulary on the host for each token, and are there if they are asked for.
     ///
     /// # Errors
     /// [`Error::InvalidValue`] for a model with an encoder, [`Error::NonFiniteOutput`] and
     /// [`Error::DeviceFailed`].
     pub async fn complete(
-        &self,
-        prompts: &[&[u32]],
-        first: usize,
-        at_once: usize,
-        sample: &SampleConfig,
-    ) -> Result<Vec<Completion>> {
-        self.complete_each(prompts, first, at_once, sample, false).await
-    }
-
-    /// Samples the same answers as [`complete`](Self::complete), with the log-probabilities and entropies of their
-    /// tokens. Each token takes a pass over the vocabulary on the host.
-    ///
-    /// # Errors
-    /// Those of [`complete`](Self::complete).
-    pub async fn complete_with_log_probabilities(
-        &self,
-        prompts: &[&[u32]],
-        first: usize,
-        at_once: usize,
-        sample: &SampleConfig,
-    ) -> Result<Vec<Completion>> {
-        self.complete_each(prompts, first, at_once, sample, true).await
-    }
-
-    async fn complete_each(
         &self,
         prompts: &[&[u32]],
         first: usize,
@@ -156,7 +132,7 @@ mod tests {
             vec![vec![1, 2, 3], vec![4], vec![5, 6], vec![7, 8, 9, 10, 11], vec![3; 2]];
         let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
         let complete = |first, prompts: &[&[u32]], at_once| {
-            let found = generator.complete_with_log_probabilities(prompts, first, at_once, &sample);
+            let found = generator.complete(prompts, first, at_once, &sample, true);
             pollster::block_on(found).unwrap()
         };
         let answers = complete(0, &prompts, 8);

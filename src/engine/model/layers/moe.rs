@@ -213,7 +213,7 @@ const ADD: IndexingUpdateOp = IndexingUpdateOp::Add;
 mod tests {
     use super::*;
     use crate::config::{Init, MoeConfig};
-    use burn::tensor::{Device, Distribution};
+    use burn::tensor::{Device, Distribution, TensorData};
 
     fn config() -> ModelConfig {
         ModelConfig {
@@ -265,7 +265,9 @@ mod tests {
             let mut config = config();
             config.moe = MoeConfig { experts_per_token, normalize, ..config.moe };
             let moe = Moe::init(&config, &mut Initializer::new(&config, Mode::Fused, 7, &device));
-            let x = Tensor::<2>::random([tokens, 12], Distribution::Normal(0.0, 1.0), &device).require_grad();
+            // The same numbers in each run: rounding of gradients of some thousands comes near the bound.
+            let numbers: Vec<f32> = (0..tokens * 12).map(|i| 1.4 * (i as f32 * 0.7).sin()).collect();
+            let x = Tensor::<2>::from_data(TensorData::new(numbers, [tokens, 12]), &device).require_grad();
             let (weights, routing) = moe.route(x.clone());
             let sparse = moe.sparse(x.clone(), weights, routing.chosen);
             let reference = dense_reference(&moe, x.clone());

@@ -35,7 +35,7 @@ pub struct Shape {
 /// Lengths of rows are rounded up to a multiple of this, so that a device compiles kernels for few shapes.
 const TIME_STEP: usize = 8;
 
-/// The same of rows that several answers share.
+/// Lengths of rows that several answers share are rounded up to a multiple of this.
 const SHARED_STEP: usize = 64;
 
 /// Largest number of tokens of a row that several answers share. Attention computes scores between all of them.
@@ -79,7 +79,7 @@ struct Rows {
     count: usize,
     /// Number of tokens of a row, padding included.
     time: usize,
-    /// Of each answer the row, and where its own tokens begin in it.
+    /// Row of each answer, and the position in it at which the answer's own tokens begin.
     places: Vec<(usize, usize)>,
     /// Whether answers to the same prompt share a row.
     are_shared: bool,

@@ -39,11 +39,7 @@ pub async fn sample_answers(
     let policy = merged.as_ref().unwrap_or(policy);
     let generator = Generator { model: policy, config: &config.model, tokenizer, device };
     let at_once = config.rollout.generation_batch;
-    let found = match with_log_probabilities {
-        true => generator.complete_with_log_probabilities(&rows, 0, at_once, &sample).await?,
-        false => generator.complete(&rows, 0, at_once, &sample).await?,
-    };
-    let mut found = found.into_iter();
+    let mut found = generator.complete(&rows, 0, at_once, &sample, with_log_probabilities).await?.into_iter();
     Ok(prompts.iter().map(|prompt| if fits(prompt) { found.next() } else { None }).collect())
 }
 
