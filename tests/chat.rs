@@ -75,9 +75,12 @@ fn a_model_of_dialogues_is_talked_with() {
     let history = folder.path().join("history.json");
     let arguments =
         ["--history", history.to_str().unwrap(), "--set", "max_new_tokens=12", "--set", "temperature=0"];
-    let first = chat(&run, &arguments, "/system Be brief.\nsay 12\n\n/nonsense\nagain\n");
+    let first = chat(&run, &arguments, "/system Be brief.\nsay 12\n\n/nonsense\n/set nonsense\nagain\n");
     assert!(text(&first.stdout).lines().count() >= 2, "{}", text(&first.stdout));
-    assert!(text(&first.stderr).contains("unknown command `/nonsense`"));
+    let complaints = text(&first.stderr);
+    assert!(complaints.contains("unknown command `/nonsense`"));
+    assert!(complaints.contains("`nonsense` for `/set`: expected KEY=VALUE"), "{complaints}");
+    assert!(complaints.contains("hint: settings are `max_new_tokens`"), "{complaints}");
     let roles = |path: &Path| {
         let saved = read_json(path)["messages"].clone();
         let role = |message: &Value| message["role"].as_str().unwrap().to_owned();
@@ -98,6 +101,14 @@ fn a_model_of_dialogues_is_talked_with() {
     let output = chat(&run, &arguments[2..], "<|im_end|>\n");
     assert!(text(&output.stdout).chars().all(|c| !c.is_control() || c == '\n'));
     ok(kiln(["preview", "--rows", "1", "--model"]).arg(&run).arg(&history));
+
+    // An evaluation counts the dialogues that the context does not hold whole.
+    let long = fs::read_to_string(&data).unwrap().lines().take(2).collect::<Vec<_>>().join("\n");
+    let long = file(&folder, "long.jsonl", long.replacen("again", &"again ".repeat(20), 1));
+    let output = kiln(["eval", "--device", "cpu", "--json", "--data"]).arg(&long).arg(&run).output().unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["cut_documents"], 1);
+    let note = "the context of 96 tokens does not hold 1 of 2 rows whole";
+    assert!(text(&output.stderr).contains(note), "{}", text(&output.stderr));
 }
 
 #[test]

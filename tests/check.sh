@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Every check of the project: format, lints, the page in a browser, the tests.
 #
-#     bash tests/check.sh                    all of it
-#     bash tests/check.sh --quick            without the tests of GPUs and CUDA, the fifty kills and the page
-#     KILN_WEB_FAST=1 bash tests/check.sh    the page without LTO and wasm-opt, which take long
+#     bash tests/check.sh                all of it
+#     bash tests/check.sh --quick        without the tests of GPUs and CUDA, the fifty kills and the page
+#     bash tests/check.sh --published    with the page as it is published: LTO and wasm-opt take long
 #
 # Installs what a bare Debian or Ubuntu machine with Rust and Node lacks: the wasm32 target, the page's npm
 # packages and wasm-bindgen, Chromium, SwiftShader (a Vulkan driver that runs on the CPU, part of Debian's
@@ -13,18 +13,26 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$HOME/kiln-target}"
 
 quick=false
+export KILN_WEB_FAST=1
 case "${1:-}" in
     "") ;;
     --quick) quick=true ;;
+    --published) unset KILN_WEB_FAST ;;
     *)
-        echo "usage: bash tests/check.sh [--quick]" >&2
+        echo "usage: bash tests/check.sh [--quick | --published]" >&2
         exit 2
         ;;
 esac
 
 current="setup"
-page=""
-trap '[ $? -eq 0 ] || echo "check.sh: step failed: $current" >&2; [ -z "$page" ] || kill "$page"' EXIT
+beside="$(mktemp -d)"
+ended() {
+    [ $? -eq 0 ] || echo "check.sh: step failed: $current" >&2
+    # shellcheck disable=SC2046
+    kill $(jobs -p) 2>/dev/null || true
+    rm -r "$beside"
+}
+trap ended EXIT
 
 # step NAME COMMAND...: runs the command, then prints how long it took.
 step() {
@@ -34,6 +42,21 @@ step() {
     echo "== $current"
     "$@"
     echo "== $current: $((SECONDS - started)) s"
+}
+
+# begin NAME COMMAND...: runs the command beside the steps that follow, until `step NAME finish NAME`.
+begin() {
+    local name=$1
+    shift
+    "$@" >"$beside/$name.log" 2>&1 &
+    echo $! >"$beside/$name.pid"
+}
+
+finish() {
+    local failed=0
+    wait "$(cat "$beside/$1.pid")" || failed=$?
+    cat "$beside/$1.log"
+    return "$failed"
 }
 
 as_root() {
@@ -121,20 +144,9 @@ install_pip() {
     fi
 }
 
-# The page's engine is linked on one processor for minutes, beside which others may work.
-begin_page() {
-    page_log="$(mktemp)"
-    (export CLIPPY_CONF_DIR="$PWD/tests/wasm-lints" && bash web/build.sh && npm --prefix web run --silent page) \
-        >"$page_log" 2>&1 &
-    page=$!
-}
-
-page_build() {
-    local failed=0
-    wait "$page" || failed=$?
-    page=""
-    cat "$page_log"
-    return "$failed"
+page() {
+    export CLIPPY_CONF_DIR="$PWD/tests/wasm-lints"
+    bash web/build.sh && npm --prefix web run --silent page
 }
 
 # `npm start`, as who changes the page runs it, until the page is served.
@@ -161,6 +173,10 @@ export RUSTC_WORKSPACE_WRAPPER="$PWD/tests/lint.sh"
 packages=(--workspace --exclude kiln-web)
 features=(--features cluster,typescript)
 default_features=(--features burn/autotune,burn/fusion,burn/persistence,kiln-engine/typescript,kiln-prepare/cluster)
+# None of it is run.
+for crate in kiln kiln-{base,chat,engine,gguf,kernels,operations,overlap,prepare,scale,score,suite,tokenizer}; do
+    default_features+=(--config "profile.release.package.$crate.opt-level=0")
+done
 layer=(env)
 if [ "$(uname)" = Linux ]; then
     features=(--features cluster,cuda,typescript,vulkan)
@@ -193,22 +209,26 @@ ignored_tests() {
 }
 
 if ! $quick; then
-    begin_page
+    begin "page" page
 fi
 step "default features" cargo build --release "${packages[@]}" "${default_features[@]}" --lib
 step "lints and binaries" cargo build --release "${packages[@]}" "${features[@]}" --all-targets
 if ! $quick; then
+    if [ "$(uname)" = Linux ]; then
+        step "ptxas" bash examples/cuda.sh ptxas "$CARGO_TARGET_DIR/ptxas"
+        export KILN_TEST_PTXAS="$CARGO_TARGET_DIR/ptxas/ptxas"
+        # It often waits, and so do the tests beside it.
+        begin "kernels for CUDA" ignored_tests for_cuda
+    fi
     step "corpora" corpora
     step "models" models
     step "tests on other devices" ignored_tests on_other_devices
     step "fifty kills" ignored_tests fifty_kills
     if [ "$(uname)" = Linux ]; then
         step "kernels for Vulkan" ignored_tests for_vulkan
-        step "ptxas" bash examples/cuda.sh ptxas "$CARGO_TARGET_DIR/ptxas"
-        export KILN_TEST_PTXAS="$CARGO_TARGET_DIR/ptxas/ptxas"
-        step "kernels for CUDA" ignored_tests for_cuda
+        step "kernels for CUDA" finish "kernels for CUDA"
     fi
-    step "page" page_build
+    step "page" finish "page"
     step "page as npm start serves it" page_served
     step "page in a browser" npm --prefix web test --silent
 fi

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use kiln::{
     device::{self, Choice},
     kernels::{
-        Mode,
+        Mode, Precision,
         cross_entropy::{CrossEntropySpec, Targets, cross_entropy},
     },
 };
@@ -70,6 +70,7 @@ fn compare(name: &str, device: &Device, bound: f32) {
             softcap: case.softcap,
             label_smoothing: case.label_smoothing,
             z_loss: case.z_loss,
+            precision: Precision::F32,
         };
         let states = TensorData::new(fixture.states.clone(), [ROWS, WIDTH]);
         let states = Tensor::<2>::from_data(states, &device).require_grad();

@@ -2,12 +2,12 @@
 //! tiny, long and non-contiguous shapes: on the CPU, and on the adapters of `devices.rs`.
 
 use crate::devices::others;
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 use kiln::{
     config::Activation,
     device::{self, Choice},
     kernels::{
-        Mode, activation, adamw,
+        Mode, Precision, activation, adamw, adamw_8bit,
         attention::{self, AttentionSpec, PADDING, Projected, Window},
         cross_entropy::{self, CrossEntropySpec, Targets},
         dropout::{self, Dropout},
@@ -254,8 +254,14 @@ fn embeddings(c: &Comparison) {
 }
 
 fn cross_entropies(c: &Comparison) {
-    let plain =
-        CrossEntropySpec { transposed: false, scale: 1.0, softcap: 0.0, label_smoothing: 0.0, z_loss: 0.0 };
+    let plain = CrossEntropySpec {
+        transposed: false,
+        scale: 1.0,
+        softcap: 0.0,
+        label_smoothing: 0.0,
+        z_loss: 0.0,
+        precision: Precision::F32,
+    };
     let all = CrossEntropySpec { scale: 0.5, softcap: 1.5, label_smoothing: 0.1, z_loss: 0.05, ..plain };
     let transposed = |spec| CrossEntropySpec { transposed: true, ..spec };
     for spec in [plain, transposed(plain), all, transposed(all)] {
@@ -280,7 +286,8 @@ fn cross_entropies(c: &Comparison) {
 /// Makes the settings of causal or windowed attention from `[heads, kv_heads, head_size]`.
 fn attention_spec([heads, kv_heads, head_size]: [usize; 3], window: Window) -> AttentionSpec {
     let scale = 1.0 / (head_size as f32).sqrt();
-    AttentionSpec { heads, kv_heads, head_size, scale, softcap: 0.0, window, dropout: Dropout::NONE }
+    let (dropout, precision) = (Dropout::NONE, Precision::F32);
+    AttentionSpec { heads, kv_heads, head_size, scale, softcap: 0.0, window, dropout, precision }
 }
 
 /// Makes a mask, `[batch, 1, time or 1, seen]`, of every third key. The output of a query whose keys are all
@@ -431,11 +438,54 @@ fn optimizers(c: &Comparison) {
     }
 }
 
+/// AdamW with moments of 8 bits, from codes of all kinds.
+fn small_moments(c: &Comparison) {
+    use adamw_8bit::{AdamW8BitSpec, Updated, blocks, words};
+    let spec = AdamW8BitSpec {
+        learning_rate: 1e-2,
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        updates: 3,
+        skip_non_finite: true,
+    };
+    for count in [1, 65, 256, 4099] {
+        for scale in [0.5, f32::INFINITY] {
+            let (weights, gradient) = (c.numbers(count), c.numbers(count));
+            let largest: Vec<f32> = c.numbers(2 * blocks(count)).iter().map(|number| number.abs()).collect();
+            let codes: Vec<u32> =
+                (0..2 * words(count) as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
+            let of = |device: &Device, mode| {
+                let codes = TensorData::new(codes.clone(), [codes.len()]);
+                let old = Updated {
+                    weights: Tensor::from_floats(&weights[..], device),
+                    codes: Tensor::from_data(codes, (device, DType::U32)),
+                    largest: Tensor::from_floats(&largest[..], device),
+                };
+                // What others still hold must not change.
+                let before = old.clone();
+                let gradient = Tensor::<1>::from_floats(&gradient[..], device);
+                let scale = Tensor::from_floats([scale], device);
+                let new = adamw_8bit::adamw_8bit(old, gradient, scale, spec, mode);
+                let codes =
+                    |updated: &Updated| updated.codes.clone().into_data().try_to_vec::<u32>().unwrap();
+                assert_eq!(codes(&before).len(), codes(&new).len());
+                [new.weights, new.largest, before.weights, before.largest].map(values)
+            };
+            let (found, expected) = (of(c.device, Mode::Fused), of(&cpu(), Mode::Reference));
+            for (found, expected) in found.iter().zip(&expected) {
+                c.close("adamw with 8 bits", 0, found, expected);
+            }
+        }
+    }
+}
+
 /// Function that compares one operation.
 type Check = fn(&Comparison);
 
 /// All operations that are compared, by name.
-const OPERATIONS: [(&str, Check); 13] = [
+const OPERATIONS: [(&str, Check); 14] = [
     ("linear", linear),
     ("linear after a norm or a non-linearity", linear_after),
     ("linear with a low-rank change", adapted_linear),
@@ -445,6 +495,7 @@ const OPERATIONS: [(&str, Check); 13] = [
     ("dropout", dropouts),
     ("embedding", embeddings),
     ("optimizer", optimizers),
+    ("optimizer with moments of 8 bits", small_moments),
     ("cross entropy", cross_entropies),
     ("attention", attentions),
     ("packed attention", packed_attention),

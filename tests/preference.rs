@@ -95,6 +95,15 @@ fn dpo_begins_as_its_reference_and_resumes_exactly() {
         let difference = kept["loss"].as_f64().unwrap() - live["loss"].as_f64().unwrap();
         assert!(difference.abs() < 1e-4, "{kept} {live}");
     }
+    // Dropout is left out, as in the reference, unless it is asked for.
+    let dropout = format!("{settings} --set model.dropout=0.2");
+    ok(&mut from(&base, &out("without"), &pairs, &dropout));
+    assert!(model_file(&out("whole")) == model_file(&out("without")));
+    let started = &events(&out("without"), "started")[0];
+    let note = "`dpo` trains without the model's dropout (`preference.dropout = true` applies it)";
+    assert!(started["notes"].as_array().unwrap().contains(&json!(note)), "{started}");
+    ok(&mut from(&base, &out("with"), &pairs, &format!("{dropout} --set preference.dropout=true")));
+    assert!(model_file(&out("whole")) != model_file(&out("with")));
     // And measured on pairs that it has not seen.
     let result = ok(kiln(["eval", "--device", "cpu", "--json"]).arg(out("whole")).arg("--data").arg(&pairs));
     let result: Value = serde_json::from_str(&result).unwrap();

@@ -178,15 +178,36 @@ fn tensors_of_another_model_are_named() {
 
 #[test]
 fn every_optimizer_resumes_exactly() {
-    for optimizer in ["adamw", "adam", "sgd", "lion", "muon"] {
+    for settings in [
+        "train.optimizer=adamw",
+        "train.optimizer=adamw-8bit",
+        "train.optimizer=adam",
+        "train.optimizer=adafactor",
+        "train.optimizer=sgd",
+        "train.optimizer=lion",
+        "train.optimizer=muon",
+        "train.offload=optimizer-disk",
+        "train.optimizer=adamw-8bit --set train.offload=optimizer-disk --set train.freeze=['blocks.0.*']",
+        // It overflows at first, and grows again.
+        "train.loss_scale.scaling=on --set train.loss_scale.initial=1e21 --set train.loss_scale.interval=3 \
+         --set train.ema_decay=0.9",
+    ] {
         let folder = folder();
         let (whole, stopped) = (folder.path().join("whole"), folder.path().join("stopped"));
-        let settings = format!("--set train.optimizer={optimizer} --set model.dropout=0.1");
+        let settings = format!("--set {settings} --set model.dropout=0.1");
         ok(&mut debug_train(&whole, &settings));
         ok(&mut debug_train(&stopped, &format!("{settings} --set train.stop_after=10")));
         ok(resume(&stopped).args(["--set", "train.stop_after=0"]));
         let last = "checkpoints/step-000020";
         assert_same(&whole.join(last), &stopped.join(last));
+        let state = |run: &Path| -> serde_json::Value {
+            serde_json::from_str(&fs::read_to_string(run.join(last).join("trainer.json")).unwrap()).unwrap()
+        };
+        let (whole, stopped_state) = (state(&whole), state(&stopped));
+        for key in ["updates", "skipped_steps", "loss_scale"] {
+            assert_eq!(whole[key], stopped_state[key], "{settings}: {key}");
+        }
+        assert!(!stopped.join("optimizer-states.tmp").exists() || !cfg!(unix));
     }
 }
 

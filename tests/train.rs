@@ -155,9 +155,15 @@ fn a_task_is_scored_by_what_greedy_decoding_gets_right() {
 
 #[test]
 fn the_loss_falls_with_every_optimizer() {
-    for (optimizer, rate) in
-        [("adamw", "3e-3"), ("adam", "3e-3"), ("sgd", "0.1"), ("lion", "1e-3"), ("muon", "3e-3")]
-    {
+    for (optimizer, rate) in [
+        ("adamw", "3e-3"),
+        ("adamw-8bit", "3e-3"),
+        ("adam", "3e-3"),
+        ("adafactor", "3e-2"),
+        ("sgd", "0.1"),
+        ("lion", "1e-3"),
+        ("muon", "3e-3"),
+    ] {
         let optimizer = format!("train.optimizer={optimizer}");
         let rate = format!("train.learning_rate={rate}");
         let config = debug_config(&[

@@ -112,6 +112,12 @@ pub enum Error {
         skipped: Option<u64>,
     },
 
+    /// So many steps overflowed that the factor of the loss fell below its floor (`train.loss_scale`).
+    #[error(
+        "the loss scale fell to {scale} at step {step}, below its floor of {floor}: steps overflow all the same"
+    )]
+    LossScale { step: u64, scale: f32, floor: f64 },
+
     /// Answers that a model has sampled in training cannot be scored, or are refused by what the user bounds. `step` is
     /// the step that would have been trained on them, where it is known.
     #[error("the rollout{} fails with `{value}` for `{key}`: {message}", of_step(*step))]
@@ -322,6 +328,16 @@ impl Error {
                 ", or skip such batches with ",
                 hint::set("train.on_nan", "skip")
             ],
+            Self::LossScale { .. } => hint![
+                "lower ",
+                hint::key("train.learning_rate"),
+                ", or compute in a type with larger numbers than f16",
+                hint::command_line(hint![
+                    "; ",
+                    hint::command("--resume best"),
+                    " goes back to the best checkpoint"
+                ])
+            ],
             Self::NonFiniteOutput { .. } => {
                 "its weights are damaged, or training has made them NaN: take them anew, or an earlier checkpoint"
                     .into()
@@ -351,6 +367,7 @@ impl Error {
             Self::Preparation { .. }
             | Self::DeviceFailed { .. }
             | Self::NonFiniteLoss { .. }
+            | Self::LossScale { .. }
             | Self::Rollout { .. }
             | Self::NonFiniteOutput { .. }
             | Self::OverTolerance { .. } => false,

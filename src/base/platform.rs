@@ -27,6 +27,16 @@ pub fn peak_memory_bytes() -> Option<u64> {
     None
 }
 
+/// Resident memory of this process now, in bytes; `None` if the platform does not report it.
+pub fn memory_of_program() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        status_bytes("VmRSS:")
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 /// Restarts the measurement of the peak memory and returns the resident memory of this process now, in bytes;
 /// `None` if the platform cannot do this.
 pub fn restart_peak_memory() -> Option<u64> {
@@ -67,6 +77,11 @@ pub fn memory_bytes() -> Option<(u64, u64)> {
     }
     #[cfg(target_family = "wasm")]
     None
+}
+
+/// Whether this platform can wait for a device without giving up control, which a browser cannot.
+pub const fn can_wait() -> bool {
+    !cfg!(target_family = "wasm")
 }
 
 /// Number of hardware threads that this process may use.
@@ -113,7 +128,7 @@ pub mod storage {
     use std::{
         fs::{self, File},
         io::{Read, Write},
-        ops::Deref,
+        ops::{Deref, DerefMut, Range},
         path::{Path, PathBuf},
     };
 
@@ -145,6 +160,78 @@ pub mod storage {
         }
         #[cfg(target_family = "wasm")]
         read(path).map(Mapped)
+    }
+
+    /// Bytes of a file that this process alone uses, mapped into memory for reading and writing. On Unix the file is
+    /// gone when the process ends, however it does.
+    pub struct Scratch(ScratchInner);
+
+    #[cfg(not(target_family = "wasm"))]
+    type ScratchInner = memmap2::MmapMut;
+    #[cfg(target_family = "wasm")]
+    type ScratchInner = Vec<u8>;
+
+    impl Scratch {
+        /// Lets the system take back the memory of a range of bytes, which stay in the file.
+        #[cfg_attr(
+            not(target_os = "linux"),
+            allow(unused_variables, reason = "others take it back when they need it")
+        )]
+        pub fn release(&mut self, range: Range<usize>) {
+            #[cfg(target_os = "linux")]
+            {
+                let advice = memmap2::UncheckedAdvice::DontNeed;
+                // SAFETY: nothing borrows the bytes, since this borrows all of them. The mapping is shared with its file,
+                // from which they are read again.
+                let released = unsafe { self.0.unchecked_advise_range(advice, range.start, range.len()) };
+                // It is only advice.
+                drop(released);
+            }
+        }
+    }
+
+    impl Deref for Scratch {
+        type Target = [u8];
+        fn deref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl DerefMut for Scratch {
+        fn deref_mut(&mut self) -> &mut [u8] {
+            &mut self.0
+        }
+    }
+
+    /// Makes a file of `length` zeros and maps it into memory. The zeros are written, so that a disk that is full is found
+    /// out here, where that is an error, and not when the mapped bytes are written.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn create_scratch(path: &Path, length: usize) -> Result<Scratch> {
+        const PART: usize = 1 << 20;
+        let fill = || -> std::io::Result<memmap2::MmapMut> {
+            let mut file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+            let zeros = vec![0; PART];
+            // No system maps a file without bytes.
+            let mut missing = length.max(1);
+            while missing > 0 {
+                let part = missing.min(PART);
+                file.write_all(&zeros[..part])?;
+                missing -= part;
+            }
+            // SAFETY: the file has been made by this process, for itself alone, and soon has no name.
+            unsafe { memmap2::MmapMut::map_mut(&file) }
+        };
+        let mapped = fill().map_err(|e| Error::io("create", path, e));
+        if mapped.is_err() || cfg!(unix) {
+            let _ = fs::remove_file(path);
+        }
+        mapped.map(Scratch)
+    }
+
+    /// Without files, the bytes are in memory.
+    #[cfg(target_family = "wasm")]
+    pub fn create_scratch(_: &Path, length: usize) -> Result<Scratch> {
+        Ok(Scratch(vec![0; length]))
     }
 
     /// Opens a file for reading.

@@ -24,7 +24,7 @@ pub struct Part {
 /// Messages that are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// Answers of the assistant from this message on.
+    /// Answers of the assistant from this message on. Those of weight 0 are left out unless marks tell of them.
     Answers { from: usize },
     /// Every message from this one on.
     All { from: usize },
@@ -53,7 +53,7 @@ impl ChatTokenizer {
         };
         for (index, message) in conversation.messages.iter().enumerate() {
             let is_wanted = match wanted {
-                Wanted::Answers { from } => index >= from && message.is_answer(),
+                Wanted::Answers { from } => index >= from && message.is_answer() && message.weight() != 0.0,
                 Wanted::All { from } => index >= from && !(has_marks && message.is_answer()),
             };
             if is_wanted {
@@ -64,36 +64,39 @@ impl ChatTokenizer {
         Ok(Parts { rendered, parts })
     }
 
-    /// Finds the answers from message `from` on by the template's marks.
+    /// Finds the answers from message `from` on by the template's marks. Unless their weights differ, all parts are
+    /// of the first of these answers.
     fn parts_by_marks(&self, conversation: &Conversation, rendered: Rendered, from: usize) -> Result<Parts> {
-        let mut parts = Vec::new();
-        // Marks do not say which message is theirs; those of the messages before tell how many are not.
-        let mut before = 0;
-        let answers: Vec<usize> = conversation
-            .messages
-            .iter()
-            .enumerate()
-            .filter(|(index, message)| *index >= from && message.is_answer())
-            .map(|(index, _)| index)
-            .collect();
-        if answers.is_empty() && from > 0 {
-            return Ok(Parts { rendered, parts });
+        let messages = &conversation.messages;
+        let answers: Vec<usize> =
+            (from..messages.len()).filter(|&index| messages[index].is_answer()).collect();
+        if answers.is_empty() && (from > 0 || messages.is_empty()) {
+            return Ok(Parts { rendered, parts: Vec::new() });
         }
-        if let Some(&first) = answers.first().filter(|&&first| first > 0) {
-            let start = conversation.with_messages(conversation.messages[..first].to_vec());
-            before = match start.messages.iter().any(Message::is_answer) {
-                true => self.render(&start, Ending::Closed)?.generated.len(),
-                false => 0,
-            };
+        // Marks do not say which message is theirs; the number of those before a message tells.
+        let marks_before = |index: usize| -> Result<usize> {
+            let start = conversation.with_messages(messages[..index].to_vec());
+            match start.messages.iter().any(Message::is_answer) {
+                true => Ok(self.render(&start, Ending::Closed)?.generated.len()),
+                false => Ok(0),
+            }
+        };
+        let first = answers.first().copied().unwrap_or(0);
+        let mut first_marks = vec![(marks_before(first)?, first)];
+        let weight = messages.get(first).map_or(1.0, Message::weight);
+        if answers.iter().any(|&answer| messages[answer].weight() != weight) {
+            for &answer in &answers[1..] {
+                first_marks.push((marks_before(answer)?, answer));
+            }
         }
-        let spans = rendered.generated.iter().skip(before);
-        for bytes in spans.filter(|bytes| !bytes.is_empty()) {
-            parts.push(Part {
-                message: answers.first().copied().unwrap_or(0),
-                bytes: bytes.clone(),
-                is_loose: false,
-            });
+        if let Some(pair) = first_marks.windows(2).find(|pair| pair[0].0 > pair[1].0) {
+            return Err(self.rewritten(pair[1].1));
         }
+        let part = |(number, bytes): (usize, &Range<usize>)| {
+            let (_, message) = first_marks.iter().rfind(|(first, _)| *first <= number)?;
+            (!bytes.is_empty()).then(|| Part { message: *message, bytes: bytes.clone(), is_loose: false })
+        };
+        let parts = rendered.generated.iter().enumerate().filter_map(part).collect();
         Ok(Parts { rendered, parts })
     }
 
@@ -161,7 +164,7 @@ impl ChatTokenizer {
     }
 }
 
-/// Where the content of a message begins in a text, after `from`; `from` itself if it is not written as it is.
+/// Place where the content of a message begins in a text, after `from`; `from` itself if it is not written as it is.
 fn content_start(message: &Message, text: &str, from: usize) -> usize {
     let content = message.text().map(str::trim).filter(|content| !content.is_empty());
     content.and_then(|content| text[from..].find(content)).map_or(from, |at| from + at)

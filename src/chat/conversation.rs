@@ -68,6 +68,12 @@ impl Message {
         self.get("content").and_then(Value::as_str)
     }
 
+    /// Weight of the message's text in the loss. OpenAI's files give 0 or 1; where it is not given, it is 1.
+    pub fn weight(&self) -> f32 {
+        let weight = self.get("weight").and_then(|weight| f64::try_from(weight.clone()).ok());
+        weight.map_or(1.0, |weight| weight as f32)
+    }
+
     pub fn is_answer(&self) -> bool {
         self.role() == Self::ASSISTANT
     }

@@ -41,7 +41,8 @@ pub enum Truncation {
 #[derive(Debug, Clone, Default)]
 pub struct RowOptions {
     pub loss_on: LossOn,
-    /// Weight of each role's text in the loss. If it is empty, `loss_on` decides.
+    /// Weight of each role's text in the loss. If it is empty, `loss_on` decides. Messages may have weights of their
+    /// own, by which these are multiplied.
     pub role_weights: BTreeMap<String, f64>,
     pub truncation: Truncation,
     /// Largest number of tokens in a row.
@@ -126,13 +127,15 @@ impl ChatTokenizer {
     /// A refusal by the template, of an unknown role, or of a row without targets.
     pub fn row(&self, conversation: &Conversation, from: usize, options: &RowOptions) -> Result<Row> {
         self.check_roles(conversation, options)?;
-        let weigh = |message: usize| -> f32 {
-            let role = conversation.messages[message].role();
-            options.role_weights.get(role).map_or(0.0, |weight| *weight as f32)
-        };
+        let weigh = |message: usize| conversation.messages[message].weight();
         if !options.role_weights.is_empty() {
             let Parts { rendered, parts } = self.parts(conversation, Wanted::All { from })?;
-            return self.weighted(&rendered, &parts, weigh)?.finish(options);
+            let of_role = |message: usize| {
+                let role = conversation.messages[message].role();
+                options.role_weights.get(role).map_or(0.0, |weight| *weight as f32)
+            };
+            let weigh = |message: usize| of_role(message) * weigh(message);
+            return self.weighted(&rendered, &parts, 0.0, weigh)?.finish(options);
         }
         let last = conversation.messages.iter().rposition(Message::is_answer);
         let Some(last) = last.filter(|&last| last >= from) else {
@@ -146,13 +149,15 @@ impl ChatTokenizer {
             LossOn::Answers | LossOn::All => from,
         };
         if options.loss_on == LossOn::All {
-            let rendered = self.render(conversation, Ending::Closed)?;
-            let mut row = Row::default();
-            row.push(self.encode(&rendered)?.into_iter().map(|token| token.id), 1.0);
-            return row.finish(options);
+            let has_weights = conversation.messages.iter().any(|message| message.weight() != 1.0);
+            let Parts { rendered, parts } = match has_weights {
+                true => self.parts(conversation, Wanted::All { from: 0 })?,
+                false => Parts { rendered: self.render(conversation, Ending::Closed)?, parts: Vec::new() },
+            };
+            return self.weighted(&rendered, &parts, 1.0, weigh)?.finish(options);
         }
         let Parts { rendered, parts } = self.parts(conversation, Wanted::Answers { from })?;
-        self.weighted(&rendered, &parts, |_| 1.0)?.finish(options)
+        self.weighted(&rendered, &parts, 0.0, weigh)?.finish(options)
     }
 
     /// Makes the row of a prompt that a model answers, of which no token is a target. The newest tokens are
@@ -167,10 +172,17 @@ impl ChatTokenizer {
         prompt_row(tokens, options)
     }
 
-    /// Weighs the tokens that belong to parts of a text. A token on the border of a part belongs to it.
-    fn weighted(&self, rendered: &Rendered, parts: &[Part], weigh: impl Fn(usize) -> f32) -> Result<Row> {
+    /// Weighs the tokens that belong to parts of a text by their messages; `rest` is the weight of the others. A
+    /// token on the border of a part belongs to it.
+    fn weighted(
+        &self,
+        rendered: &Rendered,
+        parts: &[Part],
+        rest: f32,
+        weigh: impl Fn(usize) -> f32,
+    ) -> Result<Row> {
         let tokens = self.encode(rendered)?;
-        let mut weights = vec![0.0; tokens.len()];
+        let mut weights = vec![rest; tokens.len()];
         for part in parts {
             let bytes = &part.bytes;
             let is_of_part =

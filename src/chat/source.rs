@@ -59,7 +59,7 @@ fn block_name(inside: &str) -> &str {
     &name[..length]
 }
 
-/// Where code or a comment ends, in bytes; code may have the end in a text between quotes.
+/// Place where code or a comment ends, in bytes; code may have the end in a text between quotes.
 fn end_of(rest: &str, close: &str, is_code: bool) -> Option<usize> {
     let mut quote = None;
     let mut escaped = false;
@@ -110,7 +110,7 @@ fn with_joined_lines(code: &str) -> String {
 /// A bracket that is open, and where the value begins that it belongs to.
 struct Bracket {
     value: usize,
-    /// Where the bracket is, if it follows a value and so takes an element or a slice of it.
+    /// Place of the bracket, if it follows a value and so takes an element or a slice of it.
     subscript: Option<usize>,
     is_slice: bool,
 }

@@ -65,7 +65,7 @@ impl Template {
         &self.source
     }
 
-    /// Where the template is from, for error messages.
+    /// Origin of the template, for error messages.
     pub fn origin(&self) -> &str {
         &self.origin
     }

@@ -109,7 +109,7 @@ fn sample(arguments: &ChatArguments, config: Option<&Config>) -> Result<SampleCo
     let mut sample =
         own.unwrap_or_else(|| SampleConfig { max_new_tokens: MOST_TOKENS, ..SampleConfig::default() });
     for setting in &arguments.set {
-        command::set(&mut sample, setting)?;
+        command::set(&mut sample, setting, "--set")?;
     }
     Ok(sample)
 }
@@ -225,7 +225,7 @@ impl Chatter<'_> {
             },
             Command::Set(None) => note(&command::settings(&self.sample)),
             Command::Set(Some(setting)) => {
-                if let Err(error) = command::set(&mut self.sample, &setting) {
+                if let Err(error) = command::set(&mut self.sample, &setting, "/set") {
                     terminal::complain(&error);
                 }
             }

@@ -4,6 +4,7 @@ use super::table::{Align, Table};
 use crate::{
     device::{self, DeviceInfo},
     error::Error,
+    kernels::peak::measure_peak,
 };
 use serde::Serialize;
 
@@ -36,7 +37,7 @@ pub(super) fn run(arguments: DevicesArguments) -> anyhow::Result<()> {
             Ok(opened) => {
                 row.dtypes = device::dtypes(&opened);
                 if arguments.measure && !row.info.software {
-                    match pollster::block_on(device::measure_peak(&opened, 1.0)) {
+                    match pollster::block_on(measure_peak(&opened, 1.0)) {
                         Ok(peak) => row.peak_flops = Some(peak),
                         Err(error) => row.info.problem = Some(error.to_string()),
                     }

@@ -3,14 +3,14 @@
 
 use super::{
     DeviceOption, interrupt, memorization,
-    model::{AdapterOption, build, of_model, open_checkpoint},
+    model::{AdapterOption, DtypeOption, build, of_model, open_checkpoint},
     suite::SuiteOptions,
     train::run_of,
 };
 use crate::{
     checkpoint::Weights,
     config::{Architecture, Head, Layout, ModelConfig, ObjectiveKind, SampleKind},
-    data::{Dataset, RowLayout, TokenSplit, dialogues, evaluation_batches},
+    data::{Dataset, Labels, RowLayout, TokenSplit, dialogues, evaluation_batches},
     error::{Error, hint},
     eval::{
         Evaluation, evaluate, evaluate_objective,
@@ -52,6 +52,8 @@ pub struct EvalArguments {
     json: bool,
     #[command(flatten)]
     adapters: AdapterOption,
+    #[command(flatten)]
+    dtype: DtypeOption,
     #[command(flatten)]
     device: DeviceOption,
     #[command(flatten)]
@@ -112,7 +114,9 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
     }
     let device = arguments.device.choice()?.open()?;
     let weights = if arguments.ema { Weights::Averaged } else { Weights::Latest };
-    let model = build(&checkpoint, weights, &device)?;
+    // Also that of a second model, which an objective of preferences loads.
+    config.train.dtype = arguments.dtype.on(&device)?;
+    let model = build(&checkpoint, weights, config.train.dtype, &device)?;
     let start = Instant::now();
     let mut layout =
         RowLayout { block_size: checkpoint.model.block_size, ..RowLayout::of(&config, &dataset.tokenizer)? };
@@ -123,6 +127,14 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
             0
         }
     };
+    if cut_documents > 0 {
+        let what = if matches!(tokens.labels(), Labels::Dialogues(_)) { "rows" } else { "documents" };
+        eprintln!(
+            "note: the context of {} tokens does not hold {cut_documents} of {} {what} whole; their rest was not read",
+            checkpoint.model.block_size,
+            tokens.document_count()
+        );
+    }
     let batches = evaluation_batches(tokens.clone(), layout, arguments.batch_size, 0);
     let of_model = of_model(&checkpoint);
     if config.objective_kind().takes_preferences() {
@@ -132,7 +144,8 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
         Error::check_finite("the losses", &[loss as f32]).map_err(&of_model)?;
         let mut totals = StepTotals::default();
         batches.for_each(|host| totals.add(&host));
-        return show_preferences(&arguments, checkpoint.path(), loss, totals.examples, &metrics, start);
+        let result = PreferenceResult { loss, examples: totals.examples, metrics: &metrics, cut_documents };
+        return result.show(&arguments, checkpoint.path(), start);
     }
     let result = pollster::block_on(evaluate(&model, &checkpoint.model, batches, &device))?;
     Error::check_finite("the losses", &[result.loss as f32]).map_err(&of_model)?;
@@ -188,44 +201,43 @@ pub(super) fn run(arguments: EvalArguments) -> anyhow::Result<()> {
             println!("{}", memorization::text(found));
         }
     }
-    if cut_documents > 0 {
-        let all = tokens.document_count();
-        eprintln!(
-            "note: the context of {} tokens does not hold {cut_documents} of {all} documents whole; their rest was not read",
-            checkpoint.model.block_size
-        );
-    }
     Ok(())
 }
 
-/// Shows the loss and the metrics of an objective over preferred and rejected answers.
-fn show_preferences(
-    arguments: &EvalArguments,
-    checkpoint: &Path,
+/// The loss and the metrics of an objective over preferred and rejected answers.
+struct PreferenceResult<'a> {
     loss: f64,
     examples: usize,
-    metrics: &objective::Metrics,
-    start: Instant,
-) -> anyhow::Result<()> {
-    if arguments.json {
-        let json = json!({
-            "loss": loss,
-            "examples": examples,
-            "metrics": metrics,
-            "checkpoint": checkpoint,
-            "seconds": start.elapsed().as_secs_f64(),
-        });
-        println!("{}", serde_json::to_string_pretty(&json)?);
-        return Ok(());
+    metrics: &'a objective::Metrics,
+    cut_documents: usize,
+}
+
+impl PreferenceResult<'_> {
+    fn show(&self, arguments: &EvalArguments, checkpoint: &Path, start: Instant) -> anyhow::Result<()> {
+        let Self { loss, examples, metrics, cut_documents } = self;
+        if arguments.json {
+            let mut json = json!({
+                "loss": loss,
+                "examples": examples,
+                "metrics": metrics,
+                "checkpoint": checkpoint,
+                "seconds": start.elapsed().as_secs_f64(),
+            });
+            if *cut_documents > 0 {
+                json["cut_documents"] = json!(cut_documents);
+            }
+            println!("{}", serde_json::to_string_pretty(&json)?);
+            return Ok(());
+        }
+        println!("checkpoint     {}", checkpoint.display());
+        println!("examples       {examples}");
+        println!("loss           {loss:.4}");
+        for (name, value) in *metrics {
+            let values: Vec<String> = value.values().iter().map(|value| format!("{value:.4}")).collect();
+            println!("{name:<26} {}", values.join(" "));
+        }
+        Ok(())
     }
-    println!("checkpoint     {}", checkpoint.display());
-    println!("examples       {examples}");
-    println!("loss           {loss:.4}");
-    for (name, value) in metrics {
-        let values: Vec<String> = value.values().iter().map(|value| format!("{value:.4}")).collect();
-        println!("{name:<26} {}", values.join(" "));
-    }
-    Ok(())
 }
 
 /// Evaluates suites of tasks.
@@ -236,7 +248,7 @@ fn run_suite(arguments: &EvalArguments) -> anyhow::Result<()> {
     let suite = arguments.suite.prepare(&checkpoint.model)?;
     let device = arguments.device.choice()?.open()?;
     let weights = if arguments.ema { Weights::Averaged } else { Weights::Latest };
-    let model = build(&checkpoint, weights, &device)?;
+    let model = build(&checkpoint, weights, arguments.dtype.on(&device)?, &device)?;
     let generator =
         Generator { model: &model, config: &checkpoint.model, tokenizer: &tokenizer, device: &device };
     let scorer = Scorer::new(generator, arguments.batch_size)?;

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, hint},
     model::families::Family,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub struct MergeArguments {
@@ -29,23 +29,11 @@ pub struct MergeArguments {
 }
 
 /// Largest size of a weight file, in bytes.
-const MAX_SHARD_SIZE: u64 = 5_000_000_000;
+pub(super) const MAX_SHARD_SIZE: u64 = 5_000_000_000;
 
 pub(super) fn run(arguments: MergeArguments) -> anyhow::Result<()> {
     let MergeArguments { path, adapters, out, dtype } = arguments;
-    let out = std::path::absolute(&out).map_err(|e| Error::io("find", &out, e))?;
-    if out.file_name().and_then(|name| name.to_str()).is_some_and(names::is_gguf) {
-        return Err(Error::InvalidValue {
-            key: "--out".into(),
-            value: out.display().to_string(),
-            message: "a merged model is a folder".into(),
-            hint: Some(hint![
-                "name a folder, then make the file of it with ",
-                hint::command("kiln convert FOLDER MODEL.gguf")
-            ]),
-        }
-        .into());
-    }
+    let out = new_folder(&out, "a merged model")?;
     let mut checkpoint = open_checkpoint(&path)?;
     adapters.add_to(&mut checkpoint)?;
     if checkpoint.adapters().is_empty() {
@@ -71,4 +59,24 @@ pub(super) fn run(arguments: MergeArguments) -> anyhow::Result<()> {
     println!("parameters  {}", parameters(usize::try_from(written.parameters).unwrap_or(usize::MAX)));
     println!("weights     {} in {}, files: {}", bytes(written.bytes), written.number_type, written.shards);
     Ok(())
+}
+
+/// Absolute path of the folder that a command makes; `what` names what it makes.
+///
+/// # Errors
+/// [`Error::InvalidValue`] for the name of a GGUF file.
+pub(super) fn new_folder(out: &Path, what: &str) -> crate::Result<PathBuf> {
+    let out = std::path::absolute(out).map_err(|e| Error::io("find", out, e))?;
+    if out.file_name().and_then(|name| name.to_str()).is_some_and(names::is_gguf) {
+        return Err(Error::InvalidValue {
+            key: "--out".into(),
+            value: out.display().to_string(),
+            message: format!("{what} is a folder"),
+            hint: Some(hint![
+                "name a folder, then make the file of it with ",
+                hint::command("kiln convert FOLDER MODEL.gguf")
+            ]),
+        });
+    }
+    Ok(out)
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod bench;
+mod calibration;
 mod chat;
 mod classify;
 mod compare;
@@ -24,9 +25,11 @@ mod logfile;
 mod memorization;
 mod merge;
 mod model;
+mod plan;
 mod plot;
 mod preview;
 mod progress;
+mod prune;
 mod report;
 mod scale;
 mod score;
@@ -98,12 +101,16 @@ enum Command {
     Convert(convert::ConvertArguments),
     /// Merge adapters into the model that they change
     Merge(merge::MergeArguments),
+    /// Make weights of a model zero, or remove heads, neurons and layers
+    Prune(prune::PruneArguments),
     /// Train the same configuration on several devices, with several seeds and values, and compare
     Compare(compare::CompareArguments),
     /// Score texts against references: BLEU, chrF, ROUGE, answers, classes, error rates
     Score(score::ScoreArguments),
     /// Fit scaling laws, predict larger runs, plan sizes
     Scale(scale::ScaleArguments),
+    /// Predict the memory and the time of a run on a device, and what would fit
+    Plan(plan::PlanArguments),
     /// Measure training speed
     Bench(bench::BenchArguments),
     /// Print a completion script for a shell
@@ -159,9 +166,11 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Merge(arguments) => merge::run(arguments),
+        Command::Prune(arguments) => prune::run(arguments),
         Command::Compare(arguments) => compare::run(arguments),
         Command::Score(arguments) => score::run(arguments),
         Command::Scale(arguments) => scale::run(arguments),
+        Command::Plan(arguments) => plan::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "kiln", &mut std::io::stdout());

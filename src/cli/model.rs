@@ -4,6 +4,7 @@ use super::DeviceOption;
 use crate::{
     checkpoint::{Checkpoint, Weights},
     error::Error,
+    kernels::{Precision, precision},
     model::Model,
     tokenizer::Tokenizer,
     transform,
@@ -22,7 +23,28 @@ pub(crate) struct ModelArguments {
     #[command(flatten)]
     adapters: AdapterOption,
     #[command(flatten)]
+    dtype: DtypeOption,
+    #[command(flatten)]
     device: DeviceOption,
+}
+
+/// The `--dtype` option of commands that compute with a model.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub(crate) struct DtypeOption {
+    /// Type that matrix products round to, and in which keys and values are cached: f32, tf32, bf16 or f16
+    #[arg(long, value_name = "TYPE", default_value_t)]
+    dtype: Precision,
+}
+
+impl DtypeOption {
+    /// The type, if the device computes in it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`] if it does not.
+    pub(super) fn on(self, device: &Device) -> crate::Result<Precision> {
+        precision::check("--dtype", self.dtype, device)?;
+        Ok(self.dtype)
+    }
 }
 
 /// The `--adapter` option of commands that take a model.
@@ -73,7 +95,7 @@ impl ModelArguments {
     pub(super) fn load(&self, (checkpoint, tokenizer): (Checkpoint, Tokenizer)) -> crate::Result<OpenModel> {
         let device = self.device.choice()?.open()?;
         let weights = if self.ema { Weights::Averaged } else { Weights::Latest };
-        let model = build(&checkpoint, weights, &device)?;
+        let model = build(&checkpoint, weights, self.dtype.on(&device)?, &device)?;
         Ok(OpenModel { checkpoint, tokenizer, device, model })
     }
 
@@ -82,10 +104,17 @@ impl ModelArguments {
     }
 }
 
-/// Builds the model of a checkpoint with its adapters merged into the weights.
-pub(super) fn build(checkpoint: &Checkpoint, weights: Weights, device: &Device) -> crate::Result<Model> {
-    let model = checkpoint.build(weights, device)?;
-    Ok(if checkpoint.adapters().is_empty() { model } else { transform::adapter::fold(&model) })
+/// Builds the model of a checkpoint for its outputs, in a precision that the device has, with its adapters merged into
+/// the weights.
+pub(super) fn build(
+    checkpoint: &Checkpoint,
+    weights: Weights,
+    precision: Precision,
+    device: &Device,
+) -> crate::Result<Model> {
+    let model = checkpoint.build_in_precision(weights, precision, device)?;
+    let model = if checkpoint.adapters().is_empty() { model } else { transform::adapter::fold(&model) };
+    Ok(transform::reduce_weights(model, precision))
 }
 
 /// Opens a checkpoint, and shows its notes on standard error.

@@ -6,16 +6,18 @@ use super::{
 };
 use crate::{
     checkpoint::{Checkpoint, Files, Resume, RunFolder, resolve},
-    config::Config,
+    config::{Config, TrainConfig},
     data::Dataset,
     device::{self, Choice, DeviceInfo},
     error::{Error, Place, Result, hint},
     eval::memorization::Memorization,
     generate::Generator,
+    kernels::peak::measure_peak,
     train::{
         Hooks, Trainer,
         event::{Event, FinishReason, MemorizationReport},
-        memory::{self, ModelsBeside},
+        memory::{MemoryKind, ModelsBeside},
+        plan::{self, Limits},
     },
 };
 use burn::tensor::Device;
@@ -49,10 +51,39 @@ pub struct TrainArguments {
     quiet: bool,
 }
 
-/// Preset that `kiln train` uses on the CPU if none is named.
-const CPU_PRESET: &str = "shakespeare-char-cpu";
-/// Preset that `kiln train` uses on a GPU if none is named.
-const GPU_PRESET: &str = "shakespeare-char";
+/// Preset that `kiln train` uses on a device if none is named.
+pub(super) fn default_preset(choice: &Choice) -> &'static str {
+    if choice.is_cpu() { "shakespeare-char-cpu" } else { "shakespeare-char" }
+}
+
+/// What a new run begins with.
+pub(super) struct NewRun {
+    /// The configuration, resolved.
+    pub config: Config,
+    pub dataset: Dataset,
+    /// The pretrained model that it starts from.
+    pub initial: Option<Checkpoint>,
+}
+
+/// Reads the configuration, the data and the pretrained model of a new run.
+pub(super) fn new_run(
+    source: &ConfigSource,
+    data: &[PathBuf],
+    init_from: Option<&Path>,
+    default_preset: &str,
+) -> Result<NewRun> {
+    let initial = init_from.map(open_checkpoint).transpose()?;
+    let (mut config, tokenizer) = match init_from.zip(initial.as_ref()) {
+        Some((path, checkpoint)) => init_from::configure(source, default_preset, path, checkpoint)?,
+        None => (source.resolve(default_preset)?, None),
+    };
+    use_data(&mut config, data)?;
+    let dataset = Dataset::prepare(&config, tokenizer)?;
+    if let Some(checkpoint) = &initial {
+        init_from::check_vocabulary(&dataset.tokenizer, checkpoint)?;
+    }
+    Ok(NewRun { config: config.resolve(&dataset)?, dataset, initial })
+}
 
 /// A run that is ready for its first step.
 struct Plan {
@@ -72,8 +103,7 @@ pub(super) fn run(arguments: TrainArguments) -> anyhow::Result<()> {
     interrupt::listen()?;
     let hardware = info.as_ref().is_none_or(|info| !info.software);
     // A device with too little memory for that may still train.
-    let peak_flops =
-        if hardware { pollster::block_on(device::measure_peak(&device, 0.2)).ok() } else { None };
+    let peak_flops = if hardware { pollster::block_on(measure_peak(&device, 0.2)).ok() } else { None };
     let name =
         info.map_or_else(|| choice.to_string(), |info| format!("{} ({})", info.name, info.description));
     watched(plan, arguments.quiet, name, peak_flops)
@@ -95,6 +125,7 @@ pub fn train_in(path: &Path, trainer: Trainer) -> anyhow::Result<()> {
 /// Trains with progress display, log, checkpoints, plots and report.
 fn watched(plan: Plan, quiet: bool, device: String, peak_flops: Option<f64>) -> anyhow::Result<()> {
     let Plan { run, mut trainer, resumed } = plan;
+    trainer.offload_to(run.path())?;
     let resume_step = resumed.then_some(trainer.steps_done());
     let watcher = RefCell::new(Watcher::new(run.path(), resume_step, quiet)?);
     let keep = trainer.config().train.keep_checkpoints;
@@ -141,28 +172,17 @@ fn new_plan(
     device: &Device,
     info: Option<&DeviceInfo>,
 ) -> Result<Plan> {
-    let default_preset = if choice.is_cpu() { CPU_PRESET } else { GPU_PRESET };
-    let initial = arguments.init_from.as_deref().map(open_checkpoint).transpose()?;
-    let (mut config, tokenizer) = match arguments.init_from.as_deref().zip(initial.as_ref()) {
-        Some((path, checkpoint)) => {
-            init_from::configure(&arguments.source, default_preset, path, checkpoint)?
-        }
-        None => (arguments.source.resolve(default_preset)?, None),
-    };
-    use_data(&mut config, &arguments.data)?;
-    let dataset = Dataset::prepare(&config, tokenizer)?;
-    if let Some(checkpoint) = &initial {
-        init_from::check_vocabulary(&dataset.tokenizer, checkpoint)?;
-    }
-    let config = config.resolve(&dataset)?;
-    check_memory(&config, info)?;
+    let preset = default_preset(choice);
+    let NewRun { config, dataset, initial } =
+        new_run(&arguments.source, &arguments.data, arguments.init_from.as_deref(), preset)?;
+    let config = fit_memory(config, info, device)?;
     let tasks = suite::of_config(&config)?;
     let run = match &arguments.out {
         Some(out) => RunFolder::create(out)?,
         None => {
             let source = &arguments.source;
             let file = source.config.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy());
-            let name = file.as_deref().or(source.preset.as_deref()).unwrap_or(default_preset);
+            let name = file.as_deref().or(source.preset.as_deref()).unwrap_or(preset);
             RunFolder::create_numbered(Path::new("runs"), name)?
         }
     };
@@ -221,8 +241,7 @@ fn resume_plan(
     super::show_notes(&config.apply(&arguments.source.set)?);
     use_data(&mut config, &arguments.data)?;
     let dataset = Dataset::prepare(&config.with_template_of(&saved), Some(checkpoint.tokenizer()?))?;
-    let config = config.resolve(&dataset)?;
-    check_memory(&config, info)?;
+    let config = fit_memory(config.resolve(&dataset)?, info, device)?;
     let tasks = suite::of_config(&config)?;
     let trainer = suite::with_tasks(Trainer::resume(config, dataset, device, &checkpoint)?, tasks);
     let trainer = trainer.with_score_command(Box::new(score_command::run));
@@ -305,31 +324,39 @@ pub(super) fn use_data(config: &mut Config, data: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a run that does not fit in the device's memory before anything is allocated.
-pub(super) fn check_memory(config: &Config, info: Option<&DeviceInfo>) -> Result<()> {
-    let Some((info, available)) = info.and_then(|info| Some((info, info.memory_bytes?))) else {
-        return Ok(());
+/// Divides an automatic batch into micro-batches that fit, and refuses a run that does not fit in the device's memory,
+/// before anything is allocated.
+pub(super) fn fit_memory(config: Config, info: Option<&DeviceInfo>, device: &Device) -> Result<Config> {
+    let Some((info, bytes)) = info.and_then(|info| Some((info, info.memory_bytes?))) else {
+        if config.train.fit_batch {
+            return Err(Error::InvalidValue {
+                key: "train.batch_size".into(),
+                value: "auto".into(),
+                message: "the memory of the device is not known".into(),
+                hint: Some(hint!["choose a number, for example ", hint::set("train.batch_size", 8)]),
+            });
+        }
+        return Ok(config);
     };
-    let needed = memory::training_bytes(config, &ModelsBeside::open(config)?);
-    if needed <= available {
-        return Ok(());
+    let (is_auto, beside) = (config.train.fit_batch, ModelsBeside::open(&config)?);
+    let dtypes = device::dtypes(device);
+    let limits = Limits { kind: memory_kind(info), bytes, dtypes: &dtypes };
+    let config = plan::fit_batch(config, &beside, &limits, &info.name)?;
+    if is_auto {
+        let TrainConfig { batch_size, gradient_accumulation_steps, .. } = &config.train;
+        let text = format!(
+            "`train.batch_size` is {batch_size}, and `train.gradient_accumulation_steps` {gradient_accumulation_steps}"
+        );
+        super::show_notes(&[text]);
     }
-    const MIB: u64 = 1 << 20;
-    Err(Error::OutOfMemory {
-        device: info.name.clone(),
-        needed_mib: needed.div_ceil(MIB),
-        available_mib: available / MIB,
-        hint: if config.train.batch_size > 1 {
-            device::smaller_batch_hint()
-        } else {
-            hint![
-                "lower ",
-                hint::key("model.block_size"),
-                ", ",
-                hint::key("model.n_layer"),
-                " or ",
-                hint::key("model.n_embd")
-            ]
-        },
-    })
+    plan::check(&config, &beside, &limits, &info.name)?;
+    Ok(config)
+}
+
+/// The memory that a run on a device is in.
+pub(super) fn memory_kind(info: &DeviceInfo) -> MemoryKind {
+    match info.choice().is_cpu() {
+        true => MemoryKind::Main { program: plan::program_bytes() },
+        false => MemoryKind::Device,
+    }
 }

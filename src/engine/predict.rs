@@ -4,7 +4,7 @@
 use crate::{
     config::{Architecture, Head, ModelConfig},
     data::{CLS_TOKEN, SEP_TOKEN},
-    device::device_failed,
+    device::read_numbers,
     error::{Error, Hint, Result, hint},
     model::{Input, Model, Side},
     tokenizer::Tokenizer,
@@ -256,8 +256,6 @@ impl<'a> Predictor<'a> {
         let (logits, _) = self.model.forward(Input::padded(rows, Side::Right, &device)); // [N, width]
         let width = logits.dims()[1];
         let outputs = if self.config.head == Head::Regression { logits } else { softmax(logits, 1) };
-        let failed = |message| device_failed(&device, "predicting", message);
-        let data = outputs.into_data_async().await.map_err(|e| failed(e.to_string()))?;
-        Ok((data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?, width))
+        Ok((read_numbers(outputs, "predicting").await?, width))
     }
 }

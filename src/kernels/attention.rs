@@ -10,12 +10,13 @@ use super::{
     backend::{Differentiable, Kernels},
     dropout::Dropout,
     optional, optional_ints, optional_mask,
+    precision::rounded,
     softcap::softcap,
     trace,
 };
 use burn::{
     backend::Dispatch,
-    tensor::{Bool, Int, Tensor, TensorData, activation::softmax},
+    tensor::{Bool, FloatDType, Int, Tensor, TensorData, activation::softmax},
 };
 
 /// Projected queries, keys and values.
@@ -71,7 +72,7 @@ pub fn attention(
 }
 
 /// Computes the attention output, `[B, T, H * D]`, of queries `[B, H, T, D]` over cached keys and values `[B,
-/// G, S, D]`. The kernel has no gradients; if `query` is tracked, the reference is used.
+/// G, S, D]`, which may be of a small type. The kernel has no gradients; if `query` is tracked, the reference is used.
 pub fn cached(
     query: Tensor<4>,
     key: Tensor<4>,
@@ -80,6 +81,12 @@ pub fn cached(
     spec: AttentionSpec,
     mode: Mode,
 ) -> Tensor<3> {
+    // A kernel that reads small types would save this pass over the cache.
+    let widened = |cached: Tensor<4>| match spec.precision.is_small() {
+        true => cached.cast(FloatDType::F32),
+        false => cached,
+    };
+    let [key, value] = [key, value].map(widened);
     if !mode.fuses(&query) || query.is_autodiff() {
         let mask = window_mask(mask, [query.dims()[2], key.dims()[2]], spec.window, &query);
         return reference(query, key, value, None, mask, spec);
@@ -137,7 +144,7 @@ pub fn union(a: Tensor<4, Bool>, b: Tensor<4, Bool>) -> Tensor<4, Bool> {
 
 /// Unfused reference of attention, made of Burn's operations, `[B, T, H * D]`. It ignores `spec.window`,
 /// which the mask must include. Queries are `[B, H, T, D]`, keys and values `[B, G, S, D]`; `bias`, `[1, H,
-/// T, S]`, is added to the scores.
+/// T, S]`, is added to the scores. Queries, keys and values are rounded to the precision.
 pub fn reference(
     query: Tensor<4>,
     key: Tensor<4>,
@@ -146,6 +153,7 @@ pub fn reference(
     mask: Option<Tensor<4, Bool>>,
     spec: AttentionSpec,
 ) -> Tensor<3> {
+    let [query, key, value] = [query, key, value].map(|heads| rounded(heads, spec.precision));
     let weights = weights(query, key, bias, mask, spec);
     let [batch, heads, time, seen] = weights.dims();
     let [_, groups, _, size] = value.dims();

@@ -2,6 +2,7 @@
 
 mod adapted;
 mod operations;
+pub(super) mod recompute;
 
 use super::{
     activation::Activation,
@@ -9,8 +10,9 @@ use super::{
     backend::{Differentiable, Kernels, Optional, OptionalInts, OptionalMask},
     cross_entropy::CrossEntropySpec,
     dropout::Dropout,
+    linear::LinearSpec,
     log_probabilities::ProjectionSpec,
-    low_rank::{self, AdaptedSpec},
+    low_rank::{self, AdaptedSpec, InputOperation},
     norm::NormSpec,
     rope::RopeSpec,
 };
@@ -25,8 +27,8 @@ use burn::backend::{
     tensor::{FloatTensor, IntTensor},
 };
 use operations::{
-    Activate, ActivatedLinear, Attend, Attended, CrossEntropy, DropOut, Embed, Linear, LogProbabilities,
-    Norm, Normalized, NormalizedLinear, Rotate,
+    Activate, ActivatedLinear, Attend, Attended, Carry, CrossEntropy, DropOut, Embed, Linear,
+    LogProbabilities, Norm, Normalized, NormalizedLinear, Rotate,
 };
 use std::{fmt::Debug, marker::PhantomData};
 
@@ -103,21 +105,16 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
         weight: FloatTensor<Self>,
         bias: Optional<Self>,
         residual: Optional<Self>,
-        transposed: bool,
+        spec: LinearSpec,
     ) -> FloatTensor<Self> {
         record::<B, C, Linear, 4>(
             x,
             |x| [Some(x), Some(weight), bias.into_option(), residual.into_option()],
             |[x, weight, bias, residual], _| {
-                let (x, weight) = (given(x), given(weight));
-                let y = B::linear_forward(
-                    x.clone(),
-                    weight.clone(),
-                    optional(bias),
-                    optional(residual),
-                    transposed,
-                );
-                (y, (x, weight, transposed))
+                let (x, weight) = (B::reduced(given(x), spec.precision), given(weight));
+                let (bias, residual) = (optional(bias), optional(residual));
+                let y = B::linear_forward(x.clone(), weight.clone(), bias, residual, spec);
+                (y, (x, weight, spec))
             },
         )
     }
@@ -127,7 +124,7 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
         weight: FloatTensor<Self>,
         bias: Optional<Self>,
         residual: Optional<Self>,
-        transposed: bool,
+        spec: LinearSpec,
         activation: Activation,
     ) -> FloatTensor<Self> {
         record::<B, C, ActivatedLinear, 4>(
@@ -137,8 +134,8 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
                 let (x, weight) = (given(x), given(weight));
                 let inner = B::activation_forward(x.clone(), activation);
                 let (bias, residual) = (optional(bias), optional(residual));
-                let y = B::linear_forward(inner, weight.clone(), bias, residual, transposed);
-                (y, (x, weight, transposed, activation))
+                let y = B::linear_forward(inner, weight.clone(), bias, residual, spec);
+                (y, (B::reduced(x, spec.precision), weight, spec, activation))
             },
         )
     }
@@ -150,8 +147,8 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
         weight: FloatTensor<Self>,
         bias: Optional<Self>,
         residual: Optional<Self>,
-        transposed: bool,
-        spec: NormSpec,
+        spec: LinearSpec,
+        norm: NormSpec,
     ) -> FloatTensor<Self> {
         record::<B, C, NormalizedLinear, 6>(
             x,
@@ -164,9 +161,9 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
                 let (x, norm_weight, weight) = (given(x), given(norm_weight), given(weight));
                 let (norm_bias, bias, residual) = (optional(norm_bias), optional(bias), optional(residual));
                 let (inner, statistics) =
-                    B::norm_forward(x.clone(), norm_weight.clone(), norm_bias.clone(), spec);
-                let y = B::linear_forward(inner, weight.clone(), bias, residual, transposed);
-                (y, Normalized { x, norm_weight, norm_bias, statistics, spec, weight, transposed })
+                    B::norm_forward(x.clone(), norm_weight.clone(), norm_bias.clone(), norm);
+                let y = B::linear_forward(inner, weight.clone(), bias, residual, spec);
+                (y, Normalized { x, norm_weight, norm_bias, statistics, norm, weight, spec })
             },
         )
     }
@@ -197,6 +194,11 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
                 let factors = [down.clone(), up.clone()];
                 let (y, hidden) =
                     low_rank::products::<B>(inner, weight.clone(), bias, residual, factors, spec);
+                let x = match spec.input {
+                    // Rows of the residual stream stay f32.
+                    InputOperation::Normalized(_) => x,
+                    _ => B::reduced(x, spec.product.precision),
+                };
                 (y, Adapted { x, norm_weight, norm_bias, statistics, weight, down, up, hidden, spec })
             },
         )
@@ -266,15 +268,18 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
             query,
             |query| [Some(query), key_value.into_option()],
             |[query, key_value], _| {
-                let (query, key_value) = (given(query), optional(key_value));
+                // The backward pass computes the scores again, which must be of the same numbers.
+                let query = B::reduced(given(query), spec.precision);
+                let key_value = key_value.map(|key_value| B::reduced(key_value, spec.precision));
                 let (output, sums) = B::attention_forward(
-                    query.clone(),
-                    key_value.clone(),
+                    B::widened(query.clone()),
+                    optional(key_value.clone().map(B::widened)),
                     mask.clone(),
                     documents.clone(),
                     spec,
                 );
-                (output.clone(), Attended { query, key_value, mask, documents, output, sums, spec })
+                let saved = B::reduced(output.clone(), spec.precision);
+                (output, Attended { query, key_value, mask, documents, output: saved, sums, spec })
             },
         )
     }
@@ -319,7 +324,8 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
             states,
             |states| [Some(states), Some(weight)],
             |[states, weight], _| {
-                let (states, weight) = (given(states), given(weight));
+                let states = B::reduced(given(states), spec.product.precision);
+                let weight = given(weight);
                 let y = B::log_probabilities(states.clone(), weight.clone(), targets.clone(), spec);
                 (y, (states, weight, targets, spec))
             },
@@ -332,6 +338,19 @@ impl<B: Kernels, C: CheckpointStrategy> Differentiable for Autodiff<B, C> {
             OpsKind::Tracked(prepared) => prepared.finish((table, tokens), output),
             OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
+    }
+
+    fn carry(
+        loss: FloatTensor<Self>,
+        parameter: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let gradient = gradient.into_primitive();
+        record::<B, C, Carry, 2>(
+            loss,
+            |loss| [Some(loss), Some(parameter)],
+            |[loss, _], _| (given(loss), gradient),
+        )
     }
 
     fn drop_out(x: FloatTensor<Self>, residual: Optional<Self>, dropout: Dropout) -> FloatTensor<Self> {

@@ -4,12 +4,16 @@
 #[cfg(feature = "cube")]
 use super::shapes;
 use super::{
+    Precision,
     activation::Activation,
+    adafactor::AdafactorSpec,
     adamw::AdamWSpec,
+    adamw_8bit::AdamW8BitSpec,
     attention::AttentionSpec,
     composed,
     cross_entropy::CrossEntropySpec,
     dropout::Dropout,
+    linear::LinearSpec,
     log_probabilities::{self, ProjectionSpec},
     low_rank::{self, AdaptedSpec},
     norm::NormSpec,
@@ -72,23 +76,36 @@ impl<B: Backend> OptionalInts<B> {
     }
 }
 
-/// Kernels over tensors without gradients. N is the number of rows of all samples, E the width.
+/// Kernels over tensors without gradients. N is the number of rows of all samples, E the width. Tensors are f32, but
+/// for `x`, `dy` and `weight` of a product, which may be of the type of its precision.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     Cube: cfg(feature = "cube"),
     Fusion: cfg(feature = "cube")
 )]
 pub trait Kernels: Backend {
-    /// Computes `x W + bias + residual`. `weight` is `[I, O]`, or `[O, I]` if `transposed`.
+    /// Converts a tensor to the type in which products of a precision read it, and the backward pass keeps it.
+    #[fusion(default)]
+    fn reduced(x: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
+        composed::reduced::<Self>(x, precision)
+    }
+
+    /// Converts a tensor back to f32.
+    #[fusion(default)]
+    fn widened(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::widened::<Self>(x)
+    }
+
+    /// Computes `x W + bias + residual`. `weight` is `[I, O]`, or `[O, I]` if transposed.
     #[fusion(default)]
     fn linear_forward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         #[extension_type] bias: Optional<Self>,
         #[extension_type] residual: Optional<Self>,
-        transposed: bool,
+        spec: LinearSpec,
     ) -> FloatTensor<Self> {
-        composed::linear_forward::<Self>(x, weight, bias, residual, transposed)
+        composed::linear_forward::<Self>(x, weight, bias, residual, spec)
     }
 
     /// Adds `x W` to `total`.
@@ -97,28 +114,28 @@ pub trait Kernels: Backend {
         total: FloatTensor<Self>,
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        transposed: bool,
+        spec: LinearSpec,
     ) -> FloatTensor<Self> {
         let residual = Optional::Given(total);
-        composed::linear_forward::<Self>(x, weight, Optional::Absent, residual, transposed)
+        composed::linear_forward::<Self>(x, weight, Optional::Absent, residual, spec)
     }
 
     #[fusion(default)]
     fn linear_input_gradient(
         dy: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        transposed: bool,
+        spec: LinearSpec,
     ) -> FloatTensor<Self> {
-        composed::linear_input_gradient::<Self>(dy, weight, transposed)
+        composed::linear_input_gradient::<Self>(dy, weight, spec)
     }
 
     #[fusion(default)]
     fn linear_weight_gradient(
         x: FloatTensor<Self>,
         dy: FloatTensor<Self>,
-        transposed: bool,
+        spec: LinearSpec,
     ) -> FloatTensor<Self> {
-        composed::linear_weight_gradient::<Self>(x, dy, transposed)
+        composed::linear_weight_gradient::<Self>(x, dy, spec)
     }
 
     /// Gradient of the bias: the sum of the rows of `dy`.
@@ -232,7 +249,7 @@ pub trait Kernels: Backend {
         with_weight_gradient: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Computes the logarithm of the probability of each target, `[N, 1]`.
+    /// Computes the logarithm of the probability of each target, `[N, 1]`. States may be of the small type.
     #[fusion(default)]
     fn log_probabilities(
         states: FloatTensor<Self>,
@@ -302,6 +319,32 @@ pub trait Kernels: Backend {
         spec: AdamWSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
+    /// Computes the new weights, and the codes and largest magnitudes of both moments. `tables` has the numbers and
+    /// the middles of the code of first moments, then those of second moments, `[4 * 256]`.
+    #[fusion(meta = shapes::adamw_8bit)]
+    fn adamw_8bit(
+        weights: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        largest: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        tables: FloatTensor<Self>,
+        spec: AdamW8BitSpec,
+    ) -> (FloatTensor<Self>, IntTensor<Self>, FloatTensor<Self>);
+
+    /// Computes the new weights and both parts of the second moment. Only the CPU has this kernel.
+    #[fusion(default)]
+    fn adafactor(
+        _weights: FloatTensor<Self>,
+        _rows: FloatTensor<Self>,
+        _columns: FloatTensor<Self>,
+        _gradient: FloatTensor<Self>,
+        _scale: FloatTensor<Self>,
+        _spec: AdafactorSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        unreachable!("devices without the kernel compute the reference")
+    }
+
     /// Sum of the squares of all elements, `[1]`.
     #[fusion(meta = shapes::sum_of_squares)]
     fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -315,7 +358,7 @@ pub trait Differentiable: Backend {
         weight: FloatTensor<Self>,
         #[extension_type] bias: Optional<Self>,
         #[extension_type] residual: Optional<Self>,
-        transposed: bool,
+        spec: LinearSpec,
     ) -> FloatTensor<Self>;
 
     /// Computes `activation(x) W + bias + residual`.
@@ -324,7 +367,7 @@ pub trait Differentiable: Backend {
         weight: FloatTensor<Self>,
         #[extension_type] bias: Optional<Self>,
         #[extension_type] residual: Optional<Self>,
-        transposed: bool,
+        spec: LinearSpec,
         activation: Activation,
     ) -> FloatTensor<Self>;
 
@@ -337,8 +380,8 @@ pub trait Differentiable: Backend {
         weight: FloatTensor<Self>,
         #[extension_type] bias: Optional<Self>,
         #[extension_type] residual: Optional<Self>,
-        transposed: bool,
-        spec: NormSpec,
+        spec: LinearSpec,
+        norm: NormSpec,
     ) -> FloatTensor<Self>;
 
     /// Computes `p(x) W + dropout(p(x)) down up + bias + residual`, where `p` is `spec.input`.
@@ -397,6 +440,13 @@ pub trait Differentiable: Backend {
 
     fn embed(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self>;
 
+    /// Returns `loss`, and adds `gradient` to that of `parameter` in the backward pass.
+    fn carry(
+        loss: FloatTensor<Self>,
+        parameter: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
     fn drop_out(
         x: FloatTensor<Self>,
         #[extension_type] residual: Optional<Self>,
@@ -413,9 +463,9 @@ macro_rules! plain {
                 weight: FloatTensor<Self>,
                 bias: Optional<Self>,
                 residual: Optional<Self>,
-                transposed: bool,
+                spec: LinearSpec,
             ) -> FloatTensor<Self> {
-                Self::linear_forward(x, weight, bias, residual, transposed)
+                Self::linear_forward(x, weight, bias, residual, spec)
             }
 
             fn activated_linear(
@@ -423,11 +473,11 @@ macro_rules! plain {
                 weight: FloatTensor<Self>,
                 bias: Optional<Self>,
                 residual: Optional<Self>,
-                transposed: bool,
+                spec: LinearSpec,
                 activation: Activation,
             ) -> FloatTensor<Self> {
                 let x = Self::activation_forward(x, activation);
-                Self::linear_forward(x, weight, bias, residual, transposed)
+                Self::linear_forward(x, weight, bias, residual, spec)
             }
 
             fn normalized_linear(
@@ -437,11 +487,11 @@ macro_rules! plain {
                 weight: FloatTensor<Self>,
                 bias: Optional<Self>,
                 residual: Optional<Self>,
-                transposed: bool,
-                spec: NormSpec,
+                spec: LinearSpec,
+                norm: NormSpec,
             ) -> FloatTensor<Self> {
-                let x = Self::norm_forward(x, norm_weight, norm_bias, spec).0;
-                Self::linear_forward(x, weight, bias, residual, transposed)
+                let x = Self::norm_forward(x, norm_weight, norm_bias, norm).0;
+                Self::linear_forward(x, weight, bias, residual, spec)
             }
 
             fn adapted_linear(
@@ -514,6 +564,14 @@ macro_rules! plain {
 
             fn embed(table: FloatTensor<Self>, tokens: IntTensor<Self>) -> FloatTensor<Self> {
                 Self::embedding(table, tokens)
+            }
+
+            fn carry(
+                loss: FloatTensor<Self>,
+                _: FloatTensor<Self>,
+                _: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                loss
             }
 
             fn drop_out(

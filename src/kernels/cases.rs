@@ -1,9 +1,11 @@
 //! Every operation on random inputs, to measure it and to compare it with its reference on any device.
 
 use super::{
-    Mode,
+    Mode, Precision,
     activation::{Activation, activate},
+    adafactor::{self, AdafactorSpec, adafactor},
     adamw::{AdamWSpec, Updated, adamw, sum_of_squares},
+    adamw_8bit::{self, AdamW8BitSpec, adamw_8bit},
     attention::{AttentionSpec, PADDING, Projected, Window, attention},
     cross_entropy::{CrossEntropySpec, Targets, cross_entropy},
     dropout::{Dropout, dropout},
@@ -13,7 +15,7 @@ use super::{
     norm::{NormSpec, norm},
     rope::{RopeSpec, rotate},
 };
-use crate::{device::device_failed, error::Result};
+use crate::{device::read_numbers, error::Result};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use serde::Serialize;
 
@@ -83,13 +85,14 @@ impl Case {
         (self.prepare)(device, sizes)
     }
 
-    /// Runs the operation fused and as its reference, and compares the results.
+    /// Runs the operation fused, and as its reference in f32, and compares the results.
     ///
     /// # Errors
     /// [`Error::DeviceFailed`](crate::error::Error::DeviceFailed).
-    pub async fn compare(&self, device: &Device, sizes: Sizes) -> Result<Difference> {
+    pub async fn compare(&self, device: &Device, sizes: Sizes, precision: Precision) -> Result<Difference> {
         let run = self.prepare(&device.clone().autodiff(), sizes);
-        let (fused, reference) = (read(run(Mode::Fused)).await?, read(run(Mode::Reference)).await?);
+        let (fused, reference) =
+            (read(run(Mode::Fused.with_precision(precision))).await?, read(run(Mode::Reference)).await?);
         let mut errors = fused.iter().zip(&reference).map(|(a, b)| difference(a, b));
         let forward = errors.next().unwrap_or(f64::NAN);
         Ok(Difference { operation: self.name, forward, gradient: errors.fold(0.0, f64::max) })
@@ -99,10 +102,7 @@ impl Case {
 async fn read(tensors: Vec<Tensor<1>>) -> Result<Vec<Vec<f32>>> {
     let mut all = Vec::new();
     for tensor in tensors {
-        let device = tensor.device();
-        let failed = |reason| device_failed(&device, "reading", reason);
-        let data = tensor.into_data_async().await.map_err(|error| failed(format!("{error:?}")))?;
-        all.push(data.try_into_vec_as::<f32>().map_err(|error| failed(format!("{error:?}")))?);
+        all.push(read_numbers(tensor, "reading").await?);
     }
     Ok(all)
 }
@@ -162,14 +162,15 @@ pub const CASES: &[Case] = &[
                 tokens: Tensor::from_data(tokens([s.tokens(), 1], s.vocabulary), device),
                 weights: Tensor::ones([s.tokens(), 1], device),
             };
-            let spec = CrossEntropySpec {
-                transposed: false,
-                scale: 1.0 / s.tokens() as f32,
-                softcap: 0.0,
-                label_smoothing: 0.0,
-                z_loss: 0.0,
-            };
-            Box::new(move |mode| {
+            Box::new(move |mode: Mode| {
+                let spec = CrossEntropySpec {
+                    transposed: false,
+                    scale: 1.0 / s.tokens() as f32,
+                    softcap: 0.0,
+                    label_smoothing: 0.0,
+                    z_loss: 0.0,
+                    precision: mode.precision,
+                };
                 let loss = cross_entropy(states.clone(), weight.clone(), &targets, spec, mode);
                 let gradients = loss.backward();
                 vec![loss.inner(), of(&states, &gradients), of(&weight, &gradients)]
@@ -305,6 +306,62 @@ pub const CASES: &[Case] = &[
             vec![sample]
         })
     }),
+    case("adamw-8bit", of_parameters, |device, s| {
+        let device = device.clone().inner();
+        let numbers = || Tensor::<1>::random([s.parameters], Distribution::Uniform(0.1, 1.0), &device);
+        let (old, gradient) = (adamw_8bit::Updated::begin(numbers()), numbers());
+        let scale = Tensor::<1>::ones([1], &device);
+        let spec = AdamW8BitSpec {
+            learning_rate: 1e-3,
+            beta1: 0.9,
+            beta2: 0.99,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            updates: 10,
+            skip_non_finite: false,
+        };
+        let state = std::cell::RefCell::new(None);
+        Box::new(move |mode| {
+            let previous = state.take().filter(|(of_mode, _)| *of_mode == mode);
+            let from = previous.map_or_else(|| old.clone(), |(_, updated)| updated);
+            let new = adamw_8bit(from, gradient.clone(), scale.clone(), spec, mode);
+            let sample = new.weights.clone().narrow(0, 0, 1000) + 0.0;
+            state.replace(Some((mode, new)));
+            vec![sample]
+        })
+    }),
+    case(
+        "adafactor",
+        |s| format!("{} x 100", s.parameters / 100),
+        |device, s| {
+            let device = device.clone().inner();
+            let sizes = adafactor::Sizes::of(&[s.parameters / 100, 100]);
+            let count = s.parameters / 100 * 100;
+            let numbers = || Tensor::<1>::random([count], Distribution::Uniform(0.1, 1.0), &device);
+            let (old, gradient) = (adafactor::Updated::begin(numbers(), sizes), numbers());
+            let scale = Tensor::<1>::ones([1], &device);
+            let spec = AdafactorSpec {
+                sizes,
+                learning_rate: 1e-3,
+                beta2_decay: -0.8,
+                epsilon1: f64::from(f32::EPSILON),
+                epsilon2: 1e-3,
+                clip_threshold: 1.0,
+                weight_decay: 0.1,
+                updates: 10,
+                skip_non_finite: false,
+            };
+            let state = std::cell::RefCell::new(None);
+            Box::new(move |mode| {
+                let previous = state.take().filter(|(of_mode, _)| *of_mode == mode);
+                let from = previous.map_or_else(|| old.clone(), |(_, updated)| updated);
+                let new = adafactor(from, gradient.clone(), scale.clone(), spec, mode);
+                let sample = new.weights.clone().narrow(0, 0, 1000) + 0.0;
+                state.replace(Some((mode, new)));
+                vec![sample]
+            })
+        },
+    ),
     case("sum-of-squares", of_parameters, |device, s| {
         let x = Tensor::<1>::random([s.parameters], Distribution::Default, &device.clone().inner());
         Box::new(move |mode| vec![sum_of_squares(x.clone(), mode)])
@@ -346,7 +403,7 @@ fn attend(
     documents: Option<Tensor<2, Int>>,
 ) -> Run {
     let x = random([s.rows, s.time, (s.heads + 2 * kv_heads) * s.head_size], device);
-    let spec = AttentionSpec {
+    let spec = move |precision| AttentionSpec {
         heads: s.heads,
         kv_heads,
         head_size: s.head_size,
@@ -354,8 +411,11 @@ fn attend(
         softcap: 0.0,
         window,
         dropout: Dropout::NONE,
+        precision,
     };
-    differentiated(x, move |x, mode| attention(Projected::Together(x), None, documents.clone(), spec, mode))
+    differentiated(x, move |x, mode| {
+        attention(Projected::Together(x), None, documents.clone(), spec(mode.precision), mode)
+    })
 }
 
 fn normalize(device: &Device, s: Sizes, centered: bool) -> Run {

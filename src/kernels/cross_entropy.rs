@@ -8,7 +8,7 @@ pub use kiln_operations::cross_entropy::CrossEntropySpec;
 use super::{
     Mode,
     backend::Differentiable,
-    linear::{self, Epilogue},
+    linear::{self, Epilogue, LinearSpec},
     softcap::softcap,
 };
 use burn::{
@@ -56,7 +56,8 @@ pub fn reference(
     targets: Targets,
     spec: CrossEntropySpec,
 ) -> Tensor<1> {
-    let mut logits = linear::reference(states, weight, spec.transposed, Epilogue::default());
+    let product = LinearSpec { transposed: spec.transposed, precision: spec.precision };
+    let mut logits = linear::reference(states, weight, product, Epilogue::default());
     if spec.softcap > 0.0 {
         logits = softcap(logits, f64::from(spec.softcap));
     }

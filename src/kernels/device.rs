@@ -2,7 +2,7 @@
 //! best of them. Together with `platform.rs` this is the only place that knows which backend runs.
 
 use crate::error::{Error, Hint, Place, Result, hint};
-use burn::tensor::{Device, Distribution, FloatDType, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 use burn_std::config::RuntimeConfig as _;
 use serde::Serialize;
 use std::{fmt, str::FromStr, sync::Mutex};
@@ -308,41 +308,15 @@ pub fn dtypes(device: &Device) -> Vec<&'static str> {
     all.into_iter().filter(|(_, dtype)| device.supports_dtype(*dtype)).map(|(name, _)| name).collect()
 }
 
-/// Measures the peak of f32 matrix products in FLOP/s: the best of several square products, whose size grows
-/// until one takes `seconds / 8` or has 8192 rows.
+/// Reads the numbers of a tensor, row by row. `action` says in an error what the device failed at.
 ///
 /// # Errors
 /// [`Error::DeviceFailed`].
-pub async fn measure_peak(device: &Device, seconds: f64) -> Result<f64> {
-    let device = device.clone().inner();
-    let mut best = 0f64;
-    let mut size = 256;
-    loop {
-        let a = Tensor::<2>::random([size, size], Distribution::Default, &device);
-        let b = Tensor::<2>::random([size, size], Distribution::Default, &device);
-        // The first product compiles and tunes.
-        wait(a.clone().matmul(b.clone())).await?;
-        let mut elapsed = f64::INFINITY;
-        for _ in 0..4 {
-            let start = crate::platform::Instant::now();
-            wait(a.clone().matmul(b.clone())).await?;
-            elapsed = elapsed.min(start.elapsed().as_secs_f64());
-        }
-        best = best.max(2.0 * (size as f64).powi(3) / elapsed);
-        if elapsed > seconds / 8.0 || size >= 8192 {
-            return Ok(best);
-        }
-        size *= 2;
-    }
-}
-
-/// Waits until a tensor is computed, by reading one element.
-async fn wait(tensor: Tensor<2>) -> Result<()> {
+pub async fn read_numbers<const D: usize>(tensor: Tensor<D>, action: &str) -> Result<Vec<f32>> {
     let device = tensor.device();
-    match tensor.slice([0..1, 0..1]).into_data_async().await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(device_failed(&device, "measuring", error.to_string())),
-    }
+    let failed = |message| device_failed(&device, action, message);
+    let data = tensor.into_data_async().await.map_err(|error| failed(error.to_string()))?;
+    data.try_into_vec_as::<f32>().map_err(|error| failed(format!("{error:?}")))
 }
 
 /// Name of the kind of a device, as in `--device`: `cpu`, `cuda` or `wgpu`.

@@ -49,7 +49,10 @@ pub fn reference<const D: usize>(x: Tensor<D>, residual: Option<Tensor<D>>, drop
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attention::{AttentionSpec, Projected, Window, attention};
+    use crate::{
+        Precision,
+        attention::{AttentionSpec, Projected, Window, attention},
+    };
 
     /// Bit patterns of the elements.
     fn bits<const D: usize>(x: Tensor<D>) -> Vec<u32> {
@@ -89,6 +92,7 @@ mod tests {
             softcap: 0.0,
             window: Window::CAUSAL,
             dropout: Dropout::NONE,
+            precision: Precision::F32,
         };
         check(12, |x, dropout, mode| {
             attention(Projected::Together(x), None, None, AttentionSpec { dropout, ..spec }, mode)

@@ -2,9 +2,18 @@
 //! operations do. Each is a function over tensors with a reference beside it, which is made of Burn's
 //! operations. The reference is used if [`Mode::Reference`] is given (`--set kernels.fused=false`), if there
 //! are no kernels for the device or the element type, and in tests.
+//!
+//! A [`Mode`] also has the [`Precision`] of matrix products, as autocast has in PyTorch: their factors are rounded to
+//! it, their sums are f32. Parameters, the residual stream, norms, softmax, losses and reductions stay f32. Tensors
+//! that are saved for the backward pass are stored in the small type on devices that have it
+//! ([`Kernels::reduced`](backend::Kernels::reduced)); on the CPU they stay f32, and the products round their factors
+//! themselves.
 
+pub mod accumulate;
 pub mod activation;
+pub mod adafactor;
 pub mod adamw;
+pub mod adamw_8bit;
 pub mod attention;
 mod autodiff;
 pub mod backend;
@@ -23,6 +32,9 @@ pub mod linear;
 pub mod log_probabilities;
 pub mod low_rank;
 pub mod norm;
+pub mod peak;
+pub mod precision;
+pub mod recompute;
 pub mod rope;
 #[cfg(feature = "cube")]
 mod shapes;
@@ -32,26 +44,46 @@ pub mod trace;
 // Names of lower crates that this one is written with.
 use kiln_base::{error, platform};
 
+pub use kiln_operations::Precision;
+
 use backend::{Optional, OptionalInts, OptionalMask};
 use burn::{
     backend::{Dispatch, DispatchDevice},
     tensor::{Bool, DType, Device, Int, Tensor},
 };
 
-/// Whether operations are fused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
-    /// Fused kernels, where they exist.
-    #[default]
-    Fused,
-    /// Unfused operations of Burn.
-    Reference,
+/// The way operations are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mode {
+    /// Whether operations are computed by fused kernels, where they exist, instead of unfused operations of Burn.
+    pub fused: bool,
+    /// Precision of matrix products.
+    pub precision: Precision,
+}
+
+impl Default for Mode {
+    fn default() -> Self {
+        Self::Fused
+    }
+}
+
+#[allow(non_upper_case_globals, reason = "the two ways are told apart as if they were variants")]
+impl Mode {
+    /// Fused kernels, in f32.
+    pub const Fused: Self = Self { fused: true, precision: Precision::F32 };
+    /// Unfused operations of Burn, in f32.
+    pub const Reference: Self = Self { fused: false, precision: Precision::F32 };
 }
 
 impl Mode {
+    /// The same way, with matrix products of another precision.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
     /// Whether a kernel computes an operation on this tensor. Counts the operation if so.
     pub fn fuses<const D: usize>(self, x: &Tensor<D>) -> bool {
-        let fuses = self == Self::Fused && x.dtype() == DType::F32 && has_kernels(&x.device());
+        let fuses = self.fused && x.dtype() == DType::F32 && has_kernels(&x.device());
         counted::FUSED.with(|count| count.set(count.get() + usize::from(fuses)));
         fuses
     }

@@ -1,6 +1,8 @@
 //! Linear layers, `x W + bias + residual`, with a fused prologue and epilogue. If `x` is the output of a norm
 //! or a non-linearity, the backward pass computes it again instead of saving it.
 
+pub use kiln_operations::linear::LinearSpec;
+
 use super::{
     Mode,
     activation::{self, Activation, activate},
@@ -8,7 +10,9 @@ use super::{
     dropout::dropout,
     low_rank::{AdaptedSpec, InputOperation, LowRank},
     norm::{self, NormSpec, norm},
-    optional, trace,
+    optional,
+    precision::rounded,
+    trace,
 };
 use burn::{
     backend::Dispatch,
@@ -80,19 +84,21 @@ pub fn linear<const D: usize>(
     mode: Mode,
 ) -> Tensor<D> {
     let prologue = prologue.into();
+    let spec = LinearSpec { transposed, precision: mode.precision };
+    trace::input(|| prologue.clone().resolve(mode));
     if !prologue.fuses(mode) {
-        return trace::output("linear", reference(prologue, weight, transposed, epilogue));
+        return trace::output("linear", reference(prologue, weight, spec, epilogue));
     }
     let Epilogue { bias, residual, low_rank } = epilogue;
     if let Some(change) = low_rank {
-        return trace::output("linear", adapted(prologue, weight, transposed, bias, residual, change));
+        return trace::output("linear", adapted(prologue, weight, spec, bias, residual, change));
     }
     let (bias, residual) = (optional(bias), optional(residual));
     let weight = weight.into_dispatch();
     let y = Tensor::from_dispatch(match prologue {
-        Prologue::Plain(x) => Dispatch::linear(x.into_dispatch(), weight, bias, residual, transposed),
+        Prologue::Plain(x) => Dispatch::linear(x.into_dispatch(), weight, bias, residual, spec),
         Prologue::Activated(x, activation) => {
-            Dispatch::activated_linear(x.into_dispatch(), weight, bias, residual, transposed, activation)
+            Dispatch::activated_linear(x.into_dispatch(), weight, bias, residual, spec, activation)
         }
         Prologue::Normalized(x, norm) => Dispatch::normalized_linear(
             x.into_dispatch(),
@@ -101,7 +107,7 @@ pub fn linear<const D: usize>(
             weight,
             bias,
             residual,
-            transposed,
+            spec,
             norm.spec,
         ),
     });
@@ -112,7 +118,7 @@ pub fn linear<const D: usize>(
 fn adapted<const D: usize>(
     prologue: Prologue<D>,
     weight: Tensor<2>,
-    transposed: bool,
+    spec: LinearSpec,
     bias: Option<Tensor<1>>,
     residual: Option<Tensor<D>>,
     LowRank { down, up, dropout }: LowRank,
@@ -133,15 +139,16 @@ fn adapted<const D: usize>(
         optional(residual),
         down.into_dispatch(),
         up.into_dispatch(),
-        AdaptedSpec { transposed, input, dropout },
+        AdaptedSpec { product: spec, input, dropout },
     ))
 }
 
-/// Unfused reference of a linear layer, made of Burn's operations.
+/// Unfused reference of a linear layer, made of Burn's operations. It rounds the factors of products to the precision
+/// and computes in f32.
 pub fn reference<const D: usize>(
     prologue: impl Into<Prologue<D>>,
     weight: Tensor<2>,
-    transposed: bool,
+    LinearSpec { transposed, precision }: LinearSpec,
     Epilogue { bias, residual, low_rank }: Epilogue<D>,
 ) -> Tensor<D> {
     let x = match prologue.into() {
@@ -152,10 +159,13 @@ pub fn reference<const D: usize>(
         }
     };
     let weight = if transposed { weight.transpose() } else { weight };
-    let mut y = module::linear(x.clone(), weight, bias);
+    let product = |x: Tensor<D>, weight: Tensor<2>, bias| {
+        module::linear(rounded(x, precision), rounded(weight, precision), bias)
+    };
+    let mut y = product(x.clone(), weight, bias);
     if let Some(change) = low_rank {
         let x = dropout(x, None, change.dropout, Mode::Reference);
-        y = y + module::linear(module::linear(x, change.down, None), change.up, None);
+        y = y + product(product(x, change.down, None), change.up, None);
     }
     match residual {
         Some(residual) => residual + y,

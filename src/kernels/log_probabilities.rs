@@ -3,9 +3,8 @@
 
 use super::{
     Mode,
-    backend::Differentiable,
-    composed,
-    linear::{self, Epilogue},
+    backend::{Differentiable, Kernels, Optional},
+    linear::{self, Epilogue, LinearSpec},
     softcap::softcap,
 };
 use burn::{
@@ -23,14 +22,14 @@ const CHUNK: usize = if cfg!(test) { 40 } else { 1 << 24 };
 /// Settings of the output projection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProjectionSpec {
-    /// Whether the weight is `[V, E]` instead of `[E, V]`.
-    pub transposed: bool,
+    /// Layout of the weight, which is `[V, E]` if it is transposed, otherwise `[E, V]`, and precision.
+    pub product: LinearSpec,
     /// Soft cap of the logits; 0 disables it.
     pub softcap: f32,
 }
 
 /// Logarithm of the probability of each row's target, `[N, 1]`. States are `[N, E]`, the weight is `[E, V]`
-/// (or `[V, E]` if `spec.transposed`), and targets are `[N, 1]`.
+/// (or `[V, E]` if it is transposed), and targets are `[N, 1]`.
 pub fn log_probabilities(
     states: Tensor<2>,
     weight: Tensor<2>,
@@ -56,7 +55,7 @@ pub fn reference(
     targets: Tensor<2, Int>,
     spec: ProjectionSpec,
 ) -> Tensor<2> {
-    let mut logits = linear::reference(states, weight, spec.transposed, Epilogue::default());
+    let mut logits = linear::reference(states, weight, spec.product, Epilogue::default());
     if spec.softcap > 0.0 {
         logits = softcap(logits, f64::from(spec.softcap));
     }
@@ -78,19 +77,22 @@ struct Chunk<B: Backend> {
     log_sum: FloatTensor<B>,
 }
 
-fn chunks<B: Backend>(
+fn chunks<B: Kernels>(
     states: FloatTensor<B>,
-    matrix: FloatTensor<B>,
+    weight: FloatTensor<B>,
     targets: IntTensor<B>,
     spec: ProjectionSpec,
 ) -> impl Iterator<Item = Chunk<B>> {
-    let (count, vocabulary) = (states.shape()[0], matrix.shape()[1]);
+    // [V, E] or [E, V]
+    let shape = weight.shape();
+    let (count, vocabulary) = (states.shape()[0], shape[usize::from(!spec.product.transposed)]);
     let rows = (CHUNK / vocabulary.max(1)).clamp(1, count.max(1));
     (0..count).step_by(rows).map(move |first| {
         let range = [Slice::from(first..(first + rows).min(count))];
         let states = B::float_slice(states.clone(), &range);
         let targets = B::int_slice(targets.clone(), &range);
-        let mut logits = B::float_matmul(states.clone(), matrix.clone());
+        let none = || Optional::Absent;
+        let mut logits = B::linear_forward(states.clone(), weight.clone(), none(), none(), spec.product);
         if spec.softcap > 0.0 {
             let bent = B::float_tanh(B::float_div_scalar(logits, spec.softcap.into()));
             logits = B::float_mul_scalar(bent, spec.softcap.into());
@@ -102,19 +104,16 @@ fn chunks<B: Backend>(
     })
 }
 
-/// The weight as `[E, V]`.
-fn upright<B: Backend>(weight: FloatTensor<B>, spec: ProjectionSpec) -> FloatTensor<B> {
-    if spec.transposed { B::float_transpose(weight) } else { weight }
-}
-
 /// Computes [`log_probabilities`] on primitive tensors.
-pub(super) fn forward<B: Backend>(
+pub(super) fn forward<B: Kernels>(
     states: FloatTensor<B>,
     weight: FloatTensor<B>,
     targets: IntTensor<B>,
     spec: ProjectionSpec,
 ) -> FloatTensor<B> {
-    let parts: Vec<_> = chunks::<B>(states, upright::<B>(weight, spec), targets, spec)
+    // Converted once for all chunks.
+    let weight = B::reduced(weight, spec.product.precision);
+    let parts: Vec<_> = chunks::<B>(states, weight, targets, spec)
         .map(|chunk| B::float_sub(B::float_gather(1, chunk.logits, chunk.targets), chunk.log_sum))
         .collect();
     B::float_cat(parts, 0)
@@ -122,7 +121,7 @@ pub(super) fn forward<B: Backend>(
 
 /// Gradients of states and weight, where `dy`, `[N, 1]`, is the gradient of the output. The second has no
 /// meaning unless it is asked for.
-pub(super) fn backward<B: Backend>(
+pub(super) fn backward<B: Kernels>(
     states: FloatTensor<B>,
     weight: FloatTensor<B>,
     targets: IntTensor<B>,
@@ -130,9 +129,10 @@ pub(super) fn backward<B: Backend>(
     spec: ProjectionSpec,
     with_weight_gradient: bool,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let matrix = upright::<B>(weight, spec);
+    let product = spec.product;
+    let weight = B::reduced(weight, product.precision);
     let (mut d_states, mut d_weight, mut first) = (Vec::new(), None, 0);
-    for chunk in chunks::<B>(states, matrix.clone(), targets, spec) {
+    for chunk in chunks::<B>(states, weight.clone(), targets, spec) {
         let rows = chunk.states.shape()[0];
         let dy = B::float_slice(dy.clone(), &[Slice::from(first..first + rows)]);
         first += rows;
@@ -145,11 +145,12 @@ pub(super) fn backward<B: Backend>(
             let slope = B::float_add_scalar(B::float_neg(B::float_mul(bent.clone(), bent)), 1f32.into());
             d_logits = B::float_mul(d_logits, slope);
         }
-        d_states.push(composed::linear_input_gradient::<B>(d_logits.clone(), matrix.clone(), false));
+        let d_logits = B::reduced(d_logits, product.precision);
+        d_states.push(B::linear_input_gradient(d_logits.clone(), weight.clone(), product));
         if !with_weight_gradient {
             continue;
         }
-        let part = composed::linear_weight_gradient::<B>(chunk.states, d_logits, spec.transposed);
+        let part = B::linear_weight_gradient(chunk.states, d_logits, product);
         d_weight = Some(match d_weight {
             Some(sum) => B::float_add(sum, part),
             None => part,
@@ -159,16 +160,14 @@ pub(super) fn backward<B: Backend>(
     if !with_weight_gradient {
         return (d_states.clone(), d_states);
     }
-    let d_weight = d_weight.unwrap_or_else(|| {
-        let zeros = B::float_mul_scalar(matrix, 0f32.into());
-        if spec.transposed { B::float_transpose(zeros) } else { zeros }
-    });
+    let d_weight = d_weight.unwrap_or_else(|| B::float_mul_scalar(B::widened(weight), 0f32.into()));
     (d_states, d_weight)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Precision;
     use burn::tensor::Distribution;
 
     #[test]
@@ -180,7 +179,8 @@ mod tests {
         let targets = Tensor::<2, Int>::from_data([[0], [10], [3], [3], [9], [1], [0]], &device);
         for (transposed, softcap) in [(false, 0.0), (true, 0.0), (true, 2.0)] {
             let weight = random(if transposed { [11, 5] } else { [5, 11] });
-            let spec = ProjectionSpec { transposed, softcap };
+            let product = LinearSpec { transposed, precision: Precision::F32 };
+            let spec = ProjectionSpec { product, softcap };
             let [fused, whole] = [Mode::Fused, Mode::Reference].map(|mode| {
                 let log_p = log_probabilities(states.clone(), weight.clone(), targets.clone(), spec, mode);
                 assert_eq!(log_p.dims(), [7, 1]);

@@ -6,6 +6,7 @@ use super::{
     activation::Activation,
     backend::{Kernels, Optional},
     dropout::Dropout,
+    linear::LinearSpec,
     norm::NormSpec,
 };
 use burn::{backend::tensor::FloatTensor, tensor::Tensor};
@@ -31,10 +32,17 @@ pub enum InputOperation {
 /// Settings of a linear layer with a low-rank change.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdaptedSpec {
-    /// Whether the weight is `[O, I]` instead of `[I, O]`.
-    pub transposed: bool,
+    /// Layout of the weight, and precision of all products.
+    pub product: LinearSpec,
     pub input: InputOperation,
     pub dropout: Dropout,
+}
+
+impl AdaptedSpec {
+    /// Settings of the products with the two factors.
+    pub(super) fn factor(self) -> LinearSpec {
+        LinearSpec { transposed: false, ..self.product }
+    }
 }
 
 /// Input of the products, and the statistics of its rows if it is normalized.
@@ -69,8 +77,9 @@ pub(super) fn products<B: Kernels>(
     [down, up]: [FloatTensor<B>; 2],
     spec: AdaptedSpec,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let y = B::linear_forward(inner.clone(), weight, bias, residual, spec.transposed);
+    let y = B::linear_forward(inner.clone(), weight, bias, residual, spec.product);
     let inner = dropped::<B>(inner, spec.dropout);
-    let hidden = B::linear_forward(inner, down, Optional::Absent, Optional::Absent, false);
-    (B::linear_onto(y, hidden.clone(), up, false), hidden)
+    let factor = spec.factor();
+    let hidden = B::linear_forward(inner, down, Optional::Absent, Optional::Absent, factor);
+    (B::linear_onto(y, hidden.clone(), up, factor), hidden)
 }

@@ -3,6 +3,7 @@
 use super::{
     activation::Activation,
     adamw::AdamWSpec,
+    adamw_8bit::AdamW8BitSpec,
     attention::AttentionSpec,
     backend::{OptionalIntsMetadata, OptionalMaskMetadata, OptionalMetadata},
     composed::with_width,
@@ -122,6 +123,18 @@ pub(super) fn adamw(
     _spec: &AdamWSpec,
 ) -> (TensorSpec, TensorSpec, TensorSpec) {
     (weights.clone(), first.clone(), second.clone())
+}
+
+pub(super) fn adamw_8bit(
+    weights: &TensorSpec,
+    codes: &TensorSpec,
+    largest: &TensorSpec,
+    _gradient: &TensorSpec,
+    _scale: &TensorSpec,
+    _tables: &TensorSpec,
+    _spec: &AdamW8BitSpec,
+) -> (TensorSpec, TensorSpec, TensorSpec) {
+    (weights.clone(), codes.clone(), largest.clone())
 }
 
 pub(super) fn sum_of_squares(_x: &TensorSpec) -> TensorSpec {

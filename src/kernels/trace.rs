@@ -1,5 +1,6 @@
 //! Records what each operation gives in a forward pass, and the gradient that comes back to that place: where two
-//! devices begin to differ shows in the first of them.
+//! devices begin to differ shows in the first of them. Or it records the inputs of linear layers, for methods that
+//! change weights by the text that they see.
 
 use burn::tensor::{Gradients, Tensor};
 use std::cell::RefCell;
@@ -24,11 +25,29 @@ impl Recorded {
     }
 }
 
-/// State of a recording while [`record`] runs.
-#[derive(Default)]
+/// Input of one linear layer, behind its norm or non-linearity.
+pub struct LinearInput {
+    /// Layer, such as `attention.qkv`.
+    pub layer: String,
+    /// Values, `[tokens, d_input]`.
+    pub input: Tensor<2>,
+}
+
+/// State of a recording while [`record`] or [`record_inputs`] runs.
 struct Trace {
     layers: Vec<String>,
-    recorded: Vec<Recorded>,
+    recorded: Recording,
+}
+
+enum Recording {
+    Outputs(Vec<Recorded>),
+    Inputs(Vec<LinearInput>),
+}
+
+impl Trace {
+    fn of(recorded: Recording) -> Option<Self> {
+        Some(Self { layers: Vec::new(), recorded })
+    }
 }
 
 thread_local! {
@@ -37,9 +56,27 @@ thread_local! {
 
 /// Runs a forward pass on an autodiff device, and returns what it computed and the operations in order.
 pub fn record<T>(forward: impl FnOnce() -> T) -> (T, Vec<Recorded>) {
-    TRACE.set(Some(Trace::default()));
+    TRACE.set(Trace::of(Recording::Outputs(Vec::new())));
     let computed = forward();
-    (computed, TRACE.take().map_or_else(Vec::new, |trace| trace.recorded))
+    match TRACE.take().map(|trace| trace.recorded) {
+        Some(Recording::Outputs(recorded)) => (computed, recorded),
+        _ => (computed, Vec::new()),
+    }
+}
+
+/// Runs a forward pass, and returns what it computed and the inputs of all linear layers in order.
+pub fn record_inputs<T>(forward: impl FnOnce() -> T) -> (T, Vec<LinearInput>) {
+    TRACE.set(Trace::of(Recording::Inputs(Vec::new())));
+    let computed = forward();
+    match TRACE.take().map(|trace| trace.recorded) {
+        Some(Recording::Inputs(inputs)) => (computed, inputs),
+        _ => (computed, Vec::new()),
+    }
+}
+
+/// Whether a forward pass is being recorded.
+pub(crate) fn is_recording() -> bool {
+    TRACE.with_borrow(Option::is_some)
 }
 
 /// Runs a part of a forward pass under the name of its layer, to which `number` is added if it is one of several.
@@ -61,12 +98,12 @@ pub fn layer<T>(name: &str, number: Option<usize>, work: impl FnOnce() -> T) -> 
 /// Records an output, if a pass is being recorded.
 pub(crate) fn output<const D: usize>(operation: &'static str, x: Tensor<D>) -> Tensor<D> {
     TRACE.with_borrow_mut(|trace| {
-        let Some(trace) = trace else { return x };
+        let Some(Trace { layers, recorded: Recording::Outputs(recorded) }) = trace else { return x };
         let shape = x.dims();
         let zeros = Tensor::<1>::zeros([x.shape().num_elements()], &x.device()).require_grad();
         let x = x + zeros.clone().reshape(shape);
-        trace.recorded.push(Recorded {
-            layer: trace.layers.join("."),
+        recorded.push(Recorded {
+            layer: layers.join("."),
             operation,
             shape: shape.into(),
             output: x.clone().inner().flatten(0, D - 1),
@@ -74,6 +111,23 @@ pub(crate) fn output<const D: usize>(operation: &'static str, x: Tensor<D>) -> T
         });
         x
     })
+}
+
+/// Records the input of a linear layer, `[.., d_input]`, if inputs are being recorded.
+pub(crate) fn input<const D: usize>(x: impl FnOnce() -> Tensor<D>) {
+    let is_recording =
+        |trace: &Option<Trace>| matches!(trace, Some(Trace { recorded: Recording::Inputs(_), .. }));
+    if !TRACE.with_borrow(is_recording) {
+        return;
+    }
+    let x = x();
+    let width = x.dims()[D - 1];
+    let input: Tensor<2> = x.reshape([-1, width as i32]);
+    TRACE.with_borrow_mut(|trace| {
+        if let Some(Trace { layers, recorded: Recording::Inputs(inputs) }) = trace {
+            inputs.push(LinearInput { layer: layers.join("."), input });
+        }
+    });
 }
 
 #[cfg(all(test, feature = "flex"))]
@@ -100,5 +154,32 @@ mod tests {
         assert!(record(|| ()).1.is_empty());
         forward();
         assert!(record(|| ()).1.is_empty());
+    }
+
+    #[test]
+    fn inputs_of_linear_layers_are_recorded_behind_their_prologue() {
+        use crate::{
+            Mode,
+            activation::Activation,
+            linear::{Epilogue, Prologue, linear},
+        };
+        let device = Device::flex();
+        let x = Tensor::<3>::from_floats([[[1.0, -2.0]], [[-3.0, 4.0]]], &device);
+        let weight = Tensor::<2>::from_floats([[1.0], [1.0]], &device);
+        for mode in [Mode::Fused, Mode::Reference] {
+            let activated = Prologue::Activated(x.clone(), Activation::Relu);
+            let forward = || {
+                layer("down", None, || linear(activated, weight.clone(), false, Epilogue::default(), mode))
+            };
+            let (y, inputs) = record_inputs(forward);
+            assert_eq!(y.into_data().try_to_vec::<f32>().unwrap(), [1.0, 4.0]);
+            assert_eq!(inputs.iter().map(|one| one.layer.as_str()).collect::<Vec<_>>(), ["down"]);
+            assert_eq!(inputs[0].input.dims(), [2, 2]);
+            assert_eq!(
+                inputs[0].input.clone().into_data().try_to_vec::<f32>().unwrap(),
+                [1.0, 0.0, 0.0, 4.0]
+            );
+        }
+        assert!(record_inputs(|| output("norm", x)).1.is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! Shape and settings of attention, and the window of keys that a query attends to.
 
-use crate::dropout::Dropout;
+use crate::{Precision, dropout::Dropout};
 use std::ops::Range;
 
 /// Shape and settings of one attention. H is the number of query heads, G that of key and value heads, D the
@@ -19,6 +19,8 @@ pub struct AttentionSpec {
     pub softcap: f32,
     pub window: Window,
     pub dropout: Dropout,
+    /// Precision of the products of queries, keys, weights and values.
+    pub precision: Precision,
 }
 
 /// Window of keys that a query may attend to, in tokens; the last query is at the position of the last key.

@@ -14,7 +14,7 @@ use std::{
 const KILN: &str = r#"#!/bin/sh
 case "$*" in
     *" --device "*) ;;
-    "train "* | "generate "* | "chat "* | "eval "* | "fill "* | "classify "* | "verify "* | "distill "*) set -- "$@" --device cpu ;;
+    "train "* | "generate "* | "chat "* | "eval "* | "plan "* | "fill "* | "classify "* | "verify "* | "distill "* | "prune "*) set -- "$@" --device cpu ;;
 esac
 case "$*" in
     "train "*"--resume"*) set -- "$@" --set train.stop_after=5 --set train.eval_batches=1 ;;

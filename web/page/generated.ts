@@ -139,7 +139,7 @@ export type FieldKind =
   | "text"
   | "list";
 
-/** Why the run ended. */
+/** Reason why the run ended. */
 export type FinishReason =
   | "completed"
   | "stopped_at_step"
@@ -193,7 +193,7 @@ export type Memorization = {
   seconds: number;
 };
 
-/** What the trained model has learned by heart, at the end of a run. */
+/** Memorization of the training text by the trained model, at the end of a run. */
 export type MemorizationReport = {
   step: number;
   memorization: Memorization;
@@ -319,7 +319,7 @@ export type RunInfo = {
   notes?: Array<string>;
 };
 
-/** Text that the model wrote. */
+/** Text that the model has generated. */
 export type SampleReport = {
   step: number;
   text: string;

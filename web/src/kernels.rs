@@ -4,7 +4,10 @@ use crate::{
     device::device,
     problem::{Result, problem, to_js},
 };
-use kiln::kernels::cases::{CASES, Sizes};
+use kiln::kernels::{
+    Precision,
+    cases::{CASES, Sizes},
+};
 use wasm_bindgen::prelude::*;
 
 /// Difference of every operation from its unfused reference, as a list of `KernelDifference`.
@@ -13,7 +16,7 @@ pub async fn kernel_differences(name: &str) -> Result<JsValue> {
     let device = device(name).map_err(problem)?;
     let mut all = Vec::new();
     for case in CASES {
-        all.push(case.compare(&device, Sizes::SMALL).await.map_err(problem)?);
+        all.push(case.compare(&device, Sizes::SMALL, Precision::F32).await.map_err(problem)?);
     }
     Ok(to_js(&all))
 }

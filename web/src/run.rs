@@ -19,7 +19,8 @@ use kiln::{
     train::{
         Hooks, Progress, Trainer,
         event::Event,
-        memory::{self, ModelsBeside},
+        memory::{MemoryKind, ModelsBeside},
+        plan::{self, Limits},
     },
 };
 use std::path::PathBuf;
@@ -81,7 +82,7 @@ impl Run {
         let (spec, target) = (RunSpec::from_js(spec)?, Target::from_js(target)?);
         let device = device(&target.name).map_err(problem)?;
         let (config, dataset) = spec.resolve().map_err(problem)?;
-        target.check_fits(&config).map_err(problem)?;
+        let config = target.fit(config).map_err(problem)?;
         let trainer = Trainer::new(config, dataset, &device).map_err(problem)?;
         Ok(Self::new(trainer, device, target.description, observe))
     }
@@ -112,7 +113,7 @@ impl Run {
             // Where the desktop read its text is of no use here, and the tokenizer comes along.
             config.data.paths.clear();
             config.eval.suites.clear();
-            target.check_fits(&config)?;
+            let config = target.fit(config)?;
             let dataset = dataset(&config, text.as_ref(), Some(checkpoint.tokenizer()?))?;
             let config = config.resolve(&dataset)?;
             Trainer::resume(config, dataset, &device, &checkpoint)
@@ -261,31 +262,28 @@ impl Target {
             .map_err(|error| refusal(&format!("the device is not described completely: {error}"), ""))
     }
 
-    /// Refuses a run that cannot fit before anything is allocated.
-    fn check_fits(&self, config: &Config) -> kiln::Result<()> {
+    /// Divides an automatic batch, and refuses a run that cannot fit before anything is allocated.
+    fn fit(&self, config: Config) -> kiln::Result<Config> {
         const MIB: u64 = 1 << 20;
-        let hint = || {
-            hint![
-                "lower ",
-                hint::key("train.batch_size"),
-                ", ",
-                hint::key("model.block_size"),
-                " or the size of the model"
-            ]
-        };
-        for (needed, limit) in [
-            (memory::training_bytes(config, &ModelsBeside::default()), self.available),
-            (size::largest_tensor_bytes(config), self.largest),
-        ] {
-            if needed as f64 > limit {
-                return Err(kiln::Error::OutOfMemory {
-                    device: self.name.clone(),
-                    needed_mib: needed.div_ceil(MIB),
-                    available_mib: limit as u64 / MIB,
-                    hint: hint(),
-                });
-            }
+        let nothing = ModelsBeside::default();
+        let limits = Limits { kind: MemoryKind::Device, bytes: self.available as u64, dtypes: &[] };
+        let config = plan::fit_batch(config, &nothing, &limits, &self.name)?;
+        plan::check(&config, &nothing, &limits, &self.name)?;
+        let largest = size::largest_tensor_bytes(&config);
+        if largest as f64 > self.largest {
+            return Err(kiln::Error::OutOfMemory {
+                device: self.name.clone(),
+                needed_mib: largest.div_ceil(MIB),
+                available_mib: self.largest as u64 / MIB,
+                hint: hint![
+                    "lower ",
+                    hint::key("train.batch_size"),
+                    ", ",
+                    hint::key("model.block_size"),
+                    " or the size of the model"
+                ],
+            });
         }
-        Ok(())
+        Ok(config)
     }
 }

@@ -69,6 +69,10 @@ fn conversations_are_read_in_the_words_of_each_format() {
         ),
         ["user: q", "assistant: a", "tool: o"]
     );
+    let weighted =
+        r#"{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a", "weight": 0}]}"#;
+    let Text::Messages(messages) = &sample(weighted, kind).answers[0] else { panic!("messages") };
+    assert_eq!([messages[0].weight(), messages[1].weight()], [1.0, 0.0]);
     let alpaca = sample(
         r#"{"instruction": "i", "input": "x", "output": "o", "system": "s", "history": [["q", "a"]]}"#,
         kind,
@@ -201,6 +205,12 @@ fn refusals_name_the_field_and_the_message() {
         second(r#"{"role": "user", "content": 3}"#),
         "message 2 of `messages` has a `content` that is not a text"
     );
+    for weight in ["-1", "\"0\"", "true", "1e99"] {
+        assert_eq!(
+            second(&format!(r#"{{"role": "assistant", "content": "a", "weight": {weight}}}"#)),
+            "message 2 of `messages` has a `weight` that is neither 0 nor a positive number"
+        );
+    }
     assert_eq!(
         second(r#"{"role": "user", "content": [{"type": "image"}]}"#),
         "message 2 of `messages` has a part of the type `image`, but only parts of text are read"

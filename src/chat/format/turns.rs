@@ -67,6 +67,7 @@ fn within(refusal: Refusal, place: String) -> Refusal {
 
 fn message(value: &Value) -> Result<Message> {
     let mut message = Message::of_value(value).ok_or_else(|| Refusal::malformed("is not an object"))?;
+    check_weight(&message)?;
     if message.get("role").is_none() && message.get("from").is_some() {
         return of_sharegpt(&message);
     }
@@ -104,6 +105,16 @@ fn check_content(message: &Message) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a weight in the loss that is no finite number of 0 or more.
+fn check_weight(message: &Message) -> Result<()> {
+    let Some(weight) = message.get("weight") else { return Ok(()) };
+    let number = f64::try_from(weight.clone()).ok().map(|number| number as f32);
+    match number.is_some_and(|number| number.is_finite() && number >= 0.0) {
+        true => Ok(()),
+        false => Err(Refusal::malformed("has a `weight` that is neither 0 nor a positive number")),
+    }
+}
+
 /// A message in the words of ShareGPT.
 fn of_sharegpt(message: &Message) -> Result<Message> {
     let field = |name: &str| message.get(name).and_then(Value::as_str);
@@ -114,14 +125,22 @@ fn of_sharegpt(message: &Message) -> Result<Message> {
         "gpt" | "assistant" | "chatgpt" | "bing" | "bard" | "model" | "bot" => Message::ASSISTANT,
         "system" => "system",
         "tool" | "observation" | "function_response" => "tool",
-        "function_call" => return call(text),
+        "function_call" => return Ok(with_weight_of(message, call(text)?)),
         other => {
             let message = format!("is from `{other}`, which is unknown");
             let hint = "they are from `human`, `gpt`, `system`, `function_call` or `observation`";
             return Err(Refusal::new(Reason::UnknownRole, message).with_hint(hint));
         }
     };
-    Ok(Message::new(role, text))
+    Ok(with_weight_of(message, Message::new(role, text)))
+}
+
+/// Copies the weight of a message, if it has one, to its translation.
+fn with_weight_of(message: &Message, mut translated: Message) -> Message {
+    if let Some(weight) = message.get("weight") {
+        translated.set("weight", weight.clone());
+    }
+    translated
 }
 
 /// An answer that calls functions, given as JSON.

@@ -262,6 +262,10 @@ fn a_template_that_rewrites_history_is_an_error_that_names_it() {
         refusal.message
     );
     assert!(refusal.hint.unwrap().to_string().contains("--set chat.loss_on=last-answer"));
+    // An answer that is not trained may be rewritten.
+    let untrained = json.replacen(r#""b","#, r#""b", "weight": 0,"#, 1);
+    let row = rows_with(chat(), &untrained, SampleKind::Conversations, options(99)).unwrap().remove(0);
+    assert_eq!(trained(&row), "ud");
     let last = RowOptions { loss_on: LossOn::LastAnswer, ..options(99) };
     let row = rows_with(chat(), json, SampleKind::Conversations, last).unwrap().remove(0);
     assert_eq!(trained(&row), "ud");
@@ -330,6 +334,40 @@ fn roles_have_weights_of_their_own() {
             row.weights[token.unwrap()]
         };
         assert_eq!((weight("one?"), weight("2<|im"), weight("system")), (0.25, 1.0, 0.0));
+    }
+}
+
+#[test]
+fn a_message_of_weight_0_is_not_trained() {
+    let json = |first: &str, second: &str| {
+        format!(
+            r#"{{"messages": [{{"role": "user", "content": "one?"}},
+            {{"role": "assistant", "content": "1", "weight": {first}}}, {{"role": "user", "content": "two?"}},
+            {{"role": "assistant", "content": "2", "weight": {second}}}]}}"#
+        )
+    };
+    for chat in [marked(), unmarked()] {
+        let row = |json: &str, options| {
+            rows_with(chat.clone(), json, SampleKind::Conversations, options).map(|mut rows| rows.remove(0))
+        };
+        assert_eq!(trained(&row(&json("0", "1"), options(999)).unwrap()), "2<|im_end|>");
+        assert_eq!(trained(&row(&json("1.0", "0.0"), options(999)).unwrap()), "1<|im_end|>");
+        let half = row(&json("0.5", "0.5"), options(999)).unwrap();
+        assert_eq!(trained(&half), "1<|im_end|>|2<|im_end|>");
+        assert!(half.weights.iter().all(|weight| [0.0, 0.5].contains(weight)));
+        let refusal = row(&json("0", "0"), options(999)).unwrap_err();
+        assert!(refusal.message.contains("every weight is 0"), "{}", refusal.message);
+        let last = RowOptions { loss_on: LossOn::LastAnswer, ..options(999) };
+        assert_eq!(row(&json("1", "0"), last).unwrap_err().reason, Reason::NoTarget);
+        let all = RowOptions { loss_on: LossOn::All, ..options(999) };
+        let all = trained(&row(&json("0", "1"), all).unwrap());
+        assert!(all.contains("user\none?<|im_end|>") && all.contains("2<|im_end|>"), "{all}");
+        assert!(!all.contains('1'), "{all}");
+        // The weight of a role is multiplied by that of the message.
+        let role_weights = BTreeMap::from([("assistant".to_owned(), 1.0), ("user".to_owned(), 0.5)]);
+        let by_role = RowOptions { role_weights, ..options(999) };
+        let by_role = trained(&row(&json("0", "1"), by_role).unwrap());
+        assert_eq!(by_role, "one?<|im_end|>|two?<|im_end|>|2<|im_end|>");
     }
 }
 

@@ -1,13 +1,15 @@
 //! `kiln bench generate`: measures tokens a second of greedy generation, with and without the KV cache.
 
-use super::super::{DeviceOption, config::ConfigSource};
+use super::super::{DeviceOption, config::ConfigSource, model::DtypeOption};
 use crate::{
     config::{Architecture, ModelConfig},
     data::Dataset,
     error::Error,
     generate::{NextToken, decoder::TextDecoder},
-    model::Decoder,
+    kernels::Precision,
+    model::{Decoder, Model},
     platform::Instant,
+    transform,
 };
 use burn::tensor::Device;
 use serde_json::json;
@@ -22,6 +24,8 @@ pub struct GenerationArguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    dtype: DtypeOption,
     #[command(flatten)]
     device: DeviceOption,
 }
@@ -45,7 +49,11 @@ pub(super) fn run(arguments: GenerationArguments) -> anyhow::Result<()> {
     let choice = arguments.device.choice()?;
     let device = choice.open()?;
     let info = choice.info();
-    let model = Decoder::init(&config, mode, 0, &device);
+    let precision = arguments.dtype.on(&device)?;
+    let model = Model::init(&config, mode.with_precision(precision), 0, &device);
+    let Model::Decoder(model) = transform::reduce_weights(model, precision) else {
+        unreachable!("the architecture was checked")
+    };
     let measure = |cached| -> crate::Result<(Vec<u32>, f64)> {
         // Once before, for compiling and tuning.
         generate(&model, &config, tokens, cached, &device)?;
@@ -54,7 +62,8 @@ pub(super) fn run(arguments: GenerationArguments) -> anyhow::Result<()> {
         Ok((generated, tokens as f64 / start.elapsed().as_secs_f64()))
     };
     let ((with, fast), (without, slow)) = (measure(true)?, measure(false)?);
-    if with != without {
+    // Rounding, which differs between the two, may decide between tokens that are almost as likely.
+    if with != without && precision == Precision::F32 {
         let message = "generation with the cache gives other tokens than without it".into();
         return Err(Error::OverTolerance { message }.into());
     }
@@ -63,6 +72,7 @@ pub(super) fn run(arguments: GenerationArguments) -> anyhow::Result<()> {
             "device": choice.to_string(),
             "description": info.as_ref().map(|info| &info.description),
             "instruction_set": info.as_ref().and_then(|info| info.instruction_set),
+            "dtype": precision,
             "tokens": tokens,
             "cached_tokens_per_second": fast,
             "uncached_tokens_per_second": slow,

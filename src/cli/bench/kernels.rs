@@ -13,8 +13,9 @@ use crate::{
     device::{Choice, device_failed},
     error::Error,
     kernels::{
-        Mode,
+        Mode, Precision,
         cases::{CASES, Case, Sizes},
+        precision,
     },
     platform::{Instant, peak_memory_bytes, restart_peak_memory, storage},
 };
@@ -30,6 +31,9 @@ pub struct KernelArguments {
     /// Runs that are timed; their median counts
     #[arg(long, default_value_t = 10, value_name = "N")]
     runs: usize,
+    /// Type that the fused operations round the factors of matrix products to; the reference computes in f32
+    #[arg(long, value_name = "TYPE", default_value_t)]
+    dtype: Precision,
     /// Lengths at which the memory of attention is measured, in tokens
     #[arg(long, value_name = "T,..", value_delimiter = ',',
         default_values_t = [256, 512, 1024, 2048, 4096, 8192])]
@@ -95,7 +99,10 @@ pub(super) fn run(arguments: KernelArguments) -> anyhow::Result<()> {
             return Err(Error::invalid_value("--only", arguments.only.join(", "), "expected one name").into());
         };
         let (case, sizes) = known_of_length(name)?;
-        let mode = if way == Way::Fused { Mode::Fused } else { Mode::Reference };
+        let mode = match way {
+            Way::Fused => Mode::Fused.with_precision(arguments.dtype),
+            Way::Reference => Mode::Reference,
+        };
         let measured = measure(case, sizes, &choice.open()?, mode, arguments.runs)?;
         println!("{}", serde_json::to_string(&measured)?);
         return Ok(());
@@ -106,10 +113,11 @@ pub(super) fn run(arguments: KernelArguments) -> anyhow::Result<()> {
     let asked =
         |case: &&Case| arguments.only.is_empty() || arguments.only.iter().any(|name| name == case.name);
     let device = choice.open()?;
+    precision::check("--dtype", arguments.dtype, &device)?;
     let mut figures = Vec::new();
     for case in CASES.iter().filter(asked) {
-        let one = |way| separately(case.name, way, arguments.runs, &choice);
-        let difference = pollster::block_on(case.compare(&device, Sizes::MODEL))?;
+        let one = |way| separately(case.name, way, arguments.dtype, arguments.runs, &choice);
+        let difference = pollster::block_on(case.compare(&device, Sizes::MODEL, arguments.dtype))?;
         figures.push(Figures {
             operation: case.name.into(),
             shapes: case.shapes(Sizes::MODEL),
@@ -122,7 +130,7 @@ pub(super) fn run(arguments: KernelArguments) -> anyhow::Result<()> {
     let mut memory = Vec::new();
     if arguments.only.is_empty() || arguments.plot.is_some() {
         for &tokens in &arguments.lengths {
-            let one = |way| separately(&format!("attention@{tokens}"), way, 1, &choice);
+            let one = |way| separately(&format!("attention@{tokens}"), way, arguments.dtype, 1, &choice);
             let fused_bytes = one("fused")?.memory_bytes;
             let reference_bytes =
                 if tokens <= LONGEST_REFERENCE { one("reference")?.memory_bytes } else { None };
@@ -141,6 +149,7 @@ pub(super) fn run(arguments: KernelArguments) -> anyhow::Result<()> {
         let info = choice.info();
         let all = serde_json::json!({
             "device": choice.to_string(),
+            "dtype": arguments.dtype,
             "description": info.as_ref().map(|info| &info.description),
             "instruction_set": info.as_ref().and_then(|info| info.instruction_set),
             "operations": figures,
@@ -172,9 +181,16 @@ fn known_of_length(name: &str) -> crate::Result<(&'static Case, Sizes)> {
 }
 
 /// Measures an operation in a process of its own, so that its memory is not mixed with that of others.
-fn separately(name: &str, way: &str, runs: usize, choice: &Choice) -> anyhow::Result<Measured> {
-    let words = ["kernels", "--only", name, "--way", way, "--runs", &runs.to_string(), "--device"];
-    let words: Vec<String> = words.into_iter().map(String::from).chain([choice.to_string()]).collect();
+fn separately(
+    name: &str,
+    way: &str,
+    dtype: Precision,
+    runs: usize,
+    choice: &Choice,
+) -> anyhow::Result<Measured> {
+    let words = ["kernels", "--only", name, "--way", way, "--dtype", dtype.name(), "--runs"];
+    let words = words.into_iter().map(String::from);
+    let words: Vec<String> = words.chain([runs.to_string(), "--device".into(), choice.to_string()]).collect();
     own_process(&words)
 }
 

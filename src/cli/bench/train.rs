@@ -4,15 +4,16 @@ use super::{
     super::{
         config::ConfigSource,
         table::{Align, Table, bytes, duration, parameters, short},
-        train::check_memory,
+        train::fit_memory,
     },
     own_process,
 };
 use crate::{
     config::Config,
     data::Dataset,
-    device::{self, Choice, device_failed},
+    device::{Choice, device_failed},
     error::Error,
+    kernels::{Precision, peak::measure_peak},
     platform::{Instant, peak_memory_bytes},
     train::Trainer,
 };
@@ -26,6 +27,10 @@ pub struct TrainingArguments {
     /// A size that is often measured, instead of a preset or a file (repeatable, side by side)
     #[arg(long, value_enum, value_name = "SIZE", conflicts_with_all = ["preset", "config"])]
     size: Vec<Size>,
+    /// Type that matrix products round their factors to, instead of the configuration's `train.dtype` (repeatable, side
+    /// by side)
+    #[arg(long, value_name = "TYPE")]
+    dtype: Vec<Precision>,
     /// Device to measure (repeatable, side by side)
     #[arg(long, value_name = "D", default_value = "auto")]
     device: Vec<String>,
@@ -100,6 +105,8 @@ struct Figures {
     /// Name of the size; empty if a configuration was given.
     size: String,
     device: String,
+    /// Type that matrix products round their factors to.
+    dtype: Precision,
     /// Description of the device; for a CPU its name, generation and threads.
     description: String,
     /// Vector instructions that a CPU computes with.
@@ -137,14 +144,22 @@ pub(super) fn run(arguments: TrainingArguments) -> anyhow::Result<()> {
     let choices = arguments.device.iter().map(|name| name.parse()).collect::<crate::Result<Vec<Choice>>>()?;
     let sizes = arguments.size.iter().copied().map(Some).collect::<Vec<_>>();
     let sizes = if sizes.is_empty() { vec![None] } else { sizes };
-    let figures = match (&choices[..], &sizes[..]) {
-        ([choice], [size]) => vec![measure(&arguments, *size, choice, start)?],
+    let dtypes = arguments.dtype.iter().copied().map(Some).collect::<Vec<_>>();
+    let dtypes = if dtypes.is_empty() { vec![None] } else { dtypes };
+    let figures = match (&choices[..], &sizes[..], &dtypes[..]) {
+        ([choice], [size], [dtype]) => vec![measure(&arguments, *size, *dtype, choice, start)?],
         // A process each, so that memory and start-up time are each one's own.
-        _ => sizes
-            .iter()
-            .flat_map(|size| choices.iter().map(move |choice| (*size, choice)))
-            .map(|(size, choice)| in_own_process(&arguments, size, choice))
-            .collect::<anyhow::Result<_>>()?,
+        _ => {
+            let mut figures = Vec::new();
+            for (size, choice) in
+                sizes.iter().flat_map(|size| choices.iter().map(move |choice| (*size, choice)))
+            {
+                for dtype in &dtypes {
+                    figures.push(in_own_process(&arguments, size, *dtype, choice)?);
+                }
+            }
+            figures
+        }
     };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&figures)?);
@@ -157,16 +172,18 @@ pub(super) fn run(arguments: TrainingArguments) -> anyhow::Result<()> {
 fn measure(
     arguments: &TrainingArguments,
     size: Option<Size>,
+    dtype: Option<Precision>,
     choice: &Choice,
     start: Instant,
 ) -> anyhow::Result<Figures> {
     let source = size.map(|size| size.source(&arguments.source.set));
-    let config: Config = source.as_ref().unwrap_or(&arguments.source).resolve(DEFAULT_PRESET)?;
+    let mut config: Config = source.as_ref().unwrap_or(&arguments.source).resolve(DEFAULT_PRESET)?;
+    config.train.dtype = dtype.unwrap_or(config.train.dtype);
+    let dtype = config.train.dtype;
     let device = choice.open()?;
     let info = choice.info();
     let dataset = Dataset::prepare(&config, None)?;
-    let config = config.resolve(&dataset)?;
-    check_memory(&config, info.as_ref())?;
+    let config = fit_memory(config.resolve(&dataset)?, info.as_ref(), &device)?;
     let mut trainer = Trainer::new(config, dataset, &device)?;
     let mut step = || -> crate::Result<f64> {
         let start = Instant::now();
@@ -187,12 +204,12 @@ fn measure(
     let median = seconds[seconds.len() / 2];
     let peak_memory_bytes = peak_memory_bytes();
     let measurable = info.as_ref().is_none_or(|info| !info.software);
-    let peak_flops =
-        if measurable { Some(pollster::block_on(device::measure_peak(&device, 1.0))?) } else { None };
+    let peak_flops = if measurable { Some(pollster::block_on(measure_peak(&device, 1.0))?) } else { None };
     let flops_per_second = trainer.flops_per_step() / median;
     Ok(Figures {
         size: size.map_or("", Size::name).into(),
         device: choice.to_string(),
+        dtype,
         instruction_set: info.as_ref().and_then(|info| info.instruction_set).map(String::from),
         description: info.map(|info| info.description).unwrap_or_default(),
         parameters: trainer.parameters(),
@@ -212,6 +229,7 @@ fn measure(
 fn in_own_process(
     arguments: &TrainingArguments,
     size: Option<Size>,
+    dtype: Option<Precision>,
     choice: &Choice,
 ) -> anyhow::Result<Figures> {
     let mut words: Vec<String> = ["train", "--json", "--device"].map(String::from).into();
@@ -221,6 +239,7 @@ fn in_own_process(
     option("--warmup", arguments.warmup.to_string());
     let ConfigSource { preset, config, set } = &arguments.source;
     size.iter().for_each(|size| option("--size", size.name().into()));
+    dtype.iter().for_each(|dtype| option("--dtype", dtype.to_string()));
     preset.iter().for_each(|preset| option("--preset", preset.clone()));
     config.iter().for_each(|config| option("--config", config.display().to_string()));
     set.iter().for_each(|set| option("--set", set.clone()));
@@ -245,6 +264,7 @@ fn print_table(figures: &[Figures]) {
     let mut table = Table::new([
         ("parameters", Align::Right),
         ("device", Align::Left),
+        ("type", Align::Left),
         ("steps/s", Align::Right),
         ("tokens/s", Align::Right),
         ("GFLOP/s", Align::Right),
@@ -258,6 +278,7 @@ fn print_table(figures: &[Figures]) {
         table.row([
             parameters(row.parameters),
             row.device.clone(),
+            row.dtype.to_string(),
             format!("{:.2}", row.steps_per_second),
             short(row.tokens_per_second),
             format!("{:.1}", row.flops_per_second / 1e9),

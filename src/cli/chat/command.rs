@@ -81,18 +81,34 @@ impl Command {
     }
 }
 
-/// Changes a setting, given as `KEY=VALUE`; a key without a section is one of `[sample]`.
+/// Keys of `[sample]` that a conversation has no use for.
+const NO_SETTINGS: [&str; 3] = ["prompt", "num_beams", "length_penalty"];
+
+/// Changes a setting, given as `KEY=VALUE`; a key without a section is one of `[sample]`. `place` is where the user
+/// has given it, `--set` or `/set`.
 ///
 /// # Errors
 /// Errors of the key and its value; the settings are then unchanged.
-pub fn set(sample: &mut SampleConfig, setting: &str) -> Result<()> {
-    let key = setting.split('=').next().unwrap_or_default().trim();
-    let setting = if key.contains('.') { setting.to_owned() } else { format!("sample.{setting}") };
-    if !setting.trim_start().starts_with("sample.") {
-        return Err(Error::invalid_value("--set", key, "only keys of `[sample]` are settings of generation"));
+pub fn set(sample: &mut SampleConfig, setting: &str, place: &'static str) -> Result<()> {
+    let refused = |value: &str, message: &str| Error::InvalidValue {
+        key: place.into(),
+        value: value.into(),
+        message: message.into(),
+        hint: Some(names().into()),
+    };
+    let (key, value) = setting.split_once('=').ok_or_else(|| refused(setting, "expected KEY=VALUE"))?;
+    let key = key.trim();
+    let name = key.strip_prefix("sample.").unwrap_or(key);
+    if name.contains('.') {
+        return Err(refused(key, "only keys of `[sample]` are settings of generation"));
     }
     let mut config = Config { sample: sample.clone(), ..Config::default() };
-    config.apply(&[setting])?;
+    config.apply(&[format!("sample.{name}={value}")]).map_err(|error| match error {
+        Error::UnknownKey { .. } => {
+            Error::UnknownName { what: "setting", name: name.into(), hint: names().into() }
+        }
+        other => other,
+    })?;
     if config.sample.num_beams > 1 {
         let message = "an answer appears as it is generated, which beam search cannot do";
         return Err(Error::invalid_value("sample.num_beams", config.sample.num_beams, message));
@@ -104,11 +120,21 @@ pub fn set(sample: &mut SampleConfig, setting: &str) -> Result<()> {
 
 /// The settings as lines of `key = value`.
 pub fn settings(sample: &SampleConfig) -> String {
+    entries(sample).iter().map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>().join("\n")
+}
+
+/// A sentence that names all settings.
+fn names() -> String {
+    let names = entries(&SampleConfig::default()).into_iter().map(|(key, _)| format!("`{key}`"));
+    format!("settings are {}", names.collect::<Vec<_>>().join(", "))
+}
+
+/// The settings and their values.
+fn entries(sample: &SampleConfig) -> Vec<(String, serde_json::Value)> {
     let tree = serde_json::to_value(sample).unwrap_or_default();
     let entries = tree.as_object().into_iter().flatten();
-    let entries =
-        entries.filter(|(key, _)| !["prompt", "num_beams", "length_penalty"].contains(&key.as_str()));
-    entries.map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>().join("\n")
+    let entries = entries.filter(|(key, _)| !NO_SETTINGS.contains(&key.as_str()));
+    entries.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 #[cfg(test)]
@@ -141,19 +167,25 @@ mod tests {
     #[test]
     fn settings_are_those_of_generation() {
         let mut sample = SampleConfig::default();
-        set(&mut sample, "temperature=0.25").unwrap();
-        set(&mut sample, "sample.top_k = 5").unwrap();
+        set(&mut sample, "temperature=0.25", "/set").unwrap();
+        set(&mut sample, "sample.top_k = 5", "/set").unwrap();
         assert_eq!((sample.temperature, sample.top_k), (0.25, 5));
         let shown = settings(&sample);
         assert!(shown.contains("temperature = 0.25") && shown.contains("top_k = 5"), "{shown}");
         for (setting, part) in [
             ("train.seed=1", "only keys of `[sample]`"),
-            ("temperatur=1", "unknown configuration key `sample.temperatur`"),
+            ("nonsense", "`nonsense` for `/set`: expected KEY=VALUE"),
+            ("temperatur=1", "unknown setting `temperatur`"),
             ("top_p=2", "`sample.top_p`"),
             ("num_beams=2", "beam search"),
         ] {
-            let error = set(&mut sample, setting).unwrap_err().to_string();
-            assert!(error.contains(part), "{error}");
+            let error = set(&mut sample, setting, "/set").unwrap_err();
+            let hint = error.hint().map(|hint| hint.to_string()).unwrap_or_default();
+            assert!(error.to_string().contains(part) && !hint.contains("--set"), "{error} {hint}");
+        }
+        for setting in ["nonsense", "nonsense=1", "train.seed=1"] {
+            let hint = set(&mut sample, setting, "/set").unwrap_err().hint().unwrap().to_string();
+            assert!(hint.starts_with("settings are ") && hint.contains("`temperature`"), "{hint}");
         }
         assert_eq!((sample.temperature, sample.top_p, sample.num_beams), (0.25, 1.0, 1));
     }

@@ -4,7 +4,7 @@ use super::{Checkpoint, StoredAdapter, WeightFiles, Weights};
 use crate::{
     config::{Config, ModelConfig},
     error::{Error, Result},
-    kernels::Mode,
+    kernels::{Mode, Precision},
     model::{
         Model,
         parameters::{self, NamedData},
@@ -18,7 +18,7 @@ use burn::tensor::Device;
 const HEAD: &str = "head.";
 
 impl Checkpoint {
-    /// Kernel mode of the run that made the checkpoint; fused if it was not made by Kiln.
+    /// Kernels of the run that made the checkpoint, with products in f32; fused if it was not made by Kiln.
     pub fn mode(&self) -> Mode {
         self.config.as_ref().map_or_else(Mode::default, |config| config.kernels.mode())
     }
@@ -28,10 +28,15 @@ impl Checkpoint {
         self.build_in(&self.model, self.mode(), which, 0.0, device)
     }
 
+    /// Builds the model like [`build`](Self::build), with products of another precision.
+    pub fn build_in_precision(&self, which: Weights, precision: Precision, device: &Device) -> Result<Model> {
+        self.build_in(&self.model, self.mode().with_precision(precision), which, 0.0, device)
+    }
+
     /// Builds the model with these weights and another configuration, which may have a shorter context or
     /// another dropout.
     pub fn build_with_config(&self, config: &Config, which: Weights, device: &Device) -> Result<Model> {
-        self.build_in(&config.model, config.kernels.mode(), which, config.adapter.dropout, device)
+        self.build_in(&config.model, config.mode(), which, config.adapter.dropout, device)
     }
 
     /// Builds the model with its adapters, which have the given dropout.
@@ -104,7 +109,7 @@ impl Checkpoint {
     /// Builds the model with a configuration that has another head. The head is initialized from `seed`,
     /// everything else has the latest weights.
     pub fn build_with_new_head(&self, config: &Config, seed: u64, device: &Device) -> Result<Model> {
-        self.build_new_head(&config.model, config.kernels.mode(), seed, &[], device)
+        self.build_new_head(&config.model, config.mode(), seed, &[], device)
     }
 
     fn build_new_head(

@@ -96,6 +96,22 @@ impl Export {
         self.write_weights(checkpoint, &model, weights, destination)
     }
 
+    /// Writes a model that was made of a checkpoint's, with other weights and perhaps fewer layers, heads and neurons,
+    /// and the checkpoint's tokenizer into a new folder.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write).
+    pub fn write_changed(
+        &self,
+        checkpoint: &Checkpoint,
+        model: &ModelConfig,
+        weights: NamedData,
+        destination: &Path,
+    ) -> Result<Exported> {
+        check_free(destination)?;
+        self.write_weights(checkpoint, model, weights, destination)
+    }
+
     fn write_weights(
         &self,
         checkpoint: &Checkpoint,
@@ -158,7 +174,9 @@ impl Export {
             return Ok(Family::KILN);
         }
         let own = checkpoint.family;
-        let family = if own == Family::KILN { Family::of(model) } else { own };
+        // A family may have no such sizes, for example GPT-2 no heads whose widths do not add up to the model's.
+        let is_outgrown = sizes(model) != sizes(&checkpoint.model) && !own.expresses(model);
+        let family = if own == Family::KILN || is_outgrown { Family::of(model) } else { own };
         if family == Family::KILN {
             return Err(Error::Checkpoint {
                 path: checkpoint.path().into(),
@@ -171,7 +189,10 @@ impl Export {
 }
 
 /// Refuses a destination that exists, unless it is an empty folder.
-pub(super) fn check_free(destination: &Path) -> Result<()> {
+///
+/// # Errors
+/// [`Error::InvalidValue`], and [`Error::Io`] for a folder that cannot be read.
+pub fn check_free(destination: &Path) -> Result<()> {
     let taken = storage::exists(destination)
         && !(storage::is_folder(destination) && storage::list(destination)?.is_empty());
     match taken {
@@ -220,6 +241,9 @@ fn config_json(
     let mut json = if is_described && (ties_agree || family != Family::KILN) {
         let mut json = source;
         json["model_type"] = family.name().into();
+        if sizes(&described) != sizes(model) {
+            set_sizes(&mut json, family, &described, model);
+        }
         if !ties_agree {
             // The tensors said otherwise.
             let own = family.to_json(model, None);
@@ -243,6 +267,41 @@ fn config_json(
     }
     json["dtype"] = float.torch_name().into();
     Ok(format!("{json:#}\n").into_bytes())
+}
+
+/// Numbers of layers, heads, key and value heads, and widths of heads and of the MLP.
+fn sizes(model: &ModelConfig) -> [usize; 5] {
+    [model.n_layer, model.n_head, model.kv_heads(), model.head_size(), model.inner_size()]
+}
+
+/// Sets the sizes of `model` in the `config.json` that describes `described`.
+fn set_sizes(json: &mut Value, family: Family, described: &ModelConfig, model: &ModelConfig) {
+    let resized = ModelConfig {
+        n_layer: model.n_layer,
+        n_head: model.n_head,
+        n_kv_head: model.n_kv_head,
+        head_dim: model.head_dim,
+        n_inner: model.n_inner,
+        ..described.clone()
+    };
+    let (before, after) = (family.to_json(described, None), family.to_json(&resized, None));
+    for (key, value) in after.as_object().into_iter().flatten() {
+        // Where these are absent, they follow from the number of heads, which may have changed.
+        let follows = ["head_dim", "num_key_value_heads"].contains(&key.as_str());
+        if follows || before.get(key) != Some(value) {
+            json[key.as_str()] = value.clone();
+        }
+    }
+    // GPT-2's second names count more.
+    for (key, second) in [("n_layer", "num_hidden_layers"), ("n_head", "num_attention_heads")] {
+        if let (Some(value), Some(other)) = (after.get(key), json.get_mut(second)) {
+            *other = value.clone();
+        }
+    }
+    // Layers keep their kinds, so that the list only gets shorter.
+    if let Some(types) = json.get_mut("layer_types").and_then(Value::as_array_mut) {
+        types.truncate(model.n_layer);
+    }
 }
 
 /// Distributes tensors over files and returns the names in each. No file exceeds `most` bytes, unless it
@@ -275,6 +334,38 @@ fn file_names(count: usize) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::model::parameters::HostTensor;
+    use serde_json::json;
+
+    #[test]
+    fn sizes_are_set_and_unknown_fields_stay() {
+        let read = |json: &Value| {
+            Family::from_json(json.to_string().as_bytes(), Path::new("config.json")).unwrap().1
+        };
+        let mut llama = json!({
+            "model_type": "llama", "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 6,
+            "num_key_value_heads": 3, "intermediate_size": 40, "vocab_size": 11, "bos_token_id": 1,
+            "layer_types": ["full_attention", "full_attention", "full_attention"], "unknown": [1],
+        });
+        let described = read(&llama);
+        let smaller = ModelConfig {
+            n_layer: 2,
+            n_head: 4,
+            n_kv_head: Some(2),
+            head_dim: Some(8),
+            n_inner: Some(30),
+            ..described.clone()
+        };
+        set_sizes(&mut llama, Family::LLAMA, &described, &smaller);
+        assert_eq!(sizes(&read(&llama)), [2, 4, 2, 8, 30]);
+        assert_eq!((&llama["unknown"], &llama["bos_token_id"]), (&json!([1]), &json!(1)));
+        assert_eq!(llama["layer_types"].as_array().unwrap().len(), 2);
+
+        let mut gpt2 = json!({ "model_type": "gpt2", "num_hidden_layers": 3, "n_head": 4, "n_embd": 32 });
+        let described = read(&gpt2);
+        let smaller = ModelConfig { n_layer: 1, n_inner: Some(20), ..described.clone() };
+        set_sizes(&mut gpt2, Family::GPT2, &described, &smaller);
+        assert_eq!(sizes(&read(&gpt2)), [1, 4, 4, 8, 20]);
+    }
 
     #[test]
     fn files_are_filled_up_to_their_size() {

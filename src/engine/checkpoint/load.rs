@@ -8,6 +8,7 @@ use crate::{
     config::{Architecture, Config, ModelConfig},
     error::{Error, Result, hint},
     model::{families::Family, parameters::NamedData},
+    optim::HostState,
     tokenizer::Tokenizer,
 };
 use std::path::{Path, PathBuf};
@@ -235,14 +236,15 @@ impl Checkpoint {
         loaded.map_err(|message| self.mismatch(files, &message))
     }
 
-    /// Reads the trainer's state and the optimizer's tensors.
-    pub fn training(&self) -> Result<(TrainerState, NamedData)> {
+    /// Reads the trainer's state and the optimizer's.
+    pub fn training(&self) -> Result<(TrainerState, HostState)> {
         let trainer = self.files.require(names::TRAINER)?;
-        let trainer = serde_json::from_slice(trainer)
+        let trainer: TrainerState = serde_json::from_slice(trainer)
             .map_err(|e| self.files.error(format!("`{}` is broken: {e}", names::TRAINER)))?;
-        let moments = tensors::read(self.files.require(names::OPTIMIZER)?)
+        let (floats, words) = tensors::read_state(self.files.require(names::OPTIMIZER)?)
             .map_err(|message| self.files.error(format!("`{}`: {message}", names::OPTIMIZER)))?;
-        Ok((trainer, moments))
+        let updates = trainer.updates.clone();
+        Ok((trainer, HostState { floats, words, updates }))
     }
 
     /// Reads the state of the objective; nothing if it had none.

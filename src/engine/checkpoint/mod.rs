@@ -31,7 +31,7 @@ pub mod tensors;
 mod weights;
 
 pub use adapter::{StoredAdapter, TrainedAdapter};
-pub use export::{Export, Exported, Names};
+pub use export::{Export, Exported, Names, check_free};
 pub use files::{Bytes, Files};
 pub use generation::EndTokens;
 pub use index::Index;

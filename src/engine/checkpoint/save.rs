@@ -9,6 +9,7 @@ use crate::{
     data::Cursor,
     error::{Error, Result},
     model::{families::Family, parameters::NamedData},
+    optim::{HostState, LossScaleState},
     tokenizer::Tokenizer,
 };
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,9 @@ pub struct TrainerState {
     #[serde(default)]
     pub skipped_in_a_row: u64,
     pub optimizer: OptimizerKind,
+    /// Factor of the loss, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScaleState>,
     /// Number of updates of each parameter.
     pub updates: BTreeMap<String, usize>,
     /// Position of the data loader.
@@ -86,7 +90,7 @@ pub fn encode(
     adapter: Option<&TrainedAdapter>,
     weights: NamedData,
     ema: Option<NamedData>,
-    optimizer: &NamedData,
+    optimizer: &HostState,
     trainer: &TrainerState,
 ) -> Result<Files> {
     let mut files = Files::new("checkpoint");
@@ -115,7 +119,7 @@ pub fn encode(
         put(names::CHAT_TEMPLATE, template.as_bytes().to_vec());
     }
     put(names::GENERATION, pretty(&generation(&config.sample, end_of_text, tokenizer.end_tokens()))?);
-    put(names::OPTIMIZER, tensors::write(optimizer, FloatType::F32).map_err(failed)?);
+    put(names::OPTIMIZER, tensors::write_state(&optimizer.floats, &optimizer.words).map_err(failed)?);
     put(names::TRAINER, serde_json::to_vec_pretty(trainer).map_err(|e| failed(e.to_string()))?);
     put(names::KILN, config.to_toml()?.into_bytes());
     Ok(files)

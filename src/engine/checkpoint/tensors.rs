@@ -7,7 +7,10 @@ use safetensors::{
     tensor::{SafeTensorError, TensorInfo, TensorView, View},
 };
 use serde_json::{Map, Value};
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
 
 /// Types of floating-point numbers that Kiln writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +103,68 @@ pub fn write<'a>(
     // transformers refuses files that do not say which framework laid them out.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize(views, Some(metadata)).map_err(|e| e.to_string())
+}
+
+/// Words of 32 bits by the names of their tensors, with the shapes of these.
+pub type NamedWords = BTreeMap<String, (Vec<usize>, Vec<u32>)>;
+
+/// A tensor of an optimizer's state.
+enum OfState<'a> {
+    Floats(Encoded<'a>),
+    Words(&'a [usize], &'a [u32]),
+}
+
+impl View for OfState<'_> {
+    fn dtype(&self) -> Dtype {
+        match self {
+            Self::Floats(floats) => floats.dtype(),
+            Self::Words(..) => Dtype::U32,
+        }
+    }
+    fn shape(&self) -> &[usize] {
+        match self {
+            Self::Floats(floats) => floats.shape(),
+            Self::Words(shape, _) => shape,
+        }
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Floats(floats) => floats.data(),
+            Self::Words(_, words) => {
+                words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>().into()
+            }
+        }
+    }
+    fn data_len(&self) -> usize {
+        match self {
+            Self::Floats(floats) => floats.data_len(),
+            Self::Words(_, words) => 4 * words.len(),
+        }
+    }
+}
+
+/// Encodes the state of an optimizer: floats, and words of 32 bits.
+pub fn write_state(floats: &NamedData, words: &NamedWords) -> Result<Vec<u8>, String> {
+    let floats = floats.iter().map(|(name, tensor)| (name, OfState::Floats(Encoded(tensor, FloatType::F32))));
+    let words = words.iter().map(|(name, (shape, words))| (name, OfState::Words(shape, words)));
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize(floats.chain(words), Some(metadata)).map_err(|e| e.to_string())
+}
+
+/// Reads the state of an optimizer.
+///
+/// # Errors
+/// A message if the file is broken, or has a tensor of another type.
+pub fn read_state(bytes: &[u8]) -> Result<(NamedData, NamedWords), String> {
+    let tensors = open(bytes)?;
+    let is_words = |view: &TensorView<'_>| view.dtype() == Dtype::U32;
+    let mut all = NamedWords::new();
+    for (name, view) in tensors.iter().filter(|(_, view)| is_words(view)) {
+        let words = view.data().as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
+        all.insert(name.to_owned(), (view.shape().to_vec(), words));
+    }
+    let floats = floats(&tensors, |name| all.contains_key(name))?;
+    Ok((floats, all))
 }
 
 /// Opens a file and reads its header.

@@ -30,7 +30,7 @@ section! {
         targets: Vec<String> = vec![ALL_LINEAR.into()];
         /// Numbers of the layers whose modules are changed; empty: all.
         layers: Vec<usize> = Vec::new();
-        /// Ranks of single modules, for example `{ q_proj = 8 }`.
+        /// Ranks of single modules, for example `{ q_proj = 8 }`; where several names fit a module, the longest counts.
         rank_pattern: BTreeMap<String, usize> = BTreeMap::new();
         /// Values of `alpha` for single modules.
         alpha_pattern: BTreeMap<String, f64> = BTreeMap::new();

@@ -10,16 +10,19 @@ mod chat;
 mod distill;
 mod model;
 mod objective;
+mod optimizer;
 pub mod overrides;
 mod preference;
 pub mod presets;
+mod pruning;
+mod recompute;
 mod resolve;
 mod reward;
 mod rollout;
 mod train;
 mod validate;
 
-pub use crate::kernels::activation::Activation;
+pub use crate::kernels::{Precision, activation::Activation};
 pub use adapter::{ALL_LINEAR, AdapterConfig, AdapterKind};
 pub use canary::{CanaryConfig, PLACEHOLDER, SecretFormat};
 pub use chat::{ChatConfig, OnBadRow};
@@ -29,7 +32,10 @@ pub use model::{
     RopeConfig, RopeLayout, RopeScaling,
 };
 pub use objective::{ObjectiveConfig, ObjectiveKind};
+pub use optimizer::{AdafactorConfig, LossScaleConfig, LossScaling, MuonScale, Nesterov, Offload};
 pub use preference::{PreferenceConfig, PreferenceLoss};
+pub use pruning::{PruningConfig, PruningScope};
+pub use recompute::{PartOfBlock, Recompute};
 pub use reward::RewardConfig;
 pub use rollout::{
     AdvantageScale, GrpoConfig, KlEstimator, Normalization, OnBadAnswer, PolicyLossKind, PpoConfig,
@@ -80,6 +86,8 @@ section! {
         reward: RewardConfig,
         /// Distillation.
         distill: DistillConfig,
+        /// Weights that become zero.
+        pruning: PruningConfig,
         /// The training loop.
         train: TrainConfig,
         /// Tasks that the model is evaluated on.
@@ -108,12 +116,18 @@ section! {
 }
 
 impl KernelConfig {
+    /// Kernels with products in f32.
     pub fn mode(&self) -> Mode {
         if self.fused { Mode::Fused } else { Mode::Reference }
     }
 }
 
 impl Config {
+    /// Kernels that training computes with, and the precision of their products.
+    pub fn mode(&self) -> Mode {
+        self.kernels.mode().with_precision(self.train.dtype)
+    }
+
     /// Layout of the rows. With labels or targets, and for instructions and answers, it is always documents.
     pub fn layout(&self) -> Layout {
         let has_labels = self.data.label_field.is_some() || self.data.target_field.is_some();

@@ -2,6 +2,7 @@
 //! and `key=value` overrides ([`Config::apply`]). Each key is looked up before its value is read, and each
 //! value is checked on its own, so that an error names the one entry that is wrong.
 
+mod automatic;
 mod help;
 mod renamed;
 
@@ -68,6 +69,9 @@ impl Config {
             }
             if key != name {
                 notes.push(renamed::note(name, key));
+            }
+            if automatic::apply(&mut table, key, value) {
+                continue;
             }
             if is_optional(key) && (value.is_empty() || value.trim() == "none") {
                 remove(&mut table, key);
@@ -143,6 +147,7 @@ impl Reading {
             };
             Error::ConfigSyntax { origin: origin.into(), message }
         })?;
+        automatic::replace(&mut table);
         let notes = renamed::rename(&mut table).and_then(|notes| {
             check_entries(&table, "")?;
             Ok(notes)

@@ -33,6 +33,9 @@ section! {
         /// Compute the reference's log-probabilities once, before the first step, and keep them. DPO then needs no second
         /// model in memory.
         cache_reference: bool = true;
+        /// Apply the model's dropout in training, also that of a reward model. The reference has none, and TRL's
+        /// trainers have none in the model either.
+        dropout: bool = false;
     }
 }
 
@@ -55,6 +58,22 @@ impl Config {
     pub fn preference_beta(&self) -> f64 {
         let usual = if self.objective_kind() == ObjectiveKind::Simpo { 2.0 } else { 0.1 };
         self.preference.beta.unwrap_or(usual)
+    }
+
+    /// Whether the model's dropout is applied in training. Preferences are learned without it unless the user wants it,
+    /// and sampled answers in any case, since their probabilities are those without dropout.
+    pub fn applies_dropout(&self) -> bool {
+        let kind = self.objective_kind();
+        !kind.samples_answers() && (!kind.takes_preferences() || self.preference.dropout)
+    }
+
+    /// Note on dropout that the model has, but that is not applied.
+    pub fn dropout_note(&self) -> Option<String> {
+        let has_dropout = self.model.dropout > 0.0 || (self.adapter.is_on() && self.adapter.dropout > 0.0);
+        let kind = self.objective_kind();
+        let way = if kind.takes_preferences() { " (`preference.dropout = true` applies it)" } else { "" };
+        (has_dropout && !self.applies_dropout())
+            .then(|| format!("`{}` trains without the model's dropout{way}", kind.name()))
     }
 
     /// Checks the combination of the preference keys.
@@ -104,6 +123,28 @@ mod tests {
         assert_eq!(config.preference_beta(), 0.1);
         config.apply(&["preference.beta=0.3".into()]).unwrap();
         assert_eq!(config.preference_beta(), 0.3);
+    }
+
+    #[test]
+    fn preferences_and_sampled_answers_are_learned_without_dropout() {
+        let config = |overrides: &[&str]| {
+            let mut config = Config::default();
+            config.apply(&overrides.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()).unwrap();
+            config
+        };
+        for kind in ["dpo", "orpo", "simpo", "kto", "reward", "ppo", "grpo", "rloo"] {
+            let kind = format!("objective.kind={kind}");
+            assert!(!config(&[&kind]).applies_dropout());
+            assert_eq!(config(&[&kind, "adapter.dropout=0.1"]).dropout_note(), None);
+            for dropout in ["model.dropout=0.1", "adapter.dropout=0.1"] {
+                assert!(config(&[&kind, "adapter.kind=lora", dropout]).dropout_note().is_some());
+            }
+        }
+        for overrides in [&["objective.kind=sft"][..], &["objective.kind=dpo", "preference.dropout=true"]] {
+            let config = config(&[overrides, &["model.dropout=0.1"]].concat());
+            assert!(config.applies_dropout() && config.dropout_note().is_none());
+        }
+        assert!(!config(&["objective.kind=ppo", "preference.dropout=true"]).applies_dropout());
     }
 
     #[test]

@@ -30,6 +30,7 @@ impl Config {
         self.check_preference()?;
         self.check_distill()?;
         self.check_adapter()?;
+        self.check_pruning()?;
         data::check_objective(self)?;
         rollout::check(self)?;
         check_batch(&self.train, self.model.block_size)?;

@@ -6,7 +6,7 @@
 
 use crate::{
     data::{Canary, HostBatch, IGNORE_INDEX, random},
-    device::device_failed,
+    device::read_numbers,
     error::Result,
     generate::Generator,
     objective::Batch,
@@ -113,7 +113,6 @@ async fn losses(
 ) -> Result<Option<Vec<f64>>> {
     let Generator { model, config, tokenizer, device } = *generator;
     let device = device.clone().inner();
-    let failed = |message| device_failed(&device, "evaluating", message);
     let first = first_token(tokenizer);
     let mut losses = Vec::with_capacity(secrets.len());
     let longest = tokenizer.encode(&canary.text())?.len();
@@ -125,9 +124,7 @@ async fn losses(
         let texts = texts.collect::<Result<Vec<_>>>()?;
         let limit = config.context_limit().unwrap_or(usize::MAX);
         let batch = Batch::new(&rows(&texts, first, limit), &device);
-        let data = batch.row_log_probabilities(model).into_data_async().await;
-        let data = data.map_err(|e| failed(e.to_string()))?;
-        let values = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+        let values = read_numbers(batch.row_log_probabilities(model), "evaluating").await?;
         crate::Error::check_finite("the log-probabilities of canaries", &values)?;
         losses.extend(values.into_iter().map(|value| -f64::from(value)));
     }

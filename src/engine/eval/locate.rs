@@ -64,7 +64,7 @@ pub async fn run(folder: &Path, mode: Option<Mode>, device: &Device) -> Result<P
     let mut checkpoint = Checkpoint::open_model(folder)?;
     checkpoint.model.dropout = 0.0;
     let mut config = Config { model: checkpoint.model.clone(), ..Default::default() };
-    config.kernels.fused = mode.unwrap_or_else(|| checkpoint.mode()) == Mode::Fused;
+    config.kernels.fused = mode.unwrap_or_else(|| checkpoint.mode()).fused;
     let model = checkpoint.build_with_config(&config, Weights::Latest, &device)?.train();
     let host = batch(&checkpoint.model);
     let (batch, totals) = (Batch::new(&host, &device), StepTotals::of([&host]));

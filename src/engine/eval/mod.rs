@@ -11,7 +11,7 @@ pub mod verify;
 use crate::{
     config::{Head, ModelConfig},
     data::HostBatch,
-    device::device_failed,
+    device::read_numbers,
     error::Result,
     model::{Model, Output},
     objective::{self, Batch, LossWeights, MetricSums, Metrics, Objective, StepTotals},
@@ -49,6 +49,9 @@ impl Evaluation {
         self.loss * self.tokens as f64 / std::f64::consts::LN_2 / bytes as f64
     }
 }
+
+/// Action that a device may fail at.
+const ACTION: &str = "evaluating";
 
 /// Number of batches whose results are read from the device together.
 const BATCHES_PER_READ: usize = 16;
@@ -95,7 +98,7 @@ pub async fn evaluate(
         since_read += 1;
         if since_read == BATCHES_PER_READ || batches.peek().is_none() {
             since_read = 0;
-            let values = read(Tensor::cat(std::mem::take(&mut pending), 0), &device).await?;
+            let values = read_numbers(Tensor::cat(std::mem::take(&mut pending), 0), ACTION).await?;
             for sums in values.chunks_exact(3 + classes * classes) {
                 loss += f64::from(sums[0]);
                 correct += f64::from(sums[1]);
@@ -141,7 +144,7 @@ pub async fn evaluate_objective(
         metrics.add(share.metrics, &batch, totals);
         pending.push(share.reported.inner());
         if pending.len() == BATCHES_PER_READ || batches.peek().is_none() {
-            let shares = read(Tensor::cat(std::mem::take(&mut pending), 0), &device).await?;
+            let shares = read_numbers(Tensor::cat(std::mem::take(&mut pending), 0), ACTION).await?;
             loss += shares.into_iter().map(f64::from).sum::<f64>();
         }
     }
@@ -149,13 +152,6 @@ pub async fn evaluate_objective(
     if values.is_empty() {
         return Ok((loss, Metrics::new()));
     }
-    let values = read(Tensor::cat(values, 0), &device).await?;
+    let values = read_numbers(Tensor::cat(values, 0), ACTION).await?;
     Ok((loss, objective::named(&names, &values)))
-}
-
-/// Reads numbers from the device.
-async fn read(numbers: Tensor<1>, device: &Device) -> Result<Vec<f32>> {
-    let failed = |message| device_failed(device, "evaluating", message);
-    let data = numbers.into_data_async().await.map_err(|e| failed(e.to_string()))?;
-    data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     config::ModelConfig,
-    device::device_failed,
+    device::read_numbers,
     error::{Error, Result, hint},
     model::{Decoder, EncoderDecoder, Input, KvCache, Model, Side, layers::block::Memory},
     tokenizer::Tokenizer,
@@ -108,11 +108,7 @@ impl<'a> TextDecoder<'a> {
     /// # Errors
     /// [`Error::DeviceFailed`](crate::Error::DeviceFailed).
     pub async fn next(&self, input: Input, cache: &mut KvCache) -> Result<Vec<f32>> {
-        let device = input.tokens.device();
-        let logits = self.last_logits(input, cache);
-        let failed = |message| device_failed(&device, "generating", message);
-        let data = logits.into_data_async().await.map_err(|e| failed(e.to_string()))?;
-        data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))
+        read_numbers(self.last_logits(input, cache), "generating").await
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     Input, Pass,
     init::Initializer,
     layers::{
+        attention::StackContext,
         embeddings::Embeddings,
         kv_cache::KvCache,
         moe::Routing,
@@ -104,6 +105,15 @@ impl Decoder {
     pub fn hidden_states(&self, input: Input) -> Tensor<3> {
         let pass = input.pass();
         self.states(input, None, &pass).0
+    }
+
+    /// Embeddings of tokens `[B, T]`, `[B, T, n_embd]`, and the attention context of the blocks, for callers that run
+    /// these one by one.
+    pub(crate) fn embed(&self, input: Input) -> (Tensor<3>, StackContext) {
+        let (pass, positions, mask_inputs) = (input.pass(), input.positions(0), input.mask_inputs());
+        let x = self.embeddings.forward(input.tokens, input.token_types, &positions, &pass);
+        let context = self.stack.context(&x, 0, &positions, &mask_inputs);
+        (x, context)
     }
 
     /// Number of each text, at its last token that is not padding, `[B, 1]`, and the routing of each layer.

@@ -114,7 +114,7 @@ impl Input {
     }
 
     pub(super) fn pass(&self) -> Pass {
-        Pass { dropout: self.dropout, noise: self.noise.clone(), draws: Cell::new(0) }
+        Pass { dropout: self.dropout, noise: self.noise.clone(), ..Pass::default() }
     }
 
     pub(super) fn mask_inputs(&self) -> MaskInputs {
@@ -135,9 +135,26 @@ pub struct Pass {
     pub(super) noise: Option<Tensor<3>>,
     /// Number of dropout layers that have drawn random numbers so far.
     draws: Cell<u32>,
+    /// Choice of experts, `[N, K]`, of a layer that is computed again.
+    chosen_experts: Option<Tensor<2, Int>>,
 }
 
 impl Pass {
+    /// The same pass at its present state, for computing what follows once more.
+    pub(super) fn again(&self) -> Self {
+        Self { dropout: self.dropout, draws: self.draws.clone(), ..Self::default() }
+    }
+
+    /// Lets the next mixture of experts use these experts, `[N, K]`, instead of choosing.
+    pub(super) fn with_chosen_experts(self, chosen_experts: Option<Tensor<2, Int>>) -> Self {
+        Self { chosen_experts, ..self }
+    }
+
+    /// Experts that have been chosen before, `[N, K]`; `None` the first time.
+    pub(super) fn chosen_experts(&self) -> Option<Tensor<2, Int>> {
+        self.chosen_experts.clone()
+    }
+
     /// Settings for the next dropout layer.
     pub(crate) fn dropout(&self, probability: f64) -> Dropout {
         match self.dropout {

@@ -36,22 +36,6 @@ pub fn flops_per_token(model: &ModelConfig) -> f64 {
         + 12.0 * attention as f64
 }
 
-/// Number of activations that the blocks save for the backward pass of a micro-batch whose rows have `context` tokens:
-/// the inputs of the norms, linear layers and the non-linearity, and the attention weights of every head.
-pub(crate) fn block_activations(model: &ModelConfig, rows: usize, context: usize) -> u128 {
-    let (sizes, context) = (Sizes::of(model), context as u128);
-    let gated = if model.activation.is_gated() { 3 } else { 2 };
-    let per_token = if model.has_experts() { model.moe.experts_per_token as u128 } else { 1 };
-    let inner = sizes.inner * per_token + model.moe.shared_expert_inner.unwrap_or(0) as u128;
-    let block = 6 * sizes.width + gated * inner + 2 * sizes.heads * context;
-    rows as u128 * context * sizes.layers * block
-}
-
-/// Number of logits and of their log-probabilities in a micro-batch of rows as long as the context.
-pub(crate) fn output_activations(model: &ModelConfig, rows: usize) -> u128 {
-    2 * rows as u128 * model.block_size as u128 * model.outputs() as u128
-}
-
 /// Size of the weights in f32, in bytes.
 pub fn weight_bytes(model: &ModelConfig) -> u64 {
     clamp(4 * count(model))
@@ -94,7 +78,6 @@ struct Sizes {
     kv_heads: u128,
     head_size: u128,
     width: u128,
-    inner: u128,
 }
 
 impl Sizes {
@@ -107,7 +90,6 @@ impl Sizes {
             kv_heads: model.kv_heads() as u128,
             head_size: model.head_size() as u128,
             width: model.n_embd as u128,
-            inner: model.inner_size() as u128,
         }
     }
 }
@@ -117,19 +99,28 @@ pub(crate) fn count(model: &ModelConfig) -> u128 {
     count_parameters(model, model.moe.n_experts)
 }
 
+/// Number of parameters that are in tensors of at least `numbers` elements.
+pub(crate) fn count_in_tensors(model: &ModelConfig, numbers: u128) -> u128 {
+    sum_over_parameters(model, |shape| if shape.count() < numbers { 0 } else { shape.count() })
+}
+
 /// Number of parameters if each layer had only `experts` experts.
 fn count_parameters(model: &ModelConfig, experts: usize) -> u128 {
-    let of_block = |shape: &Shape| match shape.is_of_experts() {
+    sum_over_parameters(model, |shape| match shape.is_of_experts() {
         true => shape.count() / model.moe.n_experts.max(1) as u128 * experts as u128,
         false => shape.count(),
-    };
+    })
+}
+
+/// Sum of a number of each parameter.
+fn sum_over_parameters(model: &ModelConfig, of: impl Fn(&Shape) -> u128) -> u128 {
     // All layers but the first are alike.
     let of_stack = |stack: &StackLayout| {
-        let layer = |layer| stack.shapes(layer).iter().map(of_block).sum::<u128>();
+        let layer = |layer| stack.shapes(layer).iter().map(&of).sum::<u128>();
         layer(0) + layer(1) * (stack.layers as u128).saturating_sub(1)
     };
     let Layout { beside_blocks, stacks } = Layout::of(model);
-    beside_blocks.iter().map(Shape::count).sum::<u128>() + stacks.iter().map(of_stack).sum::<u128>()
+    beside_blocks.iter().map(&of).sum::<u128>() + stacks.iter().map(of_stack).sum::<u128>()
 }
 
 /// A size in bytes; one that no computer has becomes the largest.
@@ -206,6 +197,11 @@ mod tests {
                 Model::init(&config, Mode::Fused, 0, &device).num_params(),
                 "{config:?}"
             );
+            assert_eq!(count_in_tensors(&config, 1), count(&config));
+            // The largest is whole among those that count.
+            let largest = u128::from(largest_parameter(&config));
+            let of_largest = count_in_tensors(&config, largest);
+            assert!(of_largest >= largest && of_largest.is_multiple_of(largest), "{config:?}");
         }
     }
 
@@ -235,8 +231,6 @@ mod tests {
         };
         assert_eq!(parameter_count(&model), usize::MAX);
         assert!(flops_per_token(&model) > 1e22);
-        let activations = block_activations(&model, LARGEST, LARGEST) + output_activations(&model, LARGEST);
-        assert_eq!(clamp(4 * activations), u64::MAX);
         let model = ModelConfig { position: Position::Sinusoidal, ..model };
         assert_eq!(position_table_bytes(&model), 1 << 50);
     }

@@ -3,8 +3,10 @@
 use crate::{
     data::HostBatch,
     kernels::{
+        Precision,
         attention::PADDING,
         cross_entropy::{CrossEntropySpec, Targets, cross_entropy, of_logits},
+        linear::LinearSpec,
         log_probabilities::{self, ProjectionSpec, log_probabilities},
     },
     model::{Input, Model, Output, Routings, layers::output::Projection, mask},
@@ -97,16 +99,24 @@ impl Batch {
     /// in nats, or squared errors.
     pub fn loss(&self, output: Output, weights: LossWeights) -> Tensor<1> {
         let LossWeights { scale, label_smoothing, z_loss } = weights;
-        let spec =
-            |transposed, softcap| CrossEntropySpec { transposed, scale, softcap, label_smoothing, z_loss };
+        let spec = |transposed, softcap, precision| CrossEntropySpec {
+            transposed,
+            scale,
+            softcap,
+            label_smoothing,
+            z_loss,
+            precision,
+        };
         match (output, &self.values) {
             (Output::Logits(numbers), Some(values)) => {
                 let errors = (numbers - values.clone()).square() * self.targets.weights.clone();
                 errors.sum().mul_scalar(scale)
             }
-            (Output::Logits(logits), None) => of_logits(logits, self.targets.clone(), spec(false, 0.0)),
+            (Output::Logits(logits), None) => {
+                of_logits(logits, self.targets.clone(), spec(false, 0.0, Precision::F32))
+            }
             (Output::Projection(Projection { states, weight, transposed, softcap, mode }), _) => {
-                let spec = spec(transposed, softcap as f32);
+                let spec = spec(transposed, softcap as f32, mode.precision);
                 cross_entropy(states, weight, &self.targets, spec, mode)
             }
         }
@@ -237,7 +247,8 @@ impl Batch {
 /// Log-probabilities of targets under an output projection, `[N, 1]`.
 fn projected(projection: Projection, targets: Tensor<2, Int>) -> Tensor<2> {
     let Projection { states, weight, transposed, softcap, mode } = projection;
-    let spec = ProjectionSpec { transposed, softcap: softcap as f32 };
+    let product = LinearSpec { transposed, precision: mode.precision };
+    let spec = ProjectionSpec { product, softcap: softcap as f32 };
     log_probabilities(states, weight, targets, spec, mode)
 }
 

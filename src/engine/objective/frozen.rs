@@ -3,7 +3,7 @@
 use super::Batch;
 use crate::{
     checkpoint::{Checkpoint, Weights, names},
-    config::{Config, ModelConfig},
+    config::{Config, ModelConfig, TrainConfig},
     error::{Error, Result, hint},
     model::{Model, Output},
     tokenizer::Tokenizer,
@@ -73,6 +73,8 @@ impl Frozen {
         let frozen = Config {
             model: ModelConfig { dropout: 0.0, ..model.clone() },
             kernels: config.kernels.clone(),
+            // The same rounding: a model that has not changed yet gives the same numbers.
+            train: TrainConfig { dtype: config.train.dtype, ..Default::default() },
             ..Default::default()
         };
         let device = device_of(beside).inner();

@@ -11,7 +11,6 @@ mod own_batches;
 mod policy;
 mod prediction;
 pub mod preference;
-mod read;
 mod reference;
 pub mod reinforcement;
 mod reward;

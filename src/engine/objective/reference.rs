@@ -1,11 +1,11 @@
 //! The reference policy, whose log-probabilities a preference objective compares the model's with. They are
 //! computed in each step, or once before the first step and kept by the rows' contents.
 
-use super::{Batch, Frozen, Start, read::read};
+use super::{Batch, Frozen, Start};
 use crate::{
     config::Config,
     data::HostBatch,
-    device::short_name,
+    device::{read_numbers, short_name},
     error::{Error, Result, hint},
     model::{Model, parameters},
     tokenizer::Tokenizer,
@@ -20,7 +20,7 @@ const ACTION: &str = "computing the reference";
 /// Largest difference of log-probabilities of the same model that are computed alike, relative to those over 1.
 const SAME: f64 = 1e-6;
 
-/// The same on a device whose kernels depend on the shapes of a batch, or add in any order.
+/// Largest such difference on a device whose kernels depend on the shapes of a batch, or add in any order.
 pub(super) const CLOSE: f64 = 1e-3;
 
 /// Largest difference of two log-probabilities that should be the same on this device, relative to those over 1.
@@ -103,7 +103,7 @@ impl Reference {
                     continue;
                 }
                 let sums = model.row_log_probabilities(&Batch::new(&host, &device));
-                let sums = read(sums, &device, ACTION).await?;
+                let sums = read_numbers(sums, ACTION).await?;
                 let rows = sums.into_iter().enumerate().filter(|(row, _)| host.row_targets(*row) > 0);
                 self.kept.extend(rows.map(|(row, sum)| (host.row_key(row), sum)));
             }
@@ -121,11 +121,11 @@ impl Reference {
     /// which is the same model.
     async fn check_identity(&self, start: &Start<'_>, device: &Device) -> Result<()> {
         let host = start.first_batch();
-        // As in a step, but for dropout.
+        // As in a step, but without dropout.
         let own = Batch::new(&host, start.device).row_log_probabilities(start.model).inner();
         let of_reference = self.log_probabilities(&Batch::new(&host, device));
         let (own, of_reference) =
-            (read(own, device, ACTION).await?, read(of_reference, device, ACTION).await?);
+            (read_numbers(own, ACTION).await?, read_numbers(of_reference, ACTION).await?);
         compare(&host, &own, &of_reference, identity_bound(device))
     }
 }
@@ -178,9 +178,7 @@ pub(super) async fn is_same(model: &Model, other: &Model) -> Result<bool> {
     if differences.is_empty() || !other.is_empty() {
         return Ok(false);
     }
-    let sum = Tensor::cat(differences, 0).sum();
-    let device = sum.device();
-    Ok(read(sum.reshape([1, 1]), &device, ACTION).await? == [0.0])
+    Ok(read_numbers(Tensor::cat(differences, 0).sum(), ACTION).await? == [0.0])
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Accumulates the gradients of micro-batches and clips them by their global norm (arXiv:1211.5063), without
+//! Accumulates the gradients of micro-batches in place and clips them by their global norm (arXiv:1211.5063), without
 //! reading anything from the device.
 
 use crate::{
-    kernels::{Mode, adamw::sum_of_squares},
+    kernels::{Mode, accumulate, adamw::sum_of_squares},
     model::parameters::FlatTensor,
 };
 use burn::{
@@ -11,29 +11,23 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-/// Adds `new` to `total`, parameter by parameter.
-pub fn accumulate<M: Module>(
-    model: &M,
-    total: Option<GradientsParams>,
-    new: GradientsParams,
-) -> GradientsParams {
-    struct Add(GradientsParams, GradientsParams);
-    impl ModuleVisitor for Add {
+/// Returns `loss`, `[1]`, whose backward pass adds its gradients to those of the micro-batches before it. They are moved,
+/// so that they are added to in place.
+pub fn carry<M: Module>(model: &M, loss: Tensor<1>, gradients: Option<GradientsParams>) -> Tensor<1> {
+    struct Carry(Tensor<1>, GradientsParams);
+    impl ModuleVisitor for Carry {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let sum = match (self.0.remove::<D>(param.id), self.1.remove::<D>(param.id)) {
-                (Some(old), Some(new)) => old + new,
-                (Some(one), None) | (None, Some(one)) => one,
-                (None, None) => return,
-            };
-            self.0.register(param.id, sum);
+            if let Some(gradient) = self.1.remove::<D>(param.id) {
+                self.0 = accumulate::carry(self.0.clone(), param.val(), gradient);
+            }
         }
     }
-    match total {
-        None => new,
-        Some(total) => {
-            let mut add = Add(total, new);
-            model.visit(&mut add);
-            add.0
+    match gradients {
+        None => loss,
+        Some(gradients) => {
+            let mut carry = Carry(loss, gradients);
+            model.visit(&mut carry);
+            carry.0
         }
     }
 }

@@ -25,7 +25,7 @@ pub enum Event {
         batch: String,
     },
     Finished(FinishReport),
-    /// What the trained model has learned by heart.
+    /// Memorization of the training text by the trained model.
     Memorization(MemorizationReport),
 }
 
@@ -135,7 +135,7 @@ pub struct OverfittingReport {
     pub train_loss_at_best: f64,
 }
 
-/// What the trained model has learned by heart, at the end of a run.
+/// Memorization of the training text by the trained model, at the end of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct MemorizationReport {
@@ -153,7 +153,7 @@ pub struct TaskReport {
     pub seconds: f64,
 }
 
-/// Text that the model wrote.
+/// Text that the model has generated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct SampleReport {
@@ -187,7 +187,7 @@ pub struct FinishReport {
     pub peak_memory_bytes: Option<u64>,
 }
 
-/// Why the run ended.
+/// Reason why the run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(rename_all = "snake_case")]

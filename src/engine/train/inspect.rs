@@ -2,7 +2,7 @@
 
 use super::Trainer;
 use crate::{
-    device::device_failed,
+    device::read_numbers,
     error::{Error, Result},
     model::parameters::{self, HostTensor},
     objective::{Batch, StepTotals},
@@ -105,9 +105,7 @@ impl Trainer {
         let device = self.device.clone().inner();
         let input = Tensor::from_data(TensorData::new(ids, [1, kept]), &device);
         let weights = self.model.valid().attention_weights(input, layer); // [H, T, T]
-        let failed = |message| device_failed(&device, "reading attention", message);
-        let data = weights.into_data_async().await.map_err(|e| failed(e.to_string()))?;
-        let values = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+        let values = read_numbers(weights, "reading attention").await?;
         let heads = values.chunks_exact(kept * kept);
         Ok(heads.map(|head| head.chunks_exact(kept).map(<[f32]>::to_vec).collect()).collect())
     }

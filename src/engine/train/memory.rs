@@ -1,9 +1,14 @@
-//! Memory that a run needs at least, known before anything is allocated: the model in training, the models beside it,
-//! and the cache through which answers are sampled. All numbers are in f32, and rows are as long as the context.
+//! Memory of a run, known before anything is allocated: the model in training, the models beside it, and the cache
+//! through which answers are sampled. Rows are as long as the context. What a step allocates is counted as the fused
+//! kernels allocate it (`layers.rs`); for the unfused reference it is coarser.
+
+mod choices;
+mod layers;
+mod tape;
 
 use crate::{
     checkpoint::Checkpoint,
-    config::{Config, ModelConfig, ObjectiveKind, OptimizerKind, ValueKind},
+    config::{Config, ModelConfig, ObjectiveKind, ValueKind},
     error::Result,
     generate::batch,
     model::{
@@ -13,7 +18,11 @@ use crate::{
     },
     transform::adapter::AdapterLayout,
 };
+use choices::Choices;
+use layers::Layers;
+use serde::Serialize;
 use std::path::PathBuf;
+use tape::{Bytes, LARGE, Peak};
 
 /// Models that a run holds beside the one in training, by their configurations.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -44,34 +53,261 @@ impl ModelsBeside {
     }
 }
 
-/// Lower bound of the memory for training, in bytes.
-///
-/// It is what is always there, which are the weights of all models, and the largest of what is there at a time: in a
-/// step the optimizer's state, gradients, and the activations of one micro-batch that are saved for the backward pass;
-/// in a rollout the optimizer's state, the KV cache and logits; and before the first step a reference that the steps
-/// do not need.
-pub fn training_bytes(config: &Config, beside: &ModelsBeside) -> u64 {
-    let (model, rows) = (&config.model, config.train.batch_size);
-    let moments = match config.train.optimizer {
-        OptimizerKind::Adam | OptimizerKind::Adamw => 2,
-        OptimizerKind::Sgd | OptimizerKind::Lion | OptimizerKind::Muon => 1,
-    };
-    let average = u128::from(config.train.ema_decay.is_some());
-    let (trained, value) = (trained_parameters(config), ValueModel::of(config, beside));
-    let count = |model: &Option<ModelConfig>| model.as_ref().map_or(0, size::count);
-    let reference = count(&beside.reference);
-    let (kept, released) = if keeps_reference(config) { (reference, 0) } else { (0, reference) };
-    let rewards: u128 = beside.rewards.iter().map(size::count).sum();
-    let own = size::count(model) + adapter_parameters(config);
-    let weights = own + value.trained + kept + count(&beside.teacher) + rewards;
+/// The memory that a run is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryKind {
+    /// A GPU's own, or what a browser gives.
+    Device,
+    /// The main memory, with the program itself, which takes so many bytes beside all tensors. A checkpoint is made
+    /// there, too.
+    Main { program: u64 },
+}
 
-    let state = trained * (moments + average) + value.trained * moments;
-    let gradients = trained + value.trained;
-    let activations = size::block_activations(model, rows, model.block_size)
-        + size::output_activations(model, rows)
-        + value.activations;
-    let at_a_time = [state + gradients + activations, state + sampling(config), released];
-    size::clamp(4 * (weights + at_a_time.into_iter().fold(0, u128::max)))
+/// What of a run is in memory in a phase, at the moment when it is the most, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Memory {
+    pub phase: Phase,
+    /// Weights of all models, those of the reference, the teacher, reward and value models included.
+    pub weights: u64,
+    pub gradients: u64,
+    /// State of the optimizer, and the averaged weights.
+    pub moments: u64,
+    /// Tensors that a micro-batch saves for its backward pass.
+    pub activations: u64,
+    pub logits: u64,
+    /// Keys and values of answers that are sampled.
+    pub cache: u64,
+    /// Files of a checkpoint before they are written, and what they are made of.
+    pub files: u64,
+    /// Everything that is there while an operation computes, and freed buffers that the allocator keeps.
+    pub workspace: u64,
+    /// The program itself, if it is in the same memory.
+    pub program: u64,
+}
+
+/// Phases in which a run may need the most memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Forward and backward of a micro-batch, and the update.
+    #[default]
+    Step,
+    /// Sampling answers.
+    Rollout,
+    /// Before the first step, with a reference that steps do not need.
+    Start,
+    /// Making a checkpoint.
+    Checkpoint,
+}
+
+impl Memory {
+    /// Names of the parts, in their order.
+    pub const NAMES: [&str; 9] = [
+        "weights",
+        "gradients",
+        "moments",
+        "activations",
+        "logits",
+        "cache",
+        "files",
+        "workspace",
+        "program",
+    ];
+
+    /// Sizes of the parts in the order of their names.
+    pub fn parts(&self) -> [u64; 9] {
+        [
+            self.weights,
+            self.gradients,
+            self.moments,
+            self.activations,
+            self.logits,
+            self.cache,
+            self.files,
+            self.workspace,
+            self.program,
+        ]
+    }
+
+    pub fn total(&self) -> u64 {
+        self.parts().into_iter().fold(0, u64::saturating_add)
+    }
+}
+
+/// Memory in every phase of a run that may need the most.
+pub fn phases(config: &Config, beside: &ModelsBeside, kind: MemoryKind) -> Vec<Memory> {
+    let run = Run::of(config, beside, kind);
+    [Some(run.step()), run.rollout(), run.start(), run.checkpoint()].into_iter().flatten().collect()
+}
+
+/// Memory in the phase in which a run needs the most.
+pub fn estimate(config: &Config, beside: &ModelsBeside, kind: MemoryKind) -> Memory {
+    let run = Run::of(config, beside, kind);
+    let others = [run.rollout(), run.start(), run.checkpoint()];
+    let most = |most: Memory, other: Memory| if other.total() > most.total() { other } else { most };
+    others.into_iter().flatten().fold(run.step(), most)
+}
+
+/// Memory that training takes on a GPU, in bytes.
+pub fn training_bytes(config: &Config, beside: &ModelsBeside) -> u64 {
+    estimate(config, beside, MemoryKind::Device).total()
+}
+
+/// Numbers of a run that its phases have in common.
+struct Run<'a> {
+    config: &'a Config,
+    beside: &'a ModelsBeside,
+    kind: MemoryKind,
+    choices: Choices,
+    value: ValueModel<'a>,
+    /// Numbers of the model and its adapter, and those that are trained.
+    own: u128,
+    trained: u128,
+    /// Share of the weights that are in large tensors.
+    large: f64,
+}
+
+impl<'a> Run<'a> {
+    fn of(config: &'a Config, beside: &'a ModelsBeside, kind: MemoryKind) -> Self {
+        let model = &config.model;
+        let in_large = size::count_in_tensors(model, LARGE / 4) as f64;
+        Self {
+            config,
+            beside,
+            kind,
+            choices: Choices::of(config),
+            value: ValueModel::of(config, beside),
+            own: size::count(model) + adapter_parameters(config),
+            trained: trained_parameters(config),
+            large: in_large / (size::count(model) as f64).max(1.0),
+        }
+    }
+
+    /// Numbers of weights, of the trained ones if `trained`, in so many bytes each.
+    fn bytes(&self, numbers: u128, each: f64, trained: bool) -> Bytes {
+        let all = (numbers as f64 * each) as u128;
+        // The factors of an adapter are small.
+        let share = if trained && self.config.adapter.is_on() { 0.0 } else { self.large };
+        let large = ((all as f64 * share) as u128).min(all);
+        Bytes { large, small: all - large }
+    }
+
+    fn weights(&self, released: u128) -> Bytes {
+        let count = |model: &Option<ModelConfig>| model.as_ref().map_or(0, size::count);
+        let kept = if keeps_reference(self.config) { count(&self.beside.reference) } else { 0 };
+        let rewards: u128 = self.beside.rewards.iter().map(size::count).sum();
+        let beside = self.value.trained + kept + count(&self.beside.teacher) + rewards + released;
+        self.bytes(self.own + beside, 4.0, false)
+    }
+
+    /// Moments of all trained numbers, and the average of the model's.
+    fn state(&self) -> Bytes {
+        let average = if self.config.train.ema_decay.is_some() { 4.0 } else { 0.0 };
+        let moments = if self.choices.offloads(self.kind) { 0.0 } else { self.choices.moment_bytes };
+        self.bytes(self.trained, moments + average, true) + self.bytes(self.value.trained, moments, false)
+    }
+
+    fn gradients(&self) -> Bytes {
+        self.bytes(self.trained, 4.0, true) + self.bytes(self.value.trained, 4.0, false)
+    }
+
+    fn on_cpu(&self) -> bool {
+        self.kind != MemoryKind::Device
+    }
+
+    /// Memory of `weights` and `state` and what is beside them: the parts that `named` names and the workspace, which
+    /// is the rest of `beside`.
+    fn memory(&self, phase: Phase, weights: Bytes, beside: Bytes, named: Memory) -> Memory {
+        let state = self.state();
+        let all = weights + state + beside;
+        let program = match self.kind {
+            MemoryKind::Device => 0,
+            MemoryKind::Main { program } => program,
+        };
+        let known = Memory {
+            phase,
+            weights: size::clamp(weights.total()),
+            moments: size::clamp(state.total()),
+            ..named
+        };
+        let workspace = size::clamp(all.total()).saturating_sub(known.total());
+        Memory { workspace, program, ..known }
+    }
+
+    fn step(&self) -> Memory {
+        let config = self.config;
+        let layers = self.layers(&config.model, self.trained_share(), self.trains_output());
+        let mut groups = layers.groups(true);
+        if let Some(body) = self.value.body {
+            groups.extend(self.layers(body, 1.0, false).groups(false));
+        }
+        let is_first = config.train.gradient_accumulation_steps == 1;
+        let earlier = (!is_first).then(|| self.gradients());
+        let Peak { most, saved, gradients, is_forward, .. } = tape::peak(&groups, earlier);
+        // At the update all gradients are there, whatever of them the tape does not count.
+        let all = self.gradients();
+        if all.total() >= most.total() {
+            let named = Memory { gradients: size::clamp(all.total()), ..Memory::default() };
+            return self.memory(Phase::Step, self.weights(0), all, named);
+        }
+        let named = Memory {
+            gradients: size::clamp(gradients),
+            activations: size::clamp(saved),
+            logits: if is_forward { size::clamp(layers.logits()) } else { 0 },
+            ..Memory::default()
+        };
+        self.memory(Phase::Step, self.weights(0), most.max(all), named)
+    }
+
+    fn layers<'m>(&self, model: &'m ModelConfig, trained: f64, trains_output: bool) -> Layers<'m> {
+        use ObjectiveKind::{Dpo, Orpo, Reward, Simpo};
+        let is_pair = matches!(self.config.objective_kind(), Reward | Dpo | Orpo | Simpo);
+        let per_example = if is_pair { 2 } else { 1 };
+        let rows = per_example * self.config.train.batch_size as u128;
+        Layers::of(self.config, model, rows, trained, trains_output, self.on_cpu())
+    }
+
+    /// Share of the model's matrices whose gradients are computed.
+    fn trained_share(&self) -> f64 {
+        if self.config.adapter.is_on() {
+            return 0.0;
+        }
+        self.trained as f64 / (self.own as f64).max(1.0)
+    }
+
+    /// Whether the output projection has a gradient.
+    fn trains_output(&self) -> bool {
+        let name = if self.config.model.tie_embeddings { "embedding" } else { "head.weight" };
+        !self.config.adapter.is_on() && !is_frozen(self.config, name)
+    }
+
+    fn rollout(&self) -> Option<Memory> {
+        let (cache, logits) = sampling(self.config)?;
+        let named =
+            Memory { cache: size::clamp(4 * cache), logits: size::clamp(4 * logits), ..Memory::default() };
+        Some(self.memory(Phase::Rollout, self.weights(0), Bytes::of(4 * (cache + logits)), named))
+    }
+
+    fn start(&self) -> Option<Memory> {
+        let reference = self.beside.reference.as_ref().filter(|_| !keeps_reference(self.config))?;
+        let weights = self.weights(size::count(reference));
+        Some(self.memory(Phase::Start, weights, Bytes::default(), Memory::default()))
+    }
+
+    /// Copies of all moments, and files of them and of the weights.
+    fn checkpoint(&self) -> Option<Memory> {
+        if !self.on_cpu() {
+            return None;
+        }
+        let stored = if self.config.adapter.is_on() { self.trained } else { self.own };
+        let average = if self.config.train.ema_decay.is_some() { stored } else { 0 };
+        let moments = (self.trained + self.value.trained) as f64 * self.choices.moment_bytes;
+        let files = 4 * (stored + average + self.value.trained) + 2 * moments as u128;
+        let large = (files as f64 * self.large) as u128;
+        let beside = Bytes { large, small: files.saturating_sub(large) };
+        let named = Memory { files: size::clamp(files), ..Memory::default() };
+        Some(self.memory(Phase::Checkpoint, self.weights(0), beside, named))
+    }
 }
 
 /// Number of parameters that have a gradient and moments. The others are frozen.
@@ -109,193 +345,51 @@ fn keeps_reference(config: &Config) -> bool {
 }
 
 /// The value model of PPO.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-struct ValueModel {
+#[derive(Debug, Clone, Copy, Default)]
+struct ValueModel<'a> {
     /// Number of its parameters; of a model that it shares weights with, those that are frozen do not count.
     trained: u128,
-    /// Number of its activations that a micro-batch saves.
-    activations: u128,
+    /// The model whose body it is a copy of, if it has one of its own.
+    body: Option<&'a ModelConfig>,
 }
 
-impl ValueModel {
-    fn of(config: &Config, beside: &ModelsBeside) -> Self {
+impl<'a> ValueModel<'a> {
+    fn of(config: &'a Config, beside: &'a ModelsBeside) -> Self {
         if config.objective_kind() != ObjectiveKind::Ppo {
             return Self::default();
         }
-        let (model, rows) = (&config.model, config.train.batch_size);
+        let model = &config.model;
         let head = model.n_embd as u128;
-        let (body, trained) = match (config.ppo.value, beside.rewards.first()) {
-            (ValueKind::Shared, _) => return Self { trained: head, activations: 0 },
-            (ValueKind::Own, Some(reward)) => (reward, size::count(reward)),
+        match (config.ppo.value, beside.rewards.first()) {
+            (ValueKind::Shared, _) => Self { trained: head, body: None },
+            (ValueKind::Own, Some(reward)) => Self { trained: size::count(reward), body: Some(reward) },
             // A copy of the policy with a head in the place of its output projection.
             (ValueKind::Own, None) => {
                 let has_none =
                     model.tie_embeddings || config.adapter.is_on() || is_frozen(config, "head.weight");
                 let projection = if has_none { 0 } else { head * model.vocab_size as u128 };
-                (model, trained_parameters(config).saturating_sub(projection) + head)
+                let trained = trained_parameters(config).saturating_sub(projection) + head;
+                Self { trained, body: Some(model) }
             }
-        };
-        Self { trained, activations: size::block_activations(body, rows, model.block_size) }
+        }
     }
 }
 
 /// Numbers in the KV cache in which answers are sampled, if they become as long as they may and follow prompts of one
-/// token, and in the logits of their next tokens.
-fn sampling(config: &Config) -> u128 {
+/// token, and in the logits of their next tokens; `None` for an objective that samples none.
+fn sampling(config: &Config) -> Option<(u128, u128)> {
     let Config { model, train, rollout, .. } = config;
     let answers = if config.objective_kind().samples_answers() {
         config.answers_per_rollout()
     } else if config.distills_own_answers() {
         train.batch_size * train.gradient_accumulation_steps
     } else {
-        return 0;
+        return None;
     };
     let at_once = if batch::is_exact(model) { rollout.generation_batch.min(answers) } else { 1 };
-    let of_answer = size::cached_numbers(model) * rollout.max_new_tokens as u128 + model.vocab_size as u128;
-    at_once as u128 * of_answer
+    let of_answer = size::cached_numbers(model) * rollout.max_new_tokens as u128;
+    Some((at_once as u128 * of_answer, at_once as u128 * model.vocab_size as u128))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Head;
-
-    /// 11 tokens and 16 positions of width 8; in each of two blocks 12 · 8² weights of matrices and two norms; a norm:
-    /// 88 + 128 + 2 · (768 + 16) + 8.
-    const PARAMETERS: u64 = 1792;
-
-    /// Those of a model of the same shape with a number as output, from a head of width 8.
-    const REWARD: u64 = PARAMETERS + 8;
-
-    /// Saved in a block for each of 4 · 16 tokens: 6 · 8 inputs, 2 · 32 inside the MLP, 2 · 2 heads · 16 weights.
-    const BLOCKS: u64 = 64 * 2 * (48 + 64 + 64);
-
-    /// And two numbers for each of 11 outputs.
-    const ACTIVATIONS: u64 = BLOCKS + 64 * 2 * 11;
-
-    fn config(overrides: &[&str]) -> Config {
-        let base = [
-            "model.vocab_size=11",
-            "model.block_size=16",
-            "model.n_layer=2",
-            "model.n_head=2",
-            "model.n_embd=8",
-            "train.batch_size=4",
-            "rollout.max_new_tokens=8",
-        ];
-        let mut config = Config::default();
-        let all: Vec<String> = base.iter().chain(overrides).map(|text| (*text).to_owned()).collect();
-        config.apply(&all).unwrap();
-        config
-    }
-
-    /// Memory of a run in numbers of four bytes.
-    fn numbers(overrides: &[&str], beside: &ModelsBeside) -> u64 {
-        let bytes = training_bytes(&config(overrides), beside);
-        assert!(bytes.is_multiple_of(4));
-        bytes / 4
-    }
-
-    fn alone(overrides: &[&str]) -> u64 {
-        numbers(overrides, &ModelsBeside::default())
-    }
-
-    #[test]
-    fn a_model_alone_has_gradients_moments_and_activations() {
-        assert_eq!(size::count(&config(&[]).model), u128::from(PARAMETERS));
-        assert_eq!(alone(&[]), 4 * PARAMETERS + ACTIVATIONS);
-        assert_eq!(alone(&["train.optimizer=lion", "train.ema_decay=0.9"]), 4 * PARAMETERS + ACTIVATIONS);
-        assert_eq!(alone(&["train.batch_size=8"]), 4 * PARAMETERS + 2 * ACTIVATIONS);
-    }
-
-    #[test]
-    fn frozen_parameters_cost_their_weights_only() {
-        let frozen = alone(&["train.freeze=['embedding', 'blocks.1.*']"]);
-        // Gradient and two moments of AdamW.
-        assert_eq!(alone(&[]) - frozen, 3 * (11 * 8 + 12 * 64 + 2 * 8));
-    }
-
-    #[test]
-    fn of_an_adapter_only_its_factors_are_trained() {
-        // Inputs and outputs of the four matrices of a block: 8 + 24, 8 + 8, 8 + 32 and 32 + 8.
-        let factors = 2 * 2 * (32 + 16 + 40 + 40);
-        let lora = ["adapter.kind=lora", "adapter.r=2"];
-        assert_eq!(alone(&lora), PARAMETERS + 4 * factors + ACTIVATIONS);
-        let norms = 2 * (24 + 8 + 32 + 8);
-        assert_eq!(
-            alone(&["adapter.kind=dora", "adapter.r=2"]),
-            PARAMETERS + 4 * (factors + norms) + ACTIVATIONS
-        );
-        // A copy of the token embedding.
-        let copy = [lora[0], lora[1], "adapter.modules_to_save=['wte']"];
-        assert_eq!(alone(&copy), PARAMETERS + 4 * (factors + 88) + ACTIVATIONS);
-    }
-
-    #[test]
-    fn references_and_teachers_cost_their_weights_where_steps_need_them() {
-        let model = Some(config(&[]).model);
-        let (none, teacher) = (ModelsBeside::default(), model.clone());
-        let reference = ModelsBeside { reference: model, ..none.clone() };
-        let teacher = ModelsBeside { teacher, ..none };
-        let costs = |overrides: &[&str], beside| numbers(overrides, beside) - alone(overrides);
-        for overrides in [
-            &["objective.kind=grpo", "grpo.kl_coefficient=0.1"][..],
-            &["objective.kind=dpo", "preference.cache_reference=false"],
-            &["objective.kind=kto"],
-        ] {
-            assert_eq!(costs(overrides, &reference), PARAMETERS, "{overrides:?}");
-        }
-        assert_eq!(costs(&["objective.kind=distill"], &teacher), PARAMETERS);
-        // DPO's reference is there only before the first step, which is more where nearly nothing is trained.
-        assert_eq!(costs(&["objective.kind=dpo"], &reference), 0);
-        let little = ["objective.kind=dpo", "train.freeze=['*']", "train.batch_size=1", "model.block_size=1"];
-        let small = PARAMETERS - 15 * 8;
-        assert_eq!(numbers(&little, &reference), small + PARAMETERS);
-    }
-
-    #[test]
-    fn reward_and_value_models_count() {
-        let reward = ModelConfig { head: Head::Regression, ..config(&[]).model };
-        assert_eq!(size::count(&reward), u128::from(REWARD));
-        let rewards = ModelsBeside { rewards: vec![reward.clone(), reward], ..Default::default() };
-        let grpo = ["objective.kind=grpo"];
-        assert_eq!(numbers(&grpo, &rewards) - alone(&grpo), 2 * REWARD);
-        let (policy, ppo) = (alone(&[]), "objective.kind=ppo");
-        // With a gradient and two moments.
-        assert_eq!(alone(&[ppo, "ppo.value=shared"]) - policy, 4 * 8);
-        assert_eq!(alone(&[ppo]) - policy, 4 * (PARAMETERS + 8) + BLOCKS);
-        assert_eq!(numbers(&[ppo], &rewards) - policy, 2 * REWARD + 4 * REWARD + BLOCKS);
-        // What is frozen in the policy is shared with it, and an output projection of its own is left out.
-        let frozen = ["train.freeze=['embedding']", "model.tie_embeddings=false"];
-        let policy = PARAMETERS + 88;
-        let expected = policy + 3 * (policy - 88) + 4 * (policy - 2 * 88 + 8) + ACTIVATIONS + BLOCKS;
-        assert_eq!(alone(&[ppo, frozen[0], frozen[1]]), expected);
-    }
-
-    #[test]
-    fn caches_of_rollouts_count_instead_of_a_steps_activations() {
-        let many = ["objective.kind=grpo", "rollout.generation_batch=4096", "rollout.minibatches=2048"];
-        // Keys and values of 8 tokens in two layers, and the logits of the next one.
-        let cache = 4096 * (2 * 2 * 8 * 8 + 11);
-        assert_eq!(alone(&many), 3 * PARAMETERS + cache);
-        // No more answers than there are.
-        assert_eq!(
-            alone(&["objective.kind=grpo", "rollout.generation_batch=4096"]),
-            4 * PARAMETERS + ACTIVATIONS
-        );
-        let own = ["objective.kind=distill", "train.gradient_accumulation_steps=1024", "distill.lambda=1"];
-        let all = [&own[..], &["rollout.generation_batch=4096"]].concat();
-        assert_eq!(alone(&all), 3 * PARAMETERS + cache);
-        assert_eq!(alone(&own[..2]), 4 * PARAMETERS + ACTIVATIONS);
-    }
-
-    #[test]
-    fn the_largest_sizes_do_not_overflow() {
-        let largest = 1 << 24;
-        let mut config = config(&["objective.kind=grpo", "rollout.max_new_tokens=16777216"]);
-        config.model.n_layer = largest;
-        (config.model.n_head, config.model.head_dim) = (largest, Some(largest));
-        (config.train.batch_size, config.rollout.generation_batch) = (largest, largest);
-        assert_eq!(training_bytes(&config, &ModelsBeside::default()), u64::MAX);
-    }
-}
+mod tests;

@@ -5,7 +5,10 @@ mod early_stop;
 pub mod event;
 pub mod inspect;
 pub mod memory;
+mod offload;
 mod overfitting;
+pub mod plan;
+mod pruning;
 mod run;
 mod step;
 #[cfg(test)]
@@ -21,14 +24,15 @@ use crate::{
     data::{Dataset, Loader, RowLayout, random::seed_for},
     error::{Error, Result, hint},
     generate::Generator,
+    kernels,
     model::{
         Model,
         parameters::{self, NamedData},
         size,
     },
     objective::{self, Metrics, Objective, Start, rollout::rewards::ScoreCommand},
-    optim::{self, Optimizer, ema::Ema, schedule},
-    transform,
+    optim::{LossScale, Optimizer, ema::Ema, schedule},
+    transform::{self, pruning::GradualPruning},
 };
 use burn::{
     module::Module,
@@ -53,6 +57,8 @@ pub struct Trainer {
     /// Runs the commands among the rewards of sampled answers.
     score_command: Option<ScoreCommand>,
     optimizer: Optimizer,
+    /// Factor of the loss in the backward pass, if it has one.
+    loss_scale: Option<LossScale>,
     ema: Option<Ema>,
     /// Number of finished optimizer steps.
     step: u64,
@@ -67,6 +73,7 @@ pub struct Trainer {
     skipped_in_a_row: u64,
     /// Adapter that is trained instead of the model.
     adapter: Option<TrainedAdapter>,
+    pruning: Option<GradualPruning>,
     /// Notes for the user on how the run continues.
     notes: Vec<String>,
     /// Steps whose loss is still on the device.
@@ -76,6 +83,9 @@ pub struct Trainer {
 /// Evaluates a model on the tasks of `eval.suites`, and returns the metrics. It reads files, which the engine
 /// does not.
 pub type TaskEvaluation = Box<dyn Fn(&Generator<'_>) -> Result<Metrics>>;
+
+/// Metric of the factor of the loss after a step.
+const LOSS_SCALE: &str = "loss_scale";
 
 /// A step whose numbers have not been read yet.
 struct PendingStep {
@@ -103,7 +113,7 @@ impl Trainer {
         }
         let device = device.clone().autodiff();
         let seed = seed_for(config.train.seed, 0, "init");
-        let model = Model::init(&config.model, config.kernels.mode(), seed, &device).train();
+        let model = Model::init(&config.model, config.mode(), seed, &device).train();
         Self::assemble(config, dataset, device, model, None)
     }
 
@@ -157,7 +167,7 @@ impl Trainer {
             return Err(failed("its `[adapter]` differs from the configuration's".into()));
         }
         let device = device.clone().autodiff();
-        let (state, moments) = checkpoint.training()?;
+        let (state, saved) = checkpoint.training()?;
         if state.optimizer != config.train.optimizer {
             return Err(failed("its optimizer differs from `train.optimizer`".into()));
         }
@@ -182,8 +192,11 @@ impl Trainer {
         let of_file = |name: &str, message: String| failed(format!("`{name}`: {message}"));
         trainer
             .optimizer
-            .load_state(moments, &state.updates, &trainable, &plain)
+            .load_state(saved, &trainable, &plain)
             .map_err(|message| of_file(names::OPTIMIZER, message))?;
+        if let Some((loss_scale, state)) = trainer.loss_scale.as_mut().zip(state.loss_scale) {
+            *loss_scale = LossScale::restore(&trainer.config.train.loss_scale, state, &plain);
+        }
         if let Some(ema) = trainer.ema.as_mut().filter(|_| checkpoint.has_average()) {
             let (averaged, expected) = match checkpoint.adapter_numbers(Weights::Averaged)? {
                 Some(mut numbers) => {
@@ -222,6 +235,7 @@ impl Trainer {
         model: Model,
         adapter: Option<TrainedAdapter>,
     ) -> Result<Self> {
+        kernels::precision::check("train.dtype", config.train.dtype, &device)?;
         let model = match &adapter {
             Some(adapter) => transform::adapter::freeze_base(model, &adapter.layout),
             None => model,
@@ -239,12 +253,21 @@ impl Trainer {
             Loader::new(dataset.train.clone(), layout.clone(), config.data.order, rows_per_step, train.seed)?;
         let mut notes = loader.notes();
         notes.extend(adapter.iter().map(|adapter| adapter.note(&model)));
+        notes.extend(kernels::precision::note(train.dtype, &device));
+        notes.extend(config.dropout_note());
+        let mut optimizer = Optimizer::new(train, config.kernels.mode()).with_roles(roles);
+        notes.extend(offload::keep_away(train.offload, &mut optimizer, &device)?);
+        let plain = device.clone().inner();
+        let pruning = GradualPruning::of(&config, &model);
+        notes.extend(pruning.iter().filter_map(GradualPruning::note));
         Ok(Self {
             objective: objective::build(&config, &model, &dataset.tokenizer)?,
+            pruning,
             prepared: false,
             tasks: None,
             score_command: None,
-            optimizer: Optimizer::new(train, config.kernels.mode()).with_roles(roles),
+            loss_scale: train.scales_loss().then(|| LossScale::new(&train.loss_scale, &plain)),
+            optimizer,
             ema: train.ema_decay.map(|decay| Ema::new(decay, &model)),
             early_stop: EarlyStop::new(train.early_stopping_patience, train.early_stopping_min_delta),
             overfitting: OverfittingState::default(),
@@ -387,8 +410,11 @@ impl Trainer {
             }
             None => None,
         };
-        let moments = parameters::read(optim::state_tensors(&self.optimizer.state)).await?;
-        let updates = self.optimizer.state.iter().map(|(name, state)| (name.clone(), state.updates));
+        let mut moments = self.optimizer.read_state().await?;
+        let loss_scale = match &self.loss_scale {
+            Some(loss_scale) => Some(loss_scale.read().await?),
+            None => None,
+        };
         let state = TrainerState {
             step: self.step,
             tokens: self.tokens,
@@ -400,7 +426,8 @@ impl Trainer {
             recent_losses: self.recent_losses,
             skipped_in_a_row: self.skipped_in_a_row,
             optimizer: self.config.train.optimizer,
-            updates: updates.collect(),
+            updates: std::mem::take(&mut moments.updates),
+            loss_scale,
             data: self.loader.cursor(self.step),
         };
         let tokenizer = &self.dataset.tokenizer;

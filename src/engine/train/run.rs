@@ -1,7 +1,7 @@
 //! The run: everything that happens between steps.
 
 use super::{
-    PendingStep, Trainer,
+    LOSS_SCALE, PendingStep, Trainer,
     event::{
         CheckpointReport, EvaluationReport, Event, FinishReason, FinishReport, RunInfo, SampleReport,
         StepReport, TaskReport,
@@ -12,12 +12,12 @@ use crate::{
     checkpoint::Files,
     config::{Architecture, OnNonFinite},
     data::evaluation_batches,
-    device::device_failed,
+    device::{device_failed, read_numbers},
     error::{Error, Result},
     eval::{confusion::Confusion, evaluate, evaluate_objective},
     generate::Generator,
     model::Model,
-    objective::{self, Sample},
+    objective::{self, MetricValue, Metrics, Sample},
     platform::{Instant, peak_memory_bytes},
 };
 use burn::tensor::Tensor;
@@ -137,6 +137,7 @@ impl Trainer {
             let report = SampleReport { step: self.step, text, reward: Some(reward) };
             (hooks.observe)(&Event::Sample(report))?;
         }
+        self.prune_if_due().await?;
 
         let meter = &mut progress.meter;
         let mut end = match (self.step == last_step, (hooks.interrupted)()) {
@@ -268,9 +269,7 @@ impl Trainer {
         }
         let numbers = Tensor::cat(pending.iter().map(|step| step.numbers.clone()).collect(), 0);
         let device = self.device.clone();
-        let failed = |message| device_failed(&device, "training", message);
-        let data = numbers.into_data_async().await.map_err(|e| failed(e.to_string()))?;
-        let numbers = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+        let numbers = read_numbers(numbers, "training").await?;
         let mut rest = numbers.as_slice();
 
         let seconds = meter.last_read.elapsed().as_secs_f64().max(1e-9);
@@ -280,9 +279,12 @@ impl Trainer {
         for PendingStep { step, tokens, learning_rate, metrics, .. } in pending {
             let count = 2 + metrics.iter().map(|(_, count)| count).sum::<usize>();
             let Some((&[loss, grad_norm, ref further @ ..], after)) = rest.split_at_checked(count) else {
-                return Err(failed("fewer numbers came back than were asked for".into()));
+                let message = "fewer numbers came back than were asked for";
+                return Err(device_failed(&device, "training", message.into()));
             };
             rest = after;
+            let metrics = objective::named(&metrics, further);
+            self.check_loss_scale(step, &metrics)?;
             if !(loss.is_finite() && grad_norm.is_finite()) {
                 self.not_finite(step, loss, grad_norm, hooks)?;
                 continue;
@@ -299,7 +301,7 @@ impl Trainer {
                 mfu,
                 epoch: self.loader.epoch(step) * self.config.prompts_per_row(),
                 seconds: meter.start.elapsed().as_secs_f64(),
-                metrics: objective::named(&metrics, further),
+                metrics,
             }))?;
         }
         meter.restart(self);
@@ -321,7 +323,18 @@ impl Trainer {
 
     /// Number of steps skipped in a row before the present one; `None` if such steps are not skipped.
     fn skipped_before(&self) -> Option<u64> {
-        (self.config.train.on_nan == OnNonFinite::Skip).then_some(self.skipped_in_a_row)
+        let skips = self.config.train.on_nan == OnNonFinite::Skip || self.loss_scale.is_some();
+        skips.then_some(self.skipped_in_a_row)
+    }
+
+    /// Refuses a factor of the loss below its floor, which makes all gradients 0.
+    fn check_loss_scale(&self, step: u64, metrics: &Metrics) -> Result<()> {
+        let Some(MetricValue::One(scale)) = metrics.get(LOSS_SCALE) else { return Ok(()) };
+        let floor = self.config.train.loss_scale.floor;
+        match f64::from(*scale) < floor {
+            true => Err(Error::LossScale { step, scale: *scale, floor }),
+            false => Ok(()),
+        }
     }
 
     /// Evaluates the model on the validation split. Returns true if it is the best result so far.
@@ -420,7 +433,13 @@ impl Trainer {
 
 /// Whether the weights are as good as they were before the error.
 fn spares_weights(error: &Error) -> bool {
-    matches!(error, Error::Rollout { .. } | Error::InvalidValue { .. } | Error::InvalidTask { .. })
+    matches!(
+        error,
+        Error::Rollout { .. }
+            | Error::InvalidValue { .. }
+            | Error::InvalidTask { .. }
+            | Error::LossScale { .. }
+    )
 }
 
 impl Meter {

@@ -4,7 +4,7 @@ use super::*;
 use crate::config::Architecture;
 use crate::{
     checkpoint::{Checkpoint, Weights},
-    config::{OptimizerKind, presets::Preset},
+    config::{LossScaling, Offload, OptimizerKind, presets::Preset},
     data::evaluation_batches,
     device::Choice,
     eval::evaluate,
@@ -292,4 +292,122 @@ fn frozen_parameters_stay_and_cost_no_state() {
     };
     assert!(refused(&["embeding"]).contains("`embeding` for `train.freeze`: no parameter has such a name"));
     assert!(refused(&["*"]).contains("nothing is left to train"));
+}
+
+#[test]
+fn a_state_that_is_kept_away_gives_the_same_bits() {
+    for optimizer in
+        [OptimizerKind::Adamw, OptimizerKind::Adamw8Bit, OptimizerKind::Adafactor, OptimizerKind::Muon]
+    {
+        let build = |offload: Offload| {
+            trainer(true, |config| {
+                config.train.optimizer = optimizer;
+                config.train.offload = offload;
+                config.train.freeze = vec!["blocks.0.*".to_owned()];
+            })
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (mut on_device, mut in_memory) = (build(Offload::None), build(Offload::OptimizerDisk));
+        let mut in_file = build(Offload::OptimizerDisk);
+        in_file.offload_to(folder.path()).unwrap();
+        for step in 0..4 {
+            for trainer in [&mut on_device, &mut in_memory, &mut in_file] {
+                trainer.step();
+                trainer.optimizer.check().unwrap();
+            }
+            if step == 1 {
+                // With a state, it moves from memory to a file.
+                in_memory.offload_to(folder.path()).unwrap();
+            }
+        }
+        let state = |trainer: &Trainer| pollster::block_on(trainer.optimizer.read_state()).unwrap();
+        for trainer in [&in_memory, &in_file] {
+            assert!(trainer.optimizer.state.is_empty() && trainer.optimizer.is_away());
+            assert_eq!(weights(&on_device), weights(trainer), "{optimizer:?}");
+            assert_eq!(state(&on_device), state(trainer), "{optimizer:?}");
+        }
+        // The run that goes on has the same state, wherever that is kept.
+        let checkpoint = opened(&in_file);
+        let dataset = Dataset::prepare(&in_file.config, Some(checkpoint.tokenizer().unwrap())).unwrap();
+        let device = Choice::cpu().open().unwrap();
+        let mut config = in_file.config.clone();
+        config.train.offload = Offload::None;
+        let mut resumed = Trainer::resume(config, dataset, &device, &checkpoint).unwrap();
+        assert_eq!(state(&on_device), state(&resumed), "{optimizer:?}");
+        on_device.step();
+        resumed.step();
+        assert_eq!(weights(&on_device), weights(&resumed), "{optimizer:?}");
+    }
+}
+
+/// Settings of a run whose loss is multiplied by `initial`.
+fn scaled(initial: f64) -> impl Fn(&mut Config) {
+    move |config| {
+        config.train.loss_scale.scaling = LossScaling::On;
+        config.train.loss_scale.initial = initial;
+        config.train.warmup_steps = 0;
+        config.train.eval_interval = 0;
+        config.train.log_interval = 1;
+    }
+}
+
+#[test]
+fn the_factor_of_the_loss_changes_nothing_but_steps_that_overflow() {
+    let (mut plain, mut doubled) =
+        (trainer(true, |config| config.train.warmup_steps = 0), trainer(true, scaled(1024.0)));
+    for _ in 0..5 {
+        plain.step();
+        doubled.step();
+    }
+    for (name, expected) in weights(&plain) {
+        let found = &weights(&doubled)[&name];
+        let apart = expected.values.iter().zip(&found.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart < 1e-5, "{name}: {apart}");
+    }
+
+    // Squares of such gradients are infinite until the factor has been halved a few times.
+    let mut overflowing = trainer(true, scaled(1e21));
+    let (mut skipped, mut skipped_first, mut scales, mut losses) = (0, None, Vec::new(), Vec::new());
+    run(&mut overflowing, |event| match event {
+        event::Event::Skipped { loss, .. } => {
+            assert!(loss.is_finite());
+            skipped += 1;
+        }
+        event::Event::Step(report) => {
+            skipped_first.get_or_insert(skipped);
+            losses.push(report.loss);
+            scales.extend(report.metrics[LOSS_SCALE].values().iter().copied());
+        }
+        _ => {}
+    });
+    assert!((2..15).contains(&skipped), "{skipped}");
+    assert_eq!(overflowing.skipped_steps, skipped);
+    let halved = |times: u64| 1e21 * 0.5f32.powi(times as i32);
+    assert_eq!(Some(scales[0]), skipped_first.map(halved));
+    assert!(losses[losses.len() - 1] < losses[0], "{losses:?}");
+    let (state, _) = opened(&overflowing).training().unwrap();
+    assert_eq!(state.loss_scale.unwrap().scale, halved(skipped));
+}
+
+#[test]
+fn a_factor_below_its_floor_ends_the_run_and_keeps_its_weights() {
+    let mut trainer = trainer(true, |config| {
+        scaled(1e21)(config);
+        config.train.loss_scale.floor = 1e20;
+    });
+    let mut saved = 0;
+    let mut hooks = Hooks {
+        observe: &mut |_| Ok(()),
+        save: &mut |_, _, _| {
+            saved += 1;
+            Ok("nowhere".into())
+        },
+        interrupted: &|| false,
+        device: "cpu".into(),
+        peak_flops: None,
+    };
+    let error = pollster::block_on(trainer.run(&mut hooks)).unwrap_err();
+    assert!(matches!(error, Error::LossScale { step: 4, .. }), "{error}");
+    assert!(error.hint().unwrap().to_string().contains("train.learning_rate"));
+    assert_eq!(saved, 1);
 }

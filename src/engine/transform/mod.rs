@@ -3,6 +3,11 @@
 
 pub mod adapter;
 mod freeze;
+pub mod pruning;
+mod recompute;
+mod reduced;
+
+pub use reduced::reduce_weights;
 
 use crate::{config::Config, error::Result, model::Model};
 
@@ -12,5 +17,6 @@ use crate::{config::Config, error::Result, model::Model};
 /// [`Error::InvalidValue`](crate::Error::InvalidValue) for a pattern of `train.freeze` that no parameter
 /// matches, or if nothing is left to train.
 pub fn apply(config: &Config, model: Model) -> Result<Model> {
+    let model = recompute::recompute(model, config.train.recompute);
     freeze::freeze(model, &config.train.freeze)
 }

@@ -3,6 +3,7 @@
 use super::Operation;
 use crate::{
     backend::{Kernels, Optional},
+    linear::LinearSpec,
     low_rank::{self, AdaptedSpec, InputOperation, dropped},
 };
 use burn::backend::tensor::FloatTensor;
@@ -30,16 +31,19 @@ impl<B: Kernels> Operation<B, 8> for AdaptedLinear {
 
     fn backward(saved: Self::Saved, dy: FloatTensor<B>, needed: [bool; 8]) -> [Option<FloatTensor<B>>; 8] {
         let Adapted { x, norm_weight, norm_bias, statistics, weight, down, up, hidden, spec } = saved;
-        let AdaptedSpec { transposed, input, dropout } = spec;
-        let d_up = needed[7].then(|| B::linear_weight_gradient(hidden, dy.clone(), false));
+        let (AdaptedSpec { product, input, dropout }, factor) = (spec, spec.factor());
+        let x = B::widened(x);
+        let reduced = B::reduced(dy.clone(), product.precision);
+        let d_up = needed[7].then(|| B::linear_weight_gradient(hidden, reduced.clone(), factor));
         let d_bias = needed[4].then(|| B::linear_bias_gradient(dy.clone()));
-        let d_hidden = B::linear_input_gradient(dy.clone(), up, false);
+        let d_hidden = B::linear_input_gradient(reduced.clone(), up, factor);
         let d_inner = (needed[0] || needed[1] || needed[2]).then(|| {
-            let d_inner = B::linear_input_gradient(dy.clone(), weight, transposed);
+            let d_inner = B::linear_input_gradient(reduced.clone(), weight, product);
             if !dropout.is_on() {
-                return B::linear_onto(d_inner, d_hidden.clone(), down.clone(), true);
+                let transposed = LinearSpec { transposed: true, ..factor };
+                return B::linear_onto(d_inner, d_hidden.clone(), down.clone(), transposed);
             }
-            let part = B::linear_input_gradient(d_hidden.clone(), down.clone(), false);
+            let part = B::linear_input_gradient(d_hidden.clone(), down.clone(), factor);
             B::dropout(part, Optional::Given(d_inner), dropout)
         });
         let (inner, [dx, d_norm_weight, d_norm_bias]) = match (input, d_inner) {
@@ -58,9 +62,9 @@ impl<B: Kernels> Operation<B, 8> for AdaptedLinear {
             }
             (_, None) => (low_rank::input::<B>(x, norm_weight, norm_bias, input).0, [None, None, None]),
         };
-        let d_weight = needed[3].then(|| B::linear_weight_gradient(inner.clone(), dy.clone(), transposed));
+        let d_weight = needed[3].then(|| B::linear_weight_gradient(inner.clone(), reduced, product));
         let d_down =
-            needed[6].then(|| B::linear_weight_gradient(dropped::<B>(inner, dropout), d_hidden, false));
+            needed[6].then(|| B::linear_weight_gradient(dropped::<B>(inner, dropout), d_hidden, factor));
         [dx, d_norm_weight, d_norm_bias, d_weight, d_bias, needed[5].then_some(dy), d_down, d_up]
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     attention::AttentionSpec,
     backend::{Kernels, Optional, OptionalInts, OptionalMask},
     dropout::Dropout,
+    linear::LinearSpec,
     log_probabilities::ProjectionSpec,
     norm::NormSpec,
     rope::RopeSpec,
@@ -24,17 +25,18 @@ use burn::backend::{
 pub(super) struct Linear;
 
 impl<B: Kernels> Operation<B, 4> for Linear {
-    /// Input, weight, and whether the weight is transposed.
-    type Saved = (FloatTensor<B>, FloatTensor<B>, bool);
+    /// Input, weight and settings.
+    type Saved = (FloatTensor<B>, FloatTensor<B>, LinearSpec);
 
     fn backward(
-        (x, weight, transposed): Self::Saved,
+        (x, weight, spec): Self::Saved,
         dy: FloatTensor<B>,
         needed: [bool; 4],
     ) -> [Option<FloatTensor<B>>; 4] {
+        let reduced = B::reduced(dy.clone(), spec.precision);
         [
-            needed[0].then(|| B::linear_input_gradient(dy.clone(), weight, transposed)),
-            needed[1].then(|| B::linear_weight_gradient(x, dy.clone(), transposed)),
+            needed[0].then(|| B::linear_input_gradient(reduced.clone(), weight, spec)),
+            needed[1].then(|| B::linear_weight_gradient(x, reduced, spec)),
             needed[2].then(|| B::linear_bias_gradient(dy.clone())),
             needed[3].then_some(dy),
         ]
@@ -45,19 +47,20 @@ impl<B: Kernels> Operation<B, 4> for Linear {
 pub(super) struct ActivatedLinear;
 
 impl<B: Kernels> Operation<B, 4> for ActivatedLinear {
-    /// Input of the non-linearity, weight, whether the weight is transposed, and the non-linearity.
-    type Saved = (FloatTensor<B>, FloatTensor<B>, bool, Activation);
+    /// Input of the non-linearity, weight, settings of the product, and the non-linearity.
+    type Saved = (FloatTensor<B>, FloatTensor<B>, LinearSpec, Activation);
 
     fn backward(
-        (x, weight, transposed, activation): Self::Saved,
+        (x, weight, spec, activation): Self::Saved,
         dy: FloatTensor<B>,
         needed: [bool; 4],
     ) -> [Option<FloatTensor<B>>; 4] {
-        let d_inner = B::linear_input_gradient(dy.clone(), weight, transposed);
-        let (dx, inner) = B::activation_backward_with_value(x, d_inner, activation);
+        let reduced = B::reduced(dy.clone(), spec.precision);
+        let d_inner = B::linear_input_gradient(reduced.clone(), weight, spec);
+        let (dx, inner) = B::activation_backward_with_value(B::widened(x), d_inner, activation);
         [
             Some(dx),
-            needed[1].then(|| B::linear_weight_gradient(inner, dy.clone(), transposed)),
+            needed[1].then(|| B::linear_weight_gradient(inner, reduced, spec)),
             needed[2].then(|| B::linear_bias_gradient(dy.clone())),
             needed[3].then_some(dy),
         ]
@@ -69,26 +72,28 @@ pub(super) struct NormalizedLinear;
 
 #[derive(Debug, Clone)]
 pub(super) struct Normalized<B: Kernels> {
+    /// Rows of the residual stream, which stay f32.
     pub x: FloatTensor<B>,
     pub norm_weight: FloatTensor<B>,
     pub norm_bias: Optional<B>,
     pub statistics: FloatTensor<B>,
-    pub spec: NormSpec,
+    pub norm: NormSpec,
     pub weight: FloatTensor<B>,
-    pub transposed: bool,
+    pub spec: LinearSpec,
 }
 
 impl<B: Kernels> Operation<B, 6> for NormalizedLinear {
     type Saved = Normalized<B>;
 
     fn backward(saved: Self::Saved, dy: FloatTensor<B>, needed: [bool; 6]) -> [Option<FloatTensor<B>>; 6] {
-        let Normalized { x, norm_weight, norm_bias, statistics, spec, weight, transposed } = saved;
+        let Normalized { x, norm_weight, norm_bias, statistics, norm, weight, spec } = saved;
+        let reduced = B::reduced(dy.clone(), spec.precision);
         let d_weight = needed[3].then(|| {
-            let inner = B::norm_forward(x.clone(), norm_weight.clone(), norm_bias, spec).0;
-            B::linear_weight_gradient(inner, dy.clone(), transposed)
+            let inner = B::norm_forward(x.clone(), norm_weight.clone(), norm_bias, norm).0;
+            B::linear_weight_gradient(inner, reduced.clone(), spec)
         });
-        let d_inner = B::linear_input_gradient(dy.clone(), weight, transposed);
-        let (dx, d_norm_weight, d_norm_bias) = B::norm_backward(x, norm_weight, statistics, d_inner, spec);
+        let d_inner = B::linear_input_gradient(reduced, weight, spec);
+        let (dx, d_norm_weight, d_norm_bias) = B::norm_backward(x, norm_weight, statistics, d_inner, norm);
         let d_bias = needed[4].then(|| B::linear_bias_gradient(dy.clone()));
         [Some(dx), Some(d_norm_weight), Some(d_norm_bias), d_weight, d_bias, needed[5].then_some(dy)]
     }
@@ -148,7 +153,7 @@ pub(super) struct Attend;
 #[derive(Debug, Clone)]
 pub(super) struct Attended<B: Kernels> {
     pub query: FloatTensor<B>,
-    pub key_value: Optional<B>,
+    pub key_value: Option<FloatTensor<B>>,
     pub mask: OptionalMask<B>,
     pub documents: OptionalInts<B>,
     pub output: FloatTensor<B>,
@@ -161,6 +166,8 @@ impl<B: Kernels> Operation<B, 2> for Attend {
 
     fn backward(saved: Self::Saved, dy: FloatTensor<B>, _: [bool; 2]) -> [Option<FloatTensor<B>>; 2] {
         let Attended { query, key_value, mask, documents, output, sums, spec } = saved;
+        let (query, output) = (B::widened(query), B::widened(output));
+        let key_value = super::optional::<B>(key_value.map(B::widened));
         let (d_query, d_key_value) =
             B::attention_backward(query, key_value, mask, documents, output, sums, dy, spec);
         [Some(d_query), Some(d_key_value)]
@@ -231,5 +238,17 @@ impl<B: Kernels> Operation<B, 2> for DropOut {
 
     fn backward(dropout: Self::Saved, dy: FloatTensor<B>, needed: [bool; 2]) -> [Option<FloatTensor<B>>; 2] {
         [Some(B::dropout(dy.clone(), Optional::Absent, dropout)), needed[1].then_some(dy)]
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Carry;
+
+impl<B: Kernels> Operation<B, 2> for Carry {
+    /// Gradient of the second input so far.
+    type Saved = FloatTensor<B>;
+
+    fn backward(gradient: Self::Saved, dy: FloatTensor<B>, _: [bool; 2]) -> [Option<FloatTensor<B>>; 2] {
+        [Some(dy), Some(gradient)]
     }
 }

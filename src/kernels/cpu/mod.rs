@@ -3,12 +3,16 @@
 mod tensor;
 
 use super::{
+    Precision,
     activation::Activation,
+    adafactor::{AdafactorSpec, Sizes},
     adamw::AdamWSpec,
+    adamw_8bit::AdamW8BitSpec,
     attention::{AttentionSpec, Strides},
     backend::{Kernels, Optional, OptionalInts, OptionalMask},
     cross_entropy::CrossEntropySpec,
     dropout::Dropout,
+    linear::LinearSpec,
     norm::NormSpec,
     rope::RopeSpec,
 };
@@ -17,13 +21,13 @@ use burn::{
     tensor::DType,
 };
 use kiln_operations::cpu::{
-    activation,
+    activation, adafactor, adamw_8bit,
     attention::{self, Heads, Inputs, Mask},
     cross_entropy::{self, Wanted},
     documents::Documents,
     dropout, embedding,
     gemm::Epilogue,
-    linear, norm, optimizer, rope,
+    linear, norm, optimizer, rope, rounding,
 };
 use tensor::{Floats, Tokens, check_kind, tensor};
 
@@ -49,7 +53,7 @@ fn with_width(mut dims: Vec<usize>, width: usize) -> Vec<usize> {
 }
 
 /// Sizes of a weight, `[inputs, outputs]`.
-fn linear_sizes(weight: &Floats, transposed: bool) -> [usize; 2] {
+fn linear_sizes(weight: &Floats, LinearSpec { transposed, .. }: LinearSpec) -> [usize; 2] {
     match (&weight.dims()[..], transposed) {
         (&[inputs, outputs], false) | (&[outputs, inputs], true) => [inputs, outputs],
         _ => [1, weight.len()],
@@ -60,47 +64,77 @@ fn linear_sizes(weight: &Floats, transposed: bool) -> [usize; 2] {
 /// copy.
 fn make_unique(tensor: FlexTensor) -> FlexTensor {
     check_kind(&tensor, DType::F32);
+    make_whole(tensor)
+}
+
+/// A tensor of numbers of four bytes whose buffer has its elements and nothing else.
+fn make_whole(tensor: FlexTensor) -> FlexTensor {
     let whole = tensor.is_contiguous()
         && tensor.layout().start_offset() == 0
         && tensor.bytes().len() == tensor.layout().num_elements() * size_of::<f32>();
     if whole { tensor } else { tensor.to_contiguous() }
 }
 
+/// A factor of products of a precision. Products round what they read themselves, but not to f16, in which the CPU is
+/// not faster.
+fn factor(tensor: FlexTensor, precision: Precision) -> FlexTensor {
+    if precision != Precision::F16 {
+        return tensor;
+    }
+    let values = Floats::of(&tensor);
+    self::tensor(rounding::to_f16(&values), values.dims())
+}
+
 impl Kernels for Flex {
+    // Tensors stay f32 here, and products round what they read. Where memory counts more than the time of a conversion,
+    // saved tensors could be stored in the small type by these two methods, and products could read it.
+    fn reduced(x: FlexTensor, _: Precision) -> FlexTensor {
+        x
+    }
+
+    fn widened(x: FlexTensor) -> FlexTensor {
+        x
+    }
+
     fn linear_forward(
         x: FlexTensor,
         weight: FlexTensor,
         bias: Optional<Self>,
         residual: Optional<Self>,
-        transposed: bool,
+        spec: LinearSpec,
     ) -> FlexTensor {
+        let [x, weight] = [x, weight].map(|tensor| factor(tensor, spec.precision));
         let (x, weight, bias, residual) =
             (Floats::of(&x), Floats::of(&weight), optional(bias), optional(residual));
-        let sizes = linear_sizes(&weight, transposed);
+        let sizes = linear_sizes(&weight, spec);
         let epilogue = Epilogue { bias: bias.as_deref(), residual: residual.as_deref() };
-        let y = linear::forward(&x, &weight, epilogue, sizes, transposed);
+        let y = linear::forward(&x, &weight, epilogue, sizes, spec);
         tensor(y, with_width(x.dims(), sizes[1]))
     }
 
-    fn linear_onto(total: FlexTensor, x: FlexTensor, weight: FlexTensor, transposed: bool) -> FlexTensor {
+    fn linear_onto(total: FlexTensor, x: FlexTensor, weight: FlexTensor, spec: LinearSpec) -> FlexTensor {
+        let [x, weight] = [x, weight].map(|tensor| factor(tensor, spec.precision));
         let (x, weight) = (Floats::of(&x), Floats::of(&weight));
-        let sizes = linear_sizes(&weight, transposed);
+        let sizes = linear_sizes(&weight, spec);
         let mut total = make_unique(total);
-        linear::onto(total.storage_mut(), &x, &weight, sizes, transposed);
+        linear::onto(total.storage_mut(), &x, &weight, sizes, spec);
         total
     }
 
-    fn linear_input_gradient(dy: FlexTensor, weight: FlexTensor, transposed: bool) -> FlexTensor {
+    fn linear_input_gradient(dy: FlexTensor, weight: FlexTensor, spec: LinearSpec) -> FlexTensor {
+        let [dy, weight] = [dy, weight].map(|tensor| factor(tensor, spec.precision));
         let (dy, weight) = (Floats::of(&dy), Floats::of(&weight));
-        let sizes = linear_sizes(&weight, transposed);
-        tensor(linear::backward_input(&dy, &weight, sizes, transposed), with_width(dy.dims(), sizes[0]))
+        let sizes = linear_sizes(&weight, spec);
+        let dx = linear::backward_input(&dy, &weight, sizes, spec);
+        tensor(dx, with_width(dy.dims(), sizes[0]))
     }
 
-    fn linear_weight_gradient(x: FlexTensor, dy: FlexTensor, transposed: bool) -> FlexTensor {
+    fn linear_weight_gradient(x: FlexTensor, dy: FlexTensor, spec: LinearSpec) -> FlexTensor {
+        let [x, dy] = [x, dy].map(|tensor| factor(tensor, spec.precision));
         let (x, dy) = (Floats::of(&x), Floats::of(&dy));
         let sizes @ [inputs, outputs] = [width(&x.dims()), width(&dy.dims())];
-        let shape = if transposed { [outputs, inputs] } else { [inputs, outputs] };
-        tensor(linear::backward_weight(&x, &dy, sizes, transposed), shape)
+        let shape = if spec.transposed { [outputs, inputs] } else { [inputs, outputs] };
+        tensor(linear::backward_weight(&x, &dy, sizes, spec), shape)
     }
 
     fn linear_bias_gradient(dy: FlexTensor) -> FlexTensor {
@@ -168,7 +202,7 @@ impl Kernels for Flex {
         documents: OptionalInts<Self>,
         spec: AttentionSpec,
     ) -> (FlexTensor, FlexTensor) {
-        let (query, key_value) = (Floats::of(&query), optional(key_value));
+        let (query, key_value) = attention_factors(query, key_value, spec);
         let mask = mask.into_option().map(|mask| mask.to_contiguous());
         let documents = documents_of(documents);
         let inputs = attention_inputs(&query, key_value.as_ref(), mask.as_ref(), documents.as_ref(), spec);
@@ -187,7 +221,8 @@ impl Kernels for Flex {
         d_output: FlexTensor,
         spec: AttentionSpec,
     ) -> (FlexTensor, FlexTensor) {
-        let (query, key_value) = (Floats::of(&query), optional(key_value));
+        let (query, key_value) = attention_factors(query, key_value, spec);
+        let d_output = factor(d_output, spec.precision);
         let mask = mask.into_option().map(|mask| mask.to_contiguous());
         let documents = documents_of(documents);
         let inputs = attention_inputs(&query, key_value.as_ref(), mask.as_ref(), documents.as_ref(), spec);
@@ -208,7 +243,8 @@ impl Kernels for Flex {
         mask: OptionalMask<Self>,
         spec: AttentionSpec,
     ) -> FlexTensor {
-        let [query, key, value] = [query, key, value].map(with_whole_rows);
+        let factors = [query, key, value].map(|tensor| factor(tensor, spec.precision));
+        let [query, key, value] = factors.map(with_whole_rows);
         let mask = mask.into_option().map(|mask| mask.to_contiguous());
         let sizes = |tensor: &FlexTensor| {
             let dims = tensor.layout().shape().to_vec();
@@ -245,6 +281,7 @@ impl Kernels for Flex {
         spec: CrossEntropySpec,
     ) -> FlexTensor {
         let targets = Tokens::of(&targets);
+        let [states, weight] = [states, weight].map(|tensor| factor(tensor, spec.precision));
         let (states, weight) = (Floats::of(&states), Floats::of(&weight));
         let (loss, _) =
             cross_entropy::loss(&states, &weight, &targets, &Floats::of(&weights), spec, Wanted::Loss);
@@ -260,6 +297,7 @@ impl Kernels for Flex {
         with_weight_gradient: bool,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
         let targets = Tokens::of(&targets);
+        let [states, weight] = [states, weight].map(|tensor| factor(tensor, spec.precision));
         let (states, weight) = (Floats::of(&states), Floats::of(&weight));
         let wanted = if with_weight_gradient { Wanted::AllGradients } else { Wanted::StatesGradient };
         let (loss, gradients) =
@@ -325,6 +363,62 @@ impl Kernels for Flex {
         (weights, first, second)
     }
 
+    fn adamw_8bit(
+        weights: FlexTensor,
+        codes: FlexTensor,
+        largest: FlexTensor,
+        gradient: FlexTensor,
+        scale: FlexTensor,
+        _: FlexTensor,
+        spec: AdamW8BitSpec,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        check_kind(&codes, DType::U32);
+        let (gradient, scale) = (Floats::of(&gradient), Floats::of(&scale)[0]);
+        let (mut weights, mut codes, mut largest) =
+            (make_unique(weights), make_whole(codes), make_unique(largest));
+        if scale.is_finite() || !spec.skip_non_finite {
+            adamw_8bit::adamw_8bit(
+                weights.storage_mut(),
+                codes.storage_mut(),
+                largest.storage_mut(),
+                &gradient,
+                scale,
+                spec,
+            );
+        }
+        (weights, codes, largest)
+    }
+
+    fn adafactor(
+        weights: FlexTensor,
+        rows: FlexTensor,
+        columns: FlexTensor,
+        gradient: FlexTensor,
+        scale: FlexTensor,
+        spec: AdafactorSpec,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let (gradient, scale) = (Floats::of(&gradient), Floats::of(&scale)[0]);
+        let (mut weights, mut rows, mut columns) =
+            (make_unique(weights), make_unique(rows), make_unique(columns));
+        if scale.is_finite() || !spec.skip_non_finite {
+            match spec.sizes {
+                Sizes::Vector => {
+                    adafactor::vector(weights.storage_mut(), rows.storage_mut(), &gradient, scale, spec);
+                }
+                Sizes::Matrices { rows: height, columns: width, .. } => adafactor::matrices(
+                    weights.storage_mut(),
+                    rows.storage_mut(),
+                    columns.storage_mut(),
+                    &gradient,
+                    [height, width],
+                    scale,
+                    spec,
+                ),
+            }
+        }
+        (weights, rows, columns)
+    }
+
     fn sum_of_squares(x: FlexTensor) -> FlexTensor {
         tensor(vec![optimizer::sum_of_squares(&Floats::of(&x))], [1])
     }
@@ -349,6 +443,16 @@ fn documents_of(numbers: OptionalInts<Flex>) -> Option<Documents> {
 fn flags(mask: &FlexTensor) -> Mask<'_> {
     let dims = mask.layout().shape().to_vec();
     Mask { flags: mask.storage(), batches: dims[0], queries: dims[2] }
+}
+
+/// Queries, keys and values that attention multiplies.
+fn attention_factors(
+    query: FlexTensor,
+    key_value: Optional<Flex>,
+    spec: AttentionSpec,
+) -> (Floats, Option<Floats>) {
+    let floats = |tensor| Floats::of(&factor(tensor, spec.precision));
+    (floats(query), key_value.into_option().map(floats))
 }
 
 fn attention_inputs<'a>(

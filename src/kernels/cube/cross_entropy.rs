@@ -5,7 +5,10 @@ use super::{
     math::{most_of_cube, sum_of_cube, tanh},
     optimizer::sum,
 };
-use crate::cross_entropy::CrossEntropySpec;
+use crate::{
+    composed::{product, reduced},
+    cross_entropy::CrossEntropySpec,
+};
 use burn::{
     backend::{cubecl::dtype_to_storage_type, ops::FloatTensorOps},
     tensor::Slice,
@@ -160,8 +163,10 @@ fn by_chunks(
     spec: CrossEntropySpec,
     mut gradients: Option<&mut Gradients>,
 ) -> CubeTensor {
+    // Converted once for all chunks.
+    let weight = reduced::<CubeBackend>(weight, spec.precision);
     let (states, weight, targets, weights) =
-        (floats(states), floats(weight), contiguous(targets), floats(weights));
+        (floats(states), contiguous(weight), contiguous(targets), floats(weights));
     let matrix = if spec.transposed { turned(weight) } else { weight }; // [E, V]
     let (count, vocabulary) = (states.meta.shape()[0], matrix.meta.shape()[1]);
     let losses = alloc(&states, [count]);
@@ -169,7 +174,8 @@ fn by_chunks(
     for first in (0..count).step_by(rows) {
         let end = (first + rows).min(count);
         let chunk = CubeBackend::float_slice(states.clone(), &[Slice::from(first..end)]);
-        let logits = floats(CubeBackend::float_matmul(chunk.clone(), matrix.clone()));
+        let chunk = reduced::<CubeBackend>(chunk, spec.precision);
+        let logits = floats(product::<CubeBackend>(chunk.clone(), matrix.clone(), spec.precision));
         let Grid { client, count: cubes, dim } = Grid::cubes(&logits, end - first);
         // SAFETY: cubes beyond the last row end at once, units stay within the logits of their row.
         unsafe {
@@ -191,13 +197,16 @@ fn by_chunks(
             );
         }
         if let Some(gradients) = &mut gradients {
-            gradients.states.push(CubeBackend::float_matmul(logits.clone(), turned(matrix.clone())));
+            let precision = spec.gradient_precision();
+            let d_logits = reduced::<CubeBackend>(logits, precision);
+            let d_states = product::<CubeBackend>(d_logits.clone(), turned(matrix.clone()), precision);
+            gradients.states.push(d_states);
             if !gradients.with_weight {
                 continue;
             }
             let part = match spec.transposed {
-                true => CubeBackend::float_matmul(turned(logits), chunk),
-                false => CubeBackend::float_matmul(turned(chunk), logits),
+                true => product::<CubeBackend>(turned(d_logits), chunk, precision),
+                false => product::<CubeBackend>(turned(chunk), d_logits, precision),
             };
             gradients.weight = Some(match gradients.weight.take() {
                 Some(sum) => CubeBackend::float_add(sum, part),

@@ -5,6 +5,7 @@
 #![allow(clippy::needless_range_loop, clippy::manual_is_multiple_of, reason = "kernels know neither")]
 
 mod activation;
+mod adamw_8bit;
 mod attention;
 mod cross_entropy;
 mod dropout;
@@ -18,6 +19,7 @@ mod rope;
 use super::{
     activation::Activation,
     adamw::AdamWSpec,
+    adamw_8bit::AdamW8BitSpec,
     attention::AttentionSpec,
     backend::{Kernels, Optional, OptionalInts, OptionalMask},
     cross_entropy::CrossEntropySpec,
@@ -134,6 +136,18 @@ impl Kernels for CubeBackend {
     ) -> (CubeTensor, CubeTensor, CubeTensor) {
         let [weights, first, second] = optimizer::adamw([weights, first, second], gradient, scale, spec);
         (weights, first, second)
+    }
+
+    fn adamw_8bit(
+        weights: CubeTensor,
+        codes: CubeTensor,
+        largest: CubeTensor,
+        gradient: CubeTensor,
+        scale: CubeTensor,
+        tables: CubeTensor,
+        spec: AdamW8BitSpec,
+    ) -> (CubeTensor, CubeTensor, CubeTensor) {
+        adamw_8bit::update(weights, codes, largest, [gradient, scale, tables], spec)
     }
 
     fn sum_of_squares(x: CubeTensor) -> CubeTensor {

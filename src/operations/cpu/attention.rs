@@ -6,6 +6,7 @@
 
 use super::{
     documents::Documents,
+    few_rows::Target,
     gemm::{Into, Matrix, product, product_of},
     math::{exp, max, sum, tanh, vectorized},
     parallel::{Shared, alloc, each},
@@ -146,7 +147,8 @@ impl Inputs<'_> {
         let (count, width) = (block.queries.len(), block.keys.len());
         let queries = self.query.matrix(block.batch, block.head, block.queries.start);
         let keys = self.key.matrix(block.batch, group, block.keys.start).transposed();
-        let scores = product_of([count, spec.head_size, width], queries, keys, spec.scale, scores);
+        let scores =
+            product_of([count, spec.head_size, width], queries, keys, spec.scale, scores, spec.precision);
         if spec.softcap > 0.0 {
             vectorized(
                 #[inline(always)]
@@ -258,7 +260,15 @@ pub fn forward(inputs: Inputs) -> (Vec<f32>, Vec<f32>) {
         let output = output_heads.rows(batch, head, &block.queries, size);
         // SAFETY: every task has queries of its own, whose rows the product writes.
         unsafe {
-            product([count, width, size], weights, values, 1.0, output, heads * size, Into::Replace);
+            product(
+                [count, width, size],
+                weights,
+                values,
+                1.0,
+                Target(output, heads * size),
+                Into::Replace,
+                spec.precision,
+            );
             for (query, inverse) in block.queries.zip(inverse) {
                 let values = output_heads.row(batch, head, query, size).assume_init_mut();
                 values.iter_mut().for_each(|value| *value *= inverse);
@@ -322,7 +332,8 @@ pub fn backward(
                 let weights = inputs.scores(&block, &mut weights);
                 let d_out = d_outputs.matrix(batch, head, first);
                 let values = inputs.value.matrix(batch, group, block.keys.start).transposed();
-                let d_scores = product_of([count, size, width], d_out, values, 1.0, &mut d_scores);
+                let d_scores =
+                    product_of([count, size, width], d_out, values, 1.0, &mut d_scores, spec.precision);
                 for (row, query) in block.queries.clone().enumerate() {
                     let (keys, mask) = inputs.seen(&block, query);
                     let weights = &mut weights[row * width..(row + 1) * width];
@@ -383,10 +394,34 @@ pub fn backward(
                     (d_value.strides.token, d_value.rows(batch, group, &block.keys, size));
                 // SAFETY: every task has queries, keys and values of its own; the latter two were set to 0.
                 unsafe {
-                    product([count, width, size], d_scores, keys, 1.0, d_queries, steps, Into::Replace);
+                    product(
+                        [count, width, size],
+                        d_scores,
+                        keys,
+                        1.0,
+                        Target(d_queries, steps),
+                        Into::Replace,
+                        spec.precision,
+                    );
                     let (d_scores, weights) = (d_scores.transposed(), weights.transposed());
-                    product([width, count, size], d_scores, queries, 1.0, d_keys, key_steps, Into::Add);
-                    product([width, count, size], weights, d_out, 1.0, d_values, value_steps, Into::Add);
+                    product(
+                        [width, count, size],
+                        d_scores,
+                        queries,
+                        1.0,
+                        Target(d_keys, key_steps),
+                        Into::Add,
+                        spec.precision,
+                    );
+                    product(
+                        [width, count, size],
+                        weights,
+                        d_out,
+                        1.0,
+                        Target(d_values, value_steps),
+                        Into::Add,
+                        spec.precision,
+                    );
                 }
             }
         }

@@ -60,7 +60,8 @@ pub fn loss(
         let logits = &mut logits[..size * vocabulary];
         let states = Matrix::of_rows(chunk, width);
         let none = Epilogue::default();
-        let logits = parallel_product_in([size, width, vocabulary], states, matrix, none, logits);
+        let logits =
+            parallel_product_in([size, width, vocabulary], states, matrix, none, logits, spec.precision);
         let (logits_shared, losses_shared) = (Shared::new(logits), Shared::new(&mut losses));
         split(size, (1usize << 13).div_ceil(vocabulary), |part| {
             for row in part {
@@ -76,8 +77,16 @@ pub fn loss(
         });
         if with_gradients {
             let d_logits = Matrix::of_rows(logits, vocabulary);
+            let precision = spec.gradient_precision();
             let d_states = &mut d_states[start * width..end * width];
-            parallel_product_in([size, vocabulary, width], d_logits, matrix.transposed(), none, d_states);
+            parallel_product_in(
+                [size, vocabulary, width],
+                d_logits,
+                matrix.transposed(),
+                none,
+                d_states,
+                precision,
+            );
             if !with_weight {
                 continue;
             }
@@ -86,8 +95,8 @@ pub fn loss(
                 false => ([width, size, vocabulary], states.transposed(), d_logits),
             };
             match &mut d_weight {
-                None => d_weight = Some(parallel_product(sizes, a, b, none)),
-                Some(d_weight) => parallel_product_onto(sizes, a, b, d_weight),
+                None => d_weight = Some(parallel_product(sizes, a, b, none, precision)),
+                Some(d_weight) => parallel_product_onto(sizes, a, b, d_weight, precision),
             }
         }
     }

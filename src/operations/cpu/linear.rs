@@ -5,25 +5,32 @@ use super::{
     math::vectorized,
     parallel::{Shared, split},
 };
+use crate::linear::LinearSpec;
 
-/// Computes `x W + bias + residual`. `x` is `[N, I]`, `weight` is `[I, O]`, or `[O, I]` if `transposed`.
+/// Computes `x W + bias + residual`. `x` is `[N, I]`, `weight` is `[I, O]`, or `[O, I]` if `spec.transposed`.
 pub fn forward(
     x: &[f32],
     weight: &[f32],
     epilogue: Epilogue,
     [inputs, outputs]: [usize; 2],
-    transposed: bool,
+    spec: LinearSpec,
 ) -> Vec<f32> {
     let count = x.len() / inputs.max(1);
-    let matrix = matrix(weight, [inputs, outputs], transposed);
-    parallel_product([count, inputs, outputs], Matrix::of_rows(x, inputs), matrix, epilogue)
+    let matrix = matrix(weight, [inputs, outputs], spec.transposed);
+    parallel_product([count, inputs, outputs], Matrix::of_rows(x, inputs), matrix, epilogue, spec.precision)
 }
 
 /// Adds `x W` to `total`, `[N, O]`.
-pub fn onto(total: &mut [f32], x: &[f32], weight: &[f32], [inputs, outputs]: [usize; 2], transposed: bool) {
+pub fn onto(total: &mut [f32], x: &[f32], weight: &[f32], [inputs, outputs]: [usize; 2], spec: LinearSpec) {
     let count = x.len() / inputs.max(1);
-    let matrix = matrix(weight, [inputs, outputs], transposed);
-    parallel_product_onto([count, inputs, outputs], Matrix::of_rows(x, inputs), matrix, total);
+    let matrix = matrix(weight, [inputs, outputs], spec.transposed);
+    parallel_product_onto(
+        [count, inputs, outputs],
+        Matrix::of_rows(x, inputs),
+        matrix,
+        total,
+        spec.precision,
+    );
 }
 
 fn matrix(weight: &[f32], [inputs, outputs]: [usize; 2], transposed: bool) -> Matrix<'_> {
@@ -34,21 +41,33 @@ fn matrix(weight: &[f32], [inputs, outputs]: [usize; 2], transposed: bool) -> Ma
 }
 
 /// Gradient of `x`.
-pub fn backward_input(dy: &[f32], weight: &[f32], sizes: [usize; 2], transposed: bool) -> Vec<f32> {
+pub fn backward_input(dy: &[f32], weight: &[f32], sizes: [usize; 2], spec: LinearSpec) -> Vec<f32> {
     let [inputs, outputs] = sizes;
     let count = dy.len() / outputs.max(1);
-    let weight = matrix(weight, sizes, transposed).transposed();
+    let weight = matrix(weight, sizes, spec.transposed).transposed();
     let dy = Matrix::of_rows(dy, outputs);
-    parallel_product([count, outputs, inputs], dy, weight, Epilogue::default())
+    parallel_product([count, outputs, inputs], dy, weight, Epilogue::default(), spec.precision)
 }
 
 /// Gradient of the weight, in its layout.
-pub fn backward_weight(x: &[f32], dy: &[f32], [inputs, outputs]: [usize; 2], transposed: bool) -> Vec<f32> {
+pub fn backward_weight(x: &[f32], dy: &[f32], [inputs, outputs]: [usize; 2], spec: LinearSpec) -> Vec<f32> {
     let count = x.len() / inputs.max(1);
     let (x, dy) = (Matrix::of_rows(x, inputs), Matrix::of_rows(dy, outputs));
-    match transposed {
-        true => parallel_product([outputs, count, inputs], dy.transposed(), x, Epilogue::default()),
-        false => parallel_product([inputs, count, outputs], x.transposed(), dy, Epilogue::default()),
+    match spec.transposed {
+        true => parallel_product(
+            [outputs, count, inputs],
+            dy.transposed(),
+            x,
+            Epilogue::default(),
+            spec.precision,
+        ),
+        false => parallel_product(
+            [inputs, count, outputs],
+            x.transposed(),
+            dy,
+            Epilogue::default(),
+            spec.precision,
+        ),
     }
 }
 

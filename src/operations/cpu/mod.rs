@@ -2,6 +2,8 @@
 //! over rows and heads. In a browser the same code runs on one thread with WASM's vector instructions.
 
 pub mod activation;
+pub mod adafactor;
+pub mod adamw_8bit;
 pub mod attention;
 pub mod cross_entropy;
 pub mod documents;
@@ -14,4 +16,7 @@ mod math;
 pub mod norm;
 pub mod optimizer;
 mod parallel;
+#[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), path = "no_parts.rs")]
+mod parts;
 pub mod rope;
+pub mod rounding;

@@ -56,7 +56,7 @@ const OF_FILES = ["data.paths", "tokenizer.path", "objective.reference", "distil
 /** Settings of files, which a tab does not have, and of what only the command line measures. */
 export function isHidden(key: string): boolean {
   const sections = ["eval.", "adapter."];
-  return [...OF_FILES, "chat.role_weights", "data.canaries", "rollout.rewards", "train.memorization"].includes(key) || sections.some((section) => key.startsWith(section));
+  return [...OF_FILES, "chat.role_weights", "data.canaries", "rollout.rewards", "train.memorization", "train.offload"].includes(key) || sections.some((section) => key.startsWith(section));
 }
 
 /** The fields of each group, common ones first. */

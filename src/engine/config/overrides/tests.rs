@@ -329,3 +329,18 @@ fn an_earlier_name_without_its_section_is_found() {
     assert_eq!(nearest_key("z_loss"), Some("objective.z_loss"));
     assert_eq!(nearest_key("train.z_loss"), Some("objective.z_loss"));
 }
+
+#[test]
+fn an_automatic_batch_keeps_the_rows_of_a_step() {
+    let batch = |config: &Config| (config.train.batch_size, config.train.fit_batch);
+    for text in ["auto", " auto", "\"auto\"", "'auto'"] {
+        let config = set(&["train.batch_size=6", &format!("train.batch_size={text}")]).unwrap();
+        assert_eq!(batch(&config), (6, true), "{text}");
+    }
+    assert_eq!(batch(&set(&["train.batch_size=auto", "train.batch_size=8"]).unwrap()), (8, false));
+    let of_file = Config::from_toml("[train]\nbatch_size = \"auto\"\n", "`a.toml`").unwrap();
+    assert_eq!(batch(&of_file), (12, true));
+    assert_eq!(Config::from_toml(&of_file.to_toml().unwrap(), "`b.toml`").unwrap(), of_file);
+    let (message, _) = complaint(set(&["train.batch_size=automatic"]));
+    assert!(message.contains("`automatic` for `train.batch_size`"), "{message}");
+}

@@ -33,13 +33,6 @@ pub(super) fn check(config: &Config) -> Result<()> {
             hint!["add ", hint::set("data.answer_after", "=")],
         ));
     }
-    let of_adapter = if config.adapter.is_on() { config.adapter.dropout } else { 0.0 };
-    for (key, dropout) in [("model.dropout", model.dropout), ("adapter.dropout", of_adapter)] {
-        if kind.samples_answers() && dropout > 0.0 {
-            let message = "the probabilities of sampled answers are those without dropout";
-            return Err(refused(key, dropout, message, hint!["add ", hint::set(key, 0)]));
-        }
-    }
     if rollout.max_new_tokens >= model.block_size {
         let message =
             format!("a prompt and its answer take at most `model.block_size` = {} tokens", model.block_size);
@@ -102,8 +95,6 @@ mod tests {
         assert_eq!(refusal(&["train.batch_size=16", "rollout.max_new_tokens=8"]), None);
         for (overrides, key, advice) in [
             (&["data.answer_after="][..], "data.task", "data.answer_after=="),
-            (&["model.dropout=0.1"], "model.dropout", "model.dropout=0"),
-            (&["adapter.kind=lora", "adapter.dropout=0.05"], "adapter.dropout", "adapter.dropout=0"),
             (&["model.block_size=64"], "rollout.max_new_tokens", "rollout.max_new_tokens=32"),
             (&["train.batch_size=12", "rollout.max_new_tokens=8"], "grpo.group_size", "train.batch_size=16"),
             (

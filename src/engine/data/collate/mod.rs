@@ -129,8 +129,12 @@ impl Collator {
         matches!(self, Self::Pairs { .. } | Self::Texts | Self::Tokens)
     }
 
-    /// Number of documents of a split that are longer than a block, so that their rows are truncated.
+    /// Number of documents of a split that are longer than a block, so that their rows are truncated. Dialogues were
+    /// truncated when they became rows.
     pub fn cut_documents(&self, split: &TokenSplit, block_size: usize) -> usize {
+        if let Labels::Dialogues(labels) = split.labels() {
+            return labels.truncated;
+        }
         let needed = |document| self.block_for(split, document);
         match self.takes_documents() {
             true => (0..split.document_count()).filter(|&document| needed(document) > block_size).count(),

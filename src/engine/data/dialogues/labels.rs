@@ -17,6 +17,8 @@ pub struct DialogueLabels {
     pub rows_per_example: usize,
     /// Record of each example that is a prompt; otherwise empty.
     pub records: Arc<[Value]>,
+    /// Number of rows that were longer than the context, and have lost a part.
+    pub truncated: usize,
 }
 
 impl DialogueLabels {
@@ -66,6 +68,7 @@ mod tests {
             values: [0.5].into(),
             rows_per_example: 1,
             records: Arc::new([]),
+            truncated: 0,
         }
     }
 

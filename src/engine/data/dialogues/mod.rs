@@ -1,6 +1,7 @@
 //! Dialogues as training data: files of messages, preferences, labels or prompts become rows of tokens with a
 //! weight for each, through the model's chat template.
 
+mod detect;
 mod labels;
 mod read;
 mod table;
@@ -29,7 +30,7 @@ use std::path::Path;
 pub struct Dialogues {
     /// The tokenizer, with the chat template, if messages were rendered. What ends a turn ends generation.
     pub tokenizer: Tokenizer,
-    /// Where the chat template is from; `None` if no messages were rendered.
+    /// Origin of the chat template; `None` if no messages were rendered.
     pub template: Option<String>,
     /// Warnings about the chat template.
     pub warnings: Vec<String>,
@@ -254,8 +255,13 @@ fn rows_of(
     }
     let has_values = values.iter().any(Option::is_some);
     let values = values.into_iter().filter(|_| has_values).map(|value| value.unwrap_or(0.0)).collect();
-    let labels =
-        DialogueLabels { weights: weights.into(), values, rows_per_example, records: records.into() };
+    let labels = DialogueLabels {
+        weights: weights.into(),
+        values,
+        rows_per_example,
+        records: records.into(),
+        truncated: statistics.truncated,
+    };
     let split = TokenSplit::from_tokens(name, tokens, starts).with_labels(Labels::Dialogues(labels));
     DialoguePart { split, statistics, places }
 }

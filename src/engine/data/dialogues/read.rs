@@ -1,4 +1,4 @@
-//! Reads files of dialogues: tells the format of each by its first records, and reads its examples.
+//! Reads files of dialogues: the examples of each, by the format that its first records have.
 
 use super::super::{
     decode::decode,
@@ -6,7 +6,10 @@ use super::super::{
     signature::{Signature, Way},
     sources::{self, File, Found, is_shard},
 };
-use super::table::{self, each_record};
+use super::{
+    detect::detect,
+    table::{self, each_record},
+};
 use crate::{
     config::{Config, Format, OnBadRow, SampleKind, Task},
     error::{Error, Hint, Result, hint},
@@ -17,9 +20,6 @@ use std::{
     borrow::Cow,
     path::{Path, PathBuf},
 };
-
-/// Number of records by which the format of a file is told.
-const FIRST_RECORDS: usize = 8;
 
 /// A file of dialogues.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,7 +199,7 @@ fn names_dialogues(config: &Config) -> bool {
 }
 
 /// Advice on the fields that an objective learns from.
-fn wanted(kind: SampleKind) -> Hint {
+pub(super) fn wanted(kind: SampleKind) -> Hint {
     match kind {
         SampleKind::Conversations => {
             "records have `messages`, `conversations`, `instruction` and `output`, or `prompt` and `completion`"
@@ -303,99 +303,5 @@ impl Examples {
             refusal.message = format!("{} (of {all} examples that are read, {counts})", refusal.message);
         }
         Err(refusal.into_error(path, *line))
-    }
-}
-
-/// Tells the format of a file by its first records; `None` if they are text.
-fn detect(
-    config: &Config,
-    kind: SampleKind,
-    path: &Path,
-    text: &str,
-    shape: Shape,
-) -> Result<Option<Format>> {
-    let refused = |line: usize, message: String, hint: Hint| Error::InvalidDialogue {
-        path: path.into(),
-        line,
-        message,
-        hint: Some(hint),
-    };
-    // The others are parsed when they are read.
-    let text = if shape == Shape::Lines { first_lines(text, FIRST_RECORDS) } else { text };
-    let mut first: Option<Format> = None;
-    let mut count = 0;
-    each_record(path, text, shape, |line, record: Value| {
-        count += 1;
-        if count > FIRST_RECORDS {
-            return Ok(());
-        }
-        let has_text = || {
-            let text = record.get_attr(&config.data.text_field).ok();
-            text.is_some_and(|text| text.as_str().is_some())
-        };
-        let found = match format::detect(&record) {
-            Some(format) => format,
-            None if has_text() => Format::Text,
-            None => {
-                let fields =
-                    format::describe_fields(&record).map_err(|refusal| refusal.into_error(path, line))?;
-                return Err(refused(
-                    line,
-                    format!("has no field of a dialogue; its fields are {fields}"),
-                    wanted(kind),
-                ));
-            }
-        };
-        match first {
-            None => first = Some(found),
-            Some(first) if first == found => {}
-            Some(first) => {
-                let (own, before) = (found.name(), first.name());
-                let as_before = format::read(&record, first, kind).err();
-                let reason = as_before
-                    .map_or_else(String::new, |refusal| format!(" (as `{before}`: {})", refusal.message));
-                let message = format!("is of the format `{own}`, but those before it of `{before}`{reason}");
-                let hint = hint!["say which it is with ", hint::set("data.format", before)];
-                return Err(refused(line, message, hint));
-            }
-        }
-        Ok(())
-    })?;
-    match first {
-        None | Some(Format::Text) => Ok(None),
-        Some(format) if kind.formats().contains(&format) => Ok(Some(format)),
-        Some(format) => {
-            let objective = config.objective_kind().name();
-            let message =
-                format!("is of the format `{}`, from which `{objective}` does not learn", format.name());
-            Err(refused(1, message, wanted(kind)))
-        }
-    }
-}
-
-/// The beginning of a text, with so many lines that are not blank.
-fn first_lines(text: &str, count: usize) -> &str {
-    let (mut end, mut left) = (0, count);
-    for line in text.split_inclusive('\n') {
-        if left == 0 {
-            break;
-        }
-        end += line.len();
-        left -= usize::from(!line.trim().is_empty());
-    }
-    &text[..end]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_counted_without_blank_ones() {
-        let text = "a\n\n \nb\nc";
-        assert_eq!(
-            ["", "a\n", "a\n\n \nb\n", text, text],
-            [0, 1, 2, 3, 9].map(|count| first_lines(text, count))
-        );
     }
 }

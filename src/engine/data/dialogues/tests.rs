@@ -183,6 +183,26 @@ fn bad_rows_are_errors_that_are_counted_or_skips_that_are_named() {
 }
 
 #[test]
+fn the_format_is_that_of_most_records_where_bad_rows_are_skipped() {
+    let unknown = r#"{"question": "q", "answer": "a"}"#;
+    let other = r#"{"instruction": "i", "output": "o"}"#;
+    for (bad, count) in
+        [(unknown.to_owned(), 1), (other.to_owned(), 1), (format!("{unknown}\n{other}\n[1]"), 3)]
+    {
+        for text in [format!("{bad}\n{TALK}"), format!("{TALK}{bad}\n")] {
+            let read = |more: &str| prepared("a.jsonl", &text, SampleKind::Conversations, &[more]);
+            let skipped = read("chat.on_bad_row=skip").unwrap();
+            assert_eq!(skipped.files[0].format, Format::Messages);
+            assert_eq!((skipped.train.statistics.rows, skipped.skipped.count()), (3, count));
+            assert!(read("chat.on_bad_row=error").is_err());
+        }
+    }
+    // Without a record of any format there is nothing to skip to.
+    let (message, _) = refusal("a.jsonl", unknown, SampleKind::Conversations, &["chat.on_bad_row=skip"]);
+    assert_eq!(message, "` line 1: has no field of a dialogue; its fields are `question`, `answer`");
+}
+
+#[test]
 fn records_of_text_are_text() {
     let folder = folder(&[("a.jsonl", "{\"text\": \"one=1\"}\n{\"text\": \"two=2\"}\n")]);
     let path = [folder.path().join("a.jsonl")];

@@ -3,7 +3,7 @@
 
 use super::{Likelihood, Scorer, encoding::check_length};
 use crate::{
-    device::device_failed,
+    device::read_numbers,
     error::{Error, Result},
     generate::batch::is_exact,
     model::{
@@ -256,9 +256,7 @@ impl Scorer<'_> {
         if numbers.is_empty() {
             return Ok(());
         }
-        let failed = |message| device_failed(&device, "evaluating", message);
-        let data = Tensor::cat(numbers, 0).into_data_async().await.map_err(|e| failed(e.to_string()))?;
-        let values = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+        let values = read_numbers(Tensor::cat(numbers, 0), "evaluating").await?;
         let pairs = values.as_chunks::<2>().0;
         if let Some([value, _]) = pairs.iter().find(|[value, _]| value.is_nan()) {
             let (what, origin) = ("the log-probabilities", None);

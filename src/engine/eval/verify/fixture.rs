@@ -7,7 +7,7 @@ use crate::{
     checkpoint::{Checkpoint, Weights, tensors},
     config::TrainConfig,
     error::{Error, Result},
-    kernels::Mode,
+    kernels::{Mode, Precision},
     model::{
         Input, Model, mask,
         parameters::{self, FlatTensor, HostTensor, NamedData},
@@ -63,11 +63,16 @@ impl Fixture {
 
     /// Reads `SUBJECT/NAME.json` and `SUBJECT/NAME.safetensors` of a folder.
     pub fn open(folder: &Path, subject: &str, name: &str) -> Result<Self> {
-        let path = folder.join(subject).join(format!("{name}.json"));
+        Self::open_with(folder, subject, name, name)
+    }
+
+    /// Reads `SUBJECT/JSON.json`, which tells of several files, and `SUBJECT/NAME.safetensors` of a folder.
+    pub fn open_with(folder: &Path, subject: &str, name: &str, json: &str) -> Result<Self> {
+        let path = folder.join(subject).join(format!("{json}.json"));
         let text = storage::read_to_string(&path)?;
         let failed = |message: String| Error::Checkpoint { path: path.clone(), message, hint: None };
         let json = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
-        let bytes = storage::read(&path.with_extension("safetensors"))?;
+        let bytes = storage::read(&path.with_file_name(format!("{name}.safetensors")))?;
         let floats = tensors::read_floats(&bytes).map_err(failed)?;
         Ok(Self { path, json, bytes, floats })
     }
@@ -99,6 +104,11 @@ impl Fixture {
     /// [`Error::Checkpoint`] if there is none, or if it has another type.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.find(path)?.ok_or_else(|| self.error(format!("`{path}` is missing")))
+    }
+
+    /// Names of all tensors of floating-point numbers, in alphabetical order.
+    pub fn tensors(&self) -> impl Iterator<Item = &String> {
+        self.floats.keys()
     }
 
     /// A tensor of floating-point numbers, or `None` if there is none of this name.
@@ -234,10 +244,20 @@ pub struct FixtureModel {
 impl FixtureModel {
     /// Loads `models/NAME` of a folder of fixtures.
     pub fn open(folder: &Path, name: &str, device: &Device) -> Result<Self> {
+        Self::open_in_precision(folder, name, Precision::F32, device)
+    }
+
+    /// Loads `models/NAME` of a folder of fixtures, to compute with products of a precision that the device has.
+    pub fn open_in_precision(
+        folder: &Path,
+        name: &str,
+        precision: Precision,
+        device: &Device,
+    ) -> Result<Self> {
         let device = device.clone().autodiff();
         let mut checkpoint = Checkpoint::open_model(&folder.join("models").join(name))?;
         checkpoint.model.dropout = 0.0;
-        let model = checkpoint.build(Weights::Latest, &device)?.train();
+        let model = checkpoint.build_in_precision(Weights::Latest, precision, &device)?.train();
         Ok(Self { checkpoint, model, device })
     }
 

@@ -8,9 +8,13 @@ pub mod fixture;
 mod grpo;
 mod lora;
 mod model;
+mod optim;
 mod ppo;
+mod precision;
 mod preference;
+mod prune;
 mod reward;
+mod scaler;
 mod sft;
 
 pub use case::{Case, Difference, Tolerances};
@@ -37,4 +41,7 @@ pub const SUBJECTS: &[Subject] = &[
     Subject { name: "ppo", verify: ppo::verify },
     Subject { name: "grpo", verify: grpo::verify },
     Subject { name: "distill", verify: distill::verify },
+    Subject { name: "optim", verify: optim::verify },
+    Subject { name: "precision", verify: precision::verify },
+    Subject { name: "prune", verify: prune::verify },
 ];

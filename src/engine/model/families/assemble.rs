@@ -124,15 +124,15 @@ impl<T: Stored> Assembly<T> {
         for group in groups {
             let mut parts = Vec::new();
             for (part, stored) in group {
-                let (width, shape) = (part.columns.len(), stored.shape().to_vec());
-                let loaded = part.transform.load(stored.into_host());
-                let loaded = loaded.filter(|tensor| tensor.shape.last() == Some(&width));
-                parts.push(loaded.ok_or_else(|| {
+                let (width, shape) = (part.columns.len(), stored.shape());
+                let loaded = part.transform.loaded_shape(shape);
+                if loaded.is_none_or(|loaded| loaded.last() != Some(&width)) {
                     let name = &part.name;
-                    format!(
+                    return Err(format!(
                         "tensor `{name}` has shape {shape:?}, but the configuration asks for a width of {width}"
-                    )
-                })?);
+                    ));
+                }
+                parts.push((part.transform, stored));
             }
             let joined = transform::join(parts);
             matrices.push(joined.ok_or_else(|| format!("the parts of `{name}` differ in shape"))?);

@@ -137,7 +137,7 @@ impl Family {
 
     /// Whether a model of this family computes the same as the configuration's, that is, whether the
     /// configuration would be read back from `config.json`.
-    fn expresses(self, config: &ModelConfig) -> bool {
+    pub(crate) fn expresses(self, config: &ModelConfig) -> bool {
         let config = ModelConfig { bias: config.bias || self.0.always_biased, ..config.clone() };
         let json = self.to_json(&config, None);
         let Some(json) = json.as_object() else { return false };

@@ -1,6 +1,7 @@
 //! Conversions between Kiln's and a family's form of a tensor: slices, transposes and permutations of
 //! columns, never arithmetic.
 
+use super::Stored;
 use crate::model::parameters::{HostTensor, NamedData};
 
 /// Number of rows that are transposed together: those of 16 f32 that lie together, a line of the cache.
@@ -33,13 +34,64 @@ impl Transform {
     /// Converts a stored tensor to Kiln's form; `None` if it does not have the rank or size that the
     /// conversion needs.
     pub(super) fn load(self, tensor: HostTensor) -> Option<HostTensor> {
-        match self {
-            Self::AsIs | Self::Zeros(_) => Some(tensor),
-            _ if tensor.shape.is_empty() || tensor.shape.len() > 2 => None,
-            Self::Transpose => Some(transpose(&tensor)),
+        let shape = self.loaded_shape(&tensor.shape)?;
+        if matches!((self, shape.len()), (Self::AsIs | Self::Zeros(_), _) | (Self::Transpose, 1)) {
+            return Some(tensor);
+        }
+        let mut values = vec![0.0; tensor.values.len()];
+        self.put(&tensor, &mut values, 0, shape.last().copied().unwrap_or(1));
+        Some(HostTensor::new(shape, values))
+    }
+
+    /// Shape in Kiln's form of a tensor that is stored with this one; `None` if it does not have the rank or size
+    /// that the conversion needs.
+    pub(super) fn loaded_shape(self, stored: &[usize]) -> Option<Vec<usize>> {
+        match (self, stored) {
+            (Self::AsIs | Self::Zeros(_), _) => Some(stored.to_vec()),
+            (Self::TransposeRotary { head_size }, [rows] | [rows, _]) if !rows.is_multiple_of(head_size) => {
+                None
+            }
+            (_, &[rows]) => Some(vec![rows]),
+            (_, &[rows, columns]) => Some(vec![columns, rows]),
+            _ => None,
+        }
+    }
+
+    /// Converts a stored tensor to Kiln's form within a larger matrix, whose rows have `total` columns and of which
+    /// it becomes those from `start` on. Reads and writes each number once.
+    fn put(self, stored: &HostTensor, whole: &mut [f32], start: usize, total: usize) {
+        let source = |column: usize| match self {
             Self::TransposeRotary { head_size } => {
-                let whole_heads = tensor.shape[0].is_multiple_of(head_size);
-                whole_heads.then(|| permute_columns(&transpose(&tensor), head_size, to_pairs))
+                column / head_size * head_size + to_pairs(column % head_size, head_size)
+            }
+            _ => column,
+        };
+        match (self, &stored.shape[..]) {
+            (Self::Transpose | Self::TransposeRotary { .. }, &[rows, columns]) => {
+                for first in (0..rows).step_by(TILE) {
+                    let count = TILE.min(rows - first);
+                    let starts: [usize; TILE] = std::array::from_fn(|at| match at < count {
+                        true => source(first + at) * columns,
+                        false => 0,
+                    });
+                    for column in 0..columns {
+                        let at = column * total + start + first;
+                        for (value, from) in whole[at..at + count].iter_mut().zip(starts) {
+                            *value = stored.values[from + column];
+                        }
+                    }
+                }
+            }
+            (Self::TransposeRotary { .. }, _) => {
+                for (column, value) in whole[start..start + stored.values.len()].iter_mut().enumerate() {
+                    *value = stored.values[source(column)];
+                }
+            }
+            _ => {
+                let width = stored.shape.last().copied().unwrap_or(1).max(1);
+                for (row, whole) in stored.values.chunks(width).zip(whole.chunks_mut(total.max(1))) {
+                    whole[start..start + width].copy_from_slice(row);
+                }
             }
         }
     }
@@ -77,25 +129,34 @@ pub(super) fn columns(tensor: &HostTensor, range: &std::ops::Range<usize>) -> Ho
     HostTensor::new(shape, values)
 }
 
-/// Joins matrices side by side, or vectors end to end; `None` if there are none or their heights differ.
-pub(super) fn join(mut parts: Vec<HostTensor>) -> Option<HostTensor> {
+/// Converts stored tensors to Kiln's form, matrices side by side and vectors end to end; `None` if there are none, if
+/// one does not have the rank that its conversion needs, or if their heights differ. Only one of them at a time is in
+/// memory twice.
+pub(super) fn join<T: Stored>(mut parts: Vec<(Transform, T)>) -> Option<HostTensor> {
     if parts.len() < 2 {
-        return parts.pop();
+        let (transform, stored) = parts.pop()?;
+        return transform.load(stored.into_host());
     }
-    let widths: Vec<usize> = parts.iter().filter_map(|part| part.shape.last().copied()).collect();
-    let rows = parts[0].values.len() / widths[0].max(1);
-    if parts.iter().zip(&widths).any(|(part, width)| part.values.len() != rows * width) {
+    let shapes: Vec<Vec<usize>> = parts
+        .iter()
+        .map(|(transform, stored)| transform.loaded_shape(stored.shape()))
+        .collect::<Option<_>>()?;
+    let widths: Vec<usize> = shapes.iter().map(|shape| shape.last().copied()).collect::<Option<_>>()?;
+    let rows = shapes[0].iter().product::<usize>() / widths[0].max(1);
+    let is_as_high = |(shape, width): (&Vec<usize>, &usize)| shape.iter().product::<usize>() == rows * width;
+    if !shapes.iter().zip(&widths).all(is_as_high) {
         return None;
     }
-    let mut values = Vec::with_capacity(rows * widths.iter().sum::<usize>());
-    for row in 0..rows {
-        for (part, width) in parts.iter().zip(&widths) {
-            values.extend_from_slice(&part.values[row * width..(row + 1) * width]);
-        }
+    let total = widths.iter().sum::<usize>();
+    let mut values = vec![0.0; rows * total];
+    let mut start = 0;
+    for ((transform, stored), width) in parts.into_iter().zip(widths) {
+        transform.put(&stored.into_host(), &mut values, start, total);
+        start += width;
     }
-    let mut shape = parts.swap_remove(0).shape;
+    let mut shape = shapes.into_iter().next()?;
     if let Some(last) = shape.last_mut() {
-        *last = widths.iter().sum();
+        *last = total;
     }
     Some(HostTensor::new(shape, values))
 }
@@ -137,7 +198,9 @@ pub(super) fn stack(matrices: Vec<HostTensor>) -> Option<HostTensor> {
         return None;
     }
     shape.insert(0, matrices.len());
-    Some(HostTensor::new(shape, matrices.into_iter().flat_map(|matrix| matrix.values).collect()))
+    let mut values = Vec::with_capacity(matrices.iter().map(|matrix| matrix.values.len()).sum());
+    matrices.into_iter().for_each(|matrix| values.extend(matrix.values));
+    Some(HostTensor::new(shape, values))
 }
 
 /// Separates the experts of a layer into tensors with their names in files. In memory, and therefore in the
@@ -171,4 +234,49 @@ pub(super) fn experts_apart(tensors: NamedData) -> NamedData {
         }
     }
     apart
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(shape: &[usize], from: usize) -> HostTensor {
+        let count = shape.iter().product::<usize>();
+        HostTensor::new(shape, (from..from + count).map(|number| number as f32).collect())
+    }
+
+    #[test]
+    fn stored_parts_are_joined_in_their_own_columns() {
+        let rotary = Transform::TransposeRotary { head_size: 4 };
+        // More than a tile, and no whole number of tiles.
+        let parts = [(rotary, 40), (Transform::Transpose, 21), (Transform::AsIs, 7)];
+        for rows in [&[3][..], &[]] {
+            let own = parts.map(|(_, width)| numbers(&[rows, &[width]].concat(), 1000 * width));
+            let stored: Vec<_> =
+                parts.iter().zip(&own).map(|((t, _), own)| (*t, t.store(own.clone()))).collect();
+            let joined = join(stored).unwrap();
+            assert_eq!(joined.shape, [rows, &[68]].concat());
+            let mut start = 0;
+            for own in &own {
+                let width = own.shape.last().copied().unwrap();
+                assert_eq!(columns(&joined, &(start..start + width)), *own);
+                start += width;
+            }
+            for ((transform, _), own) in parts.iter().zip(own) {
+                assert_eq!(transform.load(transform.store(own.clone())), Some(own));
+            }
+        }
+    }
+
+    #[test]
+    fn parts_that_do_not_fit_are_none() {
+        let two = |first: &[usize], second: &[usize]| {
+            join(vec![(Transform::Transpose, numbers(first, 0)), (Transform::Transpose, numbers(second, 0))])
+        };
+        assert_eq!(two(&[2, 3], &[4, 3]).unwrap().shape, [3, 6]);
+        assert_eq!(two(&[2, 3], &[4, 2]), None);
+        assert_eq!(two(&[2, 3], &[1, 2, 3]), None);
+        assert_eq!(join(Vec::<(Transform, HostTensor)>::new()), None);
+        assert_eq!(Transform::TransposeRotary { head_size: 4 }.load(numbers(&[6, 2], 0)), None);
+    }
 }

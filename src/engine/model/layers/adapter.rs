@@ -5,11 +5,12 @@
 
 use crate::{
     kernels::{
-        Mode,
+        Mode, Precision,
         dropout::dropout,
         embedding::embedding,
         linear::{Epilogue, Prologue, linear},
         low_rank::LowRank,
+        precision::stacked_product,
     },
     model::Pass,
 };
@@ -242,15 +243,17 @@ impl StackAdapter {
         x: Tensor<3>,
         weight: Tensor<3>,
         of_blocks: impl Fn(Tensor<3>) -> Tensor<3>,
+        precision: Precision,
     ) -> Tensor<3> {
         let factors = self.factors(&weight);
-        let y = x.clone().matmul(of_blocks(weight));
+        let y = stacked_product(x.clone(), of_blocks(weight), precision);
         let Some(Factors { down, up, gain }) = factors else { return y };
         let y = match gain {
             Some(gain) => y * of_blocks(gain),
             None => y,
         };
-        y + x.matmul(of_blocks(down)).matmul(of_blocks(up))
+        let hidden = stacked_product(x, of_blocks(down), precision);
+        y + stacked_product(hidden, of_blocks(up), precision)
     }
 
     /// The stack with the changes in it, `[X, I, O]`.

@@ -11,6 +11,7 @@ use crate::{
         Mode,
         attention::{self, AttentionSpec, Projected, Window},
         linear::Prologue,
+        precision::reduced,
         trace::layer,
     },
     model::{Pass, init::Initializer},
@@ -35,12 +36,24 @@ pub struct Attention {
 }
 
 /// Attention context that the layers of a forward pass share.
+#[derive(Clone)]
 pub struct StackContext {
     pub(crate) global: AttentionContext,
     /// Context of layers with a sliding window.
     pub(crate) local: Option<AttentionContext>,
     /// Bias that is added to the scores, `[1, H, T, S]`.
     pub(crate) bias: Option<Tensor<4>>,
+}
+
+impl StackContext {
+    /// The context without the bias, which is the only part that gradients flow through.
+    pub(super) fn without_bias(&self) -> Self {
+        Self { global: self.global.clone(), local: self.local.clone(), bias: None }
+    }
+
+    pub(super) fn with_bias(self, bias: Option<Tensor<4>>) -> Self {
+        Self { bias, ..self }
+    }
 }
 
 /// Positions, window and mask of a layer's tokens.
@@ -97,7 +110,8 @@ impl Attention {
             (cache, bias) => {
                 let (q_BHTD, mut k_BGSD, mut v_BGSD) = self.heads(&qkv, spec);
                 if let Some((cache, layer)) = cache {
-                    (k_BGSD, v_BGSD) = cache.append(layer, k_BGSD, v_BGSD);
+                    let [k_new, v_new] = [k_BGSD, v_BGSD].map(|x| reduced(x, spec.precision));
+                    (k_BGSD, v_BGSD) = cache.append(layer, k_new, v_new);
                 }
                 match bias {
                     None => attention::cached(q_BHTD, k_BGSD, v_BGSD, mask, spec, self.layout.mode),
@@ -216,7 +230,7 @@ impl CrossAttention {
             Some((cache, layer)) => {
                 let groups = self.layout.kv_heads;
                 let (k_BGSD, v_BGSD) = cache.of_memory(layer, || {
-                    let both = key_value();
+                    let both = reduced(key_value(), spec.precision);
                     (attention::part(&both, 0, groups, spec), attention::part(&both, groups, groups, spec))
                 });
                 let q_BHTD = attention::part(&query, 0, self.layout.heads, spec);
@@ -269,6 +283,7 @@ impl HeadLayout {
             softcap: self.softcap as f32,
             window,
             dropout: pass.dropout(self.dropout),
+            precision: self.mode.precision,
         }
     }
 }

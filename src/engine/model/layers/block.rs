@@ -103,9 +103,21 @@ impl Block {
         x: Tensor<3>,
         context: &StackContext,
         memory: Option<&Memory>,
-        mut cache: Option<(&mut KvCache, usize)>,
+        cache: Option<(&mut KvCache, usize)>,
         pass: &Pass,
     ) -> (Tensor<3>, Option<Routing>) {
+        self.feed_forward(self.attend(x, context, memory, cache, pass), pass)
+    }
+
+    /// Computes the attention, and the cross-attention if there is one, `[B, T, E]` -> `[B, T, E]`.
+    pub(super) fn attend(
+        &self,
+        x: Tensor<3>,
+        context: &StackContext,
+        memory: Option<&Memory>,
+        mut cache: Option<(&mut KvCache, usize)>,
+        pass: &Pass,
+    ) -> Tensor<3> {
         let attention = |x: Prologue<3>, residual| {
             let cache = cache.as_mut().map(|(cache, layer)| (&mut **cache, *layer));
             let (bias, attention_context) = (context.bias.clone(), self.attention_context(context));
@@ -121,6 +133,11 @@ impl Block {
             };
             x = self.residual(x, &self.cross_norm, cross, &None, pass);
         }
+        x
+    }
+
+    /// Computes the MLP or the experts, `[B, T, E]` -> `[B, T, E]`. Also returns the routing, if there are experts.
+    pub(super) fn feed_forward(&self, x: Tensor<3>, pass: &Pass) -> (Tensor<3>, Option<Routing>) {
         let mut routing = None;
         let mlp = |x: Prologue<3>, residual: Option<Tensor<3>>| match &self.mlp {
             FeedForward::Dense(mlp) => layer("mlp", None, || mlp.forward(x, residual, pass)),

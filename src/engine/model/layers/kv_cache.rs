@@ -1,5 +1,5 @@
 //! Keys and values of earlier tokens, so that generating one more token only takes the work of one token.
-//! Memory for a whole context is allocated in advance.
+//! Memory for a whole context is allocated with the first tokens, in the element type of their keys and values.
 
 use crate::config::{Architecture, ModelConfig};
 use burn::tensor::{Device, Int, Tensor};
@@ -7,12 +7,15 @@ use burn::tensor::{Device, Int, Tensor};
 /// Keys and values of all layers.
 pub struct KvCache {
     layers: Vec<LayerCache>,
+    /// Shape of the keys and of the values of a layer when they are allocated, `[B, G, allocated, D]`.
+    shape: [usize; 4],
+    device: Device,
     length: usize,
     capacity: usize,
 }
 
-/// Keys and values of one layer, each `[B, G, allocated, D]`. Between calls both are present. During an
-/// update they are taken out, so that the buffer has one owner and is updated in place.
+/// Keys and values of one layer, each `[B, G, allocated, D]`. Both are absent before the first tokens, and present
+/// from then on. During an update they are taken out, so that the buffer has one owner and is updated in place.
 struct LayerCache {
     keys: Option<Tensor<4>>,
     values: Option<Tensor<4>>,
@@ -42,12 +45,9 @@ impl KvCache {
         };
         // More than a block is allocated once it is needed.
         let shape = [batch, config.kv_heads(), capacity.min(config.block_size), config.head_size()];
-        let layer = || LayerCache {
-            keys: Some(Tensor::zeros(shape, device)),
-            values: Some(Tensor::zeros(shape, device)),
-            memory: None,
-        };
-        Self { layers: (0..layers).map(|_| layer()).collect(), length: 0, capacity }
+        let layer = || LayerCache { keys: None, values: None, memory: None };
+        let layers = (0..layers).map(|_| layer()).collect();
+        Self { layers, shape, device: device.clone(), length: 0, capacity }
     }
 
     /// Number of tokens in the cache.
@@ -77,6 +77,7 @@ impl KvCache {
     /// Selects rows: row `i` becomes the former row `rows[i]`. `rows` is `[N]`; afterwards the cache has N
     /// rows.
     pub fn select(&mut self, rows: Tensor<1, Int>) {
+        [self.shape[0]] = rows.dims();
         for layer in &mut self.layers {
             for buffer in [&mut layer.keys, &mut layer.values] {
                 *buffer = buffer.take().map(|buffer| buffer.select(0, rows.clone()));
@@ -139,22 +140,21 @@ impl KvCache {
         keys: Tensor<4>,
         values: Tensor<4>,
     ) -> (Tensor<4>, Tensor<4>) {
-        let (start, capacity) = (self.length, self.capacity);
+        let (start, capacity, options) = (self.length, self.capacity, (&self.device, keys.dtype()));
+        let shape = self.shape;
         let cache = &mut self.layers[layer];
-        (store(&mut cache.keys, keys, start, capacity), store(&mut cache.values, values, start, capacity))
+        let store = |buffer: &mut Option<Tensor<4>>, new: Tensor<4>| {
+            let old = buffer.take().unwrap_or_else(|| Tensor::zeros(shape, options));
+            let [batch, heads, time, size] = new.dims();
+            let end = start + time;
+            let target = [0..batch, 0..heads, start..end, 0..size];
+            let updated = grown(old, end, capacity).slice_assign(target, new);
+            let seen = updated.clone().narrow(2, 0, end);
+            *buffer = Some(updated);
+            seen
+        };
+        (store(&mut cache.keys, keys), store(&mut cache.values, values))
     }
-}
-
-fn store(buffer: &mut Option<Tensor<4>>, new: Tensor<4>, start: usize, capacity: usize) -> Tensor<4> {
-    let [batch, heads, time, size] = new.dims();
-    let end = start + time;
-    let updated = match buffer.take() {
-        Some(old) => grown(old, end, capacity).slice_assign([0..batch, 0..heads, start..end, 0..size], new),
-        None => new,
-    };
-    let seen = updated.clone().narrow(2, 0, end);
-    *buffer = Some(updated);
-    seen
 }
 
 /// Enlarges a buffer if needed, so that `needed` tokens fit; it is never enlarged beyond `capacity`.
@@ -165,6 +165,6 @@ fn grown(buffer: Tensor<4>, needed: usize, capacity: usize) -> Tensor<4> {
     }
     // Twice as much, so that copying costs each token a constant share.
     let more = needed.saturating_mul(2).min(capacity).max(needed) - allocated;
-    let unused = Tensor::zeros([batch, heads, more, size], &buffer.device());
+    let unused = Tensor::zeros([batch, heads, more, size], (&buffer.device(), buffer.dtype()));
     Tensor::cat(vec![buffer, unused], 2)
 }

@@ -3,7 +3,7 @@
 use super::adapter::Adapter;
 use crate::{
     kernels::{
-        Mode,
+        Mode, Precision,
         linear::{Epilogue, Prologue, linear},
     },
     model::{Pass, init::Initializer},
@@ -39,6 +39,11 @@ impl Linear {
             adapter: None,
             mode: initializer.mode,
         }
+    }
+
+    /// The layer with products in f32, whatever the precision of the model.
+    pub(crate) fn in_f32(self) -> Self {
+        Self { mode: self.mode.with_precision(Precision::F32), ..self }
     }
 
     /// Computes `[..., d_input]` -> `[..., d_output]`, without dropout.

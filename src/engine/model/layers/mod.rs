@@ -12,4 +12,5 @@ pub mod moe;
 pub mod norm;
 pub mod output;
 pub mod position;
+mod recompute;
 pub mod stack;

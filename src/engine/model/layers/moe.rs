@@ -12,7 +12,7 @@
 use super::{adapter::StackAdapter, linear::Linear, mlp::Mlp};
 use crate::{
     config::{Activation, ModelConfig},
-    kernels::{Mode, activation::activate, linear::Prologue, trace::layer},
+    kernels::{Mode, activation::activate, linear::Prologue, precision::stacked_product, trace::layer},
     model::{Pass, init::Initializer},
 };
 use burn::{
@@ -80,7 +80,8 @@ impl Moe {
         let (std, residual_std) = (initializer.std, initializer.residual_std);
         let shared = config.moe.shared_expert_inner;
         Self {
-            router: Linear::init([width, experts], false, std, initializer),
+            // Small differences decide which experts are chosen.
+            router: Linear::init([width, experts], false, std, initializer).in_f32(),
             up: initializer.normal([experts, width, inner.saturating_mul(2)], std),
             down: initializer.normal([experts, inner, width], residual_std),
             up_adapter: None,
@@ -99,22 +100,38 @@ impl Moe {
     pub(crate) fn forward(&self, x: impl Into<Prologue<3>>, pass: &Pass) -> (Tensor<3>, Routing) {
         let x = x.into().resolve(self.mode);
         let [batch, time, width] = x.dims();
-        let x_NE: Tensor<2> = x.clone().reshape([batch * time, width]);
-        let (weights_NK, routing) = self.route(x_NE.clone());
-        let mut y_NE = self.sparse(x_NE.clone(), weights_NK, routing.chosen.clone());
+        let flat = |x: Tensor<3>| -> Tensor<2> { x.reshape([batch * time, width]) };
+        let whole = |x_NE: &Tensor<2>| -> Tensor<3> { x_NE.clone().reshape([batch, time, width]) };
+        let x_NE = flat(x);
+        // A shared expert reads the tokens at another place of the graph than the others: so every gradient is a sum
+        // of two, which does not depend on the order in which Burn adds.
+        let own_NE = if self.shared.is_some() { flat(whole(&x_NE)) } else { x_NE.clone() };
+        let (weights_NK, routing) = self.route(own_NE.clone(), pass.chosen_experts());
+        let mut y_NE = self.sparse(own_NE, weights_NK, routing.chosen.clone());
         if let (Some(shared), Some(shared_gate)) = (&self.shared, &self.shared_gate) {
-            let share = sigmoid(shared_gate.forward(x_NE)); // [N, 1]
-            y_NE = y_NE + shared.forward(x, None, pass).reshape([batch * time, width]) * share;
+            let x = whole(&x_NE);
+            let share = sigmoid(shared_gate.forward(flat(x.clone()))); // [N, 1]
+            y_NE = y_NE + flat(shared.forward(x, None, pass)) * share;
         }
         (y_NE.reshape([batch, time, width]), routing)
     }
 
-    /// Chooses experts. Returns the weight of each chosen expert, `[N, K]`, and the choice.
-    fn route(&self, x_NE: Tensor<2>) -> (Tensor<2>, Routing) {
+    /// Chooses experts, unless they have been `chosen` before. Returns the weight of each chosen expert, `[N, K]`,
+    /// and the choice.
+    fn route(&self, x_NE: Tensor<2>, chosen: Option<Tensor<2, Int>>) -> (Tensor<2>, Routing) {
         let logits = layer("router", None, || self.router.forward(x_NE));
         let probabilities_NX = softmax(logits.clone(), 1);
+        let chosen = chosen.unwrap_or_else(|| self.choose(probabilities_NX.clone().detach()));
+        let mut weights_NK = probabilities_NX.gather(1, chosen.clone());
+        if self.normalize {
+            weights_NK = weights_NK.clone() / weights_NK.sum_dim(1);
+        }
+        (weights_NK, Routing { logits, chosen })
+    }
+
+    /// Chooses the experts with the highest probabilities, `[N, X]` -> `[N, K]`.
+    fn choose(&self, mut left: Tensor<2>) -> Tensor<2, Int> {
         // One after another: a sort would leave the device.
-        let mut left = probabilities_NX.clone().detach();
         let mut chosen = Vec::with_capacity(self.per_token);
         for _ in 0..self.per_token {
             let best = left.clone().argmax(1); // [N, 1]
@@ -122,12 +139,7 @@ impl Moe {
             left = left - taken.mul_scalar(2.0);
             chosen.push(best);
         }
-        let chosen = Tensor::cat(chosen, 1); // [N, K]
-        let mut weights_NK = probabilities_NX.gather(1, chosen.clone());
-        if self.normalize {
-            weights_NK = weights_NK.clone() / weights_NK.sum_dim(1);
-        }
-        (weights_NK, Routing { logits, chosen })
+        Tensor::cat(chosen, 1)
     }
 
     fn sparse(&self, x_NE: Tensor<2>, weights_NK: Tensor<2>, chosen_NK: Tensor<2, Int>) -> Tensor<2> {
@@ -149,8 +161,8 @@ impl Moe {
             None => stack,
         };
         let product = |x: Tensor<3>, weight: Tensor<3>, adapter: &Option<StackAdapter>| match adapter {
-            None => x.matmul(of_blocks(weight)),
-            Some(adapter) => adapter.forward(x, weight, of_blocks),
+            None => stacked_product(x, of_blocks(weight), self.mode.precision),
+            Some(adapter) => adapter.forward(x, weight, of_blocks, self.mode.precision),
         };
         let inner_JRF = activate(product(x_JRE, self.up.val(), &self.up_adapter), self.activation, self.mode);
         let y_JRE = product(inner_JRF, self.down.val(), &self.down_adapter);
@@ -230,7 +242,7 @@ mod tests {
 
     /// Reference that computes every expert for every token.
     fn dense_reference(moe: &Moe, x_NE: Tensor<2>) -> Tensor<2> {
-        let (weights_NK, routing) = moe.route(x_NE.clone());
+        let (weights_NK, routing) = moe.route(x_NE.clone(), None);
         let [tokens, _] = x_NE.dims();
         let experts = moe.up.dims()[0];
         let mixed = Tensor::<2>::zeros([tokens, experts], &x_NE.device());
@@ -268,7 +280,7 @@ mod tests {
             // The same numbers in each run: rounding of gradients of some thousands comes near the bound.
             let numbers: Vec<f32> = (0..tokens * 12).map(|i| 1.4 * (i as f32 * 0.7).sin()).collect();
             let x = Tensor::<2>::from_data(TensorData::new(numbers, [tokens, 12]), &device).require_grad();
-            let (weights, routing) = moe.route(x.clone());
+            let (weights, routing) = moe.route(x.clone(), None);
             let sparse = moe.sparse(x.clone(), weights, routing.chosen);
             let reference = dense_reference(&moe, x.clone());
             assert!(difference(sparse.clone(), reference.clone()) < 1e-5);
@@ -292,7 +304,7 @@ mod tests {
             let mut config = config();
             config.moe.capacity = Some(capacity);
             let moe = Moe::init(&config, &mut Initializer::new(&config, Mode::Fused, 7, &device));
-            let (weights, routing) = moe.route(x.clone());
+            let (weights, routing) = moe.route(x.clone(), None);
             (moe.sparse(x.clone(), weights, routing.chosen), dense_reference(&moe, x.clone()))
         };
         let (sparse, reference) = with_capacity(5.0);
@@ -308,7 +320,7 @@ mod tests {
         let device = device();
         let moe = Moe::init(&config(), &mut Initializer::new(&config(), Mode::Fused, 1, &device));
         let x = Tensor::<2>::random([9, 12], Distribution::Normal(0.0, 1.0), &device);
-        let (_, routing) = moe.route(x);
+        let (_, routing) = moe.route(x, None);
         let logits = routing.logits.into_data().try_into_vec_as::<f32>().unwrap();
         let chosen = routing.chosen.into_data().try_into_vec_as::<i32>().unwrap();
         for (row, chosen) in logits.chunks(5).zip(chosen.chunks(2)) {

@@ -8,9 +8,10 @@ use super::{
     moe::Routing,
     norm::Norm,
     position::{Bias, Positions, Rope},
+    recompute,
 };
 use crate::{
-    config::{ModelConfig, NormPosition, Position},
+    config::{ModelConfig, NormPosition, Position, Recompute},
     kernels::{
         Mode,
         attention::{Window, document_mask, union, window_mask},
@@ -33,6 +34,9 @@ pub struct Stack {
     pub norm: Option<Norm>,
     #[module(skip)]
     mask: Mask,
+    /// Blocks that are computed again in the backward pass; set from outside.
+    #[module(skip)]
+    pub(crate) recompute: Recompute,
     #[module(skip)]
     mode: Mode,
 }
@@ -72,6 +76,7 @@ impl Stack {
                 .collect(),
             norm: (config.norm_position != NormPosition::Post).then(|| Norm::init(config, initializer)),
             mask,
+            recompute: Recompute::None,
             mode: initializer.mode,
         }
     }
@@ -94,7 +99,12 @@ impl Stack {
         for (number, block) in self.blocks.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| (cache, number));
             let routing;
-            (x, routing) = layer("blocks", Some(number), || block.forward(x, &context, memory, cache, pass));
+            (x, routing) = layer("blocks", Some(number), || match self.recompute.part_of(number) {
+                Some(part) if cache.is_none() && x.is_autodiff() => {
+                    recompute::forward(part, block, x, &context, memory, pass, self.mode)
+                }
+                _ => block.forward(x, &context, memory, cache, pass),
+            });
             routings.extend(routing);
         }
         if let Some(cache) = cache {
@@ -120,7 +130,7 @@ impl Stack {
     }
 
     /// Makes the attention context of all blocks, where `offset` tokens are in the cache.
-    fn context(
+    pub(crate) fn context(
         &self,
         x: &Tensor<3>,
         offset: usize,

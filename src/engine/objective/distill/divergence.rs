@@ -1,8 +1,8 @@
 //! Divergences between the teacher's and the student's distribution of the next token (arXiv:2306.13649), over
 //! the whole vocabulary or over the teacher's most likely tokens.
 
-use crate::config::TopK;
-use burn::tensor::{Int, Tensor, activation::log_softmax};
+use crate::{config::TopK, device::short_name};
+use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
 
 /// Prediction of a teacher for M tokens.
 #[allow(clippy::large_enum_variant, reason = "one a chunk, and not kept")]
@@ -26,9 +26,36 @@ impl Top {
     /// The `count` most likely tokens under logits of the whole vocabulary.
     pub fn of(logits: Tensor<2>, count: usize, temperature: f64) -> Self {
         let log_sums = log_sum(logits.clone().div_scalar(temperature));
-        let (logits, tokens) = logits.topk_with_indices(count, 1);
+        let (logits, tokens) = largest(logits, count);
         Self { tokens, logits, log_sums }
     }
+}
+
+/// The `count` largest values of each row in falling order, and their columns, `[M, V]` -> `[M, K]`. On the CPU Burn
+/// sorts whole rows, so that they are selected in host memory there, for which nothing has to be waited.
+fn largest(values: Tensor<2>, count: usize) -> (Tensor<2>, Tensor<2, Int>) {
+    let ([rows, width], device) = (values.dims(), values.device());
+    let data = (short_name(&device) == "cpu").then(|| values.clone().try_into_data().ok()).flatten();
+    let Some(numbers) = data.as_ref().and_then(|data| data.as_slice::<f32>().ok()) else {
+        return values.topk_with_indices(count, 1);
+    };
+    let count = count.min(width);
+    let (mut found, mut columns) = (Vec::with_capacity(rows * count), Vec::with_capacity(rows * count));
+    let mut order: Vec<i32> = Vec::with_capacity(width);
+    for row in numbers.chunks(width.max(1)) {
+        // Of equal values the first comes first.
+        let falling = |a: &i32, b: &i32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
+        order.clear();
+        order.extend(0..width as i32);
+        if count < width {
+            order.select_nth_unstable_by(count, falling);
+        }
+        order[..count].sort_unstable_by(falling);
+        found.extend(order[..count].iter().map(|&column| row[column as usize]));
+        columns.extend_from_slice(&order[..count]);
+    }
+    let columns = Tensor::from_data(TensorData::new(columns, [rows, count]), &device);
+    (Tensor::from_data(TensorData::new(found, [rows, count]), &device), columns)
 }
 
 /// Settings of a divergence.
@@ -120,6 +147,27 @@ mod tests {
                 assert!(far.is_finite() && far > 0.5, "{far}");
             }
         }
+    }
+
+    #[test]
+    fn the_largest_values_are_those_of_a_sort() {
+        let device = crate::device::Choice::cpu().open().unwrap();
+        let (rows, width) = (5, 101);
+        // Multiples of a number without a common divisor: each value once in a row.
+        let numbers = (0..rows * width).map(|at| (at * 37 % width) as f32 - (at / width) as f32 * 0.25);
+        let data = TensorData::new(numbers.collect::<Vec<f32>>(), [rows, width]);
+        let values = Tensor::<2>::from_data(data, &device);
+        for count in [1, 7, 100, 101] {
+            let (found, columns) = largest(values.clone(), count);
+            let (sorted, order) = values.clone().topk_with_indices(count, 1);
+            let floats = |tensor: Tensor<2>| tensor.into_data().try_into_vec_as::<f32>().unwrap();
+            assert_eq!(floats(found), floats(sorted));
+            assert_eq!(columns.dims(), [rows, count]);
+            assert_eq!(floats(columns.float()), floats(order.float()));
+        }
+        let ties = Tensor::<2>::from_data([[1.0f32, 2.0, 2.0, f32::NEG_INFINITY, 2.0]], &device);
+        let (_, columns) = largest(ties, 2);
+        assert_eq!(columns.into_data().try_into_vec_as::<i32>().unwrap(), [1, 2]);
     }
 
     #[test]

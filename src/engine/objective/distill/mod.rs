@@ -47,7 +47,7 @@ pub struct Distill {
     source: Source,
 }
 
-/// Where the teacher's logits come from.
+/// Origin of the teacher's logits.
 enum Source {
     Model(Box<Frozen>),
     Saved(SavedLogits),

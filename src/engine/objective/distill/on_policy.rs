@@ -11,7 +11,7 @@ use crate::{
         HostBatch, TokenSplit, evaluation_batches,
         random::{rng, seed_for},
     },
-    device::device_failed,
+    device::read_numbers,
     error::{Error, Result, hint},
     model::{Model, uniform},
     objective::{
@@ -77,9 +77,7 @@ impl Distill {
         }
         let (names, sums) = metrics.into_parts();
         let numbers = Tensor::cat([loss].into_iter().chain(sums).collect(), 0);
-        let failed = |message| device_failed(&device, "evaluating", message);
-        let data = numbers.into_data_async().await.map_err(|e| failed(e.to_string()))?;
-        let numbers = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+        let numbers = read_numbers(numbers, "evaluating").await?;
         let (loss, metrics) = numbers.split_at(1);
         Ok(Some((loss.iter().map(|&loss| f64::from(loss)).sum(), named(&names, metrics))))
     }

@@ -246,7 +246,9 @@ fn value_model(config: &Config, model: &Model, rewards: &Rewards) -> Result<Valu
         (ValueKind::Own, None) => ValueModel::new(Some(policy.clone()), zeros()),
         (ValueKind::Own, Some(reward)) => {
             let (decoder, head) = reward.value_parts()?;
-            ValueModel::new(Some(decoder.clone()), head)
+            let mut body = decoder.clone();
+            body.stack.recompute = config.train.recompute;
+            ValueModel::new(Some(body), head)
         }
     })
 }

@@ -352,6 +352,7 @@ fn the_value_model_is_trained_and_saved_beside_the_policy() {
     }
     assert!(weights[&"value.head".to_owned()].values.iter().any(|&weight| weight != 0.0));
     let (_, moments) = checkpoint.training().unwrap();
+    let moments = moments.floats;
     assert!(moments.contains_key("value.head.moment_1"), "{:?}", moments.keys());
 }
 

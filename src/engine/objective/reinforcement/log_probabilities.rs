@@ -3,7 +3,10 @@
 //! length, few of those beyond their ends.
 
 use crate::{
-    kernels::log_probabilities::{self as kernel, ProjectionSpec},
+    kernels::{
+        linear::LinearSpec,
+        log_probabilities::{self as kernel, ProjectionSpec},
+    },
     model::{Output, layers::output::Projection},
 };
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation::log_softmax};
@@ -55,7 +58,8 @@ pub fn log_probabilities(
     let log_p = match select(output, at(positions, places), temperature) {
         Output::Logits(logits) => kernel::of_logits(logits, tokens),
         Output::Projection(Projection { states, weight, transposed, softcap, mode }) => {
-            let spec = ProjectionSpec { transposed, softcap: softcap as f32 };
+            let product = LinearSpec { transposed, precision: mode.precision };
+            let spec = ProjectionSpec { product, softcap: softcap as f32 };
             kernel::log_probabilities(states, weight, tokens, spec, mode)
         }
     };

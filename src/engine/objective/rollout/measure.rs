@@ -3,11 +3,11 @@
 
 use super::{Answer, Shape, answer_batch};
 use crate::{
+    device::read_numbers,
     error::Result,
     model::Model,
     objective::{
         Batch,
-        read::read,
         reinforcement::{AnswerTensors, ValueModel, entropy, log_probabilities},
     },
 };
@@ -70,7 +70,7 @@ pub async fn measure(
         // All columns are read together, so that the device is waited for once.
         let columns = [Some(own), Some(entropies), reference, values];
         let present: Vec<Tensor<2>> = columns.iter().flatten().cloned().collect();
-        let numbers = read(Tensor::cat(present, 0), &device, ACTION).await?;
+        let numbers = read_numbers(Tensor::cat(present, 0), ACTION).await?;
         let mut parts = numbers.chunks(host.targets.len());
         for (all, column) in all.iter_mut().zip(&columns) {
             if column.is_some() {
@@ -101,5 +101,5 @@ pub async fn answer_log_probabilities(
     let output = model.forward_unprojected(batch.input.clone()).0;
     let (tokens, places) = (&batch.targets.tokens, batch.target_rows());
     let log_p = log_probabilities(&output, &tensors.positions, tokens, places, temperature) * mask;
-    read(log_p.inner(), device, ACTION).await
+    read_numbers(log_p.inner(), ACTION).await
 }

@@ -150,6 +150,7 @@ impl AdapterLayout {
             copies.insert(parameter);
         }
         targets.sort_by(|a, b| order(&a.matrix).cmp(&order(&b.matrix)));
+        let settings = settings.with_whole_names(&targets);
         let layout = Self::new(family, model, settings, targets, copies, has_new_head);
         let parameters = layout.load(adapter)?;
         Ok((layout, parameters))

@@ -3,11 +3,12 @@
 use super::targets::Target;
 use crate::config::{AdapterConfig, AdapterKind, Architecture, Head, ModelConfig};
 use regex::Regex;
-use serde_json::{Map, Value, json};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
 };
+use serde_json::{Map, Value, json};
+use std::{collections::BTreeSet, fmt, path::Path};
 
 /// Contents of `adapter_config.json`.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +24,7 @@ pub struct PeftConfig {
     pub weight_tying: bool,
     /// Names of the modules that are saved as a whole.
     pub modules_to_save: Vec<String>,
-    /// Values of alpha by a regular expression for the end of a module's name.
+    /// Values of alpha by a regular expression for the end of a module's name. The first that fits counts.
     alphas: Vec<(Regexp, f64)>,
     /// All keys of the file.
     keys: Map<String, Value>,
@@ -99,11 +100,9 @@ impl PeftConfig {
                 serde_json::from_value(value.clone()).map_err(|_| wrong("modules_to_save", value))?
             }
         };
-        let patterns: BTreeMap<String, f64> = match get("alpha_pattern") {
-            None => BTreeMap::new(),
-            Some(value) => {
-                serde_json::from_value(value.clone()).map_err(|_| wrong("alpha_pattern", value))?
-            }
+        let patterns = match get("alpha_pattern") {
+            None => Vec::new(),
+            Some(value) => alpha_patterns(text).map_err(|_| wrong("alpha_pattern", value))?,
         };
         let mut alphas = Vec::new();
         for (pattern, alpha) in patterns {
@@ -134,10 +133,7 @@ impl PeftConfig {
         model: &ModelConfig,
     ) -> Self {
         let modules: BTreeSet<&str> = targets.iter().map(|target| target.matrix.module.as_str()).collect();
-        let differing = |differs: &dyn Fn(&Target) -> Option<Value>| -> Value {
-            let each = |target: &Target| Some((target.matrix.module.clone(), differs(target)?));
-            targets.iter().filter_map(each).collect::<Map<_, _>>().into()
-        };
+        let [rank_pattern, alpha_pattern] = whole_names(targets, config.r, config.alpha);
         let task = match (model.architecture, model.head) {
             (
                 Architecture::Encoder | Architecture::Decoder,
@@ -161,8 +157,8 @@ impl PeftConfig {
             "use_rslora": config.rslora,
             "use_dora": config.kind == AdapterKind::Dora,
             "target_modules": modules,
-            "rank_pattern": differing(&|target| (target.rank != config.r).then(|| target.rank.into())),
-            "alpha_pattern": differing(&|target| (target.alpha != config.alpha).then(|| whole(target.alpha))),
+            "rank_pattern": rank_pattern,
+            "alpha_pattern": alpha_pattern,
             "modules_to_save": if saved.is_empty() { Value::Null } else { json!(saved) },
             "layers_to_transform": null,
             "layers_pattern": null,
@@ -190,6 +186,18 @@ impl PeftConfig {
                 _ => Map::new(),
             },
         }
+    }
+
+    /// Names the modules of an adapter whole where several patterns give their ranks or alphas: the first pattern that
+    /// fits a module counts, but keys are sorted when they are written.
+    pub fn with_whole_names(mut self, targets: &[Target]) -> Self {
+        let values = whole_names(targets, self.rank, self.alpha);
+        for (key, value) in ["rank_pattern", "alpha_pattern"].into_iter().zip(values) {
+            if self.keys.get(key).and_then(Value::as_object).is_some_and(|patterns| patterns.len() > 1) {
+                self.keys.insert(key.into(), value);
+            }
+        }
+        self
     }
 
     /// Value of alpha for a module.
@@ -227,6 +235,48 @@ impl PeftConfig {
     }
 }
 
+/// Entries of `alpha_pattern` in the order of the file, of which PEFT takes the first that fits a module
+/// (`get_pattern_key` in `peft/utils/other.py`).
+fn alpha_patterns(text: &[u8]) -> serde_json::Result<Vec<(String, f64)>> {
+    #[derive(Deserialize)]
+    struct Keys {
+        alpha_pattern: Entries,
+    }
+    struct Entries(Vec<(String, f64)>);
+    struct InOrder;
+    impl<'de> Visitor<'de> for InOrder {
+        type Value = Entries;
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("an object of numbers")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+            let mut entries = Vec::new();
+            while let Some(entry) = map.next_entry()? {
+                entries.push(entry);
+            }
+            Ok(Entries(entries))
+        }
+    }
+    impl<'de> Deserialize<'de> for Entries {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_map(InOrder)
+        }
+    }
+    serde_json::from_slice(text).map(|keys: Keys| keys.alpha_pattern.0)
+}
+
+/// Ranks and values of alpha of the modules that have others than the given ones, by their whole names.
+fn whole_names(targets: &[Target], rank: usize, alpha: f64) -> [Value; 2] {
+    let named = |own: &dyn Fn(&Target) -> Option<Value>| -> Value {
+        let each = |target: &Target| Some((target.matrix.module.clone(), own(target)?));
+        targets.iter().filter_map(each).collect::<Map<_, _>>().into()
+    };
+    [
+        named(&|target| (target.rank != rank).then(|| target.rank.into())),
+        named(&|target| (target.alpha != alpha).then(|| whole(target.alpha))),
+    ]
+}
+
 /// A number without a fraction, where it has none, as PEFT writes it.
 fn whole(number: f64) -> Value {
     if number.fract() == 0.0 && number.abs() < 1e15 { json!(number as i64) } else { json!(number) }
@@ -256,6 +306,26 @@ mod tests {
         assert_eq!(config.kind(), AdapterKind::Dora);
     }
 
+    /// `get_pattern_key(["c_attn", "h.0.attn.c_attn"], "transformer.h.0.attn.c_attn")` of peft 0.21.2 is `c_attn`, and
+    /// the other one with the order reversed.
+    #[test]
+    fn the_first_pattern_of_the_file_counts_where_several_fit() {
+        let (narrow, wide) = (r#""h.0.attn.c_attn": 3"#, r#""c_attn": 5"#);
+        let module = "transformer.h.0.attn.c_attn";
+        for (patterns, alpha) in [(format!("{wide}, {narrow}"), 5.0), (format!("{narrow}, {wide}"), 3.0)] {
+            let read = parse(&format!(r#""alpha_pattern": {{{patterns}}},"#)).unwrap();
+            assert_eq!(read.alpha_of(module), alpha);
+            // Also when it is written again, with sorted keys.
+            let model = ModelConfig { vocab_size: 11, n_layer: 1, ..Default::default() };
+            let matrices = Family::GPT2.matrices(&model).into_iter().filter(|matrix| matrix.module == module);
+            let target = |matrix| Target { matrix, rank: 4, alpha: read.alpha_of(module) };
+            let targets: Vec<Target> = matrices.map(target).collect();
+            assert_eq!(targets.len(), 1);
+            let written = PeftConfig::parse(&read.clone().with_whole_names(&targets).to_json()).unwrap();
+            assert_eq!(written.alpha_of(module), alpha);
+        }
+    }
+
     #[test]
     fn other_methods_are_refused_by_name() {
         assert!(PeftConfig::parse(br#"{"peft_type": "IA3"}"#).unwrap_err().contains("`IA3`"));
@@ -266,6 +336,7 @@ mod tests {
             (r#""init_lora_weights": "pissa","#, "`init_lora_weights`"),
             (r#""use_dora": 1,"#, "`use_dora` is `1`"),
             (r#""alpha_pattern": {"(": 1},"#, "`alpha_pattern` has `(`"),
+            (r#""alpha_pattern": {"q_proj": "x"},"#, "`alpha_pattern` is `"),
             (r#""r": 0,"#, "`r` is `0`"),
         ] {
             let error = parse(more).unwrap_err();
@@ -286,7 +357,7 @@ mod tests {
             base: Some("models/gpt2".into()),
             alpha: 6.0,
             targets: vec!["c_attn".into(), "mlp.c_proj".into()],
-            alpha_pattern: BTreeMap::from([("c_attn".to_owned(), 2.5)]),
+            alpha_pattern: [("c_attn".to_owned(), 2.5)].into(),
             ..Default::default()
         };
         let targets = select(&config, &Family::GPT2.matrices(&model)).unwrap();

@@ -88,9 +88,10 @@ pub(super) fn is_named(module: &str, name: &str) -> bool {
     matches(module, name) || matches(module, &format!("*.{name}"))
 }
 
-/// Value of the first pattern that names a module.
+/// Value of the longest name that stands for a module.
 fn for_module<T: Copy>(patterns: &BTreeMap<String, T>, module: &str) -> Option<T> {
-    patterns.iter().find(|(name, _)| is_named(module, name)).map(|(_, value)| *value)
+    let named = patterns.iter().filter(|(name, _)| is_named(module, name));
+    named.max_by_key(|(name, _)| name.len()).map(|(_, value)| *value)
 }
 
 /// Whether a matrix is one of those that `all-linear` names: linear layers, but neither those that choose experts nor
@@ -185,6 +186,16 @@ mod tests {
             found,
             [(format!("{attention}.q_proj"), 2, 32.0), (format!("{attention}.o_proj"), 16, 3.0)]
         );
+    }
+
+    #[test]
+    fn the_longest_name_counts_where_several_stand_for_a_module() {
+        let mut config = with_targets(&["q_proj"]);
+        let ranks = [("q_proj", 2), ("layers.1.self_attn.q_proj", 3), ("*.q_proj", 4)];
+        config.rank_pattern = ranks.map(|(name, rank)| (name.to_owned(), rank)).into();
+        let targets = select(&config, &llama()).unwrap();
+        let ranks: Vec<usize> = targets.iter().map(|target| target.rank).collect();
+        assert_eq!(ranks, [4, 3]);
     }
 
     #[test]

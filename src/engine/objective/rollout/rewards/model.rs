@@ -7,7 +7,6 @@ use crate::{
     device,
     error::{Error, Hint, Result, hint},
     model::{Decoder, Input, Model, Side},
-    objective::read::read,
     predict::{Prediction, Predictor},
     tokenizer::Tokenizer,
     transform,
@@ -81,7 +80,7 @@ impl RewardModel {
             }
             let rows: Vec<Vec<u32>> = answers.iter().map(|answer| answer.all_tokens.to_vec()).collect();
             let (numbers, _) = self.model.forward(Input::padded(&rows, Side::Right, &device)); // [B, 1]
-            scores.extend(read(numbers, &device, "scoring answers").await?);
+            scores.extend(device::read_numbers(numbers, "scoring answers").await?);
         }
         Ok(scores)
     }
