@@ -108,7 +108,7 @@ fn prepare(arguments: &PlanArguments) -> crate::Result<Run> {
     })
 }
 
-/// What is printed.
+/// Everything that is printed of a run.
 struct Plan<'a> {
     run: &'a Run,
     /// The configuration, with an automatic batch divided.

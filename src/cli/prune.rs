@@ -219,7 +219,7 @@ impl Choice {
     }
 }
 
-/// What the pruning of a model works with.
+/// A model that is pruned, and everything that this takes.
 struct Work<'a> {
     checkpoint: &'a Checkpoint,
     device: &'a Device,

@@ -56,7 +56,7 @@ pub(super) fn default_preset(choice: &Choice) -> &'static str {
     if choice.is_cpu() { "shakespeare-char-cpu" } else { "shakespeare-char" }
 }
 
-/// What a new run begins with.
+/// Configuration, data and pretrained model of a new run.
 pub(super) struct NewRun {
     /// The configuration, resolved.
     pub config: Config,

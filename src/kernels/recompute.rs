@@ -35,7 +35,7 @@ pub struct Inputs {
 pub struct Outputs {
     /// States, `[B, T, E]`. The loss depends on them if it depends on any output.
     pub y: Tensor<3>,
-    /// What it gives besides, such as the logits of a router, `[N, X]`.
+    /// A second output, such as the logits of a router, `[N, X]`.
     pub beside: Option<Tensor<2>>,
 }
 

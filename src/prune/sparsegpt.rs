@@ -14,7 +14,7 @@ pub struct SparseGpt {
     pub pattern: Pattern,
     /// Number of inputs whose weights are chosen together, over all outputs.
     pub block: usize,
-    /// What is added to the diagonal of the inputs' products, as a share of its mean.
+    /// Share of the mean of the diagonal of the inputs' products that is added to the diagonal.
     pub damping: f64,
 }
 

@@ -231,7 +231,7 @@ mod tests {
         Moments::EightBit { codes, largest }
     }
 
-    /// What is stored of a state.
+    /// Reads the numbers that a state stores.
     fn read(state: ParameterState) -> (usize, Vec<(&'static str, HostNumbers)>) {
         (state.updates, pollster::block_on(read_parts(state.moments.into_parts())).unwrap())
     }

@@ -63,7 +63,7 @@ pub enum MemoryKind {
     Main { program: u64 },
 }
 
-/// What of a run is in memory in a phase, at the moment when it is the most, in bytes.
+/// Memory of a run in a phase by part, at the moment when it is the most, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Memory {
     pub phase: Phase,

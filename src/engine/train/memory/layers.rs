@@ -7,11 +7,11 @@
 #![allow(non_snake_case)]
 
 use super::{
-    choices::{Choices, Recompute},
+    choices::Choices,
     tape::{Bytes, Group, Operation, Part},
 };
 use crate::{
-    config::{Architecture, Config, Head, ModelConfig, NormPosition, ObjectiveKind, Position},
+    config::{Architecture, Config, Head, ModelConfig, NormPosition, ObjectiveKind, Position, Recompute},
     kernels::Mode,
 };
 
@@ -216,7 +216,7 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// What stands after a layer before its sum with the residual stream, or after the sum.
+    /// Adds the operations between a layer and its sum with the residual stream, or after the sum.
     fn after(&self, operations: &mut Vec<Operation>) {
         if self.model.norm_position != NormPosition::Pre {
             let norm = self.norm(self.E);
@@ -343,26 +343,25 @@ impl<'a> Layers<'a> {
         }
         let feed_forward = if self.model.has_experts() { self.experts() } else { self.mlp() };
         let stream = self.stream();
-        match self.choices.recompute {
+        let every = match self.choices.recompute {
             Recompute::None => {
                 let parts = vec![Part::kept([attention, feed_forward].concat())];
-                vec![Group { parts, count: layers }]
+                return vec![Group { parts, count: layers }];
             }
             Recompute::Selective => {
                 let parts = vec![Part::kept(attention), Part::recomputed(feed_forward, stream)];
-                vec![Group { parts, count: layers }]
+                return vec![Group { parts, count: layers }];
             }
-            Recompute::Every(n) => {
-                let block = [attention, feed_forward].concat();
-                let n = n.clamp(1, layers.max(1));
-                let of = |blocks: u128| {
-                    let kept = block.repeat((blocks - 1).min(MOST_BLOCKS) as usize);
-                    vec![Part::recomputed(block.clone(), stream), Part::kept(kept)]
-                };
-                let rest = (!layers.is_multiple_of(n)).then(|| Group { parts: of(layers % n), count: 1 });
-                [Group { parts: of(n), count: layers / n }].into_iter().chain(rest).collect()
-            }
-        }
+            Recompute::Blocks => 1,
+            Recompute::Every(n) => (n as u128).clamp(1, layers.max(1)),
+        };
+        let block = [attention, feed_forward].concat();
+        let of = |blocks: u128| {
+            let kept = block.repeat((blocks - 1).min(MOST_BLOCKS) as usize);
+            vec![Part::recomputed(block.clone(), stream), Part::kept(kept)]
+        };
+        let rest = (!layers.is_multiple_of(every)).then(|| Group { parts: of(layers % every), count: 1 });
+        [Group { parts: of(every), count: layers / every }].into_iter().chain(rest).collect()
     }
 
     /// The output projection with its loss. Its gradients are computed in the forward pass.

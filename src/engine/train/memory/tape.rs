@@ -71,9 +71,9 @@ impl std::iter::Sum for Bytes {
 pub struct Operation {
     /// Tensors that it saves from the forward until the end of its backward pass.
     pub saved: Bytes,
-    /// What is there beside saved tensors while it computes forward.
+    /// Memory beside saved tensors while it computes forward.
     pub forward: Bytes,
-    /// What is there beside saved tensors and finished gradients while it computes backward: the gradients that flow in
+    /// Memory beside saved tensors and finished gradients while it computes backward: the gradients that flow in
     /// and out, and temporary tensors.
     pub backward: Bytes,
     /// Gradients of parameters that it leaves.
@@ -86,7 +86,7 @@ pub struct Operation {
 #[derive(Debug, Clone)]
 pub struct Part {
     pub operations: Vec<Operation>,
-    /// What is kept until the backward pass if the operations are computed again there.
+    /// Memory that is kept until the backward pass if the operations are computed again there.
     pub recomputed_from: Option<Bytes>,
 }
 
@@ -99,7 +99,7 @@ impl Part {
         Self { operations, recomputed_from: Some(from) }
     }
 
-    /// What is there between the forward and the backward pass.
+    /// Memory between the forward and the backward pass.
     fn between(&self) -> Bytes {
         self.recomputed_from.unwrap_or_else(|| self.saved())
     }
@@ -121,7 +121,7 @@ impl Group {
         Self { parts: vec![Part::kept(vec![operation])], count: 1 }
     }
 
-    /// What is there of one repetition between its forward and its backward pass.
+    /// Memory of one repetition between its forward and its backward pass.
     fn between(&self) -> Bytes {
         self.parts.iter().map(Part::between).sum()
     }
